@@ -1,4 +1,4 @@
-"""The builder: from a folder of files, each a time series of its own length, to a store that training jobs read."""
+"""Build stores for training jobs from folders of files, each a time series of its own length."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is used: `seqzarr --help` needs none of them, and all of them take half a second."""
+    """Import a public name when it is used: all of them take half a second, and `seqzarr --help` needs none."""
     for module, names in _MODULES.items():
         if name in names:
             value = getattr(importlib.import_module(f"builder.{module}"), name)

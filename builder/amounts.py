@@ -1,4 +1,4 @@
-"""Bytes, times and counts, as people read them; and text of strangers, on one line that commands no terminal."""
+"""Text for people: bytes, times, counts and shares; and untrusted text, made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def bytes_text(size: float) -> str:
-    """Write a number of bytes, in powers of 1,000.
+    """Return a number of bytes as text, in powers of 1,000.
 
     >>> bytes_text(812), bytes_text(412_345), bytes_text(2_500_000_000)
     ('812 bytes', '412.3 kB', '2.5 GB')
@@ -19,13 +19,13 @@ def bytes_text(size: float) -> str:
         return f"{size:.0f} bytes"
     for unit in _UNITS[:-1]:
         size /= 1_000
-        if size < 999.95:  # what would round to 1,000.0 takes the next unit
+        if size < 999.95:  # a larger number would be shown as 1,000.0
             return f"{size:.1f} {unit}"
     return f"{size / 1_000:,.1f} {_UNITS[-1]}"
 
 
 def seconds_text(seconds: float) -> str:
-    """Write a time.
+    """Return a duration as text.
 
     >>> seconds_text(2.14), seconds_text(102.7), seconds_text(7265)
     ('2.1 s', '1:42', '2:01:05')
@@ -38,7 +38,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def ratio_text(decoded: float, stored: float) -> str:
-    """Write a compression ratio.
+    """Return a compression ratio as text.
 
     >>> ratio_text(32, 10), ratio_text(1, 22), ratio_text(8_000_000, 3_263), ratio_text(0, 0)
     ('3.2 to 1', '1 to 22.0', '2,451.7 to 1', '-')
@@ -49,7 +49,7 @@ def ratio_text(decoded: float, stored: float) -> str:
 
 
 def count_text(count: int, one: str, many: str = "") -> str:
-    """Write a count and what is counted.
+    """Return a count and its noun.
 
     >>> count_text(1, "source"), count_text(4274, "step"), count_text(0, "series", "series")
     ('1 source', '4,274 steps', '0 series')
@@ -58,7 +58,7 @@ def count_text(count: int, one: str, many: str = "") -> str:
 
 
 def number_text(value: float | None) -> str:
-    """Write a number: a whole one exactly, others in about five digits.
+    """Return a number as text: whole numbers exactly, others with about five digits.
 
     >>> number_text(12_345_678), number_text(0.000123456), number_text(-1533.9), number_text(True), number_text(None)
     ('12,345,678', '0.00012346', '-1,533.9', 'True', '-')
@@ -73,7 +73,7 @@ def number_text(value: float | None) -> str:
 
 
 def percent_text(share: float) -> str:
-    """Write a share in three digits; 0 and 100 % only where it is exactly nothing or all.
+    """Return a share in percent, with three digits; 0 % and 100 % are exact.
 
     >>> percent_text(0.0), percent_text(1e-6), percent_text(0.00225), percent_text(0.9999), percent_text(1.0)
     ('0 %', '<0.01 %', '0.225 %', '>99.9 %', '100 %')
@@ -85,7 +85,7 @@ def percent_text(share: float) -> str:
 
 
 def short_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """Write a name on one line; of a long one, start and end.
+    """Return a name on one line; a long name is shortened to its start and end.
 
     >>> short_name("a" * 60 + "b" * 60, longest=10)
     'aaaa…bbbbb'
@@ -95,7 +95,7 @@ def short_name(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return text on one line, without what a terminal would take for a command.
+    r"""Return text on one line, with control characters escaped, so that it cannot command the terminal.
 
     >>> printable("no\n such\x1b[2Jcolumn")
     'no such\\x1b[2Jcolumn'

@@ -1,12 +1,12 @@
-"""What can go wrong in a build, as one tree.
+"""The errors of the builder.
 
     BuildError
-    ├── UsageError    what was asked for cannot be: nothing is built, exit status 2
-    │   └── NoSuchProcessError   the name of a process function leads to none: where a store records it, give another
-    └── SourceError   one source cannot be used: it is quarantined, the others go on, exit status 1
-        └── EmptySourceError   nothing is left of a source: it is skipped, and not tried again until it changes
+    ├── UsageError    the arguments are wrong: nothing is built, exit status 2
+    │   └── NoSuchProcessError   no process function has this name: if a store records the name, pass another one
+    └── SourceError   one source cannot be used: it is quarantined, the build continues, exit status 1
+        └── EmptySourceError   a source has no rows left: it is skipped, and not tried again until it changes
 
-A class exists only where a caller acts differently. All of them survive pickling, since workers raise them.
+Each class exists because some caller handles it differently. All can be pickled, since workers raise them.
 """
 
 from typing import Final
@@ -15,15 +15,15 @@ NO_ROWS: Final = "has no rows"  # such as a table with nothing but a header
 
 
 class BuildError(Exception):
-    """The root of what the builder raises; the message says what, where, the two numbers, and what to do."""
+    """The base of all errors of the builder; the message says what is wrong, where, and what to do."""
 
 
 class UsageError(BuildError):
-    """The arguments cannot be met: a folder that is not there, no matching file, options that clash."""
+    """The arguments are wrong: a folder does not exist, no file matches, or options conflict."""
 
 
 class NoSuchProcessError(UsageError):
-    """The name of a process function leads to none: there is no such module or function, or the name can be of none."""
+    """No process function has this name: there is no such module or function, or the name is not valid."""
 
 
 class SourceError(BuildError):
@@ -38,7 +38,7 @@ class SourceError(BuildError):
     """
 
     def __init__(self, source: str, reason: str) -> None:
-        # Both go to args, from which pickle makes the exception again.
+        # pickle makes the exception again from its args.
         super().__init__(source, reason)
         self.source = source
         self.reason = reason
@@ -48,4 +48,4 @@ class SourceError(BuildError):
 
 
 class EmptySourceError(SourceError):
-    """Nothing is left of a source: it has no rows, all were dropped, or its process function gave no sequence."""
+    """A source has no rows left: its file is empty, all rows were dropped, or its process function gave no sequence."""

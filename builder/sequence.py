@@ -79,10 +79,10 @@ class LongSequence:
             yield sequence
 
     def concatenate(self, *, labels_once: bool) -> Sequence:
-        """Return all pieces as one Sequence in memory. Pieces must have the same columns and dtypes.
+        """Return all pieces, which have the same columns and dtypes, as one Sequence in memory.
 
         Args:
-            labels_once: Labels are on the axis `sequence`, so those of the first piece are taken.
+            labels_once: Labels are on the axis `sequence`; take those of the first piece.
         """
         first: Sequence | None = None
         arrays: dict[str, list[Any]] = {"inputs": [], "labels": [], "time": [], "filled": []}
@@ -101,15 +101,11 @@ class LongSequence:
 
 
 class Parts:
-    """The sequences of a source, made one after another.
-
-    Args:
-        sequences: An iterator that makes them.
-        resident: Bytes of the source's rows that stay in memory while a sequence is used; None: all rows do.
-    """
+    """The sequences of a source, made one after another."""
 
     def __init__(self, sequences: Iterator[Sequence | LongSequence], resident: int | None) -> None:
-        self._sequences, self.resident = sequences, resident
+        self._sequences = sequences
+        self.resident = resident  # bytes of rows that stay in memory while a sequence is used; None: all rows
 
     def __iter__(self) -> Iterator[Sequence | LongSequence]:
         return self
@@ -119,11 +115,7 @@ class Parts:
 
 
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
-    """Yield the sequences in the result of a process function.
-
-    Raises:
-        TypeError: The result is not a pair, a Sequence, a LongSequence, or an iterable of these.
-    """
+    """Yield the sequences in the result of a process function; any other result is a TypeError."""
     expected = "a process function returns (inputs, labels), or yields such pairs; it gave"
     if isinstance(result, tuple | Sequence | LongSequence):
         result = (result,)
@@ -138,10 +130,10 @@ def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
 
 
 def join_results(results: Iterable[tuple[str, Any]]) -> Iterator[LongSequence]:
-    """Yield one sequence of what a process function gives for each of several files; none if it gives nothing for all.
+    """Join the results of a process function for several files into one sequence; yield none if all are empty.
 
     Args:
-        results: The name of each file, and what the function gives for it: at most one sequence.
+        results: The name of each file, and the function's result for it: at most one sequence.
     """
     pieces = _pieces_of(results)
     first = next(pieces, None)
@@ -151,7 +143,7 @@ def join_results(results: Iterable[tuple[str, Any]]) -> Iterator[LongSequence]:
 
 def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
     for file, result in results:
-        # A function need not return labels that are elsewhere.
+        # If the labels come from elsewhere, the function may return the inputs alone.
         of_file = sequences_of((result, None) if hasattr(result, "__array__") else result)
         for number, sequence in enumerate(of_file):
             if number:
@@ -164,11 +156,7 @@ def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
 def resident_bytes(result: Any) -> int | None:
     """Return how many bytes of a source stay in memory while one of its sequences is used.
 
-    Args:
-        result: What a process function returned.
-
-    Returns:
-        0 for a generator, which makes one sequence at a time; None for a list or a pair, which hold all rows.
+    0 for a generator, which makes one sequence at a time; None for a list or a pair, which hold all rows.
     """
     if isinstance(result, Parts):
         return result.resident
@@ -190,7 +178,7 @@ def _as_sequence(value: Any) -> Sequence | None:
 
 
 def _without_data_frames(sequence: Sequence) -> Sequence:
-    """Return a sequence of arrays and names."""
+    """Return a sequence with data frames replaced by arrays and the names of their columns."""
     if not is_data_frame(sequence.inputs) and not is_data_frame(sequence.labels):
         return sequence
     inputs, labels, features, targets = sequence.inputs, sequence.labels, sequence.features, sequence.targets

@@ -34,7 +34,7 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
     is_eager=True,
     expose_value=False,
     callback=_show_version,
-    help="Show the version, and end.",
+    help="Show the version and exit.",
 )
 def main() -> None:
     """Turn a folder of sequence files into one Zarr store, for training sequence models."""

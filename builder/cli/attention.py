@@ -44,7 +44,7 @@ def absent_text(keys: Sequence[str]) -> str:
 
 
 def attention(report: Report) -> Iterator[str]:
-    """Yield a line for each kind of source that was left as it is, and what to do about it."""
+    """Yield a line for each kind of source that the user should know of, with advice."""
     vanished = () if report.retired else report.vanished
     for sources, one, many, advice in (
         (report.changed, "is not as the store has it", "are not as the store has them", "--update builds {} again"),

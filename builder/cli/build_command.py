@@ -34,29 +34,28 @@ Examples:
   seqzarr build recordings recordings.zarr
 
 \b
-  # two columns in, one out, a label row per step
+  # two input columns and one label column, with one label row per step
   seqzarr build 'plants/**/*.parquet' plants.zarr --inputs flow,heat --labels yield
 
 \b
-  # a label per sequence, from a table with one row a file
+  # one label per sequence, from a table with one row per file
   seqzarr build train vowels.zarr --manifest labels.csv --key file --label-column speaker
 
 \b
-  # text without a header: columns by number, the first is 0
+  # text without a header: columns by number, counted from 0
   seqzarr build engines engines.zarr --inputs 2:25
 
 \b
-  # steps with a gap left out, those of one column filled in; a unit changed
+  # drop steps with missing values, but fill in those of one column; change a unit
   seqzarr build rivers rivers.zarr --missing drop --missing level=interpolate --scale flow=0.0283
 
 \b
-  # any other format, by a function of a path that returns (inputs, labels)
+  # any other format, read by a function that takes a path and returns (inputs, labels)
   seqzarr build calls calls.zarr --process my_sources:read_wav
 
 \b
-Run again, with SOURCES and STORE alone, a build adds the files that are new. Where a
-manifest does not lie below SOURCES, --manifest is given again. A file that changed, and
-one that cannot be used, is named, and the exit status is then 1.
+Run the command again with SOURCES and STORE alone to add new files. Repeat --manifest if
+it is outside SOURCES. Changed and unusable files are listed, and the exit status is 1.
 """
 
 _SHOWN = "What is shown"
@@ -102,18 +101,18 @@ class BuildCommand(click.Command):
                 formatter.write_dl([record for one in members if (record := one.get_help_record(ctx)) is not None])
 
 
-@click.command(cls=BuildCommand, epilog=EXAMPLES, short_help="Make STORE of the files in SOURCES, or add the new ones.")
+@click.command(cls=BuildCommand, epilog=EXAMPLES, short_help="Make STORE from the files in SOURCES, or add new files.")
 @click.argument("places", metavar="SOURCES STORE", nargs=-1)
 @add_flags(FLAGS)
 @click.pass_context
 def build(context: click.Context, /, **_: object) -> None:
-    """Make the store STORE of the files in SOURCES, or bring it up to date with them.
+    """Make the store STORE from the files in SOURCES, or bring it up to date with them.
 
-    SOURCES is a folder, with all below it, or a pattern in quotes, as 'data/**/*.csv'. Each file becomes a sequence;
-    the files' paths give their order.
+    SOURCES is a folder, searched recursively, or a glob pattern in quotes, such as 'data/**/*.csv'. Each file becomes a
+    sequence. Sequences are in the order of the files' paths.
 
-    A worker reads a file whole, but for these, which may be larger than memory: NPY files and Parquet files of several
-    row groups, if they are one sequence of rows taken as they are, or --group-by finds rows that follow one another;
+    A worker reads a file whole. Only these may be larger than memory: NPY files; Parquet files with several row groups,
+    if each file is one sequence whose rows are taken as they are, or the rows of each --group-by value are adjacent;
     and what --process yields.
     """
     params = context.params
@@ -155,7 +154,7 @@ def build(context: click.Context, /, **_: object) -> None:
 
         shown = show_progress(store_name(store), view_of_build, begin="listing the sources", visible=not quiet)
         with stdout_to_stderr(), shown as show, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "the process function uses")  # a line after the build says it
+            warnings.filterwarnings("ignore", "the process function uses")  # `attention` says it after the build
             report = run_build(BuildOptions(sources, store, **of_build, on_progress=show))
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
@@ -217,7 +216,7 @@ def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
         raise click.UsageError("--fail-fast and --max-failures: leave out one or the other")
     if is_new and "label_axis" in given and not {"process", "labels_from"}.intersection(given):
         raise click.UsageError(
-            "--label-axis goes with --process or --labels-from; of other tables, where the labels come from tells"
+            "--label-axis goes with --process or --labels-from; for other tables the source of the labels determines it"
         )
     needs_manifest = ("key", "label_column", "manifest_only", "manifest_strict", "keep")
     of_manifest = [flags[name] for name in needs_manifest if name in given]
@@ -248,8 +247,8 @@ def _two(places: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _and(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:

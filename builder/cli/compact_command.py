@@ -13,7 +13,7 @@ from builder.cli.exit_status import exit_with_status, stdout_to_stderr
 from builder.cli.paths import GivenStore, store_name
 
 
-@click.command(short_help="Write STORE again, without what is retired, to NEW.")
+@click.command(short_help="Copy STORE to NEW without retired sequences.")
 @click.argument("store", type=GivenStore())
 @click.argument("new", type=GivenStore())
 @click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
@@ -22,13 +22,13 @@ from builder.cli.paths import GivenStore, store_name
 @click.option(
     "--dtype",
     metavar="DTYPE",
-    help="Of inputs, as float32, and of labels that are floats. Values may be rounded; what does not fit is refused.",
+    help="The dtype of inputs and of float labels, such as float32. Values may be rounded; overflow is refused.",
 )
-@click.option("--label-dtype", metavar="DTYPE", help="Of the labels, whatever they are.")
+@click.option("--label-dtype", metavar="DTYPE", help="The dtype of the labels, also of integers.")
 @click.option(
     "--order",
     metavar="ORDER",
-    help="Of the sources: name, length (the shortest first), shuffle or shuffle:SEED. By default as in STORE.",
+    help="The order of the sources: name, length (shortest first), shuffle or shuffle:SEED. By default as in STORE.",
 )
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
@@ -37,10 +37,10 @@ from builder.cli.paths import GivenStore, store_name
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def compact(*, store: Path | str, new: Path | str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write the sequences of STORE that are not retired to the new store NEW; STORE stays as it is.
+    """Copy the sequences of STORE that are not retired to a new store NEW. STORE is not changed.
 
-    Rows and checksums are the same; chunks, shards, the codec, the order and the dtype can be others. Cut off, the same
-    command goes on.
+    The options can change chunks, shards, codec, order and dtype; otherwise rows and checksums are the same. If the
+    command was interrupted, run it again to continue.
     """
     with exit_with_status(new):
         from builder.execution.progress_bar import of_build, show_progress

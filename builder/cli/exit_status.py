@@ -1,6 +1,6 @@
-"""The exit status of a command: 0 success, 1 a failure that is named, 2 wrong usage, 128 + number for a signal.
+"""The exit status of a command: 0 success, 1 a failure, 2 wrong usage, 128 + number after a signal.
 
-A user's mistake, a full disk, or Ctrl-C never shows a traceback.
+A user's mistake, a full disk and Ctrl-C never show a traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
 REPEAT_SECONDS = 2.0  # within this time another signal counts as a repetition of the first
-AGAIN_SECONDS = 0.01  # wait before a lost signal is repeated, since at once it would be lost again
+AGAIN_SECONDS = 0.01  # a lost signal is repeated after this time; at once it would be lost again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,13 +36,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
-    """Turn errors and signals into a message on stderr and an exit status.
+    """Turn errors and signals into a message on stderr and a SystemExit.
 
     Args:
-        store: The store that is being built: after a signal, the message says how much of it is committed.
-
-    Raises:
-        SystemExit: An error or a signal ended the command.
+        store: The store that is being built; after a signal, the message says how much of it is committed.
     """
     with _raise_on_signals() as signals:
         try:
@@ -60,16 +57,16 @@ def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
 
 
 def _interrupted(number: int, store: Path | str | None) -> NoReturn:
-    for one in (signal.SIGINT, signal.SIGTERM):  # a repetition would interrupt the end of this process
+    for one in (signal.SIGINT, signal.SIGTERM):  # another signal would interrupt the exit
         signal.signal(one, signal.SIG_IGN)
     click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
     sys.exit(128 + number)
 
 
 def _is_imported() -> bool:
-    """Tell whether all modules of a build are imported; an interrupted import leaves no module of that name.
+    """Return whether all modules of a build are imported; an interrupted import removes its module from sys.modules.
 
-    Before that nothing was done, and the store cannot be read, since NumPy cannot be imported a second time.
+    Before, nothing has been done, and the store cannot be read, since NumPy cannot be imported a second time.
     """
     return "builder.execution.build" in sys.modules
 
@@ -77,7 +74,7 @@ def _is_imported() -> bool:
 def _status(error: Exception) -> int | None:
     """Return the exit status for an error that the user can fix; None for a bug.
 
-    Errors of the system are for the user too, such as a path that is too long, or in a folder without permission.
+    The user can also fix errors of the system, such as a path that is too long or a folder without permission.
     """
     from builder.build_errors import BuildError, UsageError
     from store_spec import MissingStoreError, SchemaError, StoreError, StoreExistsError
@@ -116,9 +113,9 @@ def _committed(store: Path | str) -> str:
 
 @contextmanager
 def _raise_on_signals() -> Iterator[list[int]]:
-    """Make SIGINT and SIGTERM raise Interrupted in this context, so that it is left in order; yield the signals.
+    """Make SIGINT and SIGTERM raise Interrupted, so that clean-up code runs; yield the list of received signals.
 
-    Python prints and drops an exception in the garbage collector or in a destructor, where dask does some of its work;
+    Python prints and drops exceptions in destructors and in the garbage collector, where dask does some of its work;
     the build would then continue. Therefore a thread repeats lost signals.
     """
     if threading.current_thread() is not threading.main_thread():  # Python sets handlers only in the main thread
@@ -163,7 +160,7 @@ def _raise_on_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        over = True  # signals that are repeated now are too late
+        over = True  # later repetitions are ignored
         dropped.put(None)
         repeating.join()
         sys.unraisablehook = hook

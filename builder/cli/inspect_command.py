@@ -17,32 +17,35 @@ if TYPE_CHECKING:
     from builder.inspection import Inspection, SourceInspection
 
 
-@click.command(short_help="Say what STORE holds.", context_settings={"show_default": True})
+@click.command(short_help="Show what STORE contains.", context_settings={"show_default": True})
 @click.argument("store", type=GivenStore())
-@click.option("--sequence", "source", metavar="NAME", help="Say what it has of one source alone, and show some rows.")
-@click.option("--shuffle", metavar="WINDOW", type=int, help="Say how well shuffled windows of so many steps mix.")
-@click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between their starts.")
-@click.option("--horizon", metavar="N", default=1, help="With --shuffle: label steps after each.")
+@click.option("--sequence", "source", metavar="NAME", help="Show the sequences of one source, and some of its rows.")
+@click.option("--shuffle", metavar="WINDOW", type=int, help="Show how well shuffling mixes windows of this many steps.")
+@click.option("--stride", metavar="N", default=1, help="With --shuffle: steps between the starts of windows.")
+@click.option("--horizon", metavar="N", default=1, help="With --shuffle: label steps after each window.")
 @click.option("--lead", metavar="N", default=0, help="With --shuffle: steps between window and label.")
-@click.option("--sampling-rate", metavar="N", default=1, help="With --shuffle: steps between their rows.")
+@click.option("--sampling-rate", metavar="N", default=1, help="With --shuffle: steps between the rows of a window.")
 @click.option(
     "--target",
     type=click.Choice(["future", "last", "aligned", "sequence"]),
-    help="With --shuffle: which label is given. By default future, or sequence where each has one.",
+    help="With --shuffle: which labels a window has. By default sequence if the store has one label per sequence, "
+    "otherwise future.",
 )
 @click.option(
     "--short",
     type=click.Choice(["drop", "pad"]),
     default="drop",
-    help="With --shuffle: what becomes of sequences shorter than a window.",
+    help="With --shuffle: drop or pad sequences that are shorter than a window.",
 )
 @click.option("--batch", metavar="N", default=256, help="With --shuffle: windows in a batch.")
-@click.option("--memory", metavar="SIZE", default="256MB", help="With --shuffle: what reading them may take.")
-@click.option("--seed", metavar="N", default=0, help="With --shuffle: which order.")
-@click.option("--epoch", metavar="N", default=0, help="With --shuffle: which epoch of this order.")
-@click.option("--split-by", metavar="COL", help="Show the splits by a column of the sequences, as store.split(by=COL).")
+@click.option("--memory", metavar="SIZE", default="256MB", help="With --shuffle: the memory for reading.")
+@click.option("--seed", metavar="N", default=0, help="With --shuffle: the seed of the order.")
+@click.option("--epoch", metavar="N", default=0, help="With --shuffle: the number of the epoch.")
 @click.option(
-    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page that shows all of it, for a browser."
+    "--split-by", metavar="COL", help="Show the splits by a column of the sequences, as in store.split(by=COL)."
+)
+@click.option(
+    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page for a browser that shows everything."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.pass_context
@@ -58,15 +61,15 @@ def inspect(
     as_json: bool,
     **shuffle_options: Any,
 ) -> None:
-    """Say what STORE holds: schema, lengths, sizes, splits, statistics, failures. No row is read.
+    """Show the schema, lengths, sizes, splits, statistics and failures of STORE, without reading rows.
 
     STORE is a path, or a URL such as s3://bucket/store.zarr.
 
-    --html FILE writes it as one page that needs no network, with histograms, some sequences as lines, and the splits
-    compared. Some rows are read for it, always the same ones, and --json then has what they say too.
+    --html FILE writes a self-contained page with histograms, plots of some sequences, and the splits side by side. It
+    reads a sample of rows, always the same one; --json then includes its results.
 
-    With --shuffle it says how well shuffled batches of windows mix, beside a global shuffle: how many sequences a batch
-    comes from, and how far apart in the epoch windows come that are neighbours in the store.
+    --shuffle compares the shuffling of windows with a global shuffle: how many sequences are in a batch, and how far
+    apart in the epoch neighbouring windows are.
     """
     for name in shuffle_options:
         if shuffle is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:

@@ -20,7 +20,7 @@ def flags_of(options: Iterable[Option]) -> tuple[Option, ...]:
 
 
 def add_flags(flags: Iterable[Option]) -> Callable[[Function], Function]:
-    """Give a command these flags; each has the name of its option, and None if it is not given."""
+    """Return a decorator that adds these flags to a command; the value of a flag that is not given is None."""
 
     def decorate(function: Function) -> Function:
         for flag in reversed([*flags]):
@@ -31,7 +31,7 @@ def add_flags(flags: Iterable[Option]) -> Callable[[Function], Function]:
 
 
 def sections_of(flags: Iterable[Option]) -> dict[str, list[str]]:
-    """Return the names of flags by the section of the help in which they are."""
+    """Return the names of the flags in each section of the help."""
     sections: dict[str, list[str]] = {}
     for flag in flags:
         sections.setdefault(flag.section or "", []).append(flag.name)

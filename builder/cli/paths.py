@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-EMPTY = "is empty, as a shell variable is that is not set; give a path, or . for the working folder"
+EMPTY = "is empty, like an unset shell variable; give a path, or . for the working folder"
 
 
 class GivenPath(click.Path):

@@ -25,14 +25,11 @@ def of_check(checking: Checking) -> View:
 
 
 def summary(report: Report) -> str:
-    """Return the line after a build.
-
-    Its ratio is the decoded bytes of the rows divided by the bytes of their shards.
-    """
+    """Return the line after a build. Its ratio is the decoded bytes of rows divided by the bytes of their shards."""
     name, failed = report.store.name or str(report.store), len(report.failures)
     skipped = len(report.skipped) + report.skipped_before
     left_out = f"{failed:,} failed" + (f", {skipped:,} skipped as empty" if skipped else "")
-    # An old store still exists, even if all of its sequences are retired.
+    # A store exists even if all of its sequences are retired.
     if not report.total_sequences and report.sources == failed + skipped and open_if_exists(report.store) is None:
         why = [f"{count_text(failed, 'source')} failed"] * bool(failed)
         why += [f"{count_text(skipped, 'source')} skipped as empty"] * bool(skipped)

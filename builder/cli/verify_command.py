@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     "--sources",
     metavar="SOURCES",
     type=GivenPath(readable=False),
-    help="Read the sources again, and compare every row with them.",
+    help="Also process SOURCES again, and compare every row.",
 )
 @click.option("--repair", is_flag=True, help="Restore damaged shards of rows from SOURCES, byte for byte.")
 @click.option(
     "--process",
     metavar="MODULE:FUNCTION",
-    help="The process function, where the name that STORE records does not find it.",
+    help="The process function, if it cannot be imported by the name that STORE records.",
 )
 @click.option(
     "--manifest",
     metavar="TABLE",
     type=GivenPath(readable=False),
-    help="The manifest, where it does not lie below SOURCES.",
+    help="The manifest, if it is outside SOURCES.",
 )
-@click.option("--labels-from", metavar="PATTERN", help="As the build was given it, where it leads out of SOURCES.")
+@click.option("--labels-from", metavar="PATTERN", help="The pattern of the build, if it leads outside SOURCES.")
 @click.option(
     "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
 )
@@ -58,17 +58,17 @@ def verify(
     quiet: bool,
     **engine: Any,
 ) -> None:
-    """Check every checksum and invariant of STORE: a line for each problem, exit status 1 if there is one.
+    """Check every checksum and invariant of STORE; print one line per problem. The exit status is 1 if there are any.
 
     STORE is a path, or a URL such as s3://bucket/store.zarr.
 
     A problem that concerns only retired sequences is listed, but is not a failure: readers skip these, and compact does
     not copy them.
 
-    With --sources it also compares each row with the sources of today, which are processed as the build did.
+    --sources also processes the current sources as the build did, and compares every row.
 
-    With --repair it restores damaged shards of rows: it processes the sources that lost rows again, and writes a shard
-    only if they give the rows that it had. Other damage needs a new store, as the messages say.
+    --repair restores damaged shards of rows: it processes the sources of the lost rows again, and writes a shard only
+    if its rows are the same as before. Other damage needs a new store; the messages say so.
     """
     with_sources = {
         "--manifest": manifest is not None,
@@ -133,7 +133,7 @@ def _tabular(labels_from: str, store: Path | str) -> ProcessFunction:
 
 
 def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[Problem]:
-    """Compare a store with its sources; where its tables are damaged, return that as a problem."""
+    """Compare a store with its sources; damaged tables are returned as a problem."""
     from builder.maintenance.source_checks import verify_sources
     from store_spec import Problem, StoreError
 
@@ -145,7 +145,7 @@ def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[P
 
 
 def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
-    """Print what was damaged, what was restored, and what could not be; end with the exit status."""
+    """Print what was damaged, restored, and could not be restored; end with the exit status."""
     from dataclasses import asdict
 
     if as_json:

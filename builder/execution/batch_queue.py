@@ -29,35 +29,20 @@ class Work(Protocol):
 
 @dataclass(slots=True, eq=False)
 class BatchInFlight:
-    """A batch whose rows are not all in shards yet.
-
-    Args:
-        work: The sources.
-        nbytes: The bytes of its rows in memory; an estimate until its summary is known.
-        folder: The folder for rows that do not fit into its memory.
-        submitted: Whether a worker has it.
-        summary: The summary from the worker; None: it is not processed yet.
-        rows: The task that has its rows; None: it is registered, and only pieces of its rows are needed.
-        rows_left: Rows, of all axes, that are not in a shard yet.
-        spilled: Whether `folder` has files.
-        retried: Whether it is processed for the second time, since workers died.
-        classes: The classes of all sources up to here; None: they have no codes yet, or labels are numbers.
-        coded: Whether its classes have codes.
-        ready: Whether its rows and its summary have these codes.
-    """
+    """A batch whose rows are not all in shards yet."""
 
     work: Work
-    nbytes: int
-    folder: Path = Path()
-    submitted: bool = False
-    summary: BatchSummary | None = None
-    rows: Task | None = None
-    rows_left: int = 0
-    spilled: bool = False
-    retried: bool = False
-    classes: Classes | None = None
-    coded: bool = False
-    ready: bool = False
+    nbytes: int  # of its rows in memory; an estimate until its summary is known
+    folder: Path = Path()  # for rows that do not fit into its memory
+    submitted: bool = False  # to a worker
+    summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
+    rows: Task | None = None  # the task that holds its rows; None: it is registered, and pieces of rows are enough
+    rows_left: int = 0  # rows, of all axes, that are not in a shard yet
+    spilled: bool = False  # whether `folder` has files
+    retried: bool = False  # whether it is processed for the second time, since workers died
+    classes: Classes | None = None  # of all sources up to here; None: no codes yet, or labels are numbers
+    coded: bool = False  # whether its classes have codes
+    ready: bool = False  # whether its rows and its summary use these codes
 
 
 class BatchQueue:
@@ -65,11 +50,9 @@ class BatchQueue:
 
     Args:
         batches: The sources of each batch, and the estimated bytes of its rows.
-        workers: How many batches are processed at once; 0: one, in this process.
-        memory: The bytes of rows in memory from which on no further batch is submitted.
-        batch_memory: The bytes of one batch's rows that may be in memory.
-        folder: The parent of the folders for rows that do not fit into memory.
-        labels: The labels of the store.
+        workers: Worker processes; 0: one batch at a time, in this process.
+        memory: No batch is submitted while at least this many bytes of rows are in memory.
+        batch_memory: Bytes of one batch's rows that may be in memory; further rows go to files below `folder`.
     """
 
     def __init__(
@@ -100,11 +83,11 @@ class BatchQueue:
         return self._exhausted and not self._queue
 
     def has_room(self) -> bool:
-        """Tell whether memory and workers allow another batch."""
+        """Return whether memory and workers allow another batch."""
         return self.nbytes < self._memory and self._processing < self._most
 
     def next(self) -> BatchInFlight | None:
-        """Return the next batch to submit, with sources for about half of BATCH_SECONDS; None: not now."""
+        """Return the next batch to submit, with about BATCH_SECONDS / 2 of work; None: none can be submitted now."""
         if self._processing >= self._most:
             return None
         batch = next((one for one in self._queue if not one.submitted), None)
@@ -143,10 +126,9 @@ class BatchQueue:
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 
     def give_codes(self) -> Iterator[tuple[BatchInFlight, Recoding]]:
-        """Give the classes of processed batches their codes, in order; yield the batches to recode, and how.
+        """Assign codes to the classes of processed batches, in order; yield the batches whose codes must change.
 
-        Raises:
-            UsageError: There are too many classes.
+        Too many classes are a UsageError.
         """
         for batch in self._queue:
             if batch.summary is None:
@@ -169,11 +151,11 @@ class BatchQueue:
         return TASKS_PER_WORKER * max(1, self._workers)
 
     def _is_followed(self, batch: BatchInFlight) -> bool:
-        """Tell whether a later batch was submitted before this one."""
+        """Return whether a later batch was submitted before this one."""
         return any(one.submitted for one in islice(self._queue, self._queue.index(batch), None))
 
     def _is_far_ahead(self) -> bool:
-        """Tell whether too much finished work waits behind an unfinished source, and would be lost in a crash.
+        """Return whether too much finished work waits behind an unfinished source, and would be lost in a crash.
 
         Each worker may be one batch ahead, however long that batch took.
         """
@@ -181,7 +163,7 @@ class BatchQueue:
         return len(seconds) > self._workers and sum(seconds) > AHEAD_SECONDS * self._workers
 
     def _split(self, batch: BatchInFlight, count: int) -> None:
-        """Keep the first `count` sources in a batch, and make a new batch of the others, to be submitted after it."""
+        """Keep the first `count` sources of a batch, and insert a new batch of its other sources after it."""
         total = len(batch.work.names)
         if isinstance(batch.work, SourceBatch) and count < total:
             nbytes = batch.nbytes * (total - count) // total

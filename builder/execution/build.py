@@ -43,7 +43,7 @@ BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before i
 
 @with_options(BuildOptions)
 def build(options: BuildOptions) -> Report:
-    """Bring a store up to date with its sources: process new sources, each on its own, and append their sequences.
+    """Bring a store up to date with its sources: process each new source, and append its sequences.
 
     The report names sources that changed or no longer exist; options build these again or retire them. A file with the
     same size and times as before counts as unchanged; other files are read and compared. A source that fails is left
@@ -56,7 +56,7 @@ def build(options: BuildOptions) -> Report:
     The store records the options, so that a later build needs only the sources and the store, and the manifest if it is
     outside the sources; an option that differs is refused. The process function is then imported by its recorded name,
     unless it is in an installed package. The build returns after its last commit, or raises, and leaves no process
-    behind.
+    running.
 
     Returns:
         A Report; its `failures` are empty if all sources were used.
@@ -77,7 +77,7 @@ def build(options: BuildOptions) -> Report:
 
 @contextmanager
 def _progress_shown(options: BuildOptions) -> Iterator[BuildOptions]:
-    """Show the progress if that is asked for, or in a notebook; yield the options that do it."""
+    """Show the progress if requested, or in a notebook; yield options that also report to it."""
     from builder.execution.progress_bar import notebook_display, of_build, show_progress
 
     visible = notebook_display() is not None if options.progress is None else options.progress
@@ -133,7 +133,7 @@ def run_build(options: BuildOptions) -> Report:
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
                 _process_sources(engine, ledger, plan.for_schema(ledger.schema), first, options=options, tally=tally)
-        if plan.exists and ledger is None:  # the recorded failures may have changed
+        if plan.exists and ledger is None:  # nothing is new, but the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan))
             ledger.retire(retiring)
             _retire_skipped(ledger, plan, tally.skipped)
@@ -156,9 +156,9 @@ def _process_sources(
         ledger,
         plan.batches(batch_bytes, ratio, workers=even),
         tally,
-        # In this process batches are processed one by one, each while it is in the CPU cache.
+        # In this process each batch is written before the next is read, while it is in the CPU cache.
         memory=0 if isinstance(engine, InProcessEngine) else flight,
-        # The workers of a cluster that build into a bucket may share no disk, so there rows stay in memory.
+        # The workers of a cluster may share no disk, so if the store is in a bucket, rows stay in memory.
         batch_memory=sys.maxsize if apart else BATCHES_IN_MEMORY * batch_bytes,
         on_progress=options.on_progress,
         steps=RunSteps(
@@ -197,12 +197,7 @@ def note_build(ledger: Ledger, tally: Tally, plan: Plan, *, only_code: bool = Fa
 
 
 def plan_build(options: BuildOptions) -> tuple[Packing, Plan]:
-    """Return how rows will be packed, and which sources will be processed.
-
-    Raises:
-        UsageError: A folder, column or function does not exist, or options conflict.
-        StoreError: `store` is not a store.
-    """
+    """Return how rows will be packed, and which sources will be processed."""
     packing = Packing.parse(options.chunk, options.shard, options.codec)
     plan = make_plan(options)
     if plan.vanished and options.retire_missing and not options.yes:
@@ -220,7 +215,6 @@ def open_with_sources(
 
     Raises:
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
-        StoreError: The store cannot be read.
     """
     old_store = open_if_exists(store)
     if old_store is None:
@@ -242,12 +236,9 @@ def worker_count(workers: int | None, *, small: bool) -> int:
 
 
 def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | None:
-    """Probe sources until one is usable: first a few, since nearly always the first source is.
+    """Probe sources, first a few, until one is usable; otherwise record the failures in the tally.
 
-    A source without rows counts if no other source has rows. If no source is usable, the tally has the failures.
-
-    Raises:
-        BuildError: Too many sources failed before a usable one.
+    A source without rows is returned only if no source has rows. Too many failures are a BuildError.
     """
     untried, failures, skipped = tally.failures, list[Failure](), list[Skipped]()
     without_rows: ProbeResult | None = None
@@ -294,7 +285,7 @@ def _choose_codec(engine: Engine, plan: Plan, schema: Schema) -> Choice:
 
 @contextmanager
 def _save_fingerprints(plan: Plan) -> Iterator[None]:
-    """Save the fingerprints at the end, under the lock, if the store exists then."""
+    """Save the fingerprints at the end, while the store is locked, if it exists by then."""
     try:
         yield
     finally:
@@ -315,11 +306,7 @@ def _open_ledger(plan: Plan) -> Iterator[Ledger]:
 
 
 def check_vanished(plan: Plan) -> None:
-    """Refuse to retire most of a store, since the folder may be the wrong one.
-
-    Raises:
-        UsageError: At least half of the sources do not exist.
-    """
+    """Refuse to retire half of the sources or more, since the folder may be the wrong one."""
     gone, stored = len(plan.comparison.vanished), plan.comparison.stored
     if 2 * gone >= stored:
         raise UsageError(
@@ -341,7 +328,7 @@ def _open_or_create_ledger(plan: Plan, first: ProbeResult, packing: Packing) -> 
 
 
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
-    """Return the schema of a new store, from what the first usable source shows."""
+    """Return the schema of a new store, which its first usable source determines."""
     process = plan.sources.process
     features, targets = plan.sources.columns_of(first.source)
     inputs, labels = features.describe(first.inputs), targets.describe(first.labels)

@@ -39,11 +39,11 @@ class StorePreview:
     sequences: int  # new and old
     steps: int
     inputs: dict[str, Any]  # dtype, shape, names
-    labels: dict[str, Any]  # the same, and the classes so far; other sources may add some before or between these
+    labels: dict[str, Any]  # the same, and the classes seen; other sources may add classes before these
     label_axis: str
     codec: str
     codec_why: str | None  # what `auto` chose, and why
-    dtype_why: str | None = field(default=None, kw_only=True)  # why numbers in text are stored as float64
+    dtype_why: str | None = None  # why numbers in text are stored as float64
     decoded_bytes: int  # of the new rows
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
@@ -51,7 +51,7 @@ class StorePreview:
     shard_bytes: int
     files: int
     memory_bytes: int  # the most that the build needs, all processes together
-    whole_bytes: int  # of these, for sources that are read whole, one per worker; 0: no source is read whole
+    whole_bytes: int  # the part of it for sources that are read whole, one per worker; 0: no source is read whole
     own_function: bool  # a function of the user reads the sources, and needs an unknown amount of memory
 
 
@@ -98,23 +98,23 @@ class Preview:
 class _SampleTotals:
     """Sums over the sampled sources."""
 
-    sources: int = 0  # with those that failed, since other sources may fail too
+    sources: int = 0  # also those that failed, since other sources may fail too
     file_bytes: int = 0
     sequences: int = 0
     steps: int = 0
     label_steps: int = 0
     decoded_bytes: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)
-    classes: Classes | None = None  # of the store, and those that the sources add
+    classes: Classes | None = None  # of the store and of the sampled sources
     whole_bytes: int = 0  # the most for a source that is read whole: twice its decoded rows, and its file
     piece_bytes: int = 0  # the most for a source that is read in pieces: one piece, decoded
 
 
 @with_options(BuildOptions)
 def preview(options: BuildOptions) -> Preview:
-    """Say what `build` with these arguments would do: read at most five new sources, evenly spread, in this process.
+    """Estimate what `build` with these arguments would do, from at most five new sources, evenly spread.
 
-    With `codec="auto"` it also reads the first sources, as `build` does.
+    They are read in this process. With `codec="auto"` it also reads the first sources, as `build` does.
 
     Returns:
         A Preview; its `failures` are of the sampled sources, and of files whose names are not valid.
@@ -175,7 +175,7 @@ def preview(options: BuildOptions) -> Preview:
 def _failed_before(plan: Plan) -> tuple[Failure, ...]:
     """Return the new sources that the last build could not use, if the store lists them."""
     _, listed = failures_in({} if plan.old_store is None else plan.old_store.provenance)
-    # The text that is shown for a name that is not UTF-8 can be the name of a new source.
+    # A name that is not UTF-8 is shown as text that can also be the name of a new source.
     failed = {one.source: one for one in listed if one.reason != MISNAMED}
     return tuple(failed[name] for name in plan.comparison.new if name in failed)
 
@@ -193,7 +193,7 @@ def spread(count: int, most: int) -> list[int]:
 def _plan_and_schema(
     plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]
 ) -> tuple[Plan, Schema | None, ManyDigits]:
-    """Return the plan, and the schema of the old store, or of a new one by the first usable source.
+    """Return the plan, and the schema of the old store, or that of a new one from the first usable source.
 
     The schema is None if no source is usable. The numbers with many digits are those of the first source of a new
     store.
@@ -208,7 +208,7 @@ def _plan_and_schema(
 
 
 def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> ProbeResult | None:
-    """Probe sources until one is usable; a source without rows counts if no other has rows."""
+    """Probe sources until one is usable; a source without rows is returned only if no source has rows."""
     without_rows: ProbeResult | None = None
     for number in numbers:
         result = probe(plan.batch(slice(number, number + 1)), plan.sources.label_axis, plan.sources.missing)
@@ -263,7 +263,7 @@ def _estimate(
         label_steps += before.label_steps
     processes = workers + 1 if workers else 1
     decoded = round(totals.decoded_bytes * by_bytes)
-    # Other sources may be larger than the sampled ones; their pieces are not.
+    # Other sources may be larger than the sampled ones, but their pieces are not.
     at_once = min(max(1, workers), len(plan.new))
     whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
     sources = max(whole, 2 * totals.piece_bytes * at_once)

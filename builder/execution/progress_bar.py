@@ -1,4 +1,4 @@
-"""Show how far some work is: one bar on a terminal or in a notebook, and elsewhere a line every ten seconds."""
+"""Show the progress of some work: a bar on a terminal or in a notebook, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -20,24 +20,18 @@ from builder.amounts import bytes_text, count_text, seconds_text
 from builder.execution.tally import Tally
 from builder.planning.resolved_sources import FILE_COST
 
-LINE_SECONDS = 10.0  # between lines, where there is no bar
+LINE_SECONDS = 10.0  # between lines, if there is no bar
 NOTEBOOK_SECONDS = 0.5  # between updates of the bar in a notebook
 Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """The displayed progress of some work.
+    """The displayed progress of some work."""
 
-    Args:
-        fraction: The finished share, from 0 to 1; None: nothing is finished yet.
-        pace: The speed, and the remaining time.
-        account: The work so far.
-    """
-
-    fraction: float | None
-    pace: str
-    account: str
+    fraction: float | None  # the finished share, from 0 to 1; None: nothing is finished yet
+    pace: str  # the speed, and the remaining time
+    account: str  # the work so far
 
 
 def of_build(tally: Tally) -> View:
@@ -52,7 +46,7 @@ def fraction_done(tally: Tally) -> float:
 
 
 def pace(tally: Tally) -> str:
-    """Say how fast a build goes and how long it will take.
+    """Return the speed of a build and its remaining time.
 
     >>> pace(Tally(sources=7))
     'starting'
@@ -61,14 +55,14 @@ def pace(tally: Tally) -> str:
 
 
 def pace_text(done: float, nbytes: int, seconds: float) -> str:
-    """Say how much is done, how fast it goes, and how long the rest will take."""
+    """Return the finished share of some work, its speed, and its remaining time."""
     if seconds <= 0:
         return "starting"
     return f"{100 * done:.0f} %, {bytes_text(nbytes / seconds)}/s, {seconds_text(seconds * (1 - done) / done)} left"
 
 
 def account(tally: Tally) -> str:
-    """Say what a build did so far.
+    """Return the work of a build so far.
 
     >>> account(Tally(sources=7, done=2, steps=1234, bytes_read=5000, bytes_written=900))
     '2 of 7 sources, 1,234 steps, 5.0 kB in, 900 bytes out'
@@ -85,12 +79,12 @@ def account(tally: Tally) -> str:
 def show_progress(
     name: str, view: Callable[[Done], View], *, begin: str, visible: bool = True
 ) -> Iterator[Callable[[Done], None]]:
-    """Yield a function that takes the progress of some work, and show it on stderr, or in a notebook.
+    """Yield a function that takes the progress of some work; show it on stderr or in a notebook.
 
     Args:
         name: The name of the store.
         view: Turns the progress into a view.
-        begin: The work before the first call.
+        begin: What is shown before the first call.
         visible: Whether to show anything.
     """
     screen = Screen(name, view, begin)
@@ -115,12 +109,12 @@ def notebook_display() -> Callable[..., Any] | None:
     """Return IPython's function `display` in a notebook; None anywhere else."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     display: Callable[..., Any] | None = getattr(sys.modules.get("IPython.display"), "display", None)
-    return display if hasattr(shell, "kernel") else None  # a shell in a terminal has none
+    return display if hasattr(shell, "kernel") else None  # IPython in a terminal has no kernel
 
 
 @contextmanager
 def _repeating(show: Callable[[], object], seconds: float) -> Iterator[None]:
-    """Call a function every so many seconds, in another thread."""
+    """Call a function regularly in another thread, until the context ends."""
     over = threading.Event()
 
     def repeat() -> None:
@@ -138,13 +132,7 @@ def _repeating(show: Callable[[], object], seconds: float) -> Iterator[None]:
 
 
 class Screen(Generic[Done]):
-    """Displays a bar with the pace, and below it the account.
-
-    Args:
-        name: The name of the store.
-        view: Turns the progress into a view.
-        begin: The work before the first update.
-    """
+    """A bar with the pace, and below it the account; the arguments are those of `show_progress`."""
 
     def __init__(self, name: str, view: Callable[[Done], View], begin: str) -> None:
         self._name, self._view, self._begin = name, view, begin
@@ -162,7 +150,7 @@ class Screen(Generic[Done]):
         return f"{self._name}: {view.pace}; {view.account}"
 
     def in_notebook(self) -> dict[str, str]:
-        """Return the progress as text and as HTML, by type of media."""
+        """Return the progress as text and as HTML, by media type."""
         view = None if self._done is None else self._view(self._done)
         value = "" if view is None or view.fraction is None else f' value="{view.fraction:.3f}"'
         return {"text/plain": self.line(), "text/html": f"<progress{value}></progress> {html.escape(self.line())}"}

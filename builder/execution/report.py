@@ -66,7 +66,7 @@ class Report:
 
     @property
     def failures_text(self) -> str:
-        """Say that no store was made, and why."""
+        """The message that no store was made, and why."""
         skipped = len(self.skipped) + self.skipped_before
         counted = [f"{len(self.failures):,} failed"] * bool(self.failures)
         counted += [f"{skipped:,} skipped as empty"] * bool(skipped)
@@ -95,14 +95,14 @@ def report_of(
     choice: Choice | None,
     many_digits: ManyDigits,
 ) -> Report:
-    """Return what a build did.
+    """Return the report of a build.
 
     Args:
-        options: What it was asked to do.
+        options: The options of the build.
         plan: The sources.
         tally: The counts.
-        untried: How many of the first failures are of sources that no worker had.
-        choice: What `codec="auto"` chose.
+        untried: How many of the first failures are of sources that no worker received.
+        choice: The choice of `codec="auto"`.
         many_digits: Numbers in the first source of a new store that float32 does not keep.
     """
     failed = {failure.source for failure in (*tally.failures[untried:], *tally.skipped)}
@@ -143,7 +143,7 @@ def report_of(
 
 
 def float64_text(many_digits: ManyDigits) -> str | None:
-    """Say why numbers in text are stored as float64; None: they are not, or the user chose so.
+    """Return why numbers in text are stored as float64; None if they are not, or if the user chose float64.
 
     >>> float64_text(ManyDigits(2, 1, "116.318417 in column lon of a.csv"))
     'numbers are stored as float64: float32 does not keep 116.318417 in column lon of a.csv; --dtype float32 rounds it'

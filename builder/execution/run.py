@@ -45,15 +45,10 @@ LOOK_SECONDS = 0.1  # between checks for signals and due commits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSteps:
-    """What a run calls for each batch and each commit.
+    """The functions that a run calls for each batch and each commit."""
 
-    Args:
-        process: Processes a batch, on a worker.
-        after_batch: Called with the summary of a registered batch, and the names of its sources.
-        before_commit: Called with the ledger before each commit.
-    """
-
-    process: Callable[[Any, Schema, Space], ProcessedBatch] = process_batch
+    process: Callable[[Any, Schema, Space], ProcessedBatch] = process_batch  # processes a batch, on a worker
+    # Receives the summary of a registered batch, and the names of its sources.
     after_batch: Callable[[BatchSummary, tuple[str, ...]], None] = lambda _summary, _names: None
     before_commit: Callable[[Ledger], None] = lambda _: None
 
@@ -76,10 +71,10 @@ class Run:
         ledger: The open store.
         batches: The sources of each batch, and the estimated bytes of its rows.
         tally: The counts, which the run updates.
-        memory: The bytes of rows in memory from which on no further batch is submitted.
-        batch_memory: The bytes of one batch's rows that may be in memory.
+        memory: No batch is submitted while at least this many bytes of rows are in memory.
+        batch_memory: Bytes of one batch's rows that may be in memory; further rows go to files beside the store.
         on_progress: Called with the tally whenever it changed.
-        steps: What to do with each batch and commit.
+        steps: The functions to call for each batch and commit.
     """
 
     def __init__(
@@ -112,12 +107,12 @@ class Run:
         self._arrays = self._schema.sharded()
         self._classes = self._schema.labels.classes  # of the sequences that are registered
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
-        # Tasks under way: a batch, or shards with the batches that have rows in them and how many.
+        # Submitted tasks: a batch, or shards with the batches of their rows and the number of rows of each.
         self._open: dict[Task, BatchInFlight | tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
-        # Registered, in order, and in no shard yet.
+        # Pieces that are registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
-        self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run put and that are not full yet
-        self._committing = False  # all that is registered was handed out, and is committed when it is put
+        self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run wrote and that are not full yet
+        self._committing = False  # all registered rows were handed out, and are committed when they are written
         self._last_commit = time.monotonic()
         self._interrupts = Interrupts()
         self._interrupt: KeyboardInterrupt | None = None
@@ -154,7 +149,7 @@ class Run:
             self._on_progress(self._tally)
 
     def _wait(self) -> Task | None:
-        """Wait for a task; None: a commit is due before."""
+        """Wait for a task; return None if a commit is due first."""
         if self._interrupt is not None:
             raise self._interrupt
         if not self._engine.workers:  # the task runs in this process, and can be interrupted
@@ -179,7 +174,7 @@ class Run:
             self._put(jobs, parts, self._result(task, [batch for batch, _ in parts]))
 
     def _commit_if_due(self) -> None:
-        """Submit the full shards, or all of them if a commit is due; commit when these are written."""
+        """Submit the full shards, or all shards if a commit is due; commit when they are written."""
         last = self._queue.is_done
         if not self._committing:
             self._committing = self._is_due()
@@ -193,12 +188,12 @@ class Run:
         return any(not isinstance(what, BatchInFlight) for what in self._open.values())
 
     def _is_due(self) -> bool:
-        """Tell whether a commit is due, and has something to commit."""
+        """Return whether a commit is due, and there is something to commit."""
         waiting = self._ledger.waiting
         return waiting > COMMIT_SEQUENCES or (waiting > 0 and time.monotonic() - self._last_commit > COMMIT_SECONDS)
 
     def _commit_finished(self) -> None:
-        """Commit the sources that are finished after an interrupt, or that workers finish soon.
+        """After an interrupt, commit the sources that are finished or that workers finish soon.
 
         Sources after an unfinished one are left out, since rows are in the order of the sources.
         """
@@ -233,14 +228,14 @@ class Run:
             raise self._died(batches) from error
 
     def _died(self, batches: list[BatchInFlight]) -> BuildError:
-        # The task that the engine gives up first need not be at fault: the worker may only have had it in hand.
+        # The task that the engine reports first need not be at fault: it may only have been on the worker that died.
         return workers_died(sorted({name for batch in (*batches, *self._in_hand()) for name in batch.work.names}))
 
     def _take(self, task: Task, batch: BatchInFlight) -> None:
-        """Take the summary of a batch; if workers died, process it again without the sources that end a process.
+        """Take the summary of a batch; if workers died, process it again without the sources that crash them.
 
-        If no source does, the worker may have died of another batch. Then the other batches are checked too, and the
-        build ends if none of their sources ends a process either.
+        If none of its sources does, another batch may have crashed the worker. If the same happens again, the other
+        batches are checked too, and the build ends if none of their sources crashes a worker either.
         """
         try:
             summary = task.result()
@@ -258,7 +253,7 @@ class Run:
             self._take_summary(batch, summary)
 
     def _find_crashes(self, batch: BatchInFlight) -> dict[str, str]:
-        """Return further sources of a batch that end the process that reads them, and how."""
+        """Return further sources of a batch that crash the process that reads them, and how."""
         if not isinstance(batch.work, SourceBatch):
             return {}
         space, memory = Space(memory=self._batch_memory), worker_memory(self._engine.workers)
@@ -266,7 +261,7 @@ class Run:
             return find_crashes(batch.work, memory, self._steps.process, self._schema, space)
 
     def _in_hand(self) -> list[BatchInFlight]:
-        """Return the batches that workers have."""
+        """Return the batches that are on workers."""
         return [what for what in self._open.values() if isinstance(what, BatchInFlight)]
 
     def _submit_batches(self) -> None:
@@ -296,7 +291,7 @@ class Run:
         batch.summary, batch.ready = replace(batch.summary, records=self._result(task, [batch])), True
 
     def _register(self, batch: BatchInFlight, summary: BatchSummary) -> None:
-        """Register a batch, which gives its rows their place after those of all earlier batches."""
+        """Register a batch: its rows follow those of all earlier batches."""
         records = summary.records
         for axis in self._arrays:
             rows = int((records.label_lengths if axis == "label_step" else records.lengths).sum())
@@ -319,9 +314,9 @@ class Run:
         tally.check_failures()
 
     def _cut(self, batch: BatchInFlight, axis: str, rows: int) -> None:
-        """Cut a batch's rows into pieces, one for each shard, and compress a piece that does not fill its shard.
+        """Cut a batch's rows into pieces, one for each shard, and compress those that do not fill a shard.
 
-        A piece that fills a shard is compressed when the shard is written, as a large batch has many such pieces.
+        Pieces that fill a shard are compressed when it is written, since a large batch has many of them.
         """
         names = self._arrays[axis]
         chunking = self._schema.chunking(names[0])
@@ -340,7 +335,7 @@ class Run:
     def _submit_jobs(self, *, final: bool) -> None:
         handed = self._ledger.jobs(final=final)
         for axis, names in self._arrays.items():
-            # The jobs are in order of the arrays; the jobs of one shard of each array on the axis go together.
+            # One task writes the same shard of all arrays of an axis.
             for jobs in zip(*([job for job in handed if job.name == name] for name in names), strict=True):
                 pieces, missing = [], jobs[0].stop - jobs[0].start
                 while missing:
@@ -371,7 +366,7 @@ class Run:
         if not batch.rows_left:
             self._queue.nbytes -= batch.nbytes
             if batch.spilled:
-                shutil.rmtree(batch.folder, ignore_errors=True)  # the ledger removes what is left
+                shutil.rmtree(batch.folder, ignore_errors=True)  # the ledger removes leftovers
 
     def _commit(self) -> None:
         self._steps.before_commit(self._ledger)
@@ -387,5 +382,5 @@ def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, EncodedRows]) -> in
 
 
 def compress_and_put(jobs: tuple[ShardJob, ...], processed: ProcessedBatch, part: BatchPart, schema: Schema) -> int:
-    """Write one shard of each array on an axis, which rows of a single batch fill; return the bytes written."""
+    """Write one shard of each array on an axis, filled by rows of a single batch; return the bytes written."""
     return put_shards(jobs, compress(processed, part, schema))

@@ -1,4 +1,4 @@
-"""How far a build is, which `on_progress` receives."""
+"""The progress of a build, which `on_progress` receives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from builder.workers.process_source import Failure, Skipped
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """How far a build is."""
+    """The progress of a build."""
 
     sources: int  # to process
-    done: int = 0  # processed sources, with those that failed or were skipped
+    done: int = 0  # processed sources, including those that failed or were skipped
     sequences: int = 0  # from the processed sources
     steps: int = 0
     bytes_to_read: int = 0
@@ -27,7 +27,7 @@ class Tally:
     bytes_written: int = 0
     cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
     rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
-    committed: int = 0  # sequences that readers see, with those of earlier builds
+    committed: int = 0  # sequences that readers see, including those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -39,11 +39,7 @@ class Tally:
         return time.monotonic() - self.started
 
     def check_failures(self) -> None:
-        """Stop the build if too many sources failed.
-
-        Raises:
-            BuildError: More sources failed than may; the message names one of them.
-        """
+        """Raise BuildError if too many sources failed; the message names one of them."""
         if len(self.failures) <= self.failure_limit:
             return
         if self.failure_limit:
@@ -59,7 +55,7 @@ class Tally:
 
 
 def parse_limit(limit: int | str | None) -> Callable[[int], float]:
-    """Return a function that returns how many of a number of sources may fail: "10%" of them, or a number.
+    """Return a function of the number of sources that returns how many may fail; the limit is a number or a share.
 
     >>> parse_limit("10%")(270), parse_limit(3)(270), parse_limit(None)(270)
     (27.0, 3.0, inf)

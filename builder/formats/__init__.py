@@ -1,4 +1,4 @@
-"""Determine the format of a source, by its suffix or the option `format`, and open it."""
+"""Determine the format of a source from its suffix or the option `format`, and open it."""
 
 from pathlib import Path
 from typing import Final
@@ -47,7 +47,7 @@ def check_format(format: str) -> None:  # noqa: A002 - the option's name
 
 
 def format_of(name: str) -> str | None:
-    """Return the format that belongs to the suffix of a file name, or None.
+    """Return the format of a file name's suffix; None if there is none.
 
     >>> format_of("a/b.CSV.gz"), format_of("a.npy.gz"), format_of("c.wav")
     ('csv', None, None)
@@ -69,11 +69,7 @@ def stem_of(name: str) -> str:
 
 
 def format_for(path: Path, source: str, options: TableOptions) -> str:
-    """Return the format to read a source as.
-
-    Raises:
-        SourceError: The suffix is unknown, and the options do not name a format.
-    """
+    """Return the format of a source; an unknown suffix without the option `format` is a SourceError."""
     format_name = options.format or format_of(path.name) or ("csv" if options.delimiter is not None else None)
     if format_name is None:
         known = " ".join(KNOWN_SUFFIXES)
@@ -86,16 +82,7 @@ def format_for(path: Path, source: str, options: TableOptions) -> str:
 
 
 def open_table(path: Path, *, source: str, options: TableOptions | None = None) -> OpenTable:
-    """Open a source of any format but NPZ, and find its columns.
-
-    Args:
-        path: The path of the source.
-        source: The name of the source, for errors.
-        options: How to read it.
-
-    Raises:
-        SourceError: The file is missing, empty or broken, or has no columns, or two columns of one name.
-    """
+    """Open a source of any format but NPZ, and find its columns."""
     options = options or TableOptions()
     format_name = format_for(path, source, options)
     if format_name == "npy":
@@ -111,7 +98,7 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
         return open_text(path, source=source, compression=compression, delimiter=delimiter, options=options)
     if options.column_names:
         raise SourceError(
-            source, f"{format_name} files name their columns themselves; column_names are for those without"
+            source, f"{format_name} files contain the names of columns; column_names is for files without names"
         )
     if format_name == "jsonl":
         from builder.formats.json_lines import open_json_lines

@@ -32,12 +32,12 @@ LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at once, if it i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpyTable:
-    """An NPY file; its columns lie along the second axis, and an array of one axis is one column."""
+    """An NPY file; its second axis has the columns, and an array of one axis is one column."""
 
     path: Path
     source: str
     header: NpyHeader
-    whole: bytearray | None  # the bytes of a small file, which has been read completely
+    whole: bytearray | None  # the bytes of a small file, which was read with its header
     names: tuple[str, ...]
     named: bool
     decimal: str = "."
@@ -95,12 +95,7 @@ class NpyTable:
 
 
 def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -> NpyTable:
-    """Read the header of an NPY file: (steps,), (steps, features), or steps of any shape.
-
-    Raises:
-        SourceError: The file is missing, broken or truncated, does not hold an array of numbers, or has a different
-            number of columns than `column_names`.
-    """
+    """Read the header of an NPY file: (steps,), (steps, features), or steps of any shape."""
     start, size = first_bytes(path, source, _FIRST)
     if not start.startswith(MAGIC):
         check_first_bytes("NPY", start, source)
@@ -121,12 +116,7 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
 
 
 def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array]:
-    """Read some of the arrays of an NPZ file.
-
-    Raises:
-        SourceError: The file is broken, lacks a key, holds something other than numbers under it, or unpacks to far
-            more than its size.
-    """
+    """Read some of the arrays of an NPZ file. A file that unpacks to far more than its size is refused."""
     with reading(source, path=path, format="NPZ", advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
         size = path.stat().st_size
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
@@ -151,7 +141,7 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
                     advice = "save it with numpy.savez, which does not pack"
                     raise unpacks_too_much(source, size, where, advice=advice)
                 data = bytearray(start)
-                # The archive's checksum is compared at the end; the size is checked above.
+                # zipfile compares the checksum at the end; the size is checked above.
                 while piece := stream.read(_PIECE):
                     data += piece
             if len(data) != member.file_size:
@@ -162,5 +152,5 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
 
 @lru_cache(maxsize=16)
 def _column_numbers(width: int) -> tuple[str, ...]:
-    """Return the names of unnamed columns, their numbers."""
+    """Return the names of unnamed columns: their numbers."""
     return tuple(map(str, range(width)))

@@ -79,7 +79,7 @@ class ArrowTable:
             return pa.table(columns | {HIDDEN + name: loaded[name] for name in raw})
 
     def _check_numbers(self, column: str) -> None:
-        """Refuse a column of other types before loading it, since text can be of any size. Quote its first value."""
+        """Refuse a column that is not numeric, quoting its first value, without loading it: text can be of any size."""
         import pyarrow as pa
 
         kind = self.schema.field(column).type
@@ -96,7 +96,7 @@ class ArrowTable:
         raise not_numbers(self.source, column, describe_type(kind), shown, row)
 
     def _check_lengths(self, column: Any, name: str) -> None:
-        """Refuse lists whose length differs from the first."""
+        """Refuse lists whose length differs from that of the first list."""
         import pyarrow.compute as pc
 
         width, lengths = len(self.groups[name]), pc.list_value_length(column)
@@ -140,12 +140,8 @@ class ArrowTable:
         masks = [mask if mask.any() else None for mask in missing]
         return {one: column_of(block[i], masks[i]) for i, one in enumerate(elements)}
 
-    def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:  # noqa: ARG002  # JSON needs them
-        """Return a column of single values as numbers.
-
-        Raises:
-            TooLargeError: A decimal does not fit into whole numbers of that dtype.
-        """
+    def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:  # noqa: ARG002  # for JSON lines
+        """Return a column of single values as numbers; TooLargeError if a decimal does not fit into the dtype."""
         return numbers_of(column, dtype)
 
 
@@ -198,7 +194,7 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
     is_file = start == _MAGIC
 
     def load(columns: list[str]) -> Any:
-        # Not mapped into memory: a file cut short while it is read would end the process.
+        # Not mapped into memory: if the file were truncated meanwhile, that would crash the process.
         options = ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
         with pa.OSFile(str(path)) as file:
             table = ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
@@ -214,11 +210,7 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
 
 
 def _read_stream(file: Any, options: Any, source: str) -> Any:
-    """Read all record batches of a stream.
-
-    Raises:
-        SourceError: It has no end mark, so it may be cut off.
-    """
+    """Read all record batches of a stream; refuse one without an end mark, which may be truncated."""
     import pyarrow as pa
     from pyarrow import ipc
 
@@ -239,14 +231,10 @@ def _read_stream(file: Any, options: Any, source: str) -> Any:
 
 
 def numbers_of(column: Any, dtype: DType | None = None) -> Any:
-    """Convert a pyarrow column of numbers, bool or nulls to a type that NumPy has; decimals to the nearest floats.
+    """Convert a pyarrow column of numbers, bool or nulls to a type of NumPy.
 
-    Args:
-        column: The column, perhaps a dictionary.
-        dtype: What the values will be converted to; for an integer dtype, whole decimals become integers.
-
-    Raises:
-        TooLargeError: A decimal does not fit into that dtype.
+    Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and TooLargeError
+    is raised if one does not fit.
     """
     import pyarrow as pa
 
@@ -258,7 +246,7 @@ def numbers_of(column: Any, dtype: DType | None = None) -> Any:
 
 
 def is_numeric(kind: Any) -> bool:
-    """Whether a pyarrow type is of numbers or bool."""
+    """Return whether a pyarrow type is numeric, bool or null."""
     import pyarrow as pa
 
     types = pa.types
@@ -267,14 +255,14 @@ def is_numeric(kind: Any) -> bool:
 
 
 def is_all_null(kind: Any) -> bool:
-    """Whether every value of a pyarrow type is missing."""
+    """Return whether a pyarrow type is null: every value is missing."""
     import pyarrow as pa
 
     return bool(pa.types.is_null(kind.value_type if pa.types.is_dictionary(kind) else kind))
 
 
 def is_text(kind: Any) -> bool:
-    """Whether a pyarrow type is of text."""
+    """Return whether a pyarrow type is text."""
     import pyarrow as pa
 
     types = pa.types
@@ -283,7 +271,7 @@ def is_text(kind: Any) -> bool:
 
 
 def describe_type(kind: Any) -> str:
-    """Describe a pyarrow type that is not numeric, for errors."""
+    """Describe a non-numeric pyarrow type for errors."""
     import pyarrow as pa
 
     types = pa.types
@@ -312,23 +300,23 @@ def _is_list(kind: Any) -> bool:
 
 def _check_table(table: Any, source: str, size: int) -> Any:
     """Validate a table that was read from a file of `size` bytes, and return it."""
-    table.validate(full=True)  # a hostile file can hold offsets that point anywhere
+    table.validate(full=True)  # offsets in a hostile file can point anywhere
     _check_amount(table.num_rows, table.schema, source, size, table.nbytes)
     return table
 
 
 def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 0) -> None:
-    """Refuse a table that takes far more memory than its file, as columns without values can."""
+    """Refuse a table that takes far more memory than its file, as with columns without values."""
     import pyarrow as pa
 
-    # Decimals are in memory together with the floats that they become.
+    # Decimals are in memory together with the floats to which they are converted.
     row_bytes = sum(8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8 for kind in schema.types)
     if max(nbytes, rows * row_bytes) > unpacked_limit(size):
         raise unpacks_too_much(source, size, advice="split it into smaller files")
 
 
 def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
-    """Return the elements of every column. The first row determines the length of lists."""
+    """Return the elements of each column. The first row determines the length of lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from builder.build_errors import SourceError, UsageError
 
-_NAMES, _COLUMNS = 20, 60  # how many a message lists
+_NAMES, _COLUMNS = 20, 60  # how many names a message lists
 _LONGEST = 60  # letters of a name in a message
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"\s*(?=[,:=]|$)')
 _OPENS = re.compile(r'(?:^|[:=])\s*"')  # a quote at the start of a name
@@ -38,7 +38,7 @@ def parse_columns(columns: str | Sequence[str] | None, option: str) -> tuple[str
 
 
 def _split(text: str, option: str) -> list[str]:
-    """Split text at commas outside of quotes. A quote opens only where a name starts, also after : and =."""
+    """Split text at commas outside of quotes. Quotes open only at the start of a name, also after : and =."""
     parts, at = [""], 0
     while at < len(text):
         if text[at] == '"' and (not (before := parts[-1].rstrip()) or before[-1] in ":="):
@@ -90,11 +90,7 @@ def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], sour
         selection: Names, names of groups (for all their elements), or ranges `first:last` in file order, both
             ends included. A name with a colon takes precedence over a range.
         groups: The name of each column and those of its elements, in file order.
-        source: For errors.
-
-    Raises:
-        SourceError: A column does not exist (the error lists those that do), a range runs backwards, or a column is
-            selected twice.
+        source: The name of the source.
 
     >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")}, "x.parquet")
     ('b', 'e[0]', 'a')
@@ -174,13 +170,13 @@ def column_list(names: Sequence[str]) -> str:
 
 
 def list_names(names: Sequence[str], most: int = _NAMES) -> str:
-    """Return the first names of many, separated by commas; long ones are cut, and those with commas quoted."""
+    """Return the first names, separated by commas; long names are cut, and names with commas quoted."""
     shown = [quote(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:most]]
     return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
 def parse_number(text: str) -> float | None:
-    """Parse a number: an int of any size, or a float; None if text is neither.
+    """Parse an int of any size or a float; return None if the text is neither.
 
     >>> parse_number(" -999"), parse_number("1e3"), parse_number("?"), parse_number("9007199254740993")
     (-999, 1000.0, None, 9007199254740993)
@@ -200,11 +196,7 @@ def parse_number(text: str) -> float | None:
 def in_order_of_store(
     names: tuple[str, ...], of_store: tuple[str, ...] | None, what: str, source: str
 ) -> tuple[str, ...]:
-    """Return columns in the order of the store, since files may order them differently.
-
-    Raises:
-        SourceError: The store has other columns.
-    """
+    """Return columns in the order of the store, since files may order them differently; refuse other columns."""
     if of_store is None or names == of_store:
         return names
     if set(names) == set(of_store):

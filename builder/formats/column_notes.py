@@ -1,4 +1,4 @@
-"""Units and descriptions of columns: the metadata of fields in Parquet and Arrow files, and attributes in NetCDF."""
+"""Units and descriptions of columns, from the metadata of Parquet and Arrow fields and of NetCDF variables."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from store_spec import Rows
 
 UNIT: Final = ("units", "unit")  # keys of metadata, in the order in which they are tried
 DESCRIPTION: Final = ("long_name", "description", "comment", "standard_name")
-_LONGEST: Final = 1_000  # characters; longer ones are not for a line of a table
+_LONGEST: Final = 1_000  # characters; longer texts are cut
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of features or targets, and the units and descriptions of those that have some.
+    """The names of features or targets; their units and descriptions, if any, by name."""
 
-    Args:
-        names: None: they have no names.
-        units: By name.
-        descriptions: By name.
-    """
-
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None  # None: they have no names
     units: Mapping[str, str] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
@@ -39,7 +33,7 @@ class Columns:
 
 
 def columns_of(table: OpenTable, names: tuple[str, ...], changed: Collection[str] = ()) -> Columns:
-    """Return columns of a table with what its file says about them; `changed` have another unit than in the file."""
+    """Return columns of a table with their units and descriptions; those in `changed` lose their unit."""
     inner = table.tables[0][1] if isinstance(table, JoinedTable) else table
     if not isinstance(inner, ArrowTable):
         return Columns(names)

@@ -11,15 +11,11 @@ from builder.formats.table import Array, DType, Table
 
 # Above this, float64 does not hold every whole number.
 EXACT_IN_FLOAT64 = 2**53
-FILL_IN = "fill it in, or leave the column out with --exclude, or say what becomes of such steps with --missing"
+FILL_IN = "fill it in, say what to do with such steps with --missing, or leave the column out with --exclude"
 
 
 def parse_dtype(dtype: DTypeLike | None) -> DType | None:
-    """Return the dtype that an option names, in native byte order.
-
-    Raises:
-        UsageError: The text does not name a dtype, or not one of bool, integers and floats up to 64 bits.
-    """
+    """Return the dtype that an option names, in native byte order: bool, integer or float, up to 64 bits."""
     if dtype is None:
         return None
     try:
@@ -27,12 +23,12 @@ def parse_dtype(dtype: DTypeLike | None) -> DType | None:
     except (TypeError, ValueError, SyntaxError):
         raise UsageError(f"dtype={dtype!r} is not a dtype; float32, int16, bool are some") from None
     if not is_number(parsed):
-        raise UsageError(f"dtype={dtype!r} is not stored; bool, whole numbers and floats up to 64 bits are")
+        raise UsageError(f"dtype={dtype!r} cannot be stored; bool, integers and floats up to 64 bits can")
     return parsed
 
 
 def is_number(dtype: DType) -> bool:
-    """Whether arrays of this dtype can be stored."""
+    """Return whether arrays of this dtype can be stored."""
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
@@ -55,11 +51,7 @@ def check_all(source: str, *checks: Callable[[], object]) -> None:
 
 
 def require_values(table: Table, source: str) -> None:
-    """Refuse missing and infinite values.
-
-    Raises:
-        SourceError: With the row (from 1) and column of the first such value, and how many there are.
-    """
+    """Refuse missing and infinite values; the error has the row and column of the first, and their number."""
     if table.is_full:
         return
     absent = {name: per_row(mask) for name, mask in table.gaps().items()}
@@ -71,11 +63,7 @@ def require_values(table: Table, source: str) -> None:
 
 
 def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:
-    """Refuse infinite values, except where `absent` marks them as missing; NaN is accepted.
-
-    Raises:
-        SourceError: With the row (from 1) and column of the first such value, and how many there are.
-    """
+    """Refuse infinite values, except where `absent` marks them as missing; NaN is accepted."""
     infinite = {name: np.isinf(column) for name, column in table.columns.items() if column.dtype.kind == "f"}
     for name, mask in (absent or {}).items():
         if name in infinite:
@@ -87,14 +75,8 @@ def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bo
 def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: str) -> Array:
     """Return the columns `names` as one array (rows, columns, ...).
 
-    Args:
-        table: The columns.
-        names: The columns to take, in order.
-        dtype: What to convert to; None: the dtype to which NumPy promotes those of the columns.
-        source: For errors.
-
-    Raises:
-        SourceError: A value would change by more than rounding to the requested float dtype.
+    Without a dtype it is that to which NumPy promotes the columns. Values that would change by more than rounding to
+    the requested float dtype are refused.
     """
     rounds = dtype is not None
     if table.block is not None:
@@ -125,15 +107,12 @@ def convert(
 
     Args:
         array: Numbers or bool.
-        target: The dtype of the result.
+        target: The dtype of the result; values that do not fit are refused.
         names: The names of the columns.
-        rounds: Whether integers may be rounded to floats. Floats may always be rounded to narrower ones, but not to
+        rounds: Whether integers may be rounded to floats. Floats may always be rounded to narrower floats, but not to
             infinity.
-        source: For errors.
+        source: The name of the source.
         number: Returns the number of a row in the file, from 1, for its index.
-
-    Raises:
-        SourceError: A value does not fit into `target`.
     """
     if array.dtype == target:
         return np.ascontiguousarray(array)
@@ -184,7 +163,7 @@ def _take_columns(block: Array, order: Iterable[str], names: Sequence[str]) -> A
 
 
 def per_row(mask: Array) -> NDArray[np.bool_]:
-    """Reduce a mask (rows, ...) to (rows,), True where any value of the row is."""
+    """Reduce a mask (rows, ...) to (rows,), True if any value of the row is True."""
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
@@ -198,13 +177,7 @@ def refuse_any(  # noqa: PLR0917
 ) -> None:
     """Raise SourceError for the first row, and in it the first column, whose mask (rows,) is True.
 
-    Args:
-        masks: A mask for each column.
-        table: The rows.
-        source: For errors.
-        what: What is wrong with the value.
-        advice: What to do about it.
-        why: Returns an explanation, from the column and the row of the file.
+    `why` returns an explanation for a column and a row of the file.
     """
     counts = {name: int(mask.sum()) for name, mask in masks.items()}
     first = {name: int(masks[name].argmax()) for name, count in counts.items() if count}
@@ -218,5 +191,5 @@ def refuse_any(  # noqa: PLR0917
 
 
 def _column(names: Sequence[str], where: tuple[int, ...]) -> str:
-    """Return the name of a column, with the index in it if its steps are arrays."""
+    """Return the name of a column, with the index of the value if its steps are arrays."""
     return names[where[0]] + (str(list(where[1:])) if where[1:] else "")

@@ -1,7 +1,6 @@
-"""Data frames that a process function returns, of pandas, polars or pyarrow, as arrays with names.
+"""Convert data frames of pandas, polars or pyarrow to arrays with names.
 
-None of these libraries is imported for it: a data frame has `columns`, and exports itself by the Arrow PyCapsule
-interface.
+Pandas and polars are not imported: a data frame has `columns`, and exports itself by the Arrow PyCapsule interface.
 """
 
 from __future__ import annotations
@@ -17,22 +16,15 @@ from builder.formats.table import Array, Table, array_of
 
 
 def is_data_frame(value: Any) -> bool:
-    """Tell whether a value is a data frame, and not an array or a single column."""
+    """Return whether a value is a data frame, and not an array or a single column."""
     return hasattr(value, "__arrow_c_stream__") and hasattr(value, "columns")
 
 
 def read_data_frame(value: Any, what: str) -> tuple[Array, tuple[str, ...] | None]:
     """Return the columns of a data frame as one array (rows, columns), and their names.
 
-    Missing numbers become NaN. With columns of text the array holds objects. The names are None if they are no text,
-    such as the numbers that pandas gives by default.
-
-    Args:
-        value: The data frame.
-        what: `inputs` or `labels`, for errors.
-
-    Raises:
-        SourceError: A column holds neither numbers nor text, or its numbers do not fit the type of the others.
+    Missing numbers become NaN. If a column is text, the array has dtype object. The names are None if they are not
+    text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Convert columns of decimals, in which databases store money, to numbers that NumPy has."""
+"""Convert columns of decimals, in which databases store money, to dtypes of NumPy."""
 
 from typing import Any, Final
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from builder.formats.table import DType
 
-_ROWS_AT_ONCE: Final = 2**16  # bounds the memory that their text takes
+_ROWS_AT_ONCE: Final = 2**16  # bounds the memory of their text
 
 
 class TooLargeError(Exception):
-    """The requested dtype does not hold some whole numbers.
+    """Some whole numbers do not fit into the requested dtype.
 
     Args:
-        row: The row of the first of them, from 0.
-        value: The first of them, as text.
+        row: The row of the first of these numbers, from 0.
+        value: The first of these numbers, as text.
         count: How many there are.
     """
 
@@ -26,10 +26,7 @@ class TooLargeError(Exception):
 def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
     """Return a pyarrow column of decimals as int64 or uint64 if `dtype` is an integer type, otherwise as float64.
 
-    Args:
-        column: A pyarrow.ChunkedArray.
-        dtype: What the numbers will be converted to. Values with a fraction become float64 in any case, and `convert`
-            refuses them.
+    Numbers with a fraction always become float64, and `convert` refuses them later.
 
     Raises:
         TooLargeError: `dtype` is an integer type, the decimals have no fractions, and one does not fit.
@@ -53,7 +50,7 @@ def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
 
 
 def widen(column: Any) -> Any:
-    """Return decimals with the most digits, since pyarrow does not cast narrow ones to int64; others unchanged."""
+    """Widen decimals to 76 digits, since pyarrow does not cast narrow ones to int64; return other types unchanged."""
     import pyarrow as pa
 
     return column.cast(pa.decimal256(76, column.type.scale)) if pa.types.is_decimal(column.type) else column

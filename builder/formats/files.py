@@ -1,4 +1,4 @@
-"""Check that a file can be read, and what its first bytes say about its format."""
+"""Check that a file can be read, and that its first bytes do not belong to another format."""
 
 import errno
 import os
@@ -8,17 +8,17 @@ from typing import Final
 
 from builder.build_errors import SourceError
 
-# A file may unpack to 256 MiB, or to 100 times its size. More suggests that it was made to fill the memory.
+# A file may unpack to 256 MiB or to 100 times its size; a larger one was probably made to fill the memory.
 UNPACKED_FREELY: Final = 2**28
 UNPACKED_PER_BYTE: Final = 100
 
 _WHAT_TO_DO: Final = {
-    errno.ENOENT: "it was removed since it was listed, or is a link that leads nowhere; restore it, or remove the link",
-    errno.ELOOP: "its links lead round in a circle; remove them",
-    errno.EACCES: "give this user the right to read it, and to enter its folders",
-    errno.EPERM: "give this user the right to read it",
-    errno.EIO: "the disk does not give it back; restore it from a copy",
-    errno.ESTALE: "the network drive lost it; look whether it is still there",
+    errno.ENOENT: "it was removed since it was listed, or is a broken link; restore it, or remove the link",
+    errno.ELOOP: "its links form a circle; remove them",
+    errno.EACCES: "give this user permission to read it, and to enter its folders",
+    errno.EPERM: "give this user permission to read it",
+    errno.EIO: "the disk cannot read it; restore it from a copy",
+    errno.ESTALE: "the network drive lost it; check whether it still exists",
 }
 # Formats that occur under a wrong suffix. A table in text cannot start with any of these.
 _FIRST_BYTES: Final = {
@@ -45,7 +45,7 @@ def unreadable_file(source: str, error: OSError) -> SourceError:
     """Return the error for a file that the operating system cannot read, with advice."""
     # pyarrow's own message would contain the path on this machine.
     why = os.strerror(error.errno) if error.errno is not None else str(error)
-    advice = _WHAT_TO_DO.get(error.errno or 0, "look at the file and its disk")
+    advice = _WHAT_TO_DO.get(error.errno or 0, "check the file and its disk")
     return SourceError(source, f"cannot be read: {why}: {advice}")
 
 
@@ -68,11 +68,7 @@ def check_status(status: os.stat_result, source: str) -> None:
 
 
 def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
-    """Return at most `most` first bytes of a file, and its size.
-
-    Raises:
-        SourceError: The file cannot be read, is empty, or is not a regular file.
-    """
+    """Return at most `most` first bytes of a regular file, and its size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
         try:
@@ -85,7 +81,7 @@ def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
     except OSError as error:
         raise unreadable_file(source, error) from error
     if read != len(start):
-        raise SourceError(source, f"it was cut from {status.st_size:,} to {read:,} bytes while it was read")
+        raise SourceError(source, f"was truncated from {status.st_size:,} to {read:,} bytes while it was read")
     return start, status.st_size
 
 
@@ -98,8 +94,7 @@ def check_first_bytes(format: str, start: bytes | bytearray, source: str) -> Non
         if start.startswith(first) or (first.startswith(b"<") and lowered.startswith(first)):
             raise SourceError(
                 source,
-                f"is no {format} file, but begins as {kind} does; give it the suffix of what it is, or put the right "
-                "file in its place",
+                f"is no {format} file, but begins like {kind}; correct its suffix, or put the right file in its place",
             )
 
 
@@ -109,11 +104,11 @@ def unpacked_limit(size: int) -> int:
 
 
 def unpacks_too_much(
-    source: str, size: int, where: str = "", advice: str = "unpack it, and give that file"
+    source: str, size: int, where: str = "", advice: str = "unpack it, and use that file"
 ) -> SourceError:
     """Return the error for a file that would fill the memory."""
     return SourceError(
         source,
         f"{where}its {size:,} bytes unpack to more than {unpacked_limit(size):,}, as if made to fill the memory; if "
-        f"that is meant, {advice}",
+        f"this is intended, {advice}",
     )

@@ -1,4 +1,4 @@
-"""Several files that form one source, as one table."""
+"""Join the tables of several files that form one source."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ _OF_ROW: Final = re.compile(r"row ([0-9,]*[0-9])")
 
 @dataclass(frozen=True, slots=True)
 class JoinedTable:
-    """The rows of several tables, one after another, as an `OpenTable`. Rows are numbered across all files.
+    """The rows of several tables, one after another, as an `OpenTable`. Rows are numbered across all files."""
 
-    Args:
-        tables: The tables, at least one, and the name of the file of each.
-        source: The name of the source, for errors.
-    """
-
-    tables: Sequence[tuple[str, OpenTable]]
+    tables: Sequence[tuple[str, OpenTable]]  # the name of each file and its table; at least one
     source: str
 
     def __post_init__(self) -> None:
@@ -42,7 +37,7 @@ class JoinedTable:
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the first file; the others have the same, in any order."""
+        """The groups of the first file; all files have the same groups, in any order."""
         return self._first.groups
 
     @property
@@ -62,7 +57,7 @@ class JoinedTable:
 
     @property
     def rows(self) -> int | None:
-        """The number of rows, if every file says it."""
+        """The number of rows; None unless it is known for every file."""
         rows = [table.rows for _, table in self.tables]
         return None if None in rows else sum(one or 0 for one in rows)
 
@@ -71,11 +66,7 @@ class JoinedTable:
         return [piece for _, table in self.tables for piece in table.pieces()]
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read columns of all files; see `OpenTable`. Types that differ become one that holds them all.
-
-        Raises:
-            SourceError: A file cannot be read, or the types of a column have nothing in common.
-        """
+        """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         import pyarrow as pa
 
         columns = [*names, *(HIDDEN + name for name in raw)]
@@ -85,12 +76,9 @@ class JoinedTable:
             return pa.concat_tables(shown, promote_options="permissive")
 
     def place(self, row: int) -> tuple[str, int]:
-        """Return the file that holds a row, from 1, of the source, and its number there, from 1.
+        """Return the file of a row of the source, and its number in the file; both numbers are from 1.
 
-        Text is read again for this, as its number of rows is not known.
-
-        Raises:
-            SourceError: A file cannot be read, or there are fewer rows.
+        Text is read again for this, since its number of rows is unknown.
         """
         for name, table in self.tables:
             rows = table.rows
@@ -107,17 +95,14 @@ class JoinedTable:
 
 
 def open_files(path: Path, source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> OpenTable:
-    """Open a source: one file, or several as one table.
+    """Open a source as one table.
 
     Args:
-        path: The file, if it is only one.
-        source: The name of the source, for errors.
+        path: The file, if there is only one.
+        source: The name of the source.
         root: The folder to which `files` are relative.
-        files: The names of the files; empty: it is only one.
+        files: The names of the files; empty: there is only one.
         options: How to read them.
-
-    Raises:
-        SourceError: A file cannot be read, or they have different columns.
     """
     if not files:
         return open_table(path, source=source, options=options)
@@ -132,10 +117,9 @@ def join_files(source: str, root: Path | None, files: Sequence[str], options: Ta
 
 @contextmanager
 def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
-    """Name the file, and the row in it, in errors about a row of a source of several files.
+    """In errors about a row of a source of several files, name the file and the row in it.
 
-    Args:
-        open_source: Opens the source; called if there is such an error.
+    `open_source` is called if there is such an error.
     """
     try:
         yield
@@ -146,8 +130,8 @@ def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
         try:
             table = open_source()
             file, row = table.place(int(match[1].replace(",", "")))
-        except SourceError:  # the files change, or rows of lists cannot be counted
+        except SourceError:  # a file changed, or rows of lists cannot be counted
             raise error from None
-        if error.source != table.source:  # it is about one file already
+        if error.source != table.source:  # the error names a file already
             raise
         raise SourceError(error.source, f"row {row:,} of {file}{error.reason[match.end() :]}") from error

@@ -1,4 +1,4 @@
-"""Read JSON lines: an object per line, whose keys are the names of columns."""
+"""Read JSON lines: one object per line, whose keys are the names of columns."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _LONGEST = 1 << 24  # bytes of a line
 class JsonTable(ArrowTable):
     """A file of JSON lines, in memory. As in text, all numbers are floats unless integers are requested."""
 
-    large: Mapping[str, tuple[int, int]]  # by column, the row from 1 and the value of an integer that float64 rounds
+    large: Mapping[str, tuple[int, int]]  # by column: the row, from 1, and value of an integer that float64 rounds
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
@@ -42,17 +42,13 @@ class JsonTable(ArrowTable):
 
 
 def open_json_lines(path: Path, *, source: str, compression: str | None, options: TableOptions) -> JsonTable:
-    """Read a file of JSON lines.
-
-    Raises:
-        SourceError: The file is broken.
-    """
+    """Read a file of JSON lines."""
     import pyarrow as pa
 
-    with reading(source, advice="is it JSON, an object a line?"):
+    with reading(source, advice="is it JSON, one object per line?"):
         try:
             table = _parse(path, compression, source, options, {})
-            # pyarrow parses text that looks like a time stamp; `--time` decides that instead.
+            # pyarrow would parse text that looks like a time stamp; only `--time` should.
             texts = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
             table = _parse(path, compression, source, options, texts) if texts else table
             table.validate(full=True)
@@ -107,11 +103,11 @@ def _refuse_line(stream: Any, source: str) -> None:
             is_object = False
         if not is_object:
             shown = shorten(repr(line.decode("utf-8", "replace")), 80)
-            raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it cut off?")
+            raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it truncated?")
 
 
 def _may_round(column: Any) -> bool:
-    """Whether a column has numbers beyond 2**53."""
+    """Return whether a column has numbers of 2**53 or more."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -21,13 +21,12 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
 
     Raises:
         UsageError: The libraries that read such files are not installed.
-        SourceError: The file is broken, or has no variables with a dimension.
     """
     import pyarrow as pa
 
     start, size = first_bytes(path, source, 3)
     if start == b"CDF":
-        raise SourceError(source, "is a NetCDF file of version 3; write it again as version 4, as with nccopy -k nc4")
+        raise SourceError(source, "is a NetCDF file of version 3; convert it to version 4 with nccopy -k nc4")
 
     def load(columns: list[str]) -> Any:
         with _dataset(path, source) as dataset:
@@ -69,8 +68,8 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
     with (
         warnings.catch_warnings(action="ignore"),
         reading(source, path=path, format="HDF5", advice="is it a whole HDF5 file?"),
-        # Closed explicitly: xarray leaves open what it cannot read, and HDF5 would return it again for a new file at
-        # the same path.
+        # Closed explicitly: xarray does not close files that it cannot read, and HDF5 would return the old file for a
+        # new one at the same path.
         h5py.File(path) as file,
     ):
         # h5netcdf reads this attribute too, but prints to stderr if that fails.
@@ -94,7 +93,7 @@ def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> No
                 along = f"the dimension {own[0]}, but {next(iter(dimensions))} has {steps[0]}"
             raise SourceError(
                 source,
-                f"variable {name} has {along}; columns have one dimension, and all the same: leave it out with "
+                f"variable {name} has {along}; all columns have the same single dimension: leave it out with "
                 f"--exclude {as_option(name)}, name the columns to take with --inputs, or give --process with a "
                 "function that reads the file",
             )

@@ -1,4 +1,4 @@
-"""Read the header of an NPY array, and compare it with the number of bytes that follow."""
+"""Read the header of an NPY array, and check the number of bytes after it."""
 
 import io
 import math
@@ -14,18 +14,18 @@ from builder.build_errors import SourceError
 from builder.formats.convert import is_number
 from builder.formats.table import Array, DType, check_width, shorten
 
-# Arrays of numbers need far less; it is NumPy's own limit.
+# NumPy's own limit; arrays of numbers need far less.
 LONGEST_HEADER: Final = 10_000
 MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
 _READ: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _MOST_DIMENSIONS: Final = 64  # NumPy's limit
-_ADVICE: Final = "save bool, whole numbers, or floats up to 64 bits"
+_ADVICE: Final = "save bool, integers, or floats up to 64 bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpyHeader:
-    """The header of an NPY array, which agrees with the number of bytes."""
+    """The header of an NPY array; the file has the right number of bytes for it."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -38,18 +38,14 @@ class NpyHeader:
         return math.prod(self.shape)
 
     def part(self, start: int, stop: int) -> "NpyHeader":
-        """Return a header for the rows from `start` to `stop`, which must be in C order."""
+        """Return a header for the rows from `start` to `stop` of an array in C order."""
         before = self.count // self.shape[0] * start * self.dtype.itemsize
         return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + before)
 
     def array(self, values: Array, source: str, where: str = "") -> Array:
-        """Return the values (count,) in their shape and in native byte order.
-
-        Raises:
-            SourceError: A byte of a bool array is neither 0 nor 1.
-        """
+        """Return the values (count,) in their shape and in native byte order; refuse bools other than 0 and 1."""
         if self.dtype.kind == "b" and values.size and (most := int(values.view(np.uint8).max())) > 1:
-            raise SourceError(source, f"{where}holds the byte {most} as a bool, which is 0 or 1; write it again")
+            raise SourceError(source, f"{where}has the byte {most} as a bool, not 0 or 1; write it again")
         shaped = values.reshape(self.shape, order="F" if self.fortran else "C")
         return shaped if self.dtype.isnative else shaped.astype(self.dtype.newbyteorder("="))
 
@@ -58,16 +54,13 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
     """Read the header of an array, and check that its size is `size`.
 
     Args:
-        start: The first bytes of the array, with at least the header.
-        size: Bytes of the whole array, header included.
-        source: For errors.
-        where: For errors: which array of the source.
-
-    Raises:
-        SourceError: The header is malformed, does not describe numbers, or does not agree with `size`.
+        start: The first bytes of the array, including the whole header.
+        size: Bytes of the array and its header.
+        source: The name of the source.
+        where: Which array of the source, for errors.
     """
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
-        raise SourceError(source, f"{where}cannot be read: it does not begin as NPY files do; is it a whole NPY file?")
+        raise SourceError(source, f"{where}cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
     version = start[6], start[7]
     length_bytes = _LENGTH_BYTES.get(version)
     if length_bytes is None:
@@ -78,7 +71,9 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
         raise SourceError(source, f"{where}the header has {length:,} bytes, but at most {LONGEST_HEADER:,} are read")
     offset += length
     if size < offset:
-        raise SourceError(source, f"{where}the header ends at byte {offset:,}, but there are {size:,}; is it cut off?")
+        raise SourceError(
+            source, f"{where}the header ends at byte {offset:,}, but there are {size:,}; is it truncated?"
+        )
     parsed = _parse(bytes(start[8:offset]), version)
     if parsed is None:
         shown = shorten(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
@@ -93,7 +88,7 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
         raise SourceError(
             source,
             f"{where}the header, shape {shape} of {dtype}, makes {expected:,} bytes, but there are {size:,}; "
-            "write it again, one array a file",
+            "write it again, one array per file",
         )
     _check_shape(shape, source, where)
     return header
@@ -103,9 +98,7 @@ def read_header(start: bytes | bytearray, size: int, source: str, where: str = "
 def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, DType] | None:
     """Return the shape of an array, whether it is in Fortran order, and its dtype; None if the header is malformed.
 
-    Args:
-        header: The bytes of the length of the header, and of the header itself.
-        version: The version of the format.
+    `header` begins with the bytes of its length.
     """
     try:
         with warnings.catch_warnings():
@@ -119,17 +112,17 @@ def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bo
 
 
 def _check_dtype(dtype: DType, source: str, where: str) -> None:
-    """Refuse a dtype that stores do not have."""
+    """Refuse a dtype that cannot be stored."""
     if dtype.names is not None:
-        raise SourceError(source, f"{where}holds records, {shorten(str(dtype), 80)}, which is not stored; {_ADVICE}")
+        raise SourceError(source, f"{where}holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
     if dtype.hasobject:
         raise SourceError(source, f"{where}holds Python objects (a pickle), which are never loaded; save numbers")
     if not is_number(dtype):
-        raise SourceError(source, f"{where}holds {dtype}, which is not stored; {_ADVICE}")
+        raise SourceError(source, f"{where}holds {dtype}, which cannot be stored; {_ADVICE}")
 
 
 def _check_shape(shape: tuple[int, ...], source: str, where: str) -> None:
-    """Refuse arrays without columns or with too many; without steps, the file's size does not bound their number."""
+    """Refuse arrays with no columns or too many; if there are no steps, the file's size does not limit them."""
     if len(shape) < 2:
         return
     if not all(shape[1:]):

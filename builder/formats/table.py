@@ -1,4 +1,4 @@
-"""The columns of a source as arrays, the protocol of open files, and checks that all formats share."""
+"""Columns as arrays, the protocol of open files, and checks that all formats share."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ ROW: Final = "\0row"  # the hidden column with the number of each row in the fil
 
 Result = TypeVar("Result")
 _EXCLUDING: Final = re.compile(r",? ?(?:or )?leave (?:it|the column) out with --exclude")  # in the advice on a column
-_MOST_REASONS: Final = 5  # of the columns of one source that are refused
-_MOST_COLUMNS: Final = 2**20  # since each of them gets a name in memory
+_MOST_REASONS: Final = 5  # how many refused columns of a source a message explains
+_MOST_COLUMNS: Final = 2**20  # each column gets a name in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Table:
         return self.rows
 
     def slice(self, start: int, length: int) -> "Table":
-        """Return consecutive rows without a copy; the counterpart of `slice` of a frame."""
+        """Return consecutive rows without a copy, like `slice` of a frame."""
         rows = slice(start, start + length)
         numbers = np.arange(1, self.rows + 1)[rows] if self.numbers is None else self.numbers[rows]
         if self.block is not None:
@@ -120,7 +120,7 @@ def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
     """Convert a pyarrow column of numbers, bool, or lists of one length to an array (rows, ...).
 
     Returns:
-        The values, and a mask of missing values; None if there are none but NaN.
+        The values, and a mask of missing values; None if only NaN is missing, or nothing.
     """
     import pyarrow as pa
 
@@ -263,8 +263,8 @@ def reading(
     """Convert any exception of a library that reads a broken file to a SourceError.
 
     Args:
-        source: The name of the source, for errors.
-        path: The path of the file, whose first bytes are checked if reading fails.
+        source: The name of the source.
+        path: The path of the file; if reading fails, its first bytes are checked.
         format: The format that the file should have.
         advice: What the user should check.
     """
@@ -283,11 +283,7 @@ def reading(
 
 
 def for_each_column(names: Sequence[str], read: Callable[[str], Result], source: str) -> dict[str, Result]:
-    """Return what a function gives for each column; if it refuses some, raise one error for all of them.
-
-    Raises:
-        SourceError: At least one column is refused.
-    """
+    """Call a function for each column and return the results; its SourceErrors become one for all columns."""
     results: dict[str, Result] = {}
     errors: dict[str, SourceError] = {}
     for name in names:
@@ -305,7 +301,7 @@ def for_each_column(names: Sequence[str], read: Callable[[str], Result], source:
 
 
 def _together(reasons: Mapping[str, tuple[str, str]]) -> str:
-    """Say why several columns cannot be used; for each there is a reason, and advice."""
+    """Return the message that several columns cannot be used, from the reason and advice for each."""
     more = f"; and {len(reasons) - _MOST_REASONS:,} more" * (len(reasons) > _MOST_REASONS)
     if len(same := {advice for _, advice in reasons.values()}) == 1:
         texts, advice = [what for what, _ in reasons.values()], same.pop()
@@ -320,10 +316,10 @@ def _together(reasons: Mapping[str, tuple[str, str]]) -> str:
 def not_numbers(  # noqa: PLR0917
     source: str, column: str, holds: str, value: object, row: int, advice: str = ""
 ) -> SourceError:
-    """Return the error for a column that is not numeric, quoting a value of it (or None); `row` counts from 1."""
+    """Return the error for a column that is not numeric, quoting its first value (or None); `row` counts from 1."""
     evidence = "no value at its beginning" if value is None else f"{shorten(repr(value))} in row {row:,}"
     if holds in (TIME_STAMPS, DATES):
-        advice = f"say --time {as_option(column)} if it tells when each row was"
+        advice = f"say --time {as_option(column)} if it is the time of each row"
     first = f"{advice}, " if advice else ""
     return SourceError(
         source,
@@ -339,13 +335,13 @@ def single_groups(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
 
 
 def check_width(width: int, source: str, where: str = "has") -> None:
-    """Refuse absurd numbers of columns, which a few bytes of a header can claim."""
+    """Refuse an absurd number of columns, which a few bytes of a header can claim."""
     if width > _MOST_COLUMNS:
         raise SourceError(source, f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
 
 
 def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
-    """Refuse two columns of one name, and names like those of hidden columns."""
+    """Refuse two columns with the same name, and names that mean hidden columns."""
     if concealed := [name for name in names if name.startswith(HIDDEN)]:
         raise SourceError(source, f"the name {concealed[0]!r} among its {what} begins with a NUL byte; rename it")
     if len(set(names)) == len(names):

@@ -1,4 +1,4 @@
-"""Read the first lines of a text file: its column names, and where its data starts."""
+"""Read the first lines of a text file: its column names, and the offset of its data."""
 
 import csv
 import re
@@ -34,8 +34,8 @@ class TextStart:
     named: bool
     offset: int  # bytes before the first data row
     first: tuple[str, ...]  # the fields of the first data row
-    longest: int  # an upper bound of the bytes of a line: the longer of the first two, or a small file's size
-    rest: bytes | None  # the data of a small file, which has been read completely
+    longest: int  # bytes of the longer of the first two lines, or the size of a small file
+    rest: bytes | None  # the data of a small file, which was read completely
 
 
 def read_start(stream: Any, source: str, delimiter: str | None, options: TableOptions) -> TextStart:
@@ -43,12 +43,9 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
 
     Args:
         stream: The text, decompressed, as a binary file.
-        source: For errors.
+        source: The name of the source.
         delimiter: The character between fields; None for runs of blanks.
         options: `header`, `column_names`, `skip_lines`, `skip_after_header` and `decimal` are used.
-
-    Raises:
-        SourceError: The file has no rows, the header is missing or unexpected, or two columns have one name.
     """
     skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
     header = False if column_names else options.header
@@ -61,12 +58,12 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
     if head[:2] in _UTF16:
         raise SourceError(source, "is UTF-16 text; write it as UTF-8, or say --encoding utf-16")
     if not rows and skip:
-        raise SourceError(source, f"holds nothing after the {skip:,} lines that are left out; say fewer --skip-lines")
+        raise SourceError(source, f"holds nothing after the {skip:,} skipped lines; use a smaller --skip-lines")
     if not rows:
         raise SourceError(source, "holds no header and no rows; write it again, or remove it")
     first, offset = rows[0]
     if has_header:
-        # An open quote in the header would make the rest of the file part of the last name.
+        # With an open quote in the header, the rest of the file would be part of the last name.
         if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed_quote([head], delimiter):
             raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
         names = _header_names(first, source, decimal, sure=header is True)
@@ -97,7 +94,7 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
 def _first_rows(
     stream: Any, delimiter: str | None, source: str, skip: tuple[int, int]
 ) -> tuple[bytes, list[tuple[list[str], int]], bool]:
-    """Read until two rows are complete; return the bytes, each row and its end, and whether it is the whole file."""
+    """Read until two rows are complete; return the bytes, each row and its end, and whether they are the whole file."""
     head = b""
     size = FIRST
     while True:
@@ -123,11 +120,7 @@ def _first_rows(
 def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator[tuple[list[str], int]]:
     """Yield the fields of the first two lines that are not blank, and the offset after each.
 
-    Args:
-        head: The first bytes of the file.
-        delimiter: The character between fields; None for runs of blanks.
-        skip: Lines to skip at the start.
-        after: Lines to skip after the first row; they count as part of it.
+    `skip` lines are skipped at the start, and `after` lines after the first row, which then includes them.
     """
     end = 0
 
@@ -158,7 +151,7 @@ def _lines(head: bytes) -> Iterator[bytes]:
     while start < len(head):
         lines = head[start : start + size].splitlines(keepends=True)
         if start + size < len(head):
-            lines.pop()  # it may be incomplete
+            lines.pop()  # the last line may be incomplete
             size *= 4 if not lines else 1
         yield from lines
         start += sum(map(len, lines))
@@ -166,14 +159,14 @@ def _lines(head: bytes) -> Iterator[bytes]:
 
 def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -> tuple[str, ...]:
     """Strip the names, and replace empty ones by `unnamed_` and their number."""
-    # Concatenated files contain a byte-order mark each.
+    # A file may be concatenated from files with byte-order marks.
     names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
     for name in names:
         if "\ufffd" in name:
             raise SourceError(
                 source,
-                f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8, or say "
-                "--encoding, as latin-1",
+                f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8, or name its encoding, "
+                "such as --encoding latin-1",
             )
         if "\0" in name:
             raise SourceError(source, f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
@@ -195,19 +188,18 @@ def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
             raise SourceError(
                 source,
                 f"the first line ({_shown(name)}) has one column between {delimiter!r}, and {name.count(other) + 1:,} "
-                f"between {other!r}; say --delimiter {other!r} if that is it, or where "
-                "files differ, read each in its way with --process",
+                f"between {other!r}; say --delimiter {other!r} if that is right, or if files differ, read them with "
+                "--process",
             )
     if name.startswith("#") and (delimiter in line or line.startswith("#")):
         raise SourceError(
             source,
-            f"the first line is a comment ({_shown(name)}); say --comment '#' if lines that begin so are to be left "
-            "out",
+            f"the first line is a comment ({_shown(name)}); say --comment '#' to leave out lines that begin with it",
         )
 
 
 def _check_blanks(rows: list[tuple[list[str], int]], source: str) -> None:
-    """Refuse blank-separated text whose first lines are divided by another delimiter, with or without blanks."""
+    """Refuse blank-separated text whose first lines have another delimiter, with or without blanks."""
     for other in ",;|":
         counts = {sum(field.count(other) for field in fields) for fields, _ in rows}
         divided = all(len(fields) == 1 or all(one.endswith(other) for one in fields[:-1]) for fields, _ in rows)

@@ -24,7 +24,7 @@ _OFTEN_MISSING: Final = frozenset({
     *("no data", "no_data", "nodata", "void", "blank", "empty", "#value!", "#div/0!", "#ref!", "#num!", "#name?"),
 })  # fmt: skip
 _LONGEST_MARK: Final = 8  # characters, such as - or ? or **
-# Characters to strip from numbers; line ends occur within quotes. Control characters, blanks to Unicode, are errors.
+# Characters to strip from numbers; line ends occur within quotes. Other white space of Unicode is an error.
 _BLANKS = " \t\r\n\u00a0"
 _TIME_STAMP = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?(?!\d)|\d{8}[T ]\d{4}|\d\d?:\d\d\b|\d\d?[./]\d\d?[./]\d{4}\b")
 DECIMALS: Final = (".", ",")  # decimal marks
@@ -43,7 +43,7 @@ _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 
 def number_type(dtype: DType | None) -> Any:
-    """Return the pyarrow type to parse numbers in text as, before they are converted to a dtype."""
+    """Return the pyarrow type for parsing numbers in text, before they are converted to a dtype."""
     import pyarrow as pa
 
     if dtype is None or dtype.kind not in "iu":
@@ -52,7 +52,7 @@ def number_type(dtype: DType | None) -> Any:
 
 
 def strip_blanks(column: Any, missing: Sequence[str], blanks: str | None = None) -> Any:
-    """Convert a pyarrow column of text of any type to stripped strings; empty and `missing` ones become null."""
+    """Convert a pyarrow column of text to stripped strings; empty strings and those in `missing` become null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -66,16 +66,7 @@ def parse_numbers(  # noqa: PLR0917
 ) -> Any:
     """Parse a pyarrow column of strings: as integers if `dtype` is an integer type and all are, otherwise as float64.
 
-    Args:
-        texts: The column.
-        name: The name of the column.
-        source: For errors.
-        dtype: What the numbers will be converted to. None: integers that float64 would round are refused.
-        na_values: Further words for missing values.
-        decimal: The decimal mark.
-
-    Raises:
-        SourceError: A value is not a number, or float64 would round it; the message names row and value.
+    Integers that float64 would round are refused if `dtype` is None or an integer type.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -110,7 +101,7 @@ def use_points(texts: Any, decimal: str) -> Any:
 
 
 def use_point(text: str, decimal: str) -> str:
-    """Replace the decimal mark of a number by a point; a text with a point already is spoilt, so that it is refused.
+    """Replace the decimal mark of a number by a point; a point becomes "?", so that the text is refused.
 
     >>> use_point("1,5e-3", ","), use_point("1.5", ",")
     ('1.5e-3', '1?5')
@@ -125,7 +116,7 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
         texts: A pyarrow column of strings.
         values: The same values as float64, (rows,).
         name: The name of the column.
-        source: For errors.
+        source: The name of the source.
         dtype: The requested dtype.
     """
     large = first_large(texts, values)
@@ -143,14 +134,14 @@ def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
     for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64).tolist():
         text = texts[row].as_py().strip()
         digits = text.lstrip("+-").lstrip("0")
-        # Python does not parse thousands of digits; more than 16 exceed 2**53 in any case.
+        # Python does not parse thousands of digits; integers of more than 16 digits exceed 2**53 anyway.
         if re.fullmatch("[0-9]+", digits) and (len(digits) > 16 or int(digits) > EXACT_IN_FLOAT64):
             return row, shorten(text, 40)
     return None
 
 
 def _whole_dtype(texts: Any, values: Array) -> str:
-    """Return the integer dtype that holds all values of a column; "" if neither does."""
+    """Return the integer dtype that all values of a column fit into, int64 or uint64; "" if there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -164,10 +155,10 @@ def _whole_dtype(texts: Any, values: Array) -> str:
 
 
 def first_cast_failure(column: Any, kind: Any) -> int:
-    """Return the row, from 0, of the first value of a pyarrow column that cannot be cast to a type; one must exist."""
+    """Return the row, from 0, of the first value of a pyarrow column that cannot be cast to a type; it must exist."""
     import pyarrow as pa
 
-    start, stop = 0, len(column)  # by bisection: it is one of these rows
+    start, stop = 0, len(column)  # bisection
     while stop - start > 1:
         middle = (start + stop) // 2
         try:
@@ -180,7 +171,7 @@ def first_cast_failure(column: Any, kind: Any) -> int:
 
 
 def is_nearly_number(text: str, decimal: str = ".") -> bool:
-    """Whether text is a number in another notation (1,5), a time stamp, or damaged."""
+    """Return whether text is a number in another notation (1,5), a time stamp, or damaged."""
     is_notation = _TIME_STAMP.match(text) or notation_advice(text, decimal)
     return bool(is_notation) or "\0" in text or "\ufeff" in text
 
@@ -190,15 +181,16 @@ def notation_advice(text: str, decimal: str = ".") -> str:
     if _OTHER_DECIMALS[decimal].fullmatch(text):
         if decimal == ".":
             return (
-                "decimals are written with a point, as 1.5; say --decimal , if the comma stands before decimals, or "
-                "--delimiter , if it stands between columns"
+                "decimals are written with a point, as 1.5; say --decimal , if the comma is the decimal mark, or "
+                "--delimiter , if it separates columns"
             )
         return (
-            "with --decimal , decimals have a comma, as 1,5, and no number a point; write it so, or leave --decimal out"
+            "with --decimal , decimals have a comma, as 1,5, and no number has a point; correct it, or leave --decimal "
+            "out"
         )
     if _THOUSANDS[decimal].fullmatch(text):
         mark, example = ("points", "1234,5") if decimal == "," else ("commas", "1234.5")
-        return f"thousands are not set apart, as in {example}; write the file without {mark}"
+        return f"thousands have no separators, as in {example}; write the file without {mark}"
     return ""
 
 
@@ -211,7 +203,7 @@ def _not_a_number(plain: Any, known: Any, name: str, source: str, decimal: str) 
     if _TIME_STAMP.match(text):
         return not_numbers(source, name, TIME_STAMPS, text, row + 1)
     hint = _hint(text, decimal)
-    # If the first present value is not a number, the whole column is text; otherwise it is a single mistake.
+    # If the first value that is not missing is not a number, the whole column is text; otherwise it is one mistake.
     if not hint and known.slice(0, row).null_count == row:
         return not_numbers(source, name, "text", text, row + 1, missing_advice(text))
     choices = [missing_advice(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
@@ -220,15 +212,15 @@ def _not_a_number(plain: Any, known: Any, name: str, source: str, decimal: str) 
 
 
 def missing_advice(text: str) -> str:
-    """Return the advice to declare a text as a missing value, if it looks like one; otherwise "".
+    """Return the advice to declare a text as a missing value if it looks like one, otherwise "".
 
     >>> missing_advice("-"), missing_advice("n.a."), missing_advice("W")
-    ('say --na-values - if it stands for a missing value', 'say --na-values n.a. if it stands for a missing value', '')
+    ('say --na-values - if it means a missing value', 'say --na-values n.a. if it means a missing value', '')
     """
     is_mark = len(text) <= _LONGEST_MARK and not any(letter.isalnum() for letter in text)
     if not is_mark and text.lower() not in _OFTEN_MISSING:
         return ""
-    return f"say --na-values {as_option(text)} if it stands for a missing value"
+    return f"say --na-values {as_option(text)} if it means a missing value"
 
 
 def _hint(text: str, decimal: str) -> str:
@@ -236,13 +228,13 @@ def _hint(text: str, decimal: str) -> str:
     if advice := notation_advice(text, decimal):
         return advice
     if other := _DELIMITED.fullmatch(text):
-        return f"if {other[1]!r} stands between the columns, say --delimiter {other[1]!r}"
+        return f"if {other[1]!r} separates columns, say --delimiter {other[1]!r}"
     if "\0" in text:
         return "it holds NUL bytes; the file is damaged, or is UTF-16 text, to be written as UTF-8"
     if '"' in text or "\n" in text or "\r" in text:
         return "quotes go around a whole field; close or remove them"
     if text.strip("\ufeff") != text:
-        return "it holds a byte-order mark, as where files were put together; remove it"
+        return "it holds a byte-order mark, as in concatenated files; remove it"
     if any(letter.isdecimal() or letter == "\u2212" for letter in text if not letter.isascii()):
         return "digits and signs must be ASCII; write it with 0 to 9 and -"
     return ""

@@ -9,7 +9,7 @@ _SENTINEL = "\x01 after the end"
 
 
 class QuoteCount:
-    """Pass pieces of a text through, and record whether the number of quotes is odd."""
+    """Return the pieces of a text unchanged, and record whether their number of quotes is odd."""
 
     def __init__(self) -> None:
         self.odd = False
@@ -22,10 +22,10 @@ class QuoteCount:
 
 
 def unclosed_quote(pieces: Iterable[bytes], delimiter: str) -> int | None:
-    r"""Return the number, from 1, of the row whose quote is not closed; None if all are.
+    r"""Return the number, from 1, of the row whose quote is not closed; None if all quotes are closed.
 
     This takes far longer than counting, so it is used only if the number of quotes is odd. A quote within a field that
-    does not start with one, as for inches, is valid.
+    does not start with one is valid, as in 5" for inches.
 
     >>> unclosed_quote([b'1,"2"\n3,"4', b'\n5,6\n'], ","), unclosed_quote([b'1,5" wide\n'], ",")
     (2, None)
@@ -41,7 +41,7 @@ def unclosed_quote(pieces: Iterable[bytes], delimiter: str) -> int | None:
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a text that comes in pieces, then a sentinel, which an open quote would swallow."""
+    """Yield the lines of a text in pieces, then a sentinel, which an open quote would swallow."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).splitlines(keepends=True) or [b""]

@@ -1,4 +1,4 @@
-"""Streams of text for the parser: decompressed, in UTF-8, without comments, with single blanks."""
+"""Prepare streams of text for the parser: decompress, convert to UTF-8, drop comments, collapse blanks."""
 
 import codecs
 import lzma
@@ -16,11 +16,7 @@ from builder.options.table_options import TableOptions
 def open_stream(path: Path, compression: str | None, source: str, options: TableOptions) -> Any:
     """Open a text file for reading. Reading raises SourceError if it unpacks to far more than its size.
 
-    Args:
-        path: The path of the file.
-        compression: None, "gzip", "zstd", "bz2" or "xz".
-        source: The name of the source, for errors.
-        options: `encoding` and `comment` are used.
+    `compression` is None, "gzip", "zstd", "bz2" or "xz"; of the options, `encoding` and `comment` are used.
     """
     import pyarrow as pa
 
@@ -38,7 +34,7 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
 
 
 class LimitUnpacked:
-    """Pass pieces of a text through, until they exceed the limit for the compressed file."""
+    """Return the pieces of a text unchanged, until they exceed the limit for the compressed file."""
 
     def __init__(self, path: Path, source: str) -> None:
         self._size, self._source = path.stat().st_size, source
@@ -65,12 +61,12 @@ class Recode:
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the complete characters so far; the rest waits for the next piece."""
+        """Return the complete characters of this piece; an incomplete one is kept for the next piece."""
         try:
             return self._decoder.decode(bytes(piece)).encode()
         except UnicodeError as error:
             raise SourceError(
-                self._source, f"is not {self._encoding} text ({error}); say --encoding with what it is"
+                self._source, f"is not {self._encoding} text ({error}); name its encoding with --encoding"
             ) from None
 
 
@@ -85,7 +81,7 @@ class DropComments:
     def __init__(self, mark: str) -> None:
         self._whole = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*(\r\n?|\n)")
         self._open = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*\r?\Z")
-        self._last, self._rest = b"\n", b""  # the byte before the piece; an unfinished comment
+        self._last, self._rest = b"\n", b""  # the byte before the piece; the start of an unfinished comment
 
     def __call__(self, piece: bytes) -> bytes:
         """Return the next piece without comments."""
@@ -106,12 +102,12 @@ class CollapseBlanks:
     """
 
     def __init__(self) -> None:
-        self._last = b"\n"  # the last byte so far; a blank there is held back, as it may end a line
+        self._last = b"\n"  # the last byte so far; a blank is held back, since it may be at the end of a line
 
     def __call__(self, piece: bytes) -> bytes:
         """Return the next piece, collapsed."""
         text = np.frombuffer(self._last + bytes(piece).replace(b"\t", b" "), np.uint8)
-        # Drop blanks after a blank or a line end (bytes up to 32). NumPy is three times as fast as `re`.
+        # Drop blanks after a blank or line end (bytes up to 32). NumPy is three times as fast as `re`.
         output = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
         if self._last == b" ":
             output = b" " + output
@@ -130,10 +126,10 @@ class DropLastBlankLines:
     """
 
     def __init__(self) -> None:
-        self._pending = b""  # line ends and blanks that may be the last
+        self._pending = b""  # line ends and blanks that may be at the end of the text
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the pending blanks and the next piece, but for the blanks at its end."""
+        """Return the pending blanks and the next piece without the blanks at its end."""
         text = self._pending + bytes(piece)
         output = text.rstrip(b"\r\n \t")
         self._pending = text[len(output) :]

@@ -32,7 +32,7 @@ _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A text file whose first lines have been read."""
+    """A text file whose first lines were read."""
 
     path: Path
     source: str
@@ -102,11 +102,7 @@ class TextTable:
         return column
 
     def texts(self, names: Sequence[str]) -> Frame:
-        """Return columns as text.
-
-        Raises:
-            SourceError: A value is not UTF-8.
-        """
+        """Return columns as text; refuse values that are not UTF-8."""
         import pyarrow as pa
 
         with reading(self.source):
@@ -137,7 +133,7 @@ class TextTable:
 
         Raises:
             SourceError: A row has more or fewer fields than the first.
-            pyarrow.ArrowInvalid: A value is not of the type.
+            pyarrow.ArrowInvalid: A value does not have the type of its column.
         """
         import pyarrow as pa
         from pyarrow import csv
@@ -145,13 +141,13 @@ class TextTable:
         if self.start.rest is not None and not self.start.rest.strip():
             return pa.schema([(name, kind or pa.null()) for name, kind in kinds.items()]).empty_table()
         options = {
-            # The other cores belong to other workers.
+            # Other workers use the other cores.
             "read_options": csv.ReadOptions(
                 use_threads=False,
                 block_size=max(_BLOCK, 4 * self.start.longest),
                 column_names=self.start.names,
             ),
-            # A blank line is a missing value in a file of one column, and ignored otherwise.
+            # In a file of one column a blank line is a missing value; otherwise it is ignored.
             "parse_options": csv.ParseOptions(
                 delimiter=self.delimiter or " ", ignore_empty_lines=len(self.start.names) > 1
             ),
@@ -170,7 +166,7 @@ class TextTable:
             if None in kinds.values():
                 parsed = csv.read_csv(self._data(quotes), **options)
             else:
-                # Takes half the time for small files, but would infer types from the first block only.
+                # This takes half the time for small files, but would infer types from the first block only.
                 with csv.open_csv(self._data(quotes), **options) as batches:
                     parsed = batches.read_all()
         except pa.ArrowInvalid as error:
@@ -211,11 +207,11 @@ class TextTable:
         if row is not None:
             raise SourceError(
                 self.source,
-                f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it cut off?",
+                f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it truncated?",
             )
 
     def _explain(self, words: str) -> str | None:
-        """Explain pyarrow's message on malformed text; None if it is about a value."""
+        """Explain pyarrow's message about malformed text; None if it is about a value."""
         if "straddling object" in words:
             return f"a line is longer than {max(_BLOCK, 4 * self.start.longest):,} bytes; is it text, and whole?"
         # pyarrow's handler of invalid rows fails if the row is not UTF-8, so its message is parsed instead.
@@ -223,18 +219,18 @@ class TextTable:
         if match is None:
             return None
         row, expected, actual, text = match.groups()
-        advice = "is it cut off, or the delimiter another?"
+        advice = "is it truncated, or is the delimiter another?"
         if "\0" in text:
-            advice = "it holds NUL bytes, as files have that were being written when the power went; is it whole?"
+            advice = "it holds NUL bytes, as after a power cut during writing; is it whole?"
         elif any(first.startswith("#") for first in (*self.start.names[:1], *self.start.first[:1])):
-            advice = "say --comment '#' if lines that begin so are to be left out"
+            advice = "say --comment '#' to leave out lines that begin with it"
         return (
             f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
             f"({shorten(repr(text), 80)}); {advice}"
         )
 
     def not_utf8(self, names: Sequence[str]) -> SourceError:
-        """Return the error for the first value of some columns that is not UTF-8; one must exist."""
+        """Return the error for the first value of some columns that is not UTF-8; it must exist."""
         import pyarrow as pa
 
         invalid = []
@@ -248,28 +244,23 @@ class TextTable:
         shown = shorten(repr(values[name][row].as_py()), 80)
         return SourceError(
             self.source,
-            f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8, "
-            "or say --encoding, as latin-1",
+            f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8, or name its "
+            "encoding, such as --encoding latin-1",
         )
 
 
 def open_text(
     path: Path, *, source: str, compression: str | None, delimiter: str | None, options: TableOptions
 ) -> TextTable:
-    """Open a text file and read its first lines; see `TextTable`.
-
-    Raises:
-        SourceError: The file is empty or broken, or its delimiter is the decimal mark.
-    """
+    """Open a text file and read its first lines."""
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
     with reading(source, advice=advice), open_stream(path, compression, source, options) as stream:
         start = read_start(stream, source, delimiter, options)
-    # Checked last, since the error about another delimiter is more helpful.
+    # Checked last, since an error about another delimiter is more helpful.
     if options.decimal == delimiter:
         raise SourceError(
             source,
-            f"--decimal {delimiter!r} is to stand before decimals, and {delimiter!r} stands between the fields of such "
-            "a file; say what does so with --delimiter, as ';'",
+            f"--decimal {delimiter!r} is also the delimiter of such a file; say another with --delimiter, such as ';'",
         )
     return TextTable(
         path=path, source=source, compression=compression, delimiter=delimiter, options=options, start=start

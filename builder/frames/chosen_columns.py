@@ -24,12 +24,9 @@ def select_inputs_and_labels(
     Args:
         table: The source, with its label file if it has one.
         options: Which columns to choose.
-        source: For errors.
-        store_inputs: The features of the store, if there is one and they have names.
-        store_labels: Its targets.
-
-    Raises:
-        SourceError: A column does not exist, none is left, or they are not those of the store.
+        source: The name of the source.
+        store_inputs: The names of the features of the store; None: there is no store, or they have no names.
+        store_labels: The names of its targets, likewise.
     """
     labelled = table if isinstance(table, LabelledTable) else None
     groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups

@@ -1,4 +1,4 @@
-"""Label columns of text: their classes, and reading them as codes."""
+"""Label columns of text: find their classes, and read them as codes."""
 
 from __future__ import annotations
 
@@ -30,24 +30,14 @@ from store_spec import Classes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoricalTable(WrappedTable):
-    """A table whose columns of classes are read as codes, int64.
+    """A table whose columns of classes are read as codes, int64."""
 
-    Args:
-        inner: The table.
-        classes: The names of the classes of each such column.
-        labels: All label columns.
-        source: For errors.
-        na_values: Further words for missing values.
-        from_user: Whether the user listed the classes.
-        previous: The pieces of the same file that come before this one.
-    """
-
-    classes: Mapping[str, tuple[str, ...]]
-    labels: tuple[str, ...]
+    classes: Mapping[str, tuple[str, ...]]  # the names of the classes of each such column
+    labels: tuple[str, ...]  # all label columns
     source: str
-    na_values: tuple[str, ...]
-    from_user: bool
-    previous: tuple[OpenTable, ...] = ()
+    na_values: tuple[str, ...]  # further words for missing values
+    from_user: bool  # whether the user listed the classes
+    previous: tuple[OpenTable, ...] = ()  # the pieces of the same file before this one
 
     def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
@@ -75,7 +65,7 @@ class CategoricalTable(WrappedTable):
             what = "--classes names" if self.from_user else "the store has"
             raise SourceError(
                 self.source,
-                f"column {name} holds {_content(column.type)}, where {what} classes of text; leave --classes out "
+                f"column {name} holds {_content(column.type)}, but {what} classes of text; leave --classes out "
                 "of a first build, or write the column as text",
             )
         before = sum(piece.rows or 0 for piece in self.previous)
@@ -90,12 +80,12 @@ class CategoricalTable(WrappedTable):
                 decimal=self.decimal,
             )
         except SourceError:
-            if not self.from_user:  # if numbers and text are mixed, its error explains more than the unknown class
+            if not self.from_user:  # an error about mixed numbers and text explains more than one about a class
                 distinct_texts(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
             raise
 
     def _read_inner(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
-        """Read columns without encoding; if that fails because a label is text, say so."""
+        """Read columns without encoding; if that fails because a label is text, the error says so."""
         try:
             return self.inner.read(names, dtype, raw)
         except SourceError:
@@ -114,8 +104,8 @@ class CategoricalTable(WrappedTable):
                 raise
         raise SourceError(
             self.source,
-            f"column {name} holds text, as {texts[0]!r:.80}, where labels are numbers; give "
-            "numbers, or build to another path with --classes, whose names are text",
+            f"column {name} holds text, such as {texts[0]!r:.80}, but labels are numbers; give numbers, or build to "
+            "another path with --classes",
         )
 
 
@@ -137,7 +127,7 @@ def encode_labels(
         labels: Its label columns.
         classes: The classes of each label in the store; None: there is no store yet.
         class_lists: The option `classes`, for `parse_classes`.
-        source: For errors.
+        source: The name of the source.
         na_values: Further words for missing values.
 
     Raises:
@@ -159,8 +149,8 @@ def encode_labels(
         if name in inputs:
             raise SourceError(
                 source,
-                f"column {name} holds classes, and is an input too: the order of classes says nothing; leave it out of "
-                "the inputs (--inputs)",
+                f"column {name} holds classes, and is also an input: the order of classes has no meaning; leave it out "
+                "of the inputs (--inputs)",
             )
     table = CategoricalTable(
         inner=opened,
@@ -174,10 +164,9 @@ def encode_labels(
 
 
 def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the distinct texts of a column in order of appearance; () if all values are missing, None for numbers.
+    """Return the distinct texts of a column in order of appearance; () if all are missing, None for numbers.
 
-    Raises:
-        SourceError: The column cannot be read, or mixes numbers and text.
+    A column that mixes numbers and text is refused.
     """
     if isinstance(opened, LabelledTable):
         (name_in_file,) = opened.names_in_label_file([name])
@@ -197,7 +186,7 @@ def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[st
 
 
 def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) -> Table:
-    """Read columns as arrays, those of an NPY file without a copy."""
+    """Read columns as arrays; columns of an NPY file are not copied."""
     inner = table.inner if isinstance(table, CategoricalTable) and not table.classes else table
     if isinstance(inner, NpyTable):
         return Table.from_block(inner.block(names), names)
@@ -205,17 +194,13 @@ def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) ->
 
 
 def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], source: str) -> None:
-    """Refuse policies that turn class codes into floats.
-
-    Raises:
-        SourceError: A column of classes has such a policy.
-    """
+    """Refuse policies that turn class codes into floats."""
     for name in classes:
         if policies[name].gives_floats:
             raise SourceError(
                 source,
                 f"column {name} holds classes, and --missing {policies[name]} would give a value that is no class; say "
-                f"--missing {as_option(name)}=drop, or another of error, split and ffill",
+                f"--missing {as_option(name)}=drop, or error, split or ffill",
             )
 
 
@@ -226,17 +211,13 @@ def refuse_transforms(
     classes: Sequence[str],
     source: str,
 ) -> None:
-    """Refuse to compute with class codes.
-
-    Raises:
-        SourceError: A transform names a column of classes, or `duplicates` would average it.
-    """
+    """Refuse transforms of class codes, and their mean for `duplicates`."""
     for transform, names in zip(transforms, columns, strict=True):
         for name in names:
             if name in classes:
                 raise SourceError(
                     source,
-                    f"--{transform.kind} is for column {name}, which holds classes, not numbers; leave it out there",
+                    f"--{transform.kind} names column {name}, which holds classes, not numbers; leave it out there",
                 )
     if classes and duplicates == "mean":
         raise SourceError(
@@ -247,11 +228,7 @@ def refuse_transforms(
 def stack_labels(
     table: Table, labels: Sequence[str], classes: Sequence[str], *, dtype: DType | None, source: str
 ) -> Array:
-    """Return label columns as one array, like `stack`; int64 if any of them holds classes.
-
-    Raises:
-        SourceError: A value does not fit into that dtype.
-    """
+    """Return label columns as one array, like `stack`; int64 if any of them holds classes."""
     if not classes:
         return stack(table, labels, dtype=dtype, source=source)
     try:
@@ -259,7 +236,7 @@ def stack_labels(
     except SourceError as error:
         reason = error.reason.partition(";")[0]
         raise SourceError(
-            source, f"{reason}; labels beside classes ({classes[0]}) are whole numbers, so leave one of them out"
+            source, f"{reason}; labels beside classes ({classes[0]}) must be whole numbers; leave one of them out"
         ) from None
 
 
@@ -271,7 +248,7 @@ def _as_text(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
 
 
 def _read_arrow_texts(opened: ArrowTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the distinct texts of a column, read piece by piece; None, without reading, for numbers."""
+    """Return the distinct texts of a column, read piece by piece; None for numbers, which are not read."""
     kind = opened.schema.field(name).type
     if is_all_null(kind):
         return ()

@@ -1,4 +1,4 @@
-"""Fill, drop, keep or cut at missing values: `--missing`, `--ffill-limit`, `--na-values`."""
+"""Fill, drop, keep or split at missing values: `--missing`, `--ffill-limit`, `--na-values`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,20 @@ from builder.options.policies import Fill, Policy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanRows:
-    """The rows of a table after cleaning, cut into parts.
+    """The rows of a table after cleaning, split into parts."""
 
-    Args:
-        table: The rows of all parts, in order. NaN stands only where the policy is `keep`.
-        rows: The index of each row in the table before cleaning, rising.
-        lengths: (parts,) steps of each part, at least 1; there may be no parts.
-        dropped: (parts,) dropped steps; a step counts with the next part, or with the last.
-        filled: (parts,) values that were filled in.
-        fills: Masks (rows, ...) of the filled values, for columns that have any.
-    """
-
-    table: Table
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    dropped: NDArray[np.int64]
-    filled: NDArray[np.int64]
-    fills: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    table: Table  # the rows of all parts, in order; NaN only where the policy is `keep`
+    rows: NDArray[np.int64]  # the index of each row in the table before cleaning, ascending
+    lengths: NDArray[np.int64]  # (parts,) steps of each part, at least 1; there may be no parts
+    dropped: NDArray[np.int64]  # (parts,) dropped steps; a step counts with the next part, or with the last
+    filled: NDArray[np.int64]  # (parts,) values that were filled in
+    fills: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # masks (rows, ...) of filled values, if any
 
 
 def mark_missing(rows: Frame, na_values: Sequence[str], classes: Sequence[str] = ()) -> Frame:
-    """Mark the numbers among `na_values` as missing in all columns but those of classes.
+    """Mark the numbers among `na_values` as missing in all columns but those of classes, which are codes already.
 
-    They are compared in the dtype of the column: -999.9 matches the float32 nearest to it. Columns of classes are
-    codes, and their missing texts are marked already.
+    They are compared in the dtype of the column: -999.9 matches the float32 nearest to it.
     """
     numbers = [number for number in map(parse_number, na_values) if number is not None and not math.isnan(number)]
     if not numbers:
@@ -64,7 +54,7 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
             return np.asarray(column == column.dtype.type(number))
     if number != (whole := math.trunc(number) if math.isfinite(number) else None):
         return np.zeros(column.shape, np.bool_)
-    return np.asarray(column == whole)  # NumPy compares integers of Python exactly, whatever their size
+    return np.asarray(column == whole)  # NumPy compares Python integers of any size exactly
 
 
 def clean(
@@ -77,22 +67,20 @@ def clean(
     time: NDArray[np.int64] | None = None,
     why: Callable[[str, int], str] = lambda _, __: "",
 ) -> CleanRows:
-    """Fill the gaps of each column; then drop, keep or cut at the values that are still missing.
+    """Fill the gaps of each column; then drop, keep or split at the values that are still missing.
 
-    All columns are filled first, from all rows. Then a row is dropped, or ends a part, if any column says so.
+    All columns are filled first, from all rows. Then a row is dropped, or ends a part, if the policy of any column
+    requires it. Infinite values, and missing values where the policy is `error`, are refused.
 
     Args:
         table: Consecutive rows.
         policies: The policy of each column.
-        source: For errors.
+        source: The name of the source.
         limit: The most consecutive steps that `ffill` fills.
         first: For columns that were differenced, the number of rows at the start that have no difference. Such rows
             are dropped under every policy but `keep`.
         time: (rows,) the time of each step, for `interpolate`; None: steps are equally spaced.
         why: Returns an explanation of a missing value, from its column and row of the file.
-
-    Raises:
-        SourceError: A value is infinite, or missing where the policy is `error`.
     """
     table = _convert_to_floats(table, policies, source)
     if table.is_full:
@@ -127,7 +115,7 @@ def clean(
 
 
 def _convert_to_floats(table: Table, policies: Mapping[str, Policy], source: str) -> Table:
-    """Convert integers to floats where a policy may need NaN, even without gaps, so that all files have one dtype."""
+    """Convert integers to floats if a policy may need NaN, even without gaps, so that all files have one dtype."""
     columns = {
         name: as_floats(table, name, source) if policies[name].gives_floats else column
         for name, column in table.columns.items()
@@ -168,12 +156,12 @@ def _refuse_missing(  # noqa: PLR0917
         rows[: first.get(name, 0)] = False
     advice = FILL_IN
     if any(policies[name].fills for name, rows in refused.items() if rows.any()):
-        advice = "ffill and interpolate leave what they cannot fill; say what becomes of it, as --missing ffill+drop"
+        advice = "ffill and interpolate cannot fill all of them; say what to do with the rest, as --missing ffill+drop"
     refuse_any(refused, table, source, "missing value", advice, why)
 
 
 def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:
-    """Cut the remaining `rows` into parts; `part` has the rising part number of each row of the table."""
+    """Split the remaining `rows` into parts; `part` is the ascending part number of each row of the table."""
     present, lengths = np.unique(part[rows], return_counts=True)
     if not len(present):
         return CleanRows(_take_rows(table, rows), rows, lengths, lengths, lengths)
@@ -199,7 +187,7 @@ def _fill(
     rows = len(column)
     flat, gaps = column.reshape(rows, -1), absent.reshape(rows, -1)
     number = np.arange(rows)[:, None]
-    before = np.maximum.accumulate(np.where(gaps, -1, number), axis=0)  # the last row that has a value; -1: none
+    before = np.maximum.accumulate(np.where(gaps, -1, number), axis=0)  # the last row with a value; -1: none
     if fill == "ffill":
         fills = gaps & (before >= 0) & (number - before <= (rows if limit is None else limit))
         row, place = np.nonzero(fills)
@@ -226,7 +214,7 @@ def _interpolate(first: Array, last: Array, share: NDArray[np.float64]) -> Array
 
 
 def no_rows_left(table: Table, rows: int, source: str) -> EmptySourceError:
-    """Return the error for a file of so many rows of which none remains; `table` has the last of them."""
+    """Return the error for a file of which no row remains; `table` has the last of its `rows` rows."""
     gaps = {name: int(per_row(mask).sum()) for name, mask in table.gaps().items()}
     worst = max(gaps, key=lambda name: gaps[name], default=None)
     of_them = "of them" if rows == table.rows else f"of the last {table.rows:,}"

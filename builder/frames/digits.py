@@ -14,8 +14,8 @@ from builder.formats.table import Array, Frame, Table
 _EXACT_POWER: Final = 22  # float64 holds the powers of ten up to this one
 _POWERS: Final = 10.0 ** np.arange(_EXACT_POWER + 1)
 _MOST_DIGITS: Final = 9  # float32 keeps hardly any value with more, by chance
-_NEARLY: Final = 1e-6  # of half a unit of the last digit, within which a difference is computed anew
-_ALL_KEPT: Final = 2**23  # float32 keeps all decimal numbers of a column whose digits, as whole numbers, are below this
+_NEARLY: Final = 1e-6  # of half a unit of the last digit; a difference this close to it is computed exactly
+_ALL_KEPT: Final = 2**23  # float32 keeps a decimal number if its digits, as a whole number, are below this
 
 
 def needs_more_digits(values: Array) -> NDArray[np.bool_]:
@@ -29,7 +29,7 @@ def needs_more_digits(values: Array) -> NDArray[np.bool_]:
     lost = np.zeros(values.size, np.bool_)
     rest, places = values.reshape(-1), np.arange(0)
     with np.errstate(over="ignore", invalid="ignore"):
-        # Most columns have few digits, and few decimals. Half a unit of their last digit is more than float32 is off.
+        # Most columns have few digits, so half a unit of their last digit exceeds the rounding error of float32.
         for number, decimals in enumerate((3, 6, 0)):
             digits = np.rint(rest * 10.0**decimals)
             others = np.flatnonzero(~((digits / 10.0**decimals == rest) & (np.abs(digits) < _ALL_KEPT)))
@@ -43,20 +43,20 @@ def needs_more_digits(values: Array) -> NDArray[np.bool_]:
 
 
 def _differ(values: Array, nearest: Array) -> NDArray[np.bool_]:
-    """Return whether the nearest float32 of each value, which is neither 0 nor exact, differs in the value's digits."""
+    """Return whether the nearest float32 of each value, which is inexact and not 0, differs in the value's digits."""
     exponents = np.floor(np.log10(np.abs(values))).astype(np.int64)
     decimals = np.clip(_MOST_DIGITS - 1 - exponents, -_EXACT_POWER, _EXACT_POWER)
     up, down = _POWERS[np.maximum(decimals, 0)], _POWERS[np.maximum(-decimals, 0)]
     scaled, off = values * up / down, np.abs(nearest - values) * up / down
     digits = np.rint(scaled)
     is_short = digits * down / up == values  # at most _MOST_DIGITS digits
-    # Half a unit of the last digit of a short value, whose last digits can be 0; at most that of another value.
+    # Half a unit of the last digit of a short value, whose last digits can be 0; of other values, an upper bound.
     whole = np.where(is_short, digits, 1).astype(np.int64)
     half = np.where(is_short, 0.5, 0.05)
     for power in (10, 100, 1000):
         half[whole % power == 0] *= 10
     lost: NDArray[np.bool_] = off > half
-    # Left are very large and small values, ties, and values with more digits whose float32 is close by chance.
+    # What remains: very large and small values, ties, and values with more digits whose float32 is close by chance.
     unknown = np.abs(decimals) == _EXACT_POWER
     unknown |= ~(is_short | lost) | (np.abs(off / half - 1) < _NEARLY)
     for place in np.flatnonzero(unknown).tolist():
@@ -71,17 +71,11 @@ def _differs(value: float, nearest: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ManyDigits:
-    """Numbers in text with more digits than float32 keeps.
+    """Numbers in text with more digits than float32 keeps."""
 
-    Args:
-        values: How many there are.
-        sources: How many sources have some.
-        example: One of them, with its column and its source; empty if `values` is 0.
-    """
-
-    values: int = 0
-    sources: int = 0
-    example: str = ""
+    values: int = 0  # how many
+    sources: int = 0  # in how many sources
+    example: str = ""  # one of the numbers, with its column and source; empty if there are none
 
     def __add__(self, other: ManyDigits) -> ManyDigits:
         return ManyDigits(self.values + other.values, self.sources + other.sources, self.example or other.example)
@@ -97,7 +91,7 @@ class DigitNotes:
     found: ManyDigits | None = None  # None: no text was read
 
     def take(self) -> ManyDigits | None:
-        """Return what was noted, and start again."""
+        """Return the notes, and clear them."""
         found, self.found = self.found, None
         return found
 

@@ -14,9 +14,6 @@ from builder.options.table_options import TableOptions
 def tabular_from_json(recorded: Mapping[str, Any]) -> Tabular:
     """Return the process function whose `describe()` is `recorded`.
 
-    Raises:
-        UsageError: An option is not known to this version, or has an impossible value.
-
     >>> process = tabular(inputs="a,b", dtype="float32")
     >>> tabular_from_json(process.describe()) == process
     True
@@ -25,16 +22,12 @@ def tabular_from_json(recorded: Mapping[str, Any]) -> Tabular:
     defaults = tabular().describe()
     for name, value in process.describe().items():
         if value != recorded.get(name, defaults[name]):
-            raise UsageError(f"{name} is {recorded.get(name)!r:.80}, which does not go with the other options")
+            raise UsageError(f"{name} is {recorded.get(name)!r:.80}, which conflicts with the other options")
     return process
 
 
 def options_from_json(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `tabular` for options as `Tabular.describe` returns them.
-
-    Raises:
-        UsageError: An option is not known to this version, or has a value of another type.
-    """
+    """Return the arguments of `tabular` for options as `Tabular.describe` returns them."""
     arguments: dict[str, Any] = {}
     for name, value in recorded.items():
         option = options_of(TableOptions).get(name)
@@ -43,7 +36,7 @@ def options_from_json(recorded: Mapping[str, Any]) -> dict[str, Any]:
         elif option is None or option.record == "never":
             raise UsageError(f"option {name!r:.80} is not known to this version of seqzarr; update it")
         elif not option.can_be_recorded(value):
-            raise UsageError(f"{name} is {value!r:.80}, which cannot be")
+            raise UsageError(f"{name} is {value!r:.80}, which is not a valid value")
         else:
             arguments[name] = value
     return arguments

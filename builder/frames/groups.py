@@ -18,22 +18,19 @@ from builder.frames.class_columns import read_numbers
 from builder.options.table_options import AS_TEXT
 
 Value = str | int
-VALUE_BYTES: Final = 8  # the most that one value takes
+VALUE_BYTES: Final = 8  # the size of the largest value
 Run = tuple[tuple[Value, ...], int]  # the values of consecutive rows, and the number of these rows
 Group = tuple[dict[str, Value], Frame]  # the values by column; and the rows in order, a Frame or a Table
 
-_INTEGER: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # only in the usual form: 007 is a name
+_INTEGER: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # only in canonical form: 007 is a name
 
 
 def columns_to_group_by(
     group_by: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the columns of a file to group by, and those of them whose values are kept as text.
+    """Return the columns of a file to group by, and the subset whose values are kept as text.
 
-    `k:text` is column k as text, unless the file has a column named `k:text` or `text`.
-
-    Raises:
-        SourceError: A column does not exist, or is named twice.
+    `k:text` means column k as text, unless the file has a column named `k:text` or `text`.
     """
     names: list[str] = []
     as_text: set[str] = set()
@@ -50,18 +47,14 @@ def columns_to_group_by(
 
 
 def convert_group_values(values: dict[str, Value], types: Mapping[str, str], source: str) -> dict[str, Value]:
-    """Convert values to the types of the store's columns.
-
-    Raises:
-        SourceError: A value is text, but the store has whole numbers.
-    """
+    """Convert values to the types of the store's columns; refuse text if the store has whole numbers."""
     for name, value in values.items():
         if isinstance(value, str) and types.get(name) == "int64":
             text = as_option(name + AS_TEXT)
             raise SourceError(
                 source,
-                f"column {name}, which rows are grouped by, holds {value!r:.80}, where the store has whole numbers, as "
-                f"its first source; build to another path with --group-by {text}, which takes all for text",
+                f"column {name}, which rows are grouped by, holds {value!r:.80}, but in the store and its first source "
+                f"it has whole numbers; build to another path with --group-by {text}, which keeps numbers as text",
             )
     return {name: str(value) if types.get(name) == "string" else value for name, value in values.items()}
 
@@ -84,17 +77,14 @@ def read_groups(
     Args:
         table: The file.
         names: The columns of numbers to read.
-        dtype: What these will be converted to.
-        source: For errors.
+        dtype: The dtype to which they will be converted.
+        source: The name of the source.
         by: The columns to group by; empty: all rows are one group.
         as_text: Columns among `by` whose numbers become text.
         raw: Further columns, to read unconverted and hidden.
 
     Returns:
         The groups; and the bytes of rows that stay in memory while a group is used, None if all rows do.
-
-    Raises:
-        SourceError: The file cannot be read, or a value to group by is missing or has an unsuitable type.
     """
     pieces = table.pieces()
     runs = _find_runs(pieces, by, as_text, source) if by and len(pieces) > 1 else None
@@ -145,7 +135,7 @@ def _read_whole(
     as_text: Collection[str],
     raw: Sequence[str],
 ) -> Iterator[Group]:
-    """Yield groups whose rows can be anywhere in the file, after reading all of it."""
+    """Read the whole file, and yield groups whose rows can be anywhere in it."""
     if not by and not raw:
         yield {}, read_numbers(table, names, dtype)
         return
@@ -164,7 +154,7 @@ def _read_whole(
 def _find_runs(
     pieces: Sequence[OpenTable], by: Sequence[str], as_text: Collection[str], source: str
 ) -> list[Run] | None:
-    """Read only the columns to group by, and return each group's run; None if a group has several runs."""
+    """Read only the columns to group by, and return the run of each group; None if a group has several runs."""
     runs: list[Run] = []
     finished: set[tuple[Value, ...]] = set()
     before = 0
@@ -187,11 +177,11 @@ def _find_runs(
 def _encode_rows(
     frame: Frame, by: Sequence[str], as_text: Collection[str], source: str, before: int = 0, *, is_text: bool
 ) -> tuple[list[tuple[Value, ...]], NDArray[np.int64]]:
-    """Return the distinct combinations of values in order of appearance, and for each row the index of its own."""
+    """Return the distinct combinations of values in order of appearance, and for each row the index of its values."""
     raw = {name: _as_integers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
     columns = [_encode(column, name, source, before, as_text=name in as_text) for name, column in raw.items()]
     codes = np.zeros(len(frame), np.int64)
-    for values, column in columns:  # renumbered after each column, lest the product of many exceeds int64
+    for values, column in columns:  # renumbered after each column, so that the product cannot exceed int64
         codes = column_of(codes * max(1, len(values)) + column).dictionary_encode().indices.to_numpy().astype(np.int64)
     rows = np.unique(codes, return_index=True)[1].tolist()
     return [tuple(values[column[row]] for values, column in columns) for row in rows], codes
@@ -210,8 +200,8 @@ def _encode(
         row = before + column.is_null().to_numpy().argmax() + 1
         raise SourceError(
             source,
-            f"row {row:,}, column {name}: missing value, where rows are grouped by it; fill it in; in text "
-            "NA, N/A, null and None stand for one too, so give what is called so another name",
+            f"row {row:,}, column {name}: missing value, but rows are grouped by this column; fill it in; in text "
+            "NA, N/A, null and None also mean a missing value, so use other names",
         )
     column = widen(column)
     if types.is_floating(column.type) or types.is_integer(column.type) or types.is_decimal(column.type):
@@ -237,7 +227,7 @@ def _encode(
 
 
 def _as_integers(column: Any) -> Any:
-    """Return text as integers if all of it is."""
+    """Return text as integers if every value is one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -18,8 +18,8 @@ Zone = Literal["UTC"] | None
 
 DIGITS: Final[dict[Unit, int]] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _ZONE: Final = r"(Z|[+-]\d\d(:?\d\d)?)$"
-_ISO: Final = rf"^\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{_ZONE[:-1]}?)?$"  # as pyarrow reads it
-_OTHER_ISO: Final = (  # other forms of ISO 8601, and their replacements in the form that pyarrow reads
+_ISO: Final = rf"^\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{_ZONE[:-1]}?)?$"  # the form that pyarrow reads
+_OTHER_ISO: Final = (  # other forms of ISO 8601, and their replacements
     (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)(\d\d)([.,Zz+-].*)?$", r"\1-\2-\3T\4:\5:\6\7"),
     (r"^(\d{4})(\d\d)(\d\d)[T ](\d\d)(\d\d)([Zz+-].*)?$", r"\1-\2-\3T\4:\5\6"),
     (r"^(\d{4}-\d\d)([T ].*)?$", r"\1-01\2"),
@@ -32,12 +32,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StampError(Exception):
-    """The time of a row cannot be read.
-
-    Args:
-        row: The index of the row.
-        why: What is wrong.
-    """
+    """The time of the row with index `row` cannot be read; `why` says what is wrong."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(row, why)
@@ -49,12 +44,12 @@ def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.i
 
     Args:
         column: A pyarrow array of text; nulls are skipped.
-        unit: The unit of the result, counted from 1970; each time must be a whole number of it.
+        unit: The unit of the result, counted from 1970; each time must be a whole number of units.
         decimal: The decimal mark of numbers, for error messages; seconds may have either mark.
 
     Raises:
         StampError: A text is not ISO 8601, is an impossible date or time, or does not fit into the unit; or only some
-            have a zone.
+            of them have a zone.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -79,7 +74,7 @@ def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.i
         values = text.cast(pa.timestamp(unit, zone))
     except pa.ArrowInvalid:
         row = first_cast_failure(text, pa.timestamp(unit, zone))
-        why = "is no moment of any calendar; correct it"
+        why = "is no valid date and time; correct it"
         second = pc.replace_substring_regex(text.slice(row, 1), r"[.]\d+", "")
         try:
             year = second.cast(pa.timestamp("s", zone))[0].as_py().year
@@ -99,10 +94,10 @@ def _first(text: Any, pattern: str, *, fits: bool) -> int | None:
 
 
 def parse_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64], Zone]:
-    """Parse text like `datetime.strptime`, by whichever format matches, as microseconds since 1970.
+    """Parse text like `datetime.strptime`, by any of the formats, as microseconds since 1970.
 
     Raises:
-        StampError: No format matches a text, or several do with different results; or only some have a zone.
+        StampError: No format matches a text, or several do with different results; or only some texts have a zone.
     """
     encoded = column.dictionary_encode()
     moments = [_moment(text, formats) for text in encoded.dictionary.to_pylist()]
@@ -121,11 +116,7 @@ def parse_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64
 
 
 def calendar_seconds(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return local times as seconds since 1970, from columns of year, month, day, and perhaps hour, minute, second.
-
-    Raises:
-        StampError: A date or a time of day does not exist.
-    """
+    """Return local times as seconds since 1970, from columns of year, month, day, and perhaps hour, minute, second."""
     year, month, day = columns[:3]
     limits = ((1, 9999), (1, 12), (1, 31), (0, 23), (0, 59), (0, 59))
     names = ("year", "month", "day", "hour", "minute", "second")
@@ -145,11 +136,7 @@ def calendar_seconds(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def convert_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np.int64]:
-    """Convert whole numbers of the unit `has` to `unit`.
-
-    Raises:
-        StampError: A result is not a whole number, or exceeds int64.
-    """
+    """Convert whole numbers of the unit `has` to `unit`; StampError if a result is not whole, or exceeds int64."""
     finer = DIGITS[has] - DIGITS[unit]
     if finer > 0:
         size = 10**finer
@@ -170,7 +157,7 @@ def _inexact(count: int, unit: Unit) -> str:
 
 
 def _moment(text: str, formats: Sequence[str]) -> datetime | str:
-    """Return the time of a text according to the formats, or what is wrong with it."""
+    """Return the time of a text according to the formats, or why it has none."""
     by_format: dict[str, datetime] = {}
     for form in formats:
         try:
@@ -178,10 +165,10 @@ def _moment(text: str, formats: Sequence[str]) -> datetime | str:
         except ValueError:
             continue
     if not by_format:
-        return f"{_shown(text)} is not of the format {' or '.join(map(repr, formats))}; correct it, or --time-format"
+        return f"{_shown(text)} does not match {' or '.join(map(repr, formats))}; correct it, or --time-format"
     if len(set(by_format.values())) > 1:
         (first, a), (second, b), *_ = by_format.items()
-        return f"{_shown(text)} is {a} by {first!r} and {b} by {second!r}; give one of them as --time-format"
+        return f"{_shown(text)} is {a} by {first!r} and {b} by {second!r}; use only one of them for --time-format"
     return next(iter(by_format.values()))
 
 
@@ -201,20 +188,20 @@ def _refuse_mix(zoned: NDArray[np.bool_], column: Any) -> None:
 
 
 def _not_iso(text: str, decimal: str) -> str:
-    """Say what is wrong with a text that is not ISO 8601."""
+    """Return the explanation of a text that is not ISO 8601."""
     if match := _DAY_OR_MONTH.match(text):
         mark = match[1]
         year = "%Y" if len(match[2]) == 4 else "%y"
         forms = " or ".join(f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year)))
-        return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, as {forms}"
+        return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, such as {forms}"
     try:
         float(use_point(text, decimal))
     except ValueError:
         return (
-            f"{_shown(text)} is no time stamp of ISO 8601, as 2020-01-31T12:00:00Z; say how it is written with "
-            "--time-format, as '%d.%m.%Y %H:%M'"
+            f"{_shown(text)} is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with "
+            "--time-format, such as '%d.%m.%Y %H:%M'"
         )
-    return f"{_shown(text)} is a number; say what it counts with --time-unit, as s"
+    return f"{_shown(text)} is a number; give its unit with --time-unit, such as s"
 
 
 def _shown(text: str) -> str:

@@ -13,31 +13,29 @@ from builder.formats.table import Frame
 from builder.formats.text_numbers import use_points
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,20}$"
-_LONG: Final = r"[0-9.]{19}"  # more digits than float64 distinguishes
+_LONG: Final = r"[0-9.]{19}"  # more digits than float64 can distinguish
 
 
 def match_label_rows(
     left: Frame, right: Frame, files: tuple[str, str], decimals: tuple[str, str] = (".", ".")
 ) -> NDArray[np.int64]:
-    """Return for each row of a source the index of its row of labels; -1: it has none.
+    """Return for each row of a source the index of its row of labels, or -1.
 
-    Text is compared as exact numbers if all texts of both files are numbers (so `07` equals `7`), dates and time stamps
-    as times, and other text as it is.
+    Dates and time stamps are compared as times. Text is compared as exact numbers if all texts of both files are
+    numbers, so that `07` equals `7`; otherwise as text. Keys that are missing, occur twice or cannot be compared are
+    refused, and files without any match.
 
     Args:
         left: Key columns of the source.
         right: Key columns of its labels, in the same order.
-        files: The names of the source and of its label file, for errors.
+        files: The names of the source and of its label file.
         decimals: The decimal marks of numbers in text in the two files.
-
-    Raises:
-        SourceError: A value is missing, occurs twice, or cannot be compared; or no row has labels.
     """
     codes = np.zeros(len(left) + len(right), np.int64)
     for names in zip(left.column_names, right.column_names, strict=True):
         column = _encode_keys((left[names[0]], right[names[1]]), names, files, decimals)
         codes = codes * (int(column.max(initial=0)) + 1) + column
-        _, codes = np.unique(codes, return_inverse=True)  # lest the product of many columns exceeds int64
+        _, codes = np.unique(codes, return_inverse=True)  # so that the product of many columns cannot exceed int64
     left_codes, right_codes = codes[: len(left)], codes[len(left) :]
     _refuse_duplicates(left, left_codes, files[0])
     _refuse_duplicates(right, right_codes, files[1])
@@ -48,7 +46,7 @@ def match_label_rows(
         shown = [key_text(table, 0) if len(table) else "nothing" for table in (left, right)]
         raise SourceError(
             files[0],
-            f"none of its {len(left):,} rows has the {','.join(left.column_names)} of one of the "
+            f"none of its {len(left):,} rows has the same {','.join(left.column_names)} as one of the "
             f"{len(right):,} rows of its labels {files[1]}; the first are "
             f"{shown[0]} and {shown[1]}: are they written alike?",
         )
@@ -62,15 +60,15 @@ def _refuse_duplicates(table: Frame, codes: NDArray[np.int64], file: str) -> Non
         before, again = np.flatnonzero(codes == code)[:2].tolist()
         raise SourceError(
             file,
-            f"row {again + 1:,}, column {','.join(table.column_names)}: {key_text(table, again)} is in row "
-            f"{before + 1:,} as well, so that nobody can say which of them has which labels (--on); leave one out",
+            f"row {again + 1:,}, column {','.join(table.column_names)}: {key_text(table, again)} is also in row "
+            f"{before + 1:,}, so that the pairing of rows by --on is ambiguous; leave one out",
         )
 
 
 def _encode_keys(
     columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
 ) -> NDArray[np.int64]:
-    """Return codes of the values of two columns, one column after the other; equal values have equal codes."""
+    """Return codes of the values of two columns, concatenated; equal values have equal codes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -82,8 +80,8 @@ def _encode_keys(
             row = int(plain.is_null().to_numpy().argmax()) + 1
             raise SourceError(
                 file,
-                f"row {row:,}, column {one}: missing value, where rows are paired by it (--on); fill it in, or leave "
-                "the row out of the file",
+                f"row {row:,}, column {one}: missing value, but rows are paired by this column (--on); fill it in, or "
+                "remove the row from the file",
             )
         sides.append(plain)
     kinds = [_kind(column.type) for column in sides]
@@ -101,7 +99,7 @@ def _encode_keys(
         use_points(side, decimal) if kind == "text" else side
         for side, kind, decimal in zip(sides, kinds, decimals, strict=True)
     ]
-    # The first type that holds all values of both columns.
+    # Use the first type that can represent all values of both columns.
     for type_ in _comparable_types(kinds, sides):
         floating = pa.types.is_floating(type_)
         if floating and _has_long_numbers(kinds, sides):
@@ -123,7 +121,7 @@ def _encode_keys(
 
 
 def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
-    """Return the types as which two columns can be compared, the most exact first."""
+    """Return the types to which two columns can be converted for comparison, the most exact first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -139,7 +137,7 @@ def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, .
 
 
 def _has_long_numbers(kinds: list[str | None], sides: list[Any]) -> bool:
-    """Whether text has more digits than float64 distinguishes."""
+    """Return whether text has more digits than float64 can distinguish."""
     import pyarrow.compute as pc
 
     texts = (side for side, kind in zip(sides, kinds, strict=True) if kind == "text")

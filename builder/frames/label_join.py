@@ -20,16 +20,16 @@ from builder.frames.join_keys import key_text, match_label_rows
 from builder.options.table_options import Join, TableOptions
 from builder.sequence import Sequence as SourceSequence
 
-PREFIX: Final = "labels:"  # for label columns whose name the source has too
+PREFIX: Final = "labels:"  # for label columns that have the name of a column of the source
 
 
 class LabelledTable:
-    """An `OpenTable` of the columns of a source and of its label file.
+    """An `OpenTable` of the columns of a source, `inputs`, and of its label file, `labels`.
 
     Args:
         inputs: The source.
         labels: The label file.
-        source: The name of the source, for errors.
+        source: The name of the source.
         label_file: The name of the label file.
         on: Key columns, such as `time`, or `time=date` if the names differ; empty: rows are paired by position.
         join: `inner` drops rows of the source without labels; with `left` their labels are missing values.
@@ -85,7 +85,7 @@ class LabelledTable:
         return self.inputs.decimal
 
     def source_columns(self, selection: Sequence[str]) -> tuple[str, ...]:
-        """Return the items of a selection but for the columns that only the label file has."""
+        """Return the items of a selection without the columns that exist only in the label file."""
         input_names = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
         label_names = {*self._names.values()}
         return tuple(part for part in selection if part in input_names or part not in label_names)
@@ -93,28 +93,24 @@ class LabelledTable:
     def targets(
         self, selection: Sequence[str] | None, of_store: tuple[str, ...] | None, exclude: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """Return the selected label columns; by default all but the key columns.
-
-        Raises:
-            SourceError: A column does not exist, no column remains, or they are not those of the store.
-        """
+        """Return the selected label columns; by default all but the key columns."""
         groups = self.labels.groups
         names = select(selection or [name for name in groups if name not in exclude], groups, self.label_file)
         without = {*exclude, *(self._label_on if selection is None else ())}
         names = tuple(name for name in names if name not in without)
         if not names:
-            raise SourceError(self.label_file, "no column is left for the labels, after those of --on and --exclude")
+            raise SourceError(self.label_file, "no column is left for the labels, without those of --on and --exclude")
         if self.labels.named:
             names = in_order_of_store(names, of_store, "labels", self.label_file)
         renamed = self._renamed
         return tuple(renamed[name] for name in names)
 
     def names_in_label_file(self, targets: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of these columns in the label file; numbers if it has no names."""
+        """Return the names of these columns in the label file; numbers if they have no names."""
         return tuple(self._names[name] for name in targets)
 
     def with_table(self, labels: OpenTable) -> LabelledTable:
-        """Return a copy that reads the label file through another table."""
+        """Return a copy with another table for the label file."""
         labelled = copy(self)
         labelled.labels = labels
         return labelled
@@ -127,11 +123,7 @@ class LabelledTable:
         return stack(table, names, dtype=dtype, source=self.label_file)
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read columns of both files; see `OpenTable`.
-
-        Raises:
-            SourceError: A file cannot be read, or rows cannot be paired.
-        """
+        """Read columns of both files; see `OpenTable`."""
         inputs = [name for name in names if name not in self._names]
         targets = [name for name in names if name in self._names]
         # Without any other column, the first one is read as it is, to know the number of rows.
@@ -145,7 +137,7 @@ class LabelledTable:
             raise SourceError(
                 self._source,
                 f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
-                "column of both with --on, or say --label-axis own where labels have a length of their own",
+                "column of both with --on, or say --label-axis own if labels have their own length",
             )
         for name in targets:
             frame = frame.append_column(name, labels[self._names[name]])
@@ -179,7 +171,7 @@ class LabelledTable:
             yield replace(sequence, columns=columns)
 
     def why_missing(self, name: str, row: int) -> str:
-        """Return the explanation of a missing label if the label file lacks the key of that row, from 1; else ""."""
+        """Return why a label is missing, if the label file lacks the key of its row (from 1); otherwise ""."""
         if self._join == "inner" or name not in self._names or self._label_rows[row - 1] >= 0:
             return ""
         key = key_text(self._keys, row - 1)
@@ -200,13 +192,10 @@ def open_with_labels(  # noqa: PLR0917
     Args:
         table: The source.
         path: The path of the source.
-        source: The name of the source, for errors.
+        source: The name of the source.
         root: The folder to which `label_file` is relative.
         label_file: The name of the label file.
-        options: How sources are read. A label file with another suffix is read by the defaults of its format.
-
-    Raises:
-        SourceError: The label file cannot be read.
+        options: How sources are read. A label file with another suffix is read with the defaults of its format.
     """
     label_path = root / label_file
     label_format = format_of(label_path.name)
@@ -214,11 +203,11 @@ def open_with_labels(  # noqa: PLR0917
     if label_format is None and not has_same_suffix and options.format is None:
         raise SourceError(
             label_file,
-            f"no format has the suffix {label_path.suffix!r} of this label file; --format names one for it and for all "
-            "sources: where these differ, rename the label files, to .csv or .txt (blanks between fields), or read "
-            "both with --process",
+            f"no format has the suffix {label_path.suffix!r} of this label file; --format is for it and for all "
+            "sources: if they differ, rename the label files to .csv or .txt (blanks between fields), or read both "
+            "with --process",
         )
-    # A format that is given is that of the sources, and of label files whose suffix says nothing.
+    # The option `format` is for the sources, and for label files whose suffix is unknown.
     label_options = _options_of_labels(
         options, like_sources=has_same_suffix or label_format is None, format=label_format
     )
@@ -228,7 +217,7 @@ def open_with_labels(  # noqa: PLR0917
 
 @lru_cache(maxsize=8)
 def _options_of_labels(options: TableOptions, *, like_sources: bool, format: str | None) -> TableOptions:  # noqa: A002
-    """Return the options to read label files with."""
+    """Return the options for reading label files."""
     if like_sources:
         return replace(options, column_names=(), skip_lines=0, skip_after_header=0)
     return TableOptions(

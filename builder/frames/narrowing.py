@@ -1,4 +1,4 @@
-"""Round what a table gives to the default dtype of a store of text."""
+"""Round the sequences of a table to the default dtype of numbers in text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from builder.sequence import LongSequence, Parts, Sequence, map_sequence
 
 
 def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
-    """Round the float64 inputs, and labels if asked to, of what `Tabular` returns.
-
-    Raises:
-        SourceError: A number is too large for the dtype.
-    """
+    """Round the float64 inputs, and with `labels` also the labels, in a result of `Tabular`."""
     if isinstance(result, tuple):
         x, y = result
         inputs = _narrow(x, dtype, source)
@@ -44,7 +40,7 @@ def _narrow(rows: Any, dtype: str, source: str) -> Any:
         value = float(rows[lost][0])
         raise SourceError(
             source,
-            f"{value!r} does not fit into {dtype}, which this store has since the first source has smaller numbers; "
+            f"{value!r} does not fit into {dtype}, which this store has because the first source has smaller numbers; "
             "build to another path with --dtype float64",
         )
     return narrow

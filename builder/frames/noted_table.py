@@ -1,4 +1,4 @@
-"""Tables whose numbers are text: which they are, and a wrapper that notes numbers with many digits."""
+"""Tables whose numbers are text: recognise them, and note numbers with many digits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.frames.label_join import LabelledTable
 
 
 def has_text_numbers(table: OpenTable) -> bool:
-    """Whether all numbers of a source, and of its label file, are written as text."""
+    """Return whether all numbers of a source, and of its label file, are written as text."""
     if isinstance(table, LabelledTable):
         return has_text_numbers(table.inputs) and has_text_numbers(table.labels)
     if isinstance(table, CategoricalTable):

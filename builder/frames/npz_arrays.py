@@ -17,17 +17,11 @@ from builder.frames.row_pipeline import SelectedColumns
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WholeArrays:
-    """The arrays of an NPZ file.
+    """The arrays of an NPZ file."""
 
-    Args:
-        inputs: A column for each feature, `KEY 0`, `KEY 1`, ...
-        labels: A column for each target, named likewise; None: labels come from elsewhere.
-        has_sequence_label: Whether the labels are a single number.
-    """
-
-    inputs: Table
-    labels: Table | None = None
-    has_sequence_label: bool = False
+    inputs: Table  # a column for each feature, `KEY 0`, `KEY 1`, ...
+    labels: Table | None = None  # a column for each target, named likewise; None: labels come from elsewhere
+    has_sequence_label: bool = False  # whether the labels are a single number
 
     @property
     def steps(self) -> Table:
@@ -50,11 +44,7 @@ class WholeArrays:
 
 
 def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | None) -> WholeArrays:
-    """Read the inputs of an NPZ file, and the labels if `label_key` is not None.
-
-    Raises:
-        SourceError: The file is broken or lacks an array, or inputs and labels have different numbers of rows.
-    """
+    """Read the inputs of an NPZ file, and the labels if `label_key` is not None."""
     from builder.formats.arrays import read_npz
 
     check_file(path, source)
@@ -78,7 +68,7 @@ def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | 
 def select_arrays(
     arrays: WholeArrays, source: str, dtype: DType | None, by_name: Callable[[], Array | None]
 ) -> SelectedColumns:
-    """Return the columns of an NPZ file; if it has no labels, `by_name` returns them, or None."""
+    """Return the columns of an NPZ file; if it has no labels, take them from `by_name`."""
     inputs = tuple(arrays.inputs.columns)
     if arrays.labels is None:
         return SelectedColumns(inputs, (), single_groups(inputs), by_name())

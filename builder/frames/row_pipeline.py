@@ -1,4 +1,4 @@
-"""From the rows of a file to its sequences: transform, clean, and cut into parts."""
+"""Turn the rows of a file into sequences: transform, clean, and split them into parts."""
 
 from __future__ import annotations
 
@@ -29,25 +29,15 @@ from builder.sequence import Sequence as SourceSequence
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SelectedColumns:
-    """The columns that are read from a file.
-
-    Args:
-        inputs: The input columns.
-        labels: The label columns; empty: the labels are `other`.
-        other: Labels that are not columns; None: they come from elsewhere.
-        own: Whether the labels are the inputs.
-        time: The columns with the time of each row.
-        groups: Every column of the file with its elements, in file order.
-        classes: The label columns that hold class codes.
-    """
+    """The columns that are read from a file."""
 
     inputs: tuple[str, ...]
-    labels: tuple[str, ...]
-    groups: Mapping[str, tuple[str, ...]]
-    other: Array | None = None
-    own: bool = False
-    time: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+    labels: tuple[str, ...]  # empty: the labels are `other`
+    groups: Mapping[str, tuple[str, ...]]  # every column of the file with its elements, in file order
+    other: Array | None = None  # labels that are not columns; None: they come from elsewhere
+    own: bool = False  # whether the labels are the inputs
+    time: tuple[str, ...] = ()  # the columns with the time of each row
+    classes: tuple[str, ...] = ()  # the label columns that hold class codes
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -57,34 +47,20 @@ class SelectedColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowPipeline:
-    """Turns the rows of one file into sequences.
-
-    Args:
-        selection: The columns that are read.
-        options: How rows are changed.
-        source: The name of the file, for errors.
-        dtype: The dtype of inputs and labels; None: one that holds those of the columns.
-        decimal: The decimal mark of numbers in text.
-        types: The types of the columns of sequences in the store; empty: there is no store yet.
-        why: Returns an explanation of a missing value, from its column and row of the file.
-    """
+    """Turns the rows of one file into sequences."""
 
     selection: SelectedColumns
     options: TableOptions
     source: str
-    dtype: DType | None
-    types: Mapping[str, str]
-    decimal: str = "."
-    why: Callable[[str, int], str] = lambda _, __: ""
+    dtype: DType | None  # of inputs and labels; None: the dtype to which NumPy promotes the columns
+    types: Mapping[str, str]  # of the columns of sequences in the store; empty: there is no store yet
+    decimal: str = "."  # the decimal mark of numbers in text
+    why: Callable[[str, int], str] = lambda _, __: ""  # explains a missing value, from its column and row of the file
 
     def sequences(self, groups: Iterable[Group]) -> Iterator[SourceSequence]:
-        """Yield the sequences of each group, in order.
+        """Yield the sequences of each group, in order; EmptySourceError if no row remains.
 
         If all steps of a group are dropped, they count with the next sequence, or with the last.
-
-        Raises:
-            EmptySourceError: No row remains.
-            SourceError: A column does not exist, or a value is missing where the policy is `error`.
         """
         policies = self._policies()
         transforms = [parse_transform(text) for text in self.options.transforms]
@@ -122,7 +98,7 @@ class RowPipeline:
             raise EmptySourceError(self.source, NO_ROWS)
 
     def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
-        """Yield the stretches of a group, each with the values of the columns that the group is formed by."""
+        """Yield the stretches of a group, each with the values of the `group_by` columns."""
         values = convert_group_values(group[0], self.types, self.source)
         na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
         frame = mark_missing(group[1], na_values, self.selection.classes)
@@ -151,7 +127,7 @@ class RowPipeline:
         filled = _stack_fills(cleaned, selection.inputs, inputs.shape) if self.options.mask else None
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
-            time = time.view(np.int64)  # without rows the unit and the zone are unknown; int64 fits any store
+            time = time.view(np.int64)  # without rows, unit and zone are unknown; int64 fits any store
         start = 0
         for number, stop in enumerate(accumulate(cleaned.lengths.tolist())):
             columns = dict(values)
@@ -181,7 +157,7 @@ class RowPipeline:
                 if name in special:
                     raise SourceError(
                         self.source,
-                        f"column {name} has two policies by --missing, {special[name]} and {policy}; give one",
+                        f"--missing gives column {name} two policies, {special[name]} and {policy}; leave one out",
                     )
                 special[name] = policy
         by_column = {
@@ -197,15 +173,14 @@ class RowPipeline:
             if name not in self.selection.columns and name not in also:
                 raise SourceError(
                     self.source,
-                    f"--{option} is for column {name}, which is neither an input nor a label; those are "
-                    f"{list_names(self.selection.columns)}; leave it out there, or name it in --inputs or --labels as "
-                    "well",
+                    f"--{option} names column {name}, which is neither an input nor a label; those are "
+                    f"{list_names(self.selection.columns)}; leave it out there, or name it in --inputs or --labels too",
                 )
         return names
 
 
 def _stack_fills(cleaned: CleanRows, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the mask of filled values for an array that `stack` makes of these columns."""
+    """Return the mask of filled values in the array that `stack` makes from these columns."""
     filled = np.zeros(shape, np.bool_)
     for number, name in enumerate(names):
         if name in cleaned.fills:

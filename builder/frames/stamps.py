@@ -14,21 +14,13 @@ from builder.options.table_options import Unit
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamps:
-    """The time stamps of some rows.
+    """The time stamps of some rows."""
 
-    Args:
-        values: (rows,) whole numbers of the unit since 1970, or since some start; arbitrary where absent.
-        unit: The unit of `values`.
-        absent: (rows,) True where a row has no time.
-        zone: `"UTC"`, or None for local times without a zone.
-        elapsed: Whether `values` count from some start instead of 1970.
-    """
-
-    values: NDArray[np.int64]
+    values: NDArray[np.int64]  # (rows,) whole numbers of the unit since 1970, or since some start; arbitrary if absent
     unit: Unit
-    absent: NDArray[np.bool_]
-    zone: Zone = None
-    elapsed: bool = False
+    absent: NDArray[np.bool_]  # (rows,) True if a row has no time
+    zone: Zone = None  # "UTC", or None for local times without a zone
+    elapsed: bool = False  # whether `values` count from some start instead of 1970
 
     @property
     def array(self) -> NDArray[Any]:
@@ -50,8 +42,8 @@ class Stamps:
 def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     """Convert local times of a zone to UTC.
 
-    When clocks are set back, they show an hour twice. Within consecutive rows of such an hour, the second one starts
-    where the times fall.
+    When clocks are set back, an hour occurs twice. In consecutive rows of such an hour, its second occurrence begins
+    where the times decrease.
 
     Args:
         stamps: Local times, in the order of the file.
@@ -68,7 +60,7 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     first, second = (pc.assume_timezone(local, zone, ambiguous=one, nonexistent=one) for one in ("earliest", "latest"))
     shown = pc.equal(pc.local_timestamp(first), local)
     if (row := pc.index(shown, False).as_py()) >= 0:
-        raise StampError(row, f"{stamps.text(row)} is no time in {zone}, where clocks were set forward; correct it")
+        raise StampError(row, f"{stamps.text(row)} does not exist in {zone}: clocks were set forward; correct it")
     early, late = (np.array(one.cast(pa.int64()).fill_null(0)) for one in (first, second))
     known = np.flatnonzero(~stamps.absent)
     twice = known[early[known] != late[known]]
@@ -79,8 +71,8 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
         if sort or falls.sum() != 1:
             raise StampError(
                 int(rows[0]),
-                f"{stamps.text(rows[0])} comes twice in {zone}, where clocks were set back, and the order of the rows "
-                "does not tell which it is; write the zone beside each time",
+                f"{stamps.text(rows[0])} occurs twice in {zone}, as clocks were set back, and the order of the rows "
+                "does not determine which it is; write the zone with each time",
             )
         early[rows[falls.argmax() :]] = late[rows[falls.argmax() :]]
     return replace(stamps, values=early, zone="UTC")

@@ -20,7 +20,7 @@ from builder.frames.stamps import Stamps, to_utc
 from builder.options.table_options import TableOptions, Unit
 
 PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# For text, whatever its digits: a coarser unit that holds the first file may not hold the next.
+# For text with any number of digits: a coarser unit that suits the first file may not suit the next.
 DEFAULT_UNIT: Final[Unit] = "ns"
 _INT64: Final = np.iinfo(np.int64)
 
@@ -33,11 +33,8 @@ def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, sou
         columns: One column; or two of text, a date and a time of day; or three to six of whole numbers: year, month,
             day, hour, minute, second.
         options: How times are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
-        source: For errors.
+        source: The name of the source.
         decimal: The decimal mark of numbers in text.
-
-    Raises:
-        SourceError: A time stamp is ambiguous or malformed, or does not fit into the unit.
     """
     name = ",".join(columns)
     raw = {column: frame[HIDDEN + column].combine_chunks() for column in columns}
@@ -72,12 +69,12 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
         return Stamps(convert_unit(values, has, unit), unit, absent, "UTC" if getattr(kind, "tz", None) else None)
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         if options.time_unit is None:
-            raise SourceError(source, f"column {name} holds numbers; say what they count with --time-unit, as s")
+            raise SourceError(source, f"column {name} holds numbers; give their unit with --time-unit, such as s")
         if types.is_decimal(kind):
             return _from_texts(column.cast(pa.string()), options.time_unit, absent, elapsed=options.elapsed)
         return _from_numbers(column, options.time_unit, absent, elapsed=options.elapsed)
     if not is_text(kind):
-        raise SourceError(source, f"column {name} holds {describe_type(kind)}, and no times")
+        raise SourceError(source, f"column {name} holds {describe_type(kind)}, not times")
     unit = options.time_unit or DEFAULT_UNIT
     if options.time_format:
         values, zone = parse_formats(column, options.time_format)
@@ -97,11 +94,11 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
             whole.append(widen(column).cast(pa.int64()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
-                source, f"column {name} holds no whole numbers; of several columns of --time, each is one of "
-                "year, month, day, hour, minute, second",
+                source, f"column {name} holds no whole numbers; several columns of --time are year, month, day, hour, "
+                "minute, second",
             ) from None  # fmt: skip
     absent = np.logical_or.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in whole])
-    epoch = (1970, 1, 1, 0, 0, 0)  # stands for absent times, which become 0
+    epoch = (1970, 1, 1, 0, 0, 0)  # for absent times, which become 0
     values = [
         np.where(absent, one, column.fill_null(one).to_numpy()) for column, one in zip(whole, epoch, strict=False)
     ]
@@ -109,7 +106,7 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
 
 
 def _starts_with_number(column: Any, decimal: str) -> bool:
-    """Whether the first stamp of a column of text is a number."""
+    """Return whether the first stamp of a column of text is a number."""
     first = next((text.as_py() for text in column if text.is_valid), None)
     return first is not None and _decimal(first, decimal) is not None
 
@@ -152,7 +149,7 @@ def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: 
         value = _decimal(text, decimal)
         if value is None:
             advice = notation_advice(text, decimal) or "correct it"
-            raise StampError(row, f"{text!r:.80} is no number of {unit}, as others are; {advice}")
+            raise StampError(row, f"{text!r:.80} is no number of {unit}, unlike other values; {advice}")
         exact = (value * size).to_integral_value()
         if abs(exact) > _INT64.max:
             raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")

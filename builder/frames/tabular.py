@@ -35,7 +35,7 @@ from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
 
-LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows that
+LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +52,10 @@ class Tabular:
     options: TableOptions
     # The folder of the sources: names in errors and for `label_pattern` are relative to it.
     root: Path | None = None
-    # The columns that every source must have, in the order of the store; None: those of the source.
+    # The columns that every source must have, in the order of the store; None: the columns of the source.
     store_inputs: tuple[str, ...] | None = None
     store_labels: tuple[str, ...] | None = None
-    store_columns: tuple[tuple[str, str], ...] = ()  # columns of sequences: names and types
+    store_columns: tuple[tuple[str, str], ...] = ()  # names and types of the columns of sequences
     store_classes: Classes | None = None  # the classes of each target
     files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
     text_dtype: str | None = None  # of a store whose first source is text, if the option dtype is not given
@@ -67,7 +67,7 @@ class Tabular:
 
     @property
     def format(self) -> str | None:
-        """The format of all sources; None: the suffix of each decides."""
+        """The format of all sources; None: that of each source's suffix."""
         return self.options.format
 
     @property
@@ -77,7 +77,7 @@ class Tabular:
 
     @property
     def label_pattern(self) -> str | None:
-        """The regular expression that finds labels in names; None: labels are elsewhere."""
+        """The regular expression that finds labels in names; None: labels come from elsewhere."""
         return self.options.label_pattern
 
     @property
@@ -87,7 +87,7 @@ class Tabular:
 
     @property
     def label_source(self) -> LabelSource:
-        """Where the labels come from."""
+        """The origin of the labels."""
         return self.options.label_source
 
     @property
@@ -103,7 +103,7 @@ class Tabular:
 
     @property
     def keeps_nan(self) -> bool:
-        """Whether NaN stands for missing values."""
+        """Whether missing values are stored as NaN."""
         return self.options.keeps_nan
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ class Tabular:
         return f"tabular({', '.join(arguments)})"
 
     def sequences(self, path: Path) -> Iterator[SourceSequence]:
-        """Yield the sequences of one source, for use in a process function of your own.
+        """Yield the sequences of one source, for use in your own process function.
 
         (`build` calls the object instead, which takes less time and memory.)
 
@@ -124,10 +124,10 @@ class Tabular:
             path: The path of the source.
 
         Yields:
-            A Sequence each, with inputs (steps, features) or (steps, *feature shape); labels (steps, targets),
-            (targets,) if there is one row for the sequence, or None if they are in the manifest; and columns and times
-            if the options ask for them. Labels that are text stay text (object), unless the option `classes` defines
-            their codes; `--classes`, or `build(..., classes=...)`, then stores their names.
+            Sequences, with inputs (steps, features) or (steps, *feature shape); labels (steps, targets), (targets,) if
+            there is one row for the sequence, or None if they are in the manifest; and columns and times if the options
+            request them. Labels that are text stay text (object), unless the option `classes` defines their codes;
+            `--classes`, or `build(..., classes=...)`, then stores their names.
 
         Raises:
             SourceError: The source cannot be read, or has unsuitable values.
@@ -146,7 +146,7 @@ class Tabular:
             yield replace(sequence, labels=decode_classes(sequence.labels, classes)) if any(classes) else sequence
 
     def __call__(self, path: Path) -> Any:
-        """Read one source for `build`; in a process function of your own, use `sequences`.
+        """Read one source for `build`; in your own process function, use `sequences`.
 
         Args:
             path: The path of the source.
@@ -174,7 +174,7 @@ class Tabular:
         return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
 
     def _naming_file(self, path: Path) -> AbstractContextManager[None]:
-        """Return a context in which errors about a row of several files name the file."""
+        """Return a context in which errors about a row of a source of several files name the file."""
         return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
 
     def _name_files(self, path: Path, sequences: Parts) -> Iterator[SourceSequence | LongSequence]:
@@ -182,7 +182,7 @@ class Tabular:
             yield from sequences
 
     def _read(self, path: Path) -> Any:
-        """Read one source, in the dtypes that it has."""
+        """Read one source, without rounding to `text_dtype`."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
             if self.files and self.takes_all_rows:
@@ -194,7 +194,7 @@ class Tabular:
                     raise EmptySourceError(source, NO_ROWS)
                 return x, y
             if self.files:
-                raise SourceError(source, "rows of NPZ files that form one source can only be taken as they are")
+                raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
             arrays = self._read_npz(path, source)
             selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
             groups: Iterator[Group] = iter([({}, arrays.steps)])
@@ -235,11 +235,7 @@ class Tabular:
         return Parts(opened.count_dropped(sequences) if self.options.on else sequences, resident)
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
-        """Return the features and the targets of a source: their names, and units and descriptions that the file has.
-
-        Raises:
-            SourceError: The header cannot be read, or lacks a column.
-        """
+        """Return the features and the targets of a source: their names, units and descriptions."""
         source = self._name(path)
         inputs = labels = Columns()
         if not self._is_npz(path, source):
@@ -256,11 +252,7 @@ class Tabular:
         return inputs, labels
 
     def label_file(self, source: str) -> str | None:
-        """Return the name of the label file of a source, relative to the root; None if `labels_from` is not given.
-
-        Raises:
-            SourceError: The name of the source does not match `labels_from`.
-        """
+        """Return the name of the label file of a source, relative to the root; None without `labels_from`."""
         pattern = self.options.labels_from
         return None if pattern is None else label_file_pattern(pattern).label_file(source)
 
@@ -272,15 +264,15 @@ class Tabular:
         return replace(self, root=root)
 
     def joining(self, files: Sequence[str]) -> "Tabular":
-        """Return a copy for one source that consists of these files."""
+        """Return a copy for a source that consists of these files."""
         return replace(self, files=tuple(files))
 
     def only(self, options: Iterable[str]) -> "Tabular":
-        """Return a copy for which only these options count as given; an existing store determines the others."""
+        """Return a copy for which only these options count as given; a store determines the other options."""
         return replace(self, explicit=tuple(options))
 
     def is_explicit(self, option: str) -> bool:
-        """Whether the caller gave an option; from Python all options count as given."""
+        """Return whether the caller gave an option; in Python all options count as given."""
         return self.explicit is None or option in self.explicit
 
     def with_classes(self, classes: Classes | None) -> "Tabular":
@@ -301,11 +293,7 @@ class Tabular:
         return replace(self, store_inputs=inputs, store_labels=labels, store_columns=tuple(columns))
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
-        """Return the classes of each label column: those of the option `classes`, else its texts; None for numbers.
-
-        Raises:
-            SourceError: The labels cannot be read.
-        """
+        """Return the classes of each label column, from the option `classes` or its texts; None for numbers."""
         source = self._name(path)
         if self._is_npz(path, source):
             return {}
@@ -341,7 +329,7 @@ class Tabular:
         return table, *chosen
 
     def _noted(self, table: OpenTable, opened: OpenTable, source: str) -> OpenTable:
-        """Return a table that notes numbers with many digits; before there is a store, only those of text."""
+        """Return a table that notes numbers with many digits; before there is a store, only if they are text."""
         if self.digits is None or self.options.dtype is not None:
             return table
         return NotedTable(table, source, self.digits) if self.text_dtype or has_text_numbers(opened) else table
@@ -352,7 +340,7 @@ class Tabular:
         return not self.options.changes_rows
 
     def _labels_by_name(self, source: str) -> Array | None:
-        """Return the labels in the name of the source if `label_pattern` is given, or no rows of labels at all."""
+        """Return the labels in the name of the source, or no rows if there are no labels; None: they are elsewhere."""
         if self.label_source == "none":
             return np.zeros(0, np.int8)
         if self.label_pattern is None:
@@ -361,11 +349,11 @@ class Tabular:
         return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
 
     def _is_npz(self, path: Path, source: str) -> bool:
-        """Whether the source is an NPZ file, or consists of such files."""
+        """Return whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
 
     def _read_whole_npz(self, path: Path, source: str, dtype: DType | None) -> tuple[Array, Array | None]:
-        """Read the inputs and labels of an NPZ file as they are."""
+        """Read the inputs and labels of an NPZ file without changes."""
         arrays = self._read_npz(path, source)
         x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
         return x, self._labels_by_name(source) if y is None else y
@@ -388,13 +376,13 @@ def tabular(options: TableOptions) -> Tabular:
     """Make a process function that takes columns of a table as inputs and labels.
 
     Columns are one text, `"a,b,c1:c12"`, or a list of names and ranges. They are found by name, so their order in the
-    file does not matter. A list column stands for its elements.
+    file does not matter. The name of a list column means all of its elements.
 
     Returns:
-        A process function for `build`. In a process function of your own, `tabular(...).sequences(path)` yields the
+        A process function for `build`. In your own process function, `tabular(...).sequences(path)` yields the
         sequences of a file.
 
     Raises:
-        UsageError: Options contradict each other, or a value is not possible.
+        UsageError: Options conflict, or a value is not possible.
     """
     return Tabular(options=options)

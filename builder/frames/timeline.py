@@ -1,4 +1,4 @@
-"""Order the rows of a group by time: sort, merge duplicates, cut at gaps, check for a regular step."""
+"""Order the rows of a group by time: sort, merge duplicates, split at gaps, check for a regular step."""
 
 from __future__ import annotations
 
@@ -22,17 +22,11 @@ from builder.options.table_options import TableOptions
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Consecutive rows, without a gap in time.
-
-    Args:
-        frame: The rows.
-        dropped: The number of rows that were dropped: without a time, or duplicates.
-        stamps: The rising times of the rows; None: they have no times.
-    """
+    """Consecutive rows without a gap in time."""
 
     frame: Frame
-    dropped: int = 0
-    stamps: Stamps | None = None
+    dropped: int = 0  # rows that were dropped: without a time, or duplicates
+    stamps: Stamps | None = None  # the ascending times of the rows; None: they have no times
 
 
 def split_by_time(
@@ -44,16 +38,16 @@ def split_by_time(
         frame: The rows.
         stamps: The time of each row.
         options: `sort_time`, `duplicates`, `max_gap` and `every` are used.
-        without: The policy for rows without a time: `drop` drops them, `split` also ends the stretch there, unless rows
-            are sorted; with any other they are refused.
-        name: The column of the times, for errors.
-        source: For errors.
+        without: The policy for rows without a time: `drop` drops them; `split` also ends the stretch there, unless rows
+            are sorted; any other policy refuses them.
+        name: The column of the times.
+        source: The name of the source.
 
     Raises:
-        SourceError: A time is missing, falls, occurs twice, or is off the regular step.
+        SourceError: A time is missing, decreases, occurs twice, or breaks the regular step.
     """
     if stamps.absent.any() and without not in ("drop", "split"):
-        advice = f"fill it in, or leave such rows out with --missing {name}=drop"
+        advice = f"fill it in, or drop such rows with --missing {name}=drop"
         refuse_any({name: stamps.absent}, Table.of(frame), source, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
     if options.sort_time:
@@ -61,14 +55,14 @@ def split_by_time(
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
     error = partial(_error, frame, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
-        clocks = "; where clocks were set back, say the zone with --time-zone, or write it beside each time"
+        clocks = "; if clocks were set back, give the zone with --time-zone, or write it with each time"
         clocks = "" if stamps.zone or stamps.elapsed else clocks
         raise error(falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before
     if same.any() and options.duplicates == "error":
-        raise error(same[1:], "is the time of", "--duplicates first, last or mean says which is taken")
-    first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # the first and the last row of each time
+        raise error(same[1:], "is also the time of", "choose one with --duplicates first, last or mean")
+    first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # masks of the first and the last row of each time
     times = rows[last if options.duplicates == "last" else first]
     jumps = _jumps(stamps, times, options.max_gap)
     if without == "split" and not options.sort_time:
@@ -76,7 +70,7 @@ def split_by_time(
         jumps[1:] |= absent_rows[rows[first]][1:] > absent_rows[rows[last]][:-1]
     error = partial(_error, frame, stamps, times, f"column {name}", source)
     _check_step(stamps, times, jumps, options.every, error)
-    time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # of each row its time, of each time its stretch
+    time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # the time of each row, the stretch of each time
     dropped = _count_rows(stamps.absent, rows, number[time_number], sort=options.sort_time) - np.bincount(number)
     if options.duplicates == "mean":
         frame = _means(frame, rows, time_number, times, source)
@@ -88,7 +82,7 @@ def split_by_time(
 
 
 def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDArray[np.bool_]:
-    """Return a mask of the rows that start a new stretch, since the time before them exceeds `max_gap`."""
+    """Return a mask of the rows that start a new stretch because the gap before them exceeds `max_gap`."""
     jumps = np.zeros(len(rows), np.bool_)
     if max_gap is not None:
         longest = nanoseconds(max_gap, "max_gap") // (PER_SECOND["ns"] // PER_SECOND[stamps.unit])
@@ -97,7 +91,7 @@ def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDAr
 
 
 def _steps(stamps: Stamps, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the time between each row and the next. uint64 holds any difference of rising int64 values."""
+    """Return the time between each row and the next; uint64 can hold any difference of ascending int64 values."""
     values = stamps.values[rows].view(np.uint64)
     return values[1:] - values[:-1]
 
@@ -109,7 +103,7 @@ def _check_step(
     every: str | None,
     error: Callable[..., SourceError],
 ) -> None:
-    """Refuse a row that does not follow the one before by `every`, except at the start of a stretch."""
+    """Refuse rows whose distance to the row before is not `every`, except at the start of a stretch."""
     if every is None:
         return
     size = PER_SECOND["ns"] // PER_SECOND[stamps.unit]
@@ -128,8 +122,8 @@ def _count_rows(
 
     Args:
         absent: (all rows,) True for rows without a time.
-        rows: The rows that have a time.
-        number: The stretch of each of `rows`.
+        rows: The indices of rows with a time.
+        number: The stretch of each row in `rows`.
         sort: Whether `rows` are sorted; rows without a time then count with the first stretch.
     """
     counts = np.bincount(number)
@@ -143,7 +137,7 @@ def _count_rows(
 def _means(
     frame: Frame, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64], source: str
 ) -> Frame:
-    """Return the mean of each column over the rows of the same time, as floats, leaving out missing values."""
+    """Return the mean of each column over the rows of the same time, as floats; missing values are left out."""
     table = Table.of(frame)
     means = frame.select([ROW]).take(column_of(times))
     for name in table.columns:
@@ -170,7 +164,7 @@ def _error(  # noqa: PLR0917
     what: str,
     advice: str,
 ) -> SourceError:
-    """Return the error for the first row that `where` (rows - 1,) marks, and the row before it."""
+    """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
     before, row = rows[where.argmax() :][:2].tolist()
     number, other = (frame[ROW][one].as_py() for one in (row, before))
     return SourceError(

@@ -1,7 +1,4 @@
-"""Scale, clip and difference columns, and take logarithms: `--scale`, `--clip`, `--diff`, `--log`.
-
-Anything else is a task of process functions.
-"""
+"""Scale, clip and difference columns, and take logarithms: `--scale`, `--clip`, `--diff`, `--log`."""
 
 from __future__ import annotations
 
@@ -33,13 +30,10 @@ def apply_transforms(
         table: Consecutive rows.
         transforms: The transforms.
         names: The columns that each transform changes.
-        source: For errors.
+        source: The name of the source.
 
     Returns:
         The table; and for columns that were differenced, the number of rows at the start that have no difference.
-
-    Raises:
-        SourceError: The argument of a logarithm is not positive, or the dtype does not hold a result.
     """
     if not transforms:
         return table, {}
@@ -81,7 +75,7 @@ def _change(table: Table, name: str, transform: Transform, source: str) -> Table
     if column.dtype.kind == "f":
         difference[absent_rows] = np.nan
         return _replace_column(table, name, difference)
-    # int64 wraps round silently; the sign of the difference is then wrong.
+    # int64 overflows silently; the sign of the difference is then wrong.
     wrapped = np.zeros(column.shape, np.bool_)
     wrapped[1:] = (difference[1:] > 0) != (column[1:] > column[:-1])
     wrapped &= ~absent_rows
@@ -97,7 +91,7 @@ def _replace_column(table: Table, name: str, column: Array) -> Table:
 
 
 def as_floats(table: Table, name: str, source: str) -> Array:
-    """Return a column of floats as it is, any other as float64, NaN where missing; refuse values that do not fit."""
+    """Return a column as floats, NaN where missing: floats unchanged, others as float64; refuse values that change."""
     column = table.columns[name]
     if column.dtype.kind == "f":
         return column
@@ -122,10 +116,10 @@ def _clip(table: Table, name: str, low: float | None, high: float | None, source
     if (low is not None and low > most) or (high is not None and high < least):
         raise SourceError(
             source,
-            f"column {name} is of {column.dtype}, which holds {least:,} to {most:,}: it cannot be clipped to "
+            f"column {name} is {column.dtype}, from {least:,} to {most:,}: it cannot be clipped to "
             f"{'' if low is None else low}:{'' if high is None else high}; choose other limits",
         )
-    # A limit outside the dtype, below it for `low` or above it for `high`, has no effect.
+    # `low` below the dtype, or `high` above it, has no effect.
     return np.clip(column, None if low is None else max(low, least), None if high is None else min(high, most))
 
 
@@ -147,7 +141,7 @@ def _log(table: Table, name: str, source: str) -> Array:
 
 
 def in_other_units(transforms: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> frozenset[str]:
-    """Return the columns whose unit is not that of the file, since they are scaled or logarithms."""
+    """Return the columns whose unit differs from the file's, since they are scaled or logarithms."""
     parsed = [parse_transform(text) for text in transforms]
     changed = [select(one.columns, groups, source) for one in parsed if one.kind in {"scale", "log"}]
     return frozenset(name for names in changed for name in names)

@@ -1,4 +1,4 @@
-"""Read all rows of a table as they are."""
+"""Read all rows of a table without changes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ from builder.sequence import Sequence as SourceSequence
 def read_arrays(
     table: OpenTable, selection: SelectedColumns, dtype: DType | None, source: str, before: int = 0
 ) -> tuple[Array, Array | None]:
-    """Read inputs and labels of all rows; `before` rows of the file come before them.
-
-    Raises:
-        EmptySourceError: The table has no rows.
-        SourceError: A value is missing, infinite, not a number, or does not fit into the dtype.
-    """
+    """Read inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
 
     def read(names: Sequence[str]) -> Table:
         rows = read_numbers(table, names, dtype)

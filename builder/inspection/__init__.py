@@ -1,4 +1,4 @@
-"""What a store is, as one document: shown as text, as JSON, and as a page of HTML."""
+"""Describe a store in one document, which is shown as text, as JSON, and as an HTML page."""
 
 from builder.inspection.document import Inspection, inspect
 from builder.inspection.shuffle import Shuffle

@@ -20,10 +20,10 @@ from builder.inspection.sampling import RUN
 from builder.inspection.shuffle import Shuffle
 from builder.planning.provenance import options_given
 
-LONGEST_TEXT = 300  # of a reason, or an option's value
-LISTED_COLUMNS = 100  # of sequences
+LONGEST_TEXT = 300  # characters of a reason, or of an option's value
+LISTED_COLUMNS = 100  # columns of sequences
 LISTED_FAILURES = 100
-LISTED_OPTIONS = 100  # more than a build has; a stranger's store can have any number
+LISTED_OPTIONS = 100  # more than builds record; an untrusted store can have any number
 WITH_CLASSES = 8  # targets whose classes are listed
 COMPARED = 40  # columns that differ most between splits
 
@@ -37,11 +37,11 @@ def write_report(
 ) -> None:
     """Write one self-contained HTML page about a store, without network access or scripts.
 
-    What comes from the tables of the store is exact; what needs rows is from a sample of some MB, always the same.
-    The page says which is which. The same store gives the same bytes, less than 2 MB.
+    Figures from the tables of the store are exact; figures from rows use a sample of some MB, always the same one, and
+    the page says so. The same store gives the same bytes, less than 2 MB.
 
     Args:
-        store: Its path.
+        store: The path of the store.
         path: The file, which is replaced if it exists.
         shuffle: Windows and batches, to show how well an epoch of them mixes. None: windows that fit into most
             sequences.
@@ -52,7 +52,7 @@ def write_report(
             such column.
         MissingStoreError: The store does not exist.
         FormatError: The path is not a store that this version can read.
-        ChecksumError: The bytes of a chunk are not those that were written.
+        ChecksumError: A chunk is damaged.
 
     >>> import tempfile, numpy as np, store_spec
     >>> folder = Path(tempfile.mkdtemp())
@@ -66,14 +66,10 @@ def write_report(
 
 
 def write_page(document: Inspection, path: str | PathLike[str]) -> None:
-    """Write an inspection with rows as a page.
-
-    Raises:
-        UsageError: The file cannot be written, or is in the store.
-    """
+    """Write an inspection with rows as a page."""
     path = Path(path).absolute()
     if isinstance(document.store, Path) and path.resolve().is_relative_to(document.store.resolve()):
-        raise UsageError(f"{path}: lies in the store, which has files of its own alone; write it elsewhere")
+        raise UsageError(f"{path}: is inside the store, which may contain only its own files; write it elsewhere")
     page = html_of(document).encode()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -92,7 +88,7 @@ def html_of(document: Inspection) -> str:
     """Return the page of an inspection with rows."""
     environment = Environment(
         loader=PackageLoader("builder.inspection"),
-        autoescape=True,  # names come from strangers
+        autoescape=True,  # names are untrusted
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -20,14 +20,14 @@ from builder.inspection.terminal import columns, pairs, section
 from builder.inspection.values import ColumnValues, Lengths, TimeRange
 from builder.planning.provenance import options_given
 
-LISTED = 20  # statistics, failures, columns of sequences
+LISTED = 20  # of statistics, failures, and columns of sequences
 LISTED_NAMES = 12
 LISTED_CLASSES = 100
 BAR_WIDTH = 32
 LONGEST_OPTION = 400
 LONGEST_VALUE = 24
-PARTS_WITH_ROWS = 2  # of a source
-ROW_VALUES = 6
+PARTS_WITH_ROWS = 2  # parts of a source whose rows are shown
+ROW_VALUES = 6  # values of a row that are shown
 
 Item = TypeVar("Item")
 
@@ -53,16 +53,16 @@ def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[Rendera
         yield section(title, *_failures(document))
     if document.skipped:
         listed, more = first_of(document.skipped_listed)
-        title = f"Skipped ({count_text(document.skipped, 'source')}, of which nothing was left)"
+        title = f"Skipped ({count_text(document.skipped, 'empty source')})"
         yield section(title, *(Text(printable(name)) for name in listed), *more)
     if document.shuffle is not None:
         yield section(*_shuffle(document.shuffle))
 
 
 def first_of(items: Sequence[Item]) -> tuple[Sequence[Item], list[Text]]:
-    """Return the first items, and a line with the number of further ones, if there are any."""
+    """Return the first items, and a line with the number of further items, if there are any."""
     more = len(items) - LISTED
-    return items[:LISTED], [Text(f"and {more:,} more, which --json has")] if more > 0 else []
+    return items[:LISTED], [Text(f"and {more:,} more, see --json")] if more > 0 else []
 
 
 def _rows(table: Table, rows: Iterable[Sequence[str]]) -> Table:
@@ -103,26 +103,26 @@ def _overview(document: Inspection) -> RenderableType:
     table.add_row("codec", document.codec)
     if document.missing_inputs is not None and document.missing_labels is not None:
         missing = f"{count_text(document.missing_inputs, 'step')} and {count_text(document.missing_labels, 'row')}"
-        table.add_row("NaN", f"stands for missing values: {missing} of labels miss one")
+        table.add_row("NaN", f"means a missing value: {missing} of labels have some")
     table.add_row("version", f"{document.version}, identity {document.identity[:16]}")
     return table
 
 
 def label_row(axis: str) -> str:
-    """Return what one row of labels belongs to."""
+    """Return the unit that one row of labels belongs to."""
     return "label step" if axis == "own" else axis
 
 
 def rows_text(rows: dict[str, Any], per: str) -> str:
-    """Say what a row is: dtype, shape, and the first names."""
+    """Return the dtype, shape and first names of rows as text."""
     shape = f"({', '.join(str(size) for size in rows['shape'])})" if rows["shape"] else "one number"
     names = [printable(name) for name in rows["names"] or ()]
     listed = ", ".join(names[:LISTED_NAMES]) + (", ..." if len(names) > LISTED_NAMES else "")
-    return f"{rows['dtype']}, {shape} a {per}" + (f": {listed}" if names else "")
+    return f"{rows['dtype']}, {shape} per {per}" + (f": {listed}" if names else "")
 
 
 def classes_text(rows: dict[str, Any], *, codes: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield, for each target with classes, the codes and names of the first classes; or only the names."""
+    """Yield each target with classes, and its first classes: codes and names, or only names."""
     for target, names in enumerate(rows.get("classes") or ()):
         if names is None:
             continue
@@ -134,11 +134,11 @@ def classes_text(rows: dict[str, Any], *, codes: bool = True) -> Iterator[tuple[
 
 
 def _time(times: TimeRange) -> str:
-    """Say what times are, when the first and the last are, and whether sequences follow one another."""
+    """Return the kind of times, the first and the last, and whether sequences overlap, as text."""
     kind = "elapsed" if times.elapsed else times.zone or "local, without a zone"
     if times.first is None:
         return f"{times.unit}, {kind}; there is no step"
-    order = "sequences follow one another" if times.in_order else "sequences overlap, or go back"
+    order = "sequences are in order of time" if times.in_order else "sequences overlap, or are not in order of time"
     return f"{times.unit}, {kind}: {times.first} to {times.last}; {order}"
 
 
@@ -156,7 +156,7 @@ def _lengths(lengths: Lengths, bar: str) -> Iterator[RenderableType]:
 
 
 def span_text(low: float, high: float) -> str:
-    """Write a range of numbers.
+    """Return a range of numbers as text.
 
     >>> span_text(3, 3), span_text(1000, 1999)
     ('3', '1,000 to 1,999')
@@ -178,7 +178,7 @@ def _arrays(document: Inspection) -> RenderableType:
 
 def _splits_title(document: Inspection) -> str:
     by = "the source's name" if document.split_by is None else printable(document.split_by)
-    return f"Splits (as {by} says)" if document.pinned else f"Default splits (by a hash of {by}, seed 0)"
+    return f"Splits (from {by})" if document.pinned else f"Default splits (by a hash of {by}, seed 0)"
 
 
 def _splits(document: Inspection) -> RenderableType:
@@ -193,7 +193,7 @@ def _splits(document: Inspection) -> RenderableType:
 
 
 def statistics_text(statistics: Sequence[ColumnStatistics]) -> Iterator[RenderableType]:
-    """Yield a table of features and targets, the first of many."""
+    """Yield a table of the first features and targets."""
     numbers = ("count", "mean", "std", "min", "max")
     first, more = first_of(statistics)
     notes = ["unit: description"] if any(one.note for one in first) else []
@@ -207,7 +207,7 @@ def statistics_text(statistics: Sequence[ColumnStatistics]) -> Iterator[Renderab
 
 
 def _columns(described: Sequence[ColumnValues]) -> Iterator[RenderableType]:
-    """Yield a table of the further columns of sequences, the first of many."""
+    """Yield a table of the first columns of sequences."""
     numbers = ("missing", "different")
     table = columns("column", "dtype", *numbers, "values", right=numbers, folded=["column", "values"])
     first, more = first_of(described)
@@ -218,7 +218,7 @@ def _columns(described: Sequence[ColumnValues]) -> Iterator[RenderableType]:
 
 
 def _values(column: ColumnValues) -> str:
-    """Say which values a column has: the most frequent texts, or the range of numbers."""
+    """Return the most frequent texts of a column, or the range of its numbers."""
     if column.common:
         listed = ", ".join(f"{short_name(text, LONGEST_VALUE)} ({count:,})" for text, count in column.common)
         return f"{listed}, ..." if column.distinct > len(column.common) else listed
@@ -226,18 +226,18 @@ def _values(column: ColumnValues) -> str:
 
 
 def cleaning_text(cleaning: StoreCleaning) -> str:
-    """Say what was done to the rows, in a sentence."""
+    """Return the counts of cleaning as a sentence."""
     total = cleaning.total
     if not (cleaning.touched or total.several):
-        return "no step was dropped, no value was filled in, and no source gave several sequences"
+        return "no step was dropped, no value was filled in, and no source was split into several sequences"
     return (
-        f"{count_text(total.dropped, 'step')} dropped, {count_text(total.filled, 'value')} filled in, of "
-        f"{count_text(cleaning.touched, 'source')}; {count_text(total.several, 'source')} gave several sequences"
+        f"{count_text(total.dropped, 'step')} dropped, {count_text(total.filled, 'value')} filled in, in "
+        f"{count_text(cleaning.touched, 'source')}; {count_text(total.several, 'source')} split into several sequences"
     )
 
 
 def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
-    """Say what was done to the rows, and to which sources most of it."""
+    """Yield the counts of cleaning, and the sources that it affected most."""
     yield Text(cleaning_text(cleaning))
     if not cleaning.worst:
         return
@@ -249,7 +249,7 @@ def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
         table.add_row(printable(one.source), *counts, share, f"{one.filled:,}")
     yield table
     if (more := cleaning.named - len(cleaning.worst)) > 0:
-        yield Text(f"and {more:,} more, with smaller shares dropped: store.sequences has each")
+        yield Text(f"and {more:,} more, with smaller shares dropped: see store.sequences")
 
 
 def _failures(document: Inspection) -> Iterator[RenderableType]:
@@ -260,18 +260,22 @@ def _failures(document: Inspection) -> Iterator[RenderableType]:
 
 
 def mixing_rows(measured: ShuffleMixing) -> Iterator[tuple[str, str, str]]:
-    """Yield the measured figures of a shuffle: the name, the figure, and that of a permutation of all windows."""
+    """Yield the measured figures of a shuffle: name, figure, and the figure for a global shuffle."""
     ours, ideal = measured.mixing.ours, measured.mixing.ideal
     yield "sequences in a batch", f"{ours.sequences:,.1f}", f"{ideal.sequences:,.1f}"
-    yield "of its windows, overlapping another one", percent_text(ours.overlapping), percent_text(ideal.overlapping)
-    yield "neighbours apart, median, of the epoch", percent_text(ours.apart), percent_text(ideal.apart)
-    yield "neighbours apart, 5 % nearest", percent_text(ours.near), percent_text(ideal.near)
+    yield (
+        "windows that overlap another one of the batch",
+        percent_text(ours.overlapping),
+        percent_text(ideal.overlapping),
+    )
+    yield "distance of neighbours, median, of the epoch", percent_text(ours.apart), percent_text(ideal.apart)
+    yield "distance of neighbours, nearest 5 %", percent_text(ours.near), percent_text(ideal.near)
     correlation = round(ours.correlation, 3) + 0.0  # without the sign of a zero
     yield "correlation with the order of the store", f"{correlation:.3f}", f"{ideal.correlation:.3f}"
 
 
 def shuffle_text(measured: ShuffleMixing) -> tuple[str, str]:
-    """Return what was shuffled, and how it was drawn."""
+    """Return the options of a shuffle, and the number of its windows, pools and runs."""
     shuffle, mixing = measured.shuffle, measured.mixing
     memory = bytes_text(shuffle.memory) if isinstance(shuffle.memory, int) else shuffle.memory
     title = (
@@ -284,7 +288,7 @@ def shuffle_text(measured: ShuffleMixing) -> tuple[str, str]:
 
 
 def _shuffle(measured: ShuffleMixing) -> tuple[Any, ...]:
-    """Return a title, and how well windows mix beside a permutation of all of them, then in words."""
+    """Return the title of a section and its contents: how well windows mix, compared with a global shuffle."""
     title, drawn = shuffle_text(measured)
     numbers = ("this shuffle", "a global one")
     table = _rows(columns("", *numbers, right=numbers), mixing_rows(measured))
@@ -292,15 +296,15 @@ def _shuffle(measured: ShuffleMixing) -> tuple[Any, ...]:
 
 
 def mixing_text(measured: ShuffleMixing) -> str:
-    """Say how well a shuffle mixes, in words."""
+    """Return how well a shuffle mixes, in words."""
     mixing = measured.mixing
     share = f"{100 * min(1.0, mixing.sequences):.0f} %"
     if mixing.pools == 1:
-        return f"All windows are in memory together. A batch has {share} of the sequences that a global shuffle gives."
+        return f"All windows fit into memory. A batch has {share} of the sequences that a global shuffle gives."
     return (
-        f"A batch has {share} of the sequences that a global shuffle gives. One pool is in memory at a time, runs from "
-        f"all over the store, and gives 1/{mixing.pools} of the epoch: neighbours come within it. More --memory makes "
-        "pools larger; smaller chunks (seqzarr compact --chunk) make runs shorter, and more of them."
+        f"A batch has {share} of the sequences that a global shuffle gives. One pool is in memory at a time: runs from "
+        f"all over the store, which make 1/{mixing.pools} of the epoch. Neighbours are in the same pool. More --memory "
+        "makes pools larger; smaller chunks (seqzarr compact --chunk) make runs shorter and more numerous."
     )
 
 
@@ -345,7 +349,7 @@ def _parts(parts: Sequence[PartInspection]) -> Iterator[RenderableType]:
 
 
 def _part_columns(parts: Sequence[PartInspection]) -> Iterator[RenderableType]:
-    """Say what else the store has of each part; once, if it is the same for all."""
+    """Return a table of the further columns of each part; equal values are shown once."""
     table = columns("column", "of each part" if len(parts) > 1 else "value", folded=["column", "of each part"])
     names, more = first_of(tuple(parts[0].columns))
     for name in names:

@@ -1,4 +1,4 @@
-"""Path data of SVG charts: numbers alone, in a box one unit high that stretches to the width of the page."""
+"""Path data of SVG charts, in a box one unit high that is stretched to the width of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from builder.inspection.examples import Line, Span
 from builder.inspection.values import Bin
 
-LEAST = 0.02  # of the height, so that the smallest count is seen
+LEAST = 0.02  # of the height, so that the smallest count is visible
 
 
 def bars(bins: Sequence[Bin]) -> str:
@@ -22,12 +22,12 @@ def bars(bins: Sequence[Bin]) -> str:
 
 
 def curve(line: Line) -> str:
-    """Return the area from the least values along the steps to the largest: a line where these are equal.
+    """Return the area between the least and the largest values along the steps; it is a line where they are equal.
 
-    It is broken where all values are missing.
+    It is interrupted where all values are missing.
     """
     low, high = line.low or 0.0, line.high or 0.0
-    span = high / 2 - low / 2  # the whole of it can exceed float64
+    span = high / 2 - low / 2  # high - low can exceed float64
 
     def y(value: float) -> str:
         return _n(1 - (value / 2 - low / 2) / span if span else 0.5)
@@ -41,7 +41,7 @@ def curve(line: Line) -> str:
 
 
 def _runs(spans: Sequence[Span]) -> Iterator[list[tuple[int, tuple[float, float]]]]:
-    """Yield what lies between missing parts: (number, span)."""
+    """Yield the runs of spans that are not missing, each span with its number."""
     run: list[tuple[int, tuple[float, float]]] = []
     for number, span in enumerate((*spans, None)):
         if span is not None:
@@ -52,7 +52,7 @@ def _runs(spans: Sequence[Span]) -> Iterator[list[tuple[int, tuple[float, float]
 
 
 def _n(value: float) -> str:
-    """Write a number briefly.
+    """Return a number as short text.
 
     >>> _n(3.0), _n(0.25), _n(0.0004)
     ('3', '.25', '0')

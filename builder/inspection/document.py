@@ -29,25 +29,21 @@ from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSample:
-    """What a sample of rows shows.
-
-    Args:
-        labels: None if labels are the inputs.
-    """
+    """Results from a sample of rows."""
 
     inputs: SampledArray
-    labels: SampledArray | None
+    labels: SampledArray | None  # None: labels are the inputs
     sequences: tuple[ExampleSequence, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What `inspect` finds. Its JSON has the same keys."""
+    """The result of `inspect`. Its JSON has the same keys."""
 
-    store: Any  # where it is: a Path; of a store of zarr, a text with a name
+    store: Any  # its location: a Path, or text for other stores of zarr
     version: str
     identity: str
-    sequences: int  # without retired ones, as everything below but the sizes on disk
+    sequences: int  # without retired ones, like all of the following but the sizes on disk
     retired: int  # sequences that readers skip; their rows stay on disk
     sources: int
     steps: int
@@ -59,7 +55,7 @@ class Inspection:
     labels_are_inputs: bool
     missing: str
     missing_inputs: int | None  # steps that miss a value of inputs; None: the store keeps no missing values
-    missing_labels: int | None  # rows of labels that miss one
+    missing_labels: int | None  # rows of labels that miss a value
     codec: str
     chunk_steps: int
     chunk_bytes: int  # decoded, of inputs
@@ -72,17 +68,17 @@ class Inspection:
     arrays: tuple[ArraySize, ...]
     time: TimeRange | None  # None: the store has no times
     columns: tuple[ColumnValues, ...]  # further columns of sequences
-    split_by: str | None  # the column of sequences that the splits are by; None: the sources' names
-    pinned: bool  # True: that column has the names of the splits, and nothing is hashed
+    split_by: str | None  # the column of sequences that determines the splits; None: the sources' names
+    pinned: bool  # whether that column has the names of the splits, and nothing is hashed
     splits: tuple[SplitSize, ...]
     duplicates: Duplicates
     statistics: tuple[ColumnStatistics, ...]
-    cleaning: StoreCleaning | None  # None: the store does not count what was done to its rows
+    cleaning: StoreCleaning | None  # None: the store has no counts of dropped steps and filled values
     build: dict[str, Any] | None  # the options of the build; None: no build made it
     failures: int  # sources that the last build could not use
-    failures_listed: tuple[tuple[str, str], ...]  # (source, reason) of the first of them
+    failures_listed: tuple[tuple[str, str], ...]  # the first failures: (source, reason)
     skipped: int  # empty sources
-    skipped_listed: tuple[str, ...]  # the first of them
+    skipped_listed: tuple[str, ...]  # the first skipped sources
     shuffle: ShuffleMixing | None  # None: nothing was measured
     rows: RowSample | None  # None: no row was read
 
@@ -100,20 +96,20 @@ class Inspection:
 def inspect(
     store: StoreLocation, *, shuffle: Shuffle | None = None, split_by: str | None = None, rows: bool = False
 ) -> Inspection:
-    """Say what a store is: schema, lengths, sizes, splits, statistics, how it was built, and what failed.
+    """Describe a store: schema, lengths, sizes, splits, statistics, build options, and failures.
 
     Args:
         store: Its path, its URL as a str, or a zarr store.
         shuffle: Windows and batches, to measure how well an epoch of them mixes. None: nothing is measured, or with
             `rows` windows that most sequences have.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
-        rows: True: read some rows, always the same ones, for histograms, classes, and a few sequences as lines.
+        rows: Whether to read a sample of rows, always the same one, for histograms, classes and plots of sequences.
 
     Raises:
         UsageError: This store has no such windows or batches, or no such column.
         MissingStoreError: The store does not exist.
         FormatError: The path is not a store that this version can read.
-        ChecksumError: The bytes on disk are not those that were written.
+        ChecksumError: A file is damaged.
 
     >>> import tempfile, numpy as np, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -128,7 +124,7 @@ def inspect(
     numbers = split_numbers(opened, split_by)
     mixing, windows = None, None
     if shuffle is not None:
-        mixing = measure_shuffle(opened, shuffle)  # first: it refuses what cannot be
+        mixing = measure_shuffle(opened, shuffle)  # first, since it refuses impossible options
         views = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
         windows = [len(windows_of(view, shuffle)) for view in views]
     elif rows:
@@ -183,7 +179,7 @@ def inspect(
 
 
 def labels_json(schema: Schema) -> dict[str, Any]:
-    """Return what a row of labels is: dtype, shape, names; and the classes of each target if any has some."""
+    """Return the dtype, shape and names of labels; and the classes of each target, if there are any."""
     classes = schema.labels.classes
     listed = None if classes is None else [None if names is None else list(names) for names in classes]
     return schema.labels.to_json() | ({} if listed is None else {"classes": listed})

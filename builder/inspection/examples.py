@@ -1,4 +1,4 @@
-"""A few sequences as lines, always the same ones, with as many points as a screen shows."""
+"""Plots of a few sequences, always the same ones, with as many points as a screen shows."""
 
 from __future__ import annotations
 
@@ -17,59 +17,45 @@ from builder.inspection.sampling import class_name
 from store_spec import DEFAULT_SPLITS, Rows, Store
 
 SEQUENCES = 6
-LINES = 6  # features, and targets, of each
+LINES = 6  # most features, and most targets, that are drawn
 POINTS = 240  # along a line
-MOST_BYTES = 2**20  # decoded rows of one sequence; of a longer one, the start is drawn
-SEED = 1  # of the hashes; the default splits have 0
+MOST_BYTES = 2**20  # decoded rows of a sequence; of a longer one only the start is drawn
+SEED = 1  # of the hashes; the default splits use 0
 
-Span = tuple[float, float] | None  # least and largest value of some steps; None: all are missing
+Span = tuple[float, float] | None  # the least and the largest value of some steps; None: all are missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One feature or target along the steps.
-
-    Args:
-        low: The least value; None if all are missing.
-        high: The largest.
-        spans: One for each step, or for each of `POINTS` parts of the steps.
-    """
+    """One feature or target along the steps."""
 
     array: str
     title: str
-    low: float | None
-    high: float | None
-    spans: tuple[Span, ...]
+    low: float | None  # the least value; None: all are missing
+    high: float | None  # the largest value; None likewise
+    spans: tuple[Span, ...]  # one for each step, or for each of `POINTS` parts of the steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleSequence:
-    """One sequence.
-
-    Args:
-        steps: The steps it has.
-        drawn: The steps that are drawn, from the first on.
-        label_rows: The label rows it has.
-        labels: The first targets of a label for the whole sequence: the name of a class, or a number. Empty on other
-            label axes.
-    """
+    """One sequence."""
 
     source: str
     part: int
     split: str
     steps: int
-    drawn: int
+    drawn: int  # the number of steps that are drawn, from the first on
     label_rows: int
     lines: tuple[Line, ...]
-    labels: tuple[float | str | None, ...]
+    labels: tuple[float | str | None, ...]  # the first targets on the label axis `sequence`: class names or numbers
 
 
 def example_sequences(
     store: Store, statistics: Sequence[ColumnStatistics], splits: NDArray[np.int64]
 ) -> tuple[ExampleSequence, ...]:
-    """Return the first sequence with a step of each source whose name has one of the least hashes.
+    """Return the first non-empty sequence of each of the `SEQUENCES` sources whose names have the smallest hashes.
 
-    The first of the features and targets with `statistics` that change are drawn.
+    Of the features and targets in `statistics`, the first that are not constant are drawn.
     """
     first: dict[str, int] = {}
     for number in np.flatnonzero(store.lengths).tolist():
@@ -110,16 +96,13 @@ def _label(store: Store, target: int, value: float) -> float | str | None:
 
 
 def _changing(statistics: Sequence[ColumnStatistics], array: str) -> list[ColumnStatistics]:
-    """Return the first columns that change, filled up with others if these are too few, in their order."""
+    """Return the first columns that are not constant, in order; if there are too few, also constant columns."""
     columns = [one for one in statistics if one.array == array]
     return sorted(sorted(columns, key=lambda one: one.min == one.max)[:LINES], key=lambda one: one.column)
 
 
 def _rows(store: Store, array: str, number: int) -> NDArray[np.float64]:
-    """Return the first rows of a sequence, (rows, features).
-
-    Of several places of a feature the mean is taken, of complex numbers the absolute value.
-    """
+    """Return the first rows of a sequence, (rows, features): means over further axes, absolute values if complex."""
     schema: Rows = store.schema.rows(array)
     starts, lengths = store.places(array)
     start = int(starts[number])
@@ -142,7 +125,7 @@ def _line(values: NDArray[np.float64], one: ColumnStatistics) -> Line:
 
 
 def spans_of(values: NDArray[np.float64], points: int = POINTS) -> tuple[Span, ...]:
-    """Return the least and largest value of each step, or of parts of the steps if these are too many to draw.
+    """Return the least and largest value of each step, or of parts of the steps if there are too many to draw.
 
     >>> spans_of(np.array([1.0, 2.0, np.nan, 5.0, 3.0, np.nan]), points=3)
     ((1.0, 2.0), (5.0, 5.0), (3.0, 3.0))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from store_spec import DEFAULT_SPLITS, Moments, Store
 
 ARRAYS = ("inputs", "labels")
-BLOCK_VALUES = 2**20  # of a table that are in memory together
+BLOCK_VALUES = 2**20  # values of a table that are in memory at once
 DRIFT = 0.5  # standard deviations between two means that make a large drift
 SPREAD = 2.0  # times a standard deviation is larger, or smaller, that make a large spread
 
@@ -60,7 +60,7 @@ class ColumnStatistics:
 
     @property
     def title(self) -> str:
-        """The name, or what it is and its number."""
+        """The name, or "feature" or "target" and its number."""
         if self.name is not None:
             return self.name
         return f"{'feature' if self.array == 'inputs' else 'target'} {self.column}"
@@ -123,17 +123,17 @@ def _columns(store: Store, array: str, moments: Moments, parts: Sequence[Moments
 
 
 def _std(moments: Moments, column: int) -> float | None:
-    """Return a standard deviation: 0 where all values are equal, though rounding may have left it a little more."""
+    """Return a standard deviation; exactly 0 if all values are equal, despite rounding."""
     return 0.0 if moments.min[column] == moments.max[column] else _finite(moments.std[column])
 
 
 def _finite(value: float) -> float | None:
-    """Return a number that JSON has: it knows no NaN and no infinity."""
+    """Return a number for JSON; None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None
 
 
 def _constant_sequences(store: Store, array: str) -> NDArray[np.int64]:
-    """Return (features,), the sequences in which each never changes. The tables are read in blocks."""
+    """Return (features,) the number of sequences in which each is constant, reading the tables in blocks."""
     _, lengths = store.places(array)
     features = store.schema.rows(array).features
     constant = np.zeros(features, np.int64)

@@ -1,4 +1,4 @@
-"""Notes on a store: what users should know before they train on it."""
+"""Notes on a store for users who want to train on it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from builder.inspection.document import Inspection
 from builder.inspection.features import ColumnStatistics
 
 LISTED = 5
-MISSING = 0.5  # share of values from which on a column is said to be mostly missing
-_DROPPING = ("drop", "split", "diff")  # options with these words leave out steps too
+MISSING = 0.5  # a note names columns with a larger share of missing values
+_DROPPING = ("drop", "split", "diff")  # options with these words also drop steps
 _NO_NAME = re.compile(r"unnamed_\d+|__index_level_\d+__")  # ours in text, pandas' in Parquet
 
 
 def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:
-    """Yield notes: the section that says more, and the note."""
+    """Yield notes, each with the name of the section that has details."""
     if document.failures:
         yield "failures", f"{count_text(document.failures, 'source')} could not be used in the last build."
     if document.skipped:
-        yield "failures", f"{count_text(document.skipped, 'source')} skipped as empty: nothing of them was left."
+        yield "failures", f"{count_text(document.skipped, 'source')} skipped as empty."
     if document.lengths is not None and document.lengths.empty:
         yield "lengths", f"{count_text(document.lengths.empty, 'sequence')} without any step."
     yield from (("features", note) for note in _on_names(document))
@@ -32,9 +32,9 @@ def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:
         yield from (("labels", note) for note in _on_values(targets, "target"))
     yield from (("labels", note) for note in _on_classes(document))
     if lost := _without_labels(document):
-        were = "was left out as it has" if lost == 1 else "were left out as they have"
-        span = "(--join inner), and windows span what is left out between others."
-        advice = "--max-gap beside --time ends sequences there; so does --join left with --missing split."
+        were = "was left out since it has" if lost == 1 else "were left out since they have"
+        span = "(--join inner), and windows span such gaps."
+        advice = "--max-gap with --time ends sequences there; so does --join left with --missing split."
         yield "cleaning", f"{count_text(lost, 'step')} {were} no labels {span} In another store, {advice}"
     yield from (("splits", note) for note in _on_splits(document, features + targets))
     if document.retired > document.sequences:
@@ -42,7 +42,7 @@ def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _on_names(document: Inspection) -> Iterator[str]:
-    """Note features without a name in the files, which a build took as it took all columns."""
+    """Note features that have no name in the files, if the build took all columns as inputs."""
     options = _options(document)
     if options is None or options.get("inputs") is not None:
         return
@@ -66,7 +66,7 @@ def _on_values(columns: Sequence[ColumnStatistics], noun: str) -> Iterator[str]:
 
 
 def _on_classes(document: Inspection) -> Iterator[str]:
-    """Note classes that no row has, if all rows were read. A source that could not be used can have added one."""
+    """Note classes that no row has, if all rows were read; a source that failed can have added them."""
     sample = document.rows and document.rows.labels
     if not sample or sample.rows < sample.total:
         return
@@ -92,8 +92,7 @@ def _on_splits(document: Inspection, columns: Sequence[ColumnStatistics]) -> Ite
         examples = document.duplicates.examples[:LISTED]
         pairs = ", ".join(f"{short_name(a)} = {short_name(b)}" for a, b in examples)
         groups = count_text(document.duplicates.count, "group")
-        leak = "What is trained on one is tested on the other."
-        yield f"The same bytes are in sources of different splits, {groups} of them: {pairs}. {leak}"
+        yield f"Sources in different splits have the same bytes, so test data are in training data ({groups}): {pairs}."
     far = sorted((one for one in columns if one.distance >= 1), key=lambda one: -one.distance)
     if far:
         titles = _listed([one.title for one in far])
@@ -101,9 +100,9 @@ def _on_splits(document: Inspection, columns: Sequence[ColumnStatistics]) -> Ite
 
 
 def _without_labels(document: Inspection) -> int:
-    """Count the steps left out since no labels were joined to them.
+    """Count the steps that were left out since they have no labels.
 
-    0 where others may be among those left out, where sequences end at gaps, and where they may have none.
+    Return 0 if other options may have dropped some of them, or if sequences end at gaps.
     """
     options = _options(document)
     if document.cleaning is None or options is None or not options.get("on") or options.get("join") != "inner":
@@ -132,6 +131,6 @@ def _verb(items: Sequence[str], one: str, many: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Write the first names, and how many more there are."""
+    """Return the first names, and the number of further names, as text."""
     listed = ", ".join(short_name(name) for name in names[:LISTED])
     return listed if len(names) <= LISTED else f"{listed} and {len(names) - LISTED:,} more"

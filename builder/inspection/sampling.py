@@ -1,4 +1,4 @@
-"""Sample rows, always the same ones: the distribution of values, and the classes of labels."""
+"""Sample rows, always the same ones, for histograms and the classes of labels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from builder.inspection.values import Bin, histogram
 from store_spec import DEFAULT_SPLITS, Store
 
-SAMPLED_BYTES = 2**23  # decoded, of each of inputs and labels; but one row at least
+SAMPLED_BYTES = 2**23  # decoded, of inputs and of labels each, but at least one row
 SAMPLED_ROWS = 2**20
-PIECES = 16  # places in the store that rows are read from
+PIECES = 16  # the rows are read from this many places in the store
 RUN = 8  # equal consecutive rows that count as standing still
 SAMPLED_COLUMNS = {"inputs": 500, "labels": 100}
-MOST_CLASSES = 64  # different whole numbers that are counted as classes
+MOST_CLASSES = 64  # a target with more different whole numbers is not taken to have classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,16 +39,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassCount:
-    """How often one class occurs in the sampled labels.
-
-    Args:
-        splits: Its count in each split.
-    """
+    """How often a class occurs in the sampled labels."""
 
     code: int
     name: str | None
     count: int
-    splits: tuple[int, ...]
+    splits: tuple[int, ...]  # its count in each split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +65,15 @@ class SampledColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledArray:
-    """The sampled rows of `inputs` or `labels`.
+    """The sampled rows of `inputs` or `labels`."""
 
-    Args:
-        rows: How many were sampled.
-        total: How many there are.
-        columns: The first features or targets.
-    """
-
-    rows: int
-    total: int
-    columns: tuple[SampledColumn, ...]
+    rows: int  # in the sample
+    total: int  # in the store
+    columns: tuple[SampledColumn, ...]  # the first features or targets
 
 
 def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> SampledArray:
-    """Sample the rows of `inputs` or `labels`; `splits` (sequences,) has the split of each sequence."""
+    """Sample the rows of `inputs` or `labels`; `splits` (sequences,) is the split of each sequence."""
     sample, names = sample_rows(store, array), store.schema.labels.classes or ()
     columns = []
     for column in range(min(store.schema.rows(array).features, SAMPLED_COLUMNS[array])):
@@ -105,7 +95,7 @@ def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> Sampled
 
 
 def sample_rows(store: Store, array: str, most_bytes: int = SAMPLED_BYTES) -> Sample:
-    """Read rows of `inputs` or `labels` from places that are evenly spread over a store, or all if they are few.
+    """Read rows of `inputs` or `labels` from evenly spread places in a store, or all if there are few.
 
     Rows of retired sequences are left out.
     """
@@ -134,7 +124,7 @@ def sample_rows(store: Store, array: str, most_bytes: int = SAMPLED_BYTES) -> Sa
 
 
 def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> list[range]:
-    """Return ranges of rows, ascending and apart, of at most so many rows together."""
+    """Return ascending, disjoint ranges of rows, with at most `most` rows in all."""
     if not len(starts):
         return []
     ends, first = np.cumsum(lengths), int(starts[0])
@@ -143,7 +133,7 @@ def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) ->
     count = min(PIECES, most)
     pieces, stop = [], 0
     for number in range(count):
-        at = number * int(ends[-1]) // count  # the place among the rows of all sequences
+        at = number * int(ends[-1]) // count  # the index among the rows of all sequences
         sequence = int(np.searchsorted(ends, at, side="right"))
         start = max(stop, int(starts[sequence] + at - (ends[sequence] - lengths[sequence])))
         stop = start + most // count
@@ -165,9 +155,9 @@ def still_share(values: NDArray[Any], follows: NDArray[np.bool_]) -> float | Non
 
 
 def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple[int, list[int]]]:
-    """Count labels (rows, places) that are classes in each split: (class, counts), the most frequent first.
+    """Count the labels (rows, places) of each class in each split: (class, counts), the most frequent first.
 
-    Only few different whole numbers are classes.
+    There are no classes if labels are not whole numbers, or too many different ones.
     """
     if values.dtype.kind not in "biu":
         return []
@@ -181,5 +171,5 @@ def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple
 
 
 def class_name(names: tuple[str, ...] | None, code: float) -> str | None:
-    """Return the name of a class; None if it has none."""
+    """Return the name of a class; None if it has no name."""
     return names[int(code)] if names and float(code).is_integer() and 0 <= code < len(names) else None

@@ -1,4 +1,4 @@
-"""How well shuffled batches of windows mix the sequences of a store."""
+"""Measure how well shuffled batches of windows mix the sequences of a store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LONGEST_WINDOW = 256  # steps
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """What to shuffle: `store.windows(window, ...).batches(batch, shuffle=True, ...)` with these arguments.
+    """The arguments of `store.windows(window, ...).batches(batch, shuffle=True, ...)` to measure.
 
-    `target=None` is `"future"`, and where a sequence has one label `"sequence"`.
+    `target=None` means `"sequence"` if the store has one label per sequence, otherwise `"future"`.
     """
 
     window: int
@@ -35,7 +35,7 @@ class Shuffle:
 
     @property
     def further(self) -> str:
-        """The less usual arguments that are not the default, as `", horizon 12"`."""
+        """The less usual arguments that are not the default, such as `", horizon 12"`."""
         names = ("horizon", "lead", "sampling_rate", "target", "short", "epoch")
         values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return "".join(f", {name.replace('_', ' ')} {values[name]}" for name in names if name in values)
@@ -43,7 +43,7 @@ class Shuffle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleMixing:
-    """How well a shuffle mixes."""
+    """The arguments of a shuffle, and how well it mixes."""
 
     shuffle: Shuffle
     mixing: Mixing
@@ -52,7 +52,7 @@ class ShuffleMixing:
 def windows_of(store: Store, shuffle: Shuffle) -> Windows:
     """Return the windows that are shuffled."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # callers report that there are none
+        warnings.simplefilter("ignore")  # callers report if there are no windows
         return store.windows(
             shuffle.window,
             stride=shuffle.stride,
@@ -65,18 +65,14 @@ def windows_of(store: Store, shuffle: Shuffle) -> Windows:
 
 
 def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
-    """Measure how well a shuffle mixes. No row is read.
-
-    Raises:
-        UsageError: This store has no such windows or batches.
-    """
+    """Measure how well a shuffle mixes, without reading rows; UsageError if there are no such windows or batches."""
     try:
         windows = windows_of(store, shuffle)
         if len(store) and not len(windows):
             raise UsageError(
                 f"{store.path}: windows of {shuffle.window:,} steps fit nowhere: the longest of "
-                f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which have "
-                "to hold the label too; ask for fewer steps"
+                f"{count_text(len(store), 'sequence')} has {count_text(int(store.lengths.max()), 'step')}, which must "
+                "include the label; use fewer steps"
             )
         mixing = windows.mixing(shuffle.batch, seed=shuffle.seed, epoch=shuffle.epoch, memory=shuffle.memory)
     except WindowError as error:

@@ -1,4 +1,4 @@
-"""What a store has of one source: its sequences, their statistics, a few rows, its file, its split."""
+"""Describe one source of a store: its sequences, their statistics, a few rows, its file, its split."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from builder.planning.recorded_failures import failures_in
 from builder.planning.recorded_skips import RecordedSkips
 from store_spec import DEFAULT_SPLITS, Store, open_store
 
-LISTED_ROWS = 3  # at both ends of a sequence
+LISTED_ROWS = 3  # at each end of a sequence
 LISTED_VALUES = 64  # of a row
 LISTED_PARTS = 10  # parts whose rows are listed
-SUGGESTED = 5
+SUGGESTED = 5  # names of sources in a message
 
 Value = bool | int | float | str | None
 
@@ -36,56 +36,34 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartInspection:
-    """One sequence of a source.
+    """One sequence of a source."""
 
-    Args:
-        part: Which part of the source it is: 0, 1, ...
-        number: The number of the sequence in the store, where retired sequences count too.
-        retired: True: readers skip it.
-        steps: Rows of inputs.
-        label_rows: Rows of labels.
-        times: The times of the first and last step; None if the store has no times, or the sequence no step.
-        columns: Its further columns, by name; None for NaN.
-        inputs: The first and last rows of inputs; empty for all but the first parts.
-        labels: The first and last rows of labels; likewise.
-    """
-
-    part: int
-    number: int
-    retired: bool
+    part: int  # its number among the sequences of the source
+    number: int  # its number in the store, where retired sequences count too
+    retired: bool  # whether readers skip it
     steps: int
     label_rows: int
-    times: tuple[str, str] | None
-    columns: dict[str, Value]
-    inputs: tuple[Row, ...]
-    labels: tuple[Row, ...]
+    times: tuple[str, str] | None  # of the first and the last step; None: the store has no times, or it has no steps
+    columns: dict[str, Value]  # its further columns, by name; None for NaN
+    inputs: tuple[Row, ...]  # the first and last rows; empty except for the first parts
+    labels: tuple[Row, ...]  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInspection:
-    """What a store has of one source. Its JSON has the same keys.
-
-    Args:
-        split: Its default split, by a hash of its name with seed 0.
-        file_size: The size of the file of its latest sequences; None: they do not come from a file.
-        file_sha256: The hash of that file.
-        steps: The steps of the sequences that are not retired.
-        classes: The names of the classes of each target; None: the target is a number.
-        parts: All its sequences, in the order of the store, with retired ones.
-        statistics: Of the sequences that are not retired, or of all if all are retired.
-    """
+    """One source of a store. Its JSON has the same keys."""
 
     store: Path
     source: str
-    split: str
-    file_size: int | None
+    split: str  # its default split, by a hash of its name with seed 0
+    file_size: int | None  # of the file of its latest sequences; None: they do not come from a file
     file_sha256: str | None
     sequences: int
     retired: int
-    steps: int
-    classes: tuple[tuple[str, ...] | None, ...]
-    parts: tuple[PartInspection, ...]
-    statistics: tuple[ColumnStatistics, ...]
+    steps: int  # of the sequences that are not retired
+    classes: tuple[tuple[str, ...] | None, ...]  # the names of the classes of each target; None: the target is a number
+    parts: tuple[PartInspection, ...]  # all its sequences, also retired ones, in the order of the store
+    statistics: tuple[ColumnStatistics, ...]  # of the sequences that are not retired, or of all if all are retired
 
     def __repr__(self) -> str:
         counts = f"{self.sequences:,} sequences, {self.steps:,} steps, {self.retired:,} retired"
@@ -97,17 +75,17 @@ class SourceInspection:
 
 
 def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
-    """Say what a store has of one source. Tables and a few rows are read.
+    """Describe one source of a store, reading tables and a few rows.
 
     Args:
-        store: Its path.
-        source: The name of the source, as the store has it.
+        store: The path of the store.
+        source: The name of the source in the store.
 
     Raises:
         UsageError: The store has no such source.
         MissingStoreError: The store does not exist.
         FormatError: The path is not a store that this version can read.
-        ChecksumError: The bytes of a chunk are not those that were written.
+        ChecksumError: A chunk is damaged.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -147,9 +125,9 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
 
 
 def _suggestion(names: list[str], source: str) -> str:
-    """Name sources with the same file name, or whose name contains the text."""
+    """Return text that names sources with the same stem, or whose names contain `source`."""
     if not names:
-        return "it has no sequences at all"
+        return "it has no sequences"
     stem = PurePosixPath(source).stem
     near = dict.fromkeys(name for name in names if PurePosixPath(name).stem == stem)
     near |= dict.fromkeys(name for name in names if source and source in name)
@@ -158,7 +136,7 @@ def _suggestion(names: list[str], source: str) -> str:
 
 
 def _file(every: Store) -> tuple[int | None, str | None]:
-    """Return size and hash of the file that the latest sequence comes from."""
+    """Return the size and hash of the file of the latest sequence."""
     last = int(every.selection[-1])
     size = int(every.snapshot.table("sequences/source_size", last, last + 1)[0])
     if size < 0:
@@ -207,5 +185,5 @@ def _values(row: NDArray[Any]) -> tuple[Value, ...]:
 
 def _value(value: Any) -> Value:
     if isinstance(value, complex) or (isinstance(value, float) and math.isinf(value)):
-        return str(value)  # JSON has neither
+        return str(value)  # JSON cannot represent these
     return None if isinstance(value, float) and math.isnan(value) else value

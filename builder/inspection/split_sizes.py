@@ -1,4 +1,4 @@
-"""The splits of a store: how large they are, and which sources have the same bytes in two of them."""
+"""The splits of a store: their sizes, and sources in different splits with the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED_DUPLICATES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSize:
-    """One of the default splits, by the hash of the sources' names, or of a column's values, with seed 0."""
+    """One of the default splits, by a hash of the sources' names or of a column's values, with seed 0."""
 
     name: str
     share: float
@@ -28,23 +28,14 @@ class SplitSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicates:
-    """Sources with the same bytes in different splits: what is trained on one is tested on the other.
+    """Sources with the same bytes in different splits, so that test data are in training data."""
 
-    Args:
-        count: Groups of such sources.
-        examples: Two sources of each of the first groups.
-    """
-
-    count: int
-    examples: tuple[tuple[str, str], ...]
+    count: int  # groups of such sources
+    examples: tuple[tuple[str, str], ...]  # two sources of each of the first groups
 
 
 def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
-    """Return (sequences,), the default split of each sequence, as `store.split` has it.
-
-    Raises:
-        UsageError: The column `by` does not exist, or has values by which sequences cannot be split.
-    """
+    """Return (sequences,) the number of each sequence's default split; UsageError if `by` cannot be split by."""
     try:
         return store.split_numbers(by=by)
     except WindowError as error:
@@ -54,7 +45,7 @@ def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
 def split_sizes(
     store: Store, by: str | None, numbers: NDArray[np.int64], windows: Sequence[int] | None
 ) -> tuple[SplitSize, ...]:
-    """Return the size of each split; `numbers` (sequences,) has the split of each sequence."""
+    """Return the size of each split; `numbers` (sequences,) is the split of each sequence."""
     groups = np.array(store.grouped(by), object)
     return tuple(
         SplitSize(
@@ -70,19 +61,19 @@ def split_sizes(
 
 
 def duplicates_across_splits(store: Store, numbers: NDArray[np.int64]) -> Duplicates:
-    """Find sequences of different splits that are the same part of files with the same bytes."""
+    """Find sequences in different splits that are the same part of files with the same bytes."""
     sizes = store.snapshot.table("sequences/source_size")[store.selection]
     of_files = np.flatnonzero(sizes >= 0)
     if not len(of_files):
         return Duplicates(count=0, examples=())
-    keys = np.zeros((len(of_files), 40), np.uint8)  # the hash, and the part: other parts of a file are other rows
+    keys = np.zeros((len(of_files), 40), np.uint8)  # the hash of the file, and the number of the part
     keys[:, :32] = store.snapshot.table("sequences/source_sha256")[store.selection[of_files]]
     keys[:, 32:] = np.ascontiguousarray(store.parts[of_files]).view(np.uint8).reshape(-1, 8)
     _, group = np.unique(keys.view("V40").reshape(-1), return_inverse=True)
     order = np.lexsort((of_files, group))
     group, sequences = group[order], of_files[order]
     apart = np.flatnonzero((group[1:] == group[:-1]) & (numbers[sequences[1:]] != numbers[sequences[:-1]]))
-    _, first = np.unique(group[apart], return_index=True)  # one pair of each group
+    _, first = np.unique(group[apart], return_index=True)  # one pair per group
     pairs = sorted(zip(sequences[apart[first]].tolist(), sequences[apart[first] + 1].tolist(), strict=True))
     named = dict.fromkeys((store.sources[a], store.sources[b]) for a, b in pairs)
     return Duplicates(count=len(named), examples=tuple(named)[:LISTED_DUPLICATES])

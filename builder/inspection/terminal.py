@@ -1,6 +1,6 @@
-"""Tables for a terminal of 80 columns; in a pipe, plain text. Nothing in a cell is taken for a style or a command.
+"""Tables for a terminal of 80 columns, or plain text for a pipe. Text in cells is never interpreted as markup.
 
-Where the terminal is narrower than a table, its lines are longer than the terminal, which wraps them: nothing is cut.
+If the terminal is narrower than a table, it wraps the lines: nothing is cut off.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from builder.amounts import printable
 
 INDENT = 2
 GAP = 2  # between two columns
-LEAST_FOLDED = 8  # letters in a line of a folded cell, however narrow the terminal is
+LEAST_FOLDED = 8  # letters in a line of a folded cell, even on a narrow terminal
 
 
 def show(sections: Iterable[RenderableType], console: Console) -> None:
-    """Print to stdout, a blank line between two sections."""
+    """Print sections to stdout, separated by blank lines."""
     with console.capture() as captured:
         for number, one in enumerate(sections):
             if number:
                 console.print()
-            console.print(one, crop=False)  # a number that lost its end is another number
-    # rich fills lines with blanks up to the width of the terminal.
+            console.print(one, crop=False)  # a cropped number would be wrong
+    # rich pads lines with blanks to the width of the terminal.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def plain_console() -> Console:
-    """Return a console on stdout that takes text as it is."""
+    """Return a console on stdout that does not interpret text."""
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def section(title: str, *content: RenderableType) -> RenderableType:
-    """Return a title and what stands below it."""
+    """Return a title with indented content below it."""
     return _Section(title, content)
 
 
@@ -51,13 +51,13 @@ class _Section:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(printable(self.title), style="bold")
         for one in self.content:
-            # In less, rich takes letters off the ends of all cells, and does not show that it did.
+            # If the width were less, rich would silently cut off the ends of cells.
             width = max(options.max_width, INDENT + _least_width(one)) if isinstance(one, Table) else options.max_width
             yield from console.render(Padding(one, (0, 0, 0, INDENT)), options.update(width=width))
 
 
 def _least_width(table: Table) -> int:
-    """Return the letters that the lines of a table need so that no cell is cut."""
+    """Return the width in letters below which cells of a table would be cut."""
     least = GAP * (len(table.columns) - 1)
     for column in table.columns:
         longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
@@ -66,7 +66,7 @@ def _least_width(table: Table) -> int:
 
 
 def columns(*names: str, right: Collection[str] = (), folded: Collection[str] = ()) -> Table:
-    """Return an empty table with a line of names; numbers stand to the `right`, long text is `folded`."""
+    """Return an empty table with a line of names; columns in `right` are right-aligned, those in `folded` wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for name in names:
         table.add_column(

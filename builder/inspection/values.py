@@ -1,4 +1,4 @@
-"""Many values in a few numbers: histograms, lengths of sequences, columns of `store.sequences`, and times."""
+"""Summarise many values: histograms, lengths of sequences, columns of `store.sequences`, and times."""
 
 from __future__ import annotations
 
@@ -13,81 +13,57 @@ from store_spec import Store
 
 BINS = 32
 LENGTH_BINS = 12
-SKEWED = 32  # times the shortest sequence that the longest has for bins that double
-COMMON = 6  # values of text that are listed
-LARGEST_WHOLE = 2**53  # up to which float64 has every whole number
+SKEWED = 32  # if the longest sequence has more times the steps of the shortest, bins double in width
+COMMON = 6  # text values that are listed
+LARGEST_WHOLE = 2**53  # float64 can represent all whole numbers up to this one
 
-Bin = tuple[float, float, int]  # from, to, how many values
+Bin = tuple[float, float, int]  # from, to, number of values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """How long the sequences are, in steps.
-
-    Args:
-        empty: Sequences without steps.
-        bins: (shortest, longest, number of sequences), from short to long.
-    """
+    """The lengths of the sequences, in steps."""
 
     min: int
     median: float
     mean: float
     max: int
-    empty: int
-    bins: tuple[Bin, ...]
+    empty: int  # sequences without steps
+    bins: tuple[Bin, ...]  # (shortest, longest, number of sequences), ascending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnValues:
-    """The values of one further column of the sequences.
-
-    Args:
-        missing: Sequences without a value: NaN, or empty text.
-        distinct: Number of different values.
-        common: Of text: the most frequent values, each with its count.
-        min: Of numbers and bools: the least value; None if all are missing.
-        max: The largest.
-        mean: The mean.
-        bins: A histogram.
-    """
+    """The values of one further column of the sequences."""
 
     name: str
     dtype: str
-    missing: int
-    distinct: int
-    common: tuple[tuple[str, int], ...] = ()
-    min: float | None = None
-    max: float | None = None
+    missing: int  # sequences without a value: NaN, or empty text
+    distinct: int  # different values
+    common: tuple[tuple[str, int], ...] = ()  # the most frequent texts and their counts
+    min: float | None = None  # of numbers and bools; None: text, or all are missing
+    max: float | None = None  # likewise, as `mean`
     mean: float | None = None
-    bins: tuple[Bin, ...] = ()
+    bins: tuple[Bin, ...] = ()  # a histogram of numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRange:
-    """When the steps were.
+    """The times of the steps."""
 
-    Args:
-        unit: `s`, `ms`, `us` or `ns`.
-        elapsed: True: times are counted from some start, and are not dates.
-        zone: `UTC`, or None for local or elapsed times.
-        first: The first time of all, as text; None if the store has no steps.
-        last: The last.
-        in_order: True if each sequence starts no earlier than all sequences before it end.
-    """
-
-    unit: str
-    elapsed: bool
-    zone: str | None
-    first: str | None
+    unit: str  # s, ms, us or ns
+    elapsed: bool  # whether times count from some start, and are not dates
+    zone: str | None  # UTC; None: local or elapsed times
+    first: str | None  # the first of all times, as text; None: the store has no steps
     last: str | None
-    in_order: bool
+    in_order: bool  # whether each sequence starts no earlier than all sequences before it end
 
 
 def histogram(values: NDArray[Any], most: int = BINS) -> tuple[Bin, ...]:
-    """Count values (values,) in bins of one width. NaN and infinities do not count, and complex numbers have no bins.
+    """Count values (values,) in bins of equal width, without NaN and infinities; complex numbers have no bins.
 
-    A bin of whole numbers includes both of its ends; else only the last bin includes its upper end. There are fewer
-    bins if there are fewer whole numbers.
+    A bin of whole numbers includes both of its ends; otherwise only the last bin includes its upper end. There are
+    fewer bins if there are fewer whole numbers.
 
     >>> histogram(np.array([1, 2, 2, 4]))
     ((1, 1, 1), (2, 2, 2), (3, 3, 0), (4, 4, 1))
@@ -109,14 +85,14 @@ def histogram(values: NDArray[Any], most: int = BINS) -> tuple[Bin, ...]:
         return tuple((a, min(a + width - 1, last), n) for a, n in zip(starts, counts.tolist(), strict=True))
     if low == high:
         return ((low, high, len(values)),)
-    edges = 2 * np.linspace(low / 2, high / 2, most + 1)  # the whole range can exceed float64
+    edges = 2 * np.linspace(low / 2, high / 2, most + 1)  # high - low can exceed float64
     edges[0], edges[-1] = low, high
     counts, _ = np.histogram(values, edges)
     return tuple(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
 
 
 def length_bins(lengths: NDArray[np.int64]) -> tuple[Bin, ...]:
-    """Count lengths (sequences,), at least one, in bins of one width; in ever wider ones if they differ much.
+    """Count lengths (sequences,), at least one, in bins of equal width, or of growing width if they differ much.
 
     >>> length_bins(np.array([1, 2, 40]))
     ((1, 1, 1), (2, 3, 1), (4, 7, 0), (8, 15, 0), (16, 31, 0), (32, 40, 1))
@@ -133,7 +109,7 @@ def length_bins(lengths: NDArray[np.int64]) -> tuple[Bin, ...]:
 
 
 def describe_lengths(lengths: NDArray[np.int64]) -> Lengths | None:
-    """Describe the lengths (sequences,) of sequences; None for no sequences."""
+    """Describe the lengths (sequences,) of sequences; None if there are no sequences."""
     if not len(lengths):
         return None
     return Lengths(
@@ -155,7 +131,7 @@ def describe_column(name: str, dtype: str, values: NDArray[Any]) -> ColumnValues
     if values.dtype == object:
         counts = Counter(values.tolist())
         missing = counts.pop("", 0)
-        # Equally frequent values by name, so that the order of the sequences does not matter.
+        # Equally frequent values are sorted by name, so that the order of the sequences does not matter.
         common = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:COMMON])
         return ColumnValues(name=name, dtype=dtype, missing=missing, distinct=len(counts), common=common)
     present = values[~np.isnan(values)] if values.dtype.kind == "f" else values
@@ -175,7 +151,7 @@ def describe_column(name: str, dtype: str, values: NDArray[Any]) -> ColumnValues
 
 
 def describe_times(store: Store) -> TimeRange | None:
-    """Describe the times of a store's steps; None if it has none."""
+    """Describe the times of a store's steps; None if it has no times."""
     time = store.schema.time
     if time is None:
         return None

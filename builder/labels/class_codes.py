@@ -1,7 +1,7 @@
 """Codes of classes: the names of a target get 0, 1, ... in the order in which they are added.
 
 A worker assigns codes to the names of its batch. When the batch is registered, the coordinator adds the names to those
-of the store, and labels with other codes are recoded. So the codes depend only on the order of the sources.
+of the store, and labels whose codes differ are recoded. So the codes depend only on the order of the sources.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from builder.build_errors import UsageError
 from builder.labels.text_classes import MOST_CLASSES, Texts, classes_by_target, parse_classes
 from store_spec import Classes
 
-Recoding = tuple[NDArray[np.int64] | None, ...]  # for each target the new code of each code; None: numbers
+Recoding = tuple[NDArray[np.int64] | None, ...]  # the new codes, indexed by the old code, of each target; None: numbers
 
 
 class ClassCodes:
     """The classes of each target.
 
     Args:
-        classes: The classes that have codes already; None: the first source determines which targets have classes.
+        classes: The classes that already have codes; None: the first source determines which targets have classes.
         class_lists: The option `classes`, for the first source.
     """
 
@@ -37,17 +37,13 @@ class ClassCodes:
 
     @property
     def classes(self) -> Classes | None:
-        """The names of the classes of each target, None for a target with numbers; None if all have numbers."""
+        """The names of the classes of each target, None for a target with numbers; None if all are numbers."""
         if self._classes is None and self._codes is not None and any(names is not None for names in self._codes):
             self._classes = tuple(None if names is None else tuple(names) for names in self._codes)
         return self._classes
 
     def add(self, texts_by_target: Mapping[str, Texts]) -> None:
-        """Add the texts of a source, ignoring targets with numbers.
-
-        Raises:
-            UsageError: There are too many classes, or `class_lists` names an unknown target.
-        """
+        """Add the texts of a source, ignoring targets with numbers; UsageError if there are too many classes."""
         self.last_texts = texts_by_target
         if self._codes is None:
             self._set_classes(first_classes(texts_by_target, self._class_lists))
@@ -62,8 +58,8 @@ class ClassCodes:
             if len(codes) > MOST_CLASSES:
                 raise UsageError(
                     f"labels {target} have more than {MOST_CLASSES:,} different texts, {next(iter(codes))!r:.80} to "
-                    f"{next(reversed(codes))!r:.80}, and so many are no classes; choose another column (what was "
-                    "committed stays)"
+                    f"{next(reversed(codes))!r:.80}, too many for classes; choose another column (what was committed "
+                    "stays)"
                 )
 
     def counts(self) -> list[int]:
@@ -78,14 +74,9 @@ class ClassCodes:
                 codes.popitem()
 
     def recoding(self, classes: Classes, targets: Sequence[str]) -> Recoding | None:
-        """Add the classes of a batch, and return their new codes; None if no code changes.
+        """Add the classes of each target of a batch, in the order of its codes; return their new codes.
 
-        Args:
-            classes: The classes of each target, in the order of the codes of the batch.
-            targets: The names of the targets.
-
-        Raises:
-            UsageError: There are too many classes.
+        None: no code changes. Too many classes are a UsageError.
         """
         self.add(dict(zip(targets, classes, strict=True)))
         recoding = tuple(
@@ -104,10 +95,7 @@ def first_classes(texts_by_target: Mapping[str, Texts], class_lists: Sequence[st
 
     Args:
         texts_by_target: The texts of each target in the first usable source.
-        class_lists: The option `classes`.
-
-    Raises:
-        UsageError: `class_lists` names an unknown target.
+        class_lists: The option `classes`; an unknown target is a UsageError.
     """
     if not texts_by_target:
         return ()

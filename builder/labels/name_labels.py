@@ -18,17 +18,13 @@ _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse an unusable pattern.
-
-    Raises:
-        UsageError: The pattern is not a regular expression, or has no group.
-    """
+    """Refuse a pattern that is not a regular expression, or has no group."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
         raise UsageError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
     if not groups:
-        raise UsageError(rf"label_pattern={pattern!r} has no group; put the number or class in brackets, as spk(\d+)")
+        raise UsageError(rf"label_pattern={pattern!r} has no group; put the number or class in brackets: spk(\d+)")
 
 
 def target_names(pattern: str) -> tuple[str, ...] | None:
@@ -38,11 +34,7 @@ def target_names(pattern: str) -> tuple[str, ...] | None:
 
 
 def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
-    """Return the texts of the groups of a pattern in a source's name; "" for a group that matches nothing.
-
-    Raises:
-        SourceError: The name does not match the pattern.
-    """
+    """Return the texts of the groups of a pattern in a source's name; "" for a group that matches nothing."""
     match = re.search(pattern, source)
     if match is None:
         raise SourceError(
@@ -54,12 +46,7 @@ def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
 
 
 def classes_in_name(source: str, pattern: str, class_lists: Sequence[str]) -> dict[str, Texts]:
-    """Return the classes of each target in a source's name: those of `class_lists`, or its text; None for a number.
-
-    Raises:
-        SourceError: The name does not match the pattern.
-        UsageError: `class_lists` names an unknown group.
-    """
+    """Return the classes of each target in a source's name, from `class_lists` or its text; None for a number."""
     texts = texts_in_name(source, pattern)
     groups = target_names(pattern) or tuple(str(number + 1) for number in range(len(texts)))
     listed = classes_by_target(parse_classes(class_lists), groups)
@@ -82,10 +69,6 @@ def parse_name_labels(
         classes: The classes of each target; None: all targets are numbers.
         from_user: Whether the user listed the classes.
 
-    Raises:
-        SourceError: The name does not match, or a group is neither a number nor a class, or does not fit into the
-            dtype.
-
     >>> parse_name_labels("a/spk3.csv", r"spk(\d)", None)
     array([3])
     """
@@ -97,7 +80,7 @@ def parse_name_labels(
                 continue
             where = f"label_pattern={pattern!r}, group {place + 1}"
             if not text:
-                raise SourceError(source, f"{where} finds no text in its name; each needs a class: correct it")
+                raise SourceError(source, f"{where} finds no text in its name, but needs a class; correct it")
             if text not in known:
                 raise unseen_class(text, where, known, source, from_user=from_user)
             groups[place] = str(known.index(text))

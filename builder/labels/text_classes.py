@@ -27,7 +27,7 @@ from builder.formats.text_numbers import (
 from store_spec import Classes
 from store_spec.building import LARGEST_CLASS_NAME
 
-MOST_CLASSES: Final = 2**16  # of a target; a column with more distinct texts holds names or remarks
+MOST_CLASSES: Final = 2**16  # of a target; a column with more distinct texts has names or remarks
 CODES: Final = np.dtype(np.int64)
 Texts = tuple[str, ...] | None  # distinct texts of a target in a source; (): all are missing, None: numbers
 ClassLists = tuple[tuple[str | None, tuple[str, ...]], ...]  # targets and their classes; None: the only target
@@ -40,7 +40,7 @@ class MixedTextError(SourceError):
 
 
 def parse_classes(class_lists: Iterable[str], na_values: Sequence[str] = ()) -> ClassLists:
-    """Parse "cat,dog" and "species=cat,dog"; names with commas stand in double quotes.
+    """Parse "cat,dog" and "species=cat,dog"; names with commas are in double quotes.
 
     Raises:
         UsageError: A class is empty, occurs twice, or is a missing value; or a target has two lists.
@@ -61,13 +61,13 @@ def parse_classes(class_lists: Iterable[str], na_values: Sequence[str] = ()) -> 
             if names.count(name) > 1:
                 raise UsageError(f"classes={text!r:.80} names {name!r:.80} twice; each class has one number")
             if name in (*MISSING, *na_values):
-                raise UsageError(f"classes={text!r:.80}: {name!r} stands for a missing value, and cannot be a class")
+                raise UsageError(f"classes={text!r:.80}: {name!r} means a missing value, and cannot be a class")
             _check_name(name, f"classes={text!r:.80}", UsageError)
         if target in [other for other, _ in parsed]:
             raise UsageError(f"classes are given twice for {target or 'the only target'}; give each column one list")
         parsed.append((target, tuple(names)))
     if len(parsed) > 1 and None in [target for target, _ in parsed]:
-        raise UsageError("classes of several targets: say whose each list is, as --classes COL=a,b,c")
+        raise UsageError("classes of several targets: name the target of each list, as --classes COL=a,b,c")
     return tuple(parsed)
 
 
@@ -89,14 +89,13 @@ def format_classes(parsed: ClassLists) -> tuple[str, ...]:
 def classes_by_target(parsed: ClassLists, targets: Sequence[str]) -> Classes:
     """Return the listed classes of each target, None for a target without a list.
 
-    Raises:
-        UsageError: A list names an unknown target, or none although there are several.
+    A list for an unknown target, or for no target although there are several, is a UsageError.
     """
     if parsed and parsed[0][0] is None:
         if len(targets) != 1:
             raise UsageError(
-                f"classes={_format_names(parsed[0][1])!r:.80} are of one target, and there are {len(targets):,} "
-                f"({list_names(targets)}); say whose they are, as --classes {as_option(targets[0])}=..."
+                f"classes={_format_names(parsed[0][1])!r:.80} are for one target, but there are {len(targets):,} "
+                f"({list_names(targets)}); name the target, as --classes {as_option(targets[0])}=..."
             )
         return (parsed[0][1],)
     names = dict(parsed)
@@ -122,15 +121,12 @@ def encode_classes(
 
     Args:
         texts: A pyarrow column of strings, with nulls for missing values.
-        classes: The names of the classes, in the order of their codes.
-        name: The name of the column, for errors.
-        source: For errors.
+        classes: The names of the classes, in the order of their codes; other texts are refused.
+        name: The name of the column.
+        source: The name of the source.
         from_user: Whether the user listed the classes.
         before: The number of rows of the file before these.
         decimal: The decimal mark of numbers in text.
-
-    Raises:
-        SourceError: A text is not one of the classes.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -159,9 +155,9 @@ def unseen_class(
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({list_names(classes)})"
     advice = "correct it, or build to another path with --classes that name it"
     if is_number(text, decimal) and not any(is_number(name, decimal) for name in classes):
-        # The message must not list the classes of the store so far, since these depend on the batch.
-        why = f"is a number, where --classes names {known}" if from_user else "is a number, where the store has classes"
-        why += "; labels of one column are text throughout, or numbers"
+        # The message must not list the classes of the store so far, since they depend on the batch.
+        why = f"is a number, but --classes names {known}" if from_user else "is a number, but the store has classes"
+        why += "; all labels of a column are text, or all are numbers"
         return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
     if from_user:
         return SourceError(source, f"{where}: {text!r:.80} is none of the {known} that --classes names; {advice}")
@@ -169,7 +165,7 @@ def unseen_class(
 
 
 def is_number(text: str, decimal: str = ".") -> bool:
-    """Whether text is a number."""
+    """Return whether text is a number."""
     return "_" not in text and parse_number(use_point(text, decimal)) is not None
 
 
@@ -178,8 +174,8 @@ def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: 
 
     Args:
         texts: A pyarrow column of strings, with nulls for missing values.
-        name: The name of the column, for errors.
-        source: For errors.
+        name: The name of the column.
+        source: The name of the source.
         typed: Whether the type of the column is text, as in Parquet; otherwise numbers in text are numbers.
         decimal: The decimal mark of numbers in text.
 
@@ -202,7 +198,7 @@ def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: 
     if numbers:
         word = next((text for text in classes if not is_number(text, decimal)), None)
         if word is None:
-            return None  # such as digits of another script, which reading them as numbers refuses
+            return None  # for example digits of another script, which are refused when they are read as numbers
         advice = notation_advice(word, decimal) or ", ".join(filter(None, [missing_advice(word), "correct it"]))
         row, other = (pc.index(texts, text).as_py() + 1 for text in (word, numbers[0]))
         # A text that is nearly a number is a mistake, not a class.
@@ -210,7 +206,7 @@ def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: 
         raise error(
             source,
             f"row {row:,}, column {name}: {word!r:.80} is not a number, and {numbers[0]!r:.80} in row {other:,} is "
-            f"one; {advice}, or name all classes with --classes, which takes all for text",
+            f"one; {advice}, or name all classes with --classes, so that all are text",
         )
     for text in classes:
         _check_name(text, f"column {name}", lambda words: SourceError(source, words))

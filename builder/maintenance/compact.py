@@ -33,17 +33,17 @@ from builder.workers.engine import start_engine
 from store_spec import Schema
 from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, readable_place, store_place
 
-SMALL_BYTES = 2**26  # decoded bytes that are copied in less time than worker processes take to start
+SMALL_BYTES = 2**26  # copying fewer decoded bytes takes less time than starting worker processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """What a compaction did."""
+    """The result of a compaction."""
 
     store: StorePlace  # the new store
     sequences: int  # in the new store
-    copied: int  # of these, by this call
-    retired: int  # not copied
+    copied: int  # sequences that this call copied
+    retired: int  # sequences that were not copied
     steps: int  # copied
     bytes_decoded: int
     bytes_written: int
@@ -66,20 +66,20 @@ def compact(
     scheduler: Any = None,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Compacted:
-    """Copy the sequences of a store that are not retired to a new store; the old one does not change.
+    """Copy the sequences of a store that are not retired to a new store; the old store does not change.
 
-    Every sequence is verified by its checksum. Without another dtype, rows and checksums are the same. The new store
-    has the record of the build, so that a later build finds its sources, and converts their rows to its dtype. It
-    depends only on the old store and the options. After an interruption, the same call continues.
+    Every sequence is verified by its checksum. Unless the dtype changes, rows and checksums stay the same. The new
+    store has the record of the build, so that a later build finds its sources, and converts their rows to its dtype.
+    It depends only on the old store and the options. After an interruption, the same call continues.
 
     Args:
-        store: Its path, or its URL as a str.
+        store: The path of the old store, or its URL as a str.
         new: The path or the URL of the new store, which can be an unfinished copy.
-        chunk: Decoded bytes that are compressed together, such as `"1MB"`. Without it and `shard` both are as in the
-            old store; without one of the two, that one is as in a store that `build` makes.
+        chunk: Decoded bytes that are compressed together, such as `"1MB"`. Without `chunk` and `shard`, both are as in
+            the old store; without one of them, it has the default of `build`.
         shard: Decoded bytes in one file.
-        codec: `zstd`, `lz4`, with a level as in `zstd:5`, or `none`; `auto` chooses by the first rows; by default as in
-            the old store.
+        codec: `zstd` or `lz4`, with a level as in `zstd:5`, or `none`; `auto` chooses by the first rows; by default as
+            in the old store.
         dtype: The dtype of inputs, such as `"float32"`, and of labels that are floats. Floats, and whole numbers that
             become floats, may be rounded; values that do not fit are refused, as is NaN in whole numbers.
         label_dtype: The dtype of labels.
@@ -88,15 +88,14 @@ def compact(
             apart in the old store are read one by one, each with whole chunks.
         workers: Processes on this machine; 0: work in this process. By default one per core, or none for a small store.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        on_progress: Called with a `Tally` whenever something was done.
+        on_progress: Called with a `Tally` whenever there is progress.
 
     Raises:
-        UsageError: The store does not exist, or is empty; `new` is the same store; a value does not fit into the dtype,
-            or an earlier copy converted rows to a narrower dtype; or `new` exists and is not an unfinished copy of the
-            store with the same options.
+        UsageError: The store does not exist, or is empty; `new` is the same store; a value does not fit into the dtype;
+            or `new` exists and is not an unfinished copy of the store with the same options.
         ChecksumError: Rows are damaged; `verify` says which. Sequences that were copied stay.
         StoreError: The disk refused, or another process writes to the new store.
-        BuildError: Worker processes died again and again.
+        BuildError: Worker processes died repeatedly.
     """
     place = store_place(new)
     old, existing = _open_both(readable_place(store), place)
@@ -147,17 +146,13 @@ def compact(
 
 
 def _open_both(store: StorePlace, new: StorePlace) -> tuple[store_spec.Store, store_spec.Store | None]:
-    """Return the store to copy, and the unfinished copy, if there is one.
-
-    Raises:
-        UsageError: There is no store, it is empty, or both are the same.
-    """
+    """Return the store to copy, and the unfinished copy, if there is one."""
     old, existing = open_if_exists(store), open_if_exists(new)
     if old is None:
         raise UsageError(f"{store}: there is no store")
     local = isinstance(store, Path) and isinstance(new, Path)
     if existing is not None and (os.path.samefile(store, new) if local else store == new):
-        raise UsageError(f"{new}: STORE and NEW are the same, as {store} is this folder too; give NEW another path")
+        raise UsageError(f"{new}: STORE and NEW are the same folder, also known as {store}; give NEW another path")
     if not len(old):
         raise UsageError(f"{store}: has no sequence that is not retired, so there is nothing to copy")
     return old, existing
@@ -182,7 +177,7 @@ def _choose_codec(old: store_spec.Store, schema: Schema) -> Choice:
 
 
 def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schema:
-    """Return the schema of a copy. Chunk sizes that a build would choose for the old rows are chosen anew."""
+    """Return the schema of a copy. If the chunk sizes of the old store are the default, they are chosen anew."""
     codec = packing.codec or old.codec
     inputs, labels = (replace(old.rows(name), dtype=dtypes.get(name, old.rows(name).dtype)) for name in ARRAYS)
     plan = partial(
@@ -206,14 +201,14 @@ def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schem
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:
     """Return the decoded bytes of each sequence."""
     each = (store.places(name)[1] * store.schema.rows(name).nbytes for name in store.schema.row_arrays)
-    # A hostile root may count more sequences than fit into memory; the selection has those of the tables.
+    # A hostile root may claim more sequences than fit into memory; the selection has those in the tables.
     return sum(each, np.zeros(len(store.selection), np.int64))
 
 
 def _batches(
     store: store_spec.Store, done: int, sizes: NDArray[np.int64], old_records: OldRecords | None
 ) -> Iterator[tuple[Copy, int]]:
-    """Yield batches of whole sources, of about the usual size; each with its decoded bytes."""
+    """Yield batches of whole sources, of about BATCH_BYTES, each with its decoded bytes."""
     snapshot = store.snapshot.slim()
     begins = np.flatnonzero(store.parts[done:] == 0) + done
     bounds = np.append(begins, len(store)).tolist()
@@ -247,10 +242,10 @@ def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ol
 def _open_or_create_ledger(
     old: store_spec.Store, new: StorePlace, schema: Schema, provenance: dict[str, Any] | None
 ) -> Iterator[Ledger]:
-    """Create the copy with this provenance; None: open an unfinished copy."""
+    """Create the copy with this provenance, or open an unfinished copy if it is None."""
     if provenance is None:
         with Ledger.open(new) as ledger:
-            ledger.extend_classes(old.schema.labels.classes)  # the old store may have more classes since
+            ledger.extend_classes(old.schema.labels.classes)  # the old store may have more classes by now
             yield ledger
     else:
         with Ledger.create(new, schema, provenance) as ledger:

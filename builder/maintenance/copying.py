@@ -31,23 +31,14 @@ from store_spec.building import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copy:
-    """The sequences of some sources of a store.
-
-    Args:
-        snapshot: The store.
-        numbers: Int64 (sequences,).
-        names: The names of the sources.
-        starts: Int64 (sequences,) for each array: the first row of each sequence.
-        stops: Likewise, the row after the last.
-        records: Their table rows, without statistics; None: the numbers ascend, and all table rows stay as they are.
-    """
+    """The sequences of some sources of a store, to be copied."""
 
     snapshot: Snapshot
-    numbers: NDArray[np.int64]
-    names: tuple[str, ...]
-    starts: dict[str, NDArray[np.int64]]
-    stops: dict[str, NDArray[np.int64]]
-    records: Records | None
+    numbers: NDArray[np.int64]  # (sequences,)
+    names: tuple[str, ...]  # of the sources
+    starts: dict[str, NDArray[np.int64]]  # by array: (sequences,) the first row of each sequence
+    stops: dict[str, NDArray[np.int64]]  # by array: (sequences,) the row after the last
+    records: Records | None  # their table rows, without statistics; None: numbers ascend, and table rows do not change
 
 
 def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
@@ -56,7 +47,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
     Raises:
         ChecksumError: The rows of a sequence do not have its checksum.
         UsageError: A value does not fit into the dtype.
-        SpillError: Rows do not fit into memory, and the disk refused them.
+        SpillError: Rows do not fit into memory, and cannot be written to disk.
     """
     records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
     most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
@@ -85,7 +76,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
 
 
 class _Redescription:
-    """Computes the table rows of sequences whose rows are added array by array, and piece by piece."""
+    """Computes the table rows of sequences, whose rows are added array by array and piece by piece."""
 
     def __init__(self, records: Records, schema: Schema) -> None:
         self._records, self._schema = records, schema
@@ -111,23 +102,19 @@ def _origin(records: Records, place: int) -> SourceId:
 
 
 def convert_for_copy(rows: Array, dtype: DType, name: str, origin: SourceId) -> Array:
-    """Return rows of another dtype.
-
-    Raises:
-        UsageError: A value does not fit into the dtype.
-    """
+    """Return rows of another dtype; UsageError if a value does not fit."""
     try:
         return convert_rows(rows, dtype, name, origin)
     except SourceError as error:
         option = "--dtype" if name == "inputs" else "--dtype, or one for the labels with --label-dtype"
-        raise UsageError(f"{error}; give another {option}") from None
+        raise UsageError(f"{error}; choose another {option}") from None
 
 
 def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any], bool]]:
     """Read the rows of an array, about `most` at a time.
 
     Yields:
-        The place of a sequence, some of its rows in order, and whether these are its last rows.
+        The index of a sequence, some of its rows in order, and whether they are its last rows.
     """
     starts, stops = work.starts[name], work.stops[name]
     ends = np.cumsum(stops - starts)

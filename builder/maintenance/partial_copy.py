@@ -1,7 +1,7 @@
 """The record that `compact` keeps in an unfinished copy, so that another call can continue it.
 
-`provenance["compacted"]` exists only if the order or a dtype differs from the old store. It contains `order`, and with
-another dtype `identity`, the identity of the copied sequences in the old store, which the copy itself cannot prove.
+`provenance["compacted"]` exists only if the order or a dtype differs from the old store. It contains `order`, and if a
+dtype differs also `identity`: that of the copied sequences in the old store, which cannot be computed from the copy.
 """
 
 from __future__ import annotations
@@ -48,17 +48,11 @@ class OldRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialCopy:
-    """A copy, which may be unfinished.
-
-    Args:
-        store: The new store.
-        order: The order of its sequences.
-        identity: The identity of the copied sequences in the old store; None: that of the copy.
-    """
+    """A copy, which may be unfinished."""
 
     store: store_spec.Store
     order: Order
-    identity: str | None
+    identity: str | None  # of the copied sequences in the old store; None: it is that of the copy
 
     @classmethod
     def of(cls, store: store_spec.Store) -> PartialCopy:
@@ -78,7 +72,7 @@ class PartialCopy:
         dtypes: Mapping[str, DType],
         order: Order | None,
     ) -> int:
-        """Return how many sequences were copied.
+        """Return how many sequences were copied; refuse other stores, and copies with other options.
 
         Args:
             old: The old store, in the order of the copy.
@@ -86,9 +80,6 @@ class PartialCopy:
             packing: The packing options of this call.
             dtypes: The dtypes of this call.
             order: The order of this call; None: that of the copy.
-
-        Raises:
-            UsageError: It is not a copy of the first sequences of the old store, or was begun with other options.
         """
         copy, done = self.store, self.store.counts.sequences
         if not (
@@ -97,24 +88,24 @@ class PartialCopy:
             and old_records.identity(done) == self._expected_identity(old)
         ):
             raise UsageError(
-                f"{copy.path}: is another store, and no copy of the first sequences of {old.path}"
+                f"{copy.path}: is not a copy of the first sequences of {old.path}"
                 f"{'' if self.order.kind == 'store' else f' in the order {self.order}'}; give another path"
             )
         packing.check(copy.schema, copy.path)
         check_same_dtypes(copy.schema, dtypes, copy.path)
         if order is not None and order != self.order:
             raise UsageError(
-                f"{copy.path}: was begun in the order {self.order}, and the option now gives {order}; leave it out, or "
+                f"{copy.path}: was begun in the order {self.order}, but the option is now {order}; leave it out, or "
                 "give another path"
             )
         return done
 
     def _expected_identity(self, old: store_spec.Store) -> str | None:
-        """Return the identity that the sequences must have in the old store."""
+        """Return the identity that the copied sequences must have in the old store."""
         return self.identity if conversions(old.schema, self.store.schema) else self.store.snapshot.root.identity
 
     def _has_same_rows(self, old: store_spec.Store) -> bool:
-        """Tell whether the schemas agree, except for dtypes and classes."""
+        """Return whether the schemas agree, except for dtypes and classes."""
         here, there = self.store.schema, old.schema
         rows = (
             replace(here.rows(name), dtype=there.rows(name).dtype, classes=None)
@@ -127,13 +118,13 @@ class PartialCopy:
 
 
 def earlier_conversions(old: store_spec.Store) -> Conversions:
-    """Return the conversions that earlier copies did to the rows of a store."""
+    """Return the conversions by earlier copies of the rows of a store."""
     build = old.provenance.get("build")
     return (parse_conversions(build.get("converted")) if isinstance(build, dict) else None) or ()
 
 
 def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -> dict[str, Any]:
-    """Return the provenance of a new copy: the record of the build of the old store, and its own."""
+    """Return the provenance of a new copy: the record of the old store's build, and that of the copy."""
     provenance = select_provenance(old.provenance, old.selection)
     provenance = {name: value for name, value in provenance.items() if name != RECORD}
     build = provenance.get("build")
@@ -146,7 +137,7 @@ def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -
 
 
 def note_copied(ledger: Ledger, old_records: OldRecords) -> None:
-    """Make the next commit record the identity of its sequences in the old store, if the copy has that record."""
+    """Make the next commit record the identity of its sequences in the old store, if the copy records it."""
     record = ledger.provenance.get(RECORD)
     if isinstance(record, dict) and "identity" in record:
         count = ledger.root.counts.sequences + ledger.ready()

@@ -37,22 +37,22 @@ from store_spec.building import (
     replace_shard,
 )
 
-BUILD_AGAIN = "build again into a new store (seqzarr build SOURCES NEW), which gives the same rows"
-UNPROVED = f"nothing proves rows where a table is damaged, and nothing was restored: {BUILD_AGAIN}"
+BUILD_AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
+UNPROVED = f"rows cannot be verified if a table is damaged, so nothing was restored: {BUILD_AGAIN}"
 NOT_RESTORED = (
-    "not all could be restored: put back the sources named here as they were, or take them as they are now (seqzarr "
-    f"build SOURCES STORE with --update or --retire-missing), or {BUILD_AGAIN}"
+    "not all could be restored: restore the sources named here, or build with them as they are now (seqzarr build "
+    f"SOURCES STORE with --update or --retire-missing), or {BUILD_AGAIN}"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What a repair did."""
+    """The result of a repair."""
 
-    found: tuple[Problem, ...]  # before the repair
+    found: tuple[Problem, ...]  # problems before the repair
     files: tuple[str, ...]  # restored shards
     failures: tuple[Failure, ...]  # why other shards were not restored, and what to do
-    left: tuple[Problem, ...]  # after the repair
+    left: tuple[Problem, ...]  # problems after the repair
 
     def __repr__(self) -> str:
         return f"<repair: {len(self.found):,} problems, {len(self.files):,} files restored, {len(self.left):,} left>"
@@ -77,17 +77,17 @@ def repair(
     Args:
         store: The store, which records its options.
         sources: The folder or glob that it was built from.
-        process: The process function, if its recorded name does not find it, or if `labels_from` of `tabular` leads
-            out of the sources' folder.
+        process: The process function, if it cannot be imported by its recorded name, or if `labels_from` of `tabular`
+            leads outside the sources' folder.
         manifest: The manifest, if it is outside the sources.
-        workers: Processes on this machine; 0: work in this process. By default as `build`.
+        workers: Processes on this machine; 0: work in this process. By default as in `build`.
         scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        on_progress: Called with a `Checking` whenever something was checked.
+        on_progress: Called with a `Checking` whenever there is progress.
 
     Raises:
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
         StoreError: The root is damaged, or an older copy; another process writes to the store; or the disk refused.
-        BuildError: Worker processes died again and again.
+        BuildError: Worker processes died repeatedly.
     """
     place = Path(store)
     try:
@@ -95,10 +95,10 @@ def repair(
     except FormatError as error:
         raise type(error)(f"{error}; {BUILD_AGAIN}") from error
     if not resolved.names:
-        raise UsageError(f"{sources}: holds none of the store's sources; is that the right folder, and is it mounted?")
+        raise UsageError(f"{sources}: has none of the store's sources; is it the right folder, and is it mounted?")
     check = partial(verify, store, workers=workers, scheduler=scheduler, on_progress=on_progress)
-    with locked(place.absolute()) as folder:  # first: a check may take hours, and a writer would waste them
-        # A repair that was killed may have written shards without a sync; they look complete, but are not safe yet.
+    with locked(place.absolute()) as folder:  # before the check, which may take hours and would be lost to a writer
+        # A killed repair may have written shards without a sync; they look complete, but are not safe yet.
         LocalStorage(opened_store.path).sync(["", *opened_store.snapshot.root.schema.folders()])
         found = tuple(check())
         if not found:
@@ -112,7 +112,7 @@ def repair(
 def _restore(
     snapshot: Snapshot, problems: Iterable[Problem], resolved: ResolvedSources, workers: int | None, scheduler: Any
 ) -> tuple[list[str], list[Failure]]:
-    """Restore shards; return their names, and why others were not restored."""
+    """Restore shards; return their names, and why other shards were not restored."""
     name = snapshot.storage.root.name
     try:
         shards = damaged_shards(snapshot, problems)
@@ -121,7 +121,7 @@ def _restore(
     places = {source: number for number, source in enumerate(resolved.names)}
     ready = [shard for shard in shards if places.keys() >= set(shard.sources)]
     gone = {source for shard in shards for source in shard.sources if source not in places}
-    files, failures = list[str](), {Failure(source, "it is gone") for source in gone}
+    files, failures = list[str](), {Failure(source, "no longer exists") for source in gone}
     sizes = [resolved.file_bytes(source) for source in {source for shard in ready for source in shard.sources}]
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
@@ -166,7 +166,7 @@ def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -
 
 
 class ShardRows:
-    """The rows of a shard: those of damaged sequences from their sources, all others from the store."""
+    """The rows of a shard: rows of damaged sequences from their sources, all other rows from the store."""
 
     def __init__(self, snapshot: Snapshot, shard: DamagedShard) -> None:
         root, array = snapshot.root, shard.array
@@ -183,7 +183,7 @@ class ShardRows:
             self._copy(at, snapshot.rows(array, at, stop))
 
     def take(self, origin: SourceId, sequence: Sequence | LongSequence) -> None:
-        """Take the rows of a sequence, piece by piece, if it lost rows."""
+        """Copy the rows of a sequence, piece by piece, if it lost rows."""
         lost = [one for one in self._shard.lost if (one.source, one.part) == (origin.name, origin.part)]
         length = crc = 0
         for _, checked in checked_pieces(self._schema, origin, sequence):
@@ -194,17 +194,17 @@ class ShardRows:
         self._proved |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
 
     def missing(self, one: LostSequence, read: Fingerprint) -> str:
-        """Say why the rows of a sequence could not be restored from its source; empty if they were."""
+        """Return why the rows of a sequence could not be restored from its source; empty if they were."""
         if (one.size, bytes(one.sha256)) != (read.state.size, read.sha256):
-            was = f"where the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
+            was = f"but the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
             return f"it changed: {read.state.size:,} bytes with SHA-256 {read.sha256.hex()[:8]}, {was}"
         if one.number not in self._proved:
             code = "the code that reads it" + (f" or {read.beside[0]}" if read.beside else "")
-            return f"it gives other rows than the store has of sequence {one.number:,}: {code} changed"
+            return f"its rows of sequence {one.number:,} differ from the store's: {code} changed"
         return ""
 
     def _copy(self, at: int, rows: NDArray[Any]) -> None:
-        """Copy rows that begin at row `at` of the array, as far as they are in the shard."""
+        """Copy rows that begin at row `at` of the array; only those in the shard."""
         low, high = max(at, self._start), min(at + len(rows), self._start + len(self.rows))
         if low < high:
             self.rows[low - self._start : high - self._start] = rows[low - at : high - at]

@@ -1,4 +1,4 @@
-"""The order in which `compact` writes sequences: by name, by length, or shuffled; sources stay whole."""
+"""The order in which `compact` writes sequences: by name, by length, or shuffled."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Order:
     """An order of sources, whose parts stay together.
 
     Args:
-        kind: `store`: as they are. `name`: as in a single build. `length`: by the steps of all parts, the shortest
-            first. `shuffle`: by a hash of the name and the seed, which does not depend on other sources.
+        kind: `store`: unchanged. `name`: as in a single build. `length`: by the steps of all parts, the shortest first.
+            `shuffle`: by a hash of the name and the seed, which does not depend on other sources.
         seed: The seed of `shuffle`.
     """
 
@@ -35,9 +35,6 @@ class Order:
     def parse(cls, text: str) -> Self:
         """Parse an order, such as `name` or `shuffle:7`.
 
-        Raises:
-            UsageError: The text is not an order.
-
         >>> Order.parse("shuffle:7"), str(Order.parse("shuffle"))
         (Order(kind='shuffle', seed=7), 'shuffle:0')
         """
@@ -47,7 +44,7 @@ class Order:
                 return cls(kind)
         if word == "shuffle" and _SEED.fullmatch(seed):
             return cls("shuffle", int(seed))
-        raise UsageError(f"order={text!r:.80} is none of {', '.join(_KINDS)}; a seed is a whole number, as shuffle:7")
+        raise UsageError(f"order={text!r:.80} is none of {', '.join(_KINDS)}; a seed is a whole number: shuffle:7")
 
     def __str__(self) -> str:
         return f"shuffle:{self.seed}" if self.kind == "shuffle" else self.kind
@@ -57,8 +54,8 @@ class Order:
 
         Args:
             sources: The source of each sequence.
-            parts: (sequences,), the part of its source that each sequence is; a source begins at part 0.
-            lengths: (sequences,), the steps of each.
+            parts: (sequences,) the number of each sequence within its source; a source begins at part 0.
+            lengths: (sequences,) the steps of each sequence.
 
         >>> Order("length").of(["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()
         [1, 2, 0]

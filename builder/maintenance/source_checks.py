@@ -42,15 +42,7 @@ def verify_sources(
 ) -> list[Problem]:
     """Process the sources of a store again, as its build did, and return the differences.
 
-    Args:
-        store: The store, which records its options.
-        sources: The folder or glob that it was built from.
-        process: The process function, if its recorded name does not find it, or if `labels_from` of `tabular` leads
-            out of the sources' folder.
-        manifest: The manifest, if it is outside the sources.
-        workers: Processes on this machine; 0: work in this process. By default as `build`.
-        scheduler: The address of a dask scheduler, or a dask client, to use instead.
-        on_progress: Called with a `Checking` whenever something was done.
+    The arguments are those of `repair`.
 
     Raises:
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
@@ -63,11 +55,11 @@ def verify_sources(
     check_root(opened_store, resolved.listing, new)
     name = opened_store.path.name
     _, listed = failures_in(opened_store.provenance)
-    failed = {one.source: f"is not in the store, as the last build failed on it: {one.reason}" for one in listed}
+    failed = {one.source: f"is not in the store: it failed in the last build: {one.reason}" for one in listed}
     problems = [
         *(_problem(name, failure.source, failure.reason) for failure in resolved.misnamed),
         *(_problem(name, source, failed.get(source, "is not in the store; a build adds it")) for source in new),
-        *(_problem(name, source, "is gone, so it was not compared") for source in numbers.keys() - there),
+        *(_problem(name, source, "no longer exists, so it was not compared") for source in numbers.keys() - there),
     ]
     places = [number for number, source in enumerate(resolved.names) if source in numbers or source in skips]
     sizes = [resolved.file_bytes(resolved.names[number]) for number in places]
@@ -99,10 +91,7 @@ def verify_sources(
 def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[list[int]]) -> list[tuple[str, str]]:
     """Return the names of the sources that differ from the store, and the first difference of each.
 
-    Args:
-        batch: The sources.
-        store: The store.
-        numbers: The sequences of each source; none if the build skipped it.
+    `numbers` has the sequences of each source; none if the build skipped it.
     """
     problems = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -115,14 +104,14 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]
                 what = None if is_skipped else f"cannot be compared: {error.failure.reason}"
             except DAMAGE as error:
-                what = f"the store cannot give its rows: {error}"
+                what = f"its rows in the store cannot be read: {error}"
             if what is not None:
                 problems.append((name, what))
     return problems
 
 
 def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence | str:
-    """Return a copy of a sequence as the store would have it; a process function may reuse its arrays."""
+    """Return a sequence as it would be stored, copied since a process function may reuse its arrays; or an error."""
     try:
         checked = conform_sequence(store.schema, origin, sequence)
     except SequenceError as error:
@@ -131,7 +120,7 @@ def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | L
 
 
 def _name_of_row(process: Process) -> str:
-    """Return what a row of a sequence is called: it is a row of the file only if no rows are left out or moved."""
+    """Return the word for a row of a sequence: "row" only if it is also the row of the file with this number."""
     return "row" if process.takes_all_rows else "step"
 
 
@@ -139,7 +128,7 @@ def _differences(
     store: store_spec.Store, numbers: list[int], sequences: list[CheckedSequence | str], row: str
 ) -> Iterator[str]:
     if len(sequences) != len(numbers):
-        yield f"number of sequences: {len(sequences):,}, where the store has {len(numbers):,}"
+        yield f"number of sequences: {len(sequences):,}, but the store has {len(numbers):,}"
         return
     snapshot = store.snapshot
     for number, checked in zip(numbers, sequences, strict=True):
@@ -150,7 +139,7 @@ def _differences(
             offsets = snapshot.bounds(array)
             stored = snapshot.rows(array, int(offsets[number]), int(offsets[number + 1]))
             if len(stored) != len(now):
-                yield f"sequence {number:,}: {array}: {len(now):,} rows, where the store has {len(stored):,}"
+                yield f"sequence {number:,}: {array}: {len(now):,} rows, but the store has {len(stored):,}"
             elif stored.tobytes() != now.tobytes():
                 where = _first_difference(stored, now, _names(store.schema, array), row)
                 yield f"sequence {number:,}: {array}: {where}"
@@ -158,16 +147,16 @@ def _differences(
             stored = snapshot.table(array, number, number + 1)
             (was,), (is_now,) = stored.tolist(), value.tolist()
             if repr(was) != repr(is_now):  # by repr NaN equals NaN, and -0.0 differs from 0.0
-                yield f"sequence {number:,}: {array} is {is_now!r:.80}, where the store has {was!r:.80}"
+                yield f"sequence {number:,}: {array} is {is_now!r:.80}, but the store has {was!r:.80}"
 
 
 def _names(schema: Schema, array: str) -> tuple[str, ...] | None:
-    """Return the names of the columns of an array; None: they have none."""
+    """Return the names of the columns of an array; None if they have no names."""
     return schema.rows(array).names if array in {"inputs", "labels"} else None
 
 
 def _first_difference(stored: NDArray[Any], now: NDArray[Any], names: tuple[str, ...] | None, what: str) -> str:
-    """Say where two arrays differ first. Rows count from 1, and columns are named, as in errors of a build."""
+    """Describe the first difference of two arrays, with row (from 1) and column as in errors of a build."""
     size = stored.dtype.itemsize
     bits = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in (stored, now)]
     row, byte = (int(axis[0]) for axis in np.nonzero(bits[0] != bits[1]))
@@ -178,7 +167,7 @@ def _first_difference(stored: NDArray[Any], now: NDArray[Any], names: tuple[str,
         column = [names[int(place[0])], *column[1:]]
     where = f"{what} {row + 1:,}" + (f", column {','.join(column)}" if column else "")
     count = "1 value differs" if values == 1 else f"{values:,} values differ"
-    return f"{where} is {now[(row, *place)]}, where the store has {stored[(row, *place)]} ({count})"
+    return f"{where} is {now[(row, *place)]}, but the store has {stored[(row, *place)]} ({count})"
 
 
 def _problem(store: str, source: str, what: str) -> Problem:

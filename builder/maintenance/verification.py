@@ -1,4 +1,4 @@
-"""`verify`, with worker processes that check the rows of a store."""
+"""`verify`: check a store in several processes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
 from store_spec.building import Checked, Part
 
-SMALL_BYTES = 2**29  # decoded bytes that are checked in less time than worker processes take to start
-ROUGH_BYTES = 2**26  # parts that differ by less count as equally long
-BUNDLE_BYTES = 2**28  # decoded bytes of a task, so that progress changes several times a second
+SMALL_BYTES = 2**29  # checking fewer decoded bytes takes less time than starting worker processes
+ROUGH_BYTES = 2**26  # parts whose sizes differ by less count as equally large
+BUNDLE_BYTES = 2**28  # decoded bytes of a task, so that progress is shown several times a second
 
 Bundle = dict[int, Part]
 
 
 @dataclass(slots=True, kw_only=True)
 class Checking:
-    """How far a check is."""
+    """The progress of a check."""
 
     to_check: int = 0  # bytes: decoded rows, or the sources' files
     checked: int = 0
@@ -43,7 +43,7 @@ def verify(
     scheduler: Any = None,
     on_progress: Callable[[Checking], None] = lambda _: None,
 ) -> list[Problem]:
-    """Do what `store_spec.verify` does, in several processes: return all problems of a store.
+    """Return all problems of a store, like `store_spec.verify`, but check in several processes.
 
     The result does not depend on the number of processes.
 
@@ -52,14 +52,14 @@ def verify(
         workers: Processes on this machine; 0: work in this process. By default one per core, or none if starting
             them would take longer.
         scheduler: The address of a dask scheduler, or a dask client, to use instead; its workers read the store.
-        on_progress: Called with a `Checking` whenever something was done.
+        on_progress: Called with a `Checking` whenever there is progress.
 
     Raises:
         MissingStoreError: The store does not exist.
         StorageError: A process has too many open files, or too little memory; or the root or a folder cannot be read.
-        BuildError: Worker processes died again and again.
+        BuildError: Worker processes died repeatedly.
     """
-    free = workers is None and scheduler is None  # to choose
+    free = workers is None and scheduler is None  # the number of workers can be chosen
     count = worker_count(workers, small=free and _decoded_bytes(store) <= SMALL_BYTES)
     checking = Checking()
     with start_engine(count, scheduler) as engine:
@@ -81,7 +81,7 @@ def verify(
                     part, *more = bundle.values()
                     beside = f" and of {len(more):,} more such part{'s' * (len(more) > 1)}" if more else ""
                     raise BuildError(
-                        f"worker processes died again and again while rows {part.start:,} to {part.stop:,} of "
+                        f"worker processes died repeatedly while rows {part.start:,} to {part.stop:,} of "
                         f"{part.array}{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
                     ) from error
                 done.update(zip(bundle, checked, strict=True))
@@ -96,11 +96,11 @@ def verify(
 
 
 def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
-    """Group parts into tasks, by their numbers: the longest parts first, and ever smaller tasks.
+    """Group the numbered parts into tasks of decreasing size, the largest parts first.
 
-    Each task takes some milliseconds of the scheduler's and the workers' time, so there are few. The last tasks are
-    small, so that all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE
-    Transactions on Computers C-36, 1987.) Without workers, each part is a task.
+    Each task costs the scheduler and the workers some milliseconds, so there are few. The last tasks are small, so that
+    all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on
+    Computers C-36, 1987.) Without workers, each part is a task.
 
     >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
     >>> [list(bundle) for bundle in bundles(parts, workers=2)]

@@ -1,4 +1,4 @@
-"""Columns of a manifest that are kept with the sequences of each source."""
+"""Columns of a manifest that are kept with the sequences of each source: `--keep`."""
 
 from __future__ import annotations
 
@@ -14,39 +14,31 @@ from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import array_of
 from store_spec import ColumnType, SchemaError, SequenceColumn
 
-_AS_TEXT: Final = "keep the column as text, which in CSV has a letter before each"
+_AS_TEXT: Final = "keep the column as text, in CSV by writing a letter before each number"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptColumn:
-    """A column of the manifest.
+    """A column of the manifest."""
 
-    Args:
-        column: Its name and type in the store.
-        values: (sources,), as they will be stored.
-    """
-
-    column: SequenceColumn
-    values: NDArray[Any]
+    column: SequenceColumn  # its name and type in the store
+    values: NDArray[Any]  # (sources,) as they will be stored
 
     def __getitem__(self, rows: NDArray[np.int64]) -> KeptColumn:
         return KeptColumn(self.column, self.values[rows])
 
 
 def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str) -> KeptColumn:
-    """Return a column of a table as a store keeps it.
+    """Convert a column of a table to the values that a store keeps.
 
     Text, dates and times become `string` (missing: `""`), floats and decimals `float64` (missing: NaN), bools `bool`;
     whole numbers become `int64`, or `float64` if some are missing.
 
     Args:
-        name: The column.
+        name: The name of the column.
         column: A pyarrow.ChunkedArray (rows,).
-        known: The column of that name in an old store; None: it is new.
-        where: Names the table in errors.
-
-    Raises:
-        UsageError: The column has values that cannot be kept, or do not have the type in the store.
+        known: The column of that name in an old store, whose type it must have; None: it is new.
+        where: The name of the table.
     """
     import pyarrow as pa
 
@@ -58,8 +50,8 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
     if known is not None and dtype != known.dtype:
         what = f"{dtype} with missing values" if column.null_count else dtype
         raise UsageError(
-            f"{where}: column {name} holds {what}{_first_text(column, known.dtype)}, where the store keeps "
-            f"{known.dtype} under that name; change the column back, or build to another path"
+            f"{where}: column {name} holds {what}{_first_text(column, known.dtype)}, but in the store it is "
+            f"{known.dtype}; change the column back, or build to another path"
         )
     try:
         kept = SequenceColumn(name, dtype)
@@ -77,7 +69,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
 
     types, kind = pa.types, column.type
     if types.is_null(kind):
-        raise UsageError(f"{where}: column {name} holds no value in any row, so there is nothing to keep; leave it out")
+        raise UsageError(f"{where}: column {name} has no values, so there is nothing to keep; leave it out")
     if types.is_boolean(kind):
         return "bool"
     if types.is_integer(kind):
@@ -90,7 +82,7 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
 
 
 def _first_text(column: Any, known: ColumnType) -> str:
-    """Name the first row that is not a number, if the store has numbers: it may be the only new text."""
+    """Return the first text that is not a number, if the store has numbers: it may be a single mistake."""
     if known == "bool" or not is_text(column.type):
         return ""
     for row, text in enumerate(column.to_pylist()):
@@ -106,15 +98,15 @@ def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[A
     if dtype == "bool" and absent is not None:
         raise UsageError(
             f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "
-            "nothing stands for a missing bool, so fill it, or write numbers"
+            "bools have no missing value: fill it in, or write numbers"
         )
     if values.dtype.kind in "iu" and dtype == "float64":
         beyond = np.abs(values.astype(np.float64)) >= EXACT_IN_FLOAT64
         if beyond.any():
             row = int(beyond.argmax())
             raise UsageError(
-                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly; it "
-                f"is asked to, as values are missing or the store has floats: {_AS_TEXT}"
+                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly, and "
+                f"the column is float64 since values are missing or the store has floats: {_AS_TEXT}"
             )
     if values.dtype == np.uint64 and dtype == "int64":
         beyond = values > np.uint64(2**63 - 1)

@@ -16,7 +16,7 @@ from builder.formats.text_numbers import notation_advice
 from builder.labels.text_classes import ClassLists, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
-Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # for each target, the text of each source; None: numbers
+Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # for each target the text of each source; None: numbers
 
 
 def columns_with_classes(parts: Sequence[str] | None, classes: ClassLists) -> tuple[str, ...]:
@@ -40,11 +40,7 @@ def text_columns(
 
 
 def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, path: Path, *, typed: bool) -> list[str]:
-    """Return the texts of a column, none of them missing. If the file has no types, none may look like a number.
-
-    Raises:
-        UsageError: A value is missing or looks like a number; the message names the row.
-    """
+    """Return the texts of a column; refuse missing values and, if the file has no types, text like numbers."""
     absent = [row for row, text in enumerate(values) if text is None]
     if absent:
         raise UsageError(
@@ -55,32 +51,28 @@ def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, pa
     numbers = [] if typed else [row for row, text in enumerate(texts) if is_number(text)]
     if numbers and len(numbers) == len(texts):  # it was read as text since the store has classes
         raise UsageError(
-            f"{path}: column {name} holds numbers, as {texts[0]!r:.80} in row 1, where the store has classes; give the "
-            "labels as text, as before"
+            f"{path}: column {name} holds numbers, such as {texts[0]!r:.80} in row 1, but the store has classes; give "
+            "the labels as text, as before"
         )
     if numbers:
         word = next(row for row, text in enumerate(texts) if not is_number(text))
         raise UsageError(
             f"{path}: row {word + 1:,}, column {name}: {texts[word]!r:.80} is not a number, and "
             f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
-            "--classes, which takes all for text"
+            "--classes, so that all are text"
         )
     commas = [] if typed else [row for row, text in enumerate(texts) if notation_advice(text)]
     if commas:
         raise UsageError(
             f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
-            f"({len(commas):,} in all): in a manifest they are written with points and no other marks, as 1234.5; or, "
-            "if these are classes, name all of them with --classes"
+            f"({len(commas):,} in all): numbers in a manifest have a point and no other marks, as 1234.5; or, if these "
+            "are classes, name all of them with --classes"
         )
     return texts
 
 
 def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], texts: Texts | None, path: Path) -> None:
-    """Refuse text labels if the store has numbers, and numbers if it has classes.
-
-    Raises:
-        UsageError: A column has the other kind of labels than the store.
-    """
+    """Refuse text labels if the store has numbers, and numbers if it has classes."""
     if old_store is None:
         return
     classes = old_store.schema.labels.classes or (None,) * len(targets)
@@ -88,7 +80,7 @@ def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], text
         if (names is None) != (one is None):
             holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({list_names(names)})")
             raise UsageError(
-                f"{path}: column {name} holds {holds}, where {old_store.path} has {has}; give the same labels"
+                f"{path}: column {name} holds {holds}, but {old_store.path} has {has}; give the same labels"
             )
 
 
@@ -102,10 +94,7 @@ def check_classes(
         classes: Classes as `parse_classes` reads them.
         texts: The labels.
         sources: The names of all sources.
-        new: The sources to process, by their place among the names.
-
-    Raises:
-        UsageError: A label is not one of the classes, or is a number; or classes are named for an unknown target.
+        new: The indices of the sources to process.
     """
     for target, names, column in zip(targets, classes_by_target(parse_classes(classes), targets), texts, strict=True):
         if names is None:

@@ -1,4 +1,4 @@
-"""The manifest: a table with one row per source, and how sources and rows are matched."""
+"""Read the manifest, a table with one row per source, and match its rows with the sources."""
 
 import contextlib
 import unicodedata
@@ -24,16 +24,16 @@ from builder.manifest.label_classes import Texts, check_texts
 from builder.options.table_options import TableOptions
 from store_spec import SequenceColumn
 
-# How keys name sources, in the order in which the rules are tried.
+# The forms in which keys name sources, in the order in which they are tried.
 _RULES: Final[dict[str, Callable[[str], str]]] = {
     "path": lambda name: name,
     "file name": lambda name: name.rpartition("/")[2],
     "stem": stem_of,
 }
-_NAMED = 5
+_NAMED = 5  # names in a message
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 DEFAULT_KEY = "source"
-_DELIMITERS: Final = ",;\t|"  # beside that of the suffix
+_DELIMITERS: Final = ",;\t|"  # tried in addition to that of the suffix
 _WITH_DELIMITER: Final = ("csv", "tsv", "blank")
 
 
@@ -41,7 +41,7 @@ _WITH_DELIMITER: Final = ("csv", "tsv", "blank")
 class _Misfits:
     """The keys and sources that do not match under a rule."""
 
-    ambiguous: Sequence[str]  # keys that fit several sources, each with two of these
+    ambiguous: Sequence[str]  # keys that fit several sources, each with two of the sources
     rowless: Sequence[str]  # sources without a row
     sourceless: Sequence[str]  # keys without a source
 
@@ -57,21 +57,13 @@ class _Misfits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestLabels:
-    """The options of a manifest; None: the option is not given, or is in the record of an old store.
+    """The options of a manifest; None: the option is not given, or is in the record of an old store."""
 
-    Args:
-        path: A CSV, TSV or Parquet file.
-        key: The column that names the source; by default `source`.
-        columns: The columns that are labels; None: the table only lists sources.
-        only_listed: Leave out sources without a row.
-        keep: The columns to keep with each sequence.
-    """
-
-    path: Path | None = None
-    key: str | None = None
-    columns: str | Sequence[str] | None = None
-    only_listed: bool = False
-    keep: str | Sequence[str] | None = None
+    path: Path | None = None  # a CSV, TSV or Parquet file
+    key: str | None = None  # the column that names the source; by default `source`
+    columns: str | Sequence[str] | None = None  # the columns that are labels; None: the table only lists sources
+    only_listed: bool = False  # leave out sources without a row
+    keep: str | Sequence[str] | None = None  # the columns to keep with each sequence
 
     @property
     def kept(self) -> tuple[str, ...] | None:
@@ -93,7 +85,7 @@ class Manifest:
     keys: tuple[str, ...]  # (rows,)
     table: Any  # pyarrow.Table, (rows, columns)
     is_text: bool = False  # whether the file is text, such as CSV, so that its columns have no types
-    faults: Mapping[str, str] = field(default_factory=dict)  # columns of a text file that cannot be used, and why
+    faults: Mapping[str, str] = field(default_factory=dict)  # unusable columns of a text file, and why
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -141,17 +133,17 @@ class Manifest:
             return matched, tuple(wrong.sourceless)
         advice = ""
         if wrong.rowless:
-            advice += "; --manifest-only takes just the sources that have a row"
+            advice += "; --manifest-only takes only the sources that have a row"
         if wrong.sourceless and (strict or not matched):
-            advice += "; take out the rows whose files are not there"
+            advice += "; remove the rows whose files do not exist"
         exact = set(map(text_of, names))
         composed = {unicodedata.normalize("NFC", text) for text in exact}
         accents = [key for key in self.keys if key not in exact and unicodedata.normalize("NFC", key) in composed]
         if accents:
-            advice += "; accents are other bytes than in the name of the file, and look the same (Unicode's NFC and "
+            advice += "; accents have other bytes than in the names of the files, but look the same (Unicode's NFC and "
             advice += f"NFD): {_some(accents, 'key', 'keys')}"
         if misnamed:
-            advice += f"; rename first what has a name that is not UTF-8: {_some(misnamed, 'file', 'files')}"
+            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
             f"By {best}: {wrong}{advice}"
@@ -162,16 +154,13 @@ class Manifest:
     ) -> tuple[Array, tuple[str, ...], Texts | None]:
         """Return columns as labels (sources, targets), their names, and the texts of text columns, if there are any.
 
-        Labels are bool, whole numbers, or floats if a column has floats. With text columns they are whole numbers, and
-        -1 for text.
+        Labels are bool, whole numbers, or floats if a column has floats. If there are text columns, labels are whole
+        numbers, and -1 for text.
 
         Args:
             columns: The label columns.
             as_text: The columns to read as text, since the user named their classes.
-            order: (sources,), the row of each source.
-
-        Raises:
-            UsageError: A column does not exist, a value is missing or infinite, or is neither a number nor text.
+            order: (sources,) the row of each source.
         """
         names = self._select(columns)
         texts: dict[str, list[str]] = {}
@@ -185,9 +174,9 @@ class Manifest:
             table = Table(columns={name: no_codes if name in texts else self._values(name) for name in names})
             labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
         except SourceError as error:
-            # Its own advice is about options of sources, which a manifest does not have.
+            # The advice of `stack` is about options of sources, which a manifest does not have.
             advice = (
-                f"labels beside classes ({next(iter(texts))}) are whole numbers: write it as one, or leave one out"
+                f"labels beside classes ({next(iter(texts))}) must be whole numbers: write it as one, or leave one out"
                 if texts
                 else "write all numbers of the column as floats if it may be rounded, or leave one column out"
             )
@@ -197,15 +186,7 @@ class Manifest:
         return labels[order], names, ordered if texts else None
 
     def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[KeptColumn, ...]:
-        """Return columns to keep with each sequence, (rows,) each.
-
-        Args:
-            columns: Their names, or ranges of names.
-            known: The columns of an old store, by name.
-
-        Raises:
-            UsageError: A column does not exist, or has values that cannot be kept.
-        """
+        """Return columns to keep with each sequence, (rows,) each; `known` has those of an old store, by name."""
         names = self._select(columns)
         return tuple(keep_column(name, self.table[name], known.get(name), str(self.path)) for name in names)
 
@@ -245,7 +226,7 @@ class Manifest:
         return best, results[best][2]
 
     def _values(self, name: str) -> Array:
-        """Return one column of numbers (rows,), whole."""
+        """Return one column of numbers (rows,) without missing values."""
         column = self.table[name]
         if not is_numeric(column.type):
             row = next((row for row in range(len(column)) if column[row].is_valid), 0)
@@ -280,8 +261,8 @@ def read_manifest(
         kept: The columns to keep. In CSV, whole numbers are text if one begins with a zero, such as 007.
 
     Raises:
-        UsageError: The file cannot be read, the key column does not exist (the message lists those that do), or a row
-            has no key. Faults in other columns are reported when these are used.
+        UsageError: The file cannot be read, the key column does not exist, or a row has no key. Faults in other columns
+            are reported only when they are used.
     """
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
@@ -293,8 +274,8 @@ def read_manifest(
     empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
     if empty:
         raise UsageError(
-            f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or leave "
-            "the row out"
+            f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or "
+            "remove the row"
         )
     return Manifest(
         path=path,
@@ -322,7 +303,7 @@ def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tup
 
 
 def _open(path: Path, source: str, key: str) -> OpenTable:
-    """Open the file. Text without that column is tried with the other delimiters that people and spreadsheets write."""
+    """Open the file. If text lacks the key column, other common delimiters are tried."""
     file_format = format_of(path.name)
     if file_format is None:
         raise SourceError(
@@ -345,7 +326,7 @@ def _open(path: Path, source: str, key: str) -> OpenTable:
 
 
 def _parse(opened: TextTable, text: Sequence[str]) -> Any:
-    """Parse a text file, with the types that the columns seem to have, but `text` as text."""
+    """Parse a text file; types are inferred, except for the columns in `text`."""
     import pyarrow as pa
 
     try:
@@ -355,7 +336,7 @@ def _parse(opened: TextTable, text: Sequence[str]) -> Any:
 
 
 def _faults(table: Any, opened: TextTable) -> dict[str, str]:
-    """Return the columns that cannot be used, and why. They are refused only when they are used."""
+    """Return the unusable columns, and why. They are refused only when they are used."""
     import pyarrow as pa
 
     faults: dict[str, str] = {}
@@ -371,13 +352,13 @@ def _faults(table: Any, opened: TextTable) -> dict[str, str]:
                 row, number = large
                 faults[name] = (
                     f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names "
-                    "or classes, or a decimal point behind it if it may be rounded"
+                    "or classes, or a decimal point after it if it may be rounded"
                 )
     return faults
 
 
 def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
-    """Return the table with text in those of these columns whose whole numbers are names, such as 007."""
+    """Return the table with text in the kept columns whose whole numbers are names, such as 007."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -391,6 +372,6 @@ def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
 
 
 def _some(names: Sequence[str], one: str, many: str) -> str:
-    """Return the number of names, and the first few."""
+    """Return the number of names, and the first names, as text."""
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     return f"{len(names):,} {one if len(names) == 1 else many} ({shown})"

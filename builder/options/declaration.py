@@ -1,6 +1,6 @@
-"""Declarations of options, from which flags, signatures, documentation and the record of a store follow.
+"""Declare options once: flags, signatures, documentation and the record of a store are made from the declarations.
 
-Each field of a dataclass declares an option: the field is the argument in Python, and an `Option` has all the rest.
+Each field of a dataclass declares an option: the field is the argument in Python, and an `Option` has everything else.
 This module imports nothing slow, so that `--help` answers at once.
 """
 
@@ -22,7 +22,7 @@ Declared = TypeVar("Declared")
 Result = TypeVar("Result")
 
 _KEY = "option"
-_LINE = 120  # of a docstring
+_LINE = 120  # letters in a line of a docstring
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Option:
     Args:
         name: The name of the field.
         default: The default of the field.
-        help: What it does, for the command line, Python and the README. Other options are written as flags, such as
+        help: A description for the command line, Python and the README. Other options are written as flags, such as
             `--missing`.
         section: The title under which the help shows its flag; None: it has no flag.
         kind: The kind of its value. A `list` is one text or several; `columns` are parsed by `parse_columns`; a `path`
@@ -64,7 +64,7 @@ class Option:
 
     @property
     def flags(self) -> tuple[Option, ...]:
-        """The options that the command line has for it."""
+        """Its options on the command line."""
         return self.parts or ((self,) if self.section is not None else ())
 
     @property
@@ -78,11 +78,7 @@ class Option:
         return f"{self.help} Can be repeated." if self.repeated else self.help
 
     def normalize(self, value: Any) -> Any:
-        """Check a value and return its normalised form; None stands for the default.
-
-        Raises:
-            UsageError: The value is not possible.
-        """
+        """Check a value and return its normalised form; None means the default. Impossible values are a UsageError."""
         if self.kind == "object":
             return value
         if value is None:
@@ -106,7 +102,7 @@ class Option:
         return value
 
     def can_be_recorded(self, value: Any) -> bool:
-        """Whether a value has the type that a store records."""
+        """Return whether a value has the type that a store records."""
         if value is None:
             return self.default is None or self.kind in ("list", "columns")
         match self.kind:
@@ -135,11 +131,7 @@ def options_of(declaration: Callable[..., Any]) -> Mapping[str, Option]:
 
 
 def parse_fields(options: Any) -> None:
-    """Normalise the fields of a frozen dataclass in its `__post_init__`.
-
-    Raises:
-        UsageError: A value is not possible.
-    """
+    """Normalise the fields of a frozen dataclass in its `__post_init__`."""
     for name, option in options_of(options.__class__).items():
         object.__setattr__(options, name, option.normalize(getattr(options, name)))
 
@@ -151,7 +143,7 @@ def describe(options: Any) -> dict[str, Any]:
 
 
 def without_defaults(declaration: type, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out defaults of the options with `record="if given"`, which older versions did not have."""
+    """Leave out defaults of options with `record="if given"`, which older versions did not have."""
     every = options_of(declaration)
     return {
         name: value
@@ -161,7 +153,7 @@ def without_defaults(declaration: type, described: Mapping[str, Any]) -> dict[st
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the options that differ, with the value before and now."""
+    """Yield the options that differ, with their values before and now."""
     for name in names:
         if before.get(name) != now[name]:
             yield f"{name} {value_text(before.get(name))}", f"{name} {value_text(now[name])}"

@@ -1,4 +1,4 @@
-"""Parse durations in options: `2h`, `1.5 days`, or in the notation of pandas, `10T`."""
+"""Parse durations in options: `2h`, `1.5 days`, or `10T` as in pandas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NANOSECONDS: Final = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9,
     "w": 7 * 86_400 * 10**9,
 }  # fmt: skip
-# The letters of pandas, without ambiguous ones (M).
+# The letters of pandas, except the ambiguous M.
 _LETTERS: Final = {"S": "s", "T": "min", "H": "h", "D": "d", "W": "w", "\u00b5s": "us", "\u03bcs": "us"}
 _WORDS: Final = {
     word + plural: unit
@@ -37,10 +37,7 @@ def normalize_duration(text: str, option: str) -> str:
 
 
 def nanoseconds(text: str, option: str) -> int:
-    """Return a duration in nanoseconds.
-
-    Raises:
-        UsageError: The text is not a duration, or not a whole number of nanoseconds above 0.
+    """Return a duration in nanoseconds, a whole number above 0.
 
     >>> nanoseconds("1.5h", "max_gap") == 5400 * 10**9
     True
@@ -51,12 +48,12 @@ def nanoseconds(text: str, option: str) -> int:
         number, unit = match.groups()
         if unit in ("m", "M"):
             raise UsageError(
-                f"{option}={text!r:.80} is of months or of minutes, and nothing says which; write {number}min for "
-                "minutes; months are of no one length, so give days, as 31d"
+                f"{option}={text!r:.80} may mean months or minutes; write {number}min for minutes; months differ in "
+                "length, so give days, as 31d"
             )
         value = Decimal(number) * _NANOSECONDS.get(_LETTERS.get(unit) or _WORDS.get(unit.lower(), unit), 0)
     if not value or value != value.to_integral_value():
         raise UsageError(
-            f"{option}={text!r:.80} is not a length of time; write a number and one of {', '.join(_NANOSECONDS)}, as 2h"
+            f"{option}={text!r:.80} is not a duration; write a number and one of {', '.join(_NANOSECONDS)}, as 2h"
         )
     return int(value)

@@ -18,15 +18,10 @@ ENDS: Final[tuple[End, ...]] = get_args(End)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How missing values of a column are treated.
+    """The treatment of missing values in a column."""
 
-    Args:
-        fills: How they are filled, in this order.
-        end: How the remaining ones are treated: those at the start or the end, or beyond a limit.
-    """
-
-    fills: tuple[Fill, ...] = ()
-    end: End = "error"
+    fills: tuple[Fill, ...] = ()  # the ways to fill them, in this order
+    end: End = "error"  # the treatment of values that cannot be filled: at the start or the end, or beyond a limit
 
     def __str__(self) -> str:
         shown = self.fills if self.fills and self.end == "error" else (*self.fills, self.end)
@@ -34,21 +29,16 @@ class Policy:
 
     @property
     def gives_floats(self) -> bool:
-        """Whether columns of whole numbers become float64, with gaps or without."""
+        """Whether columns of whole numbers become float64, even without missing values."""
         return self.end == "keep" or "interpolate" in self.fills
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of every column.
+    """The policy of every column."""
 
-    Args:
-        general: The policy of all columns but those in `columns`.
-        columns: Selections of columns, as `parse_columns` returns them, each with its policy.
-    """
-
-    general: Policy
-    columns: tuple[tuple[tuple[str, ...], Policy], ...] = ()
+    general: Policy  # for all columns but those in `columns`
+    columns: tuple[tuple[tuple[str, ...], Policy], ...] = ()  # selections as `parse_columns` returns them, and policies
 
     @property
     def every(self) -> tuple[Policy, ...]:
@@ -58,9 +48,6 @@ class Policies:
 
 def parse_policies(missing: Sequence[str]) -> Policies:
     """Parse policies, each `POLICY` for all columns or `COLS=POLICY` for some.
-
-    Raises:
-        UsageError: A policy is unknown, or two are for the same columns.
 
     >>> policies = parse_policies(["drop", "a,c1:c3=ffill+keep"])
     >>> str(policies.general), [(columns, str(policy)) for columns, policy in policies.columns]
@@ -73,12 +60,12 @@ def parse_policies(missing: Sequence[str]) -> Policies:
         policy = _policy(word, text)
         if not equals:
             if general is not None:
-                raise UsageError(f"missing is given twice, as {general} and as {policy}; one policy is for all columns")
+                raise UsageError(f"missing is given twice, {general} and {policy}; give one policy for all columns")
             general = policy
             continue
         selection = parse_columns(names, "missing") or ()
         if selection in columns:
-            raise UsageError(f"missing is given twice for {names.strip()}; one policy is for a column")
+            raise UsageError(f"missing is given twice for {names.strip()}; give one policy for a column")
         columns[selection] = policy
     return Policies(general or Policy(), tuple(columns.items()))
 
@@ -88,21 +75,21 @@ def _policy(text: str, whole_text: str) -> Policy:
     for word in words:
         if word not in (*FILLS, *ENDS):
             raise UsageError(
-                f"missing={whole_text!r:.200}: {word!r:.80} is none of {', '.join((*FILLS, *ENDS))}; ffill and "
-                "interpolate may say what follows, as ffill+drop"
+                f"missing={whole_text!r:.200}: {word!r:.80} is none of {', '.join((*FILLS, *ENDS))}; these can be "
+                "combined, as in ffill+drop"
             )
     fills = tuple(fill for word in words for fill in FILLS if word == fill)
     ends = tuple(end for word in words for end in ENDS if word == end)
     if len(set(fills)) < len(fills) or len(ends) > 1 or words != [*fills, *ends]:
         raise UsageError(
             f"missing={whole_text!r:.200}: ffill and interpolate come first, each once, and then at most one of "
-            f"{', '.join(ENDS)}, for what they leave"
+            f"{', '.join(ENDS)} for the remaining values"
         )
     return Policy(fills, ends[0] if ends else "error")
 
 
 def format_policies(policies: Policies) -> tuple[str, ...]:
-    """Return policies in one form for all ways to write the same.
+    """Return policies in a canonical form.
 
     >>> format_policies(parse_policies([" b = ffill + error", "keep"]))
     ('keep', 'b=ffill')
@@ -112,10 +99,9 @@ def format_policies(policies: Policies) -> tuple[str, ...]:
 
 
 def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
-    """Split "-999,?" into words; the items of a list are not split. Words with commas stand in double quotes.
+    """Split "-999,?" into words; the items of a list are not split. Words with commas are in double quotes.
 
-    Raises:
-        UsageError: A word is empty or occurs twice, or a comma may be a decimal mark or separate two words.
+    A comma that may be a decimal mark or separate two words is a UsageError.
 
     >>> missing_words("-999,?"), missing_words('"-999,0", ?', ",")
     (('-999', '?'), ('-999,0', '?'))

@@ -20,11 +20,7 @@ _OF_TIME: Final = ("time_format", "time_unit", "time_zone", "elapsed", "sort_tim
 
 
 def check(options: TableOptions) -> None:
-    """Refuse inconsistent options.
-
-    Raises:
-        UsageError: Two options contradict each other, or a value is not possible; the message names them.
-    """
+    """Refuse options that conflict, and impossible values."""
     _check_label_source(options)
     _check_files(options)
     _check_times(options)
@@ -44,7 +40,7 @@ def _check_label_source(options: TableOptions) -> None:
     if len(given) > 1:
         raise UsageError(f"labels come from {' and from '.join(given)}; choose one")
     if options.classes and options.label_source in ("inputs", "none"):
-        raise UsageError("classes (--classes) are of labels that are text, and no labels are named; say which they are")
+        raise UsageError("classes (--classes) are for labels that are text, but no labels are named; name the labels")
 
 
 def _check_files(options: TableOptions) -> None:
@@ -54,19 +50,19 @@ def _check_files(options: TableOptions) -> None:
             raise UsageError(f"{option}={getattr(options, option)}; it is a number of lines, 0 or more")
     if options.skip_after_header and (options.header is False or options.column_names):
         raise UsageError(
-            f"skip_after_header={options.skip_after_header} (--skip-after-header) is for files with a header; say "
-            "skip_lines (--skip-lines) where there is none"
+            f"skip_after_header={options.skip_after_header} (--skip-after-header) is for files with a header; use "
+            "skip_lines (--skip-lines) for files without one"
         )
     for option in ("delimiter", "comment"):
         mark = getattr(options, option)
         if mark is not None and (len(mark.encode()) != 1 or mark in '"\r\n'):
             raise UsageError(f"{option}={mark!r} must be one ASCII character, and no quote or line end")
     if options.decimal not in DECIMALS:
-        raise UsageError(f"decimal={options.decimal!r:.80} is neither . nor , and nothing else stands before decimals")
+        raise UsageError(f"decimal={options.decimal!r:.80} is neither . nor , which are the only decimal marks")
     if options.decimal == options.delimiter:
         raise UsageError(
-            f"decimal={options.decimal!r} (--decimal) and delimiter={options.delimiter!r} (--delimiter) are one and "
-            "the same: the end of a field is unclear; give one of them as the files have it"
+            f"decimal={options.decimal!r} (--decimal) and delimiter={options.delimiter!r} (--delimiter) are the same, "
+            "so that the end of a field is unclear; correct one of them"
         )
     for option in _OF_TEXT if options.format in BINARY else ():
         if (value := getattr(options, option)) != options_of(TableOptions)[option].default:
@@ -81,20 +77,20 @@ def _check_times(options: TableOptions) -> None:
         for option in _OF_TIME:
             if getattr(options, option) != options_of(TableOptions)[option].default:
                 flag = f"--{option.replace('_', '-')}"
-                raise UsageError(f"{option} ({flag}) goes with time: name the column of the times with --time")
+                raise UsageError(f"{option} ({flag}) goes with time: name the column of times with --time")
         return
     if len(options.time) > MOST_TIME_COLUMNS:
         raise UsageError(
-            f"time={','.join(options.time)} has {len(options.time)} columns; it is one, or a date and a time, or "
-            "year, month, day, hour, minute, second"
+            f"time={','.join(options.time)} has {len(options.time)} columns; give one, or a date and a time, or year, "
+            "month, day, hour, minute, second"
         )
     if options.elapsed and (options.time_unit is None or options.time_format or len(options.time) > 1):
-        raise UsageError("elapsed is for one column of numbers; say what they count with time_unit (--time-unit)")
+        raise UsageError("elapsed is for one column of numbers; give their unit with time_unit (--time-unit)")
     if options.elapsed and options.time_zone is not None:
-        raise UsageError(f"time_zone={options.time_zone} (--time-zone) is for times of day, and elapsed has none")
+        raise UsageError(f"time_zone={options.time_zone} (--time-zone) is for times of day, not for elapsed times")
     for form in options.time_format:
         if not any(year in form for year in ("%Y", "%y", "%G", "%c", "%x", "%D", "%s")):
-            raise UsageError(f"time_format={form!r:.80} has no year, as %Y; see Python's strptime")
+            raise UsageError(f"time_format={form!r:.80} has no year, such as %Y; see Python's strptime")
     gap, step = options.max_gap, options.every
     if gap and step and nanoseconds(gap, "max_gap") < nanoseconds(step, "every"):
         raise UsageError(f"max_gap={gap} is less than every={step}, so that each step is a gap")
@@ -104,13 +100,13 @@ def _check_label_files(options: TableOptions) -> None:
     """Check the options of label files."""
     if options.labels_from is None and (options.on or options.label_axis is not None):
         option = "on (--on)" if options.on else "label_axis (--label-axis)"
-        raise UsageError(f"{option} goes with labels_from: say with --labels-from which file has a source's labels")
+        raise UsageError(f"{option} goes with labels_from: give the files of labels with --labels-from")
     if options.join != "inner" and not options.on:
         raise UsageError(
-            f"join={options.join} (--join) goes with on: name the columns that rows are paired by with --on"
+            f"join={options.join} (--join) goes with on: name the columns by which rows are paired with --on"
         )
     if options.label_axis not in (None, "step", "own"):
-        raise UsageError(f"label_axis={options.label_axis!r:.80}: labels in another file are of step, or own")
+        raise UsageError(f"label_axis={options.label_axis!r:.80}: for labels in another file it is step, or own")
     if options.label_axis != "own":
         return
     cuts = {
@@ -122,8 +118,8 @@ def _check_label_files(options: TableOptions) -> None:
     for option, is_given in cuts.items():
         if is_given:
             raise UsageError(
-                f"{option} and label_axis=own: labels of a length of their own belong to a whole source, and no "
-                "row of theirs to one of its rows; leave out one or the other"
+                f"{option} and label_axis=own: labels with their own length belong to a whole source, not to its rows; "
+                "leave out one or the other"
             )
 
 
@@ -132,11 +128,11 @@ def _check_missing(options: TableOptions) -> None:
     policies = parse_policies(options.missing)
     for name in options.group_by:
         if options.counts and name.removesuffix(AS_TEXT) in COUNTS:
-            raise UsageError(f"group_by={name}: a column of that name counts what is done; rename the file's")
+            raise UsageError(f"group_by={name}: the store has its own column of this name; rename that of the file")
     if options.mask and not any(policy.fills for policy in policies.every):
         raise UsageError(
             "mask (--mask) keeps which values were filled in, and goes with missing=ffill or interpolate "
-            "(--missing ffill); where missing values are kept, windows(..., mask=True) needs no more"
+            "(--missing ffill); with missing=keep, windows(..., mask=True) works without it"
         )
     if options.ffill_limit is not None and options.ffill_limit < 1:
         raise UsageError(f"ffill_limit={options.ffill_limit}; it is a number of steps, 1 or more")
@@ -144,5 +140,5 @@ def _check_missing(options: TableOptions) -> None:
         raise UsageError(f"ffill_limit={options.ffill_limit} goes with missing=ffill (--missing ffill)")
     if options.keeps_nan and options.dtype is not None and np.dtype(options.dtype).kind != "f":
         raise UsageError(
-            f"missing=keep needs a dtype of floats, which have NaN, and not {options.dtype}; as --dtype float32"
+            f"missing=keep needs a float dtype, which has NaN, not {options.dtype}; for example --dtype float32"
         )

@@ -108,9 +108,9 @@ class TableOptions:
     # fmt: off
     _: KW_ONLY
     inputs: Sequence[str] = field(default=(), metadata=option(
-        help="Columns of the inputs: names (open,close), ranges in file order (c1:c12), or numbers from 0 (0:23) where "
-        "columns have no names. Names with commas stand in double quotes. By default all but the labels and those that "
-        "other options name.",
+        help="Columns of the inputs: names (open,close), ranges in file order (c1:c12), or numbers from 0 (0:23) if "
+        "columns have no names. Write names with commas in double quotes. By default all columns but the labels and "
+        "those that other options name.",
         section=_COLUMNS, kind="columns", metavar="COLS", null=True,
     ))
     labels: Sequence[str] = field(default=(), metadata=option(
@@ -122,8 +122,8 @@ class TableOptions:
         help="Columns to leave out of both.", section=_COLUMNS, kind="columns", metavar="COLS",
     ))
     dtype: DTypeLike | None = field(default=None, metadata=option(
-        help="The dtype of inputs and labels, such as float32. By default that of the files; of text float32, or "
-        "float64 if float32 does not keep all digits of the first source; of decimals float64.",
+        help="The dtype of inputs and labels, such as float32. By default that of the files; for text float32, or "
+        "float64 if float32 does not keep all digits of the first source; for decimals float64.",
         section=_COLUMNS, metavar="DTYPE", parse=_dtype,
     ))
     format: str | None = field(default=None, metadata=option(
@@ -179,12 +179,12 @@ class TableOptions:
         section=_NAMES, metavar="REGEX", parse=_pattern,
     ))
     labels_in_manifest: bool = field(default=False, metadata=option(
-        help="The labels come from a manifest: sources have none.", kind="switch", record="never",
+        help="The labels come from a manifest, not from the sources.", kind="switch", record="never",
     ))
     labels_from: str | None = field(default=None, metadata=option(
         help=r"The file with a source's labels: 'labels/{stem}.csv' with {stem}, {name}, {parent} or {path} of the "
         r"source, or 'in/(\d+)_.* -> out/{1}.csv' with the groups of a regular expression; relative to SOURCES. "
-        "--labels are then its columns, by default all. Files with such names are no sources.",
+        "--labels are then its columns, by default all. Such files are not sources.",
         section=_BESIDE, metavar="PATTERN", parse=_pairing,
     ))
     on: Sequence[str] = field(default=(), metadata=option(
@@ -198,7 +198,7 @@ class TableOptions:
         section=_BESIDE, choices=get_args(Join),
     ))
     label_axis: Literal["step", "own"] | None = field(default=None, metadata=option(
-        help="own: the file of --labels-from has a length of its own, and its rows belong to the whole source.",
+        help="own: the file of --labels-from has its own length, and its rows belong to the whole source.",
     ))
     classes: Sequence[str] = field(default=(), metadata=option(
         help="The names of labels that are text: cat,dog have the codes 0 and 1, and other text is refused; with "
@@ -217,8 +217,7 @@ class TableOptions:
         section=_TIMES, kind="columns", metavar="COLS",
     ))
     time_format: Sequence[str] = field(default=(), metadata=option(
-        help="How times are written, as Python's strptime takes it, such as '%d.%m.%Y %H:%M'; several are tried in "
-        "turn.",
+        help="The format of times for Python's strptime, such as '%d.%m.%Y %H:%M'; several are tried in turn.",
         section=_TIMES, kind="list", metavar="FORMAT", repeated=True,
     ))
     time_unit: Unit | None = field(default=None, metadata=option(
@@ -238,8 +237,8 @@ class TableOptions:
         help="Sort the rows of each sequence by time.", section=_TIMES, kind="switch",
     ))
     duplicates: Duplicates = field(default="error", metadata=option(
-        help="Which of several rows of the same time to take: the first, the last, or the mean of each column. error, "
-        "the default, refuses them.",
+        help="Which of several rows with the same time to take: the first, the last, or the mean of each column. "
+        "error, the default, refuses them.",
         section=_TIMES, choices=get_args(Duplicates),
     ))
     max_gap: str | None = field(default=None, metadata=option(
@@ -248,13 +247,13 @@ class TableOptions:
         section=_TIMES, metavar="TIME", parse=_duration,
     ))
     every: str | None = field(default=None, metadata=option(
-        help="The time between any two rows, such as 10s; any other is refused.",
+        help="The time between consecutive rows, such as 10s; any other is refused.",
         section=_TIMES, metavar="TIME", parse=_duration,
     ))
     missing: Sequence[str] = field(default=(), metadata=option(
-        help="What becomes of missing values: error, the default; drop the step, so that windows span it; split the "
-        "sequence there; keep NaN; ffill with the value before; interpolate. ffill+drop says what becomes of what "
-        "ffill leaves, such as leading gaps. COLS=POLICY is for some columns. With --process, error or keep.",
+        help="What to do with missing values: error, the default; drop the step, so that windows span it; split the "
+        "sequence there; keep NaN; ffill with the value before; interpolate. ffill+drop also drops what ffill cannot "
+        "fill, such as leading gaps. COLS=POLICY is for some columns. With --process, error or keep.",
         section=_MISSING, kind="list", metavar="[COLS=]POLICY", repeated=True, parse=_policies,
     ))
     ffill_limit: int | None = field(default=None, metadata=option(
@@ -265,8 +264,8 @@ class TableOptions:
         section=_MISSING, kind="switch",
     ))
     na_values: Sequence[str] = field(default=(), metadata=option(
-        help="Words and numbers that also mean that a value is missing, such as '-999,?', beside empty fields, NA, NaN "
-        "and the like; with --decimal , as '\"-999,0\",?'.",
+        help="Further words and numbers that mean a missing value, such as '-999,?', besides empty fields, NA, NaN, "
+        "null and similar words; with --decimal , write '\"-999,0\",?'.",
         section=_MISSING, kind="columns", metavar="WORDS",
     ))
     transforms: Sequence[str] = field(default=(), metadata=option(
@@ -306,7 +305,7 @@ class TableOptions:
 
     @property
     def label_source(self) -> LabelSource:
-        """Where the labels come from; by default they are the inputs."""
+        """The origin of the labels; by default they are the inputs."""
         if self.label_pattern is not None:
             return "pattern"
         if self.labels_in_manifest:
@@ -317,7 +316,7 @@ class TableOptions:
 
     @property
     def changes_rows(self) -> bool:
-        """Whether rows can be changed, dropped or cut."""
+        """Whether rows can be changed, dropped, or split into sequences."""
         return bool(self.group_by or self.time or self.missing or self.transforms or self.on or self.na_values)
 
     @property
@@ -331,7 +330,7 @@ class TableOptions:
 
     @property
     def keeps_nan(self) -> bool:
-        """Whether the store can have NaN for missing values."""
+        """Whether missing values can be stored as NaN."""
         from builder.options.policies import parse_policies
 
         return any(policy.end == "keep" for policy in parse_policies(self.missing).every)

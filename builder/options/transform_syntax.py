@@ -15,7 +15,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _FORMS: Final[dict[Kind, str]] = {
     "scale": "COL=FACTOR, as flow=0.001",
-    "clip": "COL=LOW:HIGH, as flow=0:100, either of them left out where there is none",
+    "clip": "COL=LOW:HIGH, as flow=0:100, where one of the limits may be left out",
     "diff": "COL",
     "log": "COL",
 }
@@ -23,17 +23,11 @@ _FORMS: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """One change to some columns.
-
-    Args:
-        kind: The operation.
-        columns: The columns, as `parse_columns` returns them.
-        numbers: The factor; or the lower and the upper limit, None for no limit.
-    """
+    """One change to some columns."""
 
     kind: Kind
-    columns: tuple[str, ...]
-    numbers: tuple[float | None, ...] = ()
+    columns: tuple[str, ...]  # as `parse_columns` returns them
+    numbers: tuple[float | None, ...] = ()  # the factor; or the lower and the upper limit, None for no limit
 
     def __str__(self) -> str:
         values = ":".join("" if value is None else repr(value) for value in self.numbers)
@@ -43,9 +37,6 @@ class Transform:
 @lru_cache(maxsize=64)
 def parse_transform(text: str) -> Transform:
     """Parse the text of a transform, the inverse of `str`.
-
-    Raises:
-        UsageError: The text is not a transform.
 
     >>> parse_transform("scale a,c1:c3=0.5"), str(parse_transform("clip a=:1e3"))
     (Transform(kind='scale', columns=('a', 'c1:c3'), numbers=(0.5,)), 'clip a=:1000.0')
@@ -62,7 +53,7 @@ def parse_transform(text: str) -> Transform:
     if kind == "scale":
         factor = _number(kind, values, rest)
         if not factor:
-            raise UsageError(f"scale {rest!r:.200}: a factor of 0 leaves nothing of the column; leave it out instead")
+            raise UsageError(f"scale {rest!r:.200}: a factor of 0 makes all values 0; leave the column out instead")
         return Transform(kind, _columns(kind, columns), (factor,))
     low_text, colon, high_text = values.partition(":")
     low, high = ((_number(kind, value, rest) if value.strip() else None) for value in (low_text, high_text))

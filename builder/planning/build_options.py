@@ -1,6 +1,6 @@
-"""The options of a build, each declared once; `build` and `preview` take them.
+"""The options of a build, each declared once; they are the arguments of `build` and `preview`.
 
-This module imports nothing that takes long.
+This module imports nothing slow, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from builder.processes.function_options import FunctionOptions
     from builder.processes.process import ProcessFunction
 
-BATCH_BYTES: Final = 2**25  # with smaller batches a build takes longer, with larger ones more memory
+BATCH_BYTES: Final = 2**25  # smaller batches take more time, larger ones more memory
 
 _GROUPS: Final = "One sequence from several files"
 _MANIFEST: Final = "Labels in a manifest"
 _FUNCTION: Final = "A function of your own"
 _STORE: Final = "The store"
-_OLD_STORE: Final = "A store that is there"
+_OLD_STORE: Final = "A store that exists"
 _FAILURES: Final = "Sources that fail"
 _WORK: Final = "The work"
 
@@ -42,13 +42,13 @@ def _sequence_from(value: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What a build is asked to do."""
+    """The options of a build."""
 
     # fmt: off
     sources: str | PathLike[str] = field(metadata=option(
         help="A folder, searched recursively, one file, or a glob pattern.", kind="object",
     ))
-    store: str | PathLike[str] = field(metadata=option(help="Where the store is, or will be.", kind="object"))
+    store: str | PathLike[str] = field(metadata=option(help="The path or URL of the store.", kind="object"))
     _: KW_ONLY
     sequence_from: str | None = field(default=None, metadata=option(
         help=r"A regular expression that is searched in the path of each file, relative to SOURCES. The files in whose "
@@ -80,9 +80,10 @@ class BuildOptions:
         section=_MANIFEST, kind="switch",
     ))
     process: ProcessFunction | str | None = field(default=None, metadata=option(
-        help="What reads one source: tabular(...) in Python, or a function of a path that returns (inputs, labels) or "
-        "yields several such pairs, or its name MODULE:FUNCTION. It returns a sequence that is larger than memory as a "
-        "LongSequence. Workers must be able to import it. By default tables are read, with all their columns.",
+        help="The function that reads a source: tabular(...) in Python, or a function that takes a path and returns "
+        "(inputs, labels) or yields several such pairs, or its name MODULE:FUNCTION. For a sequence that is larger "
+        "than memory it returns a LongSequence. Workers must be able to import it. By default tables are read, with "
+        "all their columns.",
         section=_FUNCTION, metavar="MODULE:FUNCTION",
     ))
     arguments: Mapping[str, Argument] | None = field(default=None, metadata=option(
@@ -90,7 +91,7 @@ class BuildOptions:
         section=_FUNCTION, kind="object", metavar="KEY=VALUE", repeated=True, flag="arg",
     ))
     missing: Literal["error", "keep"] | None = field(default=None, metadata=option(
-        help="keep: NaN in the arrays of that function stands for missing values, and is otherwise refused. For tables "
+        help="keep: NaN in the arrays of that function means a missing value; by default NaN is refused. For tables "
         "give this and the next two to tabular(...).",
     ))
     classes: str | Sequence[str] | None = field(default=None, metadata=option(
@@ -104,13 +105,13 @@ class BuildOptions:
         "Names of groups are names of the targets.",
     ))
     label_axis: Literal["step", "sequence", "own"] | None = field(default=None, metadata=option(
-        help="step: its labels are one row per step; sequence: one row; own: any number of rows. By default what fits "
-        "the first source.",
+        help="step: one label row per step; sequence: one label row per sequence; own: any number of label rows. By "
+        "default the first source determines it.",
         section=_FUNCTION, metavar="AXIS", choices=("step", "sequence", "own"),
     ))
     chunk: int | str | None = field(default=None, metadata=option(
-        help="Decoded bytes that are compressed together, such as 1MB. By default 256KiB. A store that is there keeps "
-        "its own.",
+        help="Decoded bytes that are compressed together, such as 1MB. By default 256KiB. An existing store keeps its "
+        "chunk size.",
         section=_STORE, metavar="SIZE",
     ))
     shard: int | str | None = field(default=None, metadata=option(
@@ -127,7 +128,7 @@ class BuildOptions:
         section=_OLD_STORE, kind="switch",
     ))
     redo: Collection[str] = field(default=(), metadata=option(
-        help="Names of sources to build again in the same way, changed or not; no others are built then.",
+        help="Names of sources to build again in the same way, changed or not; no other sources are built then.",
         kind="object",
     ))
     retire_missing: bool = field(default=False, metadata=option(
@@ -139,17 +140,18 @@ class BuildOptions:
         help="Retire them even then.", section=_OLD_STORE, kind="switch",
     ))
     empty: Literal["skip", "error"] = field(default="skip", metadata=option(
-        help="What to do with an empty source: it has no rows, all are dropped, or `--process` yields nothing. skip, "
-        "the default: it is counted, and not tried again until it changes. error: it fails.",
+        help="What to do with an empty source: one that has no rows, of which all rows are dropped, or for which "
+        "`--process` yields nothing. skip, the default: it is counted, and not tried again until it changes. error: it "
+        "fails.",
         section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
     ))
     max_failures: int | str | None = field(default=None, metadata=option(
-        help="Stop when more sources fail, such as 20, or 10% of those to process; with 0 at the first one. By default "
-        "all may fail; in Python that is an error if no store is made.",
+        help="Stop when more sources fail: a number such as 20, or a share such as 10%; with 0 at the first one. By "
+        "default all may fail; in Python it is an error if no store is made.",
         section=_FAILURES, metavar="N",
     ))
     workers: int | None = field(default=None, metadata=option(
-        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little.",
+        help="Processes on this machine; 0: work in this one. By default one per core, or 0 if there is little to do.",
         section=_WORK, kind="number", metavar="N",
     ))
     scheduler: Any = field(default=None, metadata=option(
@@ -157,17 +159,17 @@ class BuildOptions:
         section=_WORK, metavar="ADDRESS",
     ))
     batch: int | str = field(default=BATCH_BYTES, metadata=option(
-        help="Decoded bytes that one task processes, about. A larger source is a task of its own; if it has more than "
+        help="About how many decoded bytes one task processes. A larger source is a separate task; if it has more than "
         "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
         section=_WORK, metavar="SIZE",
     ))
     progress: bool | None = field(default=None, metadata=option(
-        help="Show the progress: one bar, or a line every 10 s where standard error is not a terminal. By default only "
+        help="Show the progress: a bar, or a line every 10 s if standard error is not a terminal. By default only "
         "notebooks show it.",
         kind="object",
     ))
     on_progress: Callable[[Any], None] = field(default=_ignore, metadata=option(
-        help="Called with a Tally whenever something was done.", kind="object",
+        help="Called with a Tally whenever there is progress.", kind="object",
     ))
     # fmt: on
 
@@ -176,7 +178,7 @@ class BuildOptions:
 
     @property
     def manifest_labels(self) -> ManifestLabels | None:
-        """The options of a manifest; None: none is given."""
+        """The options of a manifest; None if none is given."""
         from builder.manifest.manifest_table import ManifestLabels
 
         path = None if self.manifest is None else Path(self.manifest)

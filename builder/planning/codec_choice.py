@@ -1,4 +1,4 @@
-"""`--codec auto`: choose a codec for a new store, by the compressed sizes of some rows."""
+"""`--codec auto`: choose a codec for a new store by the compressed sizes of some rows."""
 
 from __future__ import annotations
 
@@ -18,28 +18,22 @@ from store_spec import Codec, Schema
 SAMPLE_BYTES = 2**24
 SAMPLE_SOURCES = 256  # at most
 CANDIDATES = (Codec("none"), Codec("lz4"), Codec("zstd"))
-# Only sizes decide, and no clock, so that the same sources give the same store on every machine. Reading zstd takes two
-# to three times as long as lz4; reading uncompressed rows takes hardly any time.
-LEAST_SAVED = 0.05  # share of the uncompressed size that a codec must save
-LEAST_SAVED_MORE = 0.3  # share of the size with lz4 that zstd must save
+# Only sizes decide, not times, so that the same sources give the same store on every machine. Reading zstd takes two to
+# three times as long as lz4; reading uncompressed rows takes hardly any time.
+LEAST_SAVED = 0.05  # a codec must save this share of the uncompressed size
+LEAST_SAVED_MORE = 0.3  # zstd must save this share of the size with lz4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The codec that was chosen, and how the candidates compare.
-
-    Args:
-        codec: The chosen codec.
-        shares: The compressed size with each candidate, as a share of the decoded size.
-        nbytes: The decoded bytes of the rows that were compressed.
-    """
+    """The chosen codec, and how the candidates compare."""
 
     codec: Codec
-    shares: Mapping[str, float]
-    nbytes: int
+    shares: Mapping[str, float]  # the compressed size with each candidate, as a share of the decoded size
+    nbytes: int  # decoded bytes of the rows that were compressed
 
     def __str__(self) -> str:
-        """Say what was chosen, and why."""
+        """Return the choice and the reason for it."""
         if not self.nbytes:
             return f"codec {self.codec}: there are no rows to measure"
         names = {"none": "uncompressed"}
@@ -53,7 +47,7 @@ class Choice:
 
 
 def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> Choice:
-    """Choose by the compressed sizes of rows with each candidate; `nbytes` is their decoded size.
+    """Choose by the compressed size of some rows with each candidate; `nbytes` is their decoded size.
 
     >>> str(choose_by_sizes({"none": 1000, "lz4": 600, "zstd": 500}, 1000))
     'codec lz4:9, as it is read fastest: the first rows take 100% uncompressed, 60% with lz4, 50% with zstd'
@@ -67,7 +61,7 @@ def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> Choice:
 
 
 def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
-    """Choose by the first megabytes of the usable sources of a batch."""
+    """Choose by the first SAMPLE_BYTES of the usable sources of a batch."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):
         processed = process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES))
@@ -80,7 +74,7 @@ def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
 
 
 def choose_by_rows(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choice:
-    """Choose by the first rows of some arrays, in chunks of the schema's size."""
+    """Choose by the first rows of some arrays, compressed in chunks of the schema's size."""
     sizes, nbytes = dict.fromkeys((codec.name for codec in CANDIDATES), 0), 0
     with ThreadPoolExecutor(1) as pool:  # not in the main thread: see Codec.encode
         for name, blocks in rows.items():

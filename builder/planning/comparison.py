@@ -1,4 +1,4 @@
-"""Compare the sources with those in a store: new, unchanged, changed, vanished, or unreadable."""
+"""Compare sources with those in a store: new, unchanged, changed, vanished, or unreadable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
 
-READERS = 8  # files that are read at once; hashing releases Python's lock
+READERS = 8  # files that are read in parallel; hashing releases Python's lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,11 @@ class Comparison:
     """The sources compared with those in a store, each field in the order of the names."""
 
     new: tuple[str, ...]
-    changed: tuple[str, ...]  # other bytes than in the store, or other labels or kept columns in the manifest
+    changed: tuple[str, ...]  # the bytes differ from the store, or the labels or kept columns in the manifest
     unchanged: tuple[str, ...]
     vanished: tuple[str, ...]  # in the store, but not among the sources
     unreadable: Mapping[str, str]  # in the store, but not readable now; with the reason
-    skipped: tuple[str, ...] = ()  # not in the store, as an earlier build found nothing in them, and they are the same
+    skipped: tuple[str, ...] = ()  # not in the store, since they were empty in an earlier build, and unchanged since
 
     @property
     def stored(self) -> int:
@@ -64,7 +64,7 @@ class StoredSources:
         return int(self._sizes[self.numbers[source][0]])
 
     def hashes(self, source: str, *, with_labels: bool) -> tuple[bytes, ...]:
-        """Return the hash of the file, and with `with_labels` that of its label file, if the store has it."""
+        """Return the hash of the file, and with `with_labels` that of its label file, if the store records it."""
         first = self.numbers[source][0]
         sha256 = bytes(self._hashes[first])
         name = SequenceColumn(LABELS_SHA256, "string").array
@@ -73,18 +73,18 @@ class StoredSources:
         return sha256, bytes.fromhex(str(self._column(name)[first]))
 
     def is_as_before(self, source: str, size: int, labels: NDArray[Any] | None) -> bool:
-        """Tell whether a source has its size, and its labels if they are in a manifest."""
+        """Return whether a source has the same size, and the same labels if they are in a manifest."""
         return size == self.size(source) and (labels is None or self.has_labels(source, labels))
 
     def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
-        """Tell whether its sequences have these labels: one row, on the `sequence` axis."""
+        """Return whether its sequences have these labels: one row, on the `sequence` axis."""
         rows = self._store.schema.labels
         row = labels.reshape(rows.shape).astype(rows.dtype)
         stored = (self._store.snapshot.table("labels", number, number + 1)[0] for number in self.numbers[source])
         return all(np.array_equal(one, row, equal_nan=rows.dtype.kind in "fc") for one in stored)
 
     def has_kept_values(self, source: str, kept: Sequence[KeptColumn], number: int) -> bool:
-        """Tell whether its sequences have the values of these columns in row `number` of the manifest."""
+        """Return whether its sequences have the values of these columns in row `number` of the manifest."""
         for one in kept:
             stored = self._column(one.column.array)[self.numbers[source]].tolist()
             if {repr(value) for value in stored} != {repr(one.values[[number]].tolist()[0])}:  # repr, as NaN != NaN
@@ -99,17 +99,11 @@ class StoredSources:
 
 @dataclass(frozen=True, slots=True)
 class SourceFiles:
-    """The files of a source.
+    """The files of a source."""
 
-    Args:
-        own: Those that its inputs come from.
-        labels: Its label file; None: it has none.
-        joined: Whether the source is formed of files, even if it is only one.
-    """
-
-    own: tuple[str, ...]
-    labels: str | None = None
-    joined: bool = False
+    own: tuple[str, ...]  # the files of its inputs
+    labels: str | None = None  # its label file, if any
+    joined: bool = False  # whether the source is formed from several files, of which there may be only one
 
     @property
     def every(self) -> tuple[str, ...]:
@@ -117,7 +111,7 @@ class SourceFiles:
         return self.own if self.labels is None else (*self.own, self.labels)
 
     def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
-        """Return the hash of the source, and that of its label file if it has one, from those of all files."""
+        """Return the hash of the source, and that of its label file if it has one, from the hashes of all files."""
         if not self.joined:
             return tuple(hashes)
         return joined_sha256(hashes[: len(self.own)]), *hashes[len(self.own) :]
@@ -125,7 +119,7 @@ class SourceFiles:
 
 @dataclass(slots=True)
 class _Verdicts:
-    """What is known about each source so far."""
+    """The results of the comparison so far."""
 
     stored: StoredSources | None
     skips: RecordedSkips
@@ -136,7 +130,7 @@ class _Verdicts:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def note_hashes(self, name: str, hashes: Sequence[bytes]) -> None:
-        """Decide about a source by the hashes of its files."""
+        """Classify a source by the hashes of its files."""
         if self.stored is not None and name in self.stored:
             before = self.stored.hashes(name, with_labels=len(hashes) > 1)
             (self.unchanged if tuple(hashes) == before else self.changed).add(name)
@@ -144,12 +138,12 @@ class _Verdicts:
             (self.skipped if self.skips.is_same(name, hashes) else self.new).add(name)
 
     def note_error(self, name: str, error: OSError, file: str, files: SourceFiles) -> None:
-        """Note a source one of whose files cannot be read; if nothing of it is in the store, processing it says so."""
+        """Classify a source with an unreadable file; if it is not in the store, processing it reports the error."""
         if self.stored is not None and name in self.stored:
-            what = "it" if file == name else file if file != files.labels else f"{file}, where its labels are,"
+            what = "it" if file == name else file if file != files.labels else f"its label file {file}"
             self.unreadable[name] = (
-                f"{what} cannot be read now ({error.strerror or error}), so nobody knows whether it changed; the store "
-                "keeps it"
+                f"{what} cannot be read now ({error.strerror or error}), so it is unknown whether it changed; the "
+                "store keeps it"
             )
         else:
             self.new.add(name)
@@ -168,14 +162,14 @@ def compare(
 ) -> Comparison:
     """Compare sources with those in a store.
 
-    A file is read only if its size and times differ from those when it was last read.
+    A file is read only if its size or times changed since it was last read.
 
     Args:
-        folder: Where the sources are.
+        folder: The folder of the sources.
         names: The names of the sources.
         stored: The sources in the store; None: there is no store yet.
         fingerprints: The files that were read before; files that are read now are added.
-        labels: (sources, targets) from a manifest; None: labels are elsewhere.
+        labels: (sources, targets) from a manifest; None: labels come from elsewhere.
         kept: Columns of the manifest, (sources,) each.
         files_of: Returns the files of a source.
         skips: The sources that earlier builds skipped.
@@ -221,7 +215,7 @@ def compare(
 def _read_all(
     folder: Folder, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts
 ) -> dict[str, Fingerprint]:
-    """Read the files of some sources, and decide about each; return the fingerprints of all files."""
+    """Read the files of some sources, and classify each source; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
     with ThreadPoolExecutor(READERS) as pool:
         reads = pool.map(lambda one: [_read(folder, file) for file in one[1].every], sources)

@@ -11,7 +11,7 @@ from builder.sources.grouping import compiled_pattern
 from builder.sources.source_list import SourceList
 from store_spec import SequenceColumn
 
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # only in the usual form: 007 is a name
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # only in canonical form: 007 is a name
 
 
 def columns_of(
@@ -19,16 +19,13 @@ def columns_of(
 ) -> tuple[KeptColumn, ...]:
     """Return the named groups of a pattern as columns of sequences, (names,) each.
 
-    They are whole numbers where all values are, in the usual form, and text otherwise.
+    A column has whole numbers if all values are whole numbers in canonical form, otherwise text.
 
     Args:
         pattern: The pattern that formed the sources.
         listing: The sources, with their files.
         names: The sources to use.
         known: The columns of an old store, by name.
-
-    Raises:
-        UsageError: A value does not have the type that the store has, or a name cannot be that of a column.
     """
     import pyarrow as pa
 
@@ -48,15 +45,11 @@ def columns_of(
 
 
 def check_distinct(of_pattern: Collection[KeptColumn], of_manifest: Collection[KeptColumn]) -> None:
-    """Refuse a column that comes from the pattern and from the manifest.
-
-    Raises:
-        UsageError: The pattern and the manifest have a column of the same name.
-    """
+    """Refuse a column that comes from both the pattern and the manifest."""
     names = {one.column.name for one in of_manifest}
     for one in of_pattern:
         if one.column.name in names:
             raise UsageError(
-                f"column {one.column.name} is a group of sequence_from (--sequence-from), and the manifest's keep "
-                "(--keep) has one of that name; rename the group"
+                f"column {one.column.name} is a group of sequence_from (--sequence-from), and also a column of the "
+                "manifest's keep (--keep); rename the group"
             )

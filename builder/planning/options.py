@@ -1,4 +1,4 @@
-"""The options of a build: those that are given, and otherwise those that the store records."""
+"""The options of a build: the given ones, and for the others those that the store records."""
 
 from __future__ import annotations
 
@@ -24,23 +24,14 @@ from store_spec import LabelAxis, StoreError, open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How sources become sequences.
+    """The options that determine how sources become sequences."""
 
-    Args:
-        process: Reads a source.
-        named: The record of the process for the store.
-        code: The fingerprint of the process function.
-        manifest: The options of the manifest; its path is None if the store records it.
-        label_axis: None: the process, or the first source, determines it.
-        sequence_from: The pattern that forms sources of several files; None: each source is a file, or a folder.
-    """
-
-    process: Process
-    named: dict[str, Any]
-    code: ProcessCode = NO_CODE
-    manifest: ManifestLabels | None = None
-    label_axis: LabelAxis | None = None
-    sequence_from: str | None = None
+    process: Process  # reads a source
+    named: dict[str, Any]  # the record of the process for the store
+    code: ProcessCode = NO_CODE  # the fingerprint of the process function
+    manifest: ManifestLabels | None = None  # its path is None if the store records it
+    label_axis: LabelAxis | None = None  # None: the process, or the first source, determines it
+    sequence_from: str | None = None  # the pattern that forms sources from several files; None: each file is a source
 
     def __post_init__(self) -> None:
         if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
@@ -48,7 +39,7 @@ class Options:
             raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
         if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
             raise UsageError(
-                f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
+                f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
             )
 
     @property
@@ -76,12 +67,9 @@ def process_and_options(
     Args:
         process: The name of a function; None: tables, or the function that the store records.
         options: Arguments of `tabular`.
-        given: The arguments that the user gave.
+        given: The names of the arguments that the user gave.
         store: The path of the store.
         arguments: The arguments of the function.
-
-    Raises:
-        UsageError: Options conflict.
     """
     of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
     if process is None and not (of_either and "function" in _process_recorded(store)):
@@ -91,18 +79,10 @@ def process_and_options(
 
 
 def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path | str) -> Tabular:
-    """Return a process function for tables, with the given options.
+    """Return a process function for tables, with the given arguments of `tabular`.
 
-    Some options need others, such as `ffill_limit`, which needs `missing`. If a store exists, its recorded options
-    count as well, so that such an option can be given alone and compared with the record.
-
-    Args:
-        options: Arguments of `tabular`.
-        given: The arguments that the user gave.
-        store: The path of the store.
-
-    Raises:
-        UsageError: Options conflict.
+    Some options need others, such as `ffill_limit`, which needs `missing`. If a store exists, its recorded options are
+    added, so that such an option can be given alone and compared with the record.
     """
     if "na_values" in given and "decimal" not in given:
         # The decimal mark determines how the list of values is split.
@@ -133,16 +113,12 @@ def _process_recorded(store: Path | str) -> dict[str, Any]:
 
 
 def gives_option(process: ProcessFunction | str | None, option: str) -> bool:
-    """Tell whether a process function is `tabular(...)` with this option."""
+    """Return whether a process function is `tabular(...)` with this option."""
     return isinstance(process, Tabular) and process.is_explicit(option)
 
 
 def options_of_new(build_options: BuildOptions) -> Options:
-    """Return the options of a first build.
-
-    Raises:
-        UsageError: Options conflict, or the function does not exist.
-    """
+    """Return the options of a first build."""
     process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
@@ -170,12 +146,7 @@ def options_of_new(build_options: BuildOptions) -> Options:
 
 
 def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
-    """Return the options of a later build, as the store records them.
-
-    Raises:
-        UsageError: A given option differs from the record; the message names both values. Or the function cannot be
-            found.
-    """
+    """Return the options of a later build, as the store records them; a given option that differs is a UsageError."""
     process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
     if manifest is not None and manifest.path is None and recorded.manifest is None:
         raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
@@ -190,8 +161,8 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     differing = of_function.differences(of_stored_function)
     for before, now in (*_all_differences(recorded, tables, manifest, build_options), *differing):
         raise UsageError(
-            f"{recorded.store}: was built with {before}, and now {now} is asked for; leave that option out, as the "
-            f"store records it, {recorded.otherwise}"
+            f"{recorded.store}: was built with {before}, but the option is now {now}; leave it out, since the store "
+            f"records it, {recorded.otherwise}"
         )
     table = None
     if recorded.manifest is not None:
@@ -231,37 +202,30 @@ def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str 
     """Refuse another function than the store records, unless the recorded function no longer exists.
 
     The record does not change, so that the bytes of the store do not depend on the number of builds.
-
-    Raises:
-        UsageError: The given function is not the one that the store records.
     """
     now = describe_process(process, given)
     function = recorded.process.get("function")
     if function is not None and function in (now["function"], given):
         return
-    was, instead = "tabular", "leave that option out, as the store records it"
+    was, instead = "tabular", "leave it out, since the store records it"
     if function is not None:
         was = f"function {function}"
         try:
             load_recorded_process(function)
         except NoSuchProcessError:
             return
-        except UsageError:  # the function exists, but is only called if the user gives it
+        except UsageError:  # the function exists, but is called only if the user names it
             instead = f"give {function} with process (--process)"
     raise UsageError(
-        f"{recorded.store}: was built with {was}, and now function {now['function']} is asked for; {instead}, "
+        f"{recorded.store}: was built with {was}, but the option is now function {now['function']}; {instead}, "
         f"{recorded.otherwise}"
     )
 
 
 def _refuse_of_tables(of_function: FunctionOptions) -> None:
-    """Refuse options of process functions if the sources are tables.
-
-    Raises:
-        UsageError: An option of process functions is given.
-    """
+    """Refuse options of process functions if the sources are tables."""
     if (given := of_function.first_given) is not None:
-        instead = "name one with --process" if of_function.arguments else f"of tables, give {given} to tabular(...)"
+        instead = "name one with --process" if of_function.arguments else f"for tables, give {given} to tabular(...)"
         raise UsageError(f"{given} is for a process function; {instead}")
 
 
@@ -277,7 +241,7 @@ def _first_given(manifest: ManifestLabels) -> str:
 def _all_differences(
     recorded: RecordedBuild, process: Tabular | None, manifest: ManifestLabels | None, build_options: BuildOptions
 ) -> Iterator[tuple[str, str]]:
-    """Yield the given options that differ from the record: the recorded value, and the given one."""
+    """Yield the given options that differ from the record: the recorded value, and the given value."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
     before: dict[str, Any] = {"label_axis": recorded.label_axis, "sequence_from": recorded.sequence_from}

@@ -1,4 +1,4 @@
-"""How rows are packed into chunks and shards: options of a new store, which must agree with those of an old one."""
+"""The options for chunks, shards and codec of a new store; for an old store they must agree with its own."""
 
 from __future__ import annotations
 
@@ -14,30 +14,19 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """The options; None: the default in a new store, and no requirement for an old one.
+    """The options; None: the default for a new store, and no requirement for an old store."""
 
-    Args:
-        chunk: Decoded bytes that are compressed together.
-        shard: Decoded bytes in one file.
-        codec: How chunks are compressed.
-        measure: Whether to choose the codec of a new store by its first rows.
-    """
-
-    chunk: int | None = None
-    shard: int | None = None
+    chunk: int | None = None  # decoded bytes that are compressed together
+    shard: int | None = None  # decoded bytes in one file
     codec: Codec | None = None
-    measure: bool = False
+    measure: bool = False  # whether to choose the codec of a new store by its first rows
 
     def __post_init__(self) -> None:
         Chunking.for_rows(1, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes)
 
     @classmethod
     def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
-        """Parse sizes such as `"1MB"`, and a codec such as `"zstd:5"`, or `"auto"`.
-
-        Raises:
-            SchemaError: A text is not valid, or a chunk is larger than a shard.
-        """
+        """Parse sizes such as `"1MB"`, and a codec such as `"zstd:5"` or `"auto"`; invalid text is a SchemaError."""
         return cls(
             chunk=None if chunk is None else parse_bytes(chunk),
             shard=None if shard is None else parse_bytes(shard),
@@ -56,11 +45,7 @@ class Packing:
         return sizes_for(self.chunk, self.shard)[1]
 
     def check(self, schema: Schema, store: StorePlace) -> None:
-        """Refuse options that differ from those of a store.
-
-        Raises:
-            UsageError: An option differs; the message names both values.
-        """
+        """Refuse options that differ from those of a store; the message names both values."""
         row_bytes, steps = schema.step_bytes, schema.steps
         chunk, shard = steps.chunk, steps.shard
         if self.chunk is not None:
@@ -75,12 +60,12 @@ class Packing:
         ):
             if before != now:
                 raise UsageError(
-                    f"{store}: has {before}, and the option now gives {now}; leave it out, or build to another path"
+                    f"{store}: has {before}, but the option is now {now}; leave it out, or build to another path"
                 )
 
 
 def _codec(text: str) -> Codec:
     if text.partition(":")[0] not in Codec.NAMES:
         known = ", ".join(Codec.NAMES)
-        raise SchemaError(f"codec {text!r:.80} is not known; take one of {known}, {AUTO}, or with a level as 'zstd:5'")
+        raise SchemaError(f"codec {text!r:.80} is not known; use one of {known}, {AUTO}, or with a level as 'zstd:5'")
     return Codec.parse(text)

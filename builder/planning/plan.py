@@ -1,4 +1,4 @@
-"""Plan a build: which sources it processes, and in which batches."""
+"""Plan a build: the sources to process, and their batches."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
 from store_spec.building import StorePlace, store_place
 
-MOST_COMPARED = 64  # files that are hashed to tell whether the root is another one
-LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # decoded bytes per byte of a file; the estimate is limited to this range
+MOST_COMPARED = 64  # files that are hashed to find out whether the root is another one
+LEAST_RATIO, LARGEST_RATIO = 0.05, 50.0  # the limits of the estimated number of decoded bytes per byte of a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The sources of a build, compared with what the store holds."""
+    """The sources of a build, compared with those in the store."""
 
     store: StorePlace
     sources: ResolvedSources
-    numbers: Sequence[int]  # the sources to process, in order, by their place among the names
+    numbers: Sequence[int]  # the indices of the sources to process, in order
     new_bytes: Sequence[int]  # the sizes of their files and label files; 0 for a file that does not exist
-    outdated: tuple[str, ...]  # unchanged sources with sequences from other code, which are not built again
+    outdated: tuple[str, ...]  # unchanged sources with sequences from other code, if they are not built again
     comparison: Comparison
     replaced: dict[str, list[int]]  # the old sequences of sources to process
     vanished: tuple[int, ...]  # the sequences of vanished sources
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def new(self) -> tuple[str, ...]:
-        """Return the names of the sources to process, in the order in which they are appended."""
+        """The names of the sources to process, in the order in which they are appended."""
         return tuple(self.sources.names[number] for number in self.numbers)
 
     @property
@@ -52,18 +52,18 @@ class Plan:
 
     @property
     def unreadable(self) -> tuple[Failure, ...]:
-        """Return the sources of the store that cannot be read now, in the order of the names."""
+        """The sources of the store that cannot be read now, in the order of the names."""
         return tuple(Failure(name, why) for name, why in self.comparison.unreadable.items())
 
     @property
     def count(self) -> int:
-        """Return the number of sources in the folder."""
+        """The number of sources in the folder."""
         comparison = self.comparison
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
     def with_text_dtype(self, text_dtype: str | None) -> Plan:
-        """Return the plan for a new store whose tables get this dtype; None: that of each."""
+        """Return the plan for a new store whose tables get this dtype; None: they keep their dtypes."""
         return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
 
     def for_schema(self, schema: Schema) -> Plan:
@@ -71,14 +71,14 @@ class Plan:
         return replace(self, sources=self.sources.for_schema(schema))
 
     def batch(self, numbers: slice) -> SourceBatch:
-        """Return some of the sources to process, as a batch."""
+        """Return a slice of the sources to process, as a batch."""
         return self.sources.batch(self.numbers[numbers])
 
     def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[SourceBatch, int]]:
-        """Split the sources to process, in order, into batches of about that size; yield each with its decoded bytes.
+        """Split the sources to process, in order, into batches of about this size; yield each with its decoded bytes.
 
-        With `workers` the last batches are smaller, so that all workers end together. The store does not depend on
-        where batches end.
+        With `workers` the last batches are smaller, so that all workers end at about the same time. The store does not
+        depend on the batches.
         """
         for part, size in split_into_batches(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
@@ -89,15 +89,10 @@ class Plan:
 
 
 def make_plan(options: BuildOptions) -> Plan:
-    """Find the sources, match the manifest, and leave out sources that the store contains already.
+    """Find the sources, match the manifest, and leave out sources that are already in the store.
 
-    Options that are not given are those of the first build. With `update`, changed sources, and those that come from
-    other code of the process function, are processed again; with `redo`, only the named sources are.
-
-    Raises:
-        UsageError: A folder, file, column or function does not exist, or options conflict, or differ from those of the
-            first build.
-        StoreError: `store` is not a store, or none can be written there.
+    Options that are not given are those of the first build. With `update`, sources that changed, or whose process
+    function changed, are processed again; with `redo`, only the named sources are.
     """
     store = store_place(options.store)
     old_store = open_if_exists(store)
@@ -148,13 +143,10 @@ def make_plan(options: BuildOptions) -> Plan:
 
 
 def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[str]) -> None:
-    """Refuse new files that are in the store already, under their names below another root.
+    """Refuse new files that are already in the store, with names relative to another root.
 
     If an unchanged source of the store has the same name as before, the root is the same, and a new file with the bytes
     of an old one is a copy, or was moved.
-
-    Raises:
-        UsageError: A new file is in the store already, under another name.
     """
     if not new:
         return
@@ -173,7 +165,7 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
     own = ((name, known[name]) for name in listing.names if name in known)
     if any(is_same(*one) for one in itertools.islice(own, MOST_COMPARED)):
         return
-    longer: dict[str, list[str]] = {}  # sources by all ends of their names
+    longer: dict[str, list[str]] = {}  # the sources whose names end with each path
     for source in known:
         for end in _ends(source):
             longer.setdefault(end, []).append(source)
@@ -182,9 +174,9 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
         for source in others[:MOST_COMPARED]:
             if is_same(name, known[source]):
                 raise UsageError(
-                    f"{old_store.path}: {name} is in the store already, as {source}, and nothing lies where that did: "
-                    f"names are relative to the folder or to the fixed part of the glob, here {listing.folder}; give "
-                    "the sources as in the first build (where the files themselves were moved: build another store)"
+                    f"{old_store.path}: {name} is already in the store, as {source}, which no longer exists: names are "
+                    f"relative to the folder or to the fixed part of the glob, here {listing.folder}; give the sources "
+                    "as in the first build (if the files themselves were moved: build another store)"
                 )
 
 

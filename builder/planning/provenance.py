@@ -1,14 +1,20 @@
-"""The record of its builds in a store: the options of the first one, and which code made which sequences.
+"""The record of builds in a store: the options of the first build, and the code that made each sequence.
 
-`provenance["build"]` contains `process`, either `{"tabular": its options}` or `{"function": "module:name"}`, with its
-`arguments`, `missing`, `classes` and `label_pattern` if given; `label_axis`, null if it was not given; `manifest`, null
-or its `key`, `columns`, `keep`, `only_listed` and `path`; and `code`, pairs of a sequence's number and the fingerprint
-of the process function that made the sequences from that number on (see `process_code`); and `sequence_from`, if that
-option was given; and `text_dtype`, if tables are float32 because the first is text. If `compact` changed a dtype, it
-also contains `converted`, pairs of `inputs` or `labels` and a dtype, to which rows are converted in that order.
+`provenance["build"]` contains:
+
+* `process`: `{"tabular": its options}`, or `{"function": "module:name"}` and, if given, its `arguments`, `missing`,
+  `classes` and `label_pattern`.
+* `label_axis`, or null if it was not given.
+* `manifest`: its `key`, `columns`, `keep`, `only_listed` and `path`, or null.
+* `code`: pairs of a sequence's number and the fingerprint of the process function that made the sequences from that
+  number on (see `process_code`).
+* `sequence_from`, if that option was given.
+* `text_dtype`, if tables are float32 because the first source is text.
+* `converted`, if `compact` changed a dtype: pairs of `inputs` or `labels` and a dtype. Rows are converted to these
+  dtypes in that order.
 
 `provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
-`provenance["skipped"]`, if there are any, the empty ones (see `recorded_skips`).
+`provenance["skipped"]`, if it exists, the empty sources (see `recorded_skips`).
 """
 
 from __future__ import annotations
@@ -60,7 +66,7 @@ def describe_build(
 
 
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
-    """Record that the sequences from number `first` on come from this code, unless those before them do too.
+    """Record that the sequences from number `first` on come from this code, unless the last record says so.
 
     So the record does not depend on how often a build was interrupted.
     """
@@ -71,7 +77,7 @@ def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
 
 
 def select_provenance(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the record of a store for another one with some of its sequences, in this order.
+    """Return the record for a copy of a store with these sequences, in this order.
 
     >>> select_provenance({"build": {"code": [[0, "a"], [3, "b"], [4, "c"]]}}, np.array([0, 1, 4]))
     {'build': {'code': [[0, 'a'], [2, 'c']]}}
@@ -97,29 +103,25 @@ class RecordedBuild:
     store: Path
     process: dict[str, Any]  # from `describe_process`
     manifest: dict[str, Any] | None
-    label_axis: LabelAxis  # of the store, given or guessed
+    label_axis: LabelAxis  # of the store
     code: Code
     converted: Conversions = ()
     sequence_from: str | None = None
-    text_dtype: str | None = None  # of tables, if the first source is text; None: that of each
-    amount: str = ""  # what the store has and lacks, if most sources failed in its last build
+    text_dtype: str | None = None  # of tables, if the first source is text; None: they keep their dtypes
+    amount: str = ""  # text about the failures in the last build, if most sources failed
 
     @property
     def otherwise(self) -> str:
-        """What to do if other options are wanted."""
+        """The advice for users who want other options."""
         return f"{ELSEWHERE}, or remove this store and build again{self.amount}"
 
     @classmethod
     def of(cls, old_store: store_spec.Store) -> RecordedBuild:
-        """Read the record of a store.
-
-        Raises:
-            UsageError: No build made the store, or the record is not valid.
-        """
+        """Read the record of a store; UsageError if no build made the store, or the record is not valid."""
         build = old_store.provenance.get("build")
         if not isinstance(build, dict):
             raise UsageError(
-                f"{old_store.path}: no build made this store, so none can bring it up to date; {ELSEWHERE}"
+                f"{old_store.path}: no build made this store, so it cannot be brought up to date; {ELSEWHERE}"
             )
         fitting = {
             "process": _is_process,
@@ -132,12 +134,12 @@ class RecordedBuild:
         for name, fits in fitting.items():
             if name not in build and name not in ("converted", "sequence_from", "text_dtype"):
                 raise UsageError(
-                    f"{old_store.path}: records no {name} of its build, so none can bring it up to date; {ELSEWHERE}"
+                    f"{old_store.path}: records no {name} of its build, so it cannot be brought up to date; {ELSEWHERE}"
                 )
             if not fits(build.get(name)):
                 raise UsageError(
-                    f"{old_store.path}: records {name} {str(build.get(name))[:200]} of its build, which cannot be "
-                    f"understood; {ELSEWHERE}"
+                    f"{old_store.path}: records {name} {str(build.get(name))[:200]} of its build, which is not valid; "
+                    f"{ELSEWHERE}"
                 )
         return cls(
             store=old_store.path,
@@ -152,25 +154,21 @@ class RecordedBuild:
         )
 
     def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
-        """Find the manifest in its recorded place, unless a path is given; a file there is not a source.
-
-        Raises:
-            UsageError: The manifest is not there.
-        """
+        """Find the manifest at its recorded path, unless a path is given; the file at that path is not a source."""
         place = self.manifest["path"] if self.manifest is not None else None
         path = table.path or (None if place is None else listing.folder.find(place))
         if path is None:
             what = (
-                "did not lie below the sources" if place is None else f"lay in {listing.folder} as {place}, and is gone"
+                "was outside the sources" if place is None else f"was {place} in {listing.folder}, and no longer exists"
             )
             raise UsageError(
-                f"{self.store}: was built with a manifest that {what}; give it again with manifest (--manifest)"
+                f"{self.store}: was built with a manifest that {what}; repeat the option manifest (--manifest)"
             )
         names, ignored = ([name for name in names if name != place] for names in (listing.names, listing.ignored))
         return replace(listing, names=tuple(names), ignored=tuple(ignored)), replace(table, path=path)
 
     def outdated(self, code: str | None, old_store: store_spec.Store) -> tuple[str, ...]:
-        """Return the sources with sequences from other code than this, in the order of the store."""
+        """Return the sources with sequences that other code made, in the order of the store."""
         if code is None:
             return ()
         firsts = np.array([first for first, _ in self.code], np.int64)
@@ -180,7 +178,7 @@ class RecordedBuild:
 
 
 def _amount(store: store_spec.Store) -> str:
-    """Say how many sources failed in the last build of a store, if that are more than it has."""
+    """Return text about the failures in the last build of a store, if they are more than its sources."""
     try:
         failed, sources = failures_in(store.provenance)[0], len(set(store.sources))
     except store_spec.StoreError:  # a damaged store can still be repaired
@@ -231,7 +229,7 @@ def _is_converted(value: Any) -> bool:
 
 
 def _is_code(value: Any) -> bool:
-    """Tell whether a value is a list of [number, text], the numbers ascending and not negative."""
+    """Return whether a value is a list of [number, text] with ascending, non-negative numbers."""
     before = -1
     for pair in value if isinstance(value, list) else (None,):
         match pair:
@@ -243,7 +241,7 @@ def _is_code(value: Any) -> bool:
 
 
 def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the options of a build that differ from the default, with those of the process function, as text.
+    """Yield the options of a build and of its process that differ from the default, as text.
 
     >>> list(options_given({"process": {"function": "made:read"}, "label_axis": None, "manifest": None, "code": []}))
     [('function', 'made:read')]
@@ -263,7 +261,7 @@ def _option(value: Any) -> str:
 
 
 def _code(pairs: Any) -> str:
-    """Say which code made which sequences, the latest first."""
+    """Return text about the code that made the sequences, the latest first."""
     match pairs:
         case [*earlier, [int(first), str(sha256)]]:
             rest = f"; {_code(earlier)}" if earlier else ""

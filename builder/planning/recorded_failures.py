@@ -8,7 +8,7 @@ from typing import Any
 from builder.workers.process_source import Failure
 
 FAILURES = "failures"  # in the provenance
-LISTED_FAILURES = 1_000  # listed by name at most; all are counted
+LISTED_FAILURES = 1_000  # at most so many are listed; all are counted
 
 
 def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
 
 
 def failures_in(provenance: Mapping[str, Any]) -> tuple[int, tuple[Failure, ...]]:
-    """Return the number of failures, and those that are listed. Any record is accepted, as a store can be corrupt."""
+    """Return the number of failures, and the listed failures. Any record is accepted, since a store can be corrupt."""
     recorded = provenance.get(FAILURES)
     if not isinstance(recorded, dict):
         return 0, ()

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from builder.workers.process_source import Skipped
 
 SKIPPED: Final = "skipped"  # in the provenance; absent if no source is skipped
-MOST_RECORDED: Final = 100_000  # since the root document is read whole; more are tried again by each build
+MOST_RECORDED: Final = 100_000  # the root document is read whole; further sources are tried again by each build
 _DIGITS: Final = 32
 
 
@@ -18,8 +18,8 @@ _DIGITS: Final = 32
 class RecordedSkips:
     """The skipped sources that a store records, by name, with a fingerprint of each.
 
-    The fingerprint is of the source, of its label file, and of the process function: when one of them changes, the
-    source is new again. Nothing of it is in the store, so nothing has to be replaced.
+    The fingerprint is of the source, its label file, and the process function: if one of them changes, the source is
+    new again. The store has no sequences of it, so nothing has to be replaced.
     """
 
     by_name: Mapping[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class RecordedSkips:
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any], code: str | None = None) -> Self:
-        """Read the record in a store. Any record is accepted, as a store can be corrupt."""
+        """Read the record in a store. Any record is accepted, since a store can be corrupt."""
         recorded = provenance.get(SKIPPED)
         return cls({name: str(one) for name, one in recorded.items()} if isinstance(recorded, dict) else {}, code)
 
@@ -35,16 +35,11 @@ class RecordedSkips:
         return source in self.by_name
 
     def is_same(self, source: str, hashes: Iterable[bytes]) -> bool:
-        """Tell whether a source was skipped with these hashes of its files, and with the present process function."""
+        """Return whether a source was skipped with these hashes of its files and the present process function."""
         return self.by_name.get(source) == self._fingerprint(hashes)
 
     def record(self, still: Iterable[str], skipped: Iterable[Skipped]) -> dict[str, str]:
-        """Return the record after a build, sorted by name.
-
-        Args:
-            still: The sources that this build did not try again.
-            skipped: Those that it skipped.
-        """
+        """Return the record after a build, sorted by name; `still` has the sources that were not tried again."""
         every = {name: self.by_name[name] for name in still}
         every |= {one.source: self._fingerprint(one.read.hashes) for one in skipped}
         return dict(sorted(every.items())[:MOST_RECORDED])

@@ -1,4 +1,4 @@
-"""Find the sources of a build, and how to read them, by its options and by those that the store records."""
+"""Find the sources of a build and the way to read them, from its options and the record of the store."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
 from store_spec.building import StorePlace, build_folder, local_folder
 
-LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch takes as long as processing about 2 MB
+LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedSources:
-    """The sources of a build, and how to read them."""
+    """The sources of a build, and the way to read them."""
 
     listing: SourceList
-    names: tuple[str, ...]  # of the sources to use, which can be those of the manifest only
+    names: tuple[str, ...]  # of the sources to use, which can be a part of the listing
     labels: NDArray[Any] | None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
     label_names: tuple[str, ...] | None
     texts: Texts | None  # the text labels of the manifest
@@ -68,19 +68,15 @@ class ResolvedSources:
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
-        """Return the files whose names no store can keep, in the order of the names."""
+        """The files whose names cannot be stored, in the order of the names."""
         return tuple(Failure(name, MISNAMED) for name in self.listing.misnamed)
 
     def label_file(self, name: str) -> str | None:
-        """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
+        """Return the name of a source's label file, relative to the root; None if there is none."""
         return self.process.label_file(name)
 
     def files_of(self, name: str) -> SourceFiles:
-        """Return the files of a source, with its label file.
-
-        Raises:
-            SourceError: The name of the source does not match `labels_from`.
-        """
+        """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
         return SourceFiles(self.listing.files_of(name), self.label_file(name), joined=name in self.listing.files)
 
     def process_of(self, name: str) -> Process:
@@ -114,7 +110,7 @@ class ResolvedSources:
         return replace(self, process=replace(process, text_dtype=text_dtype), described=described)
 
     def for_schema(self, schema: Schema) -> ResolvedSources:
-        """Return the same sources for a store; names of features select columns in every source."""
+        """Return the same sources for a store, whose names of features select columns in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
         process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)
         return replace(self, process=process.with_classes(schema.labels.classes))
@@ -126,7 +122,7 @@ class ResolvedSources:
         return encode_manifest_labels(self.labels, self.texts, classes)
 
     def batch(self, numbers: Sequence[int]) -> SourceBatch:
-        """Return some sources, by their place among the names, as a batch."""
+        """Return the sources with these indices as a batch."""
         names = tuple(self.names[number] for number in numbers)
         return SourceBatch(
             folder=self.listing.folder.part(file for name in names for file in self._every_file(name)),
@@ -145,21 +141,16 @@ class ResolvedSources:
         )
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
-        """Tell whether reading files of these sizes takes less time than starting processes.
+        """Return whether reading files of these sizes takes less time than starting processes.
 
-        It does for tables of at most two batches. A function of the user may take long, or crash, and gets a process.
+        It does for tables of at most two batches. A function of the user may take long or crash, so it gets a process.
         """
         cost = sum(file_bytes) + FILE_COST * len(file_bytes)
         return not self.process.is_custom and cost <= 2 * batch_bytes
 
 
 def open_if_exists(path: StorePlace) -> store_spec.Store | None:
-    """Return the store at a path or a URL; None: there is nothing.
-
-    Raises:
-        UsageError: The path exists, but is not a store.
-        StoreError: The store cannot be read.
-    """
+    """Return the store at a path or a URL, or None; UsageError if the path exists, but is not a store."""
     if not isinstance(path, Path):
         with suppress(MissingStoreError):
             return store_spec.open_store(path)
@@ -169,8 +160,8 @@ def open_if_exists(path: StorePlace) -> store_spec.Store | None:
     try:
         return store_spec.open_store(path)
     except MissingStoreError as error:
-        what = "a folder, but no store" if path.is_dir() else "a link to nothing" if path.is_symlink() else "a file"
-        raise UsageError(f"{path}: is {what}; give another path for the store, or remove what is there") from error
+        what = "a folder, but no store" if path.is_dir() else "a broken link" if path.is_symlink() else "a file"
+        raise UsageError(f"{path}: is {what}; give another path for the store, or remove it") from error
 
 
 def find_sources(
@@ -178,14 +169,7 @@ def find_sources(
 ) -> ResolvedSources:
     """Find the sources and match the manifest; options that are not given are those that the store records.
 
-    Args:
-        build_options: The options of the build.
-        old_store: The store; None: it does not exist yet.
-        allow_none: Whether a folder may contain no source.
-
-    Raises:
-        UsageError: A folder, file, column or function does not exist, or options conflict, or differ from those of the
-            first build.
+    With `allow_none` a folder may contain no source.
     """
     recorded = None if old_store is None else RecordedBuild.of(old_store)
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
@@ -225,7 +209,7 @@ def find_sources(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ManifestRows:
-    """The sources to use, and what the manifest says about each; see `ResolvedSources`."""
+    """The sources to use, and their values in the manifest; see `ResolvedSources`."""
 
     names: tuple[str, ...]
     labels: NDArray[Any] | None = None
@@ -245,7 +229,7 @@ def _rows_of_manifest(
 ) -> _ManifestRows:
     """Match the sources with the rows of the manifest, if there is one."""
     if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
-        raise UsageError(f"keep={LABELS_SHA256}: a column of that name has the hash of a source's labels; rename it")
+        raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
     if table is None or table.path is None:
         return _ManifestRows(names=listing.names)
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
@@ -276,7 +260,7 @@ def _rows_of_manifest(
 
 
 def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
-    """List the files that can be sources: all but the store, its build folder and the manifest."""
+    """List the files that can be sources, without the store, its build folder and the manifest."""
     store, manifest = local_folder(options.store), options.manifest_labels
     exclude = [] if store is None else [store, build_folder(store)]
     if manifest is not None and manifest.path is not None:
@@ -290,7 +274,7 @@ def _discover(options: BuildOptions, process: Process, sequence_from: str | None
     )
     if sequence_from is None and not is_folder_pattern(options.sources):
         return listing
-    if process.labels_from is not None:  # label files are no part of a source
+    if process.labels_from is not None:  # label files are not parts of a source
         labels = label_file_pattern(process.labels_from)
         listing = replace(listing, names=tuple(name for name in listing.names if not labels.is_label_file(name)))
     if sequence_from is None:
@@ -300,7 +284,7 @@ def _discover(options: BuildOptions, process: Process, sequence_from: str | None
 
 
 def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
-    """Return the names of the sources in a store, retired ones too; empty if they cannot be read."""
+    """Return the names of the sources in a store, also retired ones; empty if they cannot be read."""
     with suppress(*DAMAGE):  # the caller refuses rows without a source anyway
         return () if old_store is None else old_store.snapshot.sources()
     return ()
@@ -317,7 +301,7 @@ def file_bytes(folder: Folder, file: str) -> int:
 def split_into_batches(
     file_bytes: Sequence[int], batch_bytes: int, ratio: float, *, workers: int = 0
 ) -> Iterator[tuple[slice, int]]:
-    """Split files, in order, into batches of about that many decoded bytes; yield each with its decoded bytes.
+    """Split files, in order, into batches of about this many decoded bytes; yield each with its decoded bytes.
 
     With `workers` the last batches become smaller and smaller, so that all workers end at about the same time.
     (Factoring: Hummel, Schonberg and Flynn, Communications of the ACM 35-8, 1992.)

@@ -1,4 +1,4 @@
-"""Arguments of a process function: `--arg KEY=VALUE`, which the store records, and each call passes."""
+"""Arguments of a process function: `--arg KEY=VALUE`. The store records them, and each call passes them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ Argument = bool | int | float | str
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, Argument]:
-    """Parse `KEY=VALUE`. Numbers in JSON, true and false are values; anything else is text, as is text in quotes.
-
-    Raises:
-        UsageError: An argument is not of that form, or given twice.
+    """Parse `KEY=VALUE`. Values are numbers in JSON, true, false, or text, which may be in quotes.
 
     >>> parse_arguments(["rate=8000", "gain=0.5", "mono=true", "name=007", 'id="7"'])
     {'rate': 8000, 'gain': 0.5, 'mono': True, 'name': '007', 'id': '7'}
@@ -37,14 +34,10 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, Argument]:
 
 
 def check_arguments(arguments: Mapping[str, Argument] | None) -> dict[str, Argument]:
-    """Return arguments as a store records them, sorted by name.
-
-    Raises:
-        UsageError: A store cannot record a name or a value.
-    """
+    """Return arguments sorted by name, as a store records them; refuse names and values that it cannot record."""
     for key, value in (arguments or {}).items():
         if not str(key).isidentifier():
-            raise UsageError(f"argument {key!r:.80} of the process function (--arg) is no name in Python")
+            raise UsageError(f"argument {key!r:.80} of the process function (--arg) is not a valid name in Python")
         if not is_recordable(value):
             raise UsageError(
                 f"argument {key} of the process function is {value!r:.80} ({type(value).__name__}); a store records "
@@ -54,16 +47,12 @@ def check_arguments(arguments: Mapping[str, Argument] | None) -> dict[str, Argum
 
 
 def is_recordable(value: object) -> bool:
-    """Tell whether a store can record a value."""
+    """Return whether a store can record a value."""
     return type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value))
 
 
 def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argument]) -> Callable[[Path], Any]:
-    """Bind arguments to a process function.
-
-    Raises:
-        UsageError: The function does not take an argument, or needs another one.
-    """
+    """Bind arguments to a process function; refuse unknown arguments, and missing ones."""
     if not arguments:
         return function
     try:
@@ -74,12 +63,12 @@ def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argumen
     named = {one.name: one for one in others if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     unknown = [name for name in arguments if name not in named]
     if unknown and not any(one.kind == one.VAR_KEYWORD for one in others):
-        takes = ", ".join(named) or "none beside the path"
+        takes = ", ".join(named) or "only the path"
         raise UsageError(f"the process function takes no argument {unknown[0]} (--arg); it takes {takes}")
     lacking = [name for name, one in named.items() if one.default is one.empty and name not in arguments]
     if lacking:
         given = ", ".join(arguments)
-        raise UsageError(f"the process function needs the argument {lacking[0]} as well (--arg); given are {given}")
+        raise UsageError(f"the process function also needs the argument {lacking[0]} (--arg); given are {given}")
     return partial(function, **arguments)
 
 

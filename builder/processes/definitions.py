@@ -1,4 +1,4 @@
-"""Find the text of a function's definition, and the names that its code reads and imports."""
+"""Find the source text of functions, and the names that their code reads and imports."""
 
 from __future__ import annotations
 import __future__
@@ -25,8 +25,8 @@ class Definition(NamedTuple):
 def definitions_beside(function: FunctionType) -> dict[str, list[Definition]]:
     """Return the functions that are defined in the same file or notebook cell, by their qualified names.
 
-    Empty if the source is not available. Lambdas that begin on the same line are left out, as they cannot
-    be told apart.
+    Empty if the source is not available. Lambdas that begin on the same line are left out, since they cannot be
+    distinguished.
     """
     name = function.__code__.co_filename
     linecache.checkcache(name)
@@ -65,7 +65,7 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def names_read(code: CodeType) -> set[str]:
-    """Return the global names that code reads but does not set; it sets some, for example, to load a model once."""
+    """Return the global names that code reads but does not set (it may set one, for example to load a model once)."""
     steps = [step for one in nested(code) for step in dis.get_instructions(one)]
     written = {step.argval for step in steps if step.opname in GLOBAL_WRITES}
     return {step.argval for step in steps if step.opname in GLOBAL_READS} - written
@@ -86,7 +86,7 @@ def imports(code: CodeType) -> Iterator[tuple[str, tuple[str, ...], int]]:
 
 
 def import_for(function: FunctionType, name: str, names: tuple[str, ...], level: int) -> ModuleType | None:
-    """Import a module as a function does when it runs; None: the import fails."""
+    """Import a module as a function does when it runs; return None if that fails."""
     try:
         return __import__(name, function.__globals__, None, names, level)
     except (Exception, SystemExit):  # noqa: BLE001  # running the function reports it

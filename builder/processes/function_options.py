@@ -1,4 +1,4 @@
-"""The options of a process function: its arguments, missing values, classes, and labels in the names of sources."""
+"""The options of a process function: arguments, missing values, classes, and labels in the names of sources."""
 
 from __future__ import annotations
 
@@ -16,25 +16,18 @@ from builder.processes.process import ProcessFunction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionOptions:
-    """Options of a process function.
-
-    Args:
-        arguments: Its arguments, by name.
-        missing: `keep`: NaN in its arrays stands for missing values; `error`, the default: NaN is refused.
-        classes: The classes of its labels that are text, as `format_classes` writes them.
-        label_pattern: A regular expression that finds the labels in the names of sources.
-    """
+    """Options of a process function."""
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)
-    missing: Literal["error", "keep"] | None = None
-    classes: tuple[str, ...] = ()
-    label_pattern: str | None = None
+    missing: Literal["error", "keep"] | None = None  # keep: NaN means a missing value; error, the default, refuses NaN
+    classes: tuple[str, ...] = ()  # the classes of labels that are text, as `format_classes` writes them
+    label_pattern: str | None = None  # a regular expression that finds the labels in the names of sources
 
     def __post_init__(self) -> None:
         if self.missing not in (None, "error", "keep"):
             raise UsageError(
-                f"missing={self.missing!r:.80} (--missing) is for tables; NaN that a process function gives is kept "
-                "(--missing keep), or refused: have the function itself drop, cut or fill"
+                f"missing={self.missing!r:.80} (--missing) is for tables; NaN from a process function is kept "
+                "(--missing keep) or refused: drop, split or fill within the function"
             )
         if self.label_pattern is not None:
             check_pattern(self.label_pattern)
@@ -47,11 +40,7 @@ class FunctionOptions:
         classes: str | Sequence[str] | None,
         label_pattern: str | None,
     ) -> Self:
-        """Check and convert the arguments of `build`.
-
-        Raises:
-            UsageError: One of them is not valid.
-        """
+        """Check and convert the arguments of `build`."""
         lists = (classes,) if isinstance(classes, str) else tuple(classes or ())
         return cls(
             arguments=check_arguments(arguments),
@@ -72,12 +61,12 @@ class FunctionOptions:
 
     @property
     def keeps_nan(self) -> bool:
-        """Whether NaN may stand for missing values."""
+        """Whether missing values are stored as NaN."""
         return self.missing == "keep"
 
     @property
     def first_given(self) -> str | None:
-        """The first option that is given, in words; None: no option is."""
+        """The first given option, as text; None if there is none."""
         if self.arguments:
             return f"argument {next(iter(self.arguments))} (--arg)"
         if self.missing is not None:
@@ -87,7 +76,7 @@ class FunctionOptions:
         return None if self.label_pattern is None else "label_pattern"
 
     def to_record(self) -> dict[str, Any]:
-        """Return the record for a store, which contains only options that are given."""
+        """Return the record for a store, which contains only given options."""
         record = {
             "arguments": dict(self.arguments),
             "missing": self.missing if self.keeps_nan else None,
@@ -97,15 +86,7 @@ class FunctionOptions:
         return {name: value for name, value in record.items() if value}
 
     def apply(self, function: ProcessFunction, *, in_manifest: bool) -> FunctionProcess:
-        """Return the function as a process.
-
-        Args:
-            function: The function.
-            in_manifest: Whether the labels are in the manifest.
-
-        Raises:
-            UsageError: The function does not take an argument, or needs another one.
-        """
+        """Return the function as a process; `in_manifest` means that the labels are in the manifest."""
         return FunctionProcess(
             function=Portable(bind_arguments(function, self.arguments)),
             classes=self.classes,
@@ -115,9 +96,9 @@ class FunctionOptions:
         )
 
     def differences(self, earlier: Self) -> Iterator[tuple[str, str]]:
-        """Yield each option that is given and differs from an earlier build: its earlier value, and its value now."""
+        """Yield each given option that differs from an earlier build: its earlier value, and its value now."""
         for name, value in self.arguments.items():
-            if repr(value) != repr(earlier.arguments.get(name)):  # 1, 1.0 and True are not the same
+            if repr(value) != repr(earlier.arguments.get(name)):  # by repr 1, 1.0 and True differ
                 there = repr(earlier.arguments[name])[:80] if name in earlier.arguments else "not given"
                 yield f"argument {name} {there}", f"{name} {value!r:.80}"
         if self.missing is not None and self.keeps_nan != earlier.keeps_nan:
@@ -130,7 +111,7 @@ class FunctionOptions:
 
 
 def is_valid_record(process: Mapping[str, Any]) -> bool:
-    """Tell whether the record of a function in a store is valid."""
+    """Return whether the record of a function in a store is valid."""
     names = ("arguments", "missing", "classes", "label_pattern")
     arguments, missing, classes, pattern = (process.get(name) for name in names)
     if not {"function", *names}.issuperset(process):

@@ -1,4 +1,4 @@
-"""A process function of the user: how it is sent to workers, and where its labels come from."""
+"""A process function of the user, sent to the workers, with its labels."""
 
 from __future__ import annotations
 
@@ -25,29 +25,20 @@ Names = tuple[str, ...] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionProcess:
-    """A process function of the user, as `builder.processes.process.Process`.
-
-    Args:
-        function: The function of a path.
-        classes: The classes of labels that are text, as `format_classes` writes them; with several targets, each is
-            named by its place, such as `"0=cat,dog"`.
-        label_pattern: A regular expression that finds the labels in the names of sources; None: the function returns
-            them, or they are in the manifest.
-        in_manifest: Whether the labels are in the manifest.
-        keeps: Whether NaN in its arrays stands for missing values.
-        store_classes: The classes of each target in the store; None: they are not known yet, or labels are numbers.
-        root: The folder of the sources.
-        files: The files of the source, relative to the root; empty: it is a single file.
-    """
+    """A process function of the user, with the attributes and methods of `Tabular` that a build uses."""
 
     function: Callable[[Path], Any]
+    # The classes of labels that are text, as `format_classes` writes them; with several targets, each is named by its
+    # index, such as "0=cat,dog".
     classes: tuple[str, ...] = ()
+    # A regular expression that finds the labels in the names of sources; None: the function returns them, or they are
+    # in the manifest.
     label_pattern: str | None = None
-    in_manifest: bool = False
-    keeps_nan: bool = False
-    store_classes: Classes | None = None
-    root: Path = Path()
-    files: tuple[str, ...] = ()
+    in_manifest: bool = False  # whether the labels are in the manifest
+    keeps_nan: bool = False  # whether NaN in its arrays means a missing value
+    store_classes: Classes | None = None  # of each target in the store; None: not known yet, or labels are numbers
+    root: Path = Path()  # the folder of the sources
+    files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
 
     is_custom = True
     has_labels_in_table = False
@@ -56,17 +47,13 @@ class FunctionProcess:
 
     @property
     def label_source(self) -> Literal["pattern", "manifest", "function"]:
-        """Where the labels come from."""
+        """The origin of the labels."""
         if self.label_pattern is not None:
             return "pattern"
         return "manifest" if self.in_manifest else "function"
 
     def __call__(self, path: Path) -> Any:
-        """Call the function, for each file if there are several. Labels that are text become codes.
-
-        Raises:
-            SourceError: A label is not one of the classes, or one of several files gives more than one sequence.
-        """
+        """Call the function, for each file if there are several. Labels that are text become codes."""
         if not self.files:
             return self._call(path)
         return join_results((file, self._call(self.root / file)) for file in self.files)
@@ -78,11 +65,7 @@ class FunctionProcess:
         return Parts(encode_sequences(result, parse_classes(self.classes), str(path)), resident_bytes(result))
 
     def labels_in_name(self, source: str) -> Array | None:
-        """Return the labels (targets,) in the name of a source; None: labels are elsewhere.
-
-        Raises:
-            SourceError: The name does not match the pattern, or contains text that is not one of the classes.
-        """
+        """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""
         if self.label_pattern is None:
             return None
         return parse_name_labels(source, self.label_pattern, None, self.store_classes, from_user=bool(self.classes))
@@ -92,7 +75,7 @@ class FunctionProcess:
         del source
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
-        """Return the names of targets that the pattern has; other names come with the sequences."""
+        """Return the names of targets in the pattern; other names come with the sequences."""
         del path
         return Columns(), Columns(None if self.label_pattern is None else target_names(self.label_pattern))
 
@@ -102,7 +85,7 @@ class FunctionProcess:
         return {}
 
     def with_classes(self, classes: Classes | None) -> Self:
-        """Return the same for labels with these classes."""
+        """Return the process for labels with these classes."""
         return replace(self, store_classes=classes)
 
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
@@ -111,22 +94,19 @@ class FunctionProcess:
         return self
 
     def under(self, root: Path) -> Self:
-        """Return the same for sources below this folder."""
+        """Return the process for sources below this folder."""
         return replace(self, root=root)
 
     def joining(self, files: Sequence[str]) -> Self:
-        """Return the process for one source that consists of these files."""
+        """Return the process for a source that consists of these files."""
         return replace(self, files=tuple(files))
 
 
 class Portable:
     """A function that is sent to the workers as bytes, and unpickled when it is called.
 
-    If a worker lacks a module, the call raises an error. Otherwise the worker could not read the message, and would
-    request it endlessly.
-
-    Raises:
-        UsageError: When it is called, and cannot be imported.
+    If a worker lacks a module, the call raises a UsageError. (A worker that cannot unpickle a message would request it
+    again endlessly.)
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -141,7 +121,7 @@ class Portable:
             except Exception as error:
                 raise UsageError(
                     f"the process function cannot be imported on a worker: {type(error).__name__}: {error}; "
-                    "its module must be installed there, or lie in the folder that the build is started from"
+                    "its module must be installed there, or be in the folder in which the build is started"
                 ) from error
         return self._function(path)
 
@@ -151,8 +131,8 @@ class Portable:
                 self._data = cloudpickle.dumps(self._function)
             except Exception as error:  # the user's objects can raise anything
                 raise UsageError(
-                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; have it make "
-                    "what cannot be sent when it is called, or work in this process: workers=0 (--workers 0)"
+                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; create such "
+                    "objects when it is called, or work in this process: workers=0 (--workers 0)"
                 ) from error
         return self._data
 

@@ -1,4 +1,4 @@
-"""Process functions, which turn one source into sequences: their protocol, and how they are found by name."""
+"""Process functions, which turn a source into sequences: find them by name, and record them."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ OWN_PACKAGES = ("builder", "store_spec")
 
 
 def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
-    """Return a function, or find it by its name `module:function`.
-
-    The working folder is searched too, as `python` does.
+    """Return a function, or import it by its name `module:function`, also from the working folder.
 
     Raises:
         NoSuchProcessError: The module or the function does not exist.
@@ -131,14 +129,14 @@ def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
                 raise UsageError(f"process {process!r}: module {module_name} cannot be imported: {error}") from error
             raise NoSuchProcessError(
                 f"process {process!r}: there is no module {module_name} in {Path.cwd()} or on the search path; "
-                "run from the folder that holds it, or install it"
+                "run the command in the folder of the module, or install it"
             ) from error
         except Exception as error:
             raise UsageError(f"process {process!r}: importing it failed: {type(error).__name__}: {error}") from error
         except SystemExit as error:
             raise UsageError(
-                f"process {process!r}: {module_name} exits when it is imported ({error.code!r:.200}); put what it does "
-                "as a script under if __name__ == '__main__'"
+                f"process {process!r}: {module_name} exits when it is imported ({error.code!r:.200}); put the code of "
+                "the script under if __name__ == '__main__'"
             ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -151,15 +149,15 @@ def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
 def load_recorded_process(name: str) -> ProcessFunction:
     """Return the function whose name a store records.
 
-    A store can come from a stranger, and installed packages have functions that do harm to a path. Therefore only
-    functions that the user's own modules define are called because a store names them.
+    A store can come from a stranger, and installed packages have functions that are harmful when called with a path.
+    Therefore only functions of the user's own modules are called because a store names them.
 
     Raises:
-        NoSuchProcessError: There is no function of that name; the user must give it again, by its present name.
-        UsageError: The function is in an installed package, and the user must give it again; or its module cannot be
+        NoSuchProcessError: There is no function with this name; the user must pass it under its present name.
+        UsageError: The function is in an installed package, so that the user must pass it; or its module cannot be
             imported.
     """
-    again = "give it again with process (--process)"
+    again = "name it with process (--process)"
     module, _, function = name.partition(":")
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")
@@ -171,14 +169,14 @@ def load_recorded_process(name: str) -> ProcessFunction:
             raise NoSuchProcessError(f"{error}; or {again}") from error
     if process is None or is_installed(process.__module__ or "builtins"):  # the module that defines it or its class
         raise UsageError(
-            f"the process function {name!r:.200} is not one of yours but lies in an installed package, and such a one "
-            f"is not called because a store says so; {again}"
+            f"the process function {name!r:.200} is in an installed package, and such functions are not called only "
+            f"because a store names them; {again}"
         )
     return process
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module is Python's, ours, or of an installed package."""
+    """Return whether a module belongs to Python, to seqzarr, or to an installed package."""
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names or package in OWN_PACKAGES:
         return True
@@ -194,9 +192,7 @@ def is_installed(module: str) -> bool:
 def describe_process(process: ProcessFunction, given_name: str | None = None) -> dict[str, Any]:
     """Return the record of a process function for a store: its options, or its name.
 
-    Args:
-        process: The function.
-        given_name: The name by which the user gave it; None: the user gave the function itself.
+    `given_name` is the name by which the user gave the function; None if the user gave the function itself.
     """
     if isinstance(process, Tabular):
         return {"tabular": process.recorded()}
@@ -204,18 +200,18 @@ def describe_process(process: ProcessFunction, given_name: str | None = None) ->
 
 
 def _name(process: ProcessFunction, given_name: str | None) -> str:
-    """Return the module and name of a function, if that finds it; else the given name, or one that finds nothing."""
+    """Return `module:name` if it can be imported by that; otherwise the given name, or one that cannot be imported."""
     module = getattr(process, "__module__", None) or "?"
     name = getattr(process, "__qualname__", type(process).__qualname__)
     if getattr(sys.modules.get(module), name, None) is process:
         return f"{module}:{name}"
-    # A callable object, or a function inside a decorated one: its plain name would find another object.
+    # For a callable object, or a function inside a decorated one, the plain name would find another object.
     return given_name or f"{module}:{name}{'()' if name.isidentifier() else ''}"
 
 
 @contextmanager
 def searching(folders: Iterable[str]) -> Iterator[None]:
-    """Search these folders for modules as well, after all others."""
+    """Also search these folders for modules, after all others."""
     added = [folder for folder in folders if folder not in sys.path]
     sys.path.extend(added)
     try:

@@ -2,18 +2,18 @@
 
 A store records the fingerprint, so it depends only on code and values, and not on the process, the hash seed, line
 numbers or the location of files. It covers everything that the function reaches by name: closures, defaults, bound
-values, and the functions, classes and values of its module and of the user's other modules. For objects of installed
-packages, module and name count.
+values, and the functions, classes and values of its module and of the user's other modules. Objects of installed
+packages are represented by their module and name.
 
-* A function is the text of its definition, so that another version of Python gives the same fingerprint. Where there is
-  no text, or a file was edited since it was imported, so that its text does not compile to the code that runs, the
-  function is its bytecode, which differs between minor versions of Python.
-* Any other object is what pickle would save of it, but not as pickle's bytes, which depend on the order of sets, and on
-  whether equal objects are the same. Lists and dictionaries keep their order, which can be that of columns; sets are
-  sorted. An object that cannot be pickled counts by its type, and the user is warned.
+* A function is represented by the text of its definition, so that another version of Python gives the same fingerprint.
+  If there is no text, or the file was edited since it was imported, so that its text does not compile to the running
+  code, the function is represented by its bytecode, which differs between minor versions of Python.
+* Any other object is represented by the values that pickle would save, but not by pickle's bytes, which depend on the
+  order of sets, and on whether equal objects are identical. Lists and dictionaries keep their order, which can be that
+  of columns; sets are sorted. An object that cannot be pickled is represented by its type, and the user is warned.
 
-What a function looks up by a computed name is not covered, as in `getattr(module, name)` or `globals()[name]`. A value
-that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
+Objects that a function finds by a computed name are not covered, as in `getattr(module, name)` or `globals()[name]`. A
+value that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
 """
 
 from __future__ import annotations
@@ -49,19 +49,14 @@ ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))
 
 @dataclass(frozen=True, slots=True)
 class ProcessCode:
-    """The fingerprint of a process function.
+    """The fingerprint of a process function."""
 
-    Args:
-        sha256: 64 hexadecimal digits; `UNKNOWN_CODE` if nothing can be compared; None for `tabular`, whose options
-            are compared instead.
-        uncompared: A message that says what cannot be compared; None: everything can.
-    """
-
+    # 64 hexadecimal digits; `UNKNOWN_CODE` if nothing can be compared; None for `tabular`, whose options are compared.
     sha256: str | None = None
-    uncompared: str | None = None
+    uncompared: str | None = None  # a message about values that cannot be compared; None: all can
 
     def warn(self, stacklevel: int) -> None:
-        """Warn of what cannot be compared."""
+        """Warn of values that cannot be compared."""
         if self.uncompared is not None:
             warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
 
@@ -82,20 +77,20 @@ def code_of(process: ProcessFunction) -> ProcessCode:
     return ProcessCode(
         sha256,
         f"the process function uses values that cannot be compared between builds ({', '.join(unknown)}), so that "
-        "changes to them go unnoticed: create them inside the function, or pass plain values with arguments (--arg); "
+        "their changes go unnoticed: create them inside the function, or pass plain values with arguments (--arg); "
         "after a change, name the sources in redo, or build to another path",
     )
 
 
 class _Walk:
-    """Computes the digests of what a process function reaches, each from those of its parts."""
+    """Computes the digests of the objects that a process function reaches, from the digests of their parts."""
 
     def __init__(self, process: Any) -> None:
-        self.unknown = set[str]()  # what cannot be compared
+        self.unknown = set[str]()  # names of objects that cannot be compared
         self._done: dict[int, tuple[object, bytes]] = {}  # by id; the object is kept, so that its id stays unique
         self._open: dict[int, int] = {}  # the ids of the objects being walked, outermost first
         self._definitions: dict[str, dict[str, list[Definition]]] = {}  # by file
-        self._installed = {"__main__": False}  # whether a package is one whose code is not walked
+        self._installed = {"__main__": False}  # by package; the code of installed packages is not walked
         while isinstance(process, partial):
             process = process.func
         package = (getattr(process, "__module__", None) or type(process).__module__).partition(".")[0]
@@ -103,11 +98,11 @@ class _Walk:
             self._installed[package] = False  # the package of the process function counts as the user's own
 
     def digest(self, value: Any) -> bytes:
-        """Return the digest of anything."""
+        """Return the digest of any object."""
         if type(value) in ATOMS:
             return _hash([type(value).__name__, hex(value) if type(value) is int else repr(value)])
         key = id(value)
-        if key in self._open:  # a function that calls itself, a list that holds itself
+        if key in self._open:  # a function that calls itself, a list that contains itself
             return _hash(["open", str(len(self._open) - self._open[key])])
         if key not in self._done:
             self._open[key] = len(self._open)
@@ -123,7 +118,7 @@ class _Walk:
                 return self._of_class(value)
             case FunctionType():
                 return self._of_function(value)
-            case ModuleType():  # as a value, so that its used names are unknown
+            case ModuleType():  # as a value, so that it is unknown which of its names are used
                 return self._of_module(value, None)
             case set() | frozenset():
                 return [self.digest(type(value)), *self._sorted(value), self.digest(_state(value))]
@@ -131,7 +126,7 @@ class _Walk:
         return self._of_pickled(value) if parts is None else map(self.digest, parts)
 
     def _sorted(self, values: Iterable[Any]) -> list[bytes]:
-        """Return the sorted digests of the elements of a set, which do not depend on their order."""
+        """Return the sorted digests of the elements of a set, independent of their order."""
         done, digests = self._done, []
         for value in values:
             self._done = {}
@@ -140,7 +135,7 @@ class _Walk:
         return sorted(digests)
 
     def _of_pickled(self, value: Any) -> Iterable[bytes | str]:
-        """Return what pickle would save of an object."""
+        """Return the digests of the values that pickle would save for an object."""
         kind = type(value)
         try:
             if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # such as lru_cache
@@ -177,7 +172,7 @@ class _Walk:
         yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
 
     def _definition(self, function: FunctionType) -> bytes | str:
-        """Return the text of a function, or its bytecode where no text compiles to that."""
+        """Return the text of a function, or the digest of its bytecode if no text compiles to it."""
         code = function.__code__
         if code.co_filename not in self._definitions:
             self._definitions[code.co_filename] = definitions_beside(function)
@@ -199,7 +194,7 @@ class _Walk:
         yield from self._named({name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}, set())
 
     def _of_module(self, module: ModuleType | None, names: set[str] | None) -> Iterator[bytes | str]:
-        """Yield what a module has under these names; None: any."""
+        """Yield the digests of a module's objects with these names; None: the names are unknown."""
         if module is None or self._is_installed(module.__name__):
             yield "" if module is None else module.__name__
         elif names is None:
@@ -210,7 +205,7 @@ class _Walk:
             del self._open[id(module)]
 
     def _named(self, values: dict[str, Any], names: set[str]) -> Iterator[bytes | str]:
-        """Yield values by name; of modules among them, their members called `names`."""
+        """Yield names and digests of values; of modules among them, only the objects called `names`."""
         for name, value in sorted(values.items()):
             yield name
             yield _hash(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
@@ -227,9 +222,9 @@ class _Walk:
 
 
 def _parts_of(value: Any) -> Iterable[Any] | None:
-    """Return the parts of an object of a type whose pickled form says too little, or too much; None: of another."""
+    """Return the parts of an object whose pickled form has too little or too much; None for objects of other types."""
     match value:
-        case CodeType():  # all but where it stands
+        case CodeType():  # everything but its location
             counts = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags
             names = value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars
             return value.co_code, counts, names, value.co_consts, value.co_exceptiontable
@@ -255,7 +250,7 @@ def _parts_of(value: Any) -> Iterable[Any] | None:
 
 
 def _is_written(kind: type, name: str, member: object) -> bool:
-    """Tell whether an attribute of a class is the user's, not what Python, `dataclass` or `Enum` adds to it."""
+    """Return whether the user wrote an attribute of a class, not Python, `dataclass` or `Enum`."""
     if issubclass(kind, enum.Enum):
         return isinstance(member, FunctionType | property | classmethod | staticmethod) and not name.endswith("_")
     if isinstance(member, MemberDescriptorType | GetSetDescriptorType) or name == "_abc_impl":
@@ -276,7 +271,7 @@ def _state(value: object) -> dict[str, Any]:
 
 
 def _leads_to(module: str, name: str, value: object) -> bool:
-    """Tell whether a module has an object by that name."""
+    """Return whether a module has this object under this name."""
     member: object = sys.modules.get(module)
     for part in name.split("."):
         member = getattr(member, part, None)

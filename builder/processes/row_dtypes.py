@@ -1,4 +1,4 @@
-"""Convert rows to another dtype, for `compact`, and for later builds of a store that it made."""
+"""Convert rows to another dtype, for `compact` and for later builds of the stores that it made."""
 
 from __future__ import annotations
 
@@ -15,27 +15,21 @@ from store_spec import Schema
 from store_spec.building import with_masks
 
 ARRAYS = ("inputs", "labels")
-Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype), in order, since each may round
+Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype), in order, since each conversion may round
 
 
 def target_dtypes(old: Schema, dtype: DTypeLike | None, label_dtype: DTypeLike | None) -> dict[str, DType]:
-    """Return the new dtypes of rows, for each array that gets one.
+    """Return the new dtypes by array, for those that get one.
 
-    Args:
-        old: The schema of the old store.
-        dtype: The dtype of inputs, and of labels that are floats if `label_dtype` is None.
-        label_dtype: The dtype of labels.
-
-    Raises:
-        UsageError: A dtype cannot be stored, or is not possible for complex numbers or classes.
+    `dtype` is for inputs, and for labels that are floats if `label_dtype` is None.
     """
     inputs, labels = parse_dtype(dtype), parse_dtype(label_dtype)
     if labels is None and old.labels.dtype.kind == "f":
         labels = inputs
     if labels is not None and old.labels.classes is not None and labels.kind not in "iu":
         raise UsageError(
-            f"label_dtype={labels} (--label-dtype): labels are {old.labels.dtype} and have classes, for which whole "
-            "numbers stand; choose one of these, as int16, or leave it out"
+            f"label_dtype={labels} (--label-dtype): labels are {old.labels.dtype} and have classes, whose codes are "
+            "integers; choose an integer dtype such as int16, or leave it out"
         )
     targets = {name: one for name, one in zip(ARRAYS, (inputs, labels), strict=True) if one is not None}
     for name in targets:
@@ -71,10 +65,9 @@ def check_narrowing(before: Conversions, now: Conversions) -> None:
 
 
 def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array:
-    """Return rows (rows, *shape) of another dtype; floats, and whole numbers that become floats, may be rounded.
+    """Return rows (rows, *shape) of another dtype; SourceError if a value does not fit.
 
-    Raises:
-        SourceError: A value does not fit into the dtype.
+    Floats, and integers that become floats, may be rounded.
     """
     if rows.dtype == target:
         return rows
@@ -93,9 +86,9 @@ def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array
 
 
 def convert_like_store(conversions: Conversions, value: Any, name: str, source: object) -> Any:
-    """Convert the inputs or labels of a process function as those of the store were converted.
+    """Convert the inputs or labels of a process function like those of the store.
 
-    Anything but an array of numbers is returned as it is; the check of the sequence refuses it.
+    Anything but an array of numbers is returned unchanged; the check of the sequence refuses it.
     """
     value = with_masks(value) if conversions else value
     for array, dtype in conversions:
@@ -112,7 +105,7 @@ def convert_like_store(conversions: Conversions, value: Any, name: str, source: 
 
 
 def parse_conversions(value: Any) -> Conversions | None:
-    """Parse the conversions that a store records; None: the record is not valid.
+    """Parse the conversions that a store records; return None if the record is not valid.
 
     >>> parse_conversions([["inputs", "float32"]]), parse_conversions([["inputs", "text"]])
     ((('inputs', 'float32'),), None)
@@ -159,14 +152,10 @@ def _cost(name: str, before: DType, after: DType) -> str:
 
 
 def check_same_dtypes(schema: Schema, dtypes: Mapping[str, DType], store: object) -> None:
-    """Refuse dtypes that differ from those of an unfinished copy.
-
-    Raises:
-        UsageError: A dtype differs; the message names both.
-    """
+    """Refuse dtypes that differ from those of an unfinished copy."""
     for name, dtype in dtypes.items():
         if schema.rows(name).dtype != dtype:
             raise UsageError(
-                f"{store}: {name} are {schema.rows(name).dtype} there, and the option now gives {dtype}; leave it out, "
-                "or give another path"
+                f"{store}: {name} are {schema.rows(name).dtype} there, but the option is now {dtype}; leave it out, or "
+                "give another path"
             )

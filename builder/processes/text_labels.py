@@ -1,4 +1,4 @@
-"""Encode labels of a process function that are text, as codes of the classes that `classes` (--classes) names.
+"""Encode text labels of a process function as codes of the classes that `classes` (--classes) names.
 
 The builder collects classes from tables, names and manifests, but not from process functions.
 """
@@ -20,16 +20,7 @@ from store_spec.building import with_masks
 
 
 def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
-    """Yield the sequences that a process function returned, with codes of classes instead of text.
-
-    Args:
-        result: The result of the function.
-        classes: The classes of each target, by its place.
-        source: The path of the source, for errors.
-
-    Raises:
-        SourceError: A label is not one of the classes.
-    """
+    """Yield the sequences in the result of a process function, with codes of classes instead of text."""
 
     def encode(sequence: Sequence) -> Sequence:
         return replace(sequence, labels=encode_labels(sequence.labels, classes, source))
@@ -46,13 +37,8 @@ def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[
 def encode_labels(labels: Any, classes: ClassLists, source: str) -> Array:
     """Return labels with codes of classes instead of text, int64, of the same shape.
 
-    Args:
-        labels: One text, or an array of any shape; several targets are its last axis.
-        classes: The classes of each target, by its place.
-        source: For errors.
-
-    Raises:
-        SourceError: A label is not one of the classes, or a target without classes is not a whole number.
+    Labels are one text, or an array of any shape, with several targets on the last axis. Targets without classes must
+    be whole numbers.
 
     >>> encode_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
     [1, 0]
@@ -82,7 +68,7 @@ def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Arr
         text, at = flat[first], _at(np.unravel_index(first, texts.shape) if texts.ndim else (), where)
         if isinstance(text, str):
             raise unseen_class(text, at, names, source, from_user=True)
-        raise SourceError(source, f"{at}: {text!r:.80} is not text, where --classes names classes of text")
+        raise SourceError(source, f"{at}: {text!r:.80} is not text, but --classes names classes of text")
     return np.array(codes, CODES).reshape(texts.shape)
 
 
@@ -96,8 +82,8 @@ def _whole(numbers: Array, where: str, source: str) -> Array:
         if not whole or not limits.min <= number <= limits.max:
             raise SourceError(
                 source,
-                f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits; labels beside classes are, or "
-                "name the classes of this target too with --classes",
+                f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits, as labels beside classes must "
+                "be; or name the classes of this target too with --classes",
             )
         out[place] = int(number)
     return out
@@ -108,11 +94,7 @@ def _at(place: tuple[Any, ...], where: str) -> str:
 
 
 def refuse_text(labels: Any, origin: object) -> None:
-    """Refuse text labels if the user named no classes.
-
-    Raises:
-        SequenceError: Labels are text.
-    """
+    """Refuse text labels if the user named no classes."""
     row = labels
     while isinstance(row, list | tuple) and row and isinstance(row[0], list | tuple | np.ndarray):
         row = row[0]
@@ -121,6 +103,6 @@ def refuse_text(labels: Any, origin: object) -> None:
     texts = [one for one in (row if isinstance(row, list | tuple) else [row]) if isinstance(one, str)]
     if texts:
         raise SequenceError(
-            f"{origin}: labels are text, as {str(texts[0])!r:.80}, where no classes are named; name all of them with "
-            "classes (--classes cat,dog)"
+            f"{origin}: labels are text, such as {str(texts[0])!r:.80}, but no classes are named; name all of them "
+            "with classes (--classes cat,dog)"
         )

@@ -1,4 +1,4 @@
-"""Sources in a bucket: listed by one walk, and each fetched to a temporary folder while it is processed."""
+"""Sources in a bucket: list them once, and fetch each to a temporary folder while it is processed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from store_spec.building import Address, checked_url, is_root, object_store
 
 _WILDCARD = re.compile(r"[*?\[]")
 _PIECE = 2**20
-REQUESTS = 16  # at once
+REQUESTS = 16  # in parallel
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS})
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What a listing says of an object. The e-tag, if there is one, changes when the object is replaced."""
+    """An object in a listing. The e-tag, if there is one, changes when the object is replaced."""
 
     size: int
     modified_ns: int
@@ -37,60 +37,43 @@ class Object:
 
     @property
     def state(self) -> State:
-        """The size, the time and a hash of the e-tag, in the place of what a file system knows of a file."""
+        """The size, the time and a hash of the e-tag, in place of the size and times of a file."""
         e_tag = int.from_bytes(hashlib.sha256(self.e_tag.encode()).digest()[:8], "big", signed=True)
         return State(size=self.size, modified_ns=self.modified_ns, changed_ns=e_tag)
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A folder of a bucket.
-
-    Args:
-        url: The folder.
-        objects: The objects below it, by their name relative to it.
-    """
+    """A folder of a bucket."""
 
     url: str
-    objects: Mapping[str, Object]
+    objects: Mapping[str, Object]  # by their name relative to the folder
 
     def __str__(self) -> str:
         return self.url
 
     def content(self, name: str) -> bytes:
-        """Return an object.
-
-        Raises:
-            OSError: It cannot be fetched, or was replaced since it was listed.
-        """
+        """Return the bytes of an object; OSError if it cannot be fetched, or was replaced since it was listed."""
         data = bytearray()
         self._fetch(name, data.extend)
         return bytes(data)
 
     def part(self, names: Iterable[str]) -> Self:
-        """Return the bucket with these objects alone, for another process; names of no object are left out."""
+        """Return the bucket with only these objects, for another process; unknown names are left out."""
         return replace(self, objects={name: self.objects[name] for name in names if name in self.objects})
 
     def state(self, name: str) -> State:
-        """Return the state of an object when it was listed.
-
-        Raises:
-            FileNotFoundError: It was not there.
-        """
+        """Return the state of an object when it was listed; FileNotFoundError if it was not listed."""
         return self._object(name).state
 
     def read(self, name: str) -> Fingerprint:
-        """Fetch an object and hash it.
-
-        Raises:
-            OSError: It cannot be fetched, or was replaced since it was listed.
-        """
+        """Fetch an object and hash it; OSError as for `content`."""
         digest = hashlib.sha256()
         self._fetch(name, digest.update)
         return Fingerprint(sha256=digest.digest(), state=self.state(name), settled=True)
 
     def listed(self, read: Fingerprint, name: str) -> Fingerprint:
-        """Return the fingerprint of a file that `fetched` has made ready, with the state of the object."""
+        """Return the fingerprint of a file from `fetched`, with the state of the object."""
         return replace(read, state=self.state(name), settled=True)
 
     def place_of(self, path: Path) -> str | None:  # noqa: ARG002
@@ -103,16 +86,14 @@ class Bucket:
 
     @contextmanager
     def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:
-        """Fetch objects into a temporary folder under their names; yield it, and the errors by name.
+        """Fetch objects into a temporary folder under their names; yield the folder, and the errors by name.
 
-        Names of no object are left out: there will be no such file.
-
-        Raises:
-            OSError: The folder has no room, which is no fault of an object.
+        Unknown names are left out, so that there is no such file. If the disk is full, an OSError is raised, since this
+        is not the fault of an object.
         """
         with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
             with ThreadPoolExecutor(REQUESTS) as pool:
-                there = [name for name in names if name in self.objects]  # no other name is made into a path
+                there = [name for name in names if name in self.objects]  # other names are never used as paths
                 errors = dict(
                     one for one in pool.map(partial(self._fetch_into, Path(folder)), there) if one is not None
                 )
@@ -148,14 +129,10 @@ class Bucket:
 def list_bucket(url: str) -> tuple[Bucket, tuple[str, ...], list[str]]:
     """List a folder of a bucket, one object, or the objects that a pattern matches, by the rules for folders.
 
-    Args:
-        url: The URL of a folder or an object; or a pattern, whose folder is the part before its first wildcard.
+    The folder of a pattern is the part before its first wildcard.
 
     Returns:
         The folder, the components of the pattern (none if there is no pattern), and the names that match, unsorted.
-
-    Raises:
-        UsageError: The URL cannot be listed.
     """
     scheme, _, place = url.partition("://")
     parts = place.rstrip("/").split("/")
@@ -173,7 +150,7 @@ def list_bucket(url: str) -> tuple[Bucket, tuple[str, ...], list[str]]:
 
 
 def _folders(name: str) -> Iterator[str]:
-    """Yield the names of the folders of an object, from the outermost inwards, each with a slash at its end."""
+    """Yield the names of the folders of an object, the outermost first, each with a slash at its end."""
     yield from (name[: end + 1] for end, letter in enumerate(name) if letter == "/")
 
 
@@ -191,7 +168,7 @@ def _stores(bucket: Bucket) -> set[str]:
 
 
 def _matches(name: list[str], pattern: tuple[str, ...]) -> bool:
-    """Tell whether the components of a name match those of a pattern, in which `**` stands for any folders."""
+    """Return whether the components of a name match those of a pattern, in which `**` matches any folders."""
     head, rest = pattern[0], pattern[1:]
     if head == "**" and rest and _matches(name, rest):
         return True
@@ -226,7 +203,7 @@ def _listed(url: str, name: str | None = None) -> Bucket:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{url}: cannot be listed: {reason:.200}") from error
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
-    # Consoles mark a folder by an empty object.
+    # Web consoles represent a folder by an empty object.
     return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
 
 

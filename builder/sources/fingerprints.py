@@ -1,7 +1,7 @@
-"""Fingerprints, which tell whether a source changed, and a cache of them.
+"""Fingerprints of sources, to find out whether they changed, and a cache of them.
 
-A file that has the size and times that it had when it was last read has the same bytes, so its hash is known. The cache
-is in the build folder beside the store; without it every file is read once more.
+A file whose size and times are the same as when it was last read has the same bytes, so its hash is known. The cache is
+in the build folder beside the store; without it every file is read once more.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from store_spec.building import LocalStorage, StorePlace, build_folder
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
-# A file that was written less than this ago can be written again and keep its time, since some file systems count whole
-# seconds. Its state says nothing about its bytes.
+# A file that was written more recently can be written again without a change of its time, since some file systems count
+# whole seconds. Its state is no evidence that its bytes are the same.
 SETTLED_NS = 2_000_000_000
 
 
@@ -45,7 +45,7 @@ class State:
         return cls(size=status.st_size, modified_ns=status.st_mtime_ns, changed_ns=status.st_ctime_ns)
 
     def is_settled(self, now_ns: int) -> bool:
-        """Tell whether the state changes if the file is written from now on."""
+        """Return whether the state changes if the file is written after `now_ns`."""
         return max(self.modified_ns, self.changed_ns) < now_ns - SETTLED_NS
 
 
@@ -54,10 +54,10 @@ class Fingerprint:
     """The SHA-256 of a file, and its state when it was read; or those of a source of several files."""
 
     sha256: bytes
-    state: State  # of several files: their size
+    state: State  # of several files: their total size
     inode: int = 0
     settled: bool = False  # whether another write would change the state
-    joined: Mapping[str, Fingerprint] = field(default_factory=dict)  # of the files of a source of several, in order
+    joined: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each file, in order, if there are several
     beside: tuple[str, Fingerprint] | None = None  # the name and fingerprint of the label file, if there is one
 
     @classmethod
@@ -77,26 +77,18 @@ class Fingerprint:
         return (self.sha256,) if self.beside is None else (self.sha256, self.beside[1].sha256)
 
     def is_of(self, status: os.stat_result) -> bool:
-        """Tell whether the file was neither written nor replaced since; new links and permissions do not matter."""
+        """Return whether the file was neither written nor replaced since; links and permissions do not matter."""
         before = self.inode, self.state.size, self.state.modified_ns
         return before == (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def joined_sha256(hashes: Iterable[bytes]) -> bytes:
-    """Return the hash of a source of several files: the SHA-256 of their SHA-256, one after another."""
+    """Return the hash of a source of several files: the SHA-256 of their concatenated SHA-256."""
     return hashlib.sha256(b"".join(hashes)).digest()
 
 
 def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fingerprint:
-    """Read a file and hash it.
-
-    Args:
-        path: The file.
-        buffer: A buffer to use; None: a new one.
-
-    Raises:
-        OSError: The path cannot be read or is not a regular file, or its size changes meanwhile.
-    """
+    """Read a file and hash it; OSError if it is not a regular file, or its size changes meanwhile."""
     buffer = memoryview(bytearray(BUFFER_BYTES)) if buffer is None else buffer
     digest, size, now = hashlib.sha256(), 0, time.time_ns()
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
@@ -110,7 +102,7 @@ def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fing
     finally:
         os.close(descriptor)
     if size != status.st_size:
-        raise OSError(f"it had {status.st_size:,} bytes and gave {size:,}: it changed while it was read")
+        raise OSError(f"it had {status.st_size:,} bytes, but {size:,} were read: it changed while it was read")
     state = State.of(status)
     return Fingerprint(sha256=digest.digest(), state=state, inode=status.st_ino, settled=state.is_settled(now))
 
@@ -148,21 +140,21 @@ class FingerprintCache:
         self._rows = {name: row for row, name in enumerate(before.names)}
 
     def sha256(self, name: str, state: State) -> bytes | None:
-        """Return the hash of a file that had this state in an earlier build; None: it is not known."""
+        """Return the hash of a file that had this state in an earlier build; None if it is unknown."""
         row, before = self._rows.get(name), self._parts[0]
         if row is None or before.states[row].tolist() != [state.size, state.modified_ns, state.changed_ns]:
             return None
         return bytes(before.hashes[row])
 
     def add(self, fingerprints: Fingerprints, names: Iterable[str] = ()) -> None:
-        """Add files that were read just now. Equal names are replaced by those in `names`, to save memory."""
+        """Add files that were read now. Names are replaced by equal objects in `names`, to save memory."""
         if len(fingerprints):
             own = {name: name for name in names}  # names from another process are separate objects
             self._parts.append(replace(fingerprints, names=tuple(own.get(name, name) for name in fingerprints.names)))
 
     @classmethod
     def load(cls, store: StorePlace) -> FingerprintCache:
-        """Read the cache of a store; a missing or broken cache counts as empty. A store at a URL has none."""
+        """Read the cache of a store; a missing or broken cache counts as empty. A store at a URL has no cache."""
         before = Fingerprints.of({})
         if not isinstance(store, Path):
             return cls(before)

@@ -1,4 +1,4 @@
-"""The folder in which sources are: on a local disk, or in a bucket."""
+"""The folder of the sources, on a local disk or in a bucket."""
 
 from __future__ import annotations
 
@@ -14,13 +14,9 @@ from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder on a disk, with the methods of a `Bucket`.
+    """A folder on a disk, with the methods of a `Bucket`."""
 
-    Args:
-        path: The folder as the caller wrote it: relative stays relative.
-    """
-
-    path: Path
+    path: Path  # as the caller wrote it; it may be relative
 
     def __str__(self) -> str:
         return str(self.path)
@@ -31,27 +27,19 @@ class LocalFolder:
         return self.path.absolute()
 
     def part(self, names: Iterable[str]) -> LocalFolder:  # noqa: ARG002
-        """Return the folder for another process, whose working folder may be another one."""
+        """Return the folder for another process, whose working folder may differ."""
         return LocalFolder(self.root)
 
     def state(self, name: str) -> State:
-        """Return the state of a file.
-
-        Raises:
-            OSError: There is no such file.
-        """
+        """Return the state of a file; OSError if it does not exist."""
         return State.of(os.stat(os.path.join(self.path, name)))
 
     def read(self, name: str) -> Fingerprint:
-        """Read a file and hash it.
-
-        Raises:
-            OSError: It cannot be read.
-        """
+        """Read a file and hash it; OSError if it cannot be read."""
         return read_fingerprint(os.path.join(self.path, name))
 
     def listed(self, read: Fingerprint, name: str) -> Fingerprint:  # noqa: ARG002
-        """Return the fingerprint of a file that `fetched` has made ready."""
+        """Return the fingerprint unchanged."""
         return read
 
     def place_of(self, path: Path) -> str | None:
@@ -64,7 +52,7 @@ class LocalFolder:
         return place
 
     def find(self, place: str) -> Path | None:
-        """Return the file with a path from `place_of`, if it exists; never one outside the folder."""
+        """Return the file with a path from `place_of`, if it exists; never a file outside the folder."""
         if Path(place).is_absolute() or ".." in Path(place).parts:
             return None
         try:
@@ -75,7 +63,7 @@ class LocalFolder:
 
     @contextmanager
     def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:  # noqa: ARG002
-        """Yield the absolute path of the folder, and no errors: all files are there."""
+        """Yield the absolute path of the folder, and no errors."""
         yield self.root, {}
 
 

@@ -1,4 +1,4 @@
-"""Sources that consist of several files: those of a folder, or those whose paths have the same groups of a pattern."""
+"""Sources of several files: the files of a folder, or files whose paths have the same groups of a pattern."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from builder.sources.source_list import SourceList
 
 
 def check_sequence_from(pattern: str, name: str = "sequence_from") -> str:
-    """Return a regular expression that forms sources of files.
-
-    Raises:
-        UsageError: It is not a regular expression.
-    """
+    """Return the option unchanged; UsageError if it is not a regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -25,7 +21,7 @@ def check_sequence_from(pattern: str, name: str = "sequence_from") -> str:
 
 
 def source_of(pattern: str, path: str) -> str | None:
-    r"""Return the name of the source that a file belongs to: what the groups of the pattern find in its path.
+    r"""Return the name of the source of a file: the texts that the groups of the pattern find in its path.
 
     >>> source_of(r"(\w+)_\d{8}\.csv", "north/p7_20240131.csv"), source_of(r"(\w+)_\d{8}\.csv", "notes.csv")
     ('p7', None)
@@ -45,12 +41,10 @@ def folder_of(path: str) -> str | None:
 
 
 def group_files(listing: SourceList, source_of_file: Callable[[str], str | None], what: str) -> SourceList:
-    """Form sources of the files of a listing; files that belong to none are ignored, and reported as such.
+    """Form sources from the files of a listing; files without a source are ignored, and reported.
 
-    The files of a source are in the order of their names, in which numbers are compared as numbers.
-
-    Raises:
-        UsageError: No file belongs to a source.
+    The files of a source are in the order of their names, in which numbers are compared as numbers. If no file has a
+    source, a UsageError is raised.
     """
     files: dict[str, list[str]] = {}
     ignored = list(listing.ignored)
@@ -59,7 +53,7 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
         (ignored if source is None else files.setdefault(source, [])).append(path)
     if listing.names and not files:
         raise UsageError(
-            f"{listing.folder}: {what} fits none of the files ({len(listing.names):,} in all), such as "
+            f"{listing.folder}: {what} matches none of the files ({len(listing.names):,} in all), such as "
             f"{listing.names[0]}"
         )
     return replace(
@@ -72,12 +66,12 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
 
 @lru_cache(maxsize=8)
 def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """Return the compiled pattern, which is cached for all files."""
+    """Compile a pattern, once for all files."""
     return re.compile(pattern)
 
 
 def _natural(path: str) -> tuple[list[tuple[str, int]], str]:
-    """Return the sort key of a path: text and numbers in turn; paths that are equal by that, by code point.
+    """Return the sort key of a path: its texts and numbers in turn, then its code points.
 
     >>> sorted(["f10.csv", "f9.csv", "f009.csv"], key=_natural)
     ['f009.csv', 'f9.csv', 'f10.csv']

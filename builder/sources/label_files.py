@@ -1,7 +1,7 @@
-r"""Label files beside the sources, by `--labels-from`.
+r"""Label files of sources: `--labels-from`.
 
 `labels/{stem}.csv` names a label file by parts of the source's name, `forcing/(\d+)_.* -> flow/{1}.csv` by the groups
-of a regular expression. Both are relative to the root, and can lead out of it with `..`.
+of a regular expression. Both are relative to the root, and may contain `..`.
 """
 
 from __future__ import annotations
@@ -20,31 +20,23 @@ from builder.formats import stem_of
 from builder.sources.source_list import SourceList
 
 ARROW: Final = " -> "
-# The column of sequences with the hash of the label file. `source_sha256` is the hash of the source alone, which users
-# can check with `sha256sum`.
+# The column of sequences with the hash of the label file. (`source_sha256` is the hash of the source alone, so that
+# users can check it with `sha256sum`.)
 LABELS_SHA256: Final = "labels_sha256"
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
-_PARTS: Final = {"stem": "[^/]+", "name": "[^/]+", "parent": ".*", "path": ".+"}  # of a name, and what each matches
+_PARTS: Final = {"stem": "[^/]+", "name": "[^/]+", "parent": ".*", "path": ".+"}  # regular expressions for parts
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFilePattern:
-    """How a label file is named after its source.
+    """The rule that gives the name of a source's label file."""
 
-    Args:
-        pattern: A regular expression that is searched in the source's name; None: the template has parts of the name.
-        template: The name of the label file, with placeholders.
-    """
-
-    pattern: str | None
-    template: str
+    pattern: str | None  # a regular expression that is searched in the source's name, for groups in the template
+    template: str  # the name of the label file, with placeholders
 
     @classmethod
     def parse(cls, text: str) -> LabelFilePattern:
         r"""Parse a template, or a regular expression and a template.
-
-        Raises:
-            UsageError: A placeholder or the regular expression is not valid, or all sources would have the same file.
 
         >>> LabelFilePattern.parse("labels/{stem}.csv").label_file("a/b.parquet")
         'labels/b.csv'
@@ -57,11 +49,7 @@ class LabelFilePattern:
         return pattern
 
     def label_file(self, source: str) -> str:
-        """Return the name of a source's label file, relative to the root.
-
-        Raises:
-            SourceError: The regular expression does not match.
-        """
+        """Return the name of a source's label file, relative to the root; SourceError if the pattern does not match."""
         path = PurePosixPath(source)
         values = {"stem": stem_of(source), "name": path.name, "parent": path.parent.as_posix(), "path": source}
         if self.pattern is not None:
@@ -77,9 +65,9 @@ class LabelFilePattern:
         return posixpath.normpath(_PLACEHOLDER.sub(lambda place: values[place[1]], self.template))
 
     def is_label_file(self, name: str, partners: Collection[str] = ()) -> bool:
-        """Tell whether a file has the name of a label file, and is thus not a source.
+        """Return whether a file has the name of a label file, so that it is not a source.
 
-        A file that the regular expression matches is a source, unless it is the label file of one (`partners`).
+        A file that the regular expression matches is a source, unless it is the label file of one (in `partners`).
 
         >>> pattern = LabelFilePattern.parse("{parent}/{stem}_y.csv")
         >>> pattern.is_label_file("a/1_y.csv"), pattern.is_label_file("1_y.csv"), pattern.is_label_file("a/1.csv")
@@ -103,7 +91,7 @@ class LabelFilePattern:
         unknown = [place for place in places if place not in known]
         if unknown:
             raise UsageError(
-                f"labels_from={text!r:.200}: {{{unknown[0]}}} stands for nothing; there are "
+                f"labels_from={text!r:.200}: {{{unknown[0]}}} is not a placeholder; there are "
                 f"{', '.join(f'{{{name}}}' for name in known)}"
             )
         if not places:
@@ -112,7 +100,7 @@ class LabelFilePattern:
             )
         if self.template.startswith("/"):
             raise UsageError(
-                f"labels_from={text!r:.200} is not relative to the folder of the sources; lead out of that with '..'"
+                f"labels_from={text!r:.200} is not relative to the folder of the sources; use '..' for its parent"
             )
 
 
@@ -121,39 +109,31 @@ def _form(template: str) -> re.Pattern[str]:
     """Return a regular expression for the names of label files."""
     parts = _PLACEHOLDER.split(posixpath.normpath(template))
     form = "".join(_PARTS.get(part, ".*") if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
-    # A source in the root has the parent ".", which the normalized name does not show.
+    # A source in the root has the parent ".", which is not part of the normalized name.
     return re.compile(form.replace(".*/", "(?:.*/)?"), re.DOTALL)
 
 
 @lru_cache(maxsize=8)
 def label_file_pattern(text: str) -> LabelFilePattern:
-    """Return the result of `LabelFilePattern.parse`, which is cached for all sources."""
+    """Return the result of `LabelFilePattern.parse`, computed once for all sources."""
     return LabelFilePattern.parse(text)
 
 
 def check_below(listing: SourceList, label_file: Callable[[str], str | None], store: object, labels_from: str) -> None:
-    """Refuse label files outside the root if only the store names them, since it may come from a stranger.
-
-    Raises:
-        UsageError: A label file is outside the root; the user must give `labels_from` again.
-    """
+    """Refuse label files outside the root if only the store names them, since it may come from a stranger."""
     for name in listing.names:
         with contextlib.suppress(SourceError):  # reading the source reports it
             labels = label_file(name) or ""
             if labels.startswith("/") or labels.split("/")[0] == "..":
                 raise UsageError(
                     f"{store}: was built with labels_from={labels_from!r:.200}, by which the labels of {name} are in "
-                    f"{labels:.200}, outside of {listing.folder}; nothing is opened there because a store says so: "
-                    "give it again with labels_from (--labels-from)"
+                    f"{labels:.200}, outside {listing.folder}; no file there is opened only because a store names it: "
+                    "repeat the option labels_from (--labels-from)"
                 )
 
 
 def without_label_files(listing: SourceList, label_file: Callable[[str], str | None], labels_from: str) -> SourceList:
-    """Remove label files from the sources.
-
-    Raises:
-        UsageError: Two sources have the same label file, or every file is a label file.
-    """
+    """Remove label files from the sources; UsageError if two sources share one, or if there are no other files."""
     pattern = label_file_pattern(labels_from)
     pairs: dict[str, str | None] = {}
     for name in listing.names:
@@ -164,8 +144,7 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
     if listing.names and not names:
         raise UsageError(
             f"{listing.folder}: by labels_from={labels_from!r:.200} every file ({len(listing.names):,} in all) is a "
-            f"label file, such as {listing.names[0]}, and none is a source; rename the label files, or move them "
-            "elsewhere"
+            f"label file, such as {listing.names[0]}, and none is a source; rename the label files, or move them"
         )
     owners: dict[str, str] = {}
     for name in names:
@@ -175,7 +154,7 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
         if labels in owners:
             raise UsageError(
                 f"{listing.folder}: labels_from={labels_from!r:.200} pairs both {owners[labels]} and {name} with "
-                f"{labels}; each source needs a file of its own: tell folders apart with {{parent}} or {{path}}"
+                f"{labels}; each source needs its own file: distinguish folders with {{parent}} or {{path}}"
             )
         owners[labels] = name
     return replace(listing, names=names)

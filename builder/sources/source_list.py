@@ -17,10 +17,10 @@ from builder.sources.folder import Folder, LocalFolder
 from store_spec.building import belongs_to_store, is_url, local_folder
 
 _WILDCARD = re.compile(r"[*?\[]")
-_MOST_COUNTED = 10_000  # files that an error counts to say what a folder contains
+_MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
 MISNAMED = (
-    "its name is not valid UTF-8, so no store can keep it; rename it, or the folder that it lies in "
-    r"(\x and two digits stand for a byte that is no text)"
+    "its name is not valid UTF-8, so it cannot be stored; rename it, or its folder "
+    r"(\x and two digits mean a byte that is not text)"
 )
 LISTED = 5  # ignored files
 
@@ -33,9 +33,9 @@ class SourceList:
     names: tuple[str, ...]
     # Files of unknown formats, links to folders, which are not followed and end in "/", and other things such as pipes.
     ignored: tuple[str, ...] = ()
-    # Files whose names no store can keep, as `readable_name` writes them.
+    # Files whose names cannot be stored, as `readable_name` writes them.
     misnamed: tuple[str, ...] = ()
-    # The files of each source that consists of several, in order; empty: each source is one file.
+    # The files of each source that consists of several files, in order; empty: each source is one file.
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,25 +68,22 @@ def discover(
 
     A folder is searched recursively for files of known formats. Names that begin with "." or "_" are skipped, and so
     are stores, with their build folders. A glob (`**` matches any folders) takes every file that it matches; as in a
-    shell, a wildcard does not match a leading ".". A glob that ends in "/" stands for the files of known formats in the
-    folders that it matches, not deeper. Links to files are followed, links to folders are not. Broken links
-    are listed, so that reading them fails and they are not overlooked. Names that are not UTF-8 are listed apart.
+    shell, a wildcard does not match a leading ".". A glob that ends in "/" means the files of known formats in the
+    folders that it matches, not deeper. Links to files are followed, links to folders are not. Broken links are listed,
+    so that reading them fails and they are not overlooked. Names that are not UTF-8 are listed separately.
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
         format: Read every file as this format; all files of a folder are then sources.
         any_suffix: Take all files of a folder, since a process function can read any.
         exclude: Files and folders that are never sources: the manifest, the store.
-        allow_none: Whether a folder may contain no source, or a pattern match none.
-
-    Raises:
-        UsageError: The folder does not exist, nothing matches, or a folder cannot be listed.
+        allow_none: Whether a folder may contain no source, or a pattern match no file.
     """
     if format is not None:
         check_format(format)
     text = os.fspath(sources)
     if not text:  # such as a shell variable that is not set; Path("") would be the working folder
-        raise UsageError("the sources are an empty name; give a folder, a file or a pattern")
+        raise UsageError("the name of the sources is empty; give a folder, a file or a pattern")
     if is_url(text):
         folder = local_folder(text)
         if folder is None:
@@ -129,22 +126,22 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
     every = format is not None or any_suffix or one or (pattern and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
-        what = f"none of {len(names):,} objects is of a known format" if names else "no objects"
+        what = f"none of {len(names):,} objects has a known format" if names else "no objects"
         raise UsageError(f"{bucket.url}: {what}")
     ignored = sorted(set(names).difference(chosen))
     return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored))
 
 
 def is_folder_pattern(sources: str | PathLike[str]) -> bool:
-    """Tell whether sources are given as a glob that matches folders, each of which is a source."""
+    """Return whether sources are a glob that matches folders, each of which is a source."""
     text = os.fspath(sources)
     return text.endswith("/") and _WILDCARD.search(text) is not None and not os.path.lexists(text)
 
 
 def readable_name(name: str) -> str:
-    r"""Return a file's name as text; bytes that are not UTF-8 are written as \xff, and backslashes are then doubled.
+    r"""Return a file's name as text; bytes that are not UTF-8 become \xff, and backslashes are then doubled.
 
-    So no two names that are not UTF-8 give the same text.
+    So different names that are not UTF-8 give different texts.
 
     >>> readable_name("b\udcff.csv") == r"b\xff.csv", readable_name("b.csv")
     (True, 'b.csv')
@@ -155,7 +152,7 @@ def readable_name(name: str) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    """Tell whether a name is UTF-8; Python represents other bytes as surrogates, which cannot be encoded."""
+    """Return whether a name is UTF-8; Python represents other bytes as surrogates, which cannot be encoded."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -211,7 +208,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it is a file, a link to one, or a broken link."""
+    """Return whether an entry is a file, a link to one, or a broken link."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
@@ -219,7 +216,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _fixed_part(pattern: Path) -> tuple[Path, tuple[str, ...]]:
-    """Cut a pattern before its first component with a wildcard."""
+    """Split a pattern before its first component with a wildcard."""
     parts = pattern.parts
     first = next(number for number, part in enumerate(parts) if _WILDCARD.search(part))
     return Path(*parts[:first]), parts[first:]
@@ -233,7 +230,7 @@ def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
 
 
 def _nothing(root: Path, *, is_folder: bool) -> str:
-    """Say that no source was found, and what the folder contains instead."""
+    """Return the message that no source was found, with the contents of the folder."""
     names = list(islice(_walk(os.fspath(root), "", frozenset(), []), _MOST_COUNTED))
     suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names)
     listed = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(8))
@@ -242,4 +239,4 @@ def _nothing(root: Path, *, is_folder: bool) -> str:
     if not is_folder:
         return f"the pattern matches no file; {there}"
     known = " ".join(KNOWN_SUFFIXES)
-    return f"no file of a known format; {there}. Known: {known}; for others give --format or --process"
+    return f"no file has a known format; {there}. Known: {known}; for other formats give --format or --process"

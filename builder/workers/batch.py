@@ -1,4 +1,4 @@
-"""What a worker does with a batch of sources: read, process, check, describe. The rows stay on the worker."""
+"""The work of a worker on a batch of sources: read, process, check, describe. The rows stay on the worker."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_mem
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
-TEXT_DTYPE = "float32"  # of numbers in text, unless those of the first source need more digits
-BATCH_SECONDS = 2.0  # after which a batch ends, however many of its sources are left
+TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
+BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class ProcessedBatch:
         return cleaning_of(self.records.sources, self.records.lengths, columns)
 
     def __sizeof__(self) -> int:
-        # By this dask decides where to run the tasks that need the batch; rows in files are not sent.
+        # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
         return bytes_in_memory(self.rows)
 
 
@@ -75,11 +75,11 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What the first usable source shows about the store."""
+    """The properties of the first usable source, which determine the schema of a new store."""
 
     inputs: Rows
     labels: Rows
-    text_dtype: str | None  # the dtype of all tables if it is text; None: that of each
+    text_dtype: str | None  # the dtype of all tables if it is text; None: tables keep their dtypes
     many_digits: ManyDigits  # numbers in text that float32 does not keep
     texts: Mapping[str, Texts]  # of each target
     label_axis: LabelAxis
@@ -99,14 +99,14 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     Args:
         batch: The sources.
         schema: The schema of the store.
-        space: Where to keep the rows.
+        space: The memory and the folder for the rows.
         whole: Process all sources. Otherwise the batch ends after BATCH_SECONDS, so that finished sources can be
             committed.
 
     Raises:
         KeyboardInterrupt: An interrupt came before the first source was processed. A later one ends the batch.
-        SpillError: Rows do not fit into memory, and the disk refused them.
-        UsageError: The process function cannot be found.
+        SpillError: Rows do not fit into memory, and cannot be written to disk.
+        UsageError: The process function cannot be imported.
     """
     codes = ClassCodes(batch.process.store_classes or ())
     if batch.may_add_classes:  # the schema may lack some classes, so labels are checked against `codes`
@@ -178,10 +178,10 @@ def _files_read(
 
 
 def complete_batch(processed: ProcessedBatch, batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
-    """Return the batch if all of its sources were processed; else process all of them again.
+    """Return the batch if all of its sources were processed; otherwise process all of them again.
 
-    The rows of a batch may be lost with their worker. Then dask calls `process_batch` again, which may end after
-    another source than before, while the store expects the same sources.
+    If the rows of a batch are lost with their worker, dask calls `process_batch` again, which may end after another
+    source than before, but the store expects the same sources.
     """
     return processed if processed.done == len(batch) else process_batch(batch, schema, space, whole=True)
 
@@ -208,17 +208,11 @@ def summarise(processed: ProcessedBatch) -> BatchSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPart:
-    """Some rows of a batch, of arrays on one axis.
+    """Some rows of a batch, of arrays on one axis."""
 
-    Args:
-        names: The arrays.
-        rows: The rows, by their place in the batch.
-        first: The place of the first of them in the arrays of the store.
-    """
-
-    names: tuple[str, ...]
-    rows: slice
-    first: int
+    names: tuple[str, ...]  # of the arrays
+    rows: slice  # of the rows of the batch
+    first: int  # the index of the first row in the arrays of the store
 
     def __len__(self) -> int:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
@@ -238,9 +232,9 @@ def compress(processed: ProcessedBatch, part: BatchPart, schema: Schema) -> dict
 
 
 def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
-    """Return what the first usable source of a batch shows; or the failures and skipped sources if none is usable.
+    """Return the properties of the first usable source of a batch, or the failures and skips if none is usable.
 
-    A source without rows, such as a table with a header only, counts if no other source has rows.
+    A source without rows, such as a table with only a header, is used only if no source has rows.
     """
     failures, without_rows = [], list[ProbeResult]()
     buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -283,5 +277,5 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
 
 
 def _narrow(rows: Rows) -> Rows:
-    """Return what a row is if numbers in text are float32; class codes and whole numbers stay."""
+    """Return the description of rows if numbers in text are float32; class codes and integers do not change."""
     return replace(rows, dtype=np.dtype(TEXT_DTYPE)) if rows.dtype == np.float64 else rows

@@ -28,7 +28,7 @@ from store_spec.building import (
 
 @dataclass(frozen=True, slots=True)
 class SequenceProbe:
-    """What one sequence shows about a new store."""
+    """The properties of a sequence that determine the schema of a new store."""
 
     inputs: Rows
     labels: Rows
@@ -41,10 +41,9 @@ class SequenceProbe:
 
 
 def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
-    """Return a sequence as it will be stored, in one piece; its arrays may be those of the process function.
+    """Return a sequence as it will be stored, in one piece; SequenceError if it does not fit the store.
 
-    Raises:
-        SequenceError: The sequence does not fit the store.
+    Its arrays may be those of the process function.
     """
     if isinstance(sequence, LongSequence):
         return _join_pieces(schema, origin, sequence)
@@ -53,8 +52,8 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
         raise SequenceError(
-            f"{origin}: time {_in_zone(sequence.zone)}, where this store has time {_in_zone(schema.time.zone)}; give "
-            "the zone of all sources, or of none"
+            f"{origin}: time {_in_zone(sequence.zone)}, but this store has time {_in_zone(schema.time.zone)}; give the "
+            "zone of all sources, or of none"
         )
     return check_sequence(
         schema,
@@ -68,11 +67,7 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
 
 
 def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> Sequence:
-    """Return a sequence whose features and targets are in the order of the store, if both name them.
-
-    Raises:
-        SequenceError: The names are others than those of the store.
-    """
+    """Return a sequence with features and targets in the order of the store, if both have names; refuse others."""
     inputs, labels = sequence.inputs, sequence.labels
     is_same = labels is inputs
     for what, rows, given in (
@@ -85,7 +80,7 @@ def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> 
         order = [names.index(name) for name in rows.names if name in names]
         if len(order) != len(rows.names) or len(order) != len(names):
             raise SequenceError(
-                f"{origin}: has the {what} {', '.join(names):.200}, where this store has {', '.join(rows.names):.200}"
+                f"{origin}: has the {what} {', '.join(names):.200}, but this store has {', '.join(rows.names):.200}"
             )
         if what == "features":
             inputs = np.asarray(inputs)[..., order]
@@ -101,15 +96,15 @@ def _in_zone(zone: str | None) -> str:
 
 @dataclass(slots=True)
 class SourceMemory:
-    """The memory that the rows of sources take while they are read, in bytes."""
+    """The memory in bytes that the rows of sources take while they are read."""
 
-    largest: int = 0  # of a piece or sequence, for sources that yield one at a time
-    whole: int = 0  # of the largest other source
+    largest: int = 0  # the largest piece or sequence of sources that yield one at a time
+    whole: int = 0  # the largest other source
     _beside: int | None = None
     _source: int = 0
 
     def start_source(self, beside: int | None) -> None:
-        """Start with another source, which has `beside` bytes in memory beside each sequence; None: all its rows."""
+        """Start the next source, which has `beside` bytes in memory in addition to each sequence; None: all rows."""
         self._beside, self._source = beside, 0
 
     def add_piece(self, nbytes: int) -> None:
@@ -134,10 +129,7 @@ def append_checked(
     *,
     owned: bool,
 ) -> Records:
-    """Check one sequence and append its rows; return what the tables record about it.
-
-    With `owned` the arrays are used as they are, without copies.
-    """
+    """Check one sequence and append its rows, with `owned` without copies; return its table row."""
     if isinstance(sequence, LongSequence):
         described = Piecewise(schema, origin)
         for piece, checked in checked_pieces(schema, origin, sequence):
@@ -154,7 +146,7 @@ def append_checked(
 
 def _append(rows: BatchRows, sequence: Sequence, checked: CheckedSequence, *, owned: bool) -> None:
     shared = []
-    if not owned:  # a process function may reuse its array for the next sequence, or return a corner of a large one
+    if not owned:  # a process function may reuse its array, or return a view of a large one
         for name, array in checked.rows.items():
             if np.may_share_memory(array, np.asarray(getattr(sequence, name))):
                 shared.append(name)
@@ -168,11 +160,7 @@ def _nbytes(checked: CheckedSequence) -> int:
 def checked_pieces(
     schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
 ) -> Iterator[tuple[Sequence, CheckedSequence]]:
-    """Yield each piece of a sequence, or the whole sequence, and what will be stored of it.
-
-    Raises:
-        SequenceError: The sequence does not fit the store.
-    """
+    """Yield each piece of a sequence, or the whole sequence, and its rows as they will be stored."""
     if not isinstance(sequence, LongSequence):
         yield sequence, conform_sequence(schema, origin, sequence)
         return
@@ -184,7 +172,9 @@ def checked_pieces(
         except SequenceError as error:
             if not start:
                 raise
-            raise SequenceError(f"{error}; that is in a piece which begins at row {start:,} of the sequence") from error
+            raise SequenceError(
+                f"{error}; this is in the piece that begins at row {start:,} of the sequence"
+            ) from error
         yield piece, checked
         start += len(checked.rows["inputs"])
         if not once:
@@ -195,11 +185,7 @@ def checked_pieces(
 
 
 def _join_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> CheckedSequence:
-    """Return a sequence in pieces as it will be stored, in memory.
-
-    Raises:
-        SequenceError: The sequence does not fit the store.
-    """
+    """Return a sequence in pieces as it will be stored, in memory."""
     # Copied, since the next piece may use the same arrays.
     pieces = [
         CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
@@ -211,7 +197,7 @@ def _join_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> Ch
     rows = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in first.rows}
     if schema.label_axis == "sequence":
         rows["labels"] = first.rows["labels"]
-    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # times may go back between two pieces
+    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may decrease between pieces
     return CheckedSequence(rows, first.columns)
 
 
@@ -226,7 +212,7 @@ def probe_sequence(
     origin: SourceId,
     sequence: Sequence | LongSequence,
 ) -> SequenceProbe:
-    """Return what one sequence shows about a new store, and check that the sequence itself fits that store."""
+    """Return the properties of a sequence for a new store, and check that the sequence fits that store."""
     if not isinstance(sequence, LongSequence):
         schema, shown = _schema_for(label_axis, missing, kept, origin, sequence)
         conform_sequence(schema, origin, sequence)
@@ -253,11 +239,11 @@ def _schema_for(
     refuse_text(sequence.labels, origin)
     x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
     if x.ndim == 0:
-        raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}; they have one row a step")
+        raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")
     axis = label_axis or _guessed_axis(x, y, origin)
     if axis != "sequence" and y.ndim == 0:
         raise SequenceError(
-            f"{origin}: labels are a single {type(sequence.labels).__name__}: only the sequence axis has such"
+            f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
         )
     targets = sequence.targets
     if targets is None and sequence.labels is sequence.inputs:
@@ -272,8 +258,7 @@ def _schema_for(
     )
     if sequence.time is not None and not len(x) and np.asarray(sequence.time).dtype.kind not in "mM":
         raise SequenceError(
-            f"{origin}: has no rows, so nothing tells the unit and the zone of its times; build with files that have "
-            "rows"
+            f"{origin}: has no rows, so the unit and the zone of its times are unknown; build with files that have rows"
         )
     time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
     filled = sequence.filled is not None
@@ -285,7 +270,7 @@ def _schema_for(
 def _rows(
     dtype: np.dtype[Any], shape: tuple[int, ...], given: Iterable[str] | None, what: str, origin: SourceId
 ) -> Rows:
-    """Return what a row is, with the given names."""
+    """Return the description of rows, with the given names."""
     rows = Rows(dtype, shape)
     if given is None:
         return rows
@@ -303,7 +288,7 @@ def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
     if dtype is None:
         raise SequenceError(
             f"{origin}: column {name!r:.80} is {value!r:.80} ({type(value).__name__}) in the first source, which does "
-            "not tell its type; give text, a whole number, a float or a bool"
+            "not determine its type; give text, a whole number, a float or a bool"
         )
     return dtype
 
@@ -315,5 +300,5 @@ def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) 
         return "sequence"
     raise SequenceError(
         f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "
-        "whether they are one row a step, one for the sequence, or have lengths of their own"
+        "whether there is one row per step, one per sequence, or labels have their own lengths"
     )

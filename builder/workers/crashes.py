@@ -1,4 +1,4 @@
-"""Find the sources that end the process that reads them, such as by a fault in a C library."""
+"""Find the sources that crash the process that reads them, for example by a fault in a C library."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from builder.workers.process_source import SourceBatch
 LISTED_DEAD = 20  # sources that an error names
 
 _END = b"end"
-_ADVICE = "what reads it crashes, or there was too little memory"
+_ADVICE = "the code that reads it crashed, or there was too little memory"
 
 
 def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
-    """Call a function for each source of a batch, in another process; return the sources that end it, and how.
+    """Call a function for each source of a batch, in another process; return the sources that crash it, and how.
 
     Args:
         batch: The sources.
         memory: The bytes that the process may use, as many as a worker.
-        function: Called with a batch of one source, and the arguments. What it returns or raises is ignored.
-        *arguments: Further arguments, which are pickled, as the batch is.
+        function: Called with a batch of one source, and the arguments. Its results and exceptions are ignored.
+        *arguments: Further arguments, which are pickled like the batch.
     """
     crashed: dict[str, str] = {}
     start = 0
     while start < len(batch):
         output, status = _call_each(pickle.dumps((memory, function, batch, arguments, start)))
-        if not output or output[-1] == _END:  # without output, the process could not start or read its task
+        if not output or output[-1] == _END:  # no output: the process could not start, or not read its task
             break
         at = int(output[-1])
         crashed[batch.names[at]] = _exit_reason(status)
@@ -55,7 +55,7 @@ def _call_each(message: bytes) -> tuple[list[bytes], int]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,  # only this process handles Ctrl-C, and then kills the other one
+            start_new_session=True,  # only the parent handles Ctrl-C, and kills this process
         )
     except OSError:  # there may be too little memory for another process
         return [], 1
@@ -76,10 +76,10 @@ def _call_each(message: bytes) -> tuple[list[bytes], int]:
 def call_each() -> None:
     """Read a task from stdin, and write the number of each source to stdout before its call.
 
-    This process ends when the one that started it does.
+    The process ends when its parent ends.
     """
     stream, out = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(2, 1)  # what process functions print goes to stderr
+    os.dup2(2, 1)  # the output of process functions goes to stderr
     memory, function, batch, arguments, start = pickle.load(stream)  # noqa: S301  # made by our own coordinator
     limit_memory(memory)
     threading.Thread(target=lambda: (stream.read(), os._exit(1)), daemon=True).start()
@@ -104,9 +104,9 @@ def _exit_reason(status: int) -> str:
 
 
 def workers_died(names: Sequence[str]) -> BuildError:
-    """Return the error for worker processes that died again and again on some sources."""
+    """Return the error for worker processes that died repeatedly on some sources."""
     listed = ", ".join(names[:LISTED_DEAD]) + (f" and {len(names) - LISTED_DEAD:,} more" if names[LISTED_DEAD:] else "")
     return BuildError(
-        f"worker processes died again and again on one of these {len(names):,} sources: {listed}; they ran out of "
-        "memory, or what reads the source crashes; build with workers=0 (--workers 0), to see its last words"
+        f"worker processes died repeatedly on one of these {len(names):,} sources: {listed}; they ran out of memory, "
+        "or the code that reads the source crashes; build with workers=0 (--workers 0), to see its output"
     )

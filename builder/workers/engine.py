@@ -14,7 +14,7 @@ from weakref import WeakSet
 from builder.build_errors import BuildError, UsageError
 from builder.workers.local_cluster import ONE_BATCH, local_cluster, no_dask_log
 
-# One task that runs, and one that waits. dask chooses the worker when a task is submitted, so more of them would wait
+# One task that runs, and one that waits. dask chooses the worker when a task is submitted, so further tasks might wait
 # while another worker is free.
 TASKS_PER_WORKER = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
 
 class _Call:
-    """A function and its arguments; it is called when the result is first asked for."""
+    """A function and its arguments; it is called when the result is first requested."""
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._call: tuple[Callable[..., Any], tuple[Any, ...]] | None = (function, arguments)
@@ -103,7 +103,7 @@ class InProcessEngine:
         self._watched: deque[_Call] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Run an urgent task now if its arguments are ready, and any other when its result is needed."""
+        """Run an urgent task now if its arguments are ready; other tasks run when their results are needed."""
         call = _Call(function, arguments)
         if urgent and call.is_ready:
             call.run()
@@ -112,14 +112,14 @@ class InProcessEngine:
         return call
 
     def finished(self) -> Task:
-        """Return a watched task that is done, or else run the first one."""
+        """Return a watched task that is done; otherwise run the first one, and return it."""
         call = next((call for call in self._watched if call.is_done), self._watched[0])
         self._watched.remove(call)
         call.run()
         return call
 
     def wait(self, seconds: float) -> bool:
-        """Tell whether there is a watched task."""
+        """Return whether there is a watched task."""
         del seconds
         return bool(self._watched)
 
@@ -157,23 +157,19 @@ class DaskEngine:
         self._submitted: WeakSet[Any] = WeakSet()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Send the function to a worker.
-
-        Raises:
-            UsageError: The process function cannot be sent.
-        """
+        """Send the function to a worker; UsageError if the process function cannot be sent."""
         try:
             future: Task = self._client.submit(
                 function,
                 *arguments,
                 pure=False,
                 priority=int(urgent),
-                # In the order of submission. By default tasks of the same tenth of a second run in any order, and
-                # batches, which are registered in order, would wait for an earlier one.
+                # In the order of submission. By default tasks of the same tenth of a second run in any order; since
+                # batches are registered in order, they would wait for earlier ones.
                 fifo_timeout=0,
                 resources=None if urgent or self._stop is None else ONE_BATCH,
             )
-        except TypeError as error:  # from dask, for anything that cannot be pickled
+        except TypeError as error:  # from dask, for objects that cannot be pickled
             _raise_usage_error(error)
             raise
         self._submitted.add(future)
@@ -196,7 +192,7 @@ class DaskEngine:
         return True
 
     def abandon(self) -> None:
-        """Stop our own workers, whatever they are doing; workers of the user's cluster finish their present tasks."""
+        """Stop our own workers at once; workers of the user's cluster finish their present tasks."""
         if self._stop is not None:
             self._stop()
         else:
@@ -214,10 +210,7 @@ def _raise_usage_error(error: BaseException | None) -> None:
 def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task]) -> Iterator[tuple[Item, Task]]:
     """Submit a task for each item, a few at a time, and yield each item with its task when it is done.
 
-    Args:
-        engine: The engine; no other task of it may be watched meanwhile.
-        items: The items, which are taken one by one, no earlier than needed.
-        submit: Starts a watched task for an item.
+    `submit` starts a watched task for an item; no other task of the engine may be watched meanwhile.
     """
     waiting = iter(items)
     open_: dict[Task, Item] = {}
@@ -235,8 +228,8 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
     """Start an engine, and stop it and its processes at the end.
 
     Args:
-        workers: Processes on this machine; 0 runs everything in this one. A cluster of the user's counts as having at
-            least so many workers, since it may still be starting them.
+        workers: Processes on this machine; 0 runs everything in this one. A cluster of the user is assumed to have at
+            least this many workers, since it may still be starting them.
         scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
 
     Raises:
@@ -293,5 +286,5 @@ def _report_loss(which: str) -> Iterator[None]:
     except (CancelledError, ClosedClientError, CommClosedError) as error:
         raise BuildError(
             f"the dask scheduler {which} went away, or cancelled our tasks; what was committed stays: start it "
-            "again, or do without it (--scheduler), and the same command goes on from there"
+            "again, or leave out --scheduler, and repeat the command to continue"
         ) from error

@@ -1,4 +1,4 @@
-"""Start dask workers on this machine, which end with the process that started them, however it ends."""
+"""Start dask workers on this machine, which always end with the process that started them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 1  # between checks for dead workers
 ONE_BATCH = {"batch": 1}  # a worker processes one batch at a time, since process functions need not be thread-safe
 DASK_CONFIG = {
     # By default dask makes workers return memory at once. The system then clears the pages of each new array, which
-    # takes more than twice the time of all work on it.
+    # takes more than twice as long as all work on it.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
     # dask restarts a dead worker. If that takes longer than this, by default 15 s, dask gives up, and a build without
@@ -35,12 +35,9 @@ DASK_CONFIG = {
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Start worker processes; yield a client, and a function that stops them, whatever they are doing.
+    """Start worker processes; yield a client, and a function that stops them at once.
 
-    They end with this context, and with this process, however it ends.
-
-    Raises:
-        BuildError: The workers do not start in time.
+    They end with this context, and with this process, even if it is killed. BuildError if they do not start in time.
     """
     from dask import config
     from distributed import Client, LocalCluster
@@ -85,18 +82,14 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
-    """Wait until all workers have started; replace those that die meanwhile, which dask does only after their start.
-
-    Raises:
-        BuildError: It takes too long.
-    """
+    """Wait until all workers have started; replace workers that die meanwhile, which dask does only after the start."""
     from distributed import Status
 
     deadline = time.monotonic() + START_SECONDS
     while True:
         with suppress(TimeoutError):
             client.wait_for_workers(workers, timeout=LOOK_SECONDS)
-            # A worker has tasks before dask notes that it runs; if it died in between, dask would not replace it.
+            # A worker gets tasks before dask records that it runs; if it died in between, dask would not replace it.
             nannies = list(cluster.workers.values())
             if len(nannies) >= workers and all(nanny.status is Status.running for nanny in nannies):
                 return
@@ -127,7 +120,7 @@ def _kill(others: Collection[BaseProcess]) -> None:
 
 @contextmanager
 def no_dask_log() -> Iterator[None]:
-    """Keep dask from logging lost connections with a traceback; our errors report those that matter."""
+    """Keep dask from logging lost connections with a traceback; our errors report the important ones."""
     logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     before = [log.level for log in logs]
     for log in logs:
@@ -141,7 +134,7 @@ def no_dask_log() -> Iterator[None]:
 
 @contextmanager
 def _restore_environment() -> Iterator[None]:
-    """Undo the changes of dask to the environment: for its workers it sets one thread per numerical library."""
+    """Undo dask's changes to the environment: for its workers it sets one thread per numerical library."""
     before = dict(os.environ)
     try:
         yield

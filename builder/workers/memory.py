@@ -6,7 +6,7 @@ import resource
 from typing import Final
 
 LEAST: Final = 2 * 2**30
-_MOST_SHARES: Final = 4  # hardly ever do more workers need much memory at once
+_MOST_SHARES: Final = 4  # more workers hardly ever need much memory at the same time
 
 
 def worker_memory(workers: int) -> int:
@@ -17,7 +17,7 @@ def worker_memory(workers: int) -> int:
 
 
 def limit_memory(nbytes: int) -> None:
-    """Make allocations of this process fail beyond `nbytes`; a lower limit stays as it is."""
+    """Make allocations of this process fail beyond `nbytes`; a lower limit is kept."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == resource.RLIM_INFINITY or soft > nbytes:
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, hard))

@@ -1,4 +1,4 @@
-"""Process one source: call its process function, and say why a source cannot be used."""
+"""Process one source: call its process function, and explain why a source cannot be used."""
 
 from __future__ import annotations
 
@@ -65,29 +65,29 @@ class SourceBatch:
 
     folder: Folder
     names: tuple[str, ...]
-    labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they are elsewhere
+    labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they come from elsewhere
     process: Process
     texts: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)  # of the manifest's targets
     kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the module of the process function
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each source that consists of several files
     skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
-    root: Path = Path()  # where the files are, within `ready`
+    root: Path = Path()  # the folder of the files, within `ready`
 
     def __len__(self) -> int:
         return len(self.names)
 
     @contextmanager
     def ready(self) -> Iterator[SourceBatch]:
-        """Search the folders of the process function, fetch files from a bucket, and yield the batch to read."""
+        """Add the folders to search, fetch files from a bucket, and yield the batch to read."""
         files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
         with searching(self.search), ExitStack() as stack:
             try:
                 root, errors = stack.enter_context(self.folder.fetched(files))
             except OSError as error:
-                raise SpillError(error.errno, f"{error}; files of a bucket were to wait there") from error
+                raise SpillError(error.errno, f"{error}; files of a bucket are stored there temporarily") from error
             failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
             yield replace(self, root=root, process=self.process.under(root), crashed={**self.crashed, **failed})
 
@@ -110,13 +110,13 @@ class SourceBatch:
         return replace(self, process=self.process.with_classes(classes))
 
     def noting(self, digits: DigitNotes) -> SourceBatch:
-        """Return the same sources; numbers in text that float32 does not keep are noted."""
+        """Return the same sources, noting numbers in text that float32 does not keep."""
         process = self.process
         return replace(self, process=replace(process, digits=digits)) if isinstance(process, Tabular) else self
 
     @property
     def may_add_classes(self) -> bool:
-        """Whether sources may add classes: the user did not name the classes of every target."""
+        """Whether sources may add classes, since the user did not name the classes of every target."""
         classes = self.process.store_classes or ()
         return sum(names is not None for names in classes) > len(self.process.classes)
 
@@ -125,22 +125,13 @@ class SourceBatch:
         return self.part(number, number + 1)
 
     def refuse_crashed(self, number: int) -> None:
-        """Refuse a source that ended the process that read it.
-
-        Raises:
-            SourceError: The source is one of `crashed`.
-        """
+        """Refuse a source that crashed the process that read it."""
         name = self.names[number]
         if name in self.crashed:
             raise SourceError(name, self.crashed[name])
 
     def classes_in(self, number: int) -> Mapping[str, Texts]:
-        """Return the classes of each target in a source, wherever its labels are; None: labels are numbers.
-
-        Raises:
-            SourceError: The labels cannot be read.
-            UsageError: The user named classes of a target that does not exist.
-        """
+        """Return the classes of each target in a source, wherever its labels come from; None: labels are numbers."""
         process = self.process_of(number)
         if self.labels is not None:
             return {target: texts and (texts[number],) for target, texts in self.texts.items()}
@@ -154,21 +145,13 @@ class SourceBatch:
         return self.process if files is None else self.process.joining(files)
 
     def process_with(self, codes: ClassCodes, number: int) -> Process:
-        """Add the classes of a source to the codes, and return the process function with these codes.
-
-        Raises:
-            UsageError: There are too many classes, or the user named classes of a target that does not exist.
-        """
+        """Add the classes of a source to the codes, and return the process function with these codes."""
         with suppress(SourceError):  # reading the source reports it
             codes.add(self.classes_in(number))
         return self.process_of(number).with_classes(codes.classes)
 
     def labels_of(self, number: int, process: Process) -> NDArray[Any] | None:
-        """Return the labels (targets,) of a source; None: the process function returns them.
-
-        Raises:
-            SourceError: Labels come from the names of sources, and this name has none.
-        """
+        """Return the labels (targets,) of a source; None: the process function returns them."""
         if self.labels is None:
             return process.labels_in_name(self.names[number])
         labels = self.labels[number].copy()
@@ -198,18 +181,18 @@ def read_source(
 
     Args:
         batch: The sources.
-        number: The place of the source in the batch.
+        number: The index of the source in the batch.
         buffer: A buffer for reading the file.
         each: Called with each sequence.
         begin: Called before the first sequence, with the result of `resident_bytes`.
-        codes: The classes of the source are added to these first.
+        codes: Codes of classes, to which the classes of the source are added first.
 
     Returns:
         The results of `each`, and the fingerprint of the source.
 
     Raises:
         UnusableError: The source cannot be used.
-        UsageError: The process function cannot be found, so that no source can be used.
+        UsageError: The process function cannot be imported, so that no source can be used.
         SpillError: `each` could not store a sequence.
     """
     name = batch.names[number]
@@ -230,7 +213,7 @@ def read_source(
         for sequence in _sequences(result, labels, name):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepare(batch, kept, origin, sequence)))
-            del sequence  # frees its memory before the next one is made
+            del sequence  # frees its memory before the next sequence is made
         if not results:
             raise EmptySourceError(name, "it gave no sequence")
         for file, one in read.files(name).items():
@@ -254,11 +237,7 @@ def read_source(
 
 
 def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprint:
-    """Read and hash the files of a source.
-
-    Raises:
-        SourceError: A file cannot be read.
-    """
+    """Read and hash the files of a source; SourceError if a file cannot be read."""
     files = batch.files.get(name)
     file = name
     try:
@@ -276,9 +255,9 @@ def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprin
     try:
         return replace(read, beside=(beside, read_fingerprint(batch.root / beside, buffer)))
     except FileNotFoundError as error:
-        raise SourceError(name, f"there is no {beside}, where its labels should be (--labels-from)") from error
+        raise SourceError(name, f"its label file {beside} does not exist (--labels-from)") from error
     except OSError as error:
-        raise SourceError(name, f"its labels are not to be read: {unreadable_file(beside, error)}") from error
+        raise SourceError(name, f"its labels cannot be read: {unreadable_file(beside, error)}") from error
 
 
 def _refuse_async(result: Any, name: str) -> None:
@@ -288,8 +267,8 @@ def _refuse_async(result: Any, name: str) -> None:
         return
     raise SourceError(
         name,
-        "the process function is async (async def), and nothing awaits what it gives; write it with def, and "
-        "asyncio.run(...) inside of it where it has to await something",
+        "the process function is async (async def), and nothing awaits its result; write it with def, and use "
+        "asyncio.run(...) inside it to await something",
     )
 
 
@@ -297,12 +276,12 @@ def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[
     if labels is None:
         return (_labelled(sequence, name) for sequence in sequences_of(result))
     if hasattr(result, "__array__") or is_data_frame(result):
-        result = (result, None)  # a function need not return labels that are elsewhere
+        result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
     return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
 
 
 def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
-    """Return a sequence whose labels can only come from the process function; check that it has some."""
+    """Return a sequence, after checking that it has labels."""
     if isinstance(sequence, LongSequence):
         return LongSequence(_first_labelled(sequence.sequences(), name))
     return next(_first_labelled(iter([sequence]), name))
@@ -313,8 +292,8 @@ def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequen
         if sequence.labels is None and not number:
             raise SourceError(
                 name,
-                "the process function gives None for labels; give a label a step, or one for the sequence, or name "
-                "columns of a manifest (--label-column); where the labels are the inputs, return (inputs, inputs)",
+                "the process function returns None for labels; return one label per step, or one per sequence, or name "
+                "columns of a manifest (--label-column); if the labels are the inputs, return (inputs, inputs)",
             )
         yield sequence
 
@@ -330,12 +309,12 @@ def _prepare(
 
 
 def _add_kept_columns(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
-    """Return a sequence with the columns that are kept of the manifest."""
+    """Return a sequence with the kept columns of the manifest."""
     twice = [name for name in sequence.columns if name in kept]
     if twice:
         raise SequenceError(
             f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
-            "rename one"
+            "rename one of them"
         )
     return replace(sequence, columns={**sequence.columns, **kept})
 
@@ -346,16 +325,16 @@ def _convert(conversions: Conversions, origin: SourceId, sequence: Sequence) -> 
 
 
 def _raise_interrupt(error: BaseException) -> None:
-    """Raise a KeyboardInterrupt in the main thread, where it is a Ctrl-C; workers read sources in other threads."""
+    """Raise a KeyboardInterrupt again if this is the main thread, so that it was a Ctrl-C."""
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
 
 
 def _why(error: BaseException) -> str:
-    """Say what a process function raised."""
+    """Return the text of an exception of a process function."""
     if isinstance(error, MemoryError):
         why = f" ({error})" if str(error) else ""
-        return f"it needs more memory than there is{why}; take fewer --workers, or read it in pieces (--process)"
+        return f"it needs more memory than there is{why}; use fewer --workers, or read it in pieces (--process)"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -20,13 +20,7 @@ READ_BYTES = 2**24  # of rows in a file that are in memory at a time
 
 
 def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> ProcessedBatch:
-    """Return a batch with other class codes. Rows in files are recode_labels when they are read.
-
-    Args:
-        processed: The batch.
-        recoding: The new codes.
-        schema: The schema of the store.
-    """
+    """Return a batch with other class codes. Rows in files are recoded when they are read."""
     records, rows = processed.records, processed.rows
     columns = dict(records.columns)
     if schema.label_axis == "sequence":
@@ -42,17 +36,17 @@ def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> Pro
 
 
 def records_of(processed: ProcessedBatch) -> Records:
-    """Return what the tables record about a batch."""
+    """Return the table rows of a batch."""
     return processed.records
 
 
 def describe_labels(blocks: Iterator[NDArray[Any]], lengths: Iterable[int], labels: Rows) -> dict[str, NDArray[Any]]:
-    """Return what the tables record about labels of consecutive sequences.
+    """Return the table columns about the labels of consecutive sequences.
 
     Args:
         blocks: The rows, in blocks that may begin and end anywhere.
-        lengths: The rows of each sequence; at least one sequence.
-        labels: What a row is.
+        lengths: The number of rows of each sequence; at least one sequence.
+        labels: The description of a row.
     """
     facts, block = [], labels.empty(0)
     for length in lengths:

@@ -26,37 +26,24 @@ class SpillError(StorageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """Where the rows of one batch are kept until they are in shards.
+    """The memory and the folder for the rows of one batch, until they are in shards."""
 
-    Args:
-        memory: The bytes of rows that may be in memory.
-        folder: The folder for files of further rows; it is created when needed, and the caller removes it. None:
-            further rows are counted, and dropped.
-    """
-
-    memory: int
+    memory: int  # bytes of rows that may be in memory
+    # For files of further rows; it is created when needed, and the caller removes it. None: further rows are counted,
+    # and dropped.
     folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpilledRows:
-    """Rows in a file, all or some of them. Slicing reads nothing.
+    """All or some rows of a file. Slicing reads nothing."""
 
-    Args:
-        path: The file, which contains rows in C order and nothing else.
-        dtype: The dtype of a value.
-        shape: The shape of a row.
-        start: The first row, by its place in the file.
-        rows: The number of rows.
-        change: A function to apply to rows that are read; None: they stay as they are.
-    """
-
-    path: Path
+    path: Path  # a file that contains only rows, in C order
     dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    start: int
-    rows: int
-    change: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    shape: tuple[int, ...]  # of a row
+    start: int  # the index of the first row in the file
+    rows: int  # the number of rows
+    change: Callable[[NDArray[Any]], NDArray[Any]] | None = None  # applied to rows when they are read
 
     def __len__(self) -> int:
         return self.rows
@@ -71,11 +58,7 @@ class SpilledRows:
         return self.rows * self._row_bytes
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001  # of NumPy
-        """Read the rows, when NumPy needs them as an array.
-
-        Raises:
-            SpillError: The file is gone, or the disk refused.
-        """
+        """Read the rows, when NumPy needs them as an array; SpillError if the file cannot be read."""
         try:
             data = LocalStorage(self.path.parent).get(self.path.name, self.start * self._row_bytes, self.nbytes)
         except StoreError as error:
@@ -125,11 +108,7 @@ class RowBlocks:
             self._small, self._small_bytes = [], 0
 
     def spill(self, path: Path) -> None:
-        """Move the rows that are in memory to a new file.
-
-        Raises:
-            SpillError: The disk refused.
-        """
+        """Move the rows that are in memory to a new file; SpillError if it cannot be written."""
         self.close()
         arrays = [block for block in self.blocks if not isinstance(block, SpilledRows) and len(block)]
         if arrays:
@@ -140,7 +119,7 @@ class RowBlocks:
                 storage.put_for_now(path.name, map(_bytes_of, arrays))
             except StorageError as error:
                 raise SpillError(
-                    error.errno, f"{error}; {self.in_memory:,} bytes of rows were to wait there for their shards"
+                    error.errno, f"{error}; {self.in_memory:,} bytes of rows are stored there until they are in shards"
                 ) from error
             file = SpilledRows(
                 path=path, dtype=arrays[0].dtype, shape=arrays[0].shape[1:], start=0, rows=sum(map(len, arrays))
@@ -176,7 +155,7 @@ class BatchRows:
     def __init__(self, schema: Schema, space: Space) -> None:
         self.arrays = {name: RowBlocks() for names in schema.sharded().values() for name in names}
         self._space = space
-        # Labels that are the inputs, as for forecasting, are kept once, until others are added.
+        # Labels that are the inputs, as for forecasting, are stored once, until other labels are added.
         self._labels_are_inputs = schema.labels_like_inputs
         if self._labels_are_inputs:
             self.arrays["labels"] = self.arrays["inputs"]
@@ -187,9 +166,6 @@ class BatchRows:
         Args:
             arrays: The rows of each array; rows of other arrays are ignored.
             shared: The arrays that the caller may change later: they are copied, unless they go to a file at once.
-
-        Raises:
-            SpillError: The disk refused.
         """
         new = {name: rows for name, rows in arrays.items() if name in self.arrays}
         if self._labels_are_inputs and new.get("labels") is new.get("inputs"):
@@ -227,7 +203,7 @@ class BatchRows:
 
 
 def bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
-    """Return the bytes of rows of some arrays that are in memory; the same rows count once."""
+    """Return the bytes of rows of some arrays that are in memory; shared rows count once."""
     return sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values())
 
 

@@ -17,7 +17,7 @@ def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_no
     write_files(tmp_path / "src", {"a.csv": "x\n1\n2\n", "y/a.lab": "k\n5\n6\n"})
     options = ["--labels-from", "y/{stem}.lab", "--inputs", "x", "--labels", "k", "--workers", "0"]
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options)
-    assert "a.lab: no format has the suffix '.lab' of this label file; --format names one" in refused.stderr
+    assert "a.lab: no format has the suffix '.lab' of this label file; --format is for" in refused.stderr
     assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options, "--format", "csv").exit_code == 0
     x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
     assert (x.ravel().tolist(), y.ravel().tolist()) == ([1, 2], [5, 6])

@@ -57,8 +57,8 @@ def test_each_source_that_says_something_else_is_named(place):
     a, b, c, d = problems(place)
     assert a.startswith("a.made: sequence 0: inputs: row 1, column 0 is ")
     assert a.endswith(" (9 values differ)")
-    assert b == "b.made: number of sequences: 1, where the store has 2"
-    assert c == "c.made: sequence 4: inputs: 4 rows, where the store has 3"
+    assert b == "b.made: number of sequences: 1, but the store has 2"
+    assert c == "c.made: sequence 4: inputs: 4 rows, but the store has 3"
     assert d.startswith("d.made: cannot be compared: ValueError: ")
 
 
@@ -91,7 +91,7 @@ def test_one_bit_is_enough(place):
 def test_new_and_vanished_sources_are_named(place):
     (place / "src" / "a.made").rename(place / "src" / "z.made")
     assert problems(place) == [
-        "a.made: is gone, so it was not compared",
+        "a.made: no longer exists, so it was not compared",
         "z.made: is not in the store; a build adds it",
     ]
 
@@ -100,14 +100,14 @@ def test_a_source_that_the_last_build_failed_on_is_told_with_why(place):
     write_made(place / "src", {"z.made": Made(fault="raises")})
     build(place / "src", place / "store", process=read_made, workers=0)
     (said,) = problems(place)
-    assert said.startswith("z.made: is not in the store, as the last build failed on it: ")
+    assert said.startswith("z.made: is not in the store: it failed in the last build: ")
 
 
 def test_a_misnamed_source_is_named(place):
     (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
     (missing, misnamed) = problems(place)
-    assert missing.startswith("b.made: is gone, so")
-    assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so no store can keep it; rename it")
+    assert missing.startswith("b.made: no longer exists, so")
+    assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so it cannot be stored; rename it")
 
 
 def test_retired_sequences_are_not_compared(place):
@@ -122,7 +122,7 @@ def test_a_store_that_is_damaged_cannot_be_compared(place):
     data = bytearray(path.read_bytes())
     data[10] ^= 1
     path.write_bytes(data)
-    assert any("the store cannot give its rows" in problem for problem in problems(place))
+    assert any("its rows in the store cannot be read" in problem for problem in problems(place))
 
 
 def test_too_many_open_files_say_nothing_of_a_source(place, monkeypatch):
@@ -193,7 +193,7 @@ def test_the_command_compares_too(tmp_path):
     assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
     (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n3,5\n")
     result = seqzarr(*arguments)
-    line = "s.zarr: b.csv: sequence 1: inputs: row 2, column y is 5.0, where the store has 4.0 (1 value differs)\n"
+    line = "s.zarr: b.csv: sequence 1: inputs: row 2, column y is 5.0, but the store has 4.0 (1 value differs)\n"
     assert (result.exit_code, result.stdout) == (1, line)
     found = json.loads(seqzarr(*arguments, "--json").stdout)
     assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]

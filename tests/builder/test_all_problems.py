@@ -43,8 +43,8 @@ def test_a_policy_hides_no_infinite_value_and_the_reverse(tmp_path):
     path.write_text("a,b,c\n1,,1\ninf,1,\n")
     assert message(path, missing=["b=drop"]) == (
         "row 2, column a: infinite value (1 in all); correct it, or leave the column out with --exclude; also row 2, "
-        "column c: missing value (1 in all); fill it in, or leave the column out with --exclude, or say what becomes "
-        "of such steps with --missing"
+        "column c: missing value (1 in all); fill it in, say what to do with such steps with --missing, or leave the "
+        "column out with --exclude"
     )
 
 

@@ -71,9 +71,9 @@ def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"factor": 3}, "argument factor 2, and now factor 3 is asked for"),
-        ({"factor": 2.0}, r"argument factor 2, and now factor 2\.0"),
-        ({"shift": 1}, "argument shift not given, and now shift 1"),
+        ({"factor": 3}, "argument factor 2, but the option is now factor 3"),
+        ({"factor": 2.0}, r"argument factor 2, but the option is now factor 2\.0"),
+        ({"shift": 1}, "argument shift not given, but the option is now shift 1"),
     ],
 )
 def test_others_than_those_of_the_first_build_are_refused(src, tmp_path, arguments, message):
@@ -86,7 +86,7 @@ def test_others_than_those_of_the_first_build_are_refused(src, tmp_path, argumen
     ("process", "arguments", "message"),
     [
         (scaled, {"rate": 1}, "takes no argument rate .* it takes factor, shift, name"),
-        (scaled, {"shift": 1}, "needs the argument factor as well .* given are shift"),
+        (scaled, {"shift": 1}, "also needs the argument factor .* given are shift"),
         (scaled, {"factor": [1]}, r"argument factor of the process function is \[1\] \(list\)"),
         (scaled, {"factor": float("nan")}, "finite floats"),
         (scaled, {"a b": 1}, "'a b' of the process function"),

@@ -104,7 +104,7 @@ def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(t
     too_large = batch_of(tmp_path, "x", process=lambda _: (np.ones((2**57, 3)), None))
     reason = str(process_batch(too_large, STEP).failures[0])
     assert reason.startswith("x: it needs more memory than there is (Unable to allocate 3.00 EiB for an array")
-    assert reason.endswith("; take fewer --workers, or read it in pieces (--process)")
+    assert reason.endswith("; use fewer --workers, or read it in pieces (--process)")
 
 
 def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
@@ -129,8 +129,10 @@ def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
     batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
     for failures in (probe(batch, None, "error"), process_batch(batch, STEP).failures):
         assert isinstance(failures, list)
-        assert failures[0].reason.startswith("the process function gives None for labels; give a label a step, or ")
-        assert failures[0].reason.endswith("where the labels are the inputs, return (inputs, inputs)")
+        assert failures[0].reason.startswith(
+            "the process function returns None for labels; return one label per step, or "
+        )
+        assert failures[0].reason.endswith("if the labels are the inputs, return (inputs, inputs)")
 
 
 def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
@@ -155,7 +157,7 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
     process = FunctionProcess(function=read, classes=classes, in_manifest=labels is not None)
     for function in (process, give):
         failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).failures
-        assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits what it")
+        assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits its")
     gc.collect()
 
 
@@ -319,8 +321,8 @@ def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: La
     ("inputs", "labels", "axis", "reason"),
     [
         (np.zeros((4, 2)), np.zeros((5, 2)), None, "4 input rows and labels of shape .5, 2.: say with label_axis"),
-        (np.zeros((4, 2)), 3.0, "step", "labels are a single float: only the sequence axis has such"),
-        (7, np.zeros(4), None, "inputs are a single int; they have one row a step"),
+        (np.zeros((4, 2)), 3.0, "step", "labels are a single float, which is only for the axis sequence"),
+        (7, np.zeros(4), None, "inputs are a single int, not one row per step"),
         (np.zeros((4, 2)), np.zeros(3), "step", "4 input rows but 3 label rows"),
         (
             np.zeros((4, 2)),

@@ -173,8 +173,8 @@ def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        ([1, 2, 1], [1], "row 3, column k: 1 is in row 1 as well"),
-        ([1], [2, 1, 2], "l: row 3, column k: 2 is in row 1 as well"),
+        ([1, 2, 1], [1], "row 3, column k: 1 is also in row 1"),
+        ([1], [2, 1, 2], "l: row 3, column k: 2 is also in row 1"),
         ([1, None], [1], "row 2, column k: missing value"),
         ([[1]], [1], "which cannot be paired by --on"),
         (["x"], [1], r"cannot be compared \(--on\): the first values are x and 1"),
@@ -349,13 +349,13 @@ def test_a_source_without_labels_fails_alone(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
     report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     assert [str(failure) for failure in report.failures] == [
-        "c.csv: there is no labels/c.csv, where its labels should be (--labels-from)"
+        "c.csv: its label file labels/c.csv does not exist (--labels-from)"
     ]
     assert report.added == 2
     (src / "labels" / "b.csv").unlink()
     failures = [str(failure) for failure in builder.build(src, tmp_path / "t.zarr", workers=0).failures]
-    assert any("b.csv: labels/b.csv, where its labels are, cannot be read now (No such file" in one for one in failures)
-    with pytest.raises(UsageError, match=r"no sequence of source 'c.csv': it failed: there is no labels/c.csv, where"):
+    assert any("b.csv: its label file labels/b.csv cannot be read now (No such file" in one for one in failures)
+    with pytest.raises(UsageError, match=r"no sequence of source 'c.csv': it failed: its label file labels/c.csv does"):
         builder.inspect_source(tmp_path / "t.zarr", "c.csv")
 
 
@@ -476,13 +476,13 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
         ):
             result = seqzarr(*command)
             assert result.exit_code == 2, (command, result.output)
-            assert "by which the labels of a.csv are in ../y/a.csv, outside of" in result.stderr
-            assert "give it again with labels_from (--labels-from)" in result.stderr
+            assert "by which the labels of a.csv are in ../y/a.csv, outside" in result.stderr
+            assert "repeat the option labels_from (--labels-from)" in result.stderr
     for command in (build, [*build, "--dry-run"], verify, [*verify, "--repair"]):
         assert seqzarr(*command, *given).exit_code == 0, command
     assert files(store) == before
     result = seqzarr(*verify, "--labels-from", "../z/{stem}.csv")
-    assert "labels_from ../y/{stem}.csv, and now labels_from ../z/{stem}.csv" in result.stderr
+    assert "labels_from ../y/{stem}.csv, but the option is now labels_from ../z/{stem}.csv" in result.stderr
     process = tabular(inputs="x", labels="y", on="t", labels_from="../y/{stem}.csv")
     assert verify_sources(store, src, process=process, workers=0) == []
     (store / "inputs" / "c.0.0").unlink()
@@ -494,7 +494,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
 @pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])
 def test_whatever_leads_out_of_the_sources_is_refused(text):
     found = SourceList(folder=LocalFolder(Path("src")), names=("in/a.csv",))
-    with pytest.raises(UsageError, match="outside of src; nothing is opened there because a store says so"):
+    with pytest.raises(UsageError, match="outside src; no file there is opened only because a store names it"):
         check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
     for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):
         check_below(found, LabelFilePattern.parse(below).label_file, "s.zarr", below)

@@ -129,7 +129,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
 def test_a_refusal_of_the_system_is_said_without_the_path(tmp_path):
     error = PermissionError(13, f"Failed to open {tmp_path}", str(tmp_path))
     assert str(files.unreadable_file("a.csv", error)) == (
-        "a.csv: cannot be read: Permission denied: give this user the right to read it, and to enter its folders"
+        "a.csv: cannot be read: Permission denied: give this user permission to read it, and to enter its folders"
     )
 
 

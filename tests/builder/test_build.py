@@ -258,7 +258,7 @@ def test_sources_that_end_the_process_that_reads_them_are_left_out_and_named_and
     report = build(tmp_path, process=crash, workers=2, batch="150kB")
     assert [failure.source for failure in report.failures] == ["00.made", "05.made"]
     segfault, left = (failure.reason for failure in report.failures)
-    advice = "; what reads it crashes, or there was too little memory"
+    advice = "; the code that reads it crashed, or there was too little memory"
     assert segfault == "it ended the process that read it, by SIGSEGV" + advice
     assert left == "it ended the process that read it, with exit status 1" + advice
     failed = {failure.source for failure in report.failures}
@@ -277,7 +277,7 @@ def die_in_workers(path: Path) -> Any:
 @pytest.mark.slow
 def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_them(tmp_path):
     write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
-    with pytest.raises(BuildError, match=r"died again and again on one of these \d+ sources: .*05.made.*--workers 0"):
+    with pytest.raises(BuildError, match=r"died repeatedly on one of these \d+ sources: .*05.made.*--workers 0"):
         build(tmp_path, process=die_in_workers, workers=1, batch="150kB")
     build(tmp_path, process=die_in_workers, workers=0)
     assert len(store_spec.open_store(tmp_path / "store")) == 12

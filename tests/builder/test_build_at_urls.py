@@ -351,7 +351,7 @@ def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(b
     builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", **options)
     builder.build(sources, tmp_path / "b.zarr", **options)
     assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
-    with pytest.raises(builder.UsageError, match="give it again with manifest"):
+    with pytest.raises(builder.UsageError, match="repeat the option manifest"):
         builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", workers=0)
 
 

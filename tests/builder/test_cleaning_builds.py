@@ -66,7 +66,7 @@ def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, m
     )
     options = ["--missing", "drop", "--workers", "0", *(["--labels", "b"] if label else [])]
     done = build(tmp_path / "src", tmp_path / "t.zarr", *options)
-    advice = re.search(r"say (--na-values .*?) if it stands for a missing value, ", done.stderr)
+    advice = re.search(r"say (--na-values .*?) if it means a missing value, ", done.stderr)
     assert advice is not None
     assert build(tmp_path / "src", tmp_path / "t.zarr", *options, *shlex.split(advice[1])).exit_code == 0
     assert len(rows(tmp_path / "t.zarr")["a.csv", 0]) == 1
@@ -180,7 +180,7 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
         ("gap.csv", 1, 4, 0, 1),
     ]
     shown = " ".join(seqzarr("inspect", store).stdout.split())
-    assert "5 steps dropped, 1 value filled in, of 3 sources; 1 source gave several sequences" in shown
+    assert "5 steps dropped, 1 value filled in, in 3 sources; 1 source split into several sequences" in shown
     assert "ends.csv 1 1 2 66.7 % 0" in shown
     assert json.loads(seqzarr("inspect", store, "--json").stdout)["cleaning"]["touched"] == 3
 
@@ -255,7 +255,8 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
     assert (
-        "b.csv: column unit, which rows are grouped by, holds 'B7', where the store has whole numbers" in result.stderr
+        "b.csv: column unit, which rows are grouped by, holds 'B7', but in the store and its first source"
+        in result.stderr
     )
     assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "u.zarr")
@@ -288,7 +289,7 @@ def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
     (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
-    assert "c.csv: time without a zone, where this store has time in UTC; give the zone of all" in result.stderr
+    assert "c.csv: time without a zone, but this store has time in UTC; give the zone of all" in result.stderr
 
 
 def test_elapsed_times_and_groups_are_stored(tmp_path):

@@ -108,11 +108,11 @@ def test_help_names_every_format():
 
 def test_help_says_that_a_manifest_elsewhere_is_given_to_every_build(tables, tmp_path):
     text = " ".join(seqzarr("build", "--help").output.split())
-    assert "Where a manifest does not lie below SOURCES, --manifest is given again." in text
+    assert "Repeat --manifest if it is outside SOURCES." in text
     (tmp_path / "m.csv").write_text("source,y\nt0,1\nt1,2\nt2,3\n")
     places = tables, tmp_path / "t.zarr"
     assert seqzarr("build", *places, "--manifest", tmp_path / "m.csv", "--label-column", "y").exit_code == 0
-    assert "give it again with manifest (--manifest)" in seqzarr("build", *places).stderr
+    assert "repeat the option manifest (--manifest)" in seqzarr("build", *places).stderr
     assert seqzarr("build", *places, "--manifest", tmp_path / "m.csv").exit_code == 0
 
 
@@ -193,10 +193,13 @@ def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_do
 
 MISTAKES = [
     ([], "SOURCES and STORE are missing"),
-    (["", "new.zarr"], "SOURCES is empty, as a shell variable is that is not set"),
-    (["tables", ""], "STORE is empty, as a shell variable is"),
+    (["", "new.zarr"], "SOURCES is empty, like an unset shell variable"),
+    (["tables", ""], "STORE is empty, like an unset shell variable"),
     ([""], "SOURCES is empty"),
-    (["tables", "new.zarr", "--manifest", ""], "Invalid value for '--manifest': is empty, as a shell variable is"),
+    (
+        ["tables", "new.zarr", "--manifest", ""],
+        "Invalid value for '--manifest': is empty, like an unset shell variable",
+    ),
     (["tables"], "STORE is missing"),
     (["tables/t0.csv", "tables/t1.csv", "new.zarr"], "put a pattern in quotes"),
     (["nowhere", "new.zarr"], "nowhere: no such file or folder"),
@@ -206,7 +209,7 @@ MISTAKES = [
     (["tables", "folder"], "folder: is a folder, but no store; give another path"),
     (["tables", "empty"], "empty: is a folder, but no store"),
     (["tables", "v2.zarr"], "v2.zarr: is a folder, but no store"),
-    (["tables", "link"], "link: is a link to nothing"),
+    (["tables", "link"], "link: is a broken link"),
     (["x" * 300, "new.zarr"], f"Error: {'x' * 300}: File name too long"),
     (["x" * 300 + "/*.csv", "new.zarr"], ": File name too long"),
     (["tables", "y" * 300], f"Error: {'y' * 300}: File name too long"),
@@ -277,10 +280,10 @@ def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path)
 @pytest.mark.parametrize(
     ("option", "values"),
     [
-        ("--inputs", "inputs not given, and now inputs a"),
-        ("--chunk", "chunks of 32,768 steps, and the option now gives chunks of 1,024 steps"),
-        ("--shard", "shards of 8,388,608 steps, and the option now gives shards of 131,072 steps"),
-        ("--codec", "codec lz4:9, and the option now gives codec zstd:3"),
+        ("--inputs", "inputs not given, but the option is now inputs a"),
+        ("--chunk", "chunks of 32,768 steps, but the option is now chunks of 1,024 steps"),
+        ("--shard", "shards of 8,388,608 steps, but the option is now shards of 131,072 steps"),
+        ("--codec", "codec lz4:9, but the option is now codec zstd:3"),
     ],
 )
 def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
@@ -361,7 +364,7 @@ def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path / "t.zarr")
     result = seqzarr(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"Invalid value for '{name}': is empty, as a shell variable is that is not set" in result.stderr
+    assert f"Invalid value for '{name}': is empty, like an unset shell variable" in result.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):

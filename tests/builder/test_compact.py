@@ -80,7 +80,7 @@ def test_a_store_is_not_compacted_into_itself_however_it_is_spelled(tmp_path, re
     before = files(tmp_path / "store")
     for one, other in (("store", way), (way, "store")):
         result = seqzarr("compact", tmp_path / one, tmp_path / other, "--workers", "0")
-        message = f"{tmp_path / other}: STORE and NEW are the same, as {tmp_path / one} is this folder too; give NEW"
+        message = f"{tmp_path / other}: STORE and NEW are the same folder, also known as {tmp_path / one}; give NEW"
         assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)
     assert files(tmp_path / "store") == before
 
@@ -153,10 +153,10 @@ def test_a_path_that_holds_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "other").mkdir()
     built(tmp_path / "other", {"z.made": Made(seed=5)})
     before = files(tmp_path / "other" / "store")
-    with pytest.raises(UsageError, match="is another store"):
+    with pytest.raises(UsageError, match="is not a copy of the first sequences"):
         builder.compact(tmp_path / "store", tmp_path / "other" / "store")
     assert files(tmp_path / "other" / "store") == before
-    with pytest.raises(UsageError, match="is another store"):
+    with pytest.raises(UsageError, match="is not a copy of the first sequences"):
         builder.compact(tmp_path / "other" / "store", tmp_path / "store")
     with pytest.raises(UsageError, match="there is no store"):
         builder.compact(tmp_path / "nothing", tmp_path / "new")

@@ -197,12 +197,12 @@ def begun(place, **options):
 @pytest.mark.parametrize(
     ("before", "now", "words"),
     [
-        ({"order": "name"}, {"order": "shuffle"}, "begun in the order name, and the option now gives shuffle:0"),
-        ({"order": "name"}, {"order": "store"}, "begun in the order name, and the option now gives store"),
-        ({}, {"order": "name"}, "begun in the order store, and the option now gives name"),
-        ({"dtype": "float32"}, {"dtype": "float16"}, "inputs are float32 there, and the option now gives float16"),
-        ({"dtype": "float32"}, {"dtype": "float64"}, "inputs are float32 there, and the option now gives float64"),
-        ({}, {"label_dtype": "float32"}, "labels are float64 there, and the option now gives float32"),
+        ({"order": "name"}, {"order": "shuffle"}, "begun in the order name, but the option is now shuffle:0"),
+        ({"order": "name"}, {"order": "store"}, "begun in the order name, but the option is now store"),
+        ({}, {"order": "name"}, "begun in the order store, but the option is now name"),
+        ({"dtype": "float32"}, {"dtype": "float16"}, "inputs are float32 there, but the option is now float16"),
+        ({"dtype": "float32"}, {"dtype": "float64"}, "inputs are float32 there, but the option is now float64"),
+        ({}, {"label_dtype": "float32"}, "labels are float64 there, but the option is now float32"),
     ],
 )
 def test_a_copy_goes_on_as_it_was_begun_and_refuses_another_order_or_dtype(tmp_path, before, now, words):
@@ -219,7 +219,7 @@ def test_a_copy_of_another_store_is_told_by_its_rows_even_where_the_dtype_is_ano
     for seed, name in enumerate(("one", "two")):
         write(recipe, tmp_path / name, make(recipe, [3, 4], seed=seed, sources=["a", "b"]), {})
         compact(tmp_path / name, tmp_path / f"{name}-copy", dtype="float32", workers=0)
-    with pytest.raises(UsageError, match="is another store"):
+    with pytest.raises(UsageError, match="is not a copy of the first sequences"):
         compact(tmp_path / "one", tmp_path / "two-copy", dtype="float32", workers=0)
     assert compact(tmp_path / "two", tmp_path / "two-copy", dtype="float32", workers=0).copied == 0
 
@@ -267,7 +267,7 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
         tmp_path / "k", inputs=("float32", ()), labels=("int64", ()), classes=[["cat", "dog"]]
     ) as writer:
         writer.append(np.ones(2, np.float32), np.array([0, 1]), source="a")
-    with pytest.raises(UsageError, match="labels are int64 and have classes, for which whole numbers stand"):
+    with pytest.raises(UsageError, match="labels are int64 and have classes, whose codes are integers"):
         compact(tmp_path / "k", tmp_path / "new", label_dtype="float32")
     compact(tmp_path / "k", tmp_path / "new", dtype="float64", label_dtype="int8")
     new = store_spec.open_store(tmp_path / "new")

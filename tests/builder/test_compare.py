@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(folder, mon
     assert (found.new, found.changed, found.unchanged, found.vanished) == ((), (), ("c",), ())
     reasons = {"a": "No such file or directory", "b": "Permission denied"}
     assert found.unreadable == {
-        name: f"it cannot be read now ({why}), so nobody knows whether it changed; the store keeps it"
+        name: f"it cannot be read now ({why}), so it is unknown whether it changed; the store keeps it"
         for name, why in reasons.items()
     }
 

@@ -150,8 +150,8 @@ def test_a_file_that_is_not_read_at_once_gives_the_same(tmp_path, suffix):
         (".5", ",", "with --decimal , decimals have a comma"),
         ("1.500", ",", "with --decimal , decimals have a comma"),
         ("1.0e3", ",", "with --decimal , decimals have a comma"),
-        ("1.234.567", ",", "thousands are not set apart, as in 1234,5; write the file without points"),
-        ("1.234,56", ",", "thousands are not set apart, as in 1234,5; write the file without points"),
+        ("1.234.567", ",", "thousands have no separators, as in 1234,5; write the file without points"),
+        ("1.234,56", ",", "thousands have no separators, as in 1234,5; write the file without points"),
         ("1,234.56", ",", "correct it"),
         ("1,2,3", ",", "correct it"),
         (",", ",", "correct it"),
@@ -159,7 +159,7 @@ def test_a_file_that_is_not_read_at_once_gives_the_same(tmp_path, suffix):
         ("1,5", ".", "say --decimal ,"),
         (",5", ".", "say --decimal ,"),
         ("1,5e-3", ".", "say --decimal ,"),
-        ("1,234.56", ".", "thousands are not set apart, as in 1234.5; write the file without commas"),
+        ("1,234.56", ".", "thousands have no separators, as in 1234.5; write the file without commas"),
     ],
 )
 @pytest.mark.parametrize("role", ["input", "label"])
@@ -194,7 +194,7 @@ def test_numbers_with_commas_are_no_classes(tmp_path):
         ("b.csv", "row 1, column y: 'eel' is not a number, and '1,5' in row 2 is one"),
         (
             "c.csv",
-            "row 1, column y: '2,5' is a number, where the store has classes",
+            "row 1, column y: '2,5' is a number, but the store has classes",
         ),
     ]
 
@@ -208,7 +208,7 @@ def test_labels_that_are_text_are_classes_beside_decimal_commas(tmp_path):
     given = tabular(labels="y", delimiter=";", decimal=",", classes='cat,"1,5"')
     assert given(path)[1].tolist() == [[0], [1]]
     dogs = tabular(labels="y", delimiter=";", decimal=",", classes="cat,dog")
-    with pytest.raises(SourceError, match="'1,5' is a number, where --classes names 2 classes"):
+    with pytest.raises(SourceError, match="'1,5' is a number, but --classes names 2 classes"):
         dogs(path)
     assert (is_number("1,5", ","), is_number("1.5", ","), is_number("1,5"), is_number("1_5", ",")) == (
         True,
@@ -296,14 +296,14 @@ def test_times_with_the_other_mark_are_refused_by_row(tmp_path):
     options = {"time": "t", "delimiter": ";", "decimal": ","}
     path = write(tmp_path / "x.csv", "t;x\n0,5;1\n1.5;1\n")
     text = message(path, time_unit="s", **options)
-    assert "row 2, column t: '1.5' is no number of s, as others are; with --decimal ," in text
+    assert "row 2, column t: '1.5' is no number of s, unlike other values; with --decimal ," in text
     path = write(tmp_path / "y.csv", "t;x\n0.5;1\n1.5;1\n")
     assert "row 1, column t: '0.5' is no number of s" in message(path, time_unit="s", elapsed=True, **options)
     assert "row 1, column t: '0.5' is no time stamp" in message(path, time_unit="s", **options)
     path = write(tmp_path / "z.csv", "t;x\n0,5;1\n")
-    assert "'0,5' is a number; say what it counts with --time-unit" in message(path, **options)
+    assert "'0,5' is a number; give its unit with --time-unit" in message(path, **options)
     path = write(tmp_path / "p.csv", "t;x\n0.5;1\n1,5;2\n")
-    assert "'1,5' is no number of s, as others are; decimals are written with a point" in message(
+    assert "'1,5' is no number of s, unlike other values; decimals are written with a point" in message(
         path, time="t", delimiter=";", time_unit="s"
     )
 
@@ -390,14 +390,12 @@ def test_what_stands_between_fields_does_not_stand_before_decimals(mark):
 @pytest.mark.parametrize("options", [{}, {"format": "csv"}])
 def test_nor_does_what_stands_between_them_by_the_suffix(tmp_path, text, options):
     path = write(tmp_path / "x.csv", text)
-    assert "--decimal ',' is to stand before decimals, and ',' stands between the fields" in message(
-        path, decimal=",", **options
-    )
+    assert "--decimal ',' is also the delimiter of such a file" in message(path, decimal=",", **options)
 
 
 def test_one_column_between_commas_is_named_first(tmp_path):
     path = write(tmp_path / "x.csv", "a;b\n1,5;2,5\n")
-    assert "2 between ';'; say --delimiter ';' if that is it" in message(path, decimal=",")
+    assert "2 between ';'; say --delimiter ';' if that is right" in message(path, decimal=",")
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow", "npy", "npz"])
@@ -439,7 +437,7 @@ def test_a_store_goes_on_as_it_was_built(tmp_path):
     for given_again in (["--decimal", ","], ["--na-values", '"-999,0"'], options[:6]):
         assert seqzarr("build", src, store, "--workers", 0, *given_again).exit_code == 0, given_again
     result = seqzarr("build", src, store, "--decimal", ".")
-    assert (result.exit_code, "was built with decimal ,, and now decimal . is asked for" in result.output) == (2, True)
+    assert (result.exit_code, "was built with decimal ,, but the option is now decimal ." in result.output) == (2, True)
     assert seqzarr("verify", "--sources", src, store).exit_code == 0
     assert "decimal    ," in seqzarr("inspect", store).output
 

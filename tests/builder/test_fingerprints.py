@@ -58,7 +58,7 @@ def test_a_file_that_grows_while_it_is_read_has_no_fingerprint(tmp_path, monkeyp
         return readv(descriptor, buffers)
 
     monkeypatch.setattr(os, "readv", growing)
-    with pytest.raises(OSError, match="it had 5 bytes and gave 8: it changed while it was read"):
+    with pytest.raises(OSError, match="it had 5 bytes, but 8 were read: it changed while it was read"):
         read_fingerprint(path)
 
 

@@ -268,7 +268,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it cut off"),
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
         ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
         (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
         ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
@@ -517,9 +517,11 @@ def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
 
 def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
-    with pytest.raises(SourceError, match=r"is not cp1252 text .* say --encoding with what it is"):
+    with pytest.raises(SourceError, match=r"is not cp1252 text .* name its encoding with --encoding"):
         read_all(tmp_path / "x.csv", encoding="cp1252")
-    with pytest.raises(SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or say --encoding"):
+    with pytest.raises(
+        SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or name its encoding, such as --encoding"
+    ):
         read_all(tmp_path / "x.csv")
     for encoding in ("klingon", "hex", "a\0b"):
         with pytest.raises(UsageError, match="is not known; latin-1, cp1252 and utf-16 are some"):
@@ -574,7 +576,7 @@ def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeyp
 def test_more_lines_to_skip_than_there_are(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(SourceError, match="holds nothing after the 2 lines that are left out"):
+    with pytest.raises(SourceError, match="holds nothing after the 2 skipped lines"):
         open_table(path, source=path.name, options=TableOptions(skip_lines=2))
     with pytest.raises(UsageError, match="skip_lines=-1; it is a number of lines"):
         TableOptions(skip_lines=-1)

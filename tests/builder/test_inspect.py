@@ -151,7 +151,7 @@ def test_of_many_statistics_and_failures_the_first_are_shown_and_json_has_all(tm
         (tmp_path / "arrays" / f"bad{number:02}.npy").write_bytes(b"")
     build(tmp_path / "arrays", tmp_path / "t.zarr", workers=0)
     text = shown(tmp_path / "t.zarr")
-    assert "and 40 more, which --json has" in text
+    assert "and 40 more, see --json" in text
     assert "Failures (25 sources in the last build)" in text
     assert "bad19.npy: is empty" in text
     assert "bad20.npy" not in text
@@ -270,7 +270,7 @@ def test_elapsed_times_and_those_of_no_step_are_said(tmp_path):
             tmp_path / name, inputs=("float32", ()), labels=("int8", ()), time=Time("ms", None)
         ) as writer:
             writer.append(np.zeros(rows, "float32"), np.zeros(rows, "int8"), source="a", time=np.arange(rows) * 1500)
-    assert "ms, elapsed: 0 ms to 1,500 ms; sequences follow one another" in shown(tmp_path / "e")
+    assert "ms, elapsed: 0 ms to 1,500 ms; sequences are in order of time" in shown(tmp_path / "e")
     assert "ms, elapsed; there is no step" in shown(tmp_path / "n")
 
 
@@ -285,7 +285,7 @@ def test_steps_that_miss_a_value_are_counted_of_what_readers_see(tmp_path):
         writer.retire("b")
     found = inspect(path)
     assert (found.missing_inputs, found.missing_labels) == (6, 2)
-    assert "stands for missing values: 6 steps and 2 rows of labels miss one" in " ".join(shown(path).split())
+    assert "means a missing value: 6 steps and 2 rows of labels have some" in " ".join(shown(path).split())
     assert json.loads(shown(path, "--json"))["missing_inputs"] == 6
     with create_store(tmp_path / "none.zarr", inputs=("f8", (2,)), labels=("f8", ())) as writer:
         writer.append(np.zeros((3, 2)), np.zeros(3), source="a")
@@ -333,12 +333,12 @@ def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
         [("train", 2), ("val", 0), ("test", 1)],
     )
     text = shown(path, "--split-by", "side")
-    assert "Splits (as side says)\n" in text
+    assert "Splits (from side)\n" in text
     assert "No sequence is in val of the splits by side." in text
     html = tmp_path / "s.html"
     assert seqzarr("inspect", path, "--split-by", "side", "--html", html).exit_code == 0
     page = html.read_text()
-    assert "as side says" in page
+    assert "from side" in page
     assert "No sequence is in val of the splits by side." in page
 
 
@@ -384,13 +384,13 @@ def halves(tmp_path):
         (
             (0, 1, 4, 5),
             {},
-            "2 steps were left out as they have no labels (--join inner), and windows span what is left",
+            "2 steps were left out since they have no labels (--join inner), and windows span such gaps",
         ),
-        ((0, 1, 2, 4, 5), {"time": "t"}, "1 step was left out as it has no labels (--join inner), and windows span"),
+        ((0, 1, 2, 4, 5), {"time": "t"}, "1 step was left out since it has no labels (--join inner), and windows span"),
         (
             (0, 1, 4, 5),
             {"time": "t", "missing": "ffill"},
-            "2 steps were left out as they have no labels (--join inner)",
+            "2 steps were left out since they have no labels (--join inner)",
         ),
         (range(6), {}, None),
         ((0, 1, 4, 5), {"time": "t", "max_gap": "1h"}, None),

@@ -129,7 +129,7 @@ def test_what_the_page_says_is_said(hostile: Path):
     for said in (
         "29 sequences",
         "1 more, retired",
-        "NaN stands for missing values",
+        "NaN means a missing value",
         "2 sources could not be used",
         "broken",
         f"Classes of {HOSTILE[0]}",
@@ -265,7 +265,7 @@ def test_the_command_writes_the_page_and_says_so(hostile: Path, tmp_path: Path):
 
 def test_a_page_that_cannot_be_written_is_wrong_usage(hostile: Path, tmp_path: Path):
     for path, reason in (
-        (hostile / "p.html", "lies in the store"),
+        (hostile / "p.html", "is inside the store"),
         (tmp_path / "nowhere" / "p.html", "cannot be written: No such file or directory"),
         (tmp_path, "cannot be written: Is a directory"),
     ):
@@ -436,11 +436,11 @@ def test_cleaning_is_shown_with_the_worst_sources(document: Inspection):
     total = Cleaning(dropped=26, filled=1, several=1)
     cleaning = StoreCleaning(total=total, touched=4, named=4, worst=(worst,))
     page = checked(html_of(replace(document, cleaning=cleaning)))
-    assert "26 steps dropped, 1 value filled in, of 4 sources; 1 source gave several sequences" in page.text
+    assert "26 steps dropped, 1 value filled in, in 4 sources; 1 source split into several sequences" in page.text
     assert "25 %" in page.text
     assert "and 3 sources more" in page.text
     nothing = replace(document, cleaning=StoreCleaning())
-    sentence = "no step was dropped, no value was filled in, and no source gave several sequences"
+    sentence = "no step was dropped, no value was filled in, and no source was split into several sequences"
     assert sentence in checked(html_of(nothing)).text
     console = Console(width=100)
     with console.capture() as captured:

@@ -365,7 +365,7 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
     (pair,) = duplicates.examples
     assert pair == (train[0], middle)
     shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
-    note = f"The same bytes are in sources of different splits, 1 group of them: {pair[0]} = {pair[1]}."
+    note = f"so test data are in training data (1 group): {pair[0]} = {pair[1]}."
     assert note in " ".join(shown.split())
 
 

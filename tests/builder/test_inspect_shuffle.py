@@ -109,7 +109,7 @@ def test_the_text_fits_80_columns_and_says_it_in_words(store: Path):
 def test_a_shuffle_in_one_pool_is_said_to_be_one(store: Path):
     text = " ".join(run(store, "--shuffle", 8, "--batch", 32).stdout.split())
     assert "1 pool of" in text
-    assert "All windows are in memory together. A batch has" in text
+    assert "All windows fit into memory. A batch has" in text
     assert "More --memory" not in text
 
 

@@ -187,7 +187,7 @@ def test_a_source_that_is_not_there_is_wrong_usage_and_near_ones_are_named(store
 def test_a_store_without_sequences_says_so(tmp_path: Path):
     with create_store(tmp_path / "e.zarr", inputs=("int8", ()), labels=("int8", ())):
         pass
-    with pytest.raises(UsageError, match="it has no sequences at all"):
+    with pytest.raises(UsageError, match="it has no sequences"):
         inspect_source(tmp_path / "e.zarr", "x")
 
 

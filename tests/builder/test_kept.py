@@ -178,15 +178,15 @@ def test_dates_and_categories_are_kept_as_text(root, tmp_path):
         (
             {"left": [True, None, True]},
             "left",
-            "row 2, column left: missing value .*a missing bool",
+            "row 2, column left: missing value .*bools have no missing value",
         ),
         ({"age": [1.0, "inf", 2.0]}, "age", "row 2, column age: infinite value"),
         (
             {"visits": [2**53 + 1, None, 1]},
             "visits",
-            r"row 1, column visits is .*: keep the column as text, which in CSV",
+            r"row 1, column visits is .*: keep the column as text, in CSV",
         ),
-        ({"site": [None] * 3}, "site", "column site holds no value in any row"),
+        ({"site": [None] * 3}, "site", "column site has no values"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_anything_is_made(root, tmp_path, changed, keep, message):
@@ -214,10 +214,12 @@ def test_a_type_that_is_another_now_is_refused(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
     write_manifest(root, MANIFEST | {"visits": [3, 1.5, 2]})
-    with pytest.raises(UsageError, match="column visits holds float64, where the store keeps int64 under that name"):
+    with pytest.raises(UsageError, match="column visits holds float64, but in the store it is int64"):
         build(root, store, workers=0)
     write_manifest(root, MANIFEST | {"visits": [3, "A03", "B"]})
-    with pytest.raises(UsageError, match=r"column visits holds string \('A03' in row 2\), where the store keeps int64"):
+    with pytest.raises(
+        UsageError, match=r"column visits holds string \('A03' in row 2\), but in the store it is int64"
+    ):
         build(root, store, workers=0)
 
 
@@ -234,8 +236,8 @@ def test_the_sources_are_held_against_what_is_kept(root, tmp_path):
     write_manifest(root, MANIFEST | {"age": [41.5, 7, 0.1], "left": [True, False, False]})
     found = [problem.what for problem in verify_sources(store, root, workers=0)]
     assert found == [
-        "b.csv: sequence 1: sequences/age is 7.0, where the store has nan",
-        "c.csv: sequence 2: sequences/left is False, where the store has True",
+        "b.csv: sequence 1: sequences/age is 7.0, but the store has nan",
+        "c.csv: sequence 2: sequences/left is False, but the store has True",
     ]
 
 
@@ -246,7 +248,7 @@ def test_a_column_that_is_lost_is_named_and_a_new_store_is_needed(root, tmp_path
         (store / f"sequences/{name}/c.0").write_bytes(b"no chunk")
         done = repair(store, root, workers=0)
         assert f"sequences/{name}/c.0" in {problem.where for problem in done.left}
-        assert "build again into a new store" in str(done.failures[-1])
+        assert "build a new store" in str(done.failures[-1])
 
 
 def test_rows_are_restored_whatever_the_manifest_says_now_of_kept_columns(root, tmp_path):
@@ -330,7 +332,8 @@ def test_a_value_that_tells_no_type_and_a_name_that_is_given_twice_are_errors(ro
         root, tmp_path / "x", process=unknown, manifest=root / "manifest.csv", key="file", workers=0, max_failures=99
     )
     assert (
-        "column 'n' is None (NoneType) in the first source, which does not tell its type" in report.failures[0].reason
+        "column 'n' is None (NoneType) in the first source, which does not determine its type"
+        in report.failures[0].reason
     )
     report = built(root, tmp_path / "y", process=unknown, label_column=None, keep="site", max_failures=99)
     assert "'site' comes from the process function and from the manifest's keep" in report.failures[0].reason

@@ -123,15 +123,15 @@ def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_
     for dry in ([], ["--dry-run"]):
         result = run(src, tmp_path / "t", "--label-pattern", r"(\d)", *dry)
         assert result.exit_code == 2
-        assert r"was built with label_pattern _(\d), and now label_pattern (\d) is asked for" in result.stderr
+        assert r"was built with label_pattern _(\d), but the option is now label_pattern (\d)" in result.stderr
     assert files(tmp_path / "t") == before
     assert verify_sources(tmp_path / "t", src, workers=0) == []
     build(src, tmp_path / "u", process=with_others, label_pattern=r"^(.)", classes="c,b,a", workers=0)
     assert [int(y.item()) for _, y in store_spec.open_store(tmp_path / "u")] == [2, 1, 0]
     build(src, tmp_path / "v", process=with_others, classes="eel", workers=0)
     for name, words in (
-        ("u", r"label_pattern \^\(\.\), and now"),
-        ("v", r"pattern not given, and now label_pattern x\("),
+        ("u", r"label_pattern \^\(\.\), but the option is now"),
+        ("v", r"pattern not given, but the option is now label_pattern x\("),
     ):
         with pytest.raises(UsageError, match=words):
             build(src, tmp_path / name, label_pattern="x(.)", workers=0)
@@ -180,7 +180,7 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
     assert store.sequences["site"].tolist() == ["x", "y"]
     with pytest.raises(UsageError, match="labels come from label_pattern and from the manifest's label_column; choose"):
         build(src, tmp_path / "u", **options, label_column="site", workers=0)
-    with pytest.raises(UsageError, match=r"label_axis=step \(--label-axis\): labels in names .* one row a sequence"):
+    with pytest.raises(UsageError, match=r"label_axis=step \(--label-axis\): labels in names .* one row per sequence"):
         build(src, tmp_path / "u", process=read, label_pattern=r"_(\d)", label_axis="step", workers=0)
     with pytest.raises(UsageError, match="has no group"):
         build(src, tmp_path / "u", process=read, label_pattern="_", workers=0)
@@ -189,7 +189,7 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
 
 def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):
     (tmp_path / "a1.csv").write_text("x\n1\n")
-    words = r"label_pattern is for a process function; of tables, give label_pattern to tabular\(\.\.\.\)"
+    words = r"label_pattern is for a process function; for tables, give label_pattern to tabular\(\.\.\.\)"
     for process in (None, tabular()):
         with pytest.raises(UsageError, match=words):
             build(tmp_path / "a1.csv", tmp_path / "t", process=process, label_pattern=r"a(\d)")

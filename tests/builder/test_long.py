@@ -164,7 +164,10 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path)
         return lambda _: LongSequence(iter([Sequence(good, good), Sequence(bad, bad)]))
 
     for bad, message in (
-        (np.full((3, 2), np.inf, np.float32), "row 0, column 0 is inf, .* in a piece which begins at row 3 of the seq"),
+        (
+            np.full((3, 2), np.inf, np.float32),
+            "row 0, column 0 is inf, .* in the piece that begins at row 3 of the seq",
+        ),
         (np.zeros((3, 5), np.float32), r"inputs have shape \(3, 5\), where .* begins at row 3 of the sequence"),
     ):
         report = builder.build(tmp_path / "src", tmp_path / "store", process=read(bad), **SMALL, max_failures=99)

@@ -100,7 +100,7 @@ def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
         (
             "a b c",
             "a.csv b.csv",
-            r"By stem: 1 row \(c\) without a source; take out the rows whose files are not there$",
+            r"By stem: 1 row \(c\) without a source; remove the rows whose files do not exist$",
         ),
         ("a.csv", "x/a.csv y/a.csv", r"By file name: 1 key \(a.csv \(x/a.csv, y/a.csv\)\) fit more than one source"),
         (
@@ -111,7 +111,7 @@ def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
         (
             "z",
             "a.csv",
-            r"1 row \(z\) without a source; --manifest-only takes .*; take out the rows whose files are not there$",
+            r"1 row \(z\) without a source; --manifest-only takes .*; remove the rows whose files do not exist$",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_accents_in_other_bytes_are_pointed_out(tmp_path):
     """A file of a Mac and a table of another machine may have names that look the same, and are not."""
     name = "Rh\u00f4ne.csv"
     table = manifest(tmp_path, f"source,y\nElbe.csv,0\n{unicodedata.normalize('NFD', name)},1\n")
-    with pytest.raises(UsageError, match=r"accents are other bytes .*: 1 key \(Rho\u0302ne.csv\)$"):
+    with pytest.raises(UsageError, match=r"accents have other bytes .*: 1 key \(Rho\u0302ne.csv\)$"):
         table.match(["Elbe.csv", name])
     with pytest.raises(UsageError) as caught:
         table.match(["Elbe.csv", "Rhine.csv"])
@@ -161,7 +161,7 @@ def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_list
 def test_more_rows_without_a_source_than_misnamed_files_are_an_error_that_names_these(tmp_path):
     table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\nc.csv,0\n")
     message = (
-        r"By path: 2 rows \(b.csv, c.csv\) without a source; .*; rename first .* not UTF-8: 1 file \(caf\\xe9.csv\)"
+        r"By path: 2 rows \(b.csv, c.csv\) without a source; .*; first rename .* not UTF-8: 1 file \(caf\\xe9.csv\)"
     )
     with pytest.raises(UsageError, match=message):
         table.match(["a.csv"], strict=True, misnamed=[r"caf\xe9.csv"])
@@ -193,9 +193,9 @@ def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, name
 @pytest.mark.parametrize(
     ("keys", "names", "message"),
     [
-        ("a b c", "a.csv", r"By stem: 1 row \(c\) without a source; take out the rows whose files are not there$"),
-        ("a b", "a.csv c.csv", r"By stem: 1 source \(c.csv\) without a row; --manifest-only takes just [^;]*$"),
-        ("a b c", "a.csv c.csv d.csv", r"By stem: 1 source \(d.csv\) without a row; --manifest-only takes just [^;]*$"),
+        ("a b c", "a.csv", r"By stem: 1 row \(c\) without a source; remove the rows whose files do not exist$"),
+        ("a b", "a.csv c.csv", r"By stem: 1 source \(c.csv\) without a row; --manifest-only takes only [^;]*$"),
+        ("a b c", "a.csv c.csv d.csv", r"By stem: 1 source \(d.csv\) without a row; --manifest-only takes only [^;]*$"),
     ],
 )
 def test_of_rows_whose_source_the_store_has_none_is_named(tmp_path, keys, names, message):
@@ -239,7 +239,7 @@ def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
 
 def test_fractions_beside_classes_are_refused_without_options_of_sources(tmp_path):
     table = manifest(tmp_path, "source,k,y\na,cat,2\nb,dog,7.5\n")
-    message = r"column y: 7.5 does not fit into int64 \(1 in all\); labels beside classes \(k\) are whole numbers"
+    message = r"column y: 7.5 does not fit into int64 \(1 in all\); labels beside classes \(k\) must be whole numbers"
     with pytest.raises(UsageError, match=message):
         labels_of(table, "k,y")
 

@@ -19,8 +19,8 @@ from tests.store.oracle import files
 
 BYTES, SHOWN = b"b\xff.csv", r"b\xff.csv"
 LINE = (
-    rf"{SHOWN}: its name is not valid UTF-8, so no store can keep it; rename it, or the folder that it lies in "
-    "(\\x and two digits stand for a byte that is no text)\n"
+    rf"{SHOWN}: its name is not valid UTF-8, so it cannot be stored; rename it, or its folder "
+    "(\\x and two digits mean a byte that is not text)\n"
 )
 
 

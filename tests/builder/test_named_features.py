@@ -141,7 +141,7 @@ def test_other_names_than_in_the_store_are_refused_and_none_are_taken_by_place(t
 
     store = build(tmp_path, read, "ab")
     assert (store.schema.inputs.names, len(store)) == (("x", "y"), 2)
-    with pytest.raises(BuildError, match="c: has the features x, z, where this store has x, y"):
+    with pytest.raises(BuildError, match="c: has the features x, z, but this store has x, y"):
         build(tmp_path, read, "abc")
 
 

@@ -131,8 +131,8 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
     [
         (b"", "is empty: 0 bytes"),
         (b"a,b\n1,2\n", "cannot be read: .*; is it a whole HDF5 file"),
-        (b"\x1f\x8b\x08 packed", "is no HDF5 file, but begins as a gzip file does"),
-        (b"CDF\x01 more", "is a NetCDF file of version 3; write it again as version 4"),
+        (b"\x1f\x8b\x08 packed", "is no HDF5 file, but begins like a gzip file"),
+        (b"CDF\x01 more", "is a NetCDF file of version 3; convert it to version 4"),
     ],
 )
 def test_what_is_no_hdf5_file_is_refused(tmp_path, content, message):

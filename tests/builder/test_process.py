@@ -59,12 +59,15 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
         ("./my_reader.py:read", "is not of the form module:function"),
         (".my_reader:read", "is not of the form module:function"),
         ("my_reader:", "is not of the form module:function"),
-        ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run from the folder"),
+        (
+            "no_such_reader:read",
+            "there is no module no_such_reader in .* or on the search path; run the command in the folder",
+        ),
         ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
         ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
         (
             "exiting_reader:read",
-            r"exiting_reader exits when it is imported \(3\); put what it does as a script under if",
+            r"exiting_reader exits when it is imported \(3\); put the code of the script under if",
         ),
         ("my_reader:raed", "my_reader has no raed; it has read"),
         ("my_reader:SIZE", "my_reader has no SIZE; it has read"),
@@ -179,7 +182,7 @@ def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
     assert describe_process(inner, "my_reader:again") == {"function": "my_reader:again"}
     hidden: list[Any] = [inner, module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
     for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
-        with pytest.raises(UsageError, match=r"cannot be found by its name; give it again with process \(--process\)"):
+        with pytest.raises(UsageError, match=r"cannot be found by its name; name it with process \(--process\)"):
             load_recorded_process(name)
 
 
@@ -196,5 +199,5 @@ def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_s
     module = sys.modules[load_process("my_reader:read").__module__]
     others = {"remove": os.remove, "build": build, "bound": functools.partial(os.remove), "method": Path("x").unlink}
     vars(module).update(others)
-    with pytest.raises(UsageError, match="lies in an installed package"):
+    with pytest.raises(UsageError, match="is in an installed package"):
         load_recorded_process(name)

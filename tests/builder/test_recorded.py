@@ -146,19 +146,22 @@ def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_al
         (["--inputs", "a, b", "--delimiter", ";"], ""),
         (["--dtype", "f4"], ""),
         (["--label-axis", "step"], ""),
-        (["--inputs", "a"], "was built with inputs a,b, and now inputs a is asked for; leave that option out"),
-        (["--labels", "c", "--inputs", "b"], "inputs a,b, and now inputs b"),
-        (["--exclude", "d"], "exclude not given, and now exclude d"),
-        (["--dtype", "f8"], "dtype float32, and now dtype float64"),
-        (["--no-header"], "header not given, and now header False"),
-        (["--header"], "header not given, and now header True"),
-        (["--format", "csv"], "format not given, and now format csv"),
-        (["--column-names", "x,y"], "column_names not given, and now column_names x,y"),
-        (["--label-key", "y"], "label_key labels, and now label_key y"),
-        (["--label-pattern", r"(\d)"], r"label_pattern not given, and now label_pattern (\d)"),
-        (["--label-axis", "own"], "label_axis step, and now label_axis own"),
-        (["--process", "tests.builder.made_sources:read_made"], "tabular, and now function tests.builder.made_sources"),
-        (["--manifest", "m.csv"], "manifest not given, and now manifest m.csv"),
+        (["--inputs", "a"], "was built with inputs a,b, but the option is now inputs a; leave it out"),
+        (["--labels", "c", "--inputs", "b"], "inputs a,b, but the option is now inputs b"),
+        (["--exclude", "d"], "exclude not given, but the option is now exclude d"),
+        (["--dtype", "f8"], "dtype float32, but the option is now dtype float64"),
+        (["--no-header"], "header not given, but the option is now header False"),
+        (["--header"], "header not given, but the option is now header True"),
+        (["--format", "csv"], "format not given, but the option is now format csv"),
+        (["--column-names", "x,y"], "column_names not given, but the option is now column_names x,y"),
+        (["--label-key", "y"], "label_key labels, but the option is now label_key y"),
+        (["--label-pattern", r"(\d)"], r"label_pattern not given, but the option is now label_pattern (\d)"),
+        (["--label-axis", "own"], "label_axis step, but the option is now label_axis own"),
+        (
+            ["--process", "tests.builder.made_sources:read_made"],
+            "tabular, but the option is now function tests.builder.made_sources",
+        ),
+        (["--manifest", "m.csv"], "manifest not given, but the option is now manifest m.csv"),
         (["--key", "file"], "key goes with a manifest, and none is given"),
         (["--keep", "site"], "keep goes with a manifest, and none is given"),
         (["--manifest-only"], "manifest_only goes with a manifest, and none is given"),
@@ -183,21 +186,26 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
             ["--missing", "ffill", "--ffill-limit", "3"],
             ["--ffill-limit", "3"],
             ["--ffill-limit", "4"],
-            "ffill_limit 3, and now ffill_limit 4",
+            "ffill_limit 3, but the option is now ffill_limit 4",
         ),
-        (["--missing", "ffill"], [], ["--ffill-limit", "4"], "ffill_limit not given, and now ffill_limit 4"),
+        (
+            ["--missing", "ffill"],
+            [],
+            ["--ffill-limit", "4"],
+            "ffill_limit not given, but the option is now ffill_limit 4",
+        ),
         ([], [], ["--ffill-limit", "4"], "ffill_limit=4 goes with missing=ffill (--missing ffill)"),
         (
             ["--time", "t", "--time-unit", "s", "--max-gap", "2h"],
             ["--max-gap", "120 min", "--time-unit", "s"],
             ["--max-gap", "1h"],
-            "max_gap 2h, and now max_gap 1h",
+            "max_gap 2h, but the option is now max_gap 1h",
         ),
         (
             ["--time", "t", "--time-unit", "s"],
             ["--time-unit", "s"],
             ["--sort-time"],
-            "sort_time False, and now sort_time",
+            "sort_time False, but the option is now sort_time",
         ),
         (
             ["--time", "t", "--time-unit", "s", "--elapsed"],
@@ -206,44 +214,54 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
             "every not given, and now",
         ),
         ([], [], ["--max-gap", "1h"], "max_gap (--max-gap) goes with time"),
-        (["--labels", "k", "--classes", "p,q"], ["--classes", "p, q"], ["--classes", "p,q,r"], "p,q,r is asked for"),
-        (["--labels", "k"], [], ["--classes", "p,q"], "classes not given, and now classes p,q"),
-        ([], [], ["--classes", "p,q"], "and no labels are named; say which they are"),
+        (["--labels", "k", "--classes", "p,q"], ["--classes", "p, q"], ["--classes", "p,q,r"], "p,q,r"),
+        (["--labels", "k"], [], ["--classes", "p,q"], "classes not given, but the option is now classes p,q"),
+        ([], [], ["--classes", "p,q"], "but no labels are named; name the labels"),
         (
             ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
             ["--join", "left"],
             ["--on", "x"],
-            "on t, and now on x",
+            "on t, but the option is now on x",
         ),
-        (["--labels-from", "y/{stem}.csv", "--on", "t"], ["--on", "t"], ["--join", "left"], "inner, and now join left"),
+        (
+            ["--labels-from", "y/{stem}.csv", "--on", "t"],
+            ["--on", "t"],
+            ["--join", "left"],
+            "inner, but the option is now join left",
+        ),
         (
             ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
             ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "left"],
             ["--labels-from", "y/{stem}.csv", "--on", "t", "--join", "inner"],
-            "join left, and now join inner",
+            "join left, but the option is now join inner",
         ),
         (
             ["--labels-from", "y/{stem}.csv", "--label-axis", "own"],
             ["--labels-from", "y/{stem}.csv"],
             ["--label-axis", "step"],
-            "label_axis own, and now label_axis step",
+            "label_axis own, but the option is now label_axis step",
         ),
-        (["--missing", "drop"], ["--missing", " drop "], ["--missing", "split"], "missing drop, and now missing split"),
-        (["--missing", "drop"], [], ["--missing", "error"], "missing drop, and now missing not given"),
-        ([], [], ["--na-values", "5"], "na_values not given, and now na_values 5"),
+        (
+            ["--missing", "drop"],
+            ["--missing", " drop "],
+            ["--missing", "split"],
+            "missing drop, but the option is now missing split",
+        ),
+        (["--missing", "drop"], [], ["--missing", "error"], "missing drop, but the option is now missing not given"),
+        ([], [], ["--na-values", "5"], "na_values not given, but the option is now na_values 5"),
         (
             ["--log", "x", "--scale", "x=2"],
             ["--log", "x", "--scale", "x=2"],
             ["--scale", "x=2", "--log", "x"],
-            "transforms log x,scale x=2, and now transforms scale x=2,log x",
+            "transforms log x,scale x=2, but the option is now transforms scale x=2,log x",
         ),
         (
             ["--missing", "ffill", "--mask"],
             ["--mask"],
             ["--missing", "ffill+drop"],
-            "missing ffill, and now missing ffill+dr",
+            "missing ffill, but the option is now missing ffill+dr",
         ),
-        (["--missing", "ffill"], [], ["--mask"], "mask False, and now mask True"),
+        (["--missing", "ffill"], [], ["--mask"], "mask False, but the option is now mask True"),
         (["--sequence-from", "(a)"], ["--sequence-from", "(a)"], ["--sequence-from", "(.)"], "(a), and now sequence_f"),
     ],
 )
@@ -297,10 +315,13 @@ def test_in_python_a_tabular_object_is_compared_as_a_whole(tables):
     builder.build(src, store, process=whole)
     builder.build(src, store, process=tabular(inputs=["a", "b"], labels=["c"], delimiter=";"))
     for other, message in (
-        (tabular(), "delimiter ;, and now delimiter not given"),
-        (tabular(inputs="a,b", labels="c"), "delimiter ;, and now delimiter not given"),
-        (tabular(inputs="a,b", delimiter=";"), "label_source columns, and now label_source inputs|labels c, and now"),
-        (tabular(inputs=["a,b"], labels="c", delimiter=";"), "inputs a,b, and now inputs a,b"),
+        (tabular(), "delimiter ;, but the option is now delimiter not given"),
+        (tabular(inputs="a,b", labels="c"), "delimiter ;, but the option is now delimiter not given"),
+        (
+            tabular(inputs="a,b", delimiter=";"),
+            "label_source columns, but the option is now label_source inputs|labels c, and now",
+        ),
+        (tabular(inputs=["a,b"], labels="c", delimiter=";"), "inputs a,b, but the option is now inputs a,b"),
     ):
         with pytest.raises(UsageError, match=message):
             builder.build(src, store, process=other)
@@ -384,16 +405,16 @@ def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(liste
     assert again.stdout == "t.zarr: nothing new, 3 unchanged; 0 failed\n"
     assert recorded(store)["manifest"] == manifest
     for asked, message in (
-        (["--key", "y"], "was built with key file, and now key y is asked for"),
-        (["--label-column", "y"], "was built with label_column y,z, and now label_column y is asked for"),
-        (["--keep", "y,z"], "was built with keep z,y, and now keep y,z is asked for"),
-        (["--inputs", "0"], "was built with inputs not given, and now inputs 0 is asked for"),
+        (["--key", "y"], "was built with key file, but the option is now key y"),
+        (["--label-column", "y"], "was built with label_column y,z, but the option is now label_column y"),
+        (["--keep", "y,z"], "was built with keep z,y, but the option is now keep y,z"),
+        (["--inputs", "0"], "was built with inputs not given, but the option is now inputs 0"),
     ):
         assert message in build("src", store, *asked).stderr
     (src / "labels.csv").unlink()
     gone = build("src", store)
     assert gone.exit_code == 2
-    assert "a manifest that lay in src as labels.csv, and is gone; give it again with manifest (--m" in gone.stderr
+    assert "a manifest that was labels.csv in src, and no longer exists; repeat the option manifest (--m" in gone.stderr
     assert build("src", store, "--manifest", "other.csv").exit_code == 0
 
 
@@ -414,12 +435,12 @@ def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
     assert recorded(store)["manifest"] == whole
     result = build(src, store)
     assert result.exit_code == 2
-    assert "was built with a manifest that did not lie below the sources; give it again" in result.stderr
+    assert "was built with a manifest that was outside the sources; repeat the option" in result.stderr
     assert build(src, store, "--manifest", manifest).exit_code == 0
     result = build(src, store, "--manifest", manifest, "--label-column", "y")
-    assert "label_column not given, and now label_column y" in result.stderr
+    assert "label_column not given, but the option is now label_column y" in result.stderr
     result = build(src, store, "--manifest", manifest, "--keep", "y")
-    assert "keep not given, and now keep y" in result.stderr
+    assert "keep not given, but the option is now keep y" in result.stderr
 
 
 def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_path):
@@ -453,7 +474,7 @@ def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):
     report = builder.build(tmp_path / "src", tmp_path / "store", workers=0)
     assert (report.added, report.failures) == (1, ())
     builder.build(tmp_path / "src", tmp_path / "store", label_axis="own", workers=0)
-    with pytest.raises(UsageError, match="label_axis own, and now label_axis step"):
+    with pytest.raises(UsageError, match="label_axis own, but the option is now label_axis step"):
         builder.build(tmp_path / "src", tmp_path / "store", label_axis="step", workers=0)
 
 
@@ -468,14 +489,14 @@ def test_a_function_is_found_by_the_name_that_the_store_records_and_another_is_r
     assert build("src", "store", "--process", "my_reader:read").exit_code == 0
     for asked, message in (
         (["--process", "my_reader:np.zeros"], "my_reader has no np.zeros"),
-        (["--process", "my_reader:other"], "function my_reader:read, and now function my_reader:other is asked for"),
-        (["--inputs", "a"], "was built with function my_reader:read, and now inputs a is asked for"),
-        (["--label-axis", "own"], "label_axis step, and now label_axis own"),
+        (["--process", "my_reader:other"], "function my_reader:read, but the option is now function my_reader:other"),
+        (["--inputs", "a"], "was built with function my_reader:read, but the option is now inputs a"),
+        (["--label-axis", "own"], "label_axis step, but the option is now label_axis own"),
     ):
         result = build("src", "store", *asked)
         assert message in result.stderr
         assert result.exit_code == 2
-    with pytest.raises(UsageError, match="built with function my_reader:read, and now tabular is asked for"):
+    with pytest.raises(UsageError, match="built with function my_reader:read, but the option is now tabular"):
         reader.build(process=tabular())
     (reader.place / "elsewhere").mkdir()
     monkeypatch.chdir(reader.place / "elsewhere")
@@ -490,7 +511,7 @@ def test_a_function_that_has_no_name_is_given_again(tmp_path):
 
     write_made(tmp_path / "src", {"a.made": Made()})
     builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
-    with pytest.raises(UsageError, match=r"store: the process function .* cannot be found by its name; give it again"):
+    with pytest.raises(UsageError, match=r"store: the process function .* cannot be found by its name; name it with"):
         builder.build(tmp_path / "src", tmp_path / "store", workers=0)
     builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
 
@@ -556,7 +577,7 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
     for asked in (["build", "src", "store"], ["build", "src", "store", "--dry-run"], verified, [*verified, "--repair"]):
         result = seqzarr(*asked)
         assert result.exit_code == 2
-        assert result.stderr.endswith("give it again with process (--process)\n")
+        assert result.stderr.endswith("name it with process (--process)\n")
     assert seqzarr(*verified, *given).stdout.startswith("all well: 3 sequences")
     next(store.glob("inputs/c*0")).unlink()
     assert seqzarr(*verified, *given, "--repair").exit_code == 0
@@ -582,14 +603,14 @@ def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is
     (reader.place / "own.py").write_text("from my_reader import read\n\ndef mine(path):\n    return read(path)\n")
     reader.build(process="own:mine")
     sys.modules.pop("own")
-    refused = "was built with function own:mine, and now function my_reader:read is asked for; "
+    refused = "was built with function own:mine, but the option is now function my_reader:read; "
     result = build("src", "store", "--process", "my_reader:read")
-    assert (result.exit_code, f"{refused}leave that option out, as the store records it" in result.stderr) == (2, True)
+    assert (result.exit_code, f"{refused}leave it out, since the store records it" in result.stderr) == (2, True)
     assert build("src", "store").exit_code == 0
     for text, why in (
         ("import no_such_module_anywhere", "module own cannot be imported"),
         ("1 / 0", "importing it failed: ZeroDivisionError"),
-        ("from os import remove as mine", "lies in an installed package"),
+        ("from os import remove as mine", "is in an installed package"),
     ):
         (reader.place / "own.py").write_text(text)
         sys.modules.pop("own", None)
@@ -612,7 +633,7 @@ def test_a_tabular_object_that_is_given_by_its_name_is_compared_as_one(tables, m
         for _ in range(2):
             assert build("src", "t", "--process", "my_tables:table").exit_code == 0
         result = build("src", "t", "--process", "my_tables:other")
-        assert "was built with inputs a, and now inputs b is asked for; leave that option out" in result.stderr
+        assert "was built with inputs a, but the option is now inputs b; leave it out" in result.stderr
     finally:
         sys.modules.pop("my_tables", None)
 
@@ -828,7 +849,7 @@ def test_a_store_that_lacks_a_member_of_its_build_is_refused_with_a_message(tmp_
             places = [tmp_path / "store", "--sources", tmp_path / "src"]
         result = seqzarr(*arguments, *places)
         assert result.exit_code == 2, result.output
-        assert f"store: records no {member} of its build, so none can bring it up to date" in result.stderr
+        assert f"store: records no {member} of its build, so it cannot be brought up to date" in result.stderr
 
 
 def test_what_is_null_of_a_function_is_not_given():

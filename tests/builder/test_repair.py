@@ -30,7 +30,7 @@ from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
 from tests.campaigns.rot_stores import Specimen
 from tests.store.oracle import files
 
-AGAIN = "build again into a new store (seqzarr build SOURCES NEW), which gives the same rows"
+AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
 }
@@ -223,9 +223,9 @@ def test_a_source_that_changed_is_named_with_both_fingerprints_and_nothing_is_to
     assert result.exit_code == 1
     changed, advice = result.stderr.splitlines()
     assert changed.startswith("b.csv: it changed: 8 bytes with SHA-256 ")
-    assert ", where the store records 780 with " in changed
+    assert ", but the store records 780 with " in changed
     assert advice == (
-        "s.zarr: not all could be restored: put back the sources named here as they were, or take them as they are now "
+        "s.zarr: not all could be restored: restore the sources named here, or build with them as they are now "
         f"(seqzarr build SOURCES STORE with --update or --retire-missing), or {AGAIN}"
     )
     assert result.stdout.splitlines()[-1] == "s.zarr: 0 files restored; 1 problem left"
@@ -290,7 +290,7 @@ def test_a_source_that_other_code_reads_gives_other_rows_and_is_named(tmp_path, 
     done = repair(tmp_path / "s", tmp_path / "src", process=read_shifted, workers=0)
     assert done.files == ()
     assert str(done.failures[0]) == (
-        "a.made: it gives other rows than the store has of sequence 0: the code that reads it changed"
+        "a.made: its rows of sequence 0 differ from the store's: the code that reads it changed"
     )
     assert shard.read_bytes() == b""
 
@@ -326,7 +326,7 @@ def test_what_no_source_restores_is_built_again_into_a_new_store_of_the_same_byt
         done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
         assert {problem.where for problem in done.left} >= {lost, "inputs/c.0.0"}
         said = str(done.failures[-1])
-        assert f"{lost}: damaged; nothing proves rows where a table is damaged" in said
+        assert f"{lost}: damaged; rows cannot be verified if a table is damaged" in said
     assert said.endswith(AGAIN)
     assert files(tmp_path / "s") == before
     build(tmp_path / "src", tmp_path / "new", **options)
@@ -538,7 +538,7 @@ def test_a_source_that_is_gone_is_named(damaged):
     assert result.exit_code == 1
     done = json.loads(result.stdout)
     assert [failure["source"] for failure in done["failures"]] == ["b.csv", "s.zarr"]
-    assert done["failures"][0]["reason"] == "it is gone"
+    assert done["failures"][0]["reason"] == "no longer exists"
     assert (done["files"], len(done["left"])) == ([], 1)
 
 
@@ -576,9 +576,9 @@ def test_labels_of_another_file_are_restored_from_there(with_labels, lost):
     [
         (
             "t,y\n0,7\n1,8\n2,8\n3,8\n4,8\n",
-            "it gives other rows than the store has of sequence 1: the code that reads it or y/b.csv changed",
+            "its rows of sequence 1 differ from the store's: the code that reads it or y/b.csv changed",
         ),
-        (None, "there is no y/b.csv, where its labels should be (--labels-from)"),
+        (None, "its label file y/b.csv does not exist (--labels-from)"),
     ],
 )
 def test_a_file_of_labels_that_changed_or_is_gone_is_named(with_labels, now, why):

@@ -61,15 +61,15 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     write_files(tmp_path / "src", {"a/1.csv": "v\n1\n", "a/2.csv": "v\n2\n", "b/1.csv": "v\n3\n"})
     build(tmp_path / "src", tmp_path / "store")
     before = files(tmp_path / "store")
-    with pytest.raises(UsageError, match=r"1\.csv is in the store already, as a/1\.csv"):
+    with pytest.raises(UsageError, match=r"1\.csv is already in the store, as a/1\.csv"):
         build(tmp_path / "src/a", tmp_path / "store")
-    with pytest.raises(UsageError, match=r"src/a/1\.csv is in the store already, as a/1\.csv"):
+    with pytest.raises(UsageError, match=r"src/a/1\.csv is already in the store, as a/1\.csv"):
         build(tmp_path, tmp_path / "store", process=tabular())
     assert files(tmp_path / "store") == before
     # Not even where another one of the store's has the name of the first.
     write_files(tmp_path / "src", {"1.csv": "v\n5\n"})
     assert build(tmp_path / "src", tmp_path / "store").added == 1
-    with pytest.raises(UsageError, match=r"2\.csv is in the store already, as a/2\.csv"):
+    with pytest.raises(UsageError, match=r"2\.csv is already in the store, as a/2\.csv"):
         build(tmp_path / "src/a", tmp_path / "store", process=tabular())
     # Other bytes under such a name are another file.
     write_files(tmp_path / "more", {"2.csv": "v\n9\n"})
@@ -128,7 +128,7 @@ def test_labels_of_a_sequence_are_on_no_other_axis(tmp_path, axis):
         ({"manifest": tmp_path / "labels.csv", "label_column": "lab"}, "a manifest (label_column)"),
         ({"process": tabular(label_pattern=r"(\d)")}, "names (label_pattern)"),
     ):
-        said = f"label_axis={axis} (--label-axis): labels in {where} are one row a sequence; leave it out"
+        said = f"label_axis={axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
         with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
             build(tmp_path / "src", tmp_path / "store", label_axis=axis, workers=0, **options)
         assert not (tmp_path / "store").exists()

@@ -85,7 +85,7 @@ def test_the_exit_status_is_0_and_every_output_counts_them(src, tmp_path):
     assert "skipped" in dry.stdout
     assert "leaves them out, as they are empty" in dry.stdout
     shown = seqzarr("inspect", store).stdout
-    assert "Skipped (2 sources, of which nothing was left)\n  b.csv\n  d.csv\n" in shown
+    assert "Skipped (2 empty sources)\n  b.csv\n  d.csv\n" in shown
     found = json.loads(seqzarr("inspect", "--json", store).stdout)
     assert (found["skipped"], found["skipped_listed"], found["failures"]) == (2, ["b.csv", "d.csv"], 0)
     assert "it is empty, and was skipped" in seqzarr("inspect", store, "--sequence", "b.csv").stderr
@@ -110,7 +110,7 @@ def test_a_source_that_gets_rows_is_new_and_one_that_loses_them_is_retired_by_an
     (src / "d.csv").write_text("x,y\n1,1\n")
     problems = [str(one) for one in verify_sources(tmp_path / "t.zarr", src, workers=0)]
     assert len(problems) == 1
-    assert "d.csv: number of sequences: 1, where the store has 0" in problems[0]
+    assert "d.csv: number of sequences: 1, but the store has 0" in problems[0]
 
 
 def test_with_empty_error_they_fail_as_any_source_that_cannot_be_used(src, tmp_path):

@@ -85,7 +85,7 @@ def test_a_glob_takes_what_it_matches_below_its_fixed_part(tmp_path, pattern, ex
 
 
 def test_an_empty_name_is_not_the_working_folder():
-    with pytest.raises(UsageError, match="the sources are an empty name"):
+    with pytest.raises(UsageError, match="the name of the sources is empty"):
         discover("")
 
 
@@ -128,8 +128,8 @@ def test_a_pipe_is_no_source(tmp_path):
         ("nowhere", "nowhere: no such file or folder"),
         ("nowhere/*.csv", "there is no folder .*nowhere"),
         ("full/*.csv", r"the pattern matches no file; .*full holds 3 files: 2 with \.wav, 1 with no suffix"),
-        ("full", r"no file of a known format; .* holds 3 files: 2 with \.wav, .*Known: \.csv .*--format"),
-        ("empty", "no file of a known format; .*empty holds no files"),
+        ("full", r"no file has a known format; .* holds 3 files: 2 with \.wav, .*Known: \.csv .*--format"),
+        ("empty", "no file has a known format; .*empty holds no files"),
     ],
 )
 def test_finding_nothing_says_what_is_there(tmp_path, where, message):

@@ -206,8 +206,8 @@ def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(
         ({"label_pattern": "1"}, "has no group"),
         ({"dtype": "float23"}, "dtype='float23' is not a dtype"),
         ({"dtype": "4:"}, "dtype='4:' is not a dtype"),
-        ({"dtype": "complex64"}, "dtype='complex64' is not stored"),
-        ({"dtype": "str"}, "dtype='str' is not stored"),
+        ({"dtype": "complex64"}, "dtype='complex64' cannot be stored"),
+        ({"dtype": "str"}, "dtype='str' cannot be stored"),
         ({"format": "wav"}, "format='wav' is none of"),
     ],
 )
@@ -387,7 +387,7 @@ def test_a_dtype_is_advised_that_holds_the_whole_column(tmp_path, ids, dtype, me
     [
         (
             "a,b\n1,\nNA,2\n,\n",
-            r"^x.csv: row 1, column b: missing value \(4 in all, also in a\); fill it in, or leave the column",
+            r"^x.csv: row 1, column b: missing value \(4 in all, also in a\); fill it in, say what to do",
         ),
         ("a,b\n1,2\n3,NaN\n", r"row 2, column b: missing value \(1 in all\)"),
         ("a,b\n1,2\n inf,-inf\n", r"row 2, column a: infinite value \(2 in all, also in b\); correct it"),
@@ -605,7 +605,7 @@ def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
     assert coded.labels.tolist() == [[5, 1], [6, 0], [7, 1]]
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:tables", "--workers", "0"]
     result = seqzarr(*command)
-    assert "labels are text, as 'dog', where no classes are named; name all of them with classes" in result.stderr
+    assert "labels are text, such as 'dog', but no classes are named; name all of them with classes" in result.stderr
     result = seqzarr(*command, "--classes", "1=cat,dog,eel")
     assert result.exit_code == 0, result.output
     store = open_store(tmp_path / "t")

@@ -118,7 +118,7 @@ def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
     assert store.class_names() == ("cat", "dog", "eel")
     assert [y.tolist() for _, y in store] == [[[1]], [[0]]]
     assert store.provenance["build"]["process"]["tabular"]["classes"] == ["cat,dog,eel"]
-    with pytest.raises(UsageError, match="built with classes cat,dog,eel, and now classes cat,dog is asked for"):
+    with pytest.raises(UsageError, match="built with classes cat,dog,eel, but the option is now classes cat,dog"):
         build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a", classes="cat,dog"))
 
 
@@ -201,7 +201,7 @@ def test_classes_of_which_some_are_numbers_in_one_file_are_to_be_named(tmp_path,
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert report.failures[0].reason == (
         f"row {stages.index('W') + 1}, column y: 'W' is not a number, and '1' in row {stages.index('1') + 1} is one; "
-        "correct it, or name all classes with --classes, which takes all for text"
+        "correct it, or name all classes with --classes, so that all are text"
     )
     build(
         tmp_path / "src",
@@ -313,7 +313,7 @@ def test_a_manifest_that_names_another_class_changes_its_source(tmp_path):
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert (store.class_names(), [y.tolist() for _, y in store]) == (("red", "blue", "green"), [[2], [0]])
     table.write_text("source,y\n000,1\n001,2\n")
-    with pytest.raises(UsageError, match="column y holds numbers, as '1' in row 1, where the store has classes"):
+    with pytest.raises(UsageError, match="column y holds numbers, such as '1' in row 1, but the store has classes"):
         build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
 
 
@@ -373,7 +373,7 @@ def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
 def test_classes_are_of_targets():
     assert classes_by_target(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
     assert classes_by_target((), ["j", "k"]) == (None, None)
-    with pytest.raises(UsageError, match="there are 2 \\(j, k\\); say whose they are, as --classes j="):
+    with pytest.raises(UsageError, match="there are 2 \\(j, k\\); name the target, as --classes j="):
         classes_by_target(parse_classes(["a,b"]), ["j", "k"])
 
 
@@ -383,7 +383,7 @@ def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatc
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     write(tmp_path / "src", [[("s", "u")]], ".csv", first=4)
     with pytest.raises(
-        UsageError, match=r"labels a have more than 3 different texts, 'p' to 's', and so many are no.* stays"
+        UsageError, match=r"labels a have more than 3 different texts, 'p' to 's', too many for classes.* stays"
     ):
         build(tmp_path / "src", tmp_path / "t.zarr", workers=0)
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("p", "q", "r")

@@ -52,7 +52,7 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
     [
         ("eel", ["cat,dog"], "labels: 'eel' is none of the 2 classes"),
         (["cat", ""], ["cat,dog"], "row 1: '' is none of"),
-        (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, where --classes names 2 classes"),
+        (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, but --classes names 2 classes"),
         (["cat", None], ["cat,dog"], "row 1: None is not text"),
         (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),
         (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is not text"),
@@ -60,7 +60,7 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         (
             [["cat", 0.5]],
             ["0=cat,dog"],
-            "row 0, target 1: 0.5 is not a whole number of 64 bits; labels beside classes are",
+            "row 0, target 1: 0.5 is not a whole number of 64 bits, as labels beside classes must",
         ),
         ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is not a whole number"),
         ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is not text"),
@@ -102,7 +102,7 @@ def test_one_text_a_sequence_and_several_targets(tmp_path):
     store = store_spec.open_store(tmp_path / "u")
     assert (store.schema.labels.classes, store[0][1].tolist()) == ((("cat", "dog"), None), [1, 7])
     src = write(tmp_path / "both", a=([1, 2, 3], ["dog", "cat"]))
-    with pytest.raises(UsageError, match="are of one target, and there are 2"):
+    with pytest.raises(UsageError, match="are for one target, but there are 2"):
         builder.build(src, tmp_path / "v", process=as_lists, classes="cat,dog", label_axis="sequence", workers=0)
 
 
@@ -127,11 +127,11 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
     for process, axis, message in (
-        (late, "sequence", "labels: None is not text, where --classes names classes of text"),
+        (late, "sequence", "labels: None is not text, but --classes names classes of text"),
         (
             lacking,
             "step",
-            "labels have shape (), where this store has (rows); that is in a piece which begins at row 1",
+            "labels have shape (), where this store has (rows); this is in the piece that begins at row 1",
         ),
     ):
         report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis}, max_failures=99)
@@ -153,8 +153,8 @@ def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tm
         result = run(src, tmp_path / "t", *again, "--workers", "0")
         assert (result.exit_code, result.stderr) == (0, "")
     for other, words in (
-        (["--classes", "dog,cat"], "was built with classes cat,dog, and now classes dog,cat is asked for"),
-        (["--missing", "keep"], "was built with missing error, and now missing keep is asked for"),
+        (["--classes", "dog,cat"], "was built with classes cat,dog, but the option is now classes dog,cat"),
+        (["--missing", "keep"], "was built with missing error, but the option is now missing keep"),
     ):
         for dry in ([], ["--dry-run"]):
             result = run(src, tmp_path / "t", *other, "--workers", "0", *dry)
@@ -166,11 +166,13 @@ def test_text_without_classes_says_that_they_have_to_be_named(tmp_path):
     src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]), b=([1], "dog"))
     for process in (as_lists, as_array, as_objects):
         (first, second) = builder.build(src, tmp_path / "t", process=process, workers=0, max_failures=99).failures
-        assert first.reason.startswith("labels are text, as 'dog', where no classes are named; name all of them with")
-        assert second.reason.startswith("labels are text, as 'dog'")
+        assert first.reason.startswith(
+            "labels are text, such as 'dog', but no classes are named; name all of them with"
+        )
+        assert second.reason.startswith("labels are text, such as 'dog'")
     write(src, a=([1, 2], [1, 2]))
     (failure,) = builder.build(src, tmp_path / "t", process=as_lists, workers=0, max_failures=99).failures
-    assert failure.reason.startswith("labels are text, as 'dog'")
+    assert failure.reason.startswith("labels are text, such as 'dog'")
 
 
 def test_of_a_manifest_the_labels_are_its_own_and_classes_may_be_given(tmp_path):
@@ -206,7 +208,7 @@ def test_nan_of_a_process_function_is_kept_where_that_is_asked_and_else_refused(
         assert (result.exit_code, result.stderr) == (0, "")
     assert len(store_spec.open_store(tmp_path / "u")) == 3
     result = run(src, tmp_path / "u", "--missing", "error", "--workers", "0")
-    assert "was built with missing keep, and now missing error is asked for" in result.stderr
+    assert "was built with missing keep, but the option is now missing error" in result.stderr
 
 
 @pytest.mark.parametrize("policy", ["drop", "ffill", "x=keep"])
@@ -214,12 +216,12 @@ def test_another_policy_is_no_option_of_a_process_function(tmp_path, policy):
     src = write(tmp_path / "src", a=([1], [1]))
     result = run(src, tmp_path / "t", *BUILD, "--missing", policy)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is for tables; NaN that a process function gives is kept (--missing keep), or refused" in result.stderr
+    assert "is for tables; NaN from a process function is kept (--missing keep) or refused" in result.stderr
 
 
 def test_in_python_options_of_tables_belong_to_tabular(tmp_path):
     Path(tmp_path, "a.csv").write_text("x,y\n1,cat\n")
-    with pytest.raises(UsageError, match="missing is for a process function; of tables, give missing to tabular"):
+    with pytest.raises(UsageError, match="missing is for a process function; for tables, give missing to tabular"):
         builder.build(tmp_path / "a.csv", tmp_path / "t", missing="keep")
-    with pytest.raises(UsageError, match="classes is for a process function; of tables, give classes to tabular"):
+    with pytest.raises(UsageError, match="classes is for a process function; for tables, give classes to tabular"):
         builder.build(tmp_path / "a.csv", tmp_path / "t", classes="cat")

@@ -78,7 +78,7 @@ def stretches_by_loop(times, values, rules, without):
     if isinstance(found, str):
         return found
     if rules.duplicates == "error" and any(len(same) > 1 for _, same, _ in found):
-        return "is the time of"
+        return "is also the time of"
     longest = math.inf if rules.max_gap is None else int(rules.max_gap.removesuffix("s"))
     out: list[tuple[list[float], list[int]]] = []
     for number, (time, same, cut) in enumerate(found):
@@ -246,9 +246,7 @@ def test_a_length_of_time_is_the_same_in_all_usual_spellings(written, usual):
 @pytest.mark.parametrize("written", ["15m", "1M", "1.5 M"])
 def test_a_month_or_a_minute_is_refused(written):
     number = written.rstrip("mM ")
-    with pytest.raises(
-        UsageError, match=f"every='{written}' is of months or of minutes, .* write {number}min for minu"
-    ):
+    with pytest.raises(UsageError, match=f"every='{written}' may mean months or minutes; write {number}min for minu"):
         tabular(time="t", every=written)
 
 
@@ -257,9 +255,7 @@ def test_a_month_or_a_minute_is_refused(written):
     ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
 )
 def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
-    with pytest.raises(
-        UsageError, match="is not a length of time; write a number and one of ns, us, ms, s, min, h, d, w"
-    ):
+    with pytest.raises(UsageError, match="is not a duration; write a number and one of ns, us, ms, s, min, h, d, w"):
         tabular(time="t", max_gap=written)
 
 

@@ -84,7 +84,7 @@ def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))
     (problem,) = verify_sources(store, root, process=on_steps, workers=0)
     assert problem.what == (
-        "b.txt: sequence 2: time: row 1 is 1577836800001, where the store has 1577836800000 (30 values differ)"
+        "b.txt: sequence 2: time: row 1 is 1577836800001, but the store has 1577836800000 (30 values differ)"
     )
 
 
@@ -115,7 +115,7 @@ def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path
     assert store_spec.open_store(tmp_path / "store").schema.time == Time("s")
     assert [failure.reason for failure in report.failures] == [
         "no time, where this store keeps one for each step; give time=",
-        "time in UTC, where this store has time without a zone; give the zone of all sources, or of none",
+        "time in UTC, but this store has time without a zone; give the zone of all sources, or of none",
         FALLS,
     ]
 

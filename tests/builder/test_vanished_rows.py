@@ -84,7 +84,7 @@ def test_a_row_that_neither_the_folder_nor_the_store_knows_is_named_or_with_mani
     (place / "src/b.csv").unlink()
     listed(place, NAMES + "z")
     for options in ({}, {"retire_missing": True}):
-        with pytest.raises(UsageError, match=r"By stem: 1 row \(z\) without a source; take out the rows"):
+        with pytest.raises(UsageError, match=r"By stem: 1 row \(z\) without a source; remove the rows"):
             run(place, manifest_strict=True, **options)
     report = run(place)
     assert (report.absent, report.vanished) == (("z",), ("b.csv",))
@@ -121,4 +121,4 @@ def test_the_command_says_what_to_do_about_it(place):
 def test_the_others_are_held_against_their_sources(place):
     (place / "src/b.csv").unlink()
     problems = verify_sources(place / "store", place / "src", workers=0)
-    assert [problem.what for problem in problems] == ["b.csv: is gone, so it was not compared"]
+    assert [problem.what for problem in problems] == ["b.csv: no longer exists, so it was not compared"]
