@@ -118,7 +118,7 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "7 found, 7 to process" in shown.stdout
     assert "about 7 sequences, 70 steps" in shown.stdout
-    assert "float32, (3) a step" in shown.stdout
+    assert "float32, (3) per step" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
     (sources / "000.npy").write_bytes(b"broken")
     failed = seqzarr(*arguments, "--json")
