@@ -19,7 +19,6 @@ from builder import tabular
 from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
-from builder.inspection.features import drift_and_spread
 from builder.inspection.notes import notes_on
 from builder.inspection.sampling import MOST_CLASSES, RUN, count_classes, sample_rows, still_share
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
@@ -221,46 +220,6 @@ def test_splits_are_compared_as_the_rows_have_it(store: Store):
         stds = [np.nanstd(part.astype(np.float64)) for part in parts]
         assert one.split_means == pytest.approx(means)
         assert one.split_stds == pytest.approx(stds, abs=1e-12)
-        if not stds[0]:
-            assert (one.drift, one.spread, one.distance) == (None, None, 0)
-            continue
-        drift = max(abs(mean - means[0]) / stds[0] for mean in means[1:])
-        spread = max((std / stds[0] for std in stds[1:]), key=lambda share: abs(np.log(share)))
-        assert [one.drift, one.spread] == pytest.approx([drift, spread])
-        assert (one.distance >= 1) == (drift >= 0.5 or not 0.5 < spread < 2)
-
-
-@pytest.mark.parametrize(
-    ("means", "stds", "drift", "spread"),
-    [
-        ([1, 1], [2, 2], 0.0, 1.0),
-        ([1, 2, 0.5], [2, 2, 2], 0.5, 1.0),
-        ([1, -3], [2, 2], 2.0, 1.0),
-        ([1, 1, 1], [2, 3, 1], 0.0, 0.5),
-        ([1, 1, 1], [2, 6, 1], 0.0, 3.0),
-        ([1, None, 3], [2, None, None], 1.0, None),
-        ([1, None], [2, None], None, None),
-        ([1, 2], [0.0, 2], None, None),
-        ([None, 2], [None, 2], None, None),
-        ([0, 1e300], [1e-300, 1e-300], None, 1.0),  # more than float64 holds
-    ],
-)
-def test_drift_and_spread_are_beside_the_first_split(means, stds, drift: float | None, spread: float | None):
-    assert drift_and_spread(means, stds) == (drift, spread)
-
-
-def test_what_differs_is_worth_a_look(store: Store):
-    column = inspect(store.path).statistics[0]
-    for drift, spread, distance in (
-        (0.49, 1.9, 0.98),
-        (0.5, None, 1),
-        (0.0, 2.0, 1),
-        (0.0, 0.5, 1),
-        (0.0, 0.25, 2),
-        (0.0, 0.0, np.inf),
-        (None, None, 0),
-    ):
-        assert replace(column, drift=drift, spread=spread).distance == pytest.approx(distance)
 
 
 def test_classes_are_counted_in_all_and_in_each_split(store: Store):
