@@ -16,7 +16,6 @@ from builder.inspection import as_text, charts
 from builder.inspection.document import Inspection, inspect
 from builder.inspection.features import ARRAYS
 from builder.inspection.notes import notes_on
-from builder.inspection.sampling import RUN
 from builder.inspection.shuffle import Shuffle
 from builder.planning.provenance import options_given
 
@@ -114,7 +113,6 @@ def html_of(document: Inspection) -> str:
         options=list(options_given(document.build or {}))[:LISTED_OPTIONS],
         text=as_text,
         limits={"columns": LISTED_COLUMNS, "failures": LISTED_FAILURES, "compared": COMPARED, "targets": WITH_CLASSES},
-        figures={"run": RUN},
         made_by=_made_by(),
     )
 

@@ -20,7 +20,7 @@ from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
 from builder.inspection.notes import notes_on
-from builder.inspection.sampling import MOST_CLASSES, RUN, count_classes, sample_rows, still_share
+from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
 from store_spec import Rows, Store, create_store, open_store
@@ -60,10 +60,6 @@ def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factor
     assert len(set(places)) == len(places)
     assert places == sorted(places)
     assert [number for number, _ in places] == sample.sequence.tolist()
-    before = [None, *places[:-1]]
-    assert sample.follows.tolist() == [
-        a is not None and one == (a[0], a[1] + 1) for a, one in zip(before, places, strict=False)
-    ]
     assert sample.total == len(steps)
     assert bool(places) == bool(steps)
     assert len(places) <= max(1, most // 16)  # bytes of a row
@@ -89,25 +85,6 @@ def test_no_row_is_sampled_twice_if_most_are_retired(tmp_path: Path):
     store = numbered(tmp_path / "n.zarr", [10] * 100, retire=range(1, 99))
     values = sample_rows(store, "inputs", 16 * 50).rows[:, 0, 0].tolist()
     assert len(values) == len(set(values)) > 10
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2 * RUN), st.booleans()), max_size=9))
-def test_what_stands_still_is_what_a_loop_finds(pieces: list[tuple[int, int, bool]]):
-    rows = np.array([[value, 5] for value, count, _ in pieces for _ in range(count)], np.float64).reshape(-1, 2)
-    follows = np.array([bool(step) or not first for _, count, first in pieces for step in range(count)], bool)
-    follows[:1] = False
-    runs: list[int] = []
-    for number, row in enumerate(rows.tolist()):
-        if number and follows[number] and row == rows[number - 1].tolist():
-            runs[-1] += 1
-        else:
-            runs.append(1)
-    expected = sum(run for run in runs if run >= RUN) / len(rows) if len(rows) else None
-    assert still_share(rows, follows) == expected
-
-
-def test_missing_values_do_not_stand_still():
-    assert still_share(np.full((30, 1), np.nan), np.arange(30) > 0) == 0.0
 
 
 @given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))
@@ -200,7 +177,7 @@ def test_rounding_leaves_equal_values_no_deviation(tmp_path: Path):
     assert inspect(tmp_path / "c.zarr").statistics[0].std == 0
 
 
-def test_one_value_among_missing_ones_does_not_stand_still(tmp_path: Path):
+def test_one_value_among_missing_ones_is_not_constant(tmp_path: Path):
     nan = np.nan
     sequences = [[1, nan, nan], [1, 1, nan], [nan, nan], [2, 2], [3], [1, 2], [nan, 4, nan, 4]]
     with create_store(
