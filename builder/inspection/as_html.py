@@ -42,8 +42,7 @@ def write_report(
     Args:
         store: The path of the store.
         path: The file, which is replaced if it exists.
-        shuffle: Windows and batches, to show how well an epoch of them mixes. None: windows that fit into most
-            sequences.
+        shuffle: Windows and batches, to show how well an epoch of them mixes. None: nothing is measured.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
 
     Raises:

@@ -351,7 +351,7 @@ def test_rows_are_read_only_when_asked_for(store: Store, monkeypatch: pytest.Mon
         with pytest.raises(AssertionError):
             inspect(store.path, rows=True)
     plain, whole = inspect(store.path), inspect(store.path, rows=True)
-    assert replace(whole, rows=None, shuffle=None) == plain
+    assert replace(whole, rows=None) == plain
     assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["rows"]["inputs"]["rows"] == plain.steps
 
 
