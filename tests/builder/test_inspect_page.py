@@ -437,7 +437,8 @@ def test_cleaning_is_shown_with_the_worst_sources(document: Inspection):
     assert "26 steps dropped, 1 value filled in, in 4 sources; 1 source split into several sequences" in page.text
     assert "25 %" in page.text
     assert "and 3 sources more" in page.text
-    nothing = replace(document, cleaning=StoreCleaning())
+    none = Cleaning(dropped=0, filled=0, several=0)
+    nothing = replace(document, cleaning=StoreCleaning(total=none, touched=0, named=0, worst=()))
     sentence = "no step was dropped, no value was filled in, and no source was split into several sequences"
     assert sentence in checked(html_of(nothing)).text
     console = Console(width=100)
