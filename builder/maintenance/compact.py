@@ -28,7 +28,7 @@ from builder.planning.build_options import BATCH_BYTES
 from builder.planning.codec_choice import SAMPLE_BYTES, Choice, choose_by_rows
 from builder.planning.packing import Packing
 from builder.planning.resolved_sources import open_if_exists
-from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversion_costs, conversions, target_dtypes
+from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
 from store_spec import Schema
 from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, readable_place, store_place
@@ -49,7 +49,6 @@ class Compacted:
     bytes_written: int
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
-    costs: tuple[str, ...] = ()  # how other dtypes changed the values
 
 
 def compact(
@@ -141,7 +140,6 @@ def compact(
         bytes_written=tally.bytes_written,
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
-        costs=conversion_costs(old.schema, schema),
     )
 
 

@@ -125,32 +125,6 @@ def parse_conversions(value: Any) -> Conversions | None:
     return tuple(pairs)
 
 
-def conversion_costs(old: Schema, new: Schema) -> tuple[str, ...]:
-    """Say how conversions change the values, and their size."""
-    return tuple(
-        _cost(name, old.rows(name).dtype, new.rows(name).dtype)
-        for name in ARRAYS
-        if old.rows(name).dtype != new.rows(name).dtype
-    )
-
-
-def _cost(name: str, before: DType, after: DType) -> str:
-    changed = f"{name}: {before} to {after}, {before.itemsize} to {after.itemsize} bytes a value"
-    if after.kind != "f":
-        return f"{changed}; every value is as it was"
-    info = np.finfo(after)
-    digits, error = info.nmant + 1, f"{2.0 ** -(info.nmant + 1):.1g}"
-    if before.kind in "iu" and 8 * before.itemsize > digits:
-        return f"{changed}; whole numbers beyond {2**digits:,} are rounded, by at most {error} of each"
-    if before.kind == "f" and before.itemsize > after.itemsize:
-        least = float(info.smallest_subnormal) / 2
-        return (
-            f"{changed}; values are rounded, by at most {error} of each "
-            f"(nearer to 0 than {float(info.smallest_normal):.1g}: by at most {least:.1g})"
-        )
-    return f"{changed}; every value is as it was"
-
-
 def check_same_dtypes(schema: Schema, dtypes: Mapping[str, DType], store: object) -> None:
     """Refuse dtypes that differ from those of an unfinished copy."""
     for name, dtype in dtypes.items():
