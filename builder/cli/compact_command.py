@@ -62,5 +62,3 @@ def compact(*, store: Path | str, new: Path | str, as_json: bool, quiet: bool, *
             )
             if done.codec is not None:
                 click.echo(done.codec)
-            for line in done.costs:
-                click.echo(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from builder.execution.build import (
@@ -12,7 +12,7 @@ from builder.execution.build import (
     worker_count,
 )
 from builder.execution.report import float64_text
-from builder.frames.counts import StoreCleaning
+from builder.frames.counts import cleaning_counts
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import labels_json
 from builder.options.declaration import with_options
@@ -104,7 +104,8 @@ class _SampleTotals:
     steps: int = 0
     label_steps: int = 0
     decoded_bytes: int = 0
-    cleaning: StoreCleaning = field(default_factory=StoreCleaning)
+    dropped: int = 0
+    filled: int = 0
     classes: Classes | None = None  # of the store and of the sampled sources
     whole_bytes: int = 0  # the most for a source that is read whole: twice its decoded rows, and its file
     piece_bytes: int = 0  # the most for a source that is read in pieces: one piece, decoded
@@ -162,8 +163,8 @@ def preview(options: BuildOptions) -> Preview:
         ignored=len(plan.sources.listing.ignored),
         ignored_listed=plan.sources.listing.ignored_listed,
         bytes_to_read=plan.bytes_to_read(),
-        dropped=totals.cleaning.total.dropped,
-        filled=totals.cleaning.total.filled,
+        dropped=totals.dropped,
+        filled=totals.filled,
         sampled=tuple(plan.new[number] for number in numbers),
         failures=(*plan.sources.misnamed, *(one for one in failures if not isinstance(one, Skipped))),
         skipped=tuple(Failure(one.source, one.reason) for one in failures if isinstance(one, Skipped)),
@@ -240,7 +241,9 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
         totals.sequences += len(processed.records)
         totals.steps += int(processed.records.lengths.sum())
         totals.label_steps += int(processed.records.label_lengths.sum())
-        totals.cleaning += processed.cleaning
+        dropped, filled = cleaning_counts(processed.records)
+        totals.dropped += dropped
+        totals.filled += filled
         totals.decoded_bytes += decoded
         if processed.source_memory.whole:
             totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from builder.amounts import count_text, printable
 from builder.execution.tally import Tally
-from builder.frames.counts import CleanedSource
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
@@ -41,8 +40,6 @@ class Report:
     steps: int  # added
     dropped: int  # steps that cleaning left out of the added sequences
     filled: int  # values that cleaning filled in
-    cleaned: tuple[CleanedSource, ...]  # at most 10: most steps lost, most values filled in, split
-    several: int  # sources with more than one sequence, if that is counted
     bytes_read: int
     bytes_decoded: int
     bytes_written: int
@@ -81,7 +78,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("cleaned", "failures", "skipped")}
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("failures", "skipped")}
         others = {name: getattr(self, name) for name in self.__slots__ if name not in lists}
         return {**others, "store": str(self.store), "rounded": asdict(self.rounded), **lists}
 
@@ -126,10 +123,8 @@ def report_of(
         outdated=plan.outdated,
         sequences=tally.sequences,
         steps=tally.steps,
-        dropped=tally.cleaning.total.dropped,
-        filled=tally.cleaning.total.filled,
-        cleaned=tally.cleaning.worst,
-        several=tally.cleaning.total.several,
+        dropped=tally.dropped,
+        filled=tally.filled,
         bytes_read=tally.bytes_read,
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,

@@ -17,6 +17,7 @@ from typing import Any
 from builder.build_errors import BuildError
 from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.execution.tally import Tally
+from builder.frames.counts import cleaning_counts
 from builder.workers.batch import (
     BatchPart,
     BatchSummary,
@@ -304,7 +305,9 @@ class Run:
         tally.done += len(set(records.sources)) + len(summary.failures) + len(summary.skipped)
         tally.sequences += len(records)
         tally.steps += int(records.lengths.sum())
-        tally.cleaning += summary.cleaning
+        dropped, filled = cleaning_counts(records)
+        tally.dropped += dropped
+        tally.filled += filled
         tally.rounded += summary.rounded
         tally.bytes_read += summary.bytes_read
         tally.bytes_decoded += summary.nbytes

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from builder.build_errors import BuildError, UsageError
-from builder.frames.counts import StoreCleaning
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.workers.process_source import Failure, Skipped
 
@@ -25,7 +24,8 @@ class Tally:
     bytes_read: int = 0
     bytes_decoded: int = 0
     bytes_written: int = 0
-    cleaning: StoreCleaning = field(default_factory=StoreCleaning)  # of the sequences of this build
+    dropped: int = 0  # steps that cleaning left out of the sequences of this build
+    filled: int = 0  # values that cleaning filled in
     rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
     committed: int = 0  # sequences that readers see, including those of earlier builds
     started: float = field(default_factory=time.monotonic)

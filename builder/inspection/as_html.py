@@ -14,9 +14,8 @@ from builder.amounts import bytes_text, count_text, number_text, percent_text, r
 from builder.build_errors import UsageError
 from builder.inspection import as_text, charts
 from builder.inspection.document import Inspection, inspect
-from builder.inspection.features import ARRAYS, DRIFT, SPREAD
+from builder.inspection.features import ARRAYS
 from builder.inspection.notes import notes_on
-from builder.inspection.sampling import RUN
 from builder.inspection.shuffle import Shuffle
 from builder.planning.provenance import options_given
 
@@ -25,7 +24,7 @@ LISTED_COLUMNS = 100  # columns of sequences
 LISTED_FAILURES = 100
 LISTED_OPTIONS = 100  # more than builds record; an untrusted store can have any number
 WITH_CLASSES = 8  # targets whose classes are listed
-COMPARED = 40  # columns that differ most between splits
+COMPARED = 40  # columns in the table of splits
 
 
 def write_report(
@@ -43,8 +42,7 @@ def write_report(
     Args:
         store: The path of the store.
         path: The file, which is replaced if it exists.
-        shuffle: Windows and batches, to show how well an epoch of them mixes. None: windows that fit into most
-            sequences.
+        shuffle: Windows and batches, to show how well an epoch of them mixes. None: nothing is measured.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
 
     Raises:
@@ -105,17 +103,15 @@ def html_of(document: Inspection) -> str:
         "curve": charts.curve,
     }
     features, targets = ([one for one in document.statistics if one.array == array] for array in ARRAYS)
-    compared = features if document.labels_are_inputs else features + targets
     return environment.get_template("page.html").render(
         document=document,
         notes=tuple(notes_on(document)),
         features=features,
         targets=targets,
-        compared=sorted(compared, key=lambda one: -one.distance),
+        compared=features if document.labels_are_inputs else features + targets,
         options=list(options_given(document.build or {}))[:LISTED_OPTIONS],
         text=as_text,
         limits={"columns": LISTED_COLUMNS, "failures": LISTED_FAILURES, "compared": COMPARED, "targets": WITH_CLASSES},
-        figures={"run": RUN, "drift": DRIFT, "spread": SPREAD},
         made_by=_made_by(),
     )
 

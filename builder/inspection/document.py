@@ -12,7 +12,7 @@ from builder.frames.counts import StoreCleaning, cleaning_of_store
 from builder.inspection.examples import ExampleSequence, example_sequences
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.sampling import SampledArray, sample_array
-from builder.inspection.shuffle import Shuffle, ShuffleMixing, measure_shuffle, usual_shuffle, windows_of
+from builder.inspection.shuffle import Shuffle, ShuffleMixing, measure_shuffle, windows_of
 from builder.inspection.split_sizes import Duplicates, SplitSize, duplicates_across_splits, split_numbers, split_sizes
 from builder.inspection.values import (
     ColumnValues,
@@ -100,8 +100,7 @@ def inspect(
 
     Args:
         store: Its path, its URL as a str, or a zarr store.
-        shuffle: Windows and batches, to measure how well an epoch of them mixes. None: nothing is measured, or with
-            `rows` windows that most sequences have.
+        shuffle: Windows and batches, to measure how well an epoch of them mixes. None: nothing is measured.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.
         rows: Whether to read a sample of rows, always the same one, for histograms, classes and plots of sequences.
 
@@ -127,8 +126,6 @@ def inspect(
         mixing = measure_shuffle(opened, shuffle)  # first, since it refuses impossible options
         views = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
         windows = [len(windows_of(view, shuffle)) for view in views]
-    elif rows:
-        mixing = usual_shuffle(opened)
     usage = opened.disk_usage()
     statistics = column_statistics(opened, numbers)
     failures, listed = failures_in(opened.provenance)

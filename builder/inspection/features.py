@@ -1,4 +1,4 @@
-"""Each feature and target in exact figures, and how far the splits differ in it. No row is read."""
+"""Each feature and target in exact figures, in all and in each split. No row is read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from store_spec import DEFAULT_SPLITS, Moments, Store
 
 ARRAYS = ("inputs", "labels")
 BLOCK_VALUES = 2**20  # values of a table that are in memory at once
-DRIFT = 0.5  # standard deviations between two means that make a large drift
-SPREAD = 2.0  # times a standard deviation is larger, or smaller, that make a large spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +29,6 @@ class ColumnStatistics:
         constant: Sequences of two rows or more, and as many values, in which all values are equal.
         split_means: The mean in each split; empty for a single source.
         split_stds: The standard deviation in each.
-        drift: The largest distance of a mean from that of the first split, in standard deviations of the first split;
-            None if either is unknown or 0.
-        spread: The standard deviation that differs most from that of the first split, divided by it; None likewise.
     """
 
     array: str
@@ -48,8 +43,6 @@ class ColumnStatistics:
     constant: int
     split_means: tuple[float | None, ...] = ()
     split_stds: tuple[float | None, ...] = ()
-    drift: float | None = None
-    spread: float | None = None
     unit: str = ""
     description: str = ""
 
@@ -69,12 +62,6 @@ class ColumnStatistics:
     def missing_share(self) -> float:
         """The share of the values that are NaN."""
         return self.missing / max(1, self.missing + self.count)
-
-    @property
-    def distance(self) -> float:
-        """How much the splits differ: from 1 on drift or spread is large; 0 where nothing is known."""
-        spread = 0.0 if self.spread is None else _log_ratio(self.spread) / math.log(SPREAD)
-        return max((self.drift or 0.0) / DRIFT, spread)
 
 
 def column_statistics(store: Store, splits: NDArray[np.int64] | None = None) -> tuple[ColumnStatistics, ...]:
@@ -99,9 +86,6 @@ def _columns(store: Store, array: str, moments: Moments, parts: Sequence[Moments
     values = int(store.places(array)[1].sum()) * math.prod(rows.shape[:-1])
     constant = _constant_sequences(store, array)
     for number, name in enumerate(rows.names or (None,) * rows.features):
-        means = tuple(_finite(part.mean[number]) for part in parts)
-        stds = tuple(_std(part, number) for part in parts)
-        drift, spread = drift_and_spread(means, stds)
         yield ColumnStatistics(
             array=array,
             column=number,
@@ -113,10 +97,8 @@ def _columns(store: Store, array: str, moments: Moments, parts: Sequence[Moments
             max=_finite(moments.max[number]),
             missing=values - int(moments.count[number]),
             constant=int(constant[number]),
-            split_means=means,
-            split_stds=stds,
-            drift=drift,
-            spread=spread,
+            split_means=tuple(_finite(part.mean[number]) for part in parts),
+            split_stds=tuple(_std(part, number) for part in parts),
             unit="" if rows.units is None else rows.units[number],
             description="" if rows.descriptions is None else rows.descriptions[number],
         )
@@ -148,17 +130,3 @@ def _constant_sequences(store: Store, array: str) -> NDArray[np.int64]:
         several = (lengths[start : start + size] > 1)[:, None] & (count > 1)
         constant += ((low == high) & several).sum(axis=0)
     return constant
-
-
-def drift_and_spread(means: Sequence[float | None], stds: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Compare the means and standard deviations of splits with those of the first."""
-    if not means or means[0] is None or not stds[0]:
-        return None, None
-    drift = max((abs(one - means[0]) / stds[0] for one in means[1:] if one is not None), default=math.nan)
-    spread = max((one / stds[0] for one in stds[1:] if one is not None), key=_log_ratio, default=math.nan)
-    return _finite(drift), _finite(spread)
-
-
-def _log_ratio(ratio: float) -> float:
-    """Return how far a ratio is from 1, the same for twice and for half."""
-    return abs(math.log(ratio)) if ratio > 0 else math.inf

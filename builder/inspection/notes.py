@@ -36,7 +36,7 @@ def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:
         span = "(--join inner), and windows span such gaps."
         advice = "--max-gap with --time ends sequences there; so does --join left with --missing split."
         yield "cleaning", f"{count_text(lost, 'step')} {were} no labels {span} In another store, {advice}"
-    yield from (("splits", note) for note in _on_splits(document, features + targets))
+    yield from (("splits", note) for note in _on_splits(document))
     if document.retired > document.sequences:
         yield "overview", "More sequences are retired than not: seqzarr compact writes a store without them."
 
@@ -79,7 +79,7 @@ def _on_classes(document: Inspection) -> Iterator[str]:
             yield f"{what} of {target} {_verb(unused, 'is', 'are')} the label of no row: {_listed(unused)}."
 
 
-def _on_splits(document: Inspection, columns: Sequence[ColumnStatistics]) -> Iterator[str]:
+def _on_splits(document: Inspection) -> Iterator[str]:
     splits = "the default splits" if document.split_by is None else f"the splits by {short_name(document.split_by)}"
     empty = [split.name for split in document.splits if not split.sequences]
     if empty and document.sequences:
@@ -93,10 +93,6 @@ def _on_splits(document: Inspection, columns: Sequence[ColumnStatistics]) -> Ite
         pairs = ", ".join(f"{short_name(a)} = {short_name(b)}" for a, b in examples)
         groups = count_text(document.duplicates.count, "group")
         yield f"Sources in different splits have the same bytes, so test data are in training data ({groups}): {pairs}."
-    far = sorted((one for one in columns if one.distance >= 1), key=lambda one: -one.distance)
-    if far:
-        titles = _listed([one.title for one in far])
-        yield f"{count_text(len(far), 'column differs', 'columns differ')} much between splits: {titles}."
 
 
 def _without_labels(document: Inspection) -> int:

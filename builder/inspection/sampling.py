@@ -15,7 +15,6 @@ from store_spec import DEFAULT_SPLITS, Store
 SAMPLED_BYTES = 2**23  # decoded, of inputs and of labels each, but at least one row
 SAMPLED_ROWS = 2**20
 PIECES = 16  # the rows are read from this many places in the store
-RUN = 8  # equal consecutive rows that count as standing still
 SAMPLED_COLUMNS = {"inputs": 500, "labels": 100}
 MOST_CLASSES = 64  # a target with more different whole numbers is not taken to have classes
 
@@ -26,13 +25,11 @@ class Sample:
 
     Args:
         rows: (rows, places, features): a row with several axes has several places for each feature.
-        follows: Bool (rows,): True if the row before it in the sample is the step before it.
         sequence: Int64 (rows,): the sequence of each row.
         total: The number of rows in the store.
     """
 
     rows: NDArray[Any]
-    follows: NDArray[np.bool_]
     sequence: NDArray[np.int64]
     total: int
 
@@ -52,13 +49,11 @@ class SampledColumn:
     """One feature or target in the sampled rows.
 
     Args:
-        still: The share of rows in runs of `RUN` equal ones or more; None if no row was sampled.
         bins: A histogram of the values.
         classes: Of labels that are few different whole numbers: each of them, the most frequent first.
     """
 
     column: int
-    still: float | None
     bins: tuple[Bin, ...]
     classes: tuple[ClassCount, ...]
 
@@ -83,7 +78,6 @@ def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> Sampled
         columns.append(
             SampledColumn(
                 column=column,
-                still=still_share(values, sample.follows),
                 bins=histogram(values.reshape(-1)),
                 classes=tuple(
                     ClassCount(code=code, name=class_name(of_target, code), count=sum(counts), splits=tuple(counts))
@@ -105,20 +99,17 @@ def sample_rows(store: Store, array: str, most_bytes: int = SAMPLED_BYTES) -> Sa
     sequences = sequences[np.argsort(starts[sequences], kind="stable")]
     starts, lengths = starts[sequences], lengths[sequences]
     total, last = int(lengths.sum()), int((starts + lengths).max(initial=0))
-    pieces, row, which = [schema.empty(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    pieces, which = [schema.empty(0)], [np.zeros(0, np.int64)]
     for piece in _pieces(starts, lengths, max(1, min(SAMPLED_ROWS, most_bytes // max(1, schema.nbytes)))):
         rows = np.arange(piece.start, min(piece.stop, last))
         sequence = np.searchsorted(starts, rows, side="right") - 1
         ours = rows < (starts + lengths)[sequence]
         pieces.append(store.snapshot.rows(array, piece.start, piece.start + len(rows))[ours])
-        row.append(rows[ours])
         which.append(sequence[ours])
-    numbers, sequence = np.concatenate(row), np.concatenate(which)
-    array_of_rows = np.concatenate(pieces)
+    sampled = np.concatenate(pieces)
     return Sample(
-        rows=array_of_rows.reshape(len(numbers), math.prod(schema.shape[:-1]), schema.features),
-        follows=(numbers == np.append(-2, numbers[:-1]) + 1) & (numbers != starts[sequence]),
-        sequence=sequences[sequence],
+        rows=sampled.reshape(len(sampled), math.prod(schema.shape[:-1]), schema.features),
+        sequence=sequences[np.concatenate(which)],
         total=total,
     )
 
@@ -139,19 +130,6 @@ def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) ->
         stop = start + most // count
         pieces.append(range(start, stop))
     return pieces
-
-
-def still_share(values: NDArray[Any], follows: NDArray[np.bool_]) -> float | None:
-    """Return the share of rows (rows, places) that are in runs of `RUN` equal ones or more. NaN equals nothing.
-
-    >>> still_share(np.array([[1.0]] * 9 + [[2.0]]), np.array([False] + [True] * 9))
-    0.9
-    """
-    if not len(values):
-        return None
-    same = np.append(False, (values[1:] == values[:-1]).all(axis=1)) & follows
-    runs = np.diff(np.append(np.flatnonzero(~same), len(values)))
-    return float(runs[runs >= RUN].sum() / len(values))
 
 
 def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple[int, list[int]]]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, fields
 
-import numpy as np
-
 from builder.amounts import count_text
 from builder.build_errors import UsageError
 from store_spec import Mixing, Short, Store, Target, WindowError, Windows
-
-LONGEST_WINDOW = 256  # steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +74,3 @@ def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:
     except WindowError as error:
         raise UsageError(str(error)) from error
     return ShuffleMixing(shuffle=shuffle, mixing=mixing)
-
-
-def usual_shuffle(store: Store) -> ShuffleMixing | None:
-    """Measure windows that most sequences have: half the median length, a power of 2.
-
-    None if they cannot be shuffled.
-    """
-    half = int(np.median(store.lengths)) // 2 if len(store) else 0
-    try:
-        return measure_shuffle(store, Shuffle(window=min(LONGEST_WINDOW, 2 ** max(0, half.bit_length() - 1))))
-    except UsageError:
-        return None

@@ -102,15 +102,14 @@ class Manifest:
         """Return each source's row, from 0, in the order of the sources; and the keys of sources that do not exist.
 
         Keys are paths below the root, or file names, or stems: the rule under which most rows name a source. Each row
-        names at most one, and every source has a row. Rows without a source are not returned in two cases: as many rows
-        as there are misnamed files, since they may belong to these; and rows of sources that are in the store, but
-        whose files are gone.
+        names at most one, and every source has a row. Rows of sources that are in the store, but whose files are gone,
+        are not returned.
 
         Args:
             names: The sources.
             only_listed: Leave out sources without a row instead of refusing them.
             strict: Refuse rows without a source. They are always refused if no row has a source.
-            misnamed: Files that would be sources if their names were valid UTF-8.
+            misnamed: Files that would be sources if their names were valid UTF-8; the message names them.
             stored_names: Returns the sources in the store; called if a row has no source.
 
         Raises:
@@ -123,10 +122,10 @@ class Manifest:
                 f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}; leave one row "
                 "for each source"
             )
-        best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed, spare=len(misnamed))
+        best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed)
         if wrong.sourceless:
             gone = set(stored_names()).difference(names)
-            best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed, spare=len(misnamed))
+            best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed)
         text_of = _RULES[best]
         matched = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
         if not (wrong.ambiguous or wrong.rowless) and (not wrong.sourceless or (matched and not strict)):
@@ -201,7 +200,7 @@ class Manifest:
         return names
 
     def _best_rule(
-        self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool, spare: int
+        self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool
     ) -> tuple[str, _Misfits]:
         """Return the rule under which most rows have a source, or a source that is gone; and what does not match."""
         results: dict[str, tuple[int, int, _Misfits]] = {}  # rows with a source, rows with one that is gone, misfits
@@ -210,13 +209,12 @@ class Manifest:
             for name in names:
                 sources.setdefault(text_of(name), []).append(name)
             known = set(map(text_of, gone)).difference(sources)
-            unknown = [key for key in row_of if key not in sources and key not in known]
             wrong = _Misfits(
                 ambiguous=[
                     f"{key} ({', '.join(same[:2])})" for key, same in sources.items() if key in row_of and same[1:]
                 ],
                 rowless=[name for name in names if text_of(name) not in row_of and not only_listed],
-                sourceless=unknown if len(unknown) > spare else [],
+                sourceless=[key for key in row_of if key not in sources and key not in known],
             )
             fitting = sum(key in sources for key in self.keys)
             results[rule] = fitting, sum(key in known for key in self.keys), wrong

@@ -43,27 +43,6 @@ def conversions(old: Schema, new: Schema) -> Conversions:
     return tuple((name, new.rows(name).dtype.name) for name in ARRAYS if old.rows(name).dtype != new.rows(name).dtype)
 
 
-def check_narrowing(before: Conversions, now: Conversions) -> None:
-    """Refuse a conversion to a wider dtype after one to a narrower: a later build would round new rows needlessly.
-
-    Args:
-        before: The conversions that were done already.
-        now: The conversions to do.
-
-    Raises:
-        UsageError: A later dtype is wider than an earlier one.
-    """
-    for name, dtype in now:
-        for array, earlier in before:
-            if array == name and earlier != dtype and np.can_cast(earlier, dtype):
-                option = "dtype" if name == "inputs" else "label_dtype"
-                raise UsageError(
-                    f"{option}={dtype} (--{option.replace('_', '-')}): {name} of this store were made {earlier} by an "
-                    f"earlier compact, and what a later build adds would be rounded to that first; compact the store "
-                    "that was not converted, or leave the dtype out"
-                )
-
-
 def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array:
     """Return rows (rows, *shape) of another dtype; SourceError if a value does not fit.
 
@@ -123,32 +102,6 @@ def parse_conversions(value: Any) -> Conversions | None:
             case _:
                 return None
     return tuple(pairs)
-
-
-def conversion_costs(old: Schema, new: Schema) -> tuple[str, ...]:
-    """Say how conversions change the values, and their size."""
-    return tuple(
-        _cost(name, old.rows(name).dtype, new.rows(name).dtype)
-        for name in ARRAYS
-        if old.rows(name).dtype != new.rows(name).dtype
-    )
-
-
-def _cost(name: str, before: DType, after: DType) -> str:
-    changed = f"{name}: {before} to {after}, {before.itemsize} to {after.itemsize} bytes a value"
-    if after.kind != "f":
-        return f"{changed}; every value is as it was"
-    info = np.finfo(after)
-    digits, error = info.nmant + 1, f"{2.0 ** -(info.nmant + 1):.1g}"
-    if before.kind in "iu" and 8 * before.itemsize > digits:
-        return f"{changed}; whole numbers beyond {2**digits:,} are rounded, by at most {error} of each"
-    if before.kind == "f" and before.itemsize > after.itemsize:
-        least = float(info.smallest_subnormal) / 2
-        return (
-            f"{changed}; values are rounded, by at most {error} of each "
-            f"(nearer to 0 than {float(info.smallest_normal):.1g}: by at most {least:.1g})"
-        )
-    return f"{changed}; every value is as it was"
 
 
 def check_same_dtypes(schema: Schema, dtypes: Mapping[str, DType], store: object) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 
-from builder.frames.counts import StoreCleaning, cleaning_of
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
@@ -42,12 +41,6 @@ class ProcessedBatch:
     skipped: list[Skipped] = field(default_factory=list)
     rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
 
-    @property
-    def cleaning(self) -> StoreCleaning:
-        """What cleaning did to the rows, if the sequences record it."""
-        columns = {name.removeprefix("sequences/"): column for name, column in self.records.columns.items()}
-        return cleaning_of(self.records.sources, self.records.lengths, columns)
-
     def __sizeof__(self) -> int:
         # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
         return bytes_in_memory(self.rows)
@@ -69,7 +62,6 @@ class BatchSummary:
     nbytes: int  # of the rows
     in_memory: int  # bytes of rows in memory; the others are in files
     spilled: bool  # whether there are files
-    cleaning: StoreCleaning
     rounded: ManyDigits
 
 
@@ -201,7 +193,6 @@ def summarise(processed: ProcessedBatch) -> BatchSummary:
         nbytes=sum(rows.nbytes for rows in processed.rows.values()),
         in_memory=bytes_in_memory(processed.rows),
         spilled=any(rows.spilled for rows in processed.rows.values()),
-        cleaning=processed.cleaning,
         rounded=processed.rounded,
     )
 

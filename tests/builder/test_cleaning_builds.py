@@ -157,14 +157,8 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     (src / "only.csv").unlink()
     store = tmp_path / "t.zarr"
     report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
-    assert (report.sequences, report.dropped, report.filled, report.several) == (3, 2, 1, 0)
+    assert (report.sequences, report.dropped, report.filled) == (3, 2, 1)
     assert report.to_json()["dropped"] == 2
-    assert [(one.source, one.sequences, one.steps, one.dropped, one.filled) for one in report.cleaned] == [
-        ("ends.csv", 1, 1, 2, 0),
-        ("gap.csv", 1, 4, 0, 1),
-    ]
-    ends = {"source": "ends.csv", "sequences": 1, "steps": 1, "dropped": 2, "filled": 0}
-    assert report.to_json()["cleaned"][0] == ends
     opened = store_spec.open_store(store)
     assert opened.sequences["dropped"].tolist() == [2, 0, 0]
     assert opened.sequences["filled"].tolist() == [0, 1, 0]
@@ -193,21 +187,22 @@ def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tm
         (tmp_path / "src" / name).write_text("t,a\n" + "\n".join(lines) + "\n")
     store = tmp_path / "s.zarr"
     process = tabular(inputs="a", missing="drop", time="t", elapsed=True, time_unit="s", max_gap="2s")
-    report = builder.build(tmp_path / "src", store, process=process, workers=0)
-    named = [(one.source, one.sequences, one.dropped) for one in report.cleaned]
-    assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
+    builder.build(tmp_path / "src", store, process=process, workers=0)
     found = builder.inspect(store).cleaning
     assert found is not None
+    named = [(one.source, one.sequences, one.dropped) for one in found.worst]
+    assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
     assert (found.total.several, found.touched, found.named) == (2, 1, 3)
-    assert found.worst == report.cleaned
     (tmp_path / "src" / "lacks.csv").unlink()
     alone = tabular(inputs="a", time="t", elapsed=True, time_unit="s", max_gap="2s")
-    report = builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)
-    assert [(one.source, one.sequences) for one in report.cleaned] == [("jumps.csv", 3), ("jump.csv", 2)]
+    builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)
+    found = builder.inspect(tmp_path / "alone.zarr").cleaning
+    assert found is not None
+    assert [(one.source, one.sequences) for one in found.worst] == [("jumps.csv", 3), ("jump.csv", 2)]
 
 
-def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
-    """As sorting all of them says, whatever the batches, also in a later build, which tells of its own sources."""
+def test_the_steps_lost_are_those_of_all_batches_and_the_sources_that_lost_most_come_first(tmp_path):
+    """As sorting all of them says; a later build counts its own sources alone."""
     rng = np.random.default_rng(0)
     lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
 
@@ -221,9 +216,11 @@ def test_the_sources_that_lost_most_are_those_of_all_batches(tmp_path):
         report = builder.build(
             tmp_path / "src", tmp_path / "t.zarr", process=tabular(missing="drop"), workers=0, batch=1
         )
-        share = {name: lost[name][0] / sum(lost[name]) for name in names if lost[name][0]}
-        assert [one.source for one in report.cleaned] == sorted(share, key=lambda name: -share[name])[:10]
         assert report.dropped == sum(lost[name][0] for name in names)
+    found = builder.inspect(tmp_path / "t.zarr").cleaning
+    assert found is not None
+    share = {name: gaps / (gaps + rows) for name, (gaps, rows) in lost.items() if gaps}
+    assert [one.source for one in found.worst] == sorted(share, key=lambda name: -share[name])[:10]
 
 
 def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):

@@ -19,9 +19,8 @@ from builder import tabular
 from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
-from builder.inspection.features import drift_and_spread
 from builder.inspection.notes import notes_on
-from builder.inspection.sampling import MOST_CLASSES, RUN, count_classes, sample_rows, still_share
+from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
 from store_spec import Rows, Store, create_store, open_store
@@ -61,10 +60,6 @@ def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factor
     assert len(set(places)) == len(places)
     assert places == sorted(places)
     assert [number for number, _ in places] == sample.sequence.tolist()
-    before = [None, *places[:-1]]
-    assert sample.follows.tolist() == [
-        a is not None and one == (a[0], a[1] + 1) for a, one in zip(before, places, strict=False)
-    ]
     assert sample.total == len(steps)
     assert bool(places) == bool(steps)
     assert len(places) <= max(1, most // 16)  # bytes of a row
@@ -90,25 +85,6 @@ def test_no_row_is_sampled_twice_if_most_are_retired(tmp_path: Path):
     store = numbered(tmp_path / "n.zarr", [10] * 100, retire=range(1, 99))
     values = sample_rows(store, "inputs", 16 * 50).rows[:, 0, 0].tolist()
     assert len(values) == len(set(values)) > 10
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2 * RUN), st.booleans()), max_size=9))
-def test_what_stands_still_is_what_a_loop_finds(pieces: list[tuple[int, int, bool]]):
-    rows = np.array([[value, 5] for value, count, _ in pieces for _ in range(count)], np.float64).reshape(-1, 2)
-    follows = np.array([bool(step) or not first for _, count, first in pieces for step in range(count)], bool)
-    follows[:1] = False
-    runs: list[int] = []
-    for number, row in enumerate(rows.tolist()):
-        if number and follows[number] and row == rows[number - 1].tolist():
-            runs[-1] += 1
-        else:
-            runs.append(1)
-    expected = sum(run for run in runs if run >= RUN) / len(rows) if len(rows) else None
-    assert still_share(rows, follows) == expected
-
-
-def test_missing_values_do_not_stand_still():
-    assert still_share(np.full((30, 1), np.nan), np.arange(30) > 0) == 0.0
 
 
 @given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))
@@ -201,7 +177,7 @@ def test_rounding_leaves_equal_values_no_deviation(tmp_path: Path):
     assert inspect(tmp_path / "c.zarr").statistics[0].std == 0
 
 
-def test_one_value_among_missing_ones_does_not_stand_still(tmp_path: Path):
+def test_one_value_among_missing_ones_is_not_constant(tmp_path: Path):
     nan = np.nan
     sequences = [[1, nan, nan], [1, 1, nan], [nan, nan], [2, 2], [3], [1, 2], [nan, 4, nan, 4]]
     with create_store(
@@ -221,46 +197,6 @@ def test_splits_are_compared_as_the_rows_have_it(store: Store):
         stds = [np.nanstd(part.astype(np.float64)) for part in parts]
         assert one.split_means == pytest.approx(means)
         assert one.split_stds == pytest.approx(stds, abs=1e-12)
-        if not stds[0]:
-            assert (one.drift, one.spread, one.distance) == (None, None, 0)
-            continue
-        drift = max(abs(mean - means[0]) / stds[0] for mean in means[1:])
-        spread = max((std / stds[0] for std in stds[1:]), key=lambda share: abs(np.log(share)))
-        assert [one.drift, one.spread] == pytest.approx([drift, spread])
-        assert (one.distance >= 1) == (drift >= 0.5 or not 0.5 < spread < 2)
-
-
-@pytest.mark.parametrize(
-    ("means", "stds", "drift", "spread"),
-    [
-        ([1, 1], [2, 2], 0.0, 1.0),
-        ([1, 2, 0.5], [2, 2, 2], 0.5, 1.0),
-        ([1, -3], [2, 2], 2.0, 1.0),
-        ([1, 1, 1], [2, 3, 1], 0.0, 0.5),
-        ([1, 1, 1], [2, 6, 1], 0.0, 3.0),
-        ([1, None, 3], [2, None, None], 1.0, None),
-        ([1, None], [2, None], None, None),
-        ([1, 2], [0.0, 2], None, None),
-        ([None, 2], [None, 2], None, None),
-        ([0, 1e300], [1e-300, 1e-300], None, 1.0),  # more than float64 holds
-    ],
-)
-def test_drift_and_spread_are_beside_the_first_split(means, stds, drift: float | None, spread: float | None):
-    assert drift_and_spread(means, stds) == (drift, spread)
-
-
-def test_what_differs_is_worth_a_look(store: Store):
-    column = inspect(store.path).statistics[0]
-    for drift, spread, distance in (
-        (0.49, 1.9, 0.98),
-        (0.5, None, 1),
-        (0.0, 2.0, 1),
-        (0.0, 0.5, 1),
-        (0.0, 0.25, 2),
-        (0.0, 0.0, np.inf),
-        (None, None, 0),
-    ):
-        assert replace(column, drift=drift, spread=spread).distance == pytest.approx(distance)
 
 
 def test_classes_are_counted_in_all_and_in_each_split(store: Store):
@@ -415,7 +351,7 @@ def test_rows_are_read_only_when_asked_for(store: Store, monkeypatch: pytest.Mon
         with pytest.raises(AssertionError):
             inspect(store.path, rows=True)
     plain, whole = inspect(store.path), inspect(store.path, rows=True)
-    assert replace(whole, rows=None, shuffle=None) == plain
+    assert replace(whole, rows=None) == plain
     assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["rows"]["inputs"]["rows"] == plain.steps
 
 

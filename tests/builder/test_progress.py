@@ -48,8 +48,6 @@ def report(**changes: object) -> Report:
         "steps": 4274,
         "dropped": 0,
         "filled": 0,
-        "cleaned": (),
-        "several": 0,
         "bytes_read": 412_345,
         "bytes_decoded": 320_000,
         "bytes_written": 100_000,
@@ -77,7 +75,7 @@ def report(**changes: object) -> Report:
             ),
         ),
         (
-            {"sequences": 273, "several": 3, "dropped": 12, "filled": 1},
+            {"sequences": 273, "dropped": 12, "filled": 1},
             (
                 "prices.zarr: 270 sources added, 273 sequences, 4,274 steps (12 more dropped, 1 value filled in), "
                 "412.3 kB read, 320.0 kB decoded, 100.0 kB written (3.2 to 1) in 2.1 s; 0 failed"
