@@ -256,7 +256,7 @@ class Tabular:
         pattern = self.options.labels_from
         return None if pattern is None else label_file_pattern(pattern).label_file(source)
 
-    def labels_in_name(self, source: str) -> None:  # of the protocol
+    def labels_in_name(self, source: str) -> None:
         """Return None: calling the object returns labels in names too."""
 
     def under(self, root: Path) -> "Tabular":

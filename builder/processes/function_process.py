@@ -70,7 +70,7 @@ class FunctionProcess:
             return None
         return parse_name_labels(source, self.label_pattern, None, self.store_classes, from_user=bool(self.classes))
 
-    def label_file(self, source: str) -> None:  # of the protocol
+    def label_file(self, source: str) -> None:
         """Return None: only tables have label files."""
         del source
 
@@ -79,7 +79,7 @@ class FunctionProcess:
         del path
         return Columns(), Columns(None if self.label_pattern is None else target_names(self.label_pattern))
 
-    def classes_in(self, path: Path) -> dict[str, Names]:  # of the protocol
+    def classes_in(self, path: Path) -> dict[str, Names]:
         """Return nothing: the user names the classes, since calling the function may take long."""
         del path
         return {}

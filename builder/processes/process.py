@@ -5,103 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-from numpy.typing import NDArray
+from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
-from builder.formats.column_notes import Columns
 from builder.frames.tabular import Tabular
-from store_spec import Classes, LabelAxis
+from builder.processes.function_process import FunctionProcess
 
 # Takes a path, and `arguments` by name. Returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.
 ProcessFunction = Callable[..., Any]
-Names = tuple[str, ...] | None
-
-
-class Process(Protocol):
-    """Makes sequences of a source: `Tabular`, or a `FunctionProcess`."""
-
-    @property
-    def is_custom(self) -> bool:
-        """Whether it is a function of the user, which may take long, and may crash."""
-
-    @property
-    def format(self) -> str | None:
-        """The format of all sources; None: the suffix determines it, or the function reads any."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that the user named, as `classes_text` writes them."""
-
-    @property
-    def store_classes(self) -> Classes | None:
-        """The classes of each target that have codes; None: labels are numbers, or not known yet."""
-
-    @property
-    def label_pattern(self) -> str | None:
-        """The regular expression that finds labels in the names of sources; None: they are elsewhere."""
-
-    @property
-    def label_source(self) -> str:
-        """Where labels come from: columns, inputs, pattern, manifest or function."""
-
-    @property
-    def labels_from(self) -> str | None:
-        """The pattern of the label files beside the sources; None: labels are elsewhere."""
-
-    @property
-    def has_labels_in_table(self) -> bool:
-        """Whether labels are columns of tables."""
-
-    @property
-    def takes_all_rows(self) -> bool:
-        """Whether the rows of a sequence are those of its file, as far as is known."""
-
-    @property
-    def text_dtype(self) -> str | None:
-        """The dtype of tables in a store whose first source is text, if no other is given; None: that of each."""
-
-    @property
-    def label_axis(self) -> LabelAxis | None:
-        """The label axis, if the options determine it."""
-
-    @property
-    def keeps_nan(self) -> bool:
-        """Whether NaN stands for missing values."""
-
-    def __call__(self, path: Path) -> Any:
-        """Return the sequences of a source, as a process function does."""
-
-    def labels_in_name(self, source: str) -> NDArray[Any] | None:
-        """Return the labels (targets,) in the name of a source; None: labels are elsewhere."""
-
-    def label_file(self, source: str) -> str | None:
-        """Return the name of a source's label file, relative to the root; None: labels are elsewhere."""
-
-    def columns(self, path: Path) -> tuple[Columns, Columns]:
-        """Return the features and targets of a source: their names, units and descriptions."""
-
-    def classes_in(self, path: Path) -> dict[str, Names]:
-        """Return the classes of each label column of a source; None: the column contains numbers."""
-
-    def with_classes(self, classes: Classes | None) -> Self:
-        """Return the process for labels with these classes."""
-
-    def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
-        """Return the process for a store with these names, and further columns of sequences."""
-
-    def joining(self, files: Sequence[str]) -> Self:
-        """Return the process for one source that consists of these files, named relative to the folder of `under`."""
-
-    def under(self, root: Path) -> Self:
-        """Return the process for sources below this folder."""
-
-
+Process = Tabular | FunctionProcess  # makes sequences of a source
 OWN_PACKAGES = ("builder", "store_spec")
 
 
