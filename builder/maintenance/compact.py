@@ -22,13 +22,13 @@ from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally
 from builder.formats.table import DType
 from builder.maintenance.copying import Copy, convert_for_copy, copy
-from builder.maintenance.partial_copy import OldRecords, PartialCopy, copy_provenance, note_copied
+from builder.maintenance.partial_copy import OldRecords, PartialCopy, copy_provenance, earlier_conversions, note_copied
 from builder.maintenance.row_order import Order
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.codec_choice import SAMPLE_BYTES, Choice, choose_by_rows
 from builder.planning.packing import Packing
 from builder.planning.resolved_sources import open_if_exists
-from builder.processes.row_dtypes import ARRAYS, conversions, target_dtypes
+from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
 from store_spec import Schema
 from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, readable_place, store_place
@@ -114,6 +114,7 @@ def compact(
             choice = _choose_codec(old, schema)
             schema = replace(schema, codec=choice.codec)
     changed = conversions(old.schema, schema)
+    check_narrowing(earlier_conversions(old), changed)
     same = not changed and copy_order.kind == "store"
     sizes = _row_bytes(old)
     sources = len(set(old.sources[done:]))

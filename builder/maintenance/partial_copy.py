@@ -117,7 +117,7 @@ class PartialCopy:
         )
 
 
-def _earlier_conversions(old: store_spec.Store) -> Conversions:
+def earlier_conversions(old: store_spec.Store) -> Conversions:
     """Return the conversions by earlier copies of the rows of a store."""
     build = old.provenance.get("build")
     return (parse_conversions(build.get("converted")) if isinstance(build, dict) else None) or ()
@@ -129,7 +129,7 @@ def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -
     provenance = {name: value for name, value in provenance.items() if name != RECORD}
     build = provenance.get("build")
     if changed and isinstance(build, dict):
-        pairs = [list(pair) for pair in (*_earlier_conversions(old), *changed)]
+        pairs = [list(pair) for pair in (*earlier_conversions(old), *changed)]
         provenance["build"] = build | {"converted": pairs}
     if changed or order.kind != "store":
         provenance[RECORD] = {"order": str(order)} | ({"identity": EMPTY_IDENTITY} if changed else {})

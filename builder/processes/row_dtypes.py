@@ -43,6 +43,27 @@ def conversions(old: Schema, new: Schema) -> Conversions:
     return tuple((name, new.rows(name).dtype.name) for name in ARRAYS if old.rows(name).dtype != new.rows(name).dtype)
 
 
+def check_narrowing(before: Conversions, now: Conversions) -> None:
+    """Refuse a conversion to a wider dtype after one to a narrower: a later build would round new rows needlessly.
+
+    Args:
+        before: The conversions that were done already.
+        now: The conversions to do.
+
+    Raises:
+        UsageError: A later dtype is wider than an earlier one.
+    """
+    for name, dtype in now:
+        for array, earlier in before:
+            if array == name and earlier != dtype and np.can_cast(earlier, dtype):
+                option = "dtype" if name == "inputs" else "label_dtype"
+                raise UsageError(
+                    f"{option}={dtype} (--{option.replace('_', '-')}): {name} of this store were made {earlier} by an "
+                    f"earlier compact, and what a later build adds would be rounded to that first; compact the store "
+                    "that was not converted, or leave the dtype out"
+                )
+
+
 def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array:
     """Return rows (rows, *shape) of another dtype; SourceError if a value does not fit.
 

@@ -284,24 +284,36 @@ def csvs(place, names, rows=5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "then"), [("float32", "float16"), ("float16", "float64")])
-def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtype(tmp_path, first, then):
+def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtype(tmp_path):
     csvs(tmp_path / "src", "abc")
     process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
     build(tmp_path / "src", tmp_path / "old", process=process)
-    compact(tmp_path / "old", tmp_path / "half", dtype=first, order="length")
-    compact(tmp_path / "half", tmp_path / "new", dtype=then)  # converted twice, as new ones have to be too
+    compact(tmp_path / "old", tmp_path / "half", dtype="float32", order="length")
+    compact(tmp_path / "half", tmp_path / "new", dtype="float16")  # rounded twice, as new ones have to be too
     csvs(tmp_path / "src", "abcdef")
     report = build(tmp_path / "src", tmp_path / "new")
     assert (report.unchanged, report.added, report.failures) == (3, 3, ())
     build(tmp_path / "src", tmp_path / "old")
-    compact(tmp_path / "old", tmp_path / "half-2", dtype=first, order="length")
-    compact(tmp_path / "half-2", tmp_path / "all", dtype=then)
+    compact(tmp_path / "old", tmp_path / "half-2", dtype="float32", order="length")
+    compact(tmp_path / "half-2", tmp_path / "all", dtype="float16")
     one, other = (store_spec.open_store(tmp_path / name) for name in ("new", "all"))
     assert one.identity == other.identity
-    assert one.schema.inputs.dtype == np.dtype(then)
+    assert one.schema.inputs.dtype == np.float16
     assert verify_sources(tmp_path / "new", tmp_path / "src") == []
     assert store_spec.verify(tmp_path / "new") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
+def test_rows_that_were_made_less_are_not_made_more_as_new_ones_would_be_rounded_on_the_way(tmp_path, first, then):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    compact(tmp_path / "old", tmp_path / "less", dtype=first)
+    with pytest.raises(UsageError, match=rf"dtype={then} \(--dtype\): inputs of this store were made {first} by an"):
+        compact(tmp_path / "less", tmp_path / "more", dtype=then)
+    assert not (tmp_path / "more").exists()
+    compact(tmp_path / "less", tmp_path / "same", dtype=first, order="shuffle")
 
 
 def test_a_later_build_of_the_copy_names_a_source_that_does_not_fit_the_dtype(tmp_path):
