@@ -42,6 +42,7 @@ class SourceError(BuildError):
         super().__init__(source, reason)
         self.source = source
         self.reason = reason
+        self.columns: tuple[str, ...] = ()  # that cannot be read, if the others can
 
     def __str__(self) -> str:
         return f"{self.source}: {self.reason}"

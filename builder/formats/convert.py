@@ -32,22 +32,21 @@ def is_number(dtype: DType) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def check_all(source: str, *checks: Callable[[], object]) -> None:
-    """Call each function, and raise one error for all that refuse the source.
-
-    Raises:
-        SourceError: At least one function does.
-    """
-    reasons = []
+def check_all(source: str, *checks: Callable[[], object], found: SourceError | None = None) -> None:
+    """Call each function, and raise one SourceError for all that they raise, and for one that was found before."""
+    errors = [] if found is None else [found]
     for check in checks:
         try:
             check()
         except SourceError as error:
-            reasons.append(error.reason)
-    if len({reason.partition("; ")[2] for reason in reasons}) == 1:  # the same advice is given once
-        reasons[:-1] = [reason.partition("; ")[0] for reason in reasons[:-1]]
-    if reasons:
-        raise SourceError(source, "; also ".join(reasons))
+            errors.append(error)
+    if not errors:
+        return
+    of_file = {f"{error}" if error.source != source else error.reason: None for error in errors}  # each once, in order
+    *reasons, last = of_file
+    if len({reason.partition("; ")[2] for reason in of_file}) == 1:  # the same advice is given once
+        reasons = [reason.partition("; ")[0] for reason in reasons]
+    raise errors[0] if len(of_file) == 1 else SourceError(source, "; also ".join([*reasons, last]))
 
 
 def require_values(table: Table, source: str) -> None:

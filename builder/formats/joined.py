@@ -15,7 +15,7 @@ from builder.formats.column_choice import list_names
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, reading
 from builder.options.table_options import TableOptions
 
-_OF_ROW: Final = re.compile(r"row ([0-9,]*[0-9])")
+_OF_ROW: Final = re.compile(r"(^|; also )row ([0-9,]*[0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        match = _OF_ROW.match(error.reason)
-        if match is None:
+        if not _OF_ROW.search(error.reason):
             raise
         try:
             table = open_source()
-            file, row = table.place(int(match[1].replace(",", "")))
+            places = [table.place(int(number.replace(",", ""))) for _, number in _OF_ROW.findall(error.reason)]
         except SourceError:  # a file changed, or rows of lists cannot be counted
             raise error from None
         if error.source != table.source:  # the error names a file already
             raise
-        raise SourceError(error.source, f"row {row:,} of {file}{error.reason[match.end() :]}") from error
+        rows = (f"row {row:,} of {file}" for file, row in places)
+        raise SourceError(error.source, _OF_ROW.sub(lambda match: match[1] + next(rows), error.reason)) from error

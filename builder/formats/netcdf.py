@@ -93,7 +93,7 @@ def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> No
                 along = f"the dimension {own[0]}, but {next(iter(dimensions))} has {steps[0]}"
             raise SourceError(
                 source,
-                f"variable {name} has {along}; all columns have the same single dimension: leave it out with "
+                f"variable {name} has {along}; all columns must have the same single dimension: leave it out with "
                 f"--exclude {as_option(name)}, name the columns to take with --inputs, or give --process with a "
                 "function that reads the file",
             )

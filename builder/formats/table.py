@@ -291,13 +291,14 @@ def for_each_column(names: Sequence[str], read: Callable[[str], Result], source:
             results[name] = read(name)
         except SourceError as error:
             errors[name] = error
-    if len({error.reason for error in errors.values()}) > 1:  # else it concerns the file, not its columns
-        raise SourceError(
-            source, _together({name: error.reason.partition("; ")[::2] for name, error in errors.items()})
-        )
-    if errors:
-        raise next(iter(errors.values()))
-    return results
+    if not errors:
+        return results
+    first, *others = errors.values()
+    if others:
+        reasons = {name: error.reason.partition("; ")[::2] for name, error in errors.items()}
+        first = SourceError(source, _together(reasons))
+    first.columns = tuple(errors)
+    raise first
 
 
 def _together(reasons: Mapping[str, tuple[str, str]]) -> str:

@@ -34,7 +34,7 @@ class TextStart:
     named: bool
     offset: int  # bytes before the first data row
     first: tuple[str, ...]  # the fields of the first data row
-    longest: int  # bytes of the longer of the first two lines, or the size of a small file
+    longest: int  # an upper bound of the bytes of the first two lines, or the size of a small file
     rest: bytes | None  # the data of a small file, which was read completely
 
 

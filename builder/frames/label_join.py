@@ -126,9 +126,7 @@ class LabelledTable:
         """Read columns of both files; see `OpenTable`."""
         inputs = [name for name in names if name not in self._names]
         targets = [name for name in names if name in self._names]
-        # Without any other column, the first one is read as it is, to know the number of rows.
-        hidden = (*raw, *self.on) or (() if inputs else next(iter(self.inputs.groups.values()))[:1])
-        frame = self.inputs.read(inputs, dtype, tuple(dict.fromkeys(hidden)))
+        frame = self.inputs.read(inputs, dtype, tuple(dict.fromkeys((*raw, *self.on))))
         frame = frame.append_column(ROW, column_of(np.arange(1, len(frame) + 1)))
         labels = self.labels.read(self.names_in_label_file(targets), dtype, self._label_on)
         if self.on:

@@ -94,8 +94,8 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
             whole.append(widen(column).cast(pa.int64()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
-                source, f"column {name} holds no whole numbers; several columns of --time are year, month, day, hour, "
-                "minute, second",
+                source, f"column {name} holds no whole numbers; three or more columns of --time must be year, month, "
+                "day, hour, minute, second",
             ) from None  # fmt: skip
     absent = np.logical_or.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in whole])
     epoch = (1970, 1, 1, 0, 0, 0)  # for absent times, which become 0

@@ -116,7 +116,7 @@ def _clip(table: Table, name: str, low: float | None, high: float | None, source
     if (low is not None and low > most) or (high is not None and high < least):
         raise SourceError(
             source,
-            f"column {name} is {column.dtype}, from {least:,} to {most:,}: it cannot be clipped to "
+            f"column {name} is {column.dtype}, which holds {least:,} to {most:,}: it cannot be clipped to "
             f"{'' if low is None else low}:{'' if high is None else high}; choose other limits",
         )
     # `low` below the dtype, or `high` above it, has no effect.

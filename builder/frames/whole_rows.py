@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
-from builder.formats.convert import require_values, stack
-from builder.formats.table import Array, DType, OpenTable, Table, for_each_column
+from builder.formats.convert import check_all, require_values, stack
+from builder.formats.table import Array, DType, OpenTable, Table
 from builder.frames.class_columns import read_numbers, stack_labels
 from builder.frames.row_pipeline import SelectedColumns
 from builder.sequence import Sequence as SourceSequence
@@ -28,11 +28,11 @@ def read_arrays(
 
     try:
         rows = read(selection.columns)
-    except EmptySourceError:
-        raise
-    except SourceError:
-        # Columns that can be read may have missing values, which are reported at the same time.
-        for_each_column(selection.columns, lambda name: require_values(read([name]), source), source)
+    except SourceError as error:
+        # The other columns may have missing values, which are reported at the same time.
+        others = [name for name in selection.columns if name not in error.columns]
+        if error.columns and any(name in selection.inputs for name in others):
+            check_all(source, lambda: require_values(read(others), source), found=error)
         raise
     require_values(rows, source)
     x = stack(rows, selection.inputs, dtype=dtype, source=source)

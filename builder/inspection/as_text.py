@@ -268,8 +268,8 @@ def mixing_rows(measured: ShuffleMixing) -> Iterator[tuple[str, str, str]]:
         percent_text(ours.overlapping),
         percent_text(ideal.overlapping),
     )
-    yield "distance of neighbours, median, of the epoch", percent_text(ours.apart), percent_text(ideal.apart)
-    yield "distance of neighbours, nearest 5 %", percent_text(ours.near), percent_text(ideal.near)
+    yield "median distance of neighbours, share of the epoch", percent_text(ours.apart), percent_text(ideal.apart)
+    yield "distance of the nearest 5 %, share of the epoch", percent_text(ours.near), percent_text(ideal.near)
     correlation = round(ours.correlation, 3) + 0.0  # without the sign of a zero
     yield "correlation with the order of the store", f"{correlation:.3f}", f"{ideal.correlation:.3f}"
 

@@ -98,7 +98,7 @@ def _on_splits(document: Inspection) -> Iterator[str]:
 def _without_labels(document: Inspection) -> int:
     """Count the steps that were left out since they have no labels.
 
-    Return 0 if other options may have dropped some of them, or if sequences end at gaps.
+    Return 0 if other options may have dropped steps as well, if sequences end at gaps, or without an inner join.
     """
     options = _options(document)
     if document.cleaning is None or options is None or not options.get("on") or options.get("join") != "inner":

@@ -75,7 +75,7 @@ def compact(
         store: The path of the old store, or its URL as a str.
         new: The path or the URL of the new store, which can be an unfinished copy.
         chunk: Decoded bytes that are compressed together, such as `"1MB"`. Without `chunk` and `shard`, both are as in
-            the old store; without one of them, it has the default of `build`.
+            the old store; if only one is given, the other has the default of `build`.
         shard: Decoded bytes in one file.
         codec: `zstd` or `lz4`, with a level as in `zstd:5`, or `none`; `auto` chooses by the first rows; by default as
             in the old store.
@@ -91,7 +91,8 @@ def compact(
 
     Raises:
         UsageError: The store does not exist, or is empty; `new` is the same store; a value does not fit into the dtype;
-            or `new` exists and is not an unfinished copy of the store with the same options.
+            an earlier copy converted rows to a narrower dtype; or `new` exists and is not an unfinished copy of the
+            store with the same options.
         ChecksumError: Rows are damaged; `verify` says which. Sequences that were copied stay.
         StoreError: The disk refused, or another process writes to the new store.
         BuildError: Worker processes died repeatedly.

@@ -131,6 +131,8 @@ class Manifest:
         if not (wrong.ambiguous or wrong.rowless) and (not wrong.sourceless or (matched and not strict)):
             return matched, tuple(wrong.sourceless)
         advice = ""
+        if misnamed:
+            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file', 'files')}"
         if wrong.rowless:
             advice += "; --manifest-only takes only the sources that have a row"
         if wrong.sourceless and (strict or not matched):
@@ -141,8 +143,6 @@ class Manifest:
         if accents:
             advice += "; accents have other bytes than in the names of the files, but look the same (Unicode's NFC and "
             advice += f"NFD): {_some(accents, 'key', 'keys')}"
-        if misnamed:
-            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file', 'files')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
             f"By {best}: {wrong}{advice}"

@@ -58,7 +58,7 @@ def _check_files(options: TableOptions) -> None:
         if mark is not None and (len(mark.encode()) != 1 or mark in '"\r\n'):
             raise UsageError(f"{option}={mark!r} must be one ASCII character, and no quote or line end")
     if options.decimal not in DECIMALS:
-        raise UsageError(f"decimal={options.decimal!r:.80} is neither . nor , which are the only decimal marks")
+        raise UsageError(f"decimal={options.decimal!r:.80} is not a decimal mark; it is '.' or ','")
     if options.decimal == options.delimiter:
         raise UsageError(
             f"decimal={options.decimal!r} (--decimal) and delimiter={options.delimiter!r} (--delimiter) are the same, "

@@ -146,8 +146,8 @@ class BuildOptions:
         section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
     ))
     max_failures: int | str | None = field(default=None, metadata=option(
-        help="Stop when more sources fail: a number such as 20, or a share such as 10%; with 0 at the first one. By "
-        "default all may fail; in Python it is an error if no store is made.",
+        help="Stop when more sources fail: a number such as 20, or a share of the sources to process, such as 10%; "
+        "with 0 at the first one. By default all may fail; in Python it is an error if no store is made.",
         section=_FAILURES, metavar="N",
     ))
     workers: int | None = field(default=None, metadata=option(

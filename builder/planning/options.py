@@ -31,7 +31,9 @@ class Options:
     code: ProcessCode = NO_CODE  # the fingerprint of the process function
     manifest: ManifestLabels | None = None  # its path is None if the store records it
     label_axis: LabelAxis | None = None  # None: the process, or the first source, determines it
-    sequence_from: str | None = None  # the pattern that forms sources from several files; None: each file is a source
+    sequence_from: str | None = (
+        None  # the pattern that forms sources from several files; None: each file or matched folder is one
+    )
 
     def __post_init__(self) -> None:
         if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:

@@ -131,8 +131,8 @@ class Portable:
                 self._data = cloudpickle.dumps(self._function)
             except Exception as error:  # the user's objects can raise anything
                 raise UsageError(
-                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; create such "
-                    "objects when it is called, or work in this process: workers=0 (--workers 0)"
+                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; create objects "
+                    "that cannot be pickled inside the function, or work in this process: workers=0 (--workers 0)"
                 ) from error
         return self._data
 

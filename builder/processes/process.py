@@ -73,7 +73,7 @@ def load_recorded_process(name: str) -> ProcessFunction:
         UsageError: The function is in an installed package, so that the user must pass it; or its module cannot be
             imported.
     """
-    again = "name it with process (--process)"
+    again = "give the function with process (--process)"
     module, _, function = name.partition(":")
     if module == "__main__" or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise NoSuchProcessError(f"the process function {name!r:.200} cannot be found by its name; {again}")

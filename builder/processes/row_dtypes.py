@@ -44,22 +44,14 @@ def conversions(old: Schema, new: Schema) -> Conversions:
 
 
 def check_narrowing(before: Conversions, now: Conversions) -> None:
-    """Refuse a conversion to a wider dtype after one to a narrower: a later build would round new rows needlessly.
-
-    Args:
-        before: The conversions that were done already.
-        now: The conversions to do.
-
-    Raises:
-        UsageError: A later dtype is wider than an earlier one.
-    """
+    """Refuse, with a UsageError, to widen rows that an earlier copy narrowed: new rows would be rounded first."""
     for name, dtype in now:
         for array, earlier in before:
             if array == name and earlier != dtype and np.can_cast(earlier, dtype):
                 option = "dtype" if name == "inputs" else "label_dtype"
                 raise UsageError(
-                    f"{option}={dtype} (--{option.replace('_', '-')}): {name} of this store were made {earlier} by an "
-                    f"earlier compact, and what a later build adds would be rounded to that first; compact the store "
+                    f"{option}={dtype} (--{option.replace('_', '-')}): an earlier compact converted the {name} of "
+                    f"this store to {earlier}, and later builds would round new rows to that first; compact the store "
                     "that was not converted, or leave the dtype out"
                 )
 

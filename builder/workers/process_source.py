@@ -87,7 +87,9 @@ class SourceBatch:
             try:
                 root, errors = stack.enter_context(self.folder.fetched(files))
             except OSError as error:
-                raise SpillError(error.errno, f"{error}; files of a bucket are stored there temporarily") from error
+                raise SpillError(
+                    error.errno, f"{error}; files of a bucket were to be stored there temporarily"
+                ) from error
             failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
             yield replace(self, root=root, process=self.process.under(root), crashed={**self.crashed, **failed})
 

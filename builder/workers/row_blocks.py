@@ -119,7 +119,8 @@ class RowBlocks:
                 storage.put_for_now(path.name, map(_bytes_of, arrays))
             except StorageError as error:
                 raise SpillError(
-                    error.errno, f"{error}; {self.in_memory:,} bytes of rows are stored there until they are in shards"
+                    error.errno,
+                    f"{error}; {self.in_memory:,} bytes of rows were to be stored there until they are in shards",
                 ) from error
             file = SpilledRows(
                 path=path, dtype=arrays[0].dtype, shape=arrays[0].shape[1:], start=0, rows=sum(map(len, arrays))

@@ -234,7 +234,7 @@ class Snapshot:
 
 
 def read_root(storage: Storage) -> bytes:
-    """Return the bytes of the root document, or some more than a root may have."""
+    """Return the bytes of the root document; of one that is too large, one byte more than `Root.decode` accepts."""
     try:
         return bytes(storage.get(ROOT, 0, LARGEST_DOCUMENT + 1))
     except MissingStoreError as error:

@@ -231,11 +231,13 @@ class LocalStorage:
             raise _unreadable(self.path(key), "listing", error) from error
 
     def kind(self, key: str) -> str:
-        """Return whether a key is a `file`, a `link` or something `else`; nothing that is gone is a file."""
+        """Return whether a key is a `file`, a `link` or something `else`, also if it no longer exists."""
         try:
             mode = self.path(key).lstat().st_mode
-        except OSError:
+        except FileNotFoundError:
             return "else"
+        except OSError as error:
+            raise _unreadable(self.path(key), "listing", error) from error
         return "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "else"
 
     def delete(self, key: str) -> None:

@@ -38,8 +38,8 @@ class EpochOptions:
         seed: Determines the order; at least 0.
         epoch: Another epoch has another order with the same seed; at least 0.
         rank: The number of this rank, from 0.
-        world_size: How many ranks there are. All get the same number of batches, and together each window or sequence
-            once.
+        world_size: How many ranks there are. All get the same number of batches, and together each window, row or
+            sequence of the epoch once.
         drop_last: Leave out what does not fill a batch of every rank.
         memory: The bytes that may be used, such as `"256MB"`, in addition to batches in use, and the last shard, which
             an open store may have in memory.

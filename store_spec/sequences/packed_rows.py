@@ -21,7 +21,7 @@ from store_spec.sequences.slices import Slices
 
 Ints = NDArray[np.int64]
 
-GROUP_ROWS = 256  # a group fills about so many rows: with more rows there is less padding, and less mixing
+GROUP_ROWS = 256  # that a group fills: with more there is less padding, but fewer different pieces can share a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -215,7 +215,9 @@ class Loader:
         if len(targets) == 1 and targets[0][0].plain:
             if len(pieces) == 1:
                 ((start, stop, place),) = pieces
-                snapshot.rows_in(targets[0][1][place : place + stop - start], array, start, stop)
+                out = targets[0][1][place : place + stop - start]
+                rows = snapshot.rows_in(out, array, start, stop)
+                assert rows.base is out.base, "rows were read elsewhere"
                 return
             cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
             if len(cuts) > 2:

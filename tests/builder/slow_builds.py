@@ -32,6 +32,6 @@ def start_slow_build(*options: str, workers: int, setting: str) -> subprocess.Po
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SLOW": "1"},
+        env=os.environ | {"SLOW": "1", "PYTHONDONTWRITEBYTECODE": "1"},  # so that it leaves nothing of its own
         start_new_session=True,
     )

@@ -55,3 +55,28 @@ def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
         "there is no column 'x'; also there is no column 'y'; also there is no column 't'; "
         "also there is no column 'g'; there are 2: a, b"
     )
+
+
+def test_a_problem_of_a_label_file_names_that_file_and_one_of_the_whole_file_is_said_once(tmp_path):
+    for name, text in {"x/a.csv": "a,b,c\n1,walk,\n", "y/a.csv": "u,v\n4x,1\n", "x/b.csv": "a,b\n1,2\n3\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    process = tabular(labels_from="x/(.*) -> y/{1}").under(tmp_path)
+    with pytest.raises(SourceError) as caught:
+        process(tmp_path / "x/a.csv")
+    assert str(caught.value) == (
+        "x/a.csv: column b holds text, not numbers ('walk' in row 1); leave it out with --exclude b, or name the "
+        "columns to take with --inputs; also y/a.csv: column u holds text, such as '4x', but labels are numbers; "
+        "give numbers, or build to another path with --classes"
+    )
+    assert message(tmp_path / "x/b.csv").count("row 2") == 1
+
+
+def test_rows_of_several_files_are_named_in_each_problem(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "2.csv").write_text("a,b\n3,\ninf,4\n")
+    process = tabular().under(tmp_path).joining(["1.csv", "2.csv"])
+    with pytest.raises(
+        SourceError, match=r"row 1 of 2.csv, column b: missing .*; also row 2 of 2.csv, column a: infini"
+    ):
+        process(tmp_path / "12")

@@ -271,7 +271,7 @@ def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transf
             "uint8",
             "clip a=300:400",
             [1],
-            r"column a is uint8, from 0 to 255: it cannot be clipped to 300:400",
+            r"column a is uint8, which holds 0 to 255: it cannot be clipped to 300:400",
         ),
         ("int64", "log a", [3, 0, -1], r"row 2, column a: 0.0 has no logarithm \(2 in all\)"),
     ],

@@ -103,7 +103,7 @@ def test_the_text_fits_80_columns_and_says_it_in_words(store: Path):
     assert f"{mixing.windows:,} windows; {mixing.pools:,} pools of" in text
     assert f"sequences in a batch {mixing.ours.sequences:.1f} {mixing.ideal.sequences:.1f}" in text
     assert f"A batch has {100 * mixing.sequences:.0f} % of the sequences that a global shuffle gives." in text
-    assert f"gives 1/{mixing.pools} of the epoch" in text
+    assert f"make 1/{mixing.pools} of the epoch" in text
 
 
 def test_a_shuffle_in_one_pool_is_said_to_be_one(store: Path):

@@ -182,7 +182,9 @@ def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
     assert describe_process(inner, "my_reader:again") == {"function": "my_reader:again"}
     hidden: list[Any] = [inner, module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
     for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
-        with pytest.raises(UsageError, match=r"cannot be found by its name; name it with process \(--process\)"):
+        with pytest.raises(
+            UsageError, match=r"cannot be found by its name; give the function with process \(--process\)"
+        ):
             load_recorded_process(name)
 
 

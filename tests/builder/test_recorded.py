@@ -211,7 +211,7 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
             ["--time", "t", "--time-unit", "s", "--elapsed"],
             ["--elapsed"],
             ["--every", "1s"],
-            "every not given, and now",
+            "every not given, but the option is now",
         ),
         ([], [], ["--max-gap", "1h"], "max_gap (--max-gap) goes with time"),
         (["--labels", "k", "--classes", "p,q"], ["--classes", "p, q"], ["--classes", "p,q,r"], "p,q,r"),
@@ -262,7 +262,12 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
             "missing ffill, but the option is now missing ffill+dr",
         ),
         (["--missing", "ffill"], [], ["--mask"], "mask False, but the option is now mask True"),
-        (["--sequence-from", "(a)"], ["--sequence-from", "(a)"], ["--sequence-from", "(.)"], "(a), and now sequence_f"),
+        (
+            ["--sequence-from", "(a)"],
+            ["--sequence-from", "(a)"],
+            ["--sequence-from", "(.)"],
+            "(a), but the option is now sequence_f",
+        ),
     ],
 )
 def test_an_option_that_goes_with_others_may_be_given_alone_where_the_store_records_those(
@@ -319,7 +324,7 @@ def test_in_python_a_tabular_object_is_compared_as_a_whole(tables):
         (tabular(inputs="a,b", labels="c"), "delimiter ;, but the option is now delimiter not given"),
         (
             tabular(inputs="a,b", delimiter=";"),
-            "label_source columns, but the option is now label_source inputs|labels c, and now",
+            "label_source columns, but the option is now label_source inputs|labels c, but the option is now",
         ),
         (tabular(inputs=["a,b"], labels="c", delimiter=";"), "inputs a,b, but the option is now inputs a,b"),
     ):
@@ -577,7 +582,7 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
     for asked in (["build", "src", "store"], ["build", "src", "store", "--dry-run"], verified, [*verified, "--repair"]):
         result = seqzarr(*asked)
         assert result.exit_code == 2
-        assert result.stderr.endswith("name it with process (--process)\n")
+        assert result.stderr.endswith("give the function with process (--process)\n")
     assert seqzarr(*verified, *given).stdout.startswith("all well: 3 sequences")
     next(store.glob("inputs/c*0")).unlink()
     assert seqzarr(*verified, *given, "--repair").exit_code == 0

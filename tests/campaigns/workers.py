@@ -34,7 +34,7 @@ PROCESS = "tests.campaigns.worker_deaths:read"
 SIZES: dict[str, Any] = {"chunk": "4kB", "shard": "16kB", "batch": "4kB"}
 ALLOWED = 3  # workers that may die of a task, as dask has it
 TRIES = 4  # to kill something before a build is done: how long it takes depends on the machine
-HINTS = ("workers=0", "the same command")  # what an error tells the user to do
+HINTS = ("workers=0", "repeat the command")  # what an error tells the user to do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,9 +32,15 @@ def imported(module: str, name: str = "") -> Any:
     return found
 
 
+@pytest.fixture(scope="session")
+def stateful_loader() -> Any:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    return StatefulDataLoader
+
+
 torch, tf, keras = map(imported, ("torch", "tensorflow", "keras"))
 data_loader = imported("torch.utils.data", "DataLoader")
-stateful_loader = imported("torchdata.stateful_dataloader", "StatefulDataLoader")
 batch_dataset = imported("store_spec.torch", "BatchDataset")
 nested, packed = (imported("store_spec.torch", name) for name in ("nested", "packed"))
 dataset, ragged = (imported("store_spec.tensorflow", name) for name in ("dataset", "ragged"))
