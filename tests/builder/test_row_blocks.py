@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_or_a_file_that_is_gone_or_short_is_named(tmp_path, 
 
     monkeypatch.setattr(LocalStorage, "put_for_now", full)
     with pytest.raises(
-        SpillError, match=r"0/inputs\.\w+: writing failed: No space .*; 60 bytes of rows are stored there"
+        SpillError, match=r"0/inputs\.\w+: writing failed: No space .*; 60 bytes of rows were to be stored there"
     ) as told:
         rows.add(arrays_of(2, (5, 2)))
     assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
