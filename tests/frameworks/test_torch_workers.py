@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread
     dataset = batch_dataset(windows.batches, 9, index=True, transform=die_at_the_third)
     loader = data_loader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start)
     batches = iter(loader)
-    with pytest.raises(RuntimeError, match="data_loader worker"):
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(batches)
     del batches
     gc.collect()
