@@ -159,9 +159,7 @@ def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_list
 
 def test_where_rows_and_sources_do_not_fit_misnamed_files_are_named(tmp_path):
     table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\nc.csv,0\n")
-    message = (
-        r"By path: 2 rows \(b.csv, c.csv\) without a source; first rename .* not UTF-8: 1 file \(caf\\xe9.csv\)"
-    )
+    message = r"By path: 2 rows \(b.csv, c.csv\) without a source; first rename .* not UTF-8: 1 file \(caf\\xe9.csv\)"
     with pytest.raises(UsageError, match=message):
         table.match(["a.csv"], strict=True, misnamed=[r"caf\xe9.csv"])
     with pytest.raises(UsageError, match=r"1 source \(d.csv\) without a row"):

@@ -516,7 +516,9 @@ def test_a_function_that_has_no_name_is_given_again(tmp_path):
 
     write_made(tmp_path / "src", {"a.made": Made()})
     builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
-    with pytest.raises(UsageError, match=r"store: the process function .* cannot be found by its name; give the function with"):
+    with pytest.raises(
+        UsageError, match=r"store: the process function .* cannot be found by its name; give the function with"
+    ):
         builder.build(tmp_path / "src", tmp_path / "store", workers=0)
     builder.build(tmp_path / "src", tmp_path / "store", process=mine, workers=0)
 
