@@ -42,11 +42,11 @@ def check_all(source: str, *checks: Callable[[], object], found: SourceError | N
             errors.append(error)
     if not errors:
         return
-    of_file = {f"{error}" if error.source != source else error.reason: None for error in errors}  # each once, in order
-    *reasons, last = of_file
-    if len({reason.partition("; ")[2] for reason in of_file}) == 1:  # the same advice is given once
+    texts = {f"{error}" if error.source != source else error.reason: None for error in errors}  # each once, in order
+    *reasons, last = texts
+    if len({reason.partition("; ")[2] for reason in texts}) == 1:  # the same advice is given once
         reasons = [reason.partition("; ")[0] for reason in reasons]
-    raise errors[0] if len(of_file) == 1 else SourceError(source, "; also ".join([*reasons, last]))
+    raise errors[0] if len(texts) == 1 else SourceError(source, "; also ".join([*reasons, last]))
 
 
 def require_values(table: Table, source: str) -> None:

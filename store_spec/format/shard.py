@@ -75,7 +75,7 @@ class EncodedRows:
 
 
 def compress(parts: Sequence[Any], first: int, rows: Rows, chunking: Chunking, codec: Codec) -> EncodedRows:
-    """Compress consecutive parts, which begin at row `first` of the array; parts that are no arrays are converted."""
+    """Compress consecutive parts, which begin at row `first` of the array; parts that are not arrays are converted."""
     total = sum(map(len, parts))
     head = min(-first % chunking.chunk, total)
     tail = (total - head) % chunking.chunk
