@@ -121,10 +121,9 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
 
 def _split_compression(name: str) -> tuple[str, str | None]:
     """Split a name into the part before a suffix such as `.gz`, and the codec of that suffix."""
-    for suffix, codec in _COMPRESSIONS.items():
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)], codec
-    return name, None
+    suffix = _suffix(name)
+    codec = _COMPRESSIONS.get(suffix)
+    return (name, None) if codec is None else (name[: -len(suffix)], codec)
 
 
 def _suffix(name: str) -> str:

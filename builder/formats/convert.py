@@ -1,6 +1,7 @@
 """Convert columns to one array of one dtype, refusing values that would change."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -32,16 +33,17 @@ def is_number(dtype: DType) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def check_all(source: str, *checks: Callable[[], object], found: SourceError | None = None) -> None:
-    """Call each function, and raise one SourceError for all that they raise, and for one that was found before."""
+def check_all(source: str, *checks: Callable[[], Any], found: SourceError | None = None) -> list[Any]:
+    """Return the result of each function, or raise one SourceError for all that they raise, and for `found`."""
     errors = [] if found is None else [found]
+    results = []
     for check in checks:
         try:
-            check()
+            results.append(check())
         except SourceError as error:
             errors.append(error)
     if not errors:
-        return
+        return results
     texts = {f"{error}" if error.source != source else error.reason: None for error in errors}  # each once, in order
     *reasons, last = texts
     if len({reason.partition("; ")[2] for reason in texts}) == 1:  # the same advice is given once

@@ -35,26 +35,21 @@ def select_inputs_and_labels(
         exclude, on = labelled.source_columns(exclude), labelled.on
     # A list column without elements cannot be selected, but can be excluded.
     can_be_selected = tuple(part for part in exclude if groups.get(part) != ())
-    labels = []
-    named = options.labels if options.label_source == "columns" else ()
-    each_option = (can_be_selected, () if labelled else named, options.inputs, options.time)
-    check_all(
+    named = options.labels if options.label_source == "columns" and labelled is None else ()
+    excluded, labels, inputs, time, (by, _) = check_all(
         source,
-        *(partial(select, names, groups, source) for names in each_option),
+        *(partial(select, names, groups, source) for names in (can_be_selected, named, options.inputs, options.time)),
         partial(columns_to_group_by, options.group_by, groups, source),
     )
-    excluded = set(select(can_be_selected, groups, source))
-    if labelled is None:
-        labels = [name for name in select(named, groups, source) if name not in excluded]
+    labels = [name for name in labels if name not in excluded]
     if options.inputs:
-        inputs = [name for name in select(options.inputs, groups, source) if name not in excluded]
+        inputs = [name for name in inputs if name not in excluded]
     else:
         others = [name for name in groups if name not in exclude]
-        by, _ = columns_to_group_by(options.group_by, groups, source)
-        without = excluded.union(labels, by, on, select(options.time, groups, source))
+        without = {*excluded, *labels, *by, *on, *time}
         inputs = [name for name in select(others, groups, source) if name not in without]
     for option, names in (("inputs", inputs), ("labels", labels)):
-        if not names and (option == "inputs" or (named and labelled is None)):
+        if not names and (option == "inputs" or named):
             raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
     x, y = tuple(inputs), tuple(labels)
     if table.named:

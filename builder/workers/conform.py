@@ -87,6 +87,8 @@ def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> 
             labels = inputs if is_same else labels
         elif not is_same:
             labels = np.asarray(labels)[..., order]
+    if inputs is sequence.inputs and labels is sequence.labels:
+        return sequence
     return replace(sequence, inputs=inputs, labels=labels)
 
 

@@ -219,7 +219,7 @@ def read_source(
         if not results:
             raise EmptySourceError(name, "it gave no sequence")
         for file, one in read.files(name).items():
-            if not one.is_of(os.stat(batch.root / file)):
+            if not one.is_of(os.stat(os.path.join(batch.root, file))):
                 what = "it" if file == name else file
                 raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
@@ -244,7 +244,7 @@ def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprin
     file = name
     try:
         if files is None:
-            read = read_fingerprint(batch.root / name, buffer)
+            read = read_fingerprint(os.path.join(batch.root, name), buffer)
         else:
             parts = {}
             for file in files:
