@@ -76,7 +76,8 @@ class Table:
     @property
     def rows(self) -> int:
         """The number of steps."""
-        return len(next(iter(self.columns.values())))
+        first = next(iter(self.columns.values()), self.numbers)
+        return 0 if first is None else len(first)
 
     def __len__(self) -> int:
         return self.rows

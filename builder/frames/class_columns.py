@@ -24,7 +24,7 @@ from builder.labels.text_classes import (
     parse_classes,
 )
 from builder.options.policies import Policy
-from builder.options.transform_syntax import Transform
+from builder.options.transform_syntax import Transforms
 from store_spec import Classes
 
 
@@ -205,14 +205,13 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
 
 
 def refuse_transforms(
-    transforms: Sequence[Transform],
-    columns: Sequence[Sequence[str]],
+    transforms: Transforms,
     duplicates: str,
     classes: Sequence[str],
     source: str,
 ) -> None:
     """Refuse transforms of class codes, and their mean for `duplicates`."""
-    for transform, names in zip(transforms, columns, strict=True):
+    for transform, names in transforms:
         for name in names:
             if name in classes:
                 raise SourceError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
-from builder.formats.convert import stack
-from builder.formats.table import Array, DType, Table
+from builder.formats.convert import check_all, stack
+from builder.formats.table import Array, DType, Frame, Table
 from builder.frames.class_columns import refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
 from builder.frames.groups import Group, convert_group_values
@@ -23,7 +23,7 @@ from builder.frames.timeline import Stretch, split_by_time
 from builder.frames.transforms import apply_transforms
 from builder.options.policies import Policy, parse_policies
 from builder.options.table_options import COUNTS, TableOptions
-from builder.options.transform_syntax import parse_transform
+from builder.options.transform_syntax import Transforms, parse_transform
 from builder.sequence import Sequence as SourceSequence
 
 
@@ -57,39 +57,39 @@ class RowPipeline:
     decimal: str = "."  # the decimal mark of numbers in text
     why: Callable[[str, int], str] = lambda _, __: ""  # explains a missing value, from its column and row of the file
 
-    def sequences(self, groups: Iterable[Group]) -> Iterator[SourceSequence]:
+    def sequences(
+        self, groups: Iterable[Group], read: Callable[[Sequence[str]], Iterable[Group]]
+    ) -> Iterator[SourceSequence]:
         """Yield the sequences of each group, in order; EmptySourceError if no row remains.
 
         If all steps of a group are dropped, they count with the next sequence, or with the last.
+
+        Args:
+            groups: The groups of the file.
+            read: Reads the groups with some of the columns, to check these if others cannot be read.
         """
-        policies = self._policies()
-        transforms = [parse_transform(text) for text in self.options.transforms]
-        names = [self._select(transform.columns, transform.kind) for transform in transforms]
-        refuse_transforms(transforms, names, self.options.duplicates, self.selection.classes, self.source)
+        policies, transforms = self._policies(), self._transforms()
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
         dropped, rows, empty_table = 0, 0, None
-        for values, stretch in chain.from_iterable(self._stretches(group, policies) for group in groups):
-            table, first = apply_transforms(Table.of(stretch.frame), transforms, names, self.source)
-            cleaned = clean(
-                table,
-                policies,
-                self.source,
-                limit=self.options.ffill_limit,
-                first=first,
-                time=None if stretch.stamps is None else stretch.stamps.values,
-                why=self.why,
-            )
-            dropped += stretch.dropped
-            rows += len(stretch.frame) + stretch.dropped
-            if not table.rows or not len(cleaned.lengths):
-                dropped += table.rows
-                empty_table = table
-                continue
-            for sequence in self._parts(cleaned, values, stretch.stamps):
-                if last is not None:
-                    yield last
-                last, dropped = _add_dropped(sequence, dropped), 0
+        try:
+            for values, stretch, table, cleaned in self._stretches(groups, policies, transforms):
+                dropped += stretch.dropped
+                rows += len(stretch.frame) + stretch.dropped
+                if not len(cleaned.lengths):
+                    dropped += table.rows
+                    empty_table = table
+                    continue
+                for sequence in self._parts(cleaned, values, stretch.stamps):
+                    if last is not None:
+                        yield last
+                    last, dropped = _add_dropped(sequence, dropped), 0
+        except SourceError as error:
+            others = [name for name in self.selection.columns if name not in error.columns]
+            if error.columns and (others or self.selection.time):
+                remaining = [(one, [name for name in names if name in others]) for one, names in transforms]
+                check_all(self.source, lambda: [*self._stretches(read(others), policies, remaining)], found=error)
+            raise
         if last is not None:
             yield _add_dropped(last, dropped)
         elif empty_table is not None and rows:
@@ -97,23 +97,48 @@ class RowPipeline:
         else:
             raise EmptySourceError(self.source, NO_ROWS)
 
-    def _stretches(self, group: Group, policies: Mapping[str, Policy]) -> Iterator[tuple[Mapping[str, Any], Stretch]]:
-        """Yield the stretches of a group, each with the values of the `group_by` columns."""
-        values = convert_group_values(group[0], self.types, self.source)
+    def _stretches(
+        self, groups: Iterable[Group], policies: Mapping[str, Policy], transforms: Transforms
+    ) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
+        """Yield the stretches of groups, each with the values of the `group_by` columns, and transformed and clean."""
         na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
-        frame = mark_missing(group[1], na_values, self.selection.classes)
-        if not self.selection.time:
-            yield values, Stretch(frame)
-            return
-        stamps = read_stamps(frame, self.selection.time, self.options, self.source, self.decimal)
-        name = ",".join(self.selection.time)
-        without = policies[self.selection.time[0]].end
-        is_empty = True
-        for stretch in split_by_time(frame, stamps, self.options, without, name=name, source=self.source):
-            is_empty = False
-            yield values, stretch
-        if is_empty:
-            yield values, Stretch(frame.slice(0, 0), len(frame), stamps.take(np.zeros(0, np.int64)))
+        for group in groups:
+            values = convert_group_values(group[0], self.types, self.source)
+            frame = mark_missing(group[1], na_values, self.selection.classes)
+            for stretch in self._split(frame, policies, transforms):
+                yield values, stretch, *self._clean(stretch, policies, transforms)
+
+    def _split(self, frame: Frame, policies: Mapping[str, Policy], transforms: Transforms) -> Sequence[Stretch]:
+        """Return the stretches of some rows; one without rows if no row has a time."""
+        time = self.selection.time
+        if not time:
+            return [Stretch(frame)]
+        without = policies[time[0]].end
+        try:
+            stamps = read_stamps(frame, time, self.options, self.source, self.decimal)
+            stretches = [*split_by_time(frame, stamps, self.options, without, name=",".join(time), source=self.source)]
+        except SourceError as error:
+            # Unless rows may be left out by their time, problems of values are reported at the same time.
+            if self.options.duplicates == "error" and without not in ("drop", "split"):
+                check_all(self.source, lambda: self._clean(Stretch(frame), policies, transforms), found=error)
+            raise
+        return stretches or [Stretch(frame.slice(0, 0), len(frame), stamps.take(np.zeros(0, np.int64)))]
+
+    def _clean(
+        self, stretch: Stretch, policies: Mapping[str, Policy], transforms: Transforms
+    ) -> tuple[Table, CleanRows]:
+        """Return the transformed rows of a stretch, before and after cleaning."""
+        table, first = apply_transforms(Table.of(stretch.frame), transforms, self.source)
+        cleaned = clean(
+            table,
+            policies,
+            self.source,
+            limit=self.options.ffill_limit,
+            first=first,
+            time=None if stretch.stamps is None else stretch.stamps.values,
+            why=self.why,
+        )
+        return table, cleaned
 
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Yield each part of a stretch as a sequence."""
@@ -147,6 +172,13 @@ class RowPipeline:
                 filled=None if filled is None else filled[start:stop],
             )
             start = stop
+
+    def _transforms(self) -> Transforms:
+        """Return each transform with the columns that it changes."""
+        transforms = [parse_transform(text) for text in self.options.transforms]
+        selected = [(transform, self._select(transform.columns, transform.kind)) for transform in transforms]
+        refuse_transforms(selected, self.options.duplicates, self.selection.classes, self.source)
+        return selected
 
     def _policies(self) -> Mapping[str, Policy]:
         """Return the policy of each selected column, and of the time columns."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +198,11 @@ class Tabular:
                 raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
             arrays = self._read_npz(path, source)
             selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
-            groups: Iterator[Group] = iter([({}, arrays.steps)])
-            resident, opened = None, None
+            opened = None
+
+            def read(_: Sequence[str]) -> tuple[Iterator[Group], int | None]:
+                return iter([({}, arrays.steps)]), None
+
         else:
             opened, inputs, labels = self._open(path, source)
             other = None if labels else self._labels_by_name(source)
@@ -225,14 +229,17 @@ class Tabular:
                     return read_arrays(table, selection, dtype, source)
                 return LongSequence(read_pieces(pieces, selection, dtype, source))
             by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
-            groups, resident = read_groups(table, selection.columns, dtype, source, by=by, as_text=as_text, raw=time)
+            read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time)
         types = dict(self.store_columns)
         decimal = "." if opened is None else opened.decimal
         pipeline = RowPipeline(selection, self.options, source, dtype, types, decimal)
-        if not isinstance(opened, LabelledTable):
-            return Parts(pipeline.sequences(groups), resident)
-        sequences = replace(pipeline, why=opened.why_missing).sequences(groups)
-        return Parts(opened.count_dropped(sequences) if self.options.on else sequences, resident)
+        if isinstance(opened, LabelledTable):
+            pipeline = replace(pipeline, why=opened.why_missing)
+        groups, resident = read(selection.columns)
+        sequences = pipeline.sequences(groups, lambda names: read(names)[0])
+        if isinstance(opened, LabelledTable) and self.options.on:
+            sequences = opened.count_dropped(sequences)
+        return Parts(sequences, resident)
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""

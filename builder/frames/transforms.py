@@ -11,15 +11,13 @@ from builder.build_errors import SourceError
 from builder.formats.column_choice import as_option, select
 from builder.formats.convert import convert, per_row, refuse_any
 from builder.formats.table import Array, Table
-from builder.options.transform_syntax import Transform, parse_transform
+from builder.options.transform_syntax import Transform, Transforms, parse_transform
 
 _INT64: Final = np.dtype(np.int64)
 _FLOAT64: Final = np.dtype(np.float64)
 
 
-def apply_transforms(
-    table: Table, transforms: Sequence[Transform], names: Sequence[Sequence[str]], source: str
-) -> tuple[Table, Mapping[str, int]]:
+def apply_transforms(table: Table, transforms: Transforms, source: str) -> tuple[Table, Mapping[str, int]]:
     """Apply transforms in order.
 
     Missing values stay missing, and a difference with a missing value is missing. Floats keep their dtype. For integers
@@ -28,8 +26,7 @@ def apply_transforms(
 
     Args:
         table: Consecutive rows.
-        transforms: The transforms.
-        names: The columns that each transform changes.
+        transforms: The transforms, and the columns that each changes.
         source: The name of the source.
 
     Returns:
@@ -38,8 +35,8 @@ def apply_transforms(
     if not transforms:
         return table, {}
     columns, missing, first = dict(table.columns), dict(table.missing), dict[str, int]()
-    for transform, transform_columns in zip(transforms, names, strict=True):
-        for name in transform_columns:
+    for transform, names in transforms:
+        for name in names:
             absent = {name: missing.pop(name)} if name in missing else {}
             column = Table(columns={name: columns[name]}, missing=absent, numbers=table.numbers)
             changed = _change(column, name, transform, source)

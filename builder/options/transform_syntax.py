@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, get_args
@@ -32,6 +33,9 @@ class Transform:
     def __str__(self) -> str:
         values = ":".join("" if value is None else repr(value) for value in self.numbers)
         return f"{self.kind} {','.join(map(quote, self.columns))}" + (f"={values}" if self.numbers else "")
+
+
+Transforms = Sequence[tuple[Transform, Sequence[str]]]  # each with the columns that it changes
 
 
 @lru_cache(maxsize=64)

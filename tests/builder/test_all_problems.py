@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from builder.build_errors import SourceError
@@ -28,14 +28,33 @@ def message(path: Path, **options: object) -> str:
     return caught.value.reason
 
 
-@given(kinds=st.lists(st.sampled_from([*VALUES]), min_size=2, max_size=5).filter(lambda kinds: {*kinds} != {"right"}))
-def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kinds):
+CLOCKS = {
+    "right": ["2024-01-01", "2024-01-02"],
+    "no time": ["2024-01-01", "noon"],
+    "backwards": ["2024-01-02", "2024-01-01"],
+    "missing": ["2024-01-01", ""],
+}
+
+
+@settings(max_examples=50)
+@given(
+    kinds=st.lists(st.sampled_from([*VALUES]), min_size=1, max_size=5),
+    clock=st.none() | st.sampled_from([*CLOCKS]),
+    options=st.sampled_from([{}, {"missing": ["c0=drop"]}, {"transforms": ["scale c0=2"]}, {"transforms": ["diff c0"]}]),
+)
+def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kinds, clock, options):
     path = tmp_path_factory.mktemp("sources") / "a.csv"
-    names = [f"c{number}" for number in range(len(kinds))]
-    rows = [names, ["1"] * len(kinds), [VALUES[kind] for kind in kinds]]
-    path.write_text("".join(",".join(row) + "\n" for row in rows))
-    wrong = {name for name, kind in zip(names, kinds, strict=True) if kind != "right"}
-    assert set(re.findall(r"\bc\d\b", message(path))) == wrong
+    columns = {"right": ["1", "1"]} | {f"c{number}": ["1", VALUES[kind]] for number, kind in enumerate(kinds)}
+    wrong = {f"c{number}" for number, kind in enumerate(kinds) if kind != "right"}
+    if "missing" in options and kinds[0] == "missing":
+        wrong -= {"c0"}
+    if clock is not None:
+        columns["clock"] = CLOCKS[clock]
+        options = options | {"time": "clock"}
+        wrong |= {"clock"} - {"clock" if clock == "right" else ""}
+    assume(wrong)
+    path.write_text("".join(",".join(row) + "\n" for row in [[*columns], *zip(*columns.values(), strict=True)]))
+    assert set(re.findall(r"\b(c\d|clock)\b", message(path, **options))) == wrong
 
 
 def test_a_policy_hides_no_infinite_value_and_the_reverse(tmp_path):

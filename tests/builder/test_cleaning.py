@@ -226,9 +226,9 @@ def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
     transforms = [parse_transform(kind) for kind in kinds]
     if refused:
         with pytest.raises(SourceError, match=r"x.csv: row \d+, column a: .* has no logarithm .* --clip a=LOW:"):
-            apply_transforms(table, transforms, [("a",)] * len(kinds), "x.csv")
+            apply_transforms(table, [(one, ["a"]) for one in transforms], "x.csv")
         return
-    found, first = apply_transforms(table, transforms, [("a",)] * len(kinds), "x.csv")
+    found, first = apply_transforms(table, [(one, ["a"]) for one in transforms], "x.csv")
     column = found.columns["a"]
     wanted = np.array([math.nan if value is None else value for value in expected], dtype)
     np.testing.assert_array_equal(column, wanted)
@@ -253,7 +253,7 @@ def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
 )
 def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transform, values, expected, after):
     found, _ = apply_transforms(
-        Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x"
+        Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x"
     )
     column, absent = found.columns["a"], found.absent("a")
     gaps = np.zeros(len(values), np.bool_) if absent is None else absent
@@ -278,7 +278,7 @@ def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transf
 )
 def test_what_a_transform_cannot_do_names_the_row(dtype, transform, values, message):
     with pytest.raises(SourceError, match=message):
-        apply_transforms(Table(columns={"a": np.array(values, dtype)}), [parse_transform(transform)], [("a",)], "x")
+        apply_transforms(Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x")
 
 
 @pytest.mark.parametrize("policy", [None, "drop", "split", "ffill", "interpolate", "interpolate+split"])
@@ -345,10 +345,10 @@ def test_what_is_missing_among_whole_numbers_has_no_part_in_a_transform():
     missing = np.array([False, True, False, False, True, True])
     table = Table(columns={"a": column}, missing={"a": missing})
     for kind, expected in (("diff a", [None, None, None, 1, None, None]), ("log a", [np.log(5.0), None, np.log(7.0)])):
-        found = apply_transforms(table, [parse_transform(kind)], [("a",)], "x")[0]
+        found = apply_transforms(table, [(parse_transform(kind), ["a"])], "x")[0]
         absent = found.absent("a")
         assert absent is not None
         values = zip(found.columns["a"].tolist(), absent.tolist(), strict=True)
         assert [None if gap else value for value, gap in values][: len(expected)] == expected
     floats = Table(columns={"a": np.array([-999.0, 1.0])}, missing={"a": np.array([True, False])})
-    assert apply_transforms(floats, [parse_transform("log a")], [("a",)], "x")[0].columns["a"][1] == 0
+    assert apply_transforms(floats, [(parse_transform("log a"), ["a"])], "x")[0].columns["a"][1] == 0
