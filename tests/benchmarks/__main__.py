@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.benchmarks.buckets import benchmark_buckets
 from tests.benchmarks.building import benchmark_build
 from tests.benchmarks.memory import benchmark_memory
 from tests.benchmarks.reading.tables import TABLES, benchmark_reading
@@ -54,6 +55,10 @@ SECTIONS: dict[str, tuple[Run, Run | None]] = {
     "tiny": (
         lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000, 1_000_000), workers=2, rounds=1),
         lambda folder, _: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
+    ),
+    "buckets": (
+        lambda folder, _: benchmark_buckets(folder, megabytes=1050, tiny=64, seconds=5, rounds=3),
+        lambda folder, _: benchmark_buckets(folder, megabytes=20, tiny=6, seconds=0.5, rounds=1),
     ),
     "training": (
         lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=10),
