@@ -185,8 +185,9 @@ class Loader:
         self, array: str, reads: list[tuple[int, int]], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
         snapshot = self._windows.store.snapshot
+        remote = snapshot.storage.requests > 1 and self._windows.store.schema.is_sharded(array)
         for group in self._groups(array, reads):
-            one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if len(group) > 1 else nullcontext()
+            one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if remote else nullcontext()
             with one_request:
                 for low, high in group:
                     self._read(array, low, high, ranges, targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from obstore.store import HTTPStore
 
 import store_spec
 from tests.benchmarks.children import measure
+from tests.benchmarks.reading.measured import memory_since, start_of_memory
 from tests.benchmarks.reading.stores import make_store, warm
 from tests.benchmarks.reading.works import WINDOW
 from tests.benchmarks.table import print_table
@@ -27,6 +28,7 @@ DELAY = 0.05  # seconds before each answer
 SPEED = 90e6  # bytes per second of each connection
 FAULTS = {0: "503", 50: "cut"}  # of each hundred requests: together 2 %
 CONNECTIONS = 16
+MEMORY = ("256MB", "1GB")
 BARE_BYTES = 2**20  # of each request of the bare reader
 GOALS = {1: 0.95, 16: 0.9}  # relative to the local store, by stride
 BARE_GOAL = 0.8  # of disjoint windows, relative to bare requests for the same bytes
@@ -48,13 +50,13 @@ def serve(folder: Path, pipe: Connection) -> None:
         pipe.poll(None)
 
 
-def read(store: str, window: int, stride: int, seconds: float) -> dict[str, Any]:
+def read(store: str, window: int, stride: int, memory: str, seconds: float) -> dict[str, Any]:
     """Open a store, and read an epoch of windows, or as many as take so many seconds after the first batch."""
     start = time.perf_counter()
     windows = store_spec.open_store(store).windows(window, stride=stride, horizon=1, target="last")
     opened = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    batches = iter(windows.batches(256, shuffle=True, seed=0, epoch=0, memory="256MB"))
+    held = start_of_memory()
+    batches = iter(windows.batches(256, shuffle=True, seed=0, epoch=0, memory=memory))
     next(batches)
     first, count = time.perf_counter(), 0
     for batch in batches:
@@ -62,8 +64,7 @@ def read(store: str, window: int, stride: int, seconds: float) -> dict[str, Any]
         if time.perf_counter() - first >= seconds:
             break
     end = time.perf_counter()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    return {"rate": count / (end - first), "first": first - start, "epoch": end - opened, "grown": grown}
+    return {"rate": count / (end - first), "first": first - start, "epoch": end - opened} | memory_since(held)
 
 
 def read_bare(url: str, files: dict[str, int]) -> dict[str, Any]:
@@ -99,19 +100,23 @@ def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, seconds: f
     )
     rows = []
     with server(folder) as url:
-        for stride in (1, 16, WINDOW):
+        for stride, memory in itertools.product((1, 16, WINDOW), MEMORY):
             found: list[tuple[float, ...]] = []
             for _ in range(rounds):
-                near = measure(read, str(local), WINDOW, stride, seconds)
-                far = measure(read, f"{url}/{local.relative_to(folder)}", WINDOW, stride, seconds)
+                near = measure(read, str(local), WINDOW, stride, memory, seconds)
+                far = measure(read, f"{url}/{local.relative_to(folder)}", WINDOW, stride, memory, seconds)
                 bare = measure(read_bare, url, files)["seconds"] if stride == WINDOW else 0.0
-                found.append((far["rate"], far["rate"] / near["rate"], bare / far["epoch"], far["grown"]))
-            rate, of_local, of_bare, grown = map(statistics.median, zip(*found, strict=True))
+                found.append((far["rate"], far["rate"] / near["rate"], bare / far["epoch"], far["growth"]))
+            rate, of_local, of_bare, growth = map(statistics.median, zip(*found, strict=True))
             goal = f" (goal: {GOALS[stride]})" if stride in GOALS else ""
             bare_text = f"{of_bare:.2f} (goal: {BARE_GOAL})" if stride == WINDOW else ""
-            rows.append([f"{stride}", f"{rate:,.0f}", f"{of_local:.2f}{goal}", bare_text, f"{grown / 1e6:,.0f}"])
-        first = [measure(read, f"{url}/{small.relative_to(folder)}", 4, 1, 0.0)["first"] for _ in range(rounds)]
-    print_table(["stride", "windows/s", "of local", "of bare requests", "memory grown by MB"], rows)
+            rows.append(
+                [f"{stride}", memory, f"{rate:,.0f}", f"{of_local:.2f}{goal}", bare_text, f"{growth / 1e6:,.0f}"]
+            )
+        first = [
+            measure(read, f"{url}/{small.relative_to(folder)}", 4, 1, "256MB", 0.0)["first"] for _ in range(rounds)
+        ]
+    print_table(["stride", "memory", "windows/s", "of local", "of bare requests", "growth MB"], rows)
     sequences, wait = len(store_spec.open_store(small)), statistics.median(first)
     print(f"\nFirst batch of {sequences:,} sequences, opening included: {wait:.2f} s (goal: 1 s for 100,000)")
 

@@ -18,12 +18,12 @@ from tests.benchmarks.reading.works import Work
 def read_warm(reader: str, work: dict[str, Any], place: str, seconds: float) -> dict[str, Any]:
     """Read for about that time after the first batch, in as many epochs as that takes."""
     epoch = READERS[reader](Work(**work), Path(place))
-    held = _start_of_memory()
+    held = start_of_memory()
     counts = itertools.chain.from_iterable(map(epoch, itertools.count()))
     next(counts)
     cpu, start = processor_seconds(), time.perf_counter()
     count, took = _count(counts, start, seconds)
-    return {"rate": count / took, "cores": (processor_seconds() - cpu) / took} | _memory_since(held)
+    return {"rate": count / took, "cores": (processor_seconds() - cpu) / took} | memory_since(held)
 
 
 def read_cold(reader: str, work: dict[str, Any], place: str, seconds: float) -> dict[str, Any]:
@@ -46,24 +46,24 @@ def read_held(reader: str, work: dict[str, Any], place: str, seconds: float, gro
 def first_batch(work: dict[str, Any], place: str) -> dict[str, Any]:
     """Time opening a store and its first batch, with everything imported."""
     asked = Work(**work)
-    held = _start_of_memory()
+    held = start_of_memory()
     start = time.perf_counter()
     windows = windows_of(Path(place), asked)
     opened = time.perf_counter() - start
     next(epoch_of(windows, asked, 0))
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "opened": opened, "sequences": len(windows.store)} | _memory_since(held)
+    return {"seconds": seconds, "opened": opened, "sequences": len(windows.store)} | memory_since(held)
 
 
 def whole_epoch(work: dict[str, Any], place: str) -> dict[str, Any]:
     """Read every window once; the memory of the open store and its windows is not counted as growth."""
     asked = Work(**work)
     windows = windows_of(Path(place), asked)
-    held = _start_of_memory()
+    held = start_of_memory()
     start = time.perf_counter()
     count = sum(len(inputs) for inputs, _ in epoch_of(windows, asked, 0))
     assert count == len(windows)
-    return {"rate": count / (time.perf_counter() - start), "windows": count} | _memory_since(held)
+    return {"rate": count / (time.perf_counter() - start), "windows": count} | memory_since(held)
 
 
 def decoded_bytes(place: Path) -> int:
@@ -83,13 +83,13 @@ def _count(counts: Iterator[int], start: float, seconds: float) -> tuple[int, fl
     return count, took
 
 
-def _start_of_memory() -> int:
+def start_of_memory() -> int:
     """Return the bytes that this process has in memory, and have the kernel forget how many there were before."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
-def _memory_since(held: int) -> dict[str, Any]:
+def memory_since(held: int) -> dict[str, Any]:
     """Return the most bytes that this process has had since, pages of mapped files included, and the growth to that."""
     peak = _status("VmHWM")
     return {"peak": peak, "growth": peak - held}
