@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import builder
 import store_spec
 from tests.benchmarks.building import process_for
 from tests.benchmarks.children import measure
+from tests.benchmarks.reading.measured import memory_since, start_of_memory
 from tests.benchmarks.sources import write_tiny_sources
 from tests.benchmarks.table import print_table
 
@@ -20,14 +20,14 @@ GOAL = 1.2
 
 def build_tiny(folder: str, store: str, workers: int) -> dict[str, Any]:
     """Build; the processes' start counts, as it does for a user."""
-    start, cpu = time.perf_counter(), time.process_time()
+    held, start, cpu = start_of_memory(), time.perf_counter(), time.process_time()
     # Small shards, so that the smaller number fills some too: a shard's rows wait in memory until it is full.
     report = builder.build(
         folder, store, process=process_for("npy"), workers=workers, chunk="256kB", shard="2MB", batch="8MB"
     )
     assert not report.failures
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = memory_since(held)["peak"]
     start = time.perf_counter()
     assert len(store_spec.open_store(store)) == report.added
     return {"seconds": seconds, "coordinator": cpu, "memory": memory, "open": time.perf_counter() - start}
