@@ -51,7 +51,7 @@ MEMORY = "6.5MB"  # so little that an epoch is read in several goes
 THREADS = 4
 CONTROLS = 5
 SECONDS = 60.0  # by which a process has to answer; after that it hangs
-CONTROL_SECONDS = 10.0  # that of the control, which hangs each time
+CONTROL_SECONDS = 5.0  # that of the control, which hangs each time
 ROOT = Path(__file__).resolve().parents[2]
 
 RIGHT, CLEAR = "right rows", "a clear error"
