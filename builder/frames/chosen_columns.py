@@ -41,6 +41,7 @@ def select_inputs_and_labels(
         *(partial(select, names, groups, source) for names in (can_be_selected, named, options.inputs, options.time)),
         partial(columns_to_group_by, options.group_by, groups, source),
     )
+    excluded = set(excluded)
     labels = [name for name in labels if name not in excluded]
     if options.inputs:
         inputs = [name for name in inputs if name not in excluded]

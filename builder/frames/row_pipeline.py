@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -66,14 +67,14 @@ class RowPipeline:
 
         Args:
             groups: The groups of the file.
-            read: Reads the groups with some of the columns, to check these if others cannot be read.
+            read: Reads the groups with some of the columns, to check them when the other columns cannot be read.
         """
         policies, transforms = self._policies(), self._transforms()
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
         dropped, rows, empty_table = 0, 0, None
         try:
-            for values, stretch, table, cleaned in self._stretches(groups, policies, transforms):
+            for values, stretch, table, cleaned in self._clean_stretches(groups, policies, transforms):
                 dropped += stretch.dropped
                 rows += len(stretch.frame) + stretch.dropped
                 if not len(cleaned.lengths):
@@ -86,9 +87,13 @@ class RowPipeline:
                     last, dropped = _add_dropped(sequence, dropped), 0
         except SourceError as error:
             others = [name for name in self.selection.columns if name not in error.columns]
-            if error.columns and (others or self.selection.time):
+            if error.columns and (self.selection.time or any(name in self.selection.inputs for name in others)):
                 remaining = [(one, [name for name in names if name in others]) for one, names in transforms]
-                check_all(self.source, lambda: [*self._stretches(read(others), policies, remaining)], found=error)
+
+                def check() -> None:
+                    deque(self._clean_stretches(read(others), policies, remaining), maxlen=0)
+
+                check_all(self.source, check, found=error)
             raise
         if last is not None:
             yield _add_dropped(last, dropped)
@@ -97,10 +102,10 @@ class RowPipeline:
         else:
             raise EmptySourceError(self.source, NO_ROWS)
 
-    def _stretches(
+    def _clean_stretches(
         self, groups: Iterable[Group], policies: Mapping[str, Policy], transforms: Transforms
     ) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
-        """Yield the stretches of groups, each with the values of the `group_by` columns, and transformed and clean."""
+        """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""
         na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
         for group in groups:
             values = convert_group_values(group[0], self.types, self.source)
@@ -108,21 +113,29 @@ class RowPipeline:
             for stretch in self._split(frame, policies, transforms):
                 yield values, stretch, *self._clean(stretch, policies, transforms)
 
-    def _split(self, frame: Frame, policies: Mapping[str, Policy], transforms: Transforms) -> Sequence[Stretch]:
-        """Return the stretches of some rows; one without rows if no row has a time."""
+    def _split(self, frame: Frame, policies: Mapping[str, Policy], transforms: Transforms) -> Iterator[Stretch]:
+        """Yield the stretches of some rows; one without rows if no row has a time."""
         time = self.selection.time
         if not time:
-            return [Stretch(frame)]
+            yield Stretch(frame)
+            return
         without = policies[time[0]].end
         try:
             stamps = read_stamps(frame, time, self.options, self.source, self.decimal)
-            stretches = [*split_by_time(frame, stamps, self.options, without, name=",".join(time), source=self.source)]
+            stretches = split_by_time(frame, stamps, self.options, without, name=",".join(time), source=self.source)
+            first = next(stretches, None)
         except SourceError as error:
-            # Unless rows may be left out by their time, problems of values are reported at the same time.
-            if self.options.duplicates == "error" and without not in ("drop", "split"):
+            # Problems of values are reported at the same time, if they depend neither on times nor on other rows.
+            if (
+                self.options.duplicates == "error"
+                and without not in ("drop", "split")
+                and not any(policy.fills for policy in policies.values())
+                and all(transform.kind != "diff" for transform, _ in transforms)
+            ):
                 check_all(self.source, lambda: self._clean(Stretch(frame), policies, transforms), found=error)
             raise
-        return stretches or [Stretch(frame.slice(0, 0), len(frame), stamps.take(np.zeros(0, np.int64)))]
+        yield first or Stretch(frame.slice(0, 0), len(frame), stamps.take(np.zeros(0, np.int64)))
+        yield from stretches
 
     def _clean(
         self, stretch: Stretch, policies: Mapping[str, Policy], transforms: Transforms
