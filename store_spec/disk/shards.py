@@ -139,6 +139,7 @@ class Shards:
         number, low = divmod(start, chunking.shard)
         high = low + stop - start
         if high <= chunking.shard and (number + 1) * chunking.shard <= self._root.committed(name):
+            self.check_sizes(name, start, stop)
             key, where = self._file(name, number)
             index, size, _ = self._index(name, number, chunking)
             chunks = range(low // chunking.chunk, -(-high // chunking.chunk))

@@ -57,8 +57,8 @@ SECTIONS: dict[str, tuple[Run, Run | None]] = {
         lambda folder, _: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
     ),
     "buckets": (
-        lambda folder, _: benchmark_buckets(folder, megabytes=1050, tiny=64, seconds=5, rounds=3),
-        lambda folder, _: benchmark_buckets(folder, megabytes=20, tiny=6, seconds=0.5, rounds=1),
+        lambda folder, _: benchmark_buckets(folder, megabytes=1050, tiny=64, rounds=1),
+        lambda folder, _: benchmark_buckets(folder, megabytes=20, tiny=6, rounds=1),
     ),
     "training": (
         lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=10),
