@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from builder.build_errors import SourceError
-from builder.frames import row_pipeline
+from builder.frames.cleaning import clean
 from builder.frames.tabular import tabular
 
 VALUES = {
@@ -102,15 +102,14 @@ def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, m
     path, found, alive = tmp_path / "a.parquet", list[Any](), list[int]()
     rows = {"g": np.repeat(np.arange(20), 100), "a": np.ones(2_000), "b": ["walk"] * 2_000}
     pq.write_table(pa.table(rows), path, row_group_size=100)
-    cleaned = row_pipeline.clean
 
     def counted(*arguments: Any, **others: Any) -> Any:
-        result = cleaned(*arguments, **others)
+        result = clean(*arguments, **others)
         found.append(weakref.ref(result.table.columns["a"]))
         alive.append(sum(one() is not None for one in found))
         return result
 
-    monkeypatch.setattr(row_pipeline, "clean", counted)
+    monkeypatch.setattr("builder.frames.row_pipeline.clean", counted)
     assert "column b" in message(path, group_by=["g"])
     assert len(alive) == 20
     assert max(alive) <= 2
