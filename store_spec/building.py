@@ -46,6 +46,7 @@ from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.stored_records import stored_records
 from store_spec.schema import sizes_for
 from store_spec.verification.damaged_shards import DamagedShard, LostSequence, damaged_shards
+from store_spec.verification.described_rows import PartCheck
 from store_spec.verification.parts import Checked, Part
 
 
@@ -73,6 +74,7 @@ __all__ = [
     "LocalStorage",
     "LostSequence",
     "Part",
+    "PartCheck",
     "Piecewise",
     "Records",
     "RunningRows",

@@ -12,7 +12,7 @@ from builder.build_errors import BuildError
 from builder.execution.build import worker_count
 from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
-from store_spec.building import Checked, Part
+from store_spec.building import Checked, Part, PartCheck
 
 SMALL_BYTES = 2**29  # checking fewer decoded bytes takes less time than starting worker processes
 ROUGH_BYTES = 2**26  # parts whose sizes differ by less count as equally large
@@ -64,7 +64,7 @@ def verify(
     checking = Checking()
     with start_engine(count, scheduler) as engine:
 
-        def mapper(check: Callable[[Part], Checked], parts: Sequence[Part]) -> Iterator[Checked]:
+        def mapper(check: PartCheck, parts: Sequence[Part]) -> Iterator[Checked]:
             """Check the parts, several at once, and yield the results in the order of the parts."""
             checking.to_check = sum(part.nbytes for part in parts)
             on_progress(checking)
@@ -74,7 +74,7 @@ def verify(
             def submit(bundle: Bundle) -> Task:
                 return engine.submit(_check_each, check, list(bundle.values()), watch=True)
 
-            for bundle, task in as_done(engine, bundles(parts, engine.workers), submit):
+            for bundle, task in as_done(engine, bundles(parts, engine.workers, check.at_once), submit):
                 try:
                     checked = task.result()
                 except engine.lost as error:
@@ -95,12 +95,12 @@ def verify(
         return store_spec.verify(store, mapper=mapper)
 
 
-def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
+def bundles(parts: Sequence[Part], workers: int, at_once: int = 1) -> Iterator[Bundle]:
     """Group the numbered parts into tasks of decreasing size, the largest parts first.
 
     Each task costs the scheduler and the workers some milliseconds, so there are few. The last tasks are small, so that
     all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on
-    Computers C-36, 1987.) Without workers, each part is a task.
+    Computers C-36, 1987.) Without workers, and of a remote store, a task has as many parts as are checked at once.
 
     >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
     >>> [list(bundle) for bundle in bundles(parts, workers=2)]
@@ -110,15 +110,15 @@ def bundles(parts: Sequence[Part], workers: int) -> Iterator[Bundle]:
     for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // ROUGH_BYTES)):
         bundle[number] = part
         size += part.nbytes
-        if not workers or size >= min(BUNDLE_BYTES, left / workers):
+        if size >= min(BUNDLE_BYTES, left / workers) if workers and at_once == 1 else len(bundle) == at_once:
             yield bundle
             left, bundle, size = left - size, Bundle(), 0
     if bundle:
         yield bundle
 
 
-def _check_each(check: Callable[[Part], Checked], parts: Sequence[Part]) -> list[Checked]:
-    return [check(part) for part in parts]
+def _check_each(check: PartCheck, parts: Sequence[Part]) -> list[Checked]:
+    return list(check.each(parts))
 
 
 def _decoded_bytes(store: store_spec.StoreLocation) -> int:

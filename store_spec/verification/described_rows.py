@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, StoreError
 from store_spec.format.layout import ROOT
@@ -30,6 +33,26 @@ def check_part(snapshot: Snapshot, part: Part) -> Checked:
     rows = PartRows(snapshot, part)
     RowCheck(rows).run()
     return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class PartCheck:
+    """Checks parts of a store; other processes can do that too."""
+
+    snapshot: Snapshot
+
+    def __call__(self, part: Part) -> Checked:
+        """Check a part."""
+        return check_part(self.snapshot, part)
+
+    def each(self, parts: Iterable[Part]) -> Iterator[Checked]:
+        """Check parts, in order; threads check several parts of a remote store at once."""
+        return in_order(self.snapshot.storage, self, parts)
+
+    @property
+    def at_once(self) -> int:
+        """How many parts `each` checks at once."""
+        return self.snapshot.storage.requests
 
 
 class RowCheck:

@@ -27,25 +27,25 @@ from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
-from store_spec.verification.described_rows import check_part
+from store_spec.verification.described_rows import PartCheck
 from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
 from store_spec.verification.problems import Problem, ProblemList
 from store_spec.verification.table_reader import TableReader, committed_files
 
 Columns = dict[str, NDArray[Any] | None]
-Check = Callable[[Part], Checked]
-Mapper = Callable[[Check, Sequence[Part]], Iterable[Checked]]
+Mapper = Callable[[PartCheck, Sequence[Part]], Iterable[Checked]]
 
 
-def verify(path: StoreLocation, *, mapper: Mapper = map) -> list[Problem]:
+def verify(path: StoreLocation, *, mapper: Mapper = PartCheck.each) -> list[Problem]:
     """Read all committed data of a store, and return the problems; an empty list if there are none.
 
     Compares every chunk with its checksum, the rows of each sequence with the checksums and moments in the tables,
     the tables with one another, the arrays' own metadata with the root, and the files with those that the store has.
     Uncommitted rows are not reported, but half-written files are.
 
-    It needs memory for two chunks of rows (or 2 MiB, if that is more), the names of all sources, about 100 bytes for
-    each sequence, and 16 for each run of steps with a missing value.
+    It needs memory for two chunks of rows (or 2 MiB, if that is more; 16 times as much for a store at a URL, since so
+    many requests are made at the same time), the names of all sources, about 100 bytes for each sequence, and 16 for
+    each run of steps with a missing value.
 
     Args:
         path: The path or the URL of the store, or a zarr store. Files of no store are not found at an `https://` URL.
@@ -89,7 +89,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     }[schema.label_axis]
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
-    results = iter(mapper(partial(check_part, snapshot.slim(compared=False)), parts))
+    results = iter(mapper(PartCheck(snapshot.slim(compared=False)), parts))
     first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)

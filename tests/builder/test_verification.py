@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -94,7 +93,7 @@ def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damage
         raise LostError
 
     monkeypatch.setattr("builder.workers.engine.InProcessEngine.__init__", _with_lost(LostError))
-    monkeypatch.setattr(sys.modules["store_spec.verification.verify"], "check_part", dying)
+    monkeypatch.setattr("store_spec.verification.described_rows.check_part", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +89,21 @@ def test_lost_and_damaged_files_are_found_as_in_the_folder(server):
     assert {where for where, _ in found} >= {"inputs/c.1.0", "sequences/part/c.0", "inputs/c.0.0"}
     with pytest.raises(errors.FormatError, match=r"/rivers\.zarr/inputs/c\.[01]\.0: "):
         list(store_spec.open_store(f"{server.url}/rivers.zarr").windows(2, target="sequence").batches(3))
+
+
+@pytest.mark.parametrize("verify", [store_spec.verify, partial(builder.verify, workers=0)])
+def test_parts_of_a_remote_store_are_checked_at_the_same_time(tmp_path, monkeypatch, verify):
+    monkeypatch.setattr("store_spec.verification.parts.PART_BYTES", 2**16)
+    folder = walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    with serving(tmp_path) as server:
+        server.delay = 0.01
+        assert verify(f"{server.url}/walks.zarr") == verify(folder) == []
+        assert server.most_at_once > 8
+        (shard,) = (folder / "inputs").glob("c*0*0")
+        shard.write_bytes(shard.read_bytes()[:1000] + b"?" + shard.read_bytes()[1001:])
+        found = verify(f"{server.url}/walks.zarr")
+    assert found
+    assert [(one.where, one.what) for one in found] == [(one.where, one.what) for one in verify(folder)]
 
 
 def test_the_command_line_takes_urls(server):
