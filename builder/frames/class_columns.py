@@ -204,12 +204,7 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
             )
 
 
-def refuse_transforms(
-    transforms: Transforms,
-    duplicates: str,
-    classes: Sequence[str],
-    source: str,
-) -> None:
+def refuse_transforms(transforms: Transforms, duplicates: str, classes: Sequence[str], source: str) -> None:
     """Refuse transforms of class codes, and their mean for `duplicates`."""
     for transform, names in transforms:
         for name in names:

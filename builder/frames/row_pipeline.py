@@ -89,11 +89,11 @@ class RowPipeline:
             others = [name for name in self.selection.columns if name not in error.columns]
             if error.columns and (self.selection.time or any(name in self.selection.inputs for name in others)):
                 remaining = [(one, [name for name in names if name in others]) for one, names in transforms]
-
-                def check() -> None:
-                    deque(self._clean_stretches(read(others), policies, remaining), maxlen=0)
-
-                check_all(self.source, check, found=error)
+                check_all(
+                    self.source,
+                    lambda: deque(self._clean_stretches(read(others), policies, remaining), maxlen=0),
+                    found=error,
+                )
             raise
         if last is not None:
             yield _add_dropped(last, dropped)

@@ -100,17 +100,19 @@ def bundles(parts: Sequence[Part], workers: int, at_once: int = 1) -> Iterator[B
 
     Each task costs the scheduler and the workers some milliseconds, so there are few. The last tasks are small, so that
     all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on
-    Computers C-36, 1987.) Without workers, and of a remote store, a task has as many parts as are checked at once.
+    Computers C-36, 1987.) Without workers, or for a remote store, a task has as many parts as are checked at once.
 
     >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
     >>> [list(bundle) for bundle in bundles(parts, workers=2)]
     [[0, 1, 2, 3], [4, 5], [6], [7]]
     """
+    by_size = workers > 0 and at_once == 1
     left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
     for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // ROUGH_BYTES)):
         bundle[number] = part
         size += part.nbytes
-        if size >= min(BUNDLE_BYTES, left / workers) if workers and at_once == 1 else len(bundle) == at_once:
+        full = size >= min(BUNDLE_BYTES, left / workers) if by_size else len(bundle) == at_once
+        if full:
             yield bundle
             left, bundle, size = left - size, Bundle(), 0
     if bundle:

@@ -26,24 +26,20 @@ COMPARED_VALUES = 2**16  # the same in features: wide sequences are compared in 
 MOMENT_BYTES = 8
 
 
-def check_part(snapshot: Snapshot, part: Part) -> Checked:
-    """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and compare them with the tables."""
-    if not snapshot.storage.size(ROOT):
-        raise StoreError(f"{snapshot.storage.root}: a process that checks a part of it cannot see it")
-    rows = PartRows(snapshot, part)
-    RowCheck(rows).run()
-    return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
-
-
 @dataclass(frozen=True, slots=True)
 class PartCheck:
-    """Checks parts of a store; other processes can do that too."""
+    """Checks parts of a store, in any process."""
 
     snapshot: Snapshot
 
     def __call__(self, part: Part) -> Checked:
-        """Check a part."""
-        return check_part(self.snapshot, part)
+        """Read the rows of a part once, in memory for two chunks or 2 MiB of them, and compare them with the tables."""
+        storage = self.snapshot.storage
+        if not storage.size(ROOT):
+            raise StoreError(f"{storage.root}: a process that checks a part of it cannot see it")
+        rows = PartRows(self.snapshot, part)
+        RowCheck(rows).run()
+        return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
 
     def each(self, parts: Iterable[Part]) -> Iterator[Checked]:
         """Check parts, in order; threads check several parts of a remote store at once."""
@@ -56,7 +52,7 @@ class PartCheck:
 
 
 class RowCheck:
-    """Checks one part; `check_part` does so in one call."""
+    """Checks the rows of one part."""
 
     def __init__(self, rows: PartRows) -> None:
         self._rows, self._part = rows, rows.part

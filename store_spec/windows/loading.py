@@ -185,7 +185,7 @@ class Loader:
         self, array: str, reads: list[tuple[int, int]], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
         snapshot = self._windows.store.snapshot
-        remote = snapshot.storage.requests > 1 and self._windows.store.schema.is_sharded(array)
+        remote = self._is_remote(array)
         for group in self._groups(array, reads):
             one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if remote else nullcontext()
             with one_request:
@@ -194,9 +194,8 @@ class Loader:
 
     def _groups(self, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         """Yield groups of reads; those of a remote store are close together, and take one request."""
-        schema, group = self._windows.store.schema, list[tuple[int, int]]()
-        remote, row_bytes = self._windows.store.snapshot.storage.requests > 1, schema.rows(array).nbytes
-        span = min(REQUEST_BYTES, self._together) // max(1, row_bytes) if remote and schema.is_sharded(array) else 0
+        row_bytes, group = self._windows.store.schema.rows(array).nbytes, list[tuple[int, int]]()
+        span = min(REQUEST_BYTES, self._together) // max(1, row_bytes) if self._is_remote(array) else 0
         for low, high in reads:
             if group and high - group[0][0] > span:
                 yield group
@@ -204,6 +203,11 @@ class Loader:
             group.append((low, high))
         if group:
             yield group
+
+    def _is_remote(self, array: str) -> bool:
+        """Return whether an array is in shards of a remote store."""
+        store = self._windows.store
+        return store.snapshot.storage.requests > 1 and store.schema.is_sharded(array)
 
     def _read(
         self, array: str, low: int, high: int, ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]

@@ -73,7 +73,7 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
     unsure = set()  # without right times it is not known which values of other rows these columns depend on
     if clock not in (None, "right"):
         wrong |= {"clock"}
-        if options in ({"time": "clock", **OPTIONS[3]}, {"time": "clock", **OPTIONS[4]}):
+        if "diff c0" in options.get("transforms", ()) or "c0=ffill" in options.get("missing", ()):
             unsure = wrong - {"clock"}
     assume(wrong)
     path.write_text("".join(",".join(row) + "\n" for row in [[*columns], *zip(*columns.values(), strict=True)]))
@@ -94,7 +94,7 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
 def test_a_value_that_may_be_right_once_the_times_are_is_not_named(tmp_path, rows, options):
     path = tmp_path / "a.csv"
     path.write_text("t,a\n" + rows)
-    assert re.search("row . column t|column t", message(path, time="t", **options))
+    assert "column t" in message(path, time="t", **options)
     assert "column a" not in message(path, time="t", **options)
 
 

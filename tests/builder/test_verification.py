@@ -93,7 +93,7 @@ def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damage
         raise LostError
 
     monkeypatch.setattr("builder.workers.engine.InProcessEngine.__init__", _with_lost(LostError))
-    monkeypatch.setattr("store_spec.verification.described_rows.check_part", dying)
+    monkeypatch.setattr("store_spec.verification.described_rows.PartCheck.__call__", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)
 
