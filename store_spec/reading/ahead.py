@@ -149,6 +149,11 @@ def _groups(
         del group
 
 
+def _depth(thread: threading.Thread) -> int:
+    """Return how many makers started each other to start this thread: 0 if it is no maker."""
+    return getattr(thread, "_depth", 0)
+
+
 class Maker(threading.Thread, Generic[Item]):
     """A thread that puts `(True, item)` into `ready` for each item, then `(False, error or None)`."""
 
@@ -157,6 +162,7 @@ class Maker(threading.Thread, Generic[Item]):
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self.free: SimpleQueue[None] = SimpleQueue()  # used as a semaphore, because it is written in C
         self._make, self._cancelled = make, cancelled
+        self._depth = _depth(threading.current_thread()) + 1
         if _ENDING.is_set():
             raise RuntimeError("Python is about to end, and starts no threads any more")
         self.start()
@@ -171,10 +177,12 @@ class Maker(threading.Thread, Generic[Item]):
         self,
         ending: Callable[[], bool] = sys.is_finalizing,
         current: Callable[[], threading.Thread] = threading.current_thread,
+        depth: Callable[[threading.Thread], int] = _depth,
     ) -> None:
         """Wait for the thread to end, if it can."""
-        # The garbage collector may close a generator in any thread, even in this one; at exit no thread runs.
-        if not ending() and self is not current():
+        # At exit no thread runs. The garbage collector may close a generator in any thread, such as one that this
+        # thread waits for: so a thread waits only for those that were started further down.
+        if not ending() and self._depth > depth(current()):
             self.join()
             self.ready = SimpleQueue()  # drop the items that are left; another thread may have the same error
 

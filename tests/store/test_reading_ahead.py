@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StoreError
 from store_spec.reading.ahead import in_groups
+from store_spec.windows.gathering import _Blocks
+from store_spec.windows.loading import Loader
 from tests.store.made_epoch import MadeEpoch
 from tests.store.oracle import Recipe, make, write
 
@@ -40,7 +42,7 @@ def numbers(batches: Any) -> list[int]:
 
 
 def threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr batches")}
+    return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr")}
 
 
 @given(most=st.lists(st.integers(0, 30), min_size=STEPS, max_size=STEPS), step=st.integers(0, STEPS))
@@ -192,6 +194,39 @@ def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind
             assert not thread.is_alive()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("place", ["_pools", "_batch"])
+def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Those that gather wait for the one that loads pools, and for each other: it must not wait for them."""
+    recipe, others, dropped, found = Recipe(chunk=8, shard=16), threads(), threading.Event(), list[int]()
+    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40)))
+    there, name = (Loader, "__call__") if place == "_pools" else (_Blocks, "_batch")
+    original = getattr(there, name)
+
+    def collected(thing: Any, *arguments: Any) -> Any:
+        if arguments[0] > (0 if place == "_pools" else 8) and not found:  # not for the first batches
+            assert dropped.wait(60)
+            found.append(gc.collect())
+        return original(thing, *arguments)
+
+    monkeypatch.setattr(there, name, collected)
+    gc.disable()
+    try:
+        batches = store.windows(4).batches(8, memory="20kB")
+        next(batches)
+        cycle: list[Any] = [batches]
+        cycle.append(cycle)
+        del batches, cycle
+        dropped.set()
+        for thread in threads() - others:
+            thread.join(20)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
+    assert found
 
 
 @pytest.mark.slow
