@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import translate
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -42,7 +42,7 @@ class Object:
         return State(size=self.size, modified_ns=self.modified_ns, changed_ns=e_tag)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bucket:
     """A folder of a bucket."""
 
@@ -51,6 +51,14 @@ class Bucket:
 
     def __str__(self) -> str:
         return self.url
+
+    def __reduce__(self) -> Any:
+        return Bucket, (self.url, self.objects)  # without the store, which has the credentials
+
+    @cached_property
+    def _store(self) -> Any:
+        # Not for all listings of a URL: the credentials may be other ones when it is listed again.
+        return object_store(self.url).store
 
     def content(self, name: str) -> bytes:
         """Return the bytes of an object; OSError if it cannot be fetched, or was replaced since it was listed."""
@@ -121,8 +129,7 @@ class Bucket:
 
         e_tag = self._object(name).e_tag
         options: Any = {"if_match": e_tag} if e_tag else {}
-        store = _store(self.url)
-        for piece in _called(lambda: obstore.get(store, name, options=options).stream(_PIECE)):
+        for piece in _called(lambda: obstore.get(self._store, name, options=options).stream(_PIECE)):
             take(piece)
 
 
@@ -192,7 +199,7 @@ def _listed(url: str, name: str | None = None) -> Bucket:
     url = checked_url(url)
     objects: dict[str, Object] = {}
     try:
-        store = _store(url)
+        store = object_store(url).store
         found = obstore.list(store) if name is None else [[obstore.head(store, name)]]
         for one in (one for page in found for one in page):
             modified = int(one["last_modified"].timestamp() * 1e9)
@@ -205,11 +212,6 @@ def _listed(url: str, name: str | None = None) -> Bucket:
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
     # Web consoles represent a folder by an empty object.
     return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
-
-
-@cache
-def _store(url: str) -> Any:
-    return object_store(url).store
 
 
 def _called(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:

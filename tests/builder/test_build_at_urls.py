@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import pickle
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -269,6 +270,15 @@ def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
     ):
         with pytest.raises((builder.UsageError, errors.SchemaError), match=text):
             builder.build(url, tmp_path / "s.zarr", workers=0)
+
+
+def test_a_bucket_is_listed_with_the_environment_of_that_time():
+    for _ in range(2):  # each server has an address of its own
+        with s3_bucket() as url:
+            obstore.put(object_store(url).store, "again/a.npy", b"1")
+            listed, _, names = list_bucket(f"{url}/again")
+            assert (names, listed.content("a.npy")) == (["a.npy"], b"1")
+            assert b"very secret" not in pickle.dumps(listed)
 
 
 def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
