@@ -121,8 +121,8 @@ class BatchQueue:
         self._processing -= 1
         self.nbytes -= batch.nbytes
         self._split(batch, summary.done)
-        self.nbytes += summary.in_memory
-        batch.nbytes, batch.spilled, batch.summary = summary.in_memory, summary.spilled, summary
+        batch.nbytes, batch.spilled, batch.summary = summary.row_bytes.in_memory, summary.row_bytes.spilled, summary
+        self.nbytes += batch.nbytes
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 
     def give_codes(self) -> Iterator[tuple[BatchInFlight, Recoding]]:

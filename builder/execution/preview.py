@@ -232,11 +232,10 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
             continue
         batch = plan.batch(slice(number, number + 1))
         batch = batch.with_classes(totals.classes or batch.process.store_classes)
-        processed = process_batch(batch, schema, Space(memory=0))
+        processed = process_batch(batch, schema, Space(memory=0)).summary
         failures += [*processed.failures, *processed.skipped]
         if processed.failures or processed.skipped:
             continue
-        decoded = sum(rows.nbytes for rows in processed.rows.values())
         totals.classes = processed.classes
         totals.sequences += len(processed.records)
         totals.steps += int(processed.records.lengths.sum())
@@ -244,7 +243,7 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
         dropped, filled = cleaning_counts(processed.records)
         totals.dropped += dropped
         totals.filled += filled
-        totals.decoded_bytes += decoded
+        totals.decoded_bytes += processed.row_bytes.total
         if processed.source_memory.whole:
             totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
         totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.largest)

@@ -32,7 +32,7 @@ from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
 from builder.workers.memory import worker_memory
 from builder.workers.process_source import SourceBatch
-from builder.workers.recode import recode, records_of
+from builder.workers.recode import recode
 from builder.workers.row_blocks import Space
 from store_spec import Schema
 from store_spec.building import EncodedRows, Ledger, ShardJob
@@ -284,12 +284,11 @@ class Run:
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():
             other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)
-            self._open[self._engine.submit(records_of, other.rows, watch=True, urgent=True)] = other
+            self._open[self._engine.submit(summarise, other.rows, watch=True, urgent=True)] = other
 
     def _take_recoded(self, task: Task, batch: BatchInFlight) -> None:
-        """Take the table rows of a batch with the codes of the store."""
-        assert batch.summary is not None
-        batch.summary, batch.ready = replace(batch.summary, records=self._result(task, [batch])), True
+        """Take the summary of a batch with the codes of the store."""
+        batch.summary, batch.ready = self._result(task, [batch]), True
 
     def _register(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         """Register a batch: its rows follow those of all earlier batches."""
@@ -310,7 +309,7 @@ class Run:
         tally.filled += filled
         tally.rounded += summary.rounded
         tally.bytes_read += summary.bytes_read
-        tally.bytes_decoded += summary.nbytes
+        tally.bytes_decoded += summary.row_bytes.total
         tally.failures += summary.failures
         tally.skipped += summary.skipped
         self._steps.after_batch(summary, batch.work.names)

@@ -13,9 +13,8 @@ from builder.build_errors import SourceError, UsageError
 from builder.formats.table import Array, DType
 from builder.planning.build_options import BATCH_BYTES
 from builder.processes.row_dtypes import ARRAYS, convert_rows
-from builder.sources.fingerprints import Fingerprints
-from builder.workers.batch import ProcessedBatch
-from builder.workers.row_blocks import BatchRows, Space
+from builder.workers.batch import BatchSummary, ProcessedBatch
+from builder.workers.row_blocks import BatchRows, RowBytes, Space
 from store_spec import Schema
 from store_spec.building import (
     CheckedSequence,
@@ -69,10 +68,10 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
             rows.add({name: one})
     if work.records is not None:
         records = redescription.records()
-    row_blocks = rows.close()
-    return ProcessedBatch(
-        records, row_blocks, [], Fingerprints.of({}), sum(one.nbytes for one in row_blocks.values()), len(work.names)
-    )
+    blocks = rows.close()
+    row_bytes = RowBytes.of(blocks)
+    summary = BatchSummary(records=records, row_bytes=row_bytes, done=len(work.names), bytes_read=row_bytes.total)
+    return ProcessedBatch(summary, blocks)
 
 
 class _Redescription:

@@ -16,7 +16,7 @@ from builder.labels.text_classes import Texts
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
-from builder.workers.row_blocks import BatchRows, RowBlocks, Space, bytes_in_memory
+from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
@@ -24,45 +24,34 @@ TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left
 
 
-@dataclass(slots=True)
-class ProcessedBatch:
-    """The sequences of a batch: their table rows, their rows, the failures, and the skipped sources."""
-
-    records: Records
-    rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
-    failures: list[Failure]
-    fingerprints: Fingerprints
-    bytes_read: int
-    done: int  # how many sources were processed, from the first on
-    classes: Classes | None = None  # of each target, in the order of their codes in these rows
-    seconds: float = 0.0  # processing time
-    interrupt: KeyboardInterrupt | None = None  # ended the batch early
-    source_memory: SourceMemory = field(default_factory=SourceMemory)
-    skipped: list[Skipped] = field(default_factory=list)
-    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
-
-    def __sizeof__(self) -> int:
-        # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
-        return bytes_in_memory(self.rows)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSummary:
     """What the coordinator receives of a batch: all but the rows."""
 
     records: Records
-    failures: tuple[Failure, ...]
-    skipped: tuple[Skipped, ...]
-    fingerprints: Fingerprints
-    bytes_read: int
+    row_bytes: RowBytes
     done: int  # how many sources were processed, from the first on
-    classes: Classes | None  # of each target, in the order of their codes in these rows
-    seconds: float  # processing time
-    interrupt: KeyboardInterrupt | None
-    nbytes: int  # of the rows
-    in_memory: int  # bytes of rows in memory; the others are in files
-    spilled: bool  # whether there are files
-    rounded: ManyDigits
+    bytes_read: int
+    fingerprints: Fingerprints = field(default_factory=partial(Fingerprints.of, {}))
+    failures: tuple[Failure, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    classes: Classes | None = None  # of each target, in the order of their codes in these rows
+    seconds: float = 0.0  # processing time
+    interrupt: KeyboardInterrupt | None = None  # ended the batch early
+    source_memory: SourceMemory = field(default_factory=SourceMemory)
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedBatch:
+    """The sequences of a batch. They stay on the worker, but for the summary."""
+
+    summary: BatchSummary
+    rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
+
+    def __sizeof__(self) -> int:
+        # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
+        return self.summary.row_bytes.in_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,20 +129,22 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         codes.truncate(marks[-1][1])
     records = [no_records(schema), *(record for one in finished if isinstance(one, tuple) for record in one[0])]
     files = {file: batch.folder.listed(read, file) for file, read in _files_read(batch.names, finished).items()}
-    return ProcessedBatch(
+    blocks = rows.close()
+    summary = BatchSummary(
         records=Records.concatenate(records),
-        rows=rows.close(),
-        failures=[one for one in finished if isinstance(one, Failure) and not isinstance(one, Skipped)],
-        fingerprints=Fingerprints.of(files),
-        bytes_read=sum(read.state.size for read in files.values()),
+        row_bytes=RowBytes.of(blocks),
         done=len(finished),
+        bytes_read=sum(read.state.size for read in files.values()),
+        fingerprints=Fingerprints.of(files),
+        failures=tuple(one for one in finished if isinstance(one, Failure) and not isinstance(one, Skipped)),
+        skipped=tuple(one for one in finished if isinstance(one, Skipped)),
         classes=codes.classes,
         seconds=time.monotonic() - started,
         interrupt=interrupt,
         source_memory=memory,
-        skipped=[one for one in finished if isinstance(one, Skipped)],
         rounded=rounded,
     )
+    return ProcessedBatch(summary, blocks)
 
 
 def _files_read(
@@ -175,26 +166,12 @@ def complete_batch(processed: ProcessedBatch, batch: SourceBatch, schema: Schema
     If the rows of a batch are lost with their worker, dask calls `process_batch` again, which may end after another
     source than before, but the store expects the same sources.
     """
-    return processed if processed.done == len(batch) else process_batch(batch, schema, space, whole=True)
+    return processed if processed.summary.done == len(batch) else process_batch(batch, schema, space, whole=True)
 
 
 def summarise(processed: ProcessedBatch) -> BatchSummary:
     """Return the summary for the coordinator."""
-    return BatchSummary(
-        records=processed.records,
-        failures=tuple(processed.failures),
-        skipped=tuple(processed.skipped),
-        fingerprints=processed.fingerprints,
-        bytes_read=processed.bytes_read,
-        done=processed.done,
-        classes=processed.classes,
-        seconds=processed.seconds,
-        interrupt=processed.interrupt,
-        nbytes=sum(rows.nbytes for rows in processed.rows.values()),
-        in_memory=bytes_in_memory(processed.rows),
-        spilled=any(rows.spilled for rows in processed.rows.values()),
-        rounded=processed.rounded,
-    )
+    return processed.summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,14 +14,14 @@ from builder.labels.class_codes import Recoding, recode_labels
 from builder.workers.batch import ProcessedBatch
 from builder.workers.row_blocks import SpilledRows
 from store_spec import Rows, Schema
-from store_spec.building import Records, RunningRows
+from store_spec.building import RunningRows
 
 READ_BYTES = 2**24  # of rows in a file that are in memory at a time
 
 
 def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> ProcessedBatch:
     """Return a batch with other class codes. Rows in files are recoded when they are read."""
-    records, rows = processed.records, processed.rows
+    records, rows = processed.summary.records, processed.rows
     columns = dict(records.columns)
     if schema.label_axis == "sequence":
         columns["labels"] = recode_labels(columns["labels"], recoding)
@@ -32,12 +32,7 @@ def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> Pro
         blocks = rows["labels"].blocks
         lengths = records.label_lengths if schema.label_axis == "own" else records.lengths
     columns |= describe_labels(_in_memory(blocks), lengths.tolist(), schema.labels)
-    return replace(processed, records=replace(records, columns=columns), rows=rows)
-
-
-def records_of(processed: ProcessedBatch) -> Records:
-    """Return the table rows of a batch."""
-    return processed.records
+    return ProcessedBatch(replace(processed.summary, records=replace(records, columns=columns)), rows)
 
 
 def describe_labels(blocks: Iterator[NDArray[Any]], lengths: Iterable[int], labels: Rows) -> dict[str, NDArray[Any]]:

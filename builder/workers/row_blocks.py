@@ -173,7 +173,7 @@ class BatchRows:
             new.pop("labels", None)
         elif self._labels_are_inputs:
             self._labels_are_inputs, self.arrays["labels"] = False, self.arrays["inputs"].copy()
-        room = self._space.memory - bytes_in_memory(self.arrays)
+        room = self._space.memory - RowBytes.of(self.arrays).in_memory
         full = sum(rows.nbytes for rows in new.values()) > room
         for name, rows in new.items():
             if full and self._space.folder is None:
@@ -203,9 +203,22 @@ class BatchRows:
         return self.arrays
 
 
-def bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
-    """Return the bytes of rows of some arrays that are in memory; shared rows count once."""
-    return sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values())
+@dataclass(frozen=True, slots=True)
+class RowBytes:
+    """The bytes of the rows of some arrays."""
+
+    total: int
+    in_memory: int  # the others are in files; rows that two arrays share count once
+    spilled: bool  # whether there are files
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, RowBlocks]) -> RowBytes:
+        """Count the rows of some arrays."""
+        return cls(
+            total=sum(blocks.nbytes for blocks in arrays.values()),
+            in_memory=sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values()),
+            spilled=any(blocks.spilled for blocks in arrays.values()),
+        )
 
 
 def _bytes_of(rows: NDArray[Any]) -> memoryview:

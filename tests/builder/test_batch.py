@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from builder.build_errors import UsageError
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
-from builder.sources.fingerprints import Fingerprints
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import BatchPart, ProbeResult, ProcessedBatch, compress, probe, summarise
 from builder.workers.batch import process_batch as process_batch_in
 from builder.workers.process_source import Failure, SourceBatch
-from builder.workers.row_blocks import RowBlocks, Space
+from builder.workers.row_blocks import RowBlocks, RowBytes, Space
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
@@ -73,13 +72,13 @@ def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands
             write_made(folder, sources)
             processed = process_batch(batch_of(folder, *sorted(sources)), schema_for("step"))
             wanted = expected(sources)
-            assert [one.source for one in (*processed.failures, *processed.skipped)] == [f"{bad}.made"]
-            assert len(processed.skipped) == (fault == "nothing")
-            assert processed.records.sources == tuple(sequence.source for sequence in wanted)
-            assert processed.records.columns["sequences/part"].tolist() == [0, 1] * 3
+            assert [one.source for one in (*processed.summary.failures, *processed.summary.skipped)] == [f"{bad}.made"]
+            assert len(processed.summary.skipped) == (fault == "nothing")
+            assert processed.summary.records.sources == tuple(sequence.source for sequence in wanted)
+            assert processed.summary.records.columns["sequences/part"].tolist() == [0, 1] * 3
             assert np.array_equal(rows_of(processed, "inputs"), np.concatenate([one.inputs for one in wanted]))
             good = [folder / name for name in sources if sources[name].fault in {"", "nothing"}]
-            assert processed.bytes_read == sum(path.stat().st_size for path in good)
+            assert processed.summary.bytes_read == sum(path.stat().st_size for path in good)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +93,15 @@ def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands
 def test_the_reason_of_a_failure_names_what_is_wrong_and_no_path_of_this_machine(tmp_path, fault, reason):
     write_made(tmp_path, {"x.made": Made(fault=fault)})
     processed = process_batch(batch_of(tmp_path, "x.made"), schema_for("step"))
-    assert processed.failures == [Failure("x.made", reason)]
-    assert str(processed.failures[0]) == f"x.made: {reason}"
-    assert str(tmp_path) not in processed.failures[0].reason
+    assert processed.summary.failures == (Failure("x.made", reason),)
+    assert str(processed.summary.failures[0]) == f"x.made: {reason}"
+    assert str(tmp_path) not in processed.summary.failures[0].reason
 
 
 def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(tmp_path):
     (tmp_path / "x").write_text("x")
     too_large = batch_of(tmp_path, "x", process=lambda _: (np.ones((2**57, 3)), None))
-    reason = str(process_batch(too_large, STEP).failures[0])
+    reason = str(process_batch(too_large, STEP).summary.failures[0])
     assert reason.startswith("x: it needs more memory than there is (Unable to allocate 3.00 EiB for an array")
     assert reason.endswith("; use fewer --workers, or read it in pieces (--process)")
 
@@ -127,8 +126,8 @@ NO_LABELS: dict[str, Any] = {
 def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
     (tmp_path / "x").write_text("x")
     batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
-    for failures in (probe(batch, None, "error"), process_batch(batch, STEP).failures):
-        assert isinstance(failures, list)
+    for failures in (probe(batch, None, "error"), process_batch(batch, STEP).summary.failures):
+        assert isinstance(failures, list | tuple)
         assert failures[0].reason.startswith(
             "the process function returns None for labels; return one label per step, or "
         )
@@ -140,7 +139,7 @@ def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
     x = np.ones((4, 3), "f4")
     batch = batch_of(tmp_path, "x", process=lambda _: LongSequence([(x, np.ones(3, "f4")), (x, None)]))
     schema = Schema.plan(FLOATS, FLOATS, label_axis="sequence")
-    assert process_batch(batch, schema).failures == []
+    assert process_batch(batch, schema).summary.failures == ()
 
 
 @pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
@@ -156,7 +155,7 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
     (tmp_path / "x").write_text("x")
     process = FunctionProcess(function=read, classes=classes, in_manifest=labels is not None)
     for function in (process, give):
-        failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).failures
+        failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).summary.failures
         assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits its")
     gc.collect()
 
@@ -164,7 +163,7 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
 def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
     (tmp_path / "x").write_text("x")
     wrong = batch_of(tmp_path, "x", process=lambda _: np.stack([np.zeros(1), np.zeros(2)]))
-    reason = str(process_batch(wrong, STEP).failures[0])
+    reason = str(process_batch(wrong, STEP).summary.failures[0])
     assert re.fullmatch(r"x: ValueError: all input arrays .* \(test_batch\.py, line \d+, in <lambda>\)", reason)
 
 
@@ -172,7 +171,7 @@ def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_fo
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     processed = process_batch(batch_of(tmp_path, "folder", "gone", "pipe"), schema_for("step"))
-    reasons = [failure.reason for failure in processed.failures]
+    reasons = [failure.reason for failure in processed.summary.failures]
     assert [reason.rpartition(": ")[0] != "" for reason in reasons] == [True] * 3
     assert "not a file" in reasons[0]
     assert "No such file" in reasons[1]
@@ -183,7 +182,7 @@ def test_the_fingerprint_is_the_size_and_the_hash_of_the_bytes_that_were_read(tm
     data = os.urandom(700_000)  # more than one buffer
     (tmp_path / "x").write_bytes(data)
     batch = batch_of(tmp_path, "x", process=lambda _: (np.zeros((1, 3), np.float32),) * 2)
-    columns = process_batch(batch, STEP).records.columns
+    columns = process_batch(batch, STEP).summary.records.columns
     assert columns["sequences/source_size"].tolist() == [700_000]
     assert columns["sequences/source_sha256"].tobytes() == hashlib.sha256(data).digest()
 
@@ -215,8 +214,8 @@ def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_fi
     inputs = np.ones((4, 3), np.float32)
     for process in (lambda _: inputs, lambda _: (inputs, None), lambda _: [(inputs, None)]):
         processed = process_batch(batch_of(three_files, *"abc", process=process, labels=labels), schema)
-        assert processed.failures == []
-        assert processed.records.columns["labels"].tolist() == labels.tolist()
+        assert processed.summary.failures == ()
+        assert processed.summary.records.columns["labels"].tolist() == labels.tolist()
 
 
 def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_files):
@@ -238,8 +237,7 @@ def test_rows_that_were_compressed_piece_by_piece_make_the_shard_that_they_make_
     blocks = RowBlocks()
     for one in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
         blocks.blocks.append(one)
-    records = process_batch(batch_of(Path()), STEP).records
-    processed = ProcessedBatch(records, {"inputs": blocks}, [], Fingerprints.of({}), 0, done=0)
+    processed = ProcessedBatch(process_batch(batch_of(Path()), STEP).summary, {"inputs": blocks})
     schema = schema_for("step", chunk=60, chunks=100)
     stop, first = min(stop, len(rows)), first - first % schema.steps.chunk
     cut = min(cut, stop)
@@ -269,11 +267,11 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
         process_batch(batch_of(three_files, *"abc", process=process), STEP)
         for process in (lambda _: (x, x), lambda _: (x, x.copy()))
     )
-    assert at_once.records.columns.keys() == apart.records.columns.keys()
-    for name, column in apart.records.columns.items():
-        assert at_once.records.columns[name].tobytes() == column.tobytes()
-    assert (summarise(at_once).nbytes, summarise(at_once).in_memory) == (72_000, 36_000)
-    assert (summarise(apart).nbytes, summarise(apart).in_memory) == (72_000, 72_000)
+    assert at_once.summary.records.columns.keys() == apart.summary.records.columns.keys()
+    for name, column in apart.summary.records.columns.items():
+        assert at_once.summary.records.columns[name].tobytes() == column.tobytes()
+    assert at_once.summary.row_bytes == RowBytes(total=72_000, in_memory=36_000, spilled=False)
+    assert apart.summary.row_bytes == RowBytes(total=72_000, in_memory=72_000, spilled=False)
     part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
     found = compress(at_once, part, STEP)
     assert len(compressed) == 1
@@ -297,7 +295,7 @@ def test_a_summary_has_all_but_the_rows(tmp_path):
     write_made(tmp_path, sources)
     processed = process_batch(batch_of(tmp_path, *sources), schema_for("step"))
     summary = summarise(processed)
-    assert summary.nbytes == 100_000 * (12 + 2)
+    assert summary.row_bytes.total == 100_000 * (12 + 2)
     assert len(pickle.dumps(summary)) < 5_000
     assert [failure.source for failure in summary.failures] == ["b.made"]
 

@@ -155,7 +155,7 @@ def test_batches_whose_codes_differ_are_recoded_and_others_are_not(tmp_path, mon
     recoded = []
 
     def noted(processed, recoding, schema):
-        recoded.append(processed.records.sources)
+        recoded.append(processed.summary.records.sources)
         return recode(processed, recoding, schema)
 
     monkeypatch.setattr(run_module, "recode", noted)
