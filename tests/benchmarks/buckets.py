@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -28,7 +28,6 @@ DELAY = 0.05  # seconds before each answer
 SPEED = 90e6  # bytes per second of each connection
 FAULTS = {0: "503", 50: "cut"}  # of each hundred requests: together 2 %
 CONNECTIONS = 16
-MEMORY = ("256MB", "1GB")
 BARE_BYTES = 2**20  # of each request of the bare reader
 GOALS = {1: 0.95, 16: 0.9}  # relative to the local store, by stride
 BARE_GOAL = 0.8  # of disjoint windows, relative to bare requests for the same bytes
@@ -76,13 +75,14 @@ def read_bare(url: str, files: dict[str, int]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, rounds: int) -> None:
+def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, memories: Sequence[str], rounds: int) -> None:
     """Print the rates of windows from the server, relative to the local store and to bare requests.
 
     Args:
         folder: For the stores.
         megabytes: The decoded size of the store of windows.
         tiny: The decoded size of a store of small sequences, whose first batch is timed.
+        memories: Values of `memory=`.
         rounds: Rounds, of which the table shows the medians.
     """
     local = make_store(folder, "walks", megabytes, 2) / "store.zarr"
@@ -97,7 +97,7 @@ def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, rounds: in
     )
     rows = []
     with server(folder) as url:
-        for stride, memory in itertools.product((1, 16, WINDOW), MEMORY):
+        for stride, memory in itertools.product((1, 16, WINDOW), memories):
             found: list[tuple[float, ...]] = []
             for _ in range(rounds):
                 near = measure(read, str(local), WINDOW, stride, memory)
