@@ -34,6 +34,8 @@ class Sequence:
             the first sequence, and takes later sequences by name, in any order.
         targets: The names of the targets, the last axis of labels, likewise; of labels that are the inputs, those of
             the features.
+        units: The units of features and targets, by name. Tables of pyarrow have units and descriptions in the metadata
+            of their fields, too. The store has those of the first sequence.
     """
 
     inputs: Any
@@ -44,6 +46,7 @@ class Sequence:
     filled: Any = None
     features: Iterable[str] | None = None
     targets: Iterable[str] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

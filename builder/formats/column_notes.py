@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from store_spec import Rows
 UNIT: Final = ("units", "unit")  # keys of metadata, in the order in which they are tried
 DESCRIPTION: Final = ("long_name", "description", "comment", "standard_name")
 _LONGEST: Final = 1_000  # characters; longer texts are cut
+Metadata = Mapping[bytes, bytes] | None  # of a field of Arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,24 @@ class Columns:
     names: tuple[str, ...] | None = None  # None: they have no names
     units: Mapping[str, str] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, names: Iterable[str], units: Mapping[str, str]) -> Columns:
+        """Return columns with these names and units; if `names` are columns already, they keep their other units."""
+        if isinstance(names, Columns):
+            return replace(names, units={**names.units, **units})
+        return cls(tuple(names), units)
+
+    @classmethod
+    def with_metadata(
+        cls, names: tuple[str, ...], metadata: Mapping[str, Metadata], changed: Collection[str] = ()
+    ) -> Columns:
+        """Return columns with the units and descriptions in their metadata; those in `changed` lose their unit."""
+        units = {name: _first(one, UNIT) for name, one in metadata.items() if name not in changed}
+        return cls(names, units, {name: _first(one, DESCRIPTION) for name, one in metadata.items()})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names or ())
 
     def describe(self, rows: Rows) -> Rows:
         """Return rows with these names, units and descriptions, if they have as many features."""
@@ -37,16 +56,11 @@ def columns_of(table: OpenTable, names: tuple[str, ...], changed: Collection[str
     inner = table.tables[0][1] if isinstance(table, JoinedTable) else table
     if not isinstance(inner, ArrowTable):
         return Columns(names)
-    units: dict[str, str] = {}
-    descriptions: dict[str, str] = {}
-    for one in inner.schema:
-        for name in inner.groups[one.name]:
-            units[name] = "" if name in changed else _first(one.metadata, UNIT)
-            descriptions[name] = _first(one.metadata, DESCRIPTION)
-    return Columns(names, units, descriptions)
+    metadata = {name: one.metadata for one in inner.schema for name in inner.groups[one.name]}
+    return Columns.with_metadata(names, metadata, changed)
 
 
-def _first(metadata: Mapping[bytes, bytes] | None, keys: Collection[str]) -> str:
+def _first(metadata: Metadata, keys: Collection[str]) -> str:
     """Return the text of the first key that has one."""
     for key in keys:
         text = (metadata or {}).get(key.encode(), b"").decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Convert data frames of pandas, polars or pyarrow to arrays with names.
+"""Convert data frames of pandas, polars or pyarrow to arrays with names, and with the units that pyarrow has.
 
 Pandas and polars are not imported: a data frame has `columns`, and exports itself by the Arrow PyCapsule interface.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
+from builder.formats.column_notes import Columns
 from builder.formats.convert import stack
 from builder.formats.table import Array, Table, array_of
 
@@ -20,8 +21,8 @@ def is_data_frame(value: Any) -> bool:
     return hasattr(value, "__arrow_c_stream__") and hasattr(value, "columns")
 
 
-def read_data_frame(value: Any, what: str) -> tuple[Array, tuple[str, ...] | None]:
-    """Return the columns of a data frame as one array (rows, columns), and their names.
+def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
+    """Return the columns of a data frame as one array (rows, columns), and their names, units and descriptions.
 
     Missing numbers become NaN. If a column is text, the array has dtype object. The names are None if they are not
     text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
@@ -39,13 +40,14 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, tuple[str, ...] | Non
                 f"holds {describe_type(kind)}, not numbers; leave it out, or give it to time= of Sequence if it tells "
                 "when each step was",
             )
+    notes = Columns.with_metadata(tuple(names), {one.name: one.metadata for one in frame.schema})
     if not all(map(is_numeric, frame.schema.types)):
         rows = np.empty((len(frame), len(names)), object)
         for place, name in enumerate(names):
             rows[:, place] = frame[name].to_pylist()
-        return rows, tuple(names)
+        return rows, notes
     columns = {}
     for name in names:
         values, absent = array_of(numbers_of(frame[name]))
         columns[name] = values if absent is None else np.where(absent, np.nan, values.astype(np.float64))
-    return stack(Table(columns=columns), names, dtype=None, source=f"its {what}"), tuple(names)
+    return stack(Table(columns=columns), names, dtype=None, source=f"its {what}"), notes

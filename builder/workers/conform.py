@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.formats.column_notes import Columns
 from builder.processes.text_labels import refuse_text
 from builder.sequence import LongSequence, Sequence
 from builder.workers.row_blocks import BatchRows
@@ -251,8 +252,10 @@ def _schema_for(
     if targets is None and sequence.labels is sequence.inputs:
         targets = sequence.features
     rows = (
-        _rows(x.dtype, x.shape[1:], sequence.features, "features", origin),
-        _rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:], targets, "targets", origin),
+        _named(Rows(x.dtype, x.shape[1:]), sequence.features, sequence.units, "features", origin),
+        _named(
+            Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:]), targets, sequence.units, "targets", origin
+        ),
     )
     columns = tuple(
         kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
@@ -269,18 +272,16 @@ def _schema_for(
     return schema, SequenceProbe(*rows, axis, schema.columns, time, filled, nbytes, len(x))
 
 
-def _rows(
-    dtype: np.dtype[Any], shape: tuple[int, ...], given: Iterable[str] | None, what: str, origin: SourceId
-) -> Rows:
-    """Return the description of rows, with the given names."""
-    rows = Rows(dtype, shape)
+def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], what: str, origin: SourceId) -> Rows:
+    """Return the description of rows, with the given names and units."""
     if given is None:
         return rows
-    names = tuple(given)
+    columns = Columns.of(given, units)
+    names = tuple(columns)
     if len(names) != rows.features:
         raise SequenceError(f"{origin}: {len(names):,} names of {what}, but {rows.features:,} {what}")
     try:
-        return replace(rows, names=names)
+        return columns.describe(rows)
     except SchemaError as error:
         raise SequenceError(f"{origin}: {error}") from error
 

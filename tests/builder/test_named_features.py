@@ -94,6 +94,27 @@ def test_sequence_names_features_and_targets_of_arrays(tmp_path):
     assert all(np.array_equal(x, y[:, ::-1]) for x, y in store)
 
 
+def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
+    fields = {"x": {"units": " mV ", "long_name": "the voltage"}, "y": {"unit": "s"}, "z": {}}
+    schema = pa.schema([pa.field(name, pa.float64(), metadata=metadata) for name, metadata in fields.items()])
+
+    def frame(path: Path) -> Any:
+        return pa.table(columns_of(path)).select(list(fields)).cast(schema)
+
+    def read(path: Path) -> Sequence:
+        return Sequence(frame(path), frame(path).select(["y", "z"]), units={"z": "A"})
+
+    store = build(tmp_path, read, "abcdef")
+    assert (store.schema.inputs.units, store.schema.labels.units) == (("mV", "s", "A"), ("s", "A"))
+    assert (store.schema.inputs.descriptions, store.schema.labels.descriptions) == (("the voltage", "", ""), None)
+    rows = np.ones((2, 1))
+    (tmp_path / "named").mkdir()
+    named = build(
+        tmp_path / "named", lambda _: Sequence(rows, rows, features=["x"], targets=["k"], units={"x": "mV"}), "a"
+    )
+    assert (named.schema.inputs.units, named.schema.labels.units) == (("mV",), None)
+
+
 def test_labels_elsewhere_and_pieces_and_columns_of_their_own(tmp_path):
     labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
     assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
