@@ -27,12 +27,14 @@ import builder
 import store_spec
 from builder.cli import main
 from store_spec import errors
-from store_spec.disk.object_storage import storage_of_url
+from store_spec.disk.object_storage import ObjectStorage, storage_of_url
 from store_spec.disk.requests import in_order
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
 from store_spec.windows import loading
+from tests.store.damage import contents, index
 from tests.store.make_golden import GOLDEN, STORES
+from tests.store.make_malformed import FULL_SHARD
 from tests.store.object_server import ObjectServer, serving
 from tests.store.s3_server import s3_bucket
 from tests.store.test_zarr_stores import bits, read, read_elsewhere
@@ -161,6 +163,27 @@ def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tm
         chunks = local.counts.steps // local.schema.chunking("inputs").chunk
         of_inputs = sum(count for (_, path), count in server.requests.items() if "/inputs/" in path)
         assert of_inputs < chunks / 5
+
+
+def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, monkeypatch):
+    fetch, lengths = ObjectStorage._fetch, list[int]()
+
+    def noted(storage: ObjectStorage, store: Any, key: str, start: int, length: int | None) -> Any:
+        if key == FULL_SHARD and length is not None:
+            lengths.append(length)
+        return fetch(storage, store, key, start, length)
+
+    monkeypatch.setattr(ObjectStorage, "_fetch", noted)
+    path = shutil.copytree(GOLDEN / "steps.zarr", tmp_path / "steps.zarr")
+    entries = np.frombuffer((path / FULL_SHARD).read_bytes()[-36:-4], "<u8").reshape(2, 2)  # offset and size
+    end = int(entries.sum(axis=1).max())
+    contents(FULL_SHARD, lambda data: data[:end] + bytes(2**20) + data[end:])(path)
+    index(FULL_SHARD, 1, (int(entries[1, 0]), 2**20))(path)
+    with serving(tmp_path) as server:
+        batches = store_spec.open_store(f"{server.url}/steps.zarr").select([0]).windows(2).batches(4)
+        with pytest.raises(errors.FormatError, match="a chunk of 1,048,576 stored bytes; it cannot have more than 68"):
+            list(batches)
+    assert lengths == []
 
 
 @pytest.mark.slow
