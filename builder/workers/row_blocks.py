@@ -173,7 +173,7 @@ class BatchRows:
             new.pop("labels", None)
         elif self._labels_are_inputs:
             self._labels_are_inputs, self.arrays["labels"] = False, self.arrays["inputs"].copy()
-        room = self._space.memory - RowBytes.of(self.arrays).in_memory
+        room = self._space.memory - _bytes_in_memory(self.arrays)
         full = sum(rows.nbytes for rows in new.values()) > room
         for name, rows in new.items():
             if full and self._space.folder is None:
@@ -216,9 +216,13 @@ class RowBytes:
         """Count the rows of some arrays."""
         return cls(
             total=sum(blocks.nbytes for blocks in arrays.values()),
-            in_memory=sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values()),
+            in_memory=_bytes_in_memory(arrays),
             spilled=any(blocks.spilled for blocks in arrays.values()),
         )
+
+
+def _bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
+    return sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values())
 
 
 def _bytes_of(rows: NDArray[Any]) -> memoryview:
