@@ -18,17 +18,18 @@ main()
 """
 
 
-def start_slow_build(*options: str, workers: int, setting: str) -> subprocess.Popen[str]:
-    """Build `raw` to `s.zarr` in a session of its own, as from a terminal of its own.
+def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.zarr") -> subprocess.Popen[str]:
+    """Build the store from `raw` in a session of its own, as from a terminal of its own.
 
     Args:
         options: Of `seqzarr build`.
         workers: How many.
         setting: Of `builder.execution.run`, as an assignment.
+        store: Its path or URL.
     """
     code = COMMAND.format(here=str(Path(__file__).parents[2]), setting=setting)
     return subprocess.Popen(
-        [sys.executable, "-c", code, "build", "raw", "s.zarr", "--workers", str(workers), *options],
+        [sys.executable, "-c", code, "build", "raw", store, "--workers", str(workers), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,16 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builder import build
-from store_spec import open_store
+from store_spec import MissingStoreError, open_store, verify
 from tests.builder.slow_builds import start_slow_build
 from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
 from tests.store.oracle import files
+from tests.store.s3_server import objects_at, s3_bucket
 
 SOURCES = 240
+KILLS = 4  # of a build into a bucket
 OPTIONS = ("--process", "slow_source:read", "--shard", "128kB", "--chunk", "16kB")
 
 # Each source takes 0.2 s, and leaves a file when it is finished.
@@ -61,6 +66,17 @@ def slow_build(workers: int) -> Iterator[subprocess.Popen[str]]:
     finally:
         started.kill()
         started.communicate()
+
+
+def rows_of(number: int) -> Any:
+    return np.random.default_rng(number).normal(size=(30, 2))
+
+
+def committed_at(url: str) -> int:
+    """Return how many sequences a store has; 0 if there is none yet."""
+    with contextlib.suppress(MissingStoreError):
+        return len(open_store(url))
+    return 0
 
 
 def finished() -> set[str]:
@@ -121,3 +137,28 @@ def test_what_is_finished_when_a_build_is_interrupted_is_committed(folder, worke
     # In this process the signal cuts a source off, which may just have told that it is finished.
     assert len(before.difference(committed)) <= (workers == 0)
     assert_goes_on_to_the_same_bytes()
+
+
+@pytest.mark.slow
+def test_a_build_into_a_bucket_goes_on_after_each_kill_to_the_same_bytes():
+    rng, seen = random.Random(0), [0]
+    with s3_bucket() as bucket:
+        url = f"{bucket}/s.zarr"
+        for _ in range(KILLS):
+            started = start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0.5", store=url)
+            try:
+                while committed_at(url) == seen[-1]:
+                    assert started.poll() is None
+                    time.sleep(0.05)
+                time.sleep(rng.uniform(0, 1))  # in the middle of a batch, a shard or a commit
+            finally:
+                started.kill()
+                started.communicate()
+            store = open_store(url)
+            seen.append(len(store))
+            assert [problem for problem in verify(url) if not problem.leftover] == []
+            assert all(np.array_equal(inputs, rows_of(number)) for number, (inputs, _) in enumerate(store))
+        options: dict[str, Any] = {"process": "slow_source:read", "shard": "128kB", "chunk": "16kB", "workers": 0}
+        assert build("raw", url, **options).unchanged == seen[-1] < SOURCES
+        build("raw", "whole.zarr", **options)
+        assert objects_at(url) == files(Path("whole.zarr"))
