@@ -65,14 +65,12 @@ class Cache:
         self._of_store = self.folder / _hash(store)
         self._hit = self._fetched = 0
         self._touched = 0.0
-        try:
+        with self._usable():
             (self.folder / "locks").mkdir(parents=True, exist_ok=True)
             self._of_store.mkdir(exist_ok=True)
             self._touch()
             with self._locked("usage") as usage:
                 _write_usage(usage, self._make_room())
-        except OSError as error:
-            raise StorageError(error.errno, f"{folder}: this cache cannot be used: {error.strerror}") from error
 
     @property
     def use(self) -> CacheUse:
@@ -145,13 +143,25 @@ class Cache:
                 os.utime(self._of_store)
 
     @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Turn errors of the system into a StorageError that names the cache."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"{self.folder}: this cache cannot be used: {error.strerror}") from error
+
+    @contextmanager
     def _locked(self, name: str) -> Iterator[int]:
         """Open a file with a lock that ends with this context, or with the process."""
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with self._usable():  # another process may have removed the folder
+            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked process may have the file open
             os.close(descriptor)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from store_spec.collector import is_collecting
 from store_spec.disk.storage import Storage
 
 Item = TypeVar("Item")
@@ -18,14 +19,13 @@ def in_order(storage: Storage, function: Callable[[Item], Value], items: Iterabl
     if storage.requests == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(storage.requests, "seqzarr requests") as pool:
-        futures = deque[Future[Value]]()
-        try:
-            for item in items:
-                futures.append(pool.submit(function, item))
-                if len(futures) == storage.requests:
-                    yield futures.popleft().result()
-            while futures:
+    pool, futures = ThreadPoolExecutor(storage.requests, "seqzarr requests"), deque[Future[Value]]()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) == storage.requests:
                 yield futures.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        pool.shutdown(wait=not is_collecting(), cancel_futures=True)

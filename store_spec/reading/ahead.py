@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
+from store_spec.collector import is_collecting
 from store_spec.errors import StoreError
 
 GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer than all others
@@ -64,18 +65,22 @@ def start(
     """Start a thread for each of some generators; the other arguments are those of `ahead`.
 
     Raises:
-        NoThreadError: Not all threads could be started; those that were have ended.
+        NoThreadError: Not all threads could be started; the others end, and `cancelled` is not set.
     """
     threads: list[Maker[Item]] = []
     try:
         for make in makes:
-            threads.append(Maker(make, name, cancelled))  # noqa: PERF401  # those that were started must be known
-    except RuntimeError as error:
-        _end_all(threads)
-        raise NoThreadError from error
-    for thread in threads:  # none makes an item before all have been started, as they may wait for each other
-        for _ in range(slots):
-            thread.free.put(None)
+            threads.append(Maker(make, name, cancelled))
+            threads[-1].start()
+        for thread in threads:  # none makes an item before all have been started, as they may wait for each other
+            for _ in range(slots):
+                thread.free.put(None)
+    except BaseException as error:
+        for thread in threads:
+            thread.end()
+        if isinstance(error, RuntimeError):
+            raise NoThreadError from error
+        raise
     return threads
 
 
@@ -149,11 +154,6 @@ def _groups(
         del group
 
 
-def _depth(thread: threading.Thread) -> int:
-    """Return how many makers started each other to start this thread: 0 if it is no maker."""
-    return getattr(thread, "_depth", 0)
-
-
 class Maker(threading.Thread, Generic[Item]):
     """A thread that puts `(True, item)` into `ready` for each item, then `(False, error or None)`."""
 
@@ -161,15 +161,18 @@ class Maker(threading.Thread, Generic[Item]):
         super().__init__(name=name, daemon=True)
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self.free: SimpleQueue[None] = SimpleQueue()  # used as a semaphore, because it is written in C
-        self._make, self._cancelled = make, cancelled
-        self._depth = _depth(threading.current_thread()) + 1
+        self._make, self._cancelled, self._ended = make, cancelled, False
         if _ENDING.is_set():
             raise RuntimeError("Python is about to end, and starts no threads any more")
-        self.start()
 
     def cancel(self) -> None:
-        """Stop the thread after the current item."""
+        """Stop this thread and the others with its event after their current items."""
         self._cancelled.set()
+        self.end()
+
+    def end(self) -> None:
+        """Stop this thread after the current item."""
+        self._ended = True
         self.free.put(None)
 
     # The functions are default arguments because names of a module are deleted when Python exits.
@@ -177,12 +180,11 @@ class Maker(threading.Thread, Generic[Item]):
         self,
         ending: Callable[[], bool] = sys.is_finalizing,
         current: Callable[[], threading.Thread] = threading.current_thread,
-        depth: Callable[[threading.Thread], int] = _depth,
+        collecting: Callable[[], bool] = is_collecting,
     ) -> None:
         """Wait for the thread to end, if it can."""
-        # At exit no thread runs. The garbage collector may close a generator in any thread, such as one that this
-        # thread waits for: so a thread waits only for those that were started further down.
-        if not ending() and self._depth > depth(current()):
+        # At exit no thread runs.
+        if not ending() and not collecting() and self is not current():
             self.join()
             self.ready = SimpleQueue()  # drop the items that are left; another thread may have the same error
 
@@ -192,7 +194,7 @@ class Maker(threading.Thread, Generic[Item]):
         try:
             with contextlib.closing(self._make()) as results:
                 self.free.get()
-                while not self._cancelled.is_set():
+                while not self._ended and not self._cancelled.is_set():
                     item = next(results, self)
                     if item is self:
                         break
@@ -215,4 +217,5 @@ def _end() -> None:
     for maker in makers:
         maker.cancel()
     for maker in makers:
-        maker.join(AT_THE_END)
+        if maker.is_alive():  # a Ctrl-C may have come while it was started
+            maker.join(AT_THE_END)

@@ -194,7 +194,8 @@ class OneEpoch(Generic[Item, Plan]):
         self._worker, self._every = 0, 1  # it has the batches `_worker`, `_worker + _every`, ...
         self._base = plan  # a state may be of fewer sequences
         self._sequences = plan.store.counts.sequences
-        self._locks: dict[int, threading.Lock] = {}  # by process, as a thread may hold the lock at a fork
+        # By process, as a thread may hold the lock at a fork. A signal handler may run in the thread that holds it.
+        self._locks: dict[int, threading.RLock] = {}
         self._start(plan, 0)
 
     def _start(self, plan: Plan, step: int) -> None:
@@ -274,8 +275,8 @@ class OneEpoch(Generic[Item, Plan]):
             )
         self._process, self._batches = 0, None
 
-    def _lock(self) -> threading.Lock:
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+    def _lock(self) -> threading.RLock:
+        return self._locks.setdefault(os.getpid(), threading.RLock())
 
     def __getitem__(self, number: object) -> NoReturn:
         """Refuse: a `DataLoader` would regard an object with this method as a list of samples."""

@@ -235,7 +235,7 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     """Return batches, transformed if there is a transform, from the arrays of all batches by name."""
     each = zip(*columns.values(), strict=True)
     batches = [Batch.of(dict(zip(columns, arrays, strict=True))) for arrays in each]
-    return batches if transform is None else list(map(transform, batches))
+    return batches if transform is None else [transform(batch) for batch in batches]  # `map` would hide StopIteration
 
 
 class ReaderPlan(EpochPlan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -178,6 +179,29 @@ def test_processes_that_read_the_same_fetch_it_once(server, tmp_path):
 def _read_again_and_again(url: str, folder: Path) -> None:
     for number in range(1000):
         epochs(url, folder, 7 * 10**5, range(number, number + 1))
+
+
+def test_a_fork_does_not_keep_a_lock(tmp_path):
+    """A thread that reads ahead may hold one at a fork."""
+    used = Cache(tmp_path / "cache", 10**6, "store")
+    with used._locked("locks/abc"):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with (tmp_path / "cache" / "locks" / "abc").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_cache_that_is_removed_is_not_a_damaged_store(server, tmp_path):
+    store = store_spec.open_store(f"{server.url}/walks.zarr", cache=tmp_path / "cache")
+    (tmp_path / "cache").rename(tmp_path / "gone")
+    with pytest.raises(StorageError, match="cache: this cache cannot be used: No such file"):
+        store.read(0)
 
 
 @pytest.mark.slow

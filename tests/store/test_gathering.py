@@ -103,4 +103,5 @@ def test_batches_are_gathered_when_needed_where_no_thread_can_be_started(monkeyp
     monkeypatch.setattr(threading.Thread, "start", start)
     assert [*chain.from_iterable(gathered([7, 9, 30], 4, 3, 12))] == [*range(46)]
     assert len(started) == 1
+    started[0].join(20)
     assert not started[0].is_alive()

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import StoreError
-from store_spec.reading.ahead import in_groups
+from store_spec.reading.ahead import Maker, in_groups
 from store_spec.windows.gathering import _Blocks
 from store_spec.windows.loading import Loader
 from tests.store.made_epoch import MadeEpoch
 from tests.store.oracle import Recipe, make, write
+from tests.store.test_zarr_stores import bits
 
 STEPS = 100
 
@@ -196,37 +197,167 @@ def test_what_an_error_ended_goes_with_the_iterator_at_once(tmp_path: Path, kind
         gc.enable()
 
 
-@pytest.mark.parametrize("place", ["_pools", "_batch"])
+@pytest.mark.parametrize(
+    "method", [Loader.__call__, Loader._read_part, _Blocks._batch], ids=lambda one: one.__qualname__
+)
 def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, method: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    """Those that gather wait for the one that loads pools, and for each other: it must not wait for them."""
-    recipe, others, dropped, found = Recipe(chunk=8, shard=16), threads(), threading.Event(), list[int]()
-    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [20] * 40)))
-    there, name = (Loader, "__call__") if place == "_pools" else (_Blocks, "_batch")
-    original = getattr(there, name)
+    """The others of these threads wait for it, so it must not wait for them."""
+    others, dropped, found = threads(), threading.Event(), list[int]()
+    store, later = store_in_small_shards(tmp_path), threading.Event()
 
     def collected(thing: Any, *arguments: Any) -> Any:
-        if arguments[0] > (0 if place == "_pools" else 8) and not found:  # not for the first batches
+        if later.is_set() and not found:
             assert dropped.wait(60)
             found.append(gc.collect())
-        return original(thing, *arguments)
+        return method(thing, *arguments)
 
-    monkeypatch.setattr(there, name, collected)
+    monkeypatch.setattr(Loader if method is not _Blocks._batch else _Blocks, method.__name__, collected)
     gc.disable()
     try:
         batches = store.windows(4).batches(8, memory="20kB")
         next(batches)
-        cycle: list[Any] = [batches]
-        cycle.append(cycle)
-        del batches, cycle
+        later.set()
+        next(batches)
+        in_cycle(batches)
+        del batches
         dropped.set()
-        for thread in threads() - others:
-            thread.join(20)
-            assert not thread.is_alive()
+        assert_ended(threads() - others)
     finally:
         gc.enable()
     assert found
+
+
+@pytest.mark.parametrize("kind", ["windows", "padded"])
+def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_thread_of_it_needs(
+    tmp_path: Path, kind: str
+):
+    """As that of a logger."""
+    others, lock, store = threads(), threading.Lock(), store_in_small_shards(tmp_path)
+
+    def transform(batch: Any) -> Any:
+        with lock:
+            return batch
+
+    def collect() -> None:
+        with lock:
+            found.append(gc.collect())
+
+    found = list[int]()
+    gc.disable()
+    try:
+        batches: Any = {
+            "windows": lambda: store.windows(4).batches(8, memory="20kB", transform=transform),
+            "padded": lambda: store.padded(1, memory="5kB", transform=transform),
+        }[kind]()
+        with lock:  # so that the threads are in the middle of it
+            taken = threading.Thread(target=next, args=(batches,))
+            taken.start()
+        taken.join()
+        in_cycle(batches)
+        del batches, taken
+        collecting = threading.Thread(target=collect, daemon=True)
+        collecting.start()
+        collecting.join(20)
+        assert found
+        assert_ended(threads() - others)
+    finally:
+        gc.enable()
+
+
+def store_in_small_shards(folder: Path) -> store_spec.Store:
+    recipe = Recipe(chunk=8, shard=16)
+    return store_spec.open_store(write(recipe, folder / "s.zarr", make(recipe, [20] * 40)))
+
+
+def in_cycle(thing: object) -> None:
+    """Leave a thing to the garbage collector."""
+    cycle: list[Any] = [thing]
+    cycle.append(cycle)
+
+
+def assert_ended(some: set[threading.Thread]) -> None:
+    for thread in some:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+@pytest.mark.parametrize("started", [0, 1])
+def test_threads_that_were_started_end_if_another_cannot_be_started(
+    tmp_path: Path, started: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("store_spec.windows.epoch.threads", lambda: 3)
+    others, start, names = threads(), Maker.start, list[str]()
+
+    def failing(maker: Any) -> None:
+        names.append(maker.name)
+        if len(names) == started + 1:
+            raise error
+        start(maker)
+
+    windows = store_in_small_shards(tmp_path).windows(4)
+    whole = [bits(batch) for batch in windows.batches(8, memory="40kB")]
+    batches = windows.batches(8, memory="40kB")
+    monkeypatch.setattr(Maker, "start", failing)
+    if isinstance(error, RuntimeError):
+        assert [bits(batch) for batch in batches] == whole
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    assert names[: started + 1] == ["seqzarr batches"] * (started + 1)
+    assert_ended(threads() - others)
+
+
+@pytest.mark.parametrize("kind", ["windows", "padded", "streams", "packed"])
+def test_a_transform_that_stops_an_iteration_is_an_error(tmp_path: Path, kind: str):
+    """As `next` of an iterator that has no more items: the batch must not be left out."""
+    store, numbers = store_in_small_shards(tmp_path), iter(range(3))
+
+    def transform(batch: Any) -> Any:
+        next(numbers)
+        return batch
+
+    batches: Any = {
+        "windows": lambda: store.windows(4).batches(2, transform=transform),
+        "padded": lambda: store.padded(2, transform=transform),
+        "streams": lambda: store.streams(2, 5, transform=transform),
+        "packed": lambda: store.packed(40, transform=transform),
+    }[kind]()
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(batches)
+
+
+def test_a_signal_handler_that_takes_a_batch_is_refused(tmp_path: Path):
+    """It runs in the thread that waits for the next batch, and would wait for that without end."""
+    store, in_use = store_in_small_shards(tmp_path), threading.Event()
+
+    def transform(batch: Any) -> Any:
+        if in_use.is_set():
+            go.wait(20)
+        return batch
+
+    go, refused = threading.Event(), list[str]()
+    batches = store.padded(1, memory="5kB", transform=transform)
+
+    def handler(*_: Any) -> None:
+        for call in (batches.close, batches.__next__):
+            try:
+                call()
+            except ValueError as error:
+                refused.append(str(error))
+        go.set()
+
+    next(batches)
+    in_use.set()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        assert len(list(batches)) == 39
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert refused == ["generator already executing"] * 2
 
 
 @pytest.mark.slow
