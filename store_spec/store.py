@@ -284,9 +284,10 @@ class Store(Selection):
         windows = Windows(self, options_of(WindowShape, arguments), options_of(WindowOptions, arguments))
         if not len(windows):
             span, most = windows.shape.least_span, int(self.lengths.max(initial=0))
+            rest = "" if span > most else "; windows with missing values, or outside of the given times, are left out"
             warnings.warn(
                 f"{self.path}: 0 windows: a window and its targets take {span:,} steps, and the longest of "
-                f"{len(self):,} sequences has {most:,}",
+                f"{len(self):,} sequences has {most:,}{rest}",
                 stacklevel=2,
             )
         return windows

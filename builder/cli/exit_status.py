@@ -22,7 +22,7 @@ import click
 from builder.amounts import printable
 
 FAILED, WRONG_USAGE = 1, 2
-REPEAT_SECONDS = 2.0  # within this time another signal counts as a repetition of the first
+REPEAT_SECONDS = 1.0  # within this time another signal counts as a repetition of the first
 AGAIN_SECONDS = 0.01  # a lost signal is repeated after this time; at once it would be lost again
 
 
@@ -129,8 +129,9 @@ def _raise_on_signals() -> Iterator[list[int]]:
         nonlocal last
         if over:
             return
-        before, last = last, time.monotonic()
-        if last - before > REPEAT_SECONDS:
+        now = time.monotonic()
+        if now - last > REPEAT_SECONDS:
+            last = now
             received.append(number)
             raise Interrupted(number)
 

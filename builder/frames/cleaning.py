@@ -155,8 +155,9 @@ def _refuse_missing(  # noqa: PLR0917
     for name, rows in refused.items():
         rows[: first.get(name, 0)] = False
     advice = FILL_IN
-    if any(policies[name].fills for name, rows in refused.items() if rows.any()):
-        advice = "ffill and interpolate cannot fill all of them; say what to do with the rest, as --missing ffill+drop"
+    for policy in (policies[name] for name, rows in refused.items() if rows.any()):
+        if policy.fills:
+            advice = f"{policy} cannot fill all of them; say what to do with the rest, as --missing {policy}+drop"
     refuse_any(refused, table, source, "missing value", advice, why)
 
 

@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from builder.build_errors import BuildError
+from builder.workers.interrupts import Interrupts
 from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
@@ -62,15 +63,11 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         cluster.scale(0)
         _kill(others)
 
-    # The client is not the default, so that other code keeps its scheduler.
-    with (
-        _restore_environment(),
-        no_dask_log(),
-        config.set(DASK_CONFIG),
-        cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with _restore_environment(), no_dask_log(), config.set(DASK_CONFIG), ExitStack() as stack:
         try:
+            stack.enter_context(cluster)
+            # The client is not the default, so that other code keeps its scheduler.
+            client = stack.enter_context(Client(cluster, set_as_default=False))
             with _hide_main():
                 client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
                 cluster.scale(workers)
@@ -79,6 +76,9 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         except BaseException:
             stop()
             raise
+        finally:
+            with Interrupts():  # dask would wait ten seconds for a cluster that is half closed
+                stack.close()
 
 
 def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:

@@ -8,9 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from dask import config
+from distributed import Client
 
 import builder.workers.local_cluster
 from builder.workers.local_cluster import local_cluster
@@ -71,3 +73,22 @@ def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
         assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
+
+
+def test_a_ctrl_c_while_workers_are_stopped_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its exit Python would wait ten seconds for a cluster that is half closed."""
+    close, closed = Client.__exit__, list[str]()
+
+    def interrupted(client: Any, *error: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(client, *error)
+        closed.append(client.status)
+
+    monkeypatch.setattr(Client, "__exit__", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), local_cluster(1):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert closed == ["closed"]
