@@ -27,7 +27,7 @@ _OTHER_ISO: Final = (  # other forms of ISO 8601, and their replacements
     (r"(\d)\s?[Zz]$", r"\1Z"),
     (rf"(\d)\s{_ZONE}", r"\1\2"),
 )
-_DAY_OR_MONTH: Final = re.compile(r"\d\d?([./-])\d\d?\1(\d{4}|\d\d)\b")
+_DAY_AND_MONTH: Final = re.compile(r"(\d\d?)([./-])(\d\d?)\2(\d{4}|\d\d)\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -189,11 +189,17 @@ def _refuse_mix(zoned: NDArray[np.bool_], column: Any) -> None:
 
 def _not_iso(text: str, decimal: str) -> str:
     """Return the explanation of a text that is not ISO 8601."""
-    if match := _DAY_OR_MONTH.match(text):
-        mark = match[1]
-        year = "%Y" if len(match[2]) == 4 else "%y"
-        forms = " or ".join(f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year)))
-        return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, such as {forms}"
+    if match := _DAY_AND_MONTH.match(text):
+        first, mark, second, digits = match.groups()
+        year = "%Y" if len(digits) == 4 else "%y"
+        forms = [f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year))]
+        if max(int(first), int(second)) <= 12:
+            both = " or ".join(forms)
+            return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, such as {both}"
+        return (
+            f"{_shown(text)} is no time stamp of ISO 8601; give its format with --time-format, such as "
+            f"{forms[int(second) > 12]}"
+        )
     try:
         float(use_point(text, decimal))
     except ValueError:
