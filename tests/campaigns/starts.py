@@ -137,21 +137,22 @@ def _held_threads(batches: Batches, stream: Streams) -> Iterator[Callable[[], No
     """
     process, go, load, read = os.getpid(), threading.Event(), Loader.__call__, Loader._read
     read_stream = StreamPlan._read
+    order, streamed = batches._plan.order, stream._plan  # a thread that has the last reference would wait for itself
     pool = 0  # that is read
 
     def loaded(loader: Loader, number: int) -> Pool:
         nonlocal pool
-        if loader._order is batches._plan.order:
+        if loader._order is order:
             pool = number
         return load(loader, number)
 
     def held(loader: Loader, *arguments: Any) -> None:
-        if loader._order is batches._plan.order and pool == 1 and os.getpid() == process:
+        if loader._order is order and pool == 1 and os.getpid() == process:
             go.wait()
         read(loader, *arguments)
 
     def held_stream(plan: StreamPlan, numbers: range) -> list[Batch]:
-        if numbers.start and plan is stream._plan and os.getpid() == process:
+        if numbers.start and plan is streamed and os.getpid() == process:
             go.wait()
         return read_stream(plan, numbers)
 
