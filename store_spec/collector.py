@@ -8,22 +8,16 @@ import gc
 import threading
 from typing import Any
 
-
-class _Here(threading.local):
-    running = False
-
-
-_HERE = _Here()
+_LAST: dict[str, Any] = {}  # by phase, `start` or `stop`: an object for each collection; the last phase comes last
+_HERE = threading.local()  # the same, as attributes, of collections in this thread
 
 
 # The objects are default arguments because names of a module are deleted when Python exits.
-def is_collecting(here: _Here = _HERE) -> bool:
+def is_collecting(last: dict[str, Any] = _LAST, here: Any = _HERE) -> bool:
     """Return whether the garbage collector runs in this thread."""
-    return here.running
+    return next(reversed(last), "") == "start" and getattr(here, "start", None) is last["start"]
 
 
-def _note(phase: str, _info: Any, here: _Here = _HERE) -> None:
-    here.running = phase == "start"
-
-
-gc.callbacks.append(_note)
+# Importing this has an effect, since Python tells only its callbacks which thread collects. They are called with the
+# phase and the object. All are written in C: a Ctrl-C that came while one in Python runs would be lost.
+gc.callbacks.extend([_LAST.pop, _LAST.__setitem__, _HERE.__setattr__])

@@ -51,7 +51,7 @@ def build(options: BuildOptions) -> Report:
 
     The finished store depends only on the sources and the options, not on workers, batches or interruptions. About
     every 5 s a commit adds the finished sources, up to the first unfinished one. Ctrl-C waits up to 10 s for the
-    sources that workers are processing, and commits; a second Ctrl-C a second later ends it at once.
+    sources that workers are processing, and commits; another Ctrl-C ends it at once.
 
     The store records the options, so that a later build needs only the sources and the store, and the manifest if it is
     outside the sources; an option that differs is refused. The process function is then imported by its recorded name,

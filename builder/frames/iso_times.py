@@ -192,14 +192,17 @@ def _not_iso(text: str, decimal: str) -> str:
     if match := _DAY_AND_MONTH.match(text):
         first, mark, second, digits = match.groups()
         year = "%Y" if len(digits) == 4 else "%y"
-        forms = [f"'{mark.join(order)}'" for order in (("%d", "%m", year), ("%m", "%d", year))]
-        if max(int(first), int(second)) <= 12:
+        orders = ((("%d", "%m", year), first, second), (("%m", "%d", year), second, first))
+        forms = [
+            f"'{mark.join(order)}'" for order, day, month in orders if 1 <= int(day) <= 31 and 1 <= int(month) <= 12
+        ]
+        if len(forms) == 2:
             both = " or ".join(forms)
             return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, such as {both}"
-        return (
-            f"{_shown(text)} is no time stamp of ISO 8601; give its format with --time-format, such as "
-            f"{forms[int(second) > 12]}"
-        )
+        if forms:
+            return (
+                f"{_shown(text)} is no time stamp of ISO 8601; give its format with --time-format, such as {forms[0]}"
+            )
     try:
         float(use_point(text, decimal))
     except ValueError:

@@ -53,7 +53,7 @@ class Bucket:
         return self.url
 
     def __reduce__(self) -> Any:
-        return Bucket, (self.url, self.objects)  # without the store, which has the credentials
+        return Bucket, (self.url, self.objects)  # a worker makes its own store
 
     @cached_property
     def _store(self) -> Any:

@@ -35,7 +35,7 @@ class BatchSummary:
     fingerprints: Fingerprints = field(default_factory=partial(Fingerprints.of, {}))
     failures: tuple[Failure, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    classes: Classes | None = None  # of each target, in the order of their codes in these rows
+    classes: Classes | None = None  # of each target, in the order of their codes before `recode`
     seconds: float = 0.0  # processing time
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     source_memory: SourceMemory = field(default_factory=SourceMemory)

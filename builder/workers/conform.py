@@ -257,6 +257,9 @@ def _schema_for(
             Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:]), targets, sequence.units, "targets", origin
         ),
     )
+    unknown = set(sequence.units).difference(*(one.names or () for one in rows))
+    if unknown:
+        raise SequenceError(f"{origin}: has a unit of {min(unknown)!r:.80}, which names no feature and no target")
     columns = tuple(
         kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
         for name, value in sequence.columns.items()

@@ -74,7 +74,8 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
                 _wait_for_workers(cluster, client, workers)
             yield client, stop
         except BaseException:
-            stop()
+            with Interrupts():
+                stop()
             raise
         finally:
             with Interrupts():  # dask would wait ten seconds for a cluster that is half closed

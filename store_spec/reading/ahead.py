@@ -65,7 +65,7 @@ def start(
     """Start a thread for each of some generators; the other arguments are those of `ahead`.
 
     Raises:
-        NoThreadError: Not all threads could be started; the others end, and `cancelled` is not set.
+        NoThreadError: Not all threads could be started; those that were end, and `cancelled` is not set.
     """
     threads: list[Maker[Item]] = []
     try:
@@ -183,7 +183,7 @@ class Maker(threading.Thread, Generic[Item]):
         collecting: Callable[[], bool] = is_collecting,
     ) -> None:
         """Wait for the thread to end, if it can."""
-        # At exit no thread runs.
+        # At exit no thread runs. A thread may have the last reference to the generator that waits for it.
         if not ending() and not collecting() and self is not current():
             self.join()
             self.ready = SimpleQueue()  # drop the items that are left; another thread may have the same error
@@ -217,5 +217,5 @@ def _end() -> None:
     for maker in makers:
         maker.cancel()
     for maker in makers:
-        if maker.is_alive():  # a Ctrl-C may have come while it was started
+        if maker.is_alive():  # `join` refuses a thread that a Ctrl-C kept from starting
             maker.join(AT_THE_END)

@@ -5,6 +5,7 @@ A kind of batches is a plan, which knows the rows of each batch and how they are
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import weakref
@@ -242,6 +243,7 @@ class OneEpoch(Generic[Item, Plan]):
 
     def __next__(self) -> Item:
         with self._lock():
+            self._check_reentry()
             self._check_process()
             if self._ended_by is not None:
                 raise WindowError(
@@ -275,6 +277,11 @@ class OneEpoch(Generic[Item, Plan]):
             )
         self._process, self._batches = 0, None
 
+    def _check_reentry(self) -> None:
+        """Refuse a call by a signal handler that runs while this thread waits for a batch."""
+        if self._batches is not None and inspect.getgeneratorstate(self._batches) == inspect.GEN_RUNNING:
+            raise WindowError(f"{self!r}: a signal came while a batch was taken; take and close batches afterwards")
+
     def _lock(self) -> threading.RLock:
         return self._locks.setdefault(os.getpid(), threading.RLock())
 
@@ -296,6 +303,7 @@ class OneEpoch(Generic[Item, Plan]):
         """
         if self._process in (0, os.getpid()):  # after a fork there are no threads to stop
             with self._lock():
+                self._check_reentry()
                 if self._batches is None:
                     self._batches = self._open()
                 self._batches.close()

@@ -278,7 +278,7 @@ def test_a_bucket_is_listed_with_the_environment_of_that_time():
             obstore.put(object_store(url).store, "again/a.npy", b"1")
             listed, _, names = list_bucket(f"{url}/again")
             assert (names, listed.content("a.npy")) == (["a.npy"], b"1")
-            assert b"very secret" not in pickle.dumps(listed)
+            assert vars(pickle.loads(pickle.dumps(listed))).keys() == {"url", "objects"}
 
 
 def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):

@@ -147,8 +147,10 @@ def test_a_build_into_a_bucket_goes_on_after_each_kill_to_the_same_bytes():
         for _ in range(KILLS):
             started = start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0.5", store=url)
             try:
+                deadline = time.monotonic() + 60
                 while committed_at(url) == seen[-1]:
                     assert started.poll() is None
+                    assert time.monotonic() < deadline
                     time.sleep(0.05)
                 time.sleep(rng.uniform(0, 1))  # in the middle of a batch, a shard or a commit
             finally:

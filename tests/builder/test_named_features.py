@@ -145,6 +145,7 @@ def test_missing_values_are_nan_and_labels_may_be_text(tmp_path):
     ("given", "message"),
     [
         (lambda rows: Sequence(rows, rows, features=["x", "y"]), "2 names of features, but 3 features"),
+        (lambda rows: Sequence(rows, rows, units={"x": "s"}), "a unit of 'x', which names no feature and no target"),
         (lambda rows: Sequence(rows, rows, features=["x", "y", "x"]), "the name 'x' is given twice"),
         (lambda rows: Sequence(rows, rows, targets=np.array(["x", "y", 3], object)), "the name 3 is not text"),
         (lambda rows: (pd.DataFrame({"t": [np.datetime64("2024-01-01")]}), rows), "t of its inputs: holds time stamps"),

@@ -266,6 +266,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         ),
         (["16.8.2020"], {}, r"is no time stamp of ISO 8601; give its format with --time-format, such as '%d\.%m\.%Y'"),
         (["8/16/20"], {}, "is no time stamp of ISO 8601; give its format with --time-format, such as '%m/%d/%y'"),
+        (["32.1.2020"], {}, "'32.1.2020' is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z"),
         (["2020-01-01T24:00"], {}, "is no valid date and time"),
         (["2016-12-31T23:59:60Z"], {}, "is no valid date and time"),
         (["now"], {}, "'now' is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with --tim"),

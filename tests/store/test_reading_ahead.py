@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import pickle
 import signal
@@ -19,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.errors import StoreError
+from store_spec.errors import StoreError, WindowError
 from store_spec.reading.ahead import Maker, in_groups
 from store_spec.windows.gathering import _Blocks
 from store_spec.windows.loading import Loader
-from tests.store.made_epoch import MadeEpoch
+from tests.store.made_epoch import MadeEpoch, MadePlan
 from tests.store.oracle import Recipe, make, write
 from tests.store.test_zarr_stores import bits
 
@@ -234,36 +235,60 @@ def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_th
     tmp_path: Path, kind: str
 ):
     """As that of a logger."""
-    others, lock, store = threads(), threading.Lock(), store_in_small_shards(tmp_path)
+    others, store, found = threads(), store_in_small_shards(tmp_path), list[int]()
+    lock, held, waiting, calls = threading.Lock(), threading.Event(), threading.Event(), itertools.count()
 
     def transform(batch: Any) -> Any:
+        if next(calls):
+            assert held.wait(20)
+            waiting.set()
         with lock:
             return batch
 
     def collect() -> None:
         with lock:
+            held.set()
+            assert waiting.wait(20)
             found.append(gc.collect())
 
-    found = list[int]()
     gc.disable()
     try:
         batches: Any = {
             "windows": lambda: store.windows(4).batches(8, memory="20kB", transform=transform),
             "padded": lambda: store.padded(1, memory="5kB", transform=transform),
         }[kind]()
-        with lock:  # so that the threads are in the middle of it
-            taken = threading.Thread(target=next, args=(batches,))
-            taken.start()
-        taken.join()
+        next(batches)
         in_cycle(batches)
-        del batches, taken
+        del batches
         collecting = threading.Thread(target=collect, daemon=True)
         collecting.start()
-        collecting.join(20)
+        collecting.join(40)
         assert found
         assert_ended(threads() - others)
     finally:
         gc.enable()
+
+
+def test_a_ctrl_c_that_comes_while_the_collector_runs_is_not_lost():
+    """In the middle of a function in C, a signal is noticed by the first code in Python that runs."""
+    code = """
+import pickle, signal, store_spec
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+lists = pickle.dumps([[number] for number in range(10**6)])
+for _ in range(3):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        for _ in range(100):
+            pickle.loads(lists)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
+    assert (done.stdout, done.stderr) == ("interrupted\n" * 3, "")
 
 
 def store_in_small_shards(folder: Path) -> store_spec.Store:
@@ -329,35 +354,31 @@ def test_a_transform_that_stops_an_iteration_is_an_error(tmp_path: Path, kind: s
         list(batches)
 
 
-def test_a_signal_handler_that_takes_a_batch_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypatch: pytest.MonkeyPatch):
     """It runs in the thread that waits for the next batch, and would wait for that without end."""
-    store, in_use = store_in_small_shards(tmp_path), threading.Event()
+    original, refused = MadePlan.batches, list[str]()
 
-    def transform(batch: Any) -> Any:
-        if in_use.is_set():
-            go.wait(20)
-        return batch
-
-    go, refused = threading.Event(), list[str]()
-    batches = store.padded(1, memory="5kB", transform=transform)
+    def interrupted(plan: MadePlan, some: range) -> Any:
+        for batch in original(plan, some):
+            signal.raise_signal(signal.SIGALRM)
+            yield batch
 
     def handler(*_: Any) -> None:
         for call in (batches.close, batches.__next__):
-            try:
+            with pytest.raises(WindowError, match="a signal came while a batch was taken") as error:
                 call()
-            except ValueError as error:
-                refused.append(str(error))
-        go.set()
+            refused.append(str(error.value))
 
-    next(batches)
-    in_use.set()
+    monkeypatch.setattr(MadePlan, "batches", interrupted)
+    monkeypatch.setattr(MadeEpoch, "_restarts", restarts)
+    batches = MadeEpoch(made, ten, STEPS)
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        assert len(list(batches)) == 39
+        assert numbers(batches) == list(range(STEPS))
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert refused == ["generator already executing"] * 2
+    assert len(refused) == 2 * STEPS
 
 
 @pytest.mark.slow
