@@ -270,8 +270,7 @@ class Store(Selection):
         `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`. With
         `window=(16, 64)`, windows have in each epoch other random lengths from 16 to 64, and a mask.
 
-        A sequence that is too short for a window has none, unless `short` says otherwise. If there are no windows at
-        all, a warning says so.
+        A sequence shorter than a window has none, unless `short` says otherwise. No windows at all give a warning.
         """
         from store_spec.reading.row_options import target_columns
         from store_spec.windows.shape import WindowOptions, WindowShape
