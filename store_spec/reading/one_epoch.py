@@ -243,8 +243,8 @@ class OneEpoch(Generic[Item, Plan]):
 
     def __next__(self) -> Item:
         with self._lock():
-            self._check_reentry()
             self._check_process()
+            self._check_reentry()
             if self._ended_by is not None:
                 raise WindowError(
                     f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
