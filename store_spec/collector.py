@@ -1,7 +1,7 @@
 """Tell whether the garbage collector runs in this thread.
 
 It may run in any thread and at any time, whatever locks the thread holds. So code that it calls, such as the `finally`
-of a generator that nobody uses any more, must not wait for other threads: they may wait for one of these locks.
+of an unused generator, must not wait for other threads: they may wait for one of these locks.
 """
 
 import gc

@@ -57,7 +57,7 @@ class Bucket:
 
     @cached_property
     def _store(self) -> Any:
-        # Not for all listings of a URL: the credentials may be other ones when it is listed again.
+        # One for each listing: the credentials may have changed when the same URL is listed again.
         return object_store(self.url).store
 
     def content(self, name: str) -> bytes:

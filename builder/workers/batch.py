@@ -44,7 +44,7 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedBatch:
-    """The sequences of a batch. They stay on the worker, but for the summary."""
+    """The sequences of a batch. Only the summary leaves the worker."""
 
     summary: BatchSummary
     rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
