@@ -7,10 +7,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from builder.cli import exit_status
 from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
@@ -246,3 +248,22 @@ def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(fol
     assert PROGRESS.sub("", err) == "interrupted: nothing is committed yet; the same command starts again\n"
     assert left_of(processes) == []
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_signal_counts_again_after_a_second_however_often_it_is_repeated(monkeypatch):
+    """Somebody who presses Ctrl-C again and again is obeyed."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    taken = []
+    try:
+        with exit_status._raise_on_signals():
+            for now in (100.0, 100.6, 101.2, 101.8, 102.4):
+                monkeypatch.setattr(exit_status, "time", SimpleNamespace(monotonic=lambda now=now: now))
+                with suppress(exit_status.Interrupted):
+                    signal.raise_signal(signal.SIGINT)
+                    continue
+                taken.append(now)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert taken == [100.0, 101.2, 102.4]
