@@ -96,19 +96,19 @@ def campaign(*, quick: bool) -> Outcome:
     figures: dict[str, int | float | str] = {"requests": count}
     broken: list[str] = []
     for fault in FAULTS:
-        places = range(FAULTS.index(fault), count, 67 if quick else 1)
+        places = range(FAULTS.index(fault), count, 134 if quick else 1)
         for at in places:
             broken += disturbed(fault, at, due)
         figures[fault] = len(places)
-    every = list(range(0, count, 67 if quick else 1))
+    every = list(range(0, count, 134 if quick else 1))
     rng = random.Random(0)
-    pairs = [(rng.randrange(count), rng.randrange(count + 100)) for _ in range(10 if quick else 300)]
+    pairs = [(rng.randrange(count), rng.randrange(count + 100)) for _ in range(6 if quick else 300)]
     refused = 0
     for where in [*((place,) for place in every), *pairs]:
         found = overtaken(*where)
         refused, broken = refused + found[0], broken + found[1]
     figures |= {"overtaken": len(every) + len(pairs), "of these refused": refused}
-    sample = range(0, count, 29 if quick else 7)
+    sample = range(0, count, 58 if quick else 7)
     controls = {
         "the root last": sum(bool(without_order(at, due)) for at in sample),
         "a look at the claim": overtaken_without("check_claim", _nothing, sample),
