@@ -133,8 +133,7 @@ def create_store(
             `"timedelta64[ms]"` for elapsed time, or a `Time`, which can have a zone. None: no times.
         classes: Names for the integers of labels: for each target a list, whose item k is the name of the integer k, or
             None; as in `[["cat", "dog"]]`. `writer.extend_classes` adds more.
-        filled: Record which values of inputs were filled in, for `windows(..., mask=True)`, and for `value_mask=True`
-            of `padded` and `streams`.
+        filled: Record which values of inputs were filled in, for `value_mask=True` when reading.
         provenance: Any JSON object to store about where the data come from.
 
     Raises:

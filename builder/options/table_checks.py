@@ -132,7 +132,7 @@ def _check_missing(options: TableOptions) -> None:
     if options.mask and not any(policy.fills for policy in policies.every):
         raise UsageError(
             "mask (--mask) keeps which values were filled in, and goes with missing=ffill or interpolate "
-            "(--missing ffill); with missing=keep, windows(..., mask=True) works without it"
+            "(--missing ffill); with missing=keep, windows(..., value_mask=True) works without it"
         )
     if options.ffill_limit is not None and options.ffill_limit < 1:
         raise UsageError(f"ffill_limit={options.ffill_limit}; it is a number of steps, 1 or more")

@@ -260,7 +260,7 @@ class TableOptions:
         help="The most steps in a row that ffill fills.", section=_MISSING, kind="number", metavar="N",
     ))
     mask: bool = field(default=False, metadata=option(
-        help="Keep which values of the inputs were filled in, for windows(..., mask=True).",
+        help="Keep which values of the inputs were filled in, for windows(..., value_mask=True).",
         section=_MISSING, kind="switch",
     ))
     na_values: Sequence[str] = field(default=(), metadata=option(

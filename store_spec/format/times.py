@@ -30,6 +30,7 @@ _SECONDS = {
 
 # A zone after a time of day: NumPy would convert it, with a warning.
 _ZONED = re.compile(r"[T ]\s*\d.*(?:[+-]|Z\s*$)", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}(-|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,26 +206,31 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
         value = value.isoformat()
     if not isinstance(value, str | np.datetime64):
         raise WindowError(f"{where}: {name}={value!r:.80}; give a date as text, '2020-01-01T12:00', or a datetime64")
-    text = str(value)
-    if isinstance(value, str) and time.zone == "UTC" and text[-1:] in ("Z", "z"):
+    if isinstance(value, str):
+        value = _date(time, name, value, where)
+    return _ceiling(time, name, value, value, where)
+
+
+def _date(time: Time, name: str, value: str, where: object) -> np.datetime64:
+    text = value.strip()
+    if time.zone == "UTC" and text[-1:] in ("Z", "z"):
         text = text[:-1]
-    if _ZONED.search(text.strip()):
+    if _ZONED.search(text):
         of = "its dates are UTC: give that" if time.zone else "its times are local, without a zone: leave the zone out"
         raise WindowError(f"{where}: {name}={value!r:.80} has a time zone; {of}")
-    if text.strip().lower() in ("", "nat"):  # for these NumPy makes a date without a unit, and warns
-        raise WindowError(f"{where}: {name}={value!r:.80} is not a moment")
     try:
-        parsed = value if isinstance(value, np.datetime64) else np.datetime64(text.strip())
+        if not _DATE.match(text):  # NumPy takes "20200102" for a year, and knows "now"
+            raise ValueError("it begins with no year of four digits")
+        return np.datetime64(text)
     except ValueError as error:
         raise WindowError(
             f"{where}: {name}={value!r:.80} is not a date ({error}); write it as '2020-01-01T12:00'"
         ) from error
-    return _ceiling(time, name, parsed, value, where)
 
 
 def _elapsed(time: Time, name: str, value: Any, where: object) -> int:
-    if isinstance(value, timedelta):  # also pandas.Timedelta
-        value = np.timedelta64(value)
+    if isinstance(value, timedelta):  # also pandas.Timedelta, from which NumPy takes no nanoseconds
+        value = value.to_timedelta64() if hasattr(value, "to_timedelta64") else np.timedelta64(value)
     if isinstance(value, np.timedelta64):
         return _ceiling(time, name, value, value, where)
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -308,7 +308,7 @@ class Selection:
         names = [
             match
             for name in names
-            for match in ([name] if name in numbers or "*" not in name else fnmatch.filter(numbers, name) or [name])
+            for match in ([name] if name in numbers or "*" not in name else _matches(name, numbers) or [name])
         ]
         missing = [name for name in names if name not in numbers]
         if missing:
@@ -335,3 +335,9 @@ class Selection:
     def _no_sequence(self, number: int) -> SequenceIndexError:
         last = f"so the last is {len(self) - 1:,}" if len(self) else "so none can be read"
         return SequenceIndexError(f"{self.path}: sequence {number:,} asked for, but there are {len(self):,}, {last}")
+
+
+def _matches(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that match a pattern in which `*` stands for any text."""
+    expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return [name for name in names if expression.fullmatch(name)]

@@ -45,7 +45,9 @@ def campaign(*, quick: bool) -> Outcome:
     """Cut the power everywhere; in the quick form, at a sample of the places."""
     begin = time.monotonic()
     effort = (
-        Effort(every=157, kills=1999, chances=1, finish=20) if quick else Effort(every=1, kills=200, chances=3, finish=25)
+        Effort(every=157, kills=1999, chances=1, finish=20)
+        if quick
+        else Effort(every=1, kills=200, chances=3, finish=25)
     )
     count, again = Count(), Count()
     controls = {"syncing files": 0, "syncing folders": 0}

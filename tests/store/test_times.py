@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray
 from hypothesis import given
@@ -221,6 +222,10 @@ def test_a_moment_is_the_first_number_that_is_not_before_it(text, unit, due):
     assert moment(Time(unit), "before", text, "here") == due
 
 
+def test_elapsed_times_of_pandas_keep_their_nanoseconds():
+    assert moment(Time("ns", None), "before", pd.Timedelta(5001, "ns"), "here") == 5001
+
+
 @pytest.mark.parametrize(
     ("given", "time", "message"),
     [
@@ -233,7 +238,11 @@ def test_a_moment_is_the_first_number_that_is_not_before_it(text, unit, due):
         ("2020-01-01 05:00 -0200", Time("s", zone="UTC"), "has a time zone; its dates are UTC"),
         (1577836800, Time("s"), "give a date as text"),
         (np.timedelta64(1, "s"), Time("s"), "give a date as text"),
-        ("NaT", Time("s"), "is not a moment"),
+        ("NaT", Time("s"), "is not a date"),
+        ("", Time("s"), "is not a date"),
+        ("now", Time("s"), "before='now' is not a date"),
+        ("20200102", Time("s"), "it begins with no year of four digits"),
+        (np.datetime64("NaT"), Time("s"), "is not a moment"),
         ("2020-01-01", Time("s", None), "its times are elapsed ones: give a number of s"),
         (True, Time("s", None), "its times are elapsed ones"),
         (float("nan"), Time("s", None), "is not a number of s"),
