@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,15 +26,15 @@ def stats_of_windows(windows: Windows) -> Statistics:
     store = windows.store
     if not len(windows):
         raise WindowError(f"{store.path}: statistics of 0 windows")
-    shape = windows.shape
-    count = np.diff(windows.index.stretches.first)
-    some = np.flatnonzero(count)
-    sequence = windows.index.stretches.sequences(some)
-    start, count = windows.index.stretches.start[some], count[some]
-    stride = shape.stride
+    shape, index = windows.shape, windows.index
     if shape.phase == "random":  # in some epoch a window starts at each step
-        count, stride = windows.index.stop[sequence] - start - shape.least_span + 1, 1
-    real = windows.index.most_rows(sequence, start)
+        shape = replace(shape, stride=1)
+        index = replace(windows.base, shape=shape)
+    count = np.diff(index.stretches.first)
+    some = np.flatnonzero(count)
+    sequence = index.stretches.sequences(some)
+    start, count, stride = index.stretches.start[some], count[some], shape.stride
+    real = index.most_rows(sequence, start)
     least = np.minimum(real, shape.least_window or shape.window)
     last = start + (least - 1) * shape.sampling_rate
     inputs = _rows(start, count, stride, real, shape.sampling_rate)
@@ -44,7 +45,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
         rows = real - least + (shape.horizon if shape.target == "future" else 1)
         labels = _rows(last + offset, count, stride, rows, shape.sampling_rate)
     ranges = {}
-    end = windows.index.stop[sequence]
+    end = index.stop[sequence]
     inputs, labels = (_before(end, *each) for each in (inputs, labels))
     for name, (run, low, high) in (("inputs", inputs), ("labels", labels)):
         first = store.starts[sequence[run]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,32 @@ def test_statistics_are_of_the_rows_of_all_lengths(by_step: Numbered, shape: Win
     assert int(stats.inputs.count[0]) == len(found[0])
     assert int(stats.labels.count[0]) == len(found[1])
     assert np.allclose(stats.labels.mean, np.mean([by_step.sequences[at][1][row] for at, row in found[1]], axis=0))
+
+
+@given(shape=shapes(), missing=st.sampled_from(["keep", "skip"]))
+def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Gappy, shape: WindowShape, missing: Any):
+    options = WindowOptions(missing=missing)
+    windows = Windows(with_gaps.store, replace(shape, phase="random"), options)
+    if not len(windows):
+        return
+
+    def rows_of(some: Windows) -> list[set[tuple[int, int]]]:
+        found: list[set[tuple[int, int]]] = [set(), set()]
+        for number in range(len(some)):
+            sequence, start = some.index.locate(number)
+            for rows, each in zip(used(some, number, int(some.index.real_rows(sequence, start))), found, strict=True):
+                each |= {(sequence, row) for row in rows}
+        return found
+
+    found = rows_of(Windows(with_gaps.store, replace(shape, stride=1), options))
+    for epoch in range(4):
+        of_epoch = windows.of_epoch(0, epoch)
+        assert all(one <= every for one, every in zip(rows_of(of_epoch), found, strict=True))
+        stats = of_epoch.stats()
+        for moments, steps, array in zip((stats.inputs, stats.labels), found, (0, 1), strict=True):
+            values = np.array([with_gaps.sequences[at][array][row] for at, row in steps])
+            assert moments.count.tolist() == (~np.isnan(values)).sum(axis=0).reshape(-1).tolist()
+            assert np.allclose(moments.max, np.nanmax(values, axis=0).reshape(-1))
 
 
 @given(shape=shapes(), least=st.integers(1, 9))
