@@ -279,8 +279,8 @@ class Run:
     def _take_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
         if isinstance(batch.work, SourceBatch):
-            arguments = batch.rows, batch.work, self._schema, self._queue.space(batch)
-            batch.rows = self._engine.submit(complete_batch, *arguments, urgent=True)
+            arguments = batch.work, self._schema, self._queue.space(batch), summary.content
+            batch.rows = self._engine.submit(complete_batch, batch.rows, *arguments, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():
             other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
+from builder.build_errors import BuildError
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
@@ -22,6 +24,8 @@ from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left
+
+Content = tuple[NDArray[np.int64], Classes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,13 @@ class BatchSummary:
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     source_memory: SourceMemory = field(default_factory=SourceMemory)
     rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
+
+    @property
+    def content(self) -> Content:
+        """What identifies the rows: the lengths and checksums of all sequences, (sequences, facts), and the classes."""
+        checksums = [column for name, column in self.records.columns.items() if name.endswith("_crc32c")]
+        facts = [self.records.lengths, self.records.label_lengths, *checksums]
+        return np.stack(facts, axis=1, dtype=np.int64), self.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +171,38 @@ def _files_read(
     return files
 
 
-def complete_batch(processed: ProcessedBatch, batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
-    """Return the batch if all of its sources were processed; otherwise process all of them again.
+def complete_batch(
+    processed: ProcessedBatch, batch: SourceBatch, schema: Schema, space: Space, content: Content
+) -> ProcessedBatch:
+    """Return the batch if it has the rows that are registered; process it again if it ended after another source.
 
-    If the rows of a batch are lost with their worker, dask calls `process_batch` again, which may end after another
-    source than before, but the store expects the same sources.
+    If the rows of a batch are lost with their worker, dask calls `process_batch` again.
+
+    Args:
+        processed: The batch.
+        batch: Its sources.
+        schema: As for `process_batch`.
+        space: As for `process_batch`.
+        content: That of the summary that is registered.
+
+    Raises:
+        BuildError: The rows are others than before.
     """
-    return processed if processed.summary.done == len(batch) else process_batch(batch, schema, space, whole=True)
+    if processed.summary.done != len(batch):
+        processed = process_batch(batch, schema, space, whole=True)
+    (found, classes), (facts, due_classes) = processed.summary.content, content
+    if np.array_equal(found, facts) and classes == due_classes:
+        return processed
+    sources = processed.summary.records.sources
+    both = min(len(found), len(facts))
+    at = int(np.append((found[:both] != facts[:both]).any(axis=1), True).argmax())
+    name = sources[at] if at < len(sources) else batch.names[-1]
+    name += "" if len(found) == len(facts) else ", or a source before it"
+    raise BuildError(
+        f"{name}: gave other rows when it was processed again after a worker died: a source or its labels changed "
+        "during the build, or the process function does not give the same rows each time; run the build again, which "
+        "goes on after the last commit"
+    )
 
 
 def summarise(processed: ProcessedBatch) -> BatchSummary:
