@@ -159,7 +159,7 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
                 return False
             sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
             return listing.folder.read(name).sha256 == sha256
-        except FileNotFoundError:
+        except OSError:  # it does not exist, or cannot be read now
             return False
 
     own = ((name, known[name]) for name in listing.names if name in known)

@@ -34,7 +34,7 @@ def belongs_to_store(folder: str) -> bool:
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[Path]:
     """Hold the store's lock, and yield the build folder, which is removed at the end if it is otherwise empty."""
-    folder = build_folder(store)
+    folder, owner = build_folder(store), os.getpid()
     descriptor = _acquire(folder, store)
     try:
         with folder_locked(store):
@@ -44,7 +44,7 @@ def locked(store: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
             folder.rmdir()
-        _close(descriptor)
+        _release(descriptor, owner)
 
 
 @contextlib.contextmanager
@@ -58,6 +58,7 @@ def folder_locked(store: Path) -> Iterator[None]:
     except OSError:  # the folder is about to be created, or is not a store, which opening it will report
         yield
         return
+    owner = os.getpid()
     try:
         # NFS cannot lock folders; there the lock file alone has to do.
         with contextlib.suppress(OSError):
@@ -70,7 +71,7 @@ def folder_locked(store: Path) -> Iterator[None]:
                 ) from error
         yield
     finally:
-        _close(descriptor)
+        _release(descriptor, owner)
 
 
 def _acquire(folder: Path, store: Path) -> int:
@@ -136,3 +137,11 @@ def _close(descriptor: int) -> None:
     """Close a file, which releases its lock. Errors are ignored: the content of the file does not matter."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
+
+
+def _release(descriptor: int, owner: int) -> None:
+    """Release the lock of a file that the process `owner` took, even if a forked child has the file open too."""
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _close(descriptor)

@@ -250,6 +250,25 @@ def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_fol
         pass
 
 
+def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    read, write = os.pipe()
+    with locked(store):
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)  # until the parent closes the pipe
+            os._exit(0)
+    os.close(read)
+    try:
+        with locked(store):
+            pass
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+
+
 def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("store_spec.disk.lock.fcntl.flock", lambda *_: None)
     with pytest.raises(StorageError, match="locks do nothing on this file system"), locked(tmp_path / "store"):
