@@ -16,6 +16,7 @@ import store_spec
 from builder import build, tabular
 from builder.build_errors import UsageError
 from builder.execution.run import put_shards
+from builder.sources.fingerprints import read_fingerprint
 from store_spec.disk.ledger import Ledger
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
@@ -74,6 +75,21 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     # Other bytes under such a name are another file.
     write_files(tmp_path / "more", {"2.csv": "v\n9\n"})
     assert build(tmp_path / "more", tmp_path / "store").added == 1
+
+
+def test_an_old_source_that_cannot_be_read_now_keeps_no_new_one_out(tmp_path, monkeypatch):
+    write_files(tmp_path / "src", {"a.csv": "v\n1\n", "b.csv": "v\n2\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    write_files(tmp_path / "src", {"c.csv": "v\n3\n"})
+
+    def read(path):
+        if os.path.basename(path) == "a.csv":
+            raise PermissionError(13, "Permission denied")
+        return read_fingerprint(path)
+
+    os.utime(tmp_path / "src/a.csv", ns=(0, 0))
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", read)
+    assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
 
 
 def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources_of_their_own(tmp_path):
