@@ -77,22 +77,21 @@ def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tu
         raise WindowError(f"{where}: {name}={features!r:.80}; give a list of names or numbers of features")
     if not rows.shape:
         raise WindowError(f"{where}: {name}={list(features)!r:.80}, but a row is a plain number: leave it out")
-    places = [_position(name, feature, rows, where) for feature in features]
+    places = [position(name, feature, rows, where) for feature in features]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
         raise WindowError(f"{where}: {name} has feature {twice:,} twice; name each once")
     return tuple(places)
 
 
-def _position(name: str, feature: Any, rows: Rows, where: object) -> int:
-    count, names = rows.shape[-1], rows.names or ()
-    if isinstance(feature, str):
-        if feature not in names:
-            there = ", ".join(names[:20]) if names else "none has a name: give numbers"
-            raise WindowError(f"{where}: {name} names {feature!r:.80}; of the {count:,} features {there}")
-        return names.index(feature)
+def position(name: str, feature: Any, rows: Rows, where: object) -> int:
+    """Return the position of a feature or target from its name or number; the arguments are as above."""
+    count, names = rows.features, rows.names or ()
     if isinstance(feature, bool | np.bool_):
         raise WindowError(f"{where}: {name} has {feature!r}, as a mask has; np.flatnonzero(mask) gives its numbers")
-    if not isinstance(feature, int | np.integer) or not -count <= feature < count:
-        raise WindowError(f"{where}: {name} asks for feature {feature!r:.80}; there are {count:,}, 0 to {count - 1:,}")
-    return int(feature) % count
+    if isinstance(feature, str) and feature in names:
+        return names.index(feature)
+    if isinstance(feature, int | np.integer) and -count <= feature < count:
+        return int(feature) % count
+    there = f"named {', '.join(names[:20])}" if names else "without names"
+    raise WindowError(f"{where}: {name}: {feature!r:.80}, but there are {count:,} (0 to {count - 1:,}), {there}")

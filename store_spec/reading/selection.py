@@ -18,6 +18,7 @@ from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
 from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, groups, split_of_each
@@ -164,14 +165,11 @@ class Selection:
             target: The target's number or name.
 
         Raises:
-            SchemaError: There is no such target, or it has no classes.
+            WindowError: There is no such target.
+            SchemaError: It has no classes.
         """
         labels = self.schema.labels
-        names = labels.names or ()
-        place = names.index(target) if isinstance(target, str) and target in names else target
-        if isinstance(place, str) or not 0 <= place < labels.features:
-            there = f", named {', '.join(names[:20])}" if names else ""
-            raise SchemaError(f"{self.path}: target {target!r:.80}, but there are {labels.features:,}{there}")
+        place = position("target", target, labels, self.path)
         found = None if labels.classes is None else labels.classes[place]
         if found is None:
             raise SchemaError(f"{self.path}: target {target!r:.80} has no classes")

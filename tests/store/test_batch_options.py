@@ -149,10 +149,13 @@ def test_features_are_chosen_by_name_or_number_in_the_order_given(named: tuple[l
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": ["volume"]}, "features names 'volume'; of the 5 features open, high, low, close, day"),
-        ({"features": [5]}, "features asks for feature 5; there are 5, 0 to 4"),
-        ({"features": [-6]}, "features asks for feature -6; there are 5, 0 to 4"),
-        ({"features": [1.0]}, "features asks for feature 1.0"),
+        (
+            {"features": ["volume"]},
+            r"features: 'volume', but there are 5 \(0 to 4\), named open, high, low, close, day",
+        ),
+        ({"features": [5]}, r"features: 5, but there are 5 \(0 to 4\)"),
+        ({"features": [-6]}, r"features: -6, but there are 5 \(0 to 4\)"),
+        ({"features": [1.0]}, "features: 1.0, but there are 5"),
         ({"features": [True]}, r"features has True, as a mask has; np.flatnonzero\(mask\) gives"),
         ({"features": np.array([True, False])}, r"features has (np\.True_|True), as a mask has"),
         ({"features": {"open", "close"}}, "give a list of names or numbers"),
@@ -160,7 +163,7 @@ def test_features_are_chosen_by_name_or_number_in_the_order_given(named: tuple[l
         ({"features": []}, r"features=\[\]; give a list"),
         ({"features": "open"}, "features='open'; give a list"),
         ({"features": ["open", 0]}, "features has feature 0 twice"),
-        ({"future": ["tomorrow"]}, "future names 'tomorrow'"),
+        ({"future": ["tomorrow"]}, "future: 'tomorrow', but there are 5"),
         ({"future": ["day"], "target": "last"}, r'future=\[\'day\'\] with target="last"'),
         ({"phase": "second"}, 'phase is \'second\'; it must be one of "first", "random"'),
     ],
@@ -173,7 +176,7 @@ def test_features_that_are_not_there_are_refused(
 
 
 def test_rows_without_names_or_places_have_no_features_to_choose(in_chunks: Numbered, tmp_path: Path):
-    with pytest.raises(WindowError, match="none has a name: give numbers"):
+    with pytest.raises(WindowError, match=r"there are [0-9]+ \(0 to [0-9]+\), without names"):
         in_chunks.store.windows(4, features=["open"])
     with store_spec.create_store(tmp_path / "s.zarr", inputs=("int8", ()), labels=("int8", ())) as writer:
         writer.append(np.zeros(9, "int8"), np.zeros(9, "int8"), source="s")

@@ -108,7 +108,7 @@ def test_targets_follow_from_the_labels_of_the_store(stores: dict[str, store_spe
     [
         ("none", "labels", 'targets="labels", but this store has no labels; use targets="inputs"'),
         ("close", "close", 'targets=\'close\'; give "labels", "inputs", or a list of names'),
-        ("close", ["high"], "targets names 'high'; of the 3 features open, close, volume"),
+        ("close", ["high"], r"targets: 'high', but there are 3 \(0 to 2\), named open, close, volume"),
         ("close", [], r"targets=\[\]; give a list of names or numbers of features"),
     ],
 )
