@@ -15,7 +15,7 @@ from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
-    from store_spec.reading.classes import ByClass, ClassCounts
+    from store_spec.reading.classes import ClassCounts
     from store_spec.reading.group_statistics import GroupStatistics
     from store_spec.reading.normalization import Normalize
     from store_spec.reading.one_epoch import Transform
@@ -227,16 +227,16 @@ class Store(Selection):
         return quantiles(self, q)
 
     def class_counts(self, target: str | int | None = None) -> ClassCounts:
-        """Return how many label rows and sequences have each class: see `class_counts`."""
+        """Return how many label rows have each class: see `class_counts`."""
         from store_spec.reading.classes import class_counts
 
         return class_counts(self, target)
 
-    def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
+    def sequence_weights(self, target: str | int | None = None) -> NDArray[np.float64]:
         """Return a weight for each sequence by the class of its label: see `sequence_weights`."""
         from store_spec.reading.classes import sequence_weights
 
-        return sequence_weights(self, classes, target)
+        return sequence_weights(self, target)
 
     def windows(
         self,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats
+from store_spec.reading.columns import position
 from store_spec.reading.read_ranges import every_row
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 Ints = NDArray[np.int64]
-ByClass = Literal["balanced"] | Mapping[int, float] | Callable[[NDArray[Any]], ArrayLike]
 
 MOST_CLASSES = 2**16  # labels with more values are not classes, but counts or amounts
 
@@ -30,34 +29,25 @@ class ClassCounts:
     Args:
         values: (classes,), the distinct labels, ascending, in their dtype.
         rows: Int64 (classes,), how many label rows have each class; for labels of several axes, how many values.
-        sequences: Int64 (classes,), how many sequences have it at least once.
 
-    >>> counts = ClassCounts(values=np.array([3, 7]), rows=np.array([9, 1]), sequences=np.array([2, 1]))
-    >>> counts.class_weights().tolist(), counts.class_weights(by="sequences").tolist()
-    ([0.5555555555555556, 5.0], [0.75, 1.5])
+    >>> ClassCounts(values=np.array([3, 7]), rows=np.array([9, 1])).class_weights().tolist()
+    [0.5555555555555556, 5.0]
     """
 
     values: NDArray[Any]
     rows: Ints
-    sequences: Ints
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def class_weights(self, by: Literal["rows", "sequences"] = "rows") -> Floats:
-        """Return balanced weights: total / (classes * count), as scikit-learn defines them.
-
-        Args:
-            by: Which counts to use: `rows` or `sequences`. The total is the sum over all classes.
+    def class_weights(self) -> Floats:
+        """Return balanced weights: rows / (classes * rows of the class), as scikit-learn defines them.
 
         Returns:
             Float64 (classes,), in the order of `values`. For Keras use `dict(zip(counts.values.tolist(), weights))`.
             Losses of torch take one weight for each number from 0 on, so there the classes have to be 0, 1, ...
         """
-        if by not in ("rows", "sequences"):
-            raise WindowError(f"by={by!r:.80}; it must be 'rows' or 'sequences'")
-        count = self.rows if by == "rows" else self.sequences
-        return np.asarray(count.sum() / (max(1, len(count)) * count), np.float64)
+        return np.asarray(self.rows.sum() / (max(1, len(self)) * self.rows), np.float64)
 
 
 def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
@@ -79,27 +69,17 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     ...         x, y = np.zeros((4, 1), "float32"), np.array([0, 0, 5, number], "int8")
     ...         writer.append(x, y, source=f"walk-{number}")
     >>> counts = class_counts(store_spec.open_store(path))
-    >>> counts.values.tolist(), counts.rows.tolist(), counts.sequences.tolist()
-    ([0, 1, 2, 5], [7, 1, 1, 3], [3, 1, 1, 3])
+    >>> counts.values.tolist(), counts.rows.tolist()
+    ([0, 1, 2, 5], [7, 1, 1, 3])
     """
     place = _place(store, target)
-    rows, sequences = Counter[int](), Counter[int]()
-    last: set[tuple[int, int]] = set()  # the classes of sequences that may continue in the next block
-    for block, which in every_row(store, "labels"):
+    rows = Counter[int]()
+    for block in every_row(store, "labels"):
         labels = block.reshape(len(block), -1, store.schema.labels.features)[:, :, place]
-        values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
-        pairs = np.unique(which[:, None] * len(values) + code.reshape(labels.shape))
-        sequence, of = np.divmod(pairs, len(values))
+        values, count = np.unique(labels, return_counts=True)
         _check_whole(values, store)
-        if values.dtype.kind == "f" and np.isnan(values[-1]):  # NaN is the last value, if there is any
-            values, count, sequence, of = values[:-1], count[:-1], *(a[of < len(values) - 1] for a in (sequence, of))
-        for counts, more in ((rows, count), (sequences, np.bincount(of, minlength=len(values)))):
-            counts.update(dict(zip(values.tolist(), more.tolist(), strict=True)))
-        ends = np.flatnonzero(store.label_starts == store.label_starts[which[-1]])  # several if selected twice
-        some = np.isin(sequence, [*ends.tolist(), *(before for before, _ in last)])
-        here = set(zip(sequence[some].tolist(), values[of[some]].tolist(), strict=True))
-        sequences.subtract(value for _, value in here & last)
-        last = {pair for pair in here | last if pair[0] in ends}
+        real = ~np.isnan(values)
+        rows.update(dict(zip(values[real].tolist(), count[real].tolist(), strict=True)))
         if len(rows) > MOST_CLASSES:
             raise WindowError(
                 f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
@@ -107,29 +87,25 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
             )
     found = sorted(rows)
     return ClassCounts(
-        values=np.array(found, store.schema.labels.dtype),
-        rows=np.array([rows[value] for value in found], np.int64),
-        sequences=np.array([sequences[value] for value in found], np.int64),
+        values=np.array(found, store.schema.labels.dtype), rows=np.array([rows[value] for value in found], np.int64)
     )
 
 
-def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | int | None = None) -> Floats:
-    """Return a weight for each sequence by the class of its label.
+def sequence_weights(store: Store, target: str | int | None = None) -> Floats:
+    """Return a weight for each sequence: sequences / (classes * sequences of its class).
 
-    These weights balance sequences. To balance windows, of which long sequences have more, use
+    All classes have the same total weight. To balance windows, of which long sequences have more, use
     `windows.sequence_weights`.
 
     Args:
         store: The sequences, with labels on the sequence axis.
-        classes: `"balanced"`: sequences / (classes * sequences of the class), so that all classes have the same total
-            weight. Or the weight of each class: as a dict, or as a function of the labels (sequences,).
         target: The target's name or number, if there are several.
 
     Returns:
         Float64 (sequences,).
 
     Raises:
-        WindowError: Labels are on another axis or are not classes, or a label is missing, or a class has no weight.
+        WindowError: Labels are on another axis or are not classes, or a label is missing.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -138,9 +114,8 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
     ... ) as writer:
     ...     for number in range(3):
     ...         writer.append(np.zeros((4, 1), "float32"), np.int8(number == 0), source=f"walk-{number}")
-    >>> store = store_spec.open_store(path)
-    >>> sequence_weights(store).tolist(), sequence_weights(store, {0: 1, 1: 5}).tolist()
-    ([1.5, 0.75, 0.75], [5.0, 1.0, 1.0])
+    >>> sequence_weights(store_spec.open_store(path)).tolist()
+    [1.5, 0.75, 0.75]
     """
     if store.schema.label_axis != "sequence":
         raise WindowError(
@@ -152,8 +127,6 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
     labels = rows[..., place] if store.schema.labels.shape else rows
     if labels.ndim > 1:
         raise WindowError(f"{store.path}: a label of shape {store.schema.labels.shape} is not one class")
-    if callable(classes):
-        return np.asarray(classes(labels), np.float64)
     values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
     _check_whole(values, store)
     if values.dtype.kind == "f" and values.size and np.isnan(values[-1]):
@@ -161,19 +134,7 @@ def sequence_weights(store: Store, classes: ByClass = "balanced", target: str | 
             f"{store.path}: the label of {count[-1]:,} of {len(labels):,} sequences is missing (NaN), so these have no "
             "class; select the others, or give weights of your own"
         )
-    if isinstance(classes, Mapping):
-        missing = [value for value in values.tolist() if value not in classes]
-        if missing:
-            raise WindowError(
-                f"{store.path}: no weight for class {missing[0]} ({len(missing):,} of {len(values):,} have none); "
-                f"there are weights for {sorted(classes)!r:.80}"
-            )
-        each = np.array([classes[value] for value in values.tolist()], np.float64)
-    elif classes == "balanced":
-        each = ClassCounts(values=values, rows=count, sequences=count).class_weights()
-    else:
-        raise WindowError(f"{store.path}: classes={classes!r:.80}; give 'balanced', or a weight for each class")
-    return np.asarray(each[code.reshape(-1)], np.float64)
+    return ClassCounts(values=values, rows=count).class_weights()[code.reshape(-1)]
 
 
 def _place(store: Store, target: str | int | None) -> int:
@@ -181,15 +142,7 @@ def _place(store: Store, target: str | int | None) -> int:
     labels = store.schema.labels
     if labels.dtype.kind == "c":
         raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers")
-    names = labels.names or ()
-    if target is None and labels.features == 1:
-        return 0
-    if isinstance(target, str) and target in names:
-        return names.index(target)
-    if type(target) is int and -labels.features <= target < labels.features:
-        return target % labels.features
-    there = ", ".join(names[:20]) if names else f"0 to {labels.features - 1:,}"
-    raise WindowError(f"{store.path}: target={target!r:.80} of {labels.features:,} targets; give one of {there}")
+    return 0 if target is None and labels.features == 1 else position("target", target, labels, store.path)
 
 
 def _check_whole(values: NDArray[Any], store: Store) -> None:

@@ -96,18 +96,16 @@ def _pieces(
             yield piece[0], piece[1], rows[piece[2] : piece[3]]
 
 
-def every_row(store: Store, name: str) -> Iterator[tuple[NDArray[Any], Ints]]:
-    """Yield blocks of rows of `inputs` or `labels`, and the sequence of each row, in the order of the store.
+def every_row(store: Store, name: str) -> Iterator[NDArray[Any]]:
+    """Yield blocks of rows of `inputs` or `labels`, in the order of the store.
 
     Each chunk is decompressed once, and one block is in memory, or many smaller ones of a remote store. Rows of a
     sequence that is selected twice occur twice.
     """
     store.snapshot.check_files()  # memory is allocated by the number of rows that the root claims
     starts, lengths = store.places(name)
-    order = np.flatnonzero(lengths)
-    order = order[np.argsort(starts[order], kind="stable")]
-    starts = starts[order]
-    stops = starts + lengths[order]  # ascending too, because two sequences are the same or do not overlap
+    starts, stops = starts[lengths > 0], (starts + lengths)[lengths > 0]
+    starts, stops = np.sort(starts), np.sort(stops)  # still in pairs: two sequences are the same or do not overlap
     chunk = chunk_rows(store.schema, name)
     block_bytes = BLOCK_BYTES // store.snapshot.storage.requests
     step = max(1, block_bytes // max(1, chunk * store.schema.rows(name).nbytes))
@@ -118,16 +116,15 @@ def every_row(store: Store, name: str) -> Iterator[tuple[NDArray[Any], Ints]]:
         for at in range(first_chunk, last, step)
     ]
 
-    def read(rows: tuple[int, int]) -> tuple[NDArray[Any], Ints]:
+    def read(rows: tuple[int, int]) -> NDArray[Any]:
         start, stop = rows
         first = int(np.searchsorted(stops, start, side="right"))
         after = int(np.searchsorted(starts, stop, side="left"))
         from_row, to_row = starts[first:after].clip(min=start), stops[first:after].clip(max=stop)
-        count = to_row - from_row
         start = int(from_row[0])
         block = store.snapshot.rows(name, start, int(to_row[-1]))
         if not np.array_equal(from_row[1:], to_row[:-1]):  # some rows are not selected, or more than once
-            block = block[spread(from_row - start, count)]
-        return block, np.repeat(order[first:after], count)
+            block = block[spread(from_row - start, to_row - from_row)]
+        return block
 
     yield from in_order(store.snapshot.storage, read, blocks)

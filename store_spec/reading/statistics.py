@@ -307,7 +307,7 @@ def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quant
         def blocks(name: str = name, features: int = rows.features) -> Iterable[NDArray[Any]]:
             if used is not None and (name == "inputs" or store.schema.label_axis == "step"):
                 return (block.reshape(-1, features) for block in used.blocks(store, name))
-            return (block.reshape(-1, features) for block, _ in every_row(store, name))
+            return (block.reshape(-1, features) for block in every_row(store, name))
 
         results[name] = quantiles_of_columns(blocks, rows.features, rows.dtype, fractions)
     return Quantiles(q=fractions, **results)

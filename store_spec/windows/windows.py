@@ -26,7 +26,6 @@ from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
 from store_spec.windows.targets import check_target, gaps_of
 
 if TYPE_CHECKING:
-    from store_spec.reading.classes import ByClass
     from store_spec.reading.one_epoch import Transform
     from store_spec.reading.statistics import Statistics
     from store_spec.store import Store
@@ -241,11 +240,11 @@ class Windows(RowSelection[WindowOptions]):
 
         return stats_of_windows(self)
 
-    def sequence_weights(self, classes: ByClass = "balanced", target: str | int | None = None) -> NDArray[np.float64]:
+    def sequence_weights(self, target: str | int | None = None) -> NDArray[np.float64]:
         """Return weights for `batches(..., weights=...)`, so that windows of all classes are drawn equally often.
 
         They are those of `store.sequence_weights` for the sequences that have windows, divided by the number of
-        windows, so that the length of a sequence does not matter. Arguments and errors are those of
+        windows, so that the length of a sequence does not matter. `target` and errors are those of
         `store.sequence_weights`.
 
         Returns:
@@ -254,7 +253,7 @@ class Windows(RowSelection[WindowOptions]):
         counts = np.diff(self.index.first)
         weights = np.zeros(len(counts))
         some = np.flatnonzero(counts)
-        weights[some] = self.store.select(some).sequence_weights(classes, target) / counts[some]
+        weights[some] = self.store.select(some).sequence_weights(target) / counts[some]
         return weights
 
     def check_epoch(self) -> None:

@@ -125,7 +125,7 @@ FACTS: Mapping[str, Callable[[Store], Any]] = {
     "statistics": lambda store: (astuple(store.stats().inputs), astuple(store.stats().labels)),
     "quantiles": lambda store: astuple(store.quantiles([0.1, 0.5, 0.9])),
     "class names": lambda store: store.class_names(),
-    "class counts": lambda store: [getattr(store.class_counts(0), name) for name in ("values", "rows", "sequences")],
+    "class counts": lambda store: [getattr(store.class_counts(0), name) for name in ("values", "rows")],
     "sequence weights": lambda store: store.sequence_weights(),
     "splits": lambda store: [store.split(name, allow_empty=True).selection for name in ("train", "val", "test")],
     "splits by columns": lambda store: {
