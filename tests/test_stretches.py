@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from store_spec.format.missing_runs import missing_runs
 from store_spec.windows import stretches as stretches_module
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.mixing import overlapping_each
 from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, GapUse
@@ -129,18 +128,6 @@ def test_every_small_shape_leaves_what_a_look_at_every_row_leaves() -> None:
             index, expected = index_of(missing, shape), listed(missing, shape)
             places = [(each.sequence, each.start) for each in expected]
             assert [index.locate(number) for number in range(len(index))] == places
-
-
-@given(sequences_of_rows, any_shape)
-def test_windows_that_overlap_each_window_are_counted_without_those_that_are_left_out(
-    missing: list[list[Row]], shape: WindowShape
-) -> None:
-    index = index_of(missing, shape)
-    places = [index.locate(number) for number in range(len(index))]
-    span = shape.input_span
-    expected = [sum(t == s and abs(b - a) < span for t, b in places) - 1 for s, a in places]
-    if places:
-        assert overlapping_each(index, np.arange(len(index))).tolist() == expected
 
 
 @given(sequences_of_rows, any_shape)

@@ -263,11 +263,6 @@ def mixing_rows(measured: ShuffleMixing) -> Iterator[tuple[str, str, str]]:
     """Yield the measured figures of a shuffle: name, figure, and the figure for a global shuffle."""
     ours, ideal = measured.mixing.ours, measured.mixing.ideal
     yield "sequences in a batch", f"{ours.sequences:,.1f}", f"{ideal.sequences:,.1f}"
-    yield (
-        "windows that overlap another one of the batch",
-        percent_text(ours.overlapping),
-        percent_text(ideal.overlapping),
-    )
     yield "median distance of neighbours, share of the epoch", percent_text(ours.apart), percent_text(ideal.apart)
     yield "distance of the nearest 5 %, share of the epoch", percent_text(ours.near), percent_text(ideal.near)
     correlation = round(ours.correlation, 3) + 0.0  # without the sign of a zero

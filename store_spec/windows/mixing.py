@@ -2,7 +2,7 @@
 
     windows     0 1 2 3 4 5 6 7 8 9        in the order of their rows
     epoch       8 5 0 9 4 1 6 3 7 2        in the order of the batches, here of 5 windows
-    batch 0     8 5 0 9 4                  how many sequences it has, and which of its windows overlap
+    batch 0     8 5 0 9 4                  how many sequences it has
     neighbours  3 and 4 are at 7 and 4     their distance is 3 of 10 windows: 0.3 of the epoch
     correlation of the first line with the position of each window in the epoch
 
@@ -13,7 +13,7 @@ in memory at a time, so memory does not grow with the store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,6 @@ FEW = 10**7  # windows: as many pools are computed as have this many together, a
 PAIRS = 2048  # pairs of neighbours to measure; each needs one or two lanes
 NEAR = 0.05  # the quantile of distances that shows neighbours close to each other
 MARKS = 20  # bits of a window's number for a first, fast selection
-EXPECTED = 2**16  # evenly spaced windows over which an expectation is averaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +45,12 @@ class Figures:
 
     Args:
         sequences: Different sequences in a batch, on average.
-        overlapping: The share of a batch's windows that have steps in common with another one of the batch, on average.
         correlation: Of the positions of windows in the store and in the epoch, -1 to 1.
         apart: The median distance in the epoch of windows that are neighbours in the store, as a share of the epoch.
         near: The 5 % quantile of this distance.
     """
 
     sequences: float
-    overlapping: float
     correlation: float
     apart: float
     near: float
@@ -154,14 +151,12 @@ def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int
     distance = np.abs(neighbours.places(first + 1) - neighbours.places(first)) / total
     ours = Figures(
         sequences=float(np.mean([len(np.unique(rows.sequences(batch))) for batch in batches])),
-        overlapping=float(np.mean([rows.overlapping(batch) for batch in batches])),
         correlation=_correlation(sums),
         apart=float(np.median(distance)),
         near=float(np.quantile(distance, NEAR)),
     )
     ideal = Figures(
         sequences=rows.expected_sequences(size),
-        overlapping=rows.expected_overlapping(size),
         correlation=0.0,
         apart=_expected_distance(0.5),
         near=_expected_distance(NEAR),
@@ -176,7 +171,7 @@ class _Rows:
         counts = np.diff(index.first)
         by_row = np.flatnonzero(counts)
         by_row = by_row[np.argsort(starts[by_row], kind="stable")]
-        self._counts, self._index, self._by_row = counts[by_row], index, by_row
+        self._counts = counts[by_row]
         self._first = np.concatenate((np.zeros(1, np.int64), np.cumsum(self._counts)))
         self._shift = np.zeros(len(counts), np.int64)  # from the number in the index to that by rows
         self._shift[by_row] = self._first[:-1] - index.first[by_row]
@@ -189,42 +184,13 @@ class _Rows:
         """Return the sequence of each window, in the order of rows."""
         return np.asarray(np.searchsorted(self._first, windows, side="right") - 1, np.int64)
 
-    def _numbers(self, windows: Ints) -> Ints:
-        """Return the numbers of windows in the index."""
-        return np.asarray(windows - self._shift[self._by_row[self.sequences(windows)]], np.int64)
-
-    def overlapping(self, batch: Ints) -> float:
-        """Return the share of a batch's windows that have steps in common with another one of it."""
-        sequences, starts = self._index.locate_many(self._numbers(np.sort(batch)))
-        close = (np.diff(starts) < self._index.shape.input_span) & (np.diff(sequences) == 0)
-        return float(np.mean(np.append(close, False) | np.append(False, close)))
-
     def expected_sequences(self, size: int) -> float:
         """Return the expected number of sequences of `size` windows that are drawn at random without replacement."""
         counts, sequences = np.unique(self._counts, return_counts=True)
-        return float(((1 - _none_of(counts, int(self._first[-1]), size)) * sequences).sum())
-
-    def expected_overlapping(self, size: int) -> float:
-        """Return the expected share of such windows that have steps in common with another one."""
-        total = int(self._first[-1])
-        windows = np.unique(np.linspace(0, total - 1, min(total, EXPECTED)).astype(np.int64))
-        close, often = np.unique(overlapping_each(self._index, self._numbers(windows)), return_counts=True)
-        return float(((1 - _none_of(close, total - 1, size - 1)) * often).sum() / len(windows))
-
-
-def overlapping_each(index: WindowIndex, numbers: Ints) -> Ints:
-    """Return how many other windows have steps in common with each of some windows."""
-    stride, runs, first = index.shape.stride, index.stretches, replace(index, gaps=()).first
-    # Windows as if none were left out: `first` has their numbers by sequence, and `slot` is the first of each stretch.
-    sequences = runs.sequences(np.arange(len(runs.start)))
-    slot = first[sequences] + (runs.start - index.start[sequences]) // stride
-    sequences, starts = index.locate_many(numbers)
-    at, reach = first[sequences] + (starts - index.start[sequences]) // stride, (index.shape.input_span - 1) // stride
-    reach = min(reach, int(first[-1]) - 1)  # so that no sum overflows
-    bounds = np.stack([np.maximum(at - reach, first[sequences]), np.minimum(at + reach + 1, first[sequences + 1])])
-    which = np.maximum(np.searchsorted(slot, bounds, side="right") - 1, 0)
-    before = runs.first[which] + np.clip(bounds - slot[which], 0, np.diff(runs.first)[which])
-    return np.asarray(before[1] - before[0] - 1, np.int64)
+        none = np.ones(len(counts))  # the probability that a sequence with so many windows has none of them
+        for number in range(size):
+            none *= np.maximum(0.0, 1 - counts / (int(self._first[-1]) - number))
+        return float(((1 - none) * sequences).sum())
 
 
 class _Positions:
@@ -248,14 +214,6 @@ class _Positions:
     def places(self, windows: Ints) -> Ints:
         """Return the positions of windows that were searched for."""
         return self._places[np.searchsorted(self.windows, windows)]
-
-
-def _none_of(marked: Ints, total: int, draws: int) -> Floats:
-    """Return the probability that none of `marked` of `total` windows is drawn, without replacement."""
-    chance = np.ones(len(marked))
-    for number in range(draws):
-        chance *= np.maximum(0.0, 1 - marked / (total - number))
-    return chance
 
 
 def _expected_distance(quantile: float) -> float:

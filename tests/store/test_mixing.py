@@ -75,17 +75,10 @@ def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], si
     total, size = len(numbers), min(size, len(numbers))
     places = [index.locate(number) for number in numbers]
     batches = [places[at : at + size] for at in range(0, total - size + 1, size)]
-    span = index.shape.input_span
-    overlapping = [
-        any(s == t and abs(a - b) < span for turn, (t, b) in enumerate(batch) if turn != mine)
-        for batch in batches
-        for mine, (s, a) in enumerate(batch)
-    ]
     by_rows = sorted(range(total), key=lambda at: (int(starts[places[at][0]]), places[at]))
     distances = [abs(a - b) / total for a, b in itertools.pairwise(by_rows)]
     return [
         float(np.mean([len({sequence for sequence, _ in batch}) for batch in batches])),
-        float(np.mean(overlapping)),
         float(np.corrcoef(np.arange(total), by_rows)[0, 1]),
         float(np.median(distances)),
         float(np.quantile(distances, 0.05)),
@@ -93,7 +86,7 @@ def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], si
 
 
 def values(figures: Figures) -> list[float]:
-    return [figures.sequences, figures.overlapping, figures.correlation, figures.apart, figures.near]
+    return [figures.sequences, figures.correlation, figures.apart, figures.near]
 
 
 @pytest.mark.slow
@@ -125,11 +118,11 @@ def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int],
     assume(len(index) >= 2)
     size = min(size, len(index))
     every = [
-        looped(list(batch), index, starts, size)[:2] if size > 1 else [1.0, 0.0]
+        looped(list(batch), index, starts, size)[0] if size > 1 else 1.0
         for batch in itertools.combinations(range(len(index)), size)
     ]
     ideal = measure_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
-    assert [ideal.sequences, ideal.overlapping] == pytest.approx(np.mean(every, axis=0).tolist())
+    assert ideal.sequences == pytest.approx(np.mean(every))
 
 
 def test_a_permutation_of_all_windows_has_the_figures_that_are_ideal():
@@ -140,7 +133,6 @@ def test_a_permutation_of_all_windows_has_the_figures_that_are_ideal():
     )
     ours, ideal = found.ours, found.ideal
     assert found.sequences == pytest.approx(1, abs=0.01)
-    assert ours.overlapping == pytest.approx(ideal.overlapping, rel=0.15)
     assert abs(ours.correlation) < 3 / math.sqrt(len(index))
     assert ours.apart == pytest.approx(ideal.apart, rel=0.05)
     assert ours.near == pytest.approx(ideal.near, rel=0.2)
@@ -155,7 +147,6 @@ def test_windows_in_order_have_correlation_1_and_few_sequences():
         found = measure_order(order, index, starts, 64)
         assert found.ours.correlation == pytest.approx(1, abs=1e-12)
         assert found.ours.apart == found.ours.near == 1 / len(index)
-        assert found.ours.overlapping == 1
         assert found.ours.sequences < 2
         assert found.ideal.sequences > 20
 
@@ -178,7 +169,6 @@ def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str)
     found = measure_order(Listed(index, starts, numbers), index, starts, 64)
     assert found.sequences < 0.1
     assert found.ours.apart < found.ideal.apart / 20
-    assert found.ours.overlapping > 5 * found.ideal.overlapping
     assert (found.ours.correlation > 0.99) == (blocks == "in order")
 
 
@@ -209,7 +199,6 @@ def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pyt
     every = measure_order(order, index, starts, 64).ours
     assert some != every
     assert some.sequences == pytest.approx(every.sequences, rel=0.05)
-    assert some.overlapping == pytest.approx(every.overlapping, rel=0.3)
     assert some.correlation == pytest.approx(every.correlation, abs=0.05)
     assert some.apart == pytest.approx(every.apart, rel=0.1)
     assert some.near == pytest.approx(every.near, rel=0.4)
@@ -301,14 +290,13 @@ def test_impossible_arguments_are_refused_as_batches_refuse_them(store: store_sp
 
 
 def test_it_can_be_read_as_text():
-    figures = Figures(sequences=235.12, overlapping=0.0251, correlation=0.0009, apart=0.0208, near=0.0021)
-    ideal = Figures(sequences=247.3, overlapping=0.0024, correlation=0.0, apart=0.29289, near=0.02532)
+    figures = Figures(sequences=235.12, correlation=0.0009, apart=0.0208, near=0.0021)
+    ideal = Figures(sequences=247.3, correlation=0.0, apart=0.29289, near=0.02532)
     text = str(Mixing(windows=27_054_466, size=256, pools=14, runs=4_321, ours=figures, ideal=ideal))
     assert text.splitlines() == [
         "27,054,466 windows in batches of 256; 14 pools of 4,321 runs",
         "               this order  a permutation",
         "sequences           235.1          247.3",
-        "overlapping        0.0251         0.0024",
         "correlation        0.0009              0",
         "apart              0.0208         0.2929",
         "near               0.0021        0.02532",
