@@ -22,6 +22,7 @@ from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, groups, split_of_each
+from store_spec.reading.validation import positions
 from store_spec.schema import Schema
 
 if TYPE_CHECKING:
@@ -272,20 +273,13 @@ class Selection:
             if values.shape != (len(self),):
                 raise SequenceIndexError(f"{self.path}: a mask of shape {values.shape} for {len(self):,} sequences")
             return np.flatnonzero(values)
-        with np.errstate(invalid="ignore"):
-            numbers = values.astype(np.int64).reshape(-1) if values.dtype.kind in "iuf" or not values.size else None
-        if numbers is None or not np.array_equal(numbers, values.reshape(-1)):
-            raise SequenceIndexError(
-                f"{self.path}: sequences are selected by whole numbers, names or a mask, not by {values.dtype}"
-            )
-        bad = (numbers < -len(self)) | (numbers >= len(self))
-        if bad.any():
-            raise self._no_sequence(int(numbers[bad][0]))
-        return numbers
+        return positions("sequence", values.reshape(-1), len(self), self.path, advice=", by names or a mask")
 
     def _steps_of(self, number: int, start: int, stop: int | None) -> tuple[int, int, int]:
         """Check the number of a sequence and a range of its steps, and return them."""
-        number = self._number(number)
+        if type(number) is not int or not 0 <= number < len(self):  # otherwise arrays would take a quarter of the time
+            advice = '; select gives those of a source: store.select("walk-0")[0]'
+            number = int(positions("sequence", number, len(self), self.path, ndim=0, advice=advice))
         length = int(self.lengths[number])
         try:
             start, stop = operator.index(start), length if stop is None else operator.index(stop)
@@ -317,22 +311,6 @@ class Selection:
                 else f"{self.path}: no sequences at all"
             )
         return np.array([number for name in names for number in numbers[name]], np.int64)
-
-    def _number(self, number: int) -> int:
-        try:
-            number = operator.index(number)
-        except TypeError:
-            raise SequenceIndexError(
-                f"{self.path}: sequence {number!r:.80} asked for; sequences go by whole numbers from 0, and select "
-                'gives those of a source: store.select("walk-0")[0]'
-            ) from None
-        if not -len(self) <= number < len(self):
-            raise self._no_sequence(number)
-        return number % len(self)
-
-    def _no_sequence(self, number: int) -> SequenceIndexError:
-        last = f"so the last is {len(self) - 1:,}" if len(self) else "so none can be read"
-        return SequenceIndexError(f"{self.path}: sequence {number:,} asked for, but there are {len(self):,}, {last}")
 
 
 def _matches(pattern: str, names: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec.errors import WindowError
+from store_spec.errors import SequenceIndexError, WindowError
 
 INT64_MAX = 2**63 - 1
 MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies lengths by a fraction
@@ -35,7 +35,10 @@ def checked_fractions(steps: object) -> tuple[float, float]:
 
 def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     """Return a copy as int64, one per sequence, each from 0 to 2**53."""
-    counts = int64(name, values)
+    counts = np.asarray(values)
+    if counts.size and (counts.dtype.kind not in "iu" or (counts.dtype == np.uint64 and counts.max() > INT64_MAX)):
+        raise WindowError(f"{name} has dtype {counts.dtype}; it must hold integers that fit int64")
+    counts = counts.astype(np.int64, copy=False)
     if counts.flags.writeable:  # a read-only array cannot change later
         counts = counts.copy()
     if counts.ndim != 1:
@@ -47,17 +50,22 @@ def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     return counts
 
 
-def int64(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    """Convert integers to an int64 array."""
-    array = np.asarray(values)
-    if array.size == 0:  # NumPy makes an empty list float64
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu" or (array.dtype == np.uint64 and array.max() > INT64_MAX):
-        raise WindowError(f"{name} has dtype {array.dtype}; it must hold integers that fit int64")
-    return array.astype(np.int64, copy=False)
+def positions(
+    noun: str, numbers: ArrayLike, count: int, where: object, *, ndim: int | None = None, advice: str = ""
+) -> NDArray[np.int64]:
+    """Return the positions of some of `count` things by their numbers; negative ones count from the end.
 
-
-def no_such(noun: str, number: int, count: int) -> str:
-    """Return the text of an error that `number` is out of range."""
-    there = f"there are {count:,}, so the last is {count - 1:,}" if count else "there are none"
-    return f"{noun} {number:,} asked for, but {there}"
+    `noun` says what the things are, `where` is the store, and `ndim` the dimensions that `numbers` must have.
+    """
+    values = np.asarray(numbers)
+    if not values.size:  # NumPy makes an empty list float64
+        values = values.astype(np.int64)
+    whole = values.dtype.kind in "iu" and ndim in (None, values.ndim)
+    absent = (values < -count) | (values >= count) if whole else np.ones(values.shape, bool)
+    if not whole or absent.any():
+        wrong = f"{int(values[absent][0]):,}" if whole else f"{numbers!r:.80}"
+        raise SequenceIndexError(
+            f"{where}: {noun} {wrong} asked for, but there are {count:,}, by whole numbers from 0{advice}"
+        )
+    values = values.astype(np.int64, copy=False)
+    return np.where(values < 0, values + count, values)

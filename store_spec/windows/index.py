@@ -12,14 +12,13 @@ A third window would start at step 6 and need steps up to 14, so there is none.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.reading.validation import int64, no_such, step_counts
+from store_spec.errors import WindowError
+from store_spec.reading.validation import positions, step_counts
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Stretches, stretches
 
@@ -76,30 +75,20 @@ class WindowIndex:
 
     def locate(self, number: int) -> tuple[int, int]:
         """Return (sequence, start) of one window; see `locate_many`."""
-        sequence, start = self.locate_many(operator.index(number))
+        sequence, start = self.locate_many(number)
         return int(sequence), int(start)
 
-    def locate_many(self, numbers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def locate_many(
+        self, numbers: ArrayLike, where: object = "windows", ndim: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return (sequences, starts) of windows, in arrays of the shape of `numbers`, in O(log sequences) for each.
 
-        A negative number counts from the end. Starts are counted from step 0 of the sequence.
+        A negative number counts from the end. Starts are counted from step 0 of the sequence. `where` and `ndim` are
+        as for `positions`.
         """
-        positions, runs = int64("numbers", numbers), self.stretches
-        absent = (positions < -len(self)) | (positions >= len(self))
-        if absent.any():
-            raise self._no_such(int(positions[absent][0]))
-        positions = np.where(positions < 0, positions + len(self), positions)
-        which = np.asarray(np.searchsorted(runs.first, positions, side="right") - 1, np.int64)
-        return runs.sequences(which), runs.start[which] + (positions - runs.first[which]) * self.shape.stride
-
-    def _no_such(self, number: int) -> SequenceIndexError:
-        why, most = no_such("window", number, len(self)), int((self.stop - self.start).max(initial=0))
-        if not len(self) and most < self.shape.least_span:
-            why += (
-                f", as a window and its label need {self.shape.least_span:,} steps, and the longest of "
-                f"{self.start.size:,} sequences has {most:,} usable ones"
-            )
-        return SequenceIndexError(why)
+        at, runs = positions("window", numbers, len(self), where, ndim=ndim), self.stretches
+        which = np.asarray(np.searchsorted(runs.first, at, side="right") - 1, np.int64)
+        return runs.sequences(which), runs.start[which] + (at - runs.first[which]) * self.shape.stride
 
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return how many input rows of each window are real; the rows after them are padding.

@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 def place_of(windows: Windows, numbers: ArrayLike) -> Place:
     """Return where a window starts, or many windows: see `Windows.locate`."""
-    (sequences, steps), times = windows.index.locate_many(numbers), None
+    (sequences, steps), times = windows.index.locate_many(numbers, windows.store.path), None
     parts = windows.store.parts[sequences]
     if (time := windows.store.schema.time) is not None:
         rows = (windows.store.starts[sequences] + steps).reshape(-1)

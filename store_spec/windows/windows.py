@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, get_args, overload
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.errors import WindowError
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
@@ -310,22 +309,11 @@ class Windows(RowSelection[WindowOptions]):
         """
         if isinstance(number, slice):
             return self.__getitems__(range(len(self))[number])
-        try:
-            position = operator.index(number)
-        except TypeError:
-            raise SequenceIndexError(
-                f"{self.store.path}: window {number!r:.80} asked for; windows go by whole numbers from 0, and batches "
-                "gives many at once"
-            ) from None
-        return self.__getitems__([position])[0]
+        return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Batch]:
         """Read many windows, in this order, each chunk once; arguments and errors are those of `[number]`."""
-        try:
-            sequences, first = self.index.locate_many(np.asarray(numbers))
-        except SequenceIndexError as error:
-            raise SequenceIndexError(f"{self.store.path}: {error}") from None
-        return read_samples(self, sequences, first)
+        return read_samples(self, *self.index.locate_many(numbers, self.store.path, ndim=1))
 
     def batches(
         self,

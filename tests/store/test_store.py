@@ -71,11 +71,9 @@ def test_what_a_store_says_of_itself(store, tmp_path):
     assert "2 of 5 sequences" in repr(store[:2])
 
 
-@pytest.mark.parametrize("number", [5, -6, 2**70])
-def test_a_number_beyond_the_last_sequence_is_refused(store, number):
-    with pytest.raises(
-        SequenceIndexError, match=rf"store: sequence {number:,} asked for, but there are 5, so the last"
-    ):
+@pytest.mark.parametrize(("number", "text"), [(5, "5"), (-1000, "-1,000"), (2**70, str(2**70))])
+def test_a_number_beyond_the_last_sequence_is_refused(store, number, text):
+    with pytest.raises(SequenceIndexError, match=f"store: sequence {text} asked for, but there are 5, by whole"):
         store[number]
     with pytest.raises(IndexError):
         store[:2][number]
@@ -91,11 +89,13 @@ def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
     assert 0 not in store
 
 
-@pytest.mark.parametrize("number", ["b", 0.5, None, (0, 1)])
+@pytest.mark.parametrize("number", ["b", 2.0, True, None, (0, 1)])
 def test_what_is_no_number_is_refused_and_select_is_named(store, number):
-    message = f"sequence {re.escape(repr(number))} asked for; sequences go by whole numbers from 0, and select"
-    for ask in (lambda: store[number], lambda: store.read(number), lambda: store[:2].read(number, 0, 1)):
-        with pytest.raises(SequenceIndexError, match=message):
+    message = (
+        rf"sequence {re.escape(repr(number))} asked for, but there are {{}}, by whole numbers from 0; select gives"
+    )
+    for ask, count in ((lambda: store[number], 5), (lambda: store[:2].read(number, 0, 1), 2)):
+        with pytest.raises(SequenceIndexError, match=message.format(count)):
             ask()
 
 
@@ -116,7 +116,6 @@ WAYS = {
     "negative numbers": (np.array([-1, -5]), [4, 0]),
     "a number": (2, [2]),
     "no numbers": ([], []),
-    "whole numbers as floats": ([1.0, 2.0], [1, 2]),
     "a mask": ([True, False, False, True, False], [0, 3]),
     "a mask of none": (np.zeros(5, bool), []),
     "a name": ("b", [1, 2]),
@@ -153,9 +152,9 @@ def test_a_selection_of_a_selection_counts_within_it(store, sequences):
         ([0, 5], "sequence 5 asked for, but there are 5"),
         ([-6], "sequence -6 asked for"),
         ([True] * 4, r"a mask of shape \(4,\) for 5 sequences"),
-        ([0.5], "by whole numbers, names or a mask, not by float64"),
-        ([np.nan], "by whole numbers, names or a mask, not by float64"),
-        ([b"a"], r"by whole numbers, names or a mask, not by \|S1"),
+        ([0, 2.0], r"array\(\[0., 2.\]\) asked for, but there are 5, by whole numbers from 0, by names or a mask"),
+        ([np.nan], r"array\(\[nan\]\) asked for"),
+        ([b"a"], r"array\(\[b'a'\], dtype='\|S1'\) asked for"),
         ([True, None, True, True, True], "no sequence of source 'True'"),
         ("zebra", r"no sequence of source 'zebra' \(1 of 1 unknown\); sources are named like 'a'"),
         (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
