@@ -121,8 +121,46 @@ class Scale:
         return center.reshape(shape), scale.reshape(shape)
 
 
+class Normalizer:
+    """The methods that statistics and scalers share: statistics normalise by mean and standard deviation."""
+
+    __slots__ = ()
+
+    def _scaler(self) -> Scaler:
+        raise NotImplementedError
+
+    def normalize(self, x: ArrayLike) -> NDArray[Any]:
+        """Return inputs minus their center, divided by their scale.
+
+        A constant feature is divided by 1; a feature without any value is not changed.
+
+        Args:
+            x: (..., features), or any shape if rows are single numbers. If each sample has its own numbers, samples are
+                the first axis.
+
+        Returns:
+            The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
+
+        Raises:
+            WindowError: The number of features or samples differs, or values are complex.
+        """
+        return self._scaler().inputs.apply(np.asarray(x))
+
+    def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
+        """Return labels minus their center, divided by their scale; as `normalize`."""
+        return self._scaler().labels.apply(np.asarray(y), "labels")
+
+    def inverse(self, y: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
+        return self._scaler().labels.undo(np.asarray(y), "labels")
+
+    def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
+        """Undo `normalize`: bring inputs back to their units."""
+        return self._scaler().inputs.undo(np.asarray(x))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scaler:
+class Scaler(Normalizer):
     """Normalisation of inputs and labels. From `stats.standard()`, `minmax()`, `robust()`, and `windows.scaler()`.
 
     >>> from store_spec.format.moments import moments
@@ -140,32 +178,8 @@ class Scaler:
     # The statistics that it is made of; None if it does not come from a store.
     statistics: Statistics | None = field(default=None, repr=False)
 
-    def normalize(self, x: ArrayLike) -> NDArray[Any]:
-        """Return inputs minus their center, divided by their scale.
-
-        Args:
-            x: (..., features), or any shape if rows are single numbers. If each sample has its own numbers, samples are
-                the first axis.
-
-        Returns:
-            The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
-
-        Raises:
-            WindowError: The number of features or samples differs, or values are complex.
-        """
-        return self.inputs.apply(np.asarray(x))
-
-    def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
-        """Return labels minus their center, divided by their scale; as `normalize`."""
-        return self.labels.apply(np.asarray(y), "labels")
-
-    def inverse(self, y: ArrayLike) -> NDArray[Any]:
-        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
-        return self.labels.undo(np.asarray(y), "labels")
-
-    def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
-        """Undo `normalize`: bring inputs back to their units."""
-        return self.inputs.undo(np.asarray(x))
+    def _scaler(self) -> Scaler:
+        return self
 
     def digest(self) -> str:
         """Return a hash of all numbers, as 16 hexadecimal digits."""

@@ -23,7 +23,7 @@ from store_spec.format.moments import Floats, Moments, merge, moments, over_feat
 from store_spec.format.runs import spread
 from store_spec.reading.periods import moment_of, usable_steps
 from store_spec.reading.read_ranges import BLOCK_BYTES, every_row, read_ranges
-from store_spec.reading.scaling import Scale, Scaler, range_scale, standard
+from store_spec.reading.scaling import Normalizer, Scale, Scaler, range_scale, standard
 from store_spec.schema import MOMENTS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Blocks = Callable[[], Iterable[NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
+class Statistics(Normalizer):
     """Count, mean, standard deviation, minimum and maximum of each feature and target. From `store.stats()`.
 
     A feature is a position on the last axis of a row: an image has one feature per colour. NaN values are ignored.
@@ -96,12 +96,12 @@ class Statistics:
 
     def standard(self) -> Scaler:
         """Return the normalisation to mean 0 and standard deviation 1, which is also that of `normalize=stats`."""
-        return self._scaler("standard", standard(self.inputs), standard(self.labels))
+        return self._scaled("standard", standard(self.inputs), standard(self.labels))
 
     def minmax(self) -> Scaler:
         """Return the normalisation to minimum 0 and maximum 1; a constant feature becomes 0."""
         inputs, labels = (range_scale(each.min, each.min, each.max) for each in (self.inputs, self.labels))
-        return self._scaler("minmax", inputs, labels)
+        return self._scaled("minmax", inputs, labels)
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
         """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not change.
@@ -119,7 +119,7 @@ class Statistics:
         if not low < high:
             raise WindowError(f"robust(low={low}, high={high}); low is below high, both from 0 to 1")
         found = self.quantiles([0.5, low, high])
-        return self._scaler("robust", range_scale(*found.inputs), range_scale(*found.labels), low, high)
+        return self._scaled("robust", range_scale(*found.inputs), range_scale(*found.labels), low, high)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles of the same sequences, as `store.quantiles` does."""
@@ -137,35 +137,10 @@ class Statistics:
             np.maximum.at(stop, self.store.selection, used)
         return stop
 
-    def normalize(self, x: ArrayLike) -> NDArray[Any]:
-        """Return inputs minus their mean, divided by their standard deviation: `standard().normalize(x)`.
+    def _scaler(self) -> Scaler:
+        return self.standard()
 
-        A constant feature is divided by 1; a feature without any value is not changed.
-
-        Args:
-            x: (..., features), or any shape if rows are single numbers.
-
-        Returns:
-            The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
-
-        Raises:
-            WindowError: The number of features differs, or values are complex.
-        """
-        return self.standard().normalize(x)
-
-    def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
-        """Return labels minus their mean, divided by their standard deviation; as `normalize`."""
-        return self.standard().normalize_labels(y)
-
-    def inverse(self, y: ArrayLike) -> NDArray[Any]:
-        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
-        return self.standard().inverse(y)
-
-    def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
-        """Undo `normalize`: bring inputs back to their units."""
-        return self.standard().inverse_inputs(x)
-
-    def _scaler(self, how: str, inputs: Scale, labels: Scale, *arguments: float) -> Scaler:
+    def _scaled(self, how: str, inputs: Scale, labels: Scale, *arguments: float) -> Scaler:
         """Return a scaler with these numbers, and with the names of features and targets."""
         if self.store is None:
             return Scaler(inputs=inputs, labels=labels)
