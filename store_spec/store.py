@@ -65,20 +65,19 @@ class Store(Selection):
             ChecksumError: The bytes on disk are not those that were written.
         """
         number, start, stop = self._steps_of(number, start, stop)
-        length = int(self.lengths[number])
-        first, label_first = int(self.starts[number]), int(self.label_starts[number])
-        inputs = self.snapshot.rows("inputs", first + start, first + stop, recent=True)
-        label_stop = label_first + int(self.label_lengths[number])
-        if self.schema.label_axis == "step":
-            label_first, label_stop = first + start, first + stop
-        labels = self.snapshot.rows("labels", label_first, label_stop, recent=True)
-        for name, rows, expected in (
-            ("inputs", inputs, length),
-            ("labels", labels, int(self.label_lengths[number])),
-        ):
-            if len(rows) == expected:
-                self.snapshot.check(name, int(self.selection[number]), rows)
+        inputs = self._rows("inputs", number, start, stop)
+        bounds = (start, stop) if self.schema.label_axis == "step" else (0, int(self.label_lengths[number]))
+        labels = self._rows("labels", number, *bounds)
         return inputs, labels[0] if self.schema.label_axis == "sequence" else labels
+
+    def _rows(self, array: str, number: int, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of one sequence; all of its rows are compared with their checksum."""
+        starts, lengths = self.places(array)
+        first = int(starts[number])
+        rows = self.snapshot.rows(array, first + start, first + stop, recent=True)
+        if len(rows) == lengths[number]:
+            self.snapshot.check(array, int(self.selection[number]), rows)
+        return rows
 
     def times(self, number: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Read the times of steps `start` to `stop` of one sequence.
@@ -92,12 +91,7 @@ class Store(Selection):
         """
         if self.schema.time is None:
             raise SequenceIndexError(f"{self.path}: this store keeps no time; create_store has time= for that")
-        number, start, stop = self._steps_of(number, start, stop)
-        first = int(self.starts[number])
-        times = self.snapshot.rows("time", first + start, first + stop, recent=True)
-        if len(times) == self.lengths[number]:
-            self.snapshot.check("time", int(self.selection[number]), times)
-        return times.view(self.schema.time.dtype)
+        return self._rows("time", *self._steps_of(number, start, stop)).view(self.schema.time.dtype)
 
     def select(self, which: ArrayLike | str | Sequence[str]) -> Store:
         """Return a view of some sequences, in this order.
