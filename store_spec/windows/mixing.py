@@ -6,13 +6,14 @@
     neighbours  3 and 4 are at 7 and 4     their distance is 3 of 10 windows: 0.3 of the epoch
     correlation of the first line with the position of each window in the epoch
 
-All this is measured on the actual order of batches. For a large epoch it is measured on samples of batches, lanes and
+All this is measured on the actual order of batches. For a large epoch it is measured on samples of pools, batches and
 neighbours, always the same ones: see `BATCHES`, `POOLS`, `FEW` and `PAIRS`. The numbers of one lane (see `order`) are
 in memory at a time, so memory does not grow with the store.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,8 @@ Floats = NDArray[np.float64]
 BATCHES = 64  # batches to measure
 POOLS = 8  # the least number of pools they come from; a pool is computed as a whole
 FEW = 10**7  # windows: as many pools are computed as have this many together, at most one per batch
-PAIRS = 2048  # pairs of neighbours to measure; each needs one or two lanes
+PAIRS = 2048  # pairs of neighbours to measure; the first window of each is in one of these pools
 NEAR = 0.05  # the quantile of distances that shows neighbours close to each other
-MARKS = 20  # bits of a window's number for a first, fast selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +134,30 @@ def measure_order(order: EpochOrder, index: WindowIndex, starts: Ints, size: int
     rows = _Rows(index, starts)
     total, size = len(index), min(size, len(index))
     starts_of_batches, pools = _sample_batches(order, size)
-    first = _neighbours(total)
-    neighbours = _Positions(np.unique(np.concatenate((first, first + 1))), total)
+    first = _neighbours(map(order.share, sorted(pools)), rows, total)
+    wanted = np.unique(np.concatenate((first, first + 1)))
+    positions = np.empty(len(wanted))
     batches = np.empty((len(starts_of_batches), size), np.int64)
     sums, runs = np.zeros(6), 0
     for number in range(len(order)):
         share = order.share(number)
         start = rows.pieces(share)
         runs += 1 + int(np.count_nonzero(start[1:] != start[:-1] + share.pieces.count[:-1]))
-        lanes = range(len(share.lanes)) if number in pools else _lanes_of(share, rows, neighbours.windows)
-        for lane in lanes:
-            places, windows = _lane(order, number, lane, len(share.lanes), rows)
+        found, _ = _find(wanted, start, share.pieces.count)
+        positions[found] = order.first[number : number + 2].mean()  # unless the lanes of the pool are computed
+        lanes = len(share.lanes) if number in pools else 0
+        for lane in range(int(order.first[number]), int(order.first[number]) + lanes):
+            share = order.share(number, lane % lanes, lanes)  # lanes take turns as ranks do
+            start, count = rows.pieces(share), share.pieces.count
+            turns = order.arrange(number, share, np.arange(int(count.sum())))
+            windows, places = spread(start, count)[turns], lane + lanes * np.arange(len(turns))
             sums += _moments(windows / total, places / total)
             _fill_batches(batches, starts_of_batches, places, windows)
-            neighbours.add(places, windows)
-    distance = np.abs(neighbours.places(first + 1) - neighbours.places(first)) / total
+            in_order = np.empty_like(places)  # the position in the epoch of each window of the pieces
+            in_order[turns] = places
+            found, at = _find(wanted, start, count)
+            positions[found] = in_order[at]
+    distance = np.abs(np.diff(positions[np.searchsorted(wanted, (first, first + 1))], axis=0)) / total
     ours = Figures(
         sequences=float(np.mean([len(np.unique(rows.sequences(batch))) for batch in batches])),
         correlation=_correlation(sums),
@@ -193,29 +202,6 @@ class _Rows:
         return float(((1 - none) * sequences).sum())
 
 
-class _Positions:
-    """The positions of some windows in the epoch, collected lane by lane."""
-
-    def __init__(self, windows: Ints, total: int) -> None:
-        self.windows = windows  # ascending
-        self._places = np.empty_like(windows)
-        # Most windows of a lane are none of these; the marks rule them out without a search.
-        self._shift = max(0, total.bit_length() - MARKS)
-        self._marked = np.zeros((total >> self._shift) + 1, np.bool_)
-        self._marked[windows >> self._shift] = True
-
-    def add(self, places: Ints, windows: Ints) -> None:
-        """Store the positions of those of these windows that are searched for."""
-        some = np.flatnonzero(self._marked[windows >> self._shift])
-        at = np.searchsorted(self.windows, windows[some]).clip(max=len(self.windows) - 1)
-        hit = self.windows[at] == windows[some]
-        self._places[at[hit]] = places[some[hit]]
-
-    def places(self, windows: Ints) -> Ints:
-        """Return the positions of windows that were searched for."""
-        return self._places[np.searchsorted(self.windows, windows)]
-
-
 def _expected_distance(quantile: float) -> float:
     """Return a quantile of the distance of two random positions, as a share of all positions."""
     return float(1 - np.sqrt(1 - quantile))
@@ -225,12 +211,11 @@ def _sample_batches(order: EpochOrder, size: int) -> tuple[Ints, set[int]]:
     """Choose batches; return (batches,) the position of each in the epoch, ascending, and the pools they come from."""
     total, pools = int(order.first[-1]), len(order)
     if total // size <= BATCHES:
-        starts = np.arange(total // size) * size
-    else:
-        some = min(pools, BATCHES, max(POOLS, FEW * pools // total))
-        each = -(-BATCHES // some)
-        numbers = [_batches_of(order, (2 * turn + 1) * pools // (2 * some), size, each) for turn in range(some)]
-        starts = np.unique(np.concatenate(numbers)) * size
+        return np.arange(total // size) * size, set(range(pools))
+    some = min(pools, BATCHES, max(POOLS, FEW * pools // total))
+    each = -(-BATCHES // some)
+    numbers = [_batches_of(order, (2 * turn + 1) * pools // (2 * some), size, each) for turn in range(some)]
+    starts = np.unique(np.concatenate(numbers)) * size
     low, high = (np.searchsorted(order.first, at, side="right") - 1 for at in (starts, starts + size - 1))
     return starts, set(spread(low, high + 1 - low).tolist())
 
@@ -243,33 +228,22 @@ def _batches_of(order: EpochOrder, pool: int, size: int, count: int) -> Ints:
     return np.linspace(low, high, count).astype(np.int64).clip(max=int(order.first[-1]) // size - 1)
 
 
-def _neighbours(total: int) -> Ints:
-    """Return (pairs,): the first windows of pairs of neighbours, from all over the store."""
-    if total - 1 <= PAIRS:
-        return np.arange(total - 1)
-    return np.unique(np.random.default_rng(0).integers(0, total - 1, PAIRS))
+def _neighbours(shares: Iterable[Share], rows: _Rows, total: int) -> Ints:
+    """Return (pairs,): the first windows of pairs of neighbours, ascending, from all over these pools."""
+    pieces = [(rows.pieces(share), share.pieces.count) for share in shares]
+    start, count = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    ends = np.cumsum(count)
+    some = np.arange(ends[-1]) if ends[-1] <= PAIRS else np.random.default_rng(0).integers(0, ends[-1], PAIRS)
+    piece = np.searchsorted(ends, some, side="right")
+    windows = start[piece] + some - (ends - count)[piece]
+    return np.unique(windows[windows < total - 1])
 
 
-def _lanes_of(share: Share, rows: _Rows, windows: Ints) -> list[int]:
-    """Return the lanes of a pool that have some of these windows, which are ascending."""
-    start = rows.pieces(share)
-    low, high = np.searchsorted(windows, start), np.searchsorted(windows, start + share.pieces.count)
-    some = np.flatnonzero(high > low)
-    before = np.cumsum(share.pieces.count) - share.pieces.count
-    each = spread(low[some], (high - low)[some])
-    places = np.repeat(before[some] - start[some], (high - low)[some]) + windows[each]
-    by_start = np.argsort(share.lane_start, kind="stable")
-    by_start = by_start[share.size[by_start] > 0]
-    lanes = by_start[np.searchsorted(share.lane_start[by_start], places, side="right") - 1]
-    return sorted(set(lanes.tolist()))
-
-
-def _lane(order: EpochOrder, number: int, lane: int, lanes: int, rows: _Rows) -> tuple[Ints, Ints]:
-    """Return the positions in the epoch of the windows of one lane of a pool, ascending, and the windows."""
-    start = int(order.first[number]) + lane
-    share = order.share(number, start % lanes, lanes)  # lanes take turns as ranks do
-    windows = order.arrange(number, share, spread(rows.pieces(share), share.pieces.count))
-    return start + lanes * np.arange(len(windows)), windows.astype(np.int64, copy=False)
+def _find(windows: Ints, start: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """Return which of some windows, which are ascending, are in these pieces, and their positions in them."""
+    low, high = np.searchsorted(windows, start), np.searchsorted(windows, start + count)
+    found = spread(low, high - low)
+    return found, windows[found] + np.repeat(np.cumsum(count) - count - start, high - low)
 
 
 def _fill_batches(batches: Ints, starts: Ints, places: Ints, windows: Ints) -> None:
