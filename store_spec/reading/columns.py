@@ -30,7 +30,9 @@ class Column:
     @property
     def plain(self) -> bool:
         """Whether rows are returned as they are stored."""
-        return self.take is None and self.scale is None and not self.real and self.cast in (None, self.rows.dtype)
+        # `in (None, dtype)` would not do: for NumPy, the dtype float64 equals None.
+        same_dtype = self.cast is None or self.cast == self.rows.dtype
+        return self.take is None and self.scale is None and not self.real and same_dtype
 
     @property
     def dtype(self) -> np.dtype[Any]:

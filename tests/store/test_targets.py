@@ -119,6 +119,24 @@ def test_targets_that_are_not_there_are_refused(
         stores[store].windows(4, targets=targets)
 
 
+@pytest.mark.parametrize("stored", ["int64", "float32", "float64"])
+@pytest.mark.parametrize("wanted", ["float32", "float64"])
+def test_batches_of_another_dtype_have_the_same_numbers(tmp_path: Path, stored: str, wanted: Any):
+    rows = [np.arange(40).reshape(20, 2).astype(stored) + number for number in range(2)]
+    with store_spec.create_store(tmp_path / "s", inputs=(stored, (2,)), labels=(stored, (2,))) as writer:
+        for number, x in enumerate(rows):
+            writer.append(x, x, source=f"s{number}")
+    store = store_spec.open_store(tmp_path / "s")
+    windows = store.windows(4, dtype=wanted, targets="inputs")  # labels that are whole numbers keep their dtype
+    each = [x.astype(wanted) for x in rows]
+    samples = [(x[start : start + 4], x[start + 4 : start + 5]) for x in each for start in range(16)]
+    assert all_same(unbatched(list(windows.batches(3))), samples)
+    assert all_same(list(windows), samples)
+    assert all_same(
+        [batch[:2] for batch in store.padded(1, dtype=wanted, targets="inputs")], [(x[None],) * 2 for x in each]
+    )
+
+
 def test_numbers_beyond_a_dtype_are_refused(tmp_path: Path):
     with store_spec.create_store(tmp_path / "s", inputs=("float64", ()), labels=("int8", ())) as writer:
         writer.append([1.0, 1e39], [1, 2], source="a")
