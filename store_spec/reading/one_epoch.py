@@ -11,7 +11,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from numpy.typing import ArrayLike
@@ -22,12 +22,14 @@ from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns, memory_bytes, whole_number
 from store_spec.reading.states import normalized_then, state_of, step_at, store_at
-from store_spec.reading.weights import weights_then
+from store_spec.reading.weights import digest_of, weights_then
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 Transform = Callable[[Batch], Any]
+# Options that states do not record: batches do not depend on them, or they are recorded in another form.
+NOT_IN_STATES = {"batch_size", "rank", "world_size", "memory", "index", "weights", "transform", "lengths"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +65,7 @@ class EpochOptions:
     transform: Transform | None = None
 
     def __post_init__(self) -> None:
-        turns = Turns(samples=0, size=1, rank=self.rank, world_size=self.world_size)
+        turns = self.turns(samples=0, size=1)
         self._set("seed", whole_number("seed", self.seed, 0))
         self._set("epoch", whole_number("epoch", self.epoch, 0))
         self._set("rank", turns.rank)
@@ -89,23 +91,23 @@ class EpochOptions:
         """The memory in bytes."""
         return int(self.memory)
 
+    def turns(self, samples: int, size: int) -> Turns:
+        """Return which samples are in which batch of this rank, with `size` samples in a batch."""
+        return Turns(samples=samples, size=size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
 
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EpochPlan(ABC):
     """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted."""
 
-    __slots__ = ()
     options: Any
+    rows: Any  # the windows of the epoch, or the reader of slices: a `RowSelection`
     weights: Floats | None  # (sequences,); None if each window or sequence occurs once
 
     @classmethod
     @abstractmethod
     def make(cls, options: Any, rows: Any, weights: Floats | None) -> Self:
         """Plan an epoch of some rows."""
-
-    @property
-    @abstractmethod
-    def rows(self) -> Any:
-        """The windows, or the reader of slices: a `RowSelection`."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -116,16 +118,21 @@ class EpochPlan(ABC):
         """Describe a batch, for the `repr` of the iterator."""
 
     @abstractmethod
-    def __repr__(self) -> str:
-        """Describe the windows or the store, for the `repr` of the iterator."""
-
-    @abstractmethod
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these ascending numbers; threads read ahead until the generator is closed."""
 
-    @abstractmethod
+    def __repr__(self) -> str:
+        return repr(self.rows)
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        options = self.options
+        return {
+            **self.rows.parameters(),
+            **{each.name: getattr(options, each.name) for each in fields(options) if each.name not in NOT_IN_STATES},
+            "batch_size * world_size": options.batch_size and options.batch_size * options.world_size,
+            "weights": digest_of(self.weights),
+        }
 
     def state(self, step: int) -> dict[str, Any]:  # noqa: ARG002
         """Return the further entries of a state after `step` batches."""
@@ -141,23 +148,17 @@ class EpochPlan(ABC):
         store: Store = self.rows.store
         return store
 
-    @property
-    def normalize(self) -> Normalization | None:
-        """How they are normalised."""
-        normalize: Normalization | None = self.rows.normalize
-        return normalize
-
     def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
         weights = weights_then(self.weights, self.store, store)
         return self.make(self.options, self.rows.of(store, normalize), weights)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TurnsPlan(EpochPlan):
     """Batches of windows or rows that ranks take in turn: another number of ranks may resume them."""
 
-    __slots__ = ()
-    turns: Turns
+    turns: Turns  # which windows or rows are in which batch
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -171,7 +172,7 @@ class TurnsPlan(EpochPlan):
         turns = self.turns
         if "last" in state:
             turns = turns.after(turns.last[0], state["last"])
-        return replace(self, turns=turns.after(step, state.get("taken")))  # type: ignore[type-var]  # a dataclass
+        return replace(self, turns=turns.after(step, state.get("taken")))
 
 
 Item = TypeVar("Item")
@@ -189,6 +190,7 @@ class OneEpoch(Generic[Item, Plan]):
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
     _kind: ClassVar[str]  # in states
     _restarts = True  # whether it continues after an error or a fork
+    varying_axes = 1  # how many of the first axes of arrays differ in size between batches
 
     def __init__(self, options: EpochOptions, plan: Plan) -> None:
         self._options = options
@@ -208,11 +210,6 @@ class OneEpoch(Generic[Item, Plan]):
         self._batches: Generator[Item, None, None] | None = None
         self._process = 0  # the process that made `_batches`
         self._ended_by: str | None = None
-
-    @property
-    def varying_axes(self) -> int:
-        """How many of the first axes of arrays differ in size between batches."""
-        return 1
 
     @property
     def same_length_in_all_epochs(self) -> bool:
@@ -346,9 +343,9 @@ class OneEpoch(Generic[Item, Plan]):
                 rest cannot be distributed over this number of ranks. Then nothing has changed.
         """
         plan, store = self._base, store_at(state, self._kind, self._base.store)
-        normalize = normalized_then(plan.normalize, state)
+        normalize = normalized_then(plan.rows.normalize, state)
         try:
-            if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.normalize):
+            if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.rows.normalize):
                 plan = plan.of(store, normalize)
             step = step_at(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)

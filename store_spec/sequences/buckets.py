@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.reading.one_epoch import EpochOptions
-from store_spec.reading.ranks import Turns, whole_number
+from store_spec.reading.ranks import whole_number
 
 Ints = NDArray[np.int64]
 Side = Literal["start", "end"]
@@ -106,10 +106,7 @@ class PaddedOptions(EpochOptions):
         elif self.max_steps is not None or self.batch_size is None:
             first = self._even(self._fill_rounds(lengths[order]))
         else:
-            samples, ranks = len(order), self.world_size
-            turns = Turns(samples=samples, size=self.batch_size, world_size=ranks, drop_last=self.drop_last).after(
-                *resumed
-            )
+            turns = self.turns(len(order), self.batch_size).after(*resumed)
             first = np.array([turns.samples_before(number) for number in range(len(turns) + 1)], np.int64)
         if self.bucket and self.shuffle:
             turn = np.repeat(random.permutation(len(first) - 1), np.diff(first))

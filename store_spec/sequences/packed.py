@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
-from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.weights import digest_of
+from store_spec.reading.ranks import whole_number
 from store_spec.sequences.buckets import drawn
 from store_spec.sequences.packed_rows import PackedRows, pack
 from store_spec.sequences.slices import (
     Arrays,
-    ReaderPlan,
     SliceBatches,
+    SlicePlan,
     SliceReader,
     Slices,
     batches_of,
@@ -43,15 +42,12 @@ class PackedOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PackedPlan(ReaderPlan, TurnsPlan):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PackedPlan(SlicePlan, TurnsPlan):
     """The batches of one rank in an epoch of packed rows. Make one with `make`."""
 
     options: PackedOptions
-    reader: SliceReader
     packing: PackedRows  # the pieces of all rows
-    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
-    turns: Turns  # which rows are in which batch
     fitting: int  # how many batches fit into half of the memory
 
     @classmethod
@@ -69,13 +65,7 @@ class PackedPlan(ReaderPlan, TurnsPlan):
             max_steps=steps,
             random=random if options.shuffle else None,
         )
-        turns = Turns(
-            samples=len(packing),
-            size=options.batch_size,
-            rank=options.rank,
-            world_size=options.world_size,
-            drop_last=options.drop_last,
-        )
+        turns = options.turns(len(packing), options.batch_size)
         size, tokens = min(options.batch_size, len(packing)), options.tokens
         fitting = batches_that_fit(
             rows,
@@ -85,26 +75,14 @@ class PackedPlan(ReaderPlan, TurnsPlan):
             slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),
             what=f"a batch of {size:,} rows of {tokens:,} steps",
         )
-        return cls(options=options, reader=rows, packing=packing, weights=weights, turns=turns, fitting=fitting)
-
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks."""
-        return self.packing.padding
+        return cls(
+            options=options, rows=rows, weights=weights, padding=packing.padding, packing=packing, turns=turns,
+            fitting=fitting,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} packed rows of {options.tokens:,} steps with {padding:.1f} % padding"
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-        names = ("tokens", "max_steps", "shuffle", "seed", "epoch", "drop_last")
-        return {
-            **self.reader.parameters(),
-            **{name: getattr(self.options, name) for name in names},
-            "batch_size * world_size": self.options.batch_size * self.options.world_size,
-            "weights": digest_of(self.weights),
-        }
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -115,8 +93,8 @@ class PackedPlan(ReaderPlan, TurnsPlan):
         rank, ranks = self.options.rank, self.options.world_size
         shares = map(self.turns.__getitem__, numbers)
         slices = self.packing.slices([rank + np.arange(*share) * ranks for share in shares])
-        used = replace(slices, start=slices.start + self.reader.first[slices.sequence])
-        columns = self.reader.step_columns(used) | {"mask": slices.real()}
+        used = replace(slices, start=slices.start + self.rows.first[slices.sequence])
+        columns = self.rows.step_columns(used) | {"mask": slices.real()}
         columns |= _ids(slices, with_index=self.options.index)
         return batches_of(columns, self.options.transform)
 

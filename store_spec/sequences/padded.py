@@ -14,29 +14,26 @@ from store_spec.format.runs import spread
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.read_ranges import PIECE_BYTES
-from store_spec.reading.weights import digest_of
 from store_spec.sequences.buckets import BatchPlan, PaddedOptions, Side
-from store_spec.sequences.slices import ReaderPlan, SliceBatches, SliceReader, Slices, batches_of
+from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Slices, batches_of
 
 MOST_TOGETHER = 2**12  # batches that are read in one group
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PaddedPlan(ReaderPlan):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PaddedPlan(SlicePlan):
     """The batches of one rank in an epoch of whole sequences. Make one with `make`."""
 
     options: PaddedOptions
-    reader: SliceReader
     lengths: NDArray[np.int64]  # (sequences,), how many steps of each sequence are used
-    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
     order: BatchPlan  # which sequences are in which batch
     _bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches
 
     def __post_init__(self) -> None:
-        reader, order = self.reader, self.order
+        reader, order = self.rows, self.order
         longest = order.longest(self.lengths)
         labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
-        each = longest * (self.reader.row_bytes("inputs") + 1) + labels * (self.reader.row_bytes("labels") + 1)
+        each = longest * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
         each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
         object.__setattr__(self, "_bytes", each[self.options.rank :: self.options.world_size])
 
@@ -54,12 +51,8 @@ class PaddedPlan(ReaderPlan):
                 f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
             )
         order = options.plan(lengths, weights=weights)
-        return cls(options=options, reader=rows, lengths=lengths, weights=weights, order=order)
-
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks."""
-        return self.order.padding(self.lengths)
+        padding = order.padding(lengths)
+        return cls(options=options, rows=rows, weights=weights, padding=padding, lengths=lengths, order=order)
 
     def __len__(self) -> int:
         return (len(self.order.first) - 1) // self.options.world_size
@@ -71,17 +64,8 @@ class PaddedPlan(ReaderPlan):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-        options = self.options
-        names = ("max_steps", "shuffle", "seed", "epoch", "side", "truncate", "truncate_side", "drop_last", "bucket")
-        return (
-            self.reader.parameters()
-            | {name: getattr(options, name) for name in names}
-            | {
-                "batch_size * world_size": options.batch_size and options.batch_size * options.world_size,
-                "world_size": options.max_steps and options.world_size,  # with `max_steps`, rounds depend on it
-                "weights": digest_of(self.weights),
-            }
-        )
+        ranks = self.options.max_steps and self.options.world_size  # with `max_steps`, rounds depend on it
+        return super().parameters() | {"world_size": ranks}
 
     def state(self, step: int) -> dict[str, Any]:
         """Return how many sequences all ranks have taken."""
@@ -92,7 +76,8 @@ class PaddedPlan(ReaderPlan):
         taken = state.get("taken")
         if self.state(step)["taken"] == taken:
             return self
-        return replace(self, order=self.options.plan(self.lengths, (step, taken), self.weights))
+        order = self.options.plan(self.lengths, (step, taken), self.weights)
+        return replace(self, order=order, padding=order.padding(self.lengths))
 
     def batches(self, numbers: range) -> Generator[Batch, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -101,29 +86,29 @@ class PaddedPlan(ReaderPlan):
     def _most(self, numbers: range) -> int:
         """Return how many of the first of these batches fit into half of the memory."""
         total = np.cumsum(self._bytes[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
-        return int(np.searchsorted(total, (self.options.limit - self.reader.in_flight) // 2, side="right"))
+        return int(np.searchsorted(total, (self.options.limit - self.rows.in_flight) // 2, side="right"))
 
     def _read(self, numbers: range) -> list[Batch]:
         """Read these batches, each chunk once for all of them."""
-        ranks, first, axis = self.options.world_size, self.order.first, self.reader.targets.axis
+        ranks, first, axis = self.options.world_size, self.order.first, self.rows.targets.axis
         which = [number * ranks + self.options.rank for number in numbers]
         batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
         options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
-        columns = self.reader.inputs(slices) | {"mask": slices.real()}
+        columns = self.rows.inputs(slices) | {"mask": slices.real()}
         if axis != "step":
             label_slices = self._slices(batches, self.store.label_lengths, "end")
-            columns["labels"] = self.reader.labels(label_slices)
+            columns["labels"] = self.rows.labels(label_slices)
             if axis == "own":
                 columns["label_mask"] = label_slices.real()
             else:
                 columns["labels"] = [rows[:, 0] for rows in columns["labels"]]
-        elif self.reader.targets.array == "labels":
-            columns["labels"] = self.reader.labels(slices)
+        elif self.rows.targets.array == "labels":
+            columns["labels"] = self.rows.labels(slices)
         if options.lengths:
             for name in {"mask", "label_mask"} & columns.keys():
                 columns[name.replace("mask", "lengths")] = [real.sum(axis=1) for real in columns[name]]
-        if self.reader.static is not None:
-            columns["static"] = [self.reader.static[numbers] for numbers in batches]
+        if self.rows.static is not None:
+            columns["static"] = [self.rows.static[numbers] for numbers in batches]
         if options.index:
             columns["index"] = [numbers.copy() for numbers in batches]  # they are views of the whole order
         return batches_of(columns, options.transform)
@@ -135,8 +120,8 @@ class PaddedPlan(ReaderPlan):
         none = np.zeros_like(count)
         first, cut = none, none
         if lengths is self.lengths:
-            first = self.reader.first[every]
-            cut = self.reader.lengths[every] - count if self.options.truncate_side == "start" else none
+            first = self.rows.first[every]
+            cut = self.rows.lengths[every] - count if self.options.truncate_side == "start" else none
         return Slices(
             shapes=list(zip(sizes.tolist(), longest.tolist(), strict=True)),
             batch=np.repeat(np.arange(len(sizes)), sizes),
@@ -227,11 +212,7 @@ class PaddedBatches(SliceBatches[PaddedPlan]):
     """
 
     _of, _kind, _plan_class = "store.padded", "padded", PaddedPlan
-
-    @property
-    def varying_axes(self) -> int:
-        """How many of the first axes of arrays differ in size between batches."""
-        return 2
+    varying_axes = 2
 
     @property
     def same_length_in_all_epochs(self) -> bool:

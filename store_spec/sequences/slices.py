@@ -6,7 +6,6 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -93,6 +92,9 @@ class SliceReader(RowSelection[SliceOptions]):
     def of(self, store: Store, normalize: Normalization | None) -> SliceReader:
         """Return a reader of other sequences, with another normalisation."""
         return SliceReader(store, replace(self.options, normalize=normalize), self._memory)
+
+    def __repr__(self) -> str:
+        return repr(self.store)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""
@@ -238,27 +240,15 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     return batches if transform is None else [transform(batch) for batch in batches]  # `map` would hide StopIteration
 
 
-class ReaderPlan(EpochPlan):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SlicePlan(EpochPlan):
     """What the plans of batches of whole sequences and of slices have in common."""
 
-    __slots__ = ()
-    reader: SliceReader
-
-    @property
-    def rows(self) -> SliceReader:
-        """The reader of slices."""
-        return self.reader
-
-    @property
-    @abstractmethod
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks."""
-
-    def __repr__(self) -> str:
-        return repr(self.store)
+    rows: SliceReader
+    padding: float  # the share of padding in the steps of all batches of all ranks
 
 
-Plan = TypeVar("Plan", bound=ReaderPlan)
+Plan = TypeVar("Plan", bound=SlicePlan)
 
 
 class SliceBatches(OneEpoch[Batch, Plan]):

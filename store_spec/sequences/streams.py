@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,11 @@ from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
 from store_spec.reading.ranks import whole_number
-from store_spec.reading.weights import digest_of
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
 from store_spec.sequences.slices import (
-    ReaderPlan,
     SliceBatches,
+    SlicePlan,
     SliceReader,
     batches_of,
     batches_that_fit,
@@ -42,14 +41,12 @@ class StreamOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StreamPlan(ReaderPlan):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class StreamPlan(SlicePlan):
     """The batches of one rank in an epoch of streams. Make one with `make`."""
 
     options: StreamOptions
-    reader: SliceReader
     places: LanePlan  # the places of sequences in the lanes of all ranks
-    weights: NDArray[np.float64] | None  # (sequences,), the weights of the sequences; None if each occurs once
     fitting: int  # how many batches fit into half of the memory
 
     @classmethod
@@ -79,31 +76,15 @@ class StreamPlan(ReaderPlan):
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
         fitting = fit(slices=(lanes, slices))
-        return cls(options=options, reader=rows, places=places, weights=weights, fitting=fitting)
+        padding = places.padding
+        return cls(options=options, rows=rows, weights=weights, padding=padding, places=places, fitting=fitting)
 
     def __len__(self) -> int:
         return self.places.batches
 
-    @property
-    def padding(self) -> float:
-        """The share of padding in the steps of all batches of all ranks."""
-        return self.places.padding
-
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} lanes of {options.window:,} steps with {padding:.1f} % padding"
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
-        options, names = self.options, ("window", "align", "shuffle", "seed", "epoch", "drop_last")
-        return (
-            self.reader.parameters()
-            | {name: getattr(options, name) for name in names}
-            | {
-                "batch_size * world_size": options.batch_size * options.world_size,
-                "weights": digest_of(self.weights),
-            }
-        )
 
     def batches(self, numbers: range) -> Generator[Batch, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
@@ -111,7 +92,7 @@ class StreamPlan(ReaderPlan):
 
     def _read(self, numbers: range) -> list[Batch]:
         """Read these batches, each chunk once for all of them."""
-        options, reader = self.options, self.reader
+        options, reader = self.options, self.rows
         first = options.rank * options.batch_size
         slices = self.places.slices(range(first, first + options.batch_size), numbers)
         begins = slices.start == 0
@@ -199,8 +180,4 @@ class Streams(SliceBatches[StreamPlan]):
     """
 
     _of, _kind, _plan_class = "store.streams", "streams", StreamPlan
-
-    @property
-    def varying_axes(self) -> int:
-        """How many of the first axes of arrays differ in size between batches."""
-        return 0
+    varying_axes = 0

@@ -84,17 +84,13 @@ class Batches(OneEpoch[Batch, Epoch]):
     def __init__(self, windows: Windows, options: BatchOptions) -> None:
         weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)
         self._of_worker = False
+        self.varying_axes = 0 if options.drop_last else 1
         super().__init__(options, Epoch.make(options, windows, weights))
 
     @property
     def windows(self) -> Windows:
         """The windows; with `phase="random"` those of this epoch."""
-        return self._plan.windows
-
-    @property
-    def varying_axes(self) -> int:
-        """How many of the first axes of arrays differ in size between batches."""
-        return 0 if self._options.drop_last else 1
+        return self._plan.rows
 
     @property
     def same_length_in_all_epochs(self) -> bool:

@@ -18,8 +18,7 @@ from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, Transform, TurnsPlan
-from store_spec.reading.ranks import Turns, whole_number
-from store_spec.reading.weights import digest_of
+from store_spec.reading.ranks import whole_number
 from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
@@ -54,17 +53,15 @@ class BatchOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Epoch(TurnsPlan):
     """The batches of windows of one rank, by number. Make one with `make`."""
 
-    windows: Windows  # the windows of the epoch
     options: BatchOptions
-    weights: Floats | None  # (sequences,), the weights of these windows; None if each occurs once
+    rows: Windows
     order: EpochOrder
     # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
     kept: Ranges | None
-    turns: Turns  # which windows are in which batch
     slots: int  # how many batches are in memory at a time
     together: int  # bytes of rows that a thread reads at once
 
@@ -72,13 +69,7 @@ class Epoch(TurnsPlan):
     def make(cls, options: BatchOptions, rows: Windows, weights: Floats | None) -> Self:
         """Plan an epoch; refuse less memory than a unit, a batch and a chunk need."""
         windows, memory = rows.of_epoch(*options.random), options.limit
-        turns = Turns(
-            samples=len(windows),
-            size=options.batch_size,
-            rank=options.rank,
-            world_size=options.world_size,
-            drop_last=options.drop_last,
-        )
+        turns = options.turns(len(windows), options.batch_size)
         store = windows.store
         store.snapshot.check_files()  # the plan allocates memory by the number of steps that the root claims
         costs = _costs(windows)
@@ -104,8 +95,8 @@ class Epoch(TurnsPlan):
         fitting = memory * BATCH // EIGHTHS // max(1, batch)
         slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
         return cls(
-            windows=windows,
             options=options,
+            rows=windows,
             weights=weights,
             order=order,
             kept=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
@@ -114,16 +105,8 @@ class Epoch(TurnsPlan):
             together=min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1)),
         )
 
-    @property
-    def rows(self) -> Windows:
-        """The windows."""
-        return self.windows
-
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"
-
-    def __repr__(self) -> str:
-        return repr(self.windows)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
@@ -132,15 +115,8 @@ class Epoch(TurnsPlan):
         order = random.permutation(64)
         if self.weights is not None:
             order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
-        return {
-            **self.windows.parameters(),
-            "batch_size * world_size": self.turns.size * self.turns.world_size,
-            "shuffle": options.shuffle,
-            "seed": options.seed,
-            "epoch": options.epoch,
-            "drop_last": options.drop_last,
+        return super().parameters() | {
             "memory": options.limit,
-            "weights": digest_of(self.weights),
             "order": VERSION,
             # A new version of NumPy may shuffle differently, which changes the order.
             "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
@@ -175,7 +151,7 @@ class Epoch(TurnsPlan):
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
         """Yield the pools from `number` on."""
-        turns, row_cache = self.turns, self.windows.row_cache
+        turns, row_cache = self.turns, self.rows.row_cache
         cached = None
         if self.kept is None:
             row_cache.drop()
@@ -184,7 +160,7 @@ class Epoch(TurnsPlan):
             if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
                 cached = CachedRows(ranges=self.kept)
         loader = Loader(
-            self.windows,
+            self.rows,
             self.order,
             turns.rank,
             turns.world_size,

@@ -119,7 +119,7 @@ def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0,
     """
     options = BatchOptions(batch_size=batch_size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
     plan = Epoch.make(options, windows, None)
-    windows = plan.windows
+    windows = plan.rows
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"
         raise WindowError(f"{windows.store.path}: {few}; there is no mixing of fewer than 2")

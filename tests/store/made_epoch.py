@@ -11,29 +11,21 @@ from store_spec.reading.ahead import in_groups
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MadePlan(EpochPlan):
     read: Callable[[int, int], list[Any]]
     most: Callable[[int], int]
     steps: int
-    selected: Any
 
     @classmethod
     def make(cls, options: Any, rows: Any, weights: Any) -> Self:
         raise NotImplementedError
-
-    @property
-    def rows(self) -> Any:
-        return self.selected
 
     def __len__(self) -> int:
         return self.steps
 
     def __str__(self) -> str:
         return "something"
-
-    def __repr__(self) -> str:
-        return "made"
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
@@ -53,4 +45,5 @@ class MadeEpoch(OneEpoch[Any, MadePlan]):
 
     def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
         store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
-        super().__init__(EpochOptions(), MadePlan(read, most, steps, SimpleNamespace(store=store, normalize=None)))
+        options, rows = EpochOptions(), SimpleNamespace(store=store, normalize=None)
+        super().__init__(options, MadePlan(options=options, rows=rows, weights=None, read=read, most=most, steps=steps))
