@@ -151,24 +151,14 @@ class Epoch(TurnsPlan):
 
     def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
         """Yield the pools from `number` on."""
-        turns, row_cache = self.turns, self.rows.row_cache
-        cached = None
+        row_cache, cached = self.rows.row_cache, None
         if self.kept is None:
             row_cache.drop()
         else:
             cached = row_cache.take()
             if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
                 cached = CachedRows(ranges=self.kept)
-        loader = Loader(
-            self.rows,
-            self.order,
-            turns.rank,
-            turns.world_size,
-            cached=cached,
-            index=self.options.index,
-            together=self.together,
-            cancelled=cancelled,
-        )
+        loader = Loader(self, cached, cancelled)
         try:
             for pool in range(number, len(self.order)):
                 yield loader(pool)

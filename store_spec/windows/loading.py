@@ -19,14 +19,14 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
-from store_spec.windows.order import EpochOrder, Share
+from store_spec.windows.order import Share
 from store_spec.windows.pools import Pool, Slots, Starts
 from store_spec.windows.ranges import Ints, Ranges
 from store_spec.windows.row_cache import CachedRows
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
-    from store_spec.windows.windows import Windows
+    from store_spec.windows.epoch import Epoch
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time
@@ -48,35 +48,17 @@ class Loader:
     """Reads the share of one rank of the pools of an epoch. Two pools are in memory at a time, in alternating buffers.
 
     Args:
-        windows: The windows.
-        order: Their order.
-        rank: The number of the rank.
-        world_size: How many ranks there are.
+        plan: The epoch.
         cached: The cache of rows for this and later epochs; None if rows are dropped with their pool.
-        index: Whether batches have the numbers of windows.
-        together: Bytes of rows that a thread reads at once, if a chunk is smaller.
         cancelled: Set when the rows are no longer needed.
     """
 
-    def __init__(
-        self,
-        windows: Windows,
-        order: EpochOrder,
-        rank: int,
-        world_size: int,
-        *,
-        cached: CachedRows | None = None,
-        index: bool,
-        together: int,
-        cancelled: threading.Event,
-    ) -> None:
-        self._windows, self._order = windows, order
-        self._rank, self._world_size = rank, world_size
-        self._cached = cached
-        self._index, self._together, self._cancelled = index, together, cancelled
+    def __init__(self, plan: Epoch, cached: CachedRows | None, cancelled: threading.Event) -> None:
+        self._plan, self._cached, self._cancelled = plan, cached, cancelled
+        self._windows, self._order, self._together = plan.rows, plan.order, plan.together
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
         self._scratch = _Scratch()
-        workers = max(threads(order.decompressed), windows.store.snapshot.storage.requests)
+        workers = max(threads(plan.order.decompressed), plan.store.snapshot.storage.requests)
         self._parts = PARTS * workers
         self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
 
@@ -86,7 +68,7 @@ class Loader:
 
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
-        share = self._order.share(number, self._rank, self._world_size)
+        share = self._order.share(number, self._plan.turns.rank, self._plan.turns.world_size)
         windows, pieces, cached = self._windows, share.pieces, self._cached
         shape, columns = windows.shape, windows.loaded
         # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
@@ -121,17 +103,13 @@ class Loader:
             for array, (low, high) in chunks.items():
                 cached.add(array, low, high)
         return Pool(
-            shape=shape,
-            inputs=space["inputs"],
+            windows=windows,
+            columns=space,
             labels=labels if shape.target == "sequence" else space.get("labels", space["inputs"]),
-            future=space.get("future"),
-            masks=tuple(space[name] for name in windows.masks),
             static=None if windows.static is None else windows.static[pieces.sequence],
             position=position,
             starts=starts,
-            index=self._index,
-            mask=windows.has_mask,
-            of_windows=windows.of_windows,
+            index=self._plan.options.index,
         )
 
     def _positions(
@@ -142,9 +120,9 @@ class Loader:
         place = ranges.places(pieces.row)
         if shape.pads_inputs or shape.pads_labels:
             offset = pieces.row - windows.store.starts[pieces.sequence] - place
-            starts = Starts(index=windows.index, sequence=pieces.sequence, offset=offset)
+            starts = Starts(sequence=pieces.sequence, offset=offset)
         small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
-        if starts is not None or shape.target == "sequence" or windows.static is not None or self._index:
+        if starts is not None or shape.target == "sequence" or windows.static is not None or self._plan.options.index:
             total = int(pieces.count.sum())
             slots = Slots(
                 order=self._order.arrange(number, share, np.arange(total, dtype=small)),

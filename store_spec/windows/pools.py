@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import WindowScales
-from store_spec.windows.index import WindowIndex
-from store_spec.windows.shape import WindowShape
+
+if TYPE_CHECKING:
+    from store_spec.windows.windows import Windows
 
 UNLOCKED = 501  # from so many values on, NumPy gathers without the interpreter's lock
 LEAST_PART = 512  # bytes: smaller parts of windows take longer to gather than releasing the lock is worth
@@ -41,7 +41,6 @@ class Slots:
 class Starts:
     """Where windows start in their sequences."""
 
-    index: WindowIndex  # the windows
     sequence: NDArray[np.int64]  # (runs,), the position of each run's sequence in the index
     offset: NDArray[np.int64]  # (runs,), the step at which a window starts, less its place in the pool's rows
 
@@ -50,25 +49,22 @@ class Starts:
 class Pool:
     """Windows in memory, in the order of the epoch."""
 
-    shape: WindowShape
-    # (rows, *feature shape). A padded window may reach beyond its sequence, but not beyond these rows.
-    inputs: NDArray[Any]
+    windows: Windows
+    # (rows, *shape) each, of the same rows: `inputs`, and the future columns and masks of values if there are any. A
+    # padded window may reach beyond its sequence, but not beyond these rows.
+    columns: dict[str, NDArray[Any]]
     labels: NDArray[Any]  # (rows, *target shape), of the same rows; for `target="sequence"` one row per run
-    future: NDArray[Any] | None  # (rows, *shape), the input columns that are known in advance; None if there are none
     static: NDArray[Any] | None  # (runs, columns), the static columns of each run's sequence; None if there are none
-    # (windows,), where in `inputs` each window starts; or slots, if the run of each window is needed: for padding,
+    # (windows,), where in these rows each window starts; or slots, if the run of each window is needed: for padding,
     # labels of sequences, static columns, and the index.
     position: NDArray[np.signedinteger] | Slots
     starts: Starts | None  # where windows start in their sequences, to know which rows are padding; None if none are
     index: bool  # whether a batch has the numbers of its windows
-    mask: bool  # whether a batch has a mask of steps
-    of_windows: WindowScales | None = None  # how each window is normalised by its own inputs; None if it is not
-    # (rows, *feature shape) each; a value of `inputs` is real if all of them are True.
-    masks: tuple[NDArray[np.bool_], ...] = ()
 
     def cut(self, start: int, stop: int) -> Batch:
         """Return windows `start` to `stop` as new arrays, in the order in which `Batches` names them."""
-        shape = self.shape
+        windows, rows = self.windows, self.columns
+        shape = windows.shape
         if isinstance(self.position, Slots):
             at, piece, number = self.position.find(start, stop)
         else:
@@ -77,8 +73,8 @@ class Pool:
         real: Any = shape.window
         if self.starts is not None:
             places = self.starts.sequence[piece], at + self.starts.offset[piece]
-            real = self.starts.index.real_rows(*places)
-        inputs = _gathered(self.inputs, at, shape.window, shape.sampling_rate)
+            real = windows.index.real_rows(*places)
+        inputs = _gathered(rows["inputs"], at, shape.window, shape.sampling_rate)
         after = at + ((real - 1) * shape.sampling_rate + shape.label_offset)
         if shape.target == "future":
             labels = _gathered(self.labels, after, shape.horizon, shape.sampling_rate)
@@ -88,23 +84,23 @@ class Pool:
             labels = self.labels[at + (real - 1) * shape.sampling_rate]
         else:
             labels = self.labels[piece]
-        future = None if self.future is None else _gathered(self.future, after, shape.horizon, shape.sampling_rate)
+        future = _gathered(rows["future"], after, shape.horizon, shape.sampling_rate) if "future" in rows else None
         mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
         padding = None if isinstance(real, int) or mask.all() else ~mask
         label_mask = None
         if self.starts is not None and shape.pads_labels:
-            label_mask = np.arange(shape.horizon) < self.starts.index.real_labels(*places)[:, None]
+            label_mask = np.arange(shape.horizon) < windows.index.real_labels(*places)[:, None]
         beyond = None if label_mask is None else ~label_mask
         if shape.target == "aligned":
             beyond = padding
         _blank((padding, inputs), (beyond, labels), (beyond, future))
-        if self.of_windows is not None:
+        if windows.of_windows is not None:
             real_rows = None if isinstance(real, int) else real
-            inputs, labels, future = self.of_windows(inputs, labels, future, real_rows)
+            inputs, labels, future = windows.of_windows(inputs, labels, future, real_rows)
             _blank((padding, inputs), (beyond, labels), (beyond, future))
         value_mask = None
-        for real_values in self.masks:
-            each = _gathered(real_values, at, shape.window, shape.sampling_rate)
+        for name in windows.masks:
+            each = _gathered(rows[name], at, shape.window, shape.sampling_rate)
             value_mask = each if value_mask is None else value_mask & each
         if value_mask is not None and padding is not None:
             value_mask[padding] = False
@@ -112,7 +108,7 @@ class Pool:
             {
                 "inputs": inputs,
                 "labels": labels,
-                "mask": mask.copy() if self.mask else None,
+                "mask": mask.copy() if windows.has_mask else None,
                 "label_mask": label_mask,
                 "value_mask": value_mask,
                 "future": future,

@@ -26,10 +26,8 @@ from store_spec.reading.ahead import ahead
 from store_spec.reading.named_batch import Batch
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
-from store_spec.windows.order import EpochOrder
 from store_spec.windows.pools import Pool
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import Costs
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import (
     Numbered,
@@ -365,11 +363,9 @@ def test_no_more_things_are_made_ahead_than_there_are_slots():
 def test_a_cancelled_loader_reads_nothing(in_chunks: Numbered, monkeypatch: pytest.MonkeyPatch):
     read = chunks_read(monkeypatch)
     windows = in_chunks.store.windows(4)
-    costs = Costs(row=24, window=16)
-    order = EpochOrder(windows.index, windows.store.starts, chunk=8, costs=costs, budget=9000, random=None)
     cancelled = threading.Event()
     cancelled.set()
-    loader = Loader(windows, order, 0, 1, index=False, together=100, cancelled=cancelled)
+    loader = Loader(windows.batches(4)._plan, None, cancelled)
     with pytest.raises(StoreError, match="cancelled"):
         loader(0)
     loader.close()
