@@ -31,37 +31,24 @@ def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, A
     return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
 
 
-def store_at(state: object, kind: str, store: Store) -> Store:
+def store_at(state: Any, kind: str, store: Store) -> Store:
     """Check a state, and return its sequences: all of `store` except those that were appended since."""
-    where = store.path
-    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-        raise StateError(f"{where}: {state!r:.80} is not a state: pass what state_dict returned")
-    if state["format"] > FORMAT:
-        raise StateError(
-            f"{where}: a state of format {state['format']:,}, and this version reads {FORMAT}; upgrade seqzarr"
-        )
-    if state.get("kind") != kind:
-        raise StateError(f"{where}: a state of {state.get('kind')!r:.40}, loaded by {kind!r}")
-    contents = state.get("store")
-    if not isinstance(contents, dict) or not all(type(contents.get(key)) is int for key in ("sequences", "selected")):
-        raise StateError(f"{where}: the state does not say which store it is of ({contents!r:.80})")
-    then, now = contents["sequences"], store.counts.sequences
+    where, now = store.path, store.counts.sequences
+    match state:
+        case {"format": int(newer)} if newer > FORMAT:
+            raise StateError(f"{where}: a state of format {newer:,}, and this version reads {FORMAT}; upgrade seqzarr")
+        case {"format": int(), "store": {"sequences": int(then)}, "parameters": dict(), "step": int()}:
+            pass
+        case _:
+            raise StateError(f"{where}: {state!r:.80} is not a state: pass what state_dict returned")
     if then > now:
         raise StateError(
             f"{where}: the state is of a store of {then:,} sequences, and this one has {now:,}; "
             "it is another store, or an older copy of it"
         )
     first = store.first(then)
-    if len(first) != contents["selected"]:
-        raise StateError(
-            f"{where}: the state is of {contents['selected']:,} of the first {then:,} sequences, and {len(first):,} "
-            "are selected here; take the selection of the run: retired sequences cannot be selected any more"
-        )
-    if first.contents != contents.get("contents"):
-        raise StateError(
-            f"{where}: the state is of other rows ({contents.get('contents')!r:.40}) than the {len(first):,} sequences "
-            f"here ({first.contents!r}): of another store, another selection, or a rewritten copy"
-        )
+    here = {"kind": kind, "sequences": then, "selected": len(first), "contents": first.contents}
+    _check_same({"kind": state.get("kind"), **state["store"]}, here, then, store)
     return first
 
 
@@ -70,28 +57,18 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
 
     `steps` is the number of batches in the epoch, and `store` has the sequences that `store_at` returned.
     """
-    where, saved = store.path, state.get("parameters")
-    if not isinstance(saved, dict):
-        raise StateError(f"{where}: the state has no parameters ({saved!r:.80})")
-    for name in [*parameters, *(name for name in saved if name not in parameters)]:
-        here, there = parameters.get(name), saved.get(name)
-        if here != there:
-            raise StateError(
-                f"{where}: the state is of {name}={there!r:.80}, and these batches are of {here!r:.80}; "
-                "an epoch continues with the parameters that it was started with" + _of_before(name, state, store)
-            )
-    step = state.get("step")
-    if type(step) is not int or not 0 <= step <= steps:
-        raise StateError(f"{where}: the state is after {step!r:.40} batches, and the epoch has {steps:,}")
+    _check_same(state["parameters"], parameters, state["store"]["sequences"], store)
+    step: int = state["step"]
+    if not 0 <= step <= steps:
+        raise StateError(f"{store.path}: the state is after {step!r:.40} batches, and the epoch has {steps:,}")
     return step
 
 
 def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
     """Return the normalisation of a resumed epoch; the statistics `normalize` may cover more sequences by now."""
-    saved = state.get("parameters")
-    digest = saved.get("normalize") if isinstance(saved, dict) else None  # `step_at` refuses a state without it
     if isinstance(normalize, str | None) or normalize.earlier is None:
         return normalize
+    digest = state["parameters"].get("normalize")
     if normalize.digest() != digest:
         earlier = normalize.earlier(state["store"]["sequences"])
         if earlier.digest() == digest:
@@ -99,12 +76,26 @@ def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -
     return normalize
 
 
-def _of_before(name: str, state: Mapping[str, Any], store: Store) -> str:
-    """Return advice for an error, if normalisation or weights differ because there are more sequences by now."""
-    then, now = state["store"]["sequences"], store.counts.sequences
+def _check_same(saved: Mapping[str, Any], here: Mapping[str, Any], then: int, store: Store) -> None:
+    """Compare what a state has with what batches here have; `then` is how many sequences the store had."""
+    for name in {**here, **saved}:
+        if saved.get(name) != here.get(name):
+            raise StateError(
+                f"{store.path}: the state is of {name}={saved.get(name)!r:.80}, and these batches are of "
+                f"{here.get(name)!r:.80}; {_advice(name, then, store.counts.sequences)}"
+            )
+
+
+def _advice(name: str, then: int, now: int) -> str:
+    """Return advice for an error, if `name` differs, and the store had `then` sequences and has `now`."""
+    if name == "selected":
+        return "take the selection of the run: retired sequences cannot be selected any more"
+    if name == "contents":
+        return "these rows are of another store, another selection, or a rewritten copy"
+    advice = "an epoch continues with the parameters that it was started with"
     if name not in ("normalize", "weights") or then == now:
-        return ""
+        return advice
     return (
-        f"; the store had {then:,} sequences then and has {now:,} now: make the batches, their statistics and their "
-        f"weights from store.first({then})"
+        f"{advice}; the store had {then:,} sequences then and has {now:,} now: make the batches, their statistics and "
+        f"their weights from store.first({then})"
     )

@@ -538,11 +538,11 @@ def test_a_state_of_anything_else_is_refused_and_changes_nothing(by_step: Number
         with pytest.raises(StateError, match="continues with the parameters that it was started with"):
             batches.load_state_dict(state)
         assert batches.state_dict()["step"] == 1
-    with pytest.raises(StateError, match="selected here"):
+    with pytest.raises(StateError, match=r"selected=\d+, and these batches are of 5; take the selection"):
         by_step.store[:5].padded(**asked).load_state_dict(state)
     with pytest.raises(StateError, match="after 6 batches, and the epoch has 5"):
         by_step.store.padded(**asked).load_state_dict(state | {"step": 6})
-    with pytest.raises(StateError, match="loaded by 'padded'"):
+    with pytest.raises(StateError, match="kind='streams', and these batches are of 'padded'"):
         by_step.store.padded(**asked).load_state_dict(by_step.store.streams(2, 3).state_dict())
 
 

@@ -464,8 +464,9 @@ def test_a_state_of_another_store_is_refused(in_chunks: Numbered, tmp_path: Path
     state = saved(before.windows(4).batches(4, memory=MEMORY))
     with pytest.raises(StateError, match="of a store of 20 sequences, and this one has 18"):
         in_chunks.store.windows(4).batches(4, memory=MEMORY).load_state_dict(state)
-    refused("the state is of 20 of the first 20 sequences, and 19 are selected here", state, batches_of(after[1:]))
-    refused("the state is of other rows", state, batches_of(after.select([1, 0, *range(2, 30)])))
+    refused("selected=20, and these batches are of 19; take the selection of the run", state, batches_of(after[1:]))
+    others = batches_of(after.select([1, 0, *range(2, 30)]))
+    refused("contents='[0-9a-f]+', and .* of '[0-9a-f]+'; these rows are of another store", state, others)
 
 
 def batches_of(store: Any) -> Any:
@@ -478,9 +479,9 @@ def test_what_is_no_state_is_refused(in_chunks: Numbered):
     refused("is not a state: pass what state_dict returned", 17, batches_of(in_chunks.store))
     refused("is not a state", {}, batches_of(in_chunks.store))
     refused("format 2, and this version reads 1; upgrade", state | {"format": 2}, batches_of(in_chunks.store))
-    refused("a state of 'padded', loaded by 'windows'", state | {"kind": "padded"}, batches_of(in_chunks.store))
-    refused("which store it is of", state | {"store": None}, batches_of(in_chunks.store))
-    refused("no parameters", state | {"parameters": None}, batches_of(in_chunks.store))
+    refused("kind='padded', and these batches are", state | {"kind": "padded"}, batches_of(in_chunks.store))
+    for name in ("format", "store", "parameters", "step"):
+        refused("is not a state", state | {name: None}, batches_of(in_chunks.store))
     refused("after 999 batches, and the epoch has", state | {"step": 999}, batches_of(in_chunks.store))
     refused("0 batches of all ranks, .* do not hold 5, but 0", state | {"taken": 5}, batches_of(in_chunks.store))
 
