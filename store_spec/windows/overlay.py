@@ -84,22 +84,13 @@ class Overlay:
         Raises:
             SequenceIndexError: There are no predictions for it, or for several parts; or `name` is not a name.
         """
-        key: Any = name
-        if not isinstance(key, str) and not (isinstance(key, tuple) and len(key) == 2):
+        source, part = name if isinstance(name, tuple) and len(name) == 2 else (name, None)
+        known = isinstance(source, str)  # an array could not be compared with a name
+        matches = [each for each in self._each if known and each.source == source and part in (None, each.part)]
+        if len(matches) != 1:
             raise SequenceIndexError(
-                f"{self._where}: predictions {name!r:.80} asked for; they go by the names of sources, as "
-                "overlay[source] or overlay[source, part], and list(overlay) has all"
-            )
-        source, part = (name, None) if isinstance(name, str) else name
-        matches = [each for each in self._each if each.source == source and part in (None, each.part)]
-        if not matches:
-            raise SequenceIndexError(
-                f"{self._where}: no predictions for {name!r:.200}; {len(self):,} sequences have some"
-            )
-        if len(matches) > 1:
-            raise SequenceIndexError(
-                f"{self._where}: predictions for {len(matches):,} parts of {source!r:.200}: "
-                f"give overlay[{source!r:.80}, {matches[0].part}] for one of them"
+                f"{self._where}: {len(matches):,} of the {len(self):,} sequences with predictions are {name!r:.200}; "
+                "give a name as overlay[source] or overlay[source, part]; list(overlay) has all"
             )
         return matches[0]
 
