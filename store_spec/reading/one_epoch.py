@@ -182,9 +182,10 @@ Plan = TypeVar("Plan", bound=EpochPlan)
 class OneEpoch(Generic[Item, Plan]):
     """An iterator that refuses a second loop: it would yield nothing, and a job would train for only one epoch.
 
-    Threads that share an iterator are not refused if other threads have taken all batches. After a fork, parent and
-    child both continue with all remaining batches, and after an error the next call tries the same batch again; a
-    subclass may refuse both.
+    Make a new iterator for each epoch; a second loop over an exhausted one raises a WindowError. Several threads may
+    share an iterator: each batch goes to one of them, and they are not refused if others have taken all batches. After
+    a fork, parent and child both continue with all remaining batches, and after an error the next call tries the same
+    batch again; a subclass may refuse both.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors

@@ -131,7 +131,7 @@ class PackedBatches(SliceBatches[PackedPlan]):
 
     Several sequences share a row, so that there is little padding: the longest first, each in the row with the least
     space that is enough. Attention must not cross from one sequence to the next, so a batch says where each is.
-    Threads, forks, errors and a second loop are as with `PaddedBatches`. A `Batch` is a tuple of new arrays with names:
+    `OneEpoch` explains threads, forks, errors and a second loop. A `Batch` is a tuple of new arrays with names:
 
     * inputs (batch_size, tokens, *feature shape), zero in padding, which is at the end of a row,
     * labels (batch_size, tokens, *target shape): those of the steps; on the `sequence` axis, for each step the label of
@@ -154,13 +154,11 @@ class PackedBatches(SliceBatches[PackedPlan]):
         batch_size: Rows in a batch. The last batch may have fewer; with several ranks, the last two.
         max_steps: The largest number of steps in a piece; longer sequences are cut. None: `tokens`.
         shuffle: Shuffle sequences, pieces and rows.
-        rank: The number of this rank: it has the rows `rank`, `rank + world_size`, ... of the epoch.
-        drop_last: Leave out the rows after the last whole batch of every rank.
-        index: Add the sequence of each piece.
+        rank: It has the rows `rank`, `rank + world_size`, ... of the epoch.
         steps: See `WindowShape`: use only this part of each sequence.
 
     `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
-    `seed`, `epoch`, `world_size`, `memory`, `weights` and `transform` are those of `EpochOptions`.
+    all others are those of `EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the rows cannot be distributed over so

@@ -136,9 +136,8 @@ class PaddedPlan(SlicePlan):
 class PaddedBatches(SliceBatches[PaddedPlan]):
     """An iterator over batches of whole sequences, each sequence once per epoch. Get one from `store.padded`.
 
-    From the first batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both
-    continue with all remaining batches. A second loop over an exhausted iterator raises a WindowError: make a new one
-    for each epoch.
+    From the first batch on, a thread reads ahead. `OneEpoch` explains threads that share an iterator, forks, errors and
+    a second loop.
 
     A `Batch` is a tuple of new arrays with names:
 
@@ -178,19 +177,17 @@ class PaddedBatches(SliceBatches[PaddedPlan]):
         truncate: The largest number of steps to use of a sequence, and of its labels on the `step` axis; None for all.
             Truncated sequences are checked by the checksums of their chunks only, not by that of the sequence.
         truncate_side: Where sequences are truncated: at the `end`, which keeps the first steps, or at the `start`.
-        rank: The number of this rank: it gets the batches `rank`, `rank + world_size`, ... of the epoch.
-        world_size: How many ranks there are. All get the same number of batches, and together each sequence once; the
-            sequences after the last whole batch of every rank are distributed evenly, as smaller batches.
+        rank: It gets the batches `rank`, `rank + world_size`, ... of the epoch.
+        world_size: The sequences after the last whole batch of every rank are distributed evenly, as smaller batches.
         drop_last: Leave those sequences out, so that every batch has `batch_size` sequences; not with `max_steps`.
         memory: The bytes for batches that are read ahead, such as `"256MB"`, in addition to a chunk. A single batch may
             always use what it needs.
         lengths: Add the lengths, as losses such as `torch.nn.CTCLoss` need them.
-        index: Add the number of each sequence.
         steps: See `WindowShape`: use only this part of each sequence.
 
     `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
-    `seed`, `epoch`, `weights` and `transform` are those of `EpochOptions`.
-    Padding stays zero. Labels on the `own` axis are not affected by `steps`, `before` and `after`.
+    all others are those of `EpochOptions`. Padding stays zero. Labels on the `own` axis are not affected by `steps`,
+    `before` and `after`.
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the

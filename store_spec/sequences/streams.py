@@ -114,9 +114,8 @@ class Streams(SliceBatches[StreamPlan]):
 
     This is for truncated backpropagation through time: the state of the network is carried from batch to batch, but
     gradients are not, and a sequence may be far longer than a batch. Each step occurs once per epoch. From the first
-    batch on, a thread reads ahead. Threads may share an iterator. After a fork, parent and child both continue with all
-    remaining batches. A second loop over an exhausted iterator raises a WindowError: make a new one for each epoch. A
-    `Batch` is a tuple of new arrays with names:
+    batch on, a thread reads ahead. `OneEpoch` explains threads that share an iterator, forks, errors and a second loop.
+    A `Batch` is a tuple of new arrays with names:
 
     * inputs (lanes, steps, *feature shape),
     * labels (lanes, steps, *target shape): those of the steps; on the `sequence` axis, for each step the label of its
@@ -125,7 +124,7 @@ class Streams(SliceBatches[StreamPlan]):
     * mask, with `mask=True`: bool (lanes, steps), True for real steps; the other arrays are zero at other steps,
     * value_mask, with `value_mask=True`: bool (lanes, steps, *feature shape), True for real values of inputs,
     * static, with `static=`: (lanes, steps, columns), for each step the columns of its sequence,
-    * index, with `index=True`: int64 (lanes, steps).
+    * index, with `index=True`: int64 (lanes, steps), the sequence of each step, -1 in padding.
 
     In a lane, sequences follow each other without gaps, and lanes have about the same length. There is padding only
     after the last sequence of each lane; `padding` is its share. As a sequence may start in the middle of a batch,
@@ -150,15 +149,13 @@ class Streams(SliceBatches[StreamPlan]):
         align: Start sequences at the first step of a batch only.
         shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `batch_size * world_size`,
             `window` and `align`. Otherwise each lane has its sequences in the order of the store.
-        rank: The number of this rank: it has `batch_size` lanes of all, those from `rank * batch_size` on.
-        world_size: How many ranks there are. All get the same number of batches, and together each step once. A state
-            can be resumed with another number of ranks if `batch_size * world_size` is the same.
+        rank: It has `batch_size` lanes of all, those from `rank * batch_size` on.
+        world_size: A state can be resumed with another number of ranks if `batch_size * world_size` is the same.
         drop_last: Leave out the batches at the end in which a lane has no steps or too few.
-        index: Add the number of the sequence of each step, -1 in padding.
         steps: See `WindowShape`: use only this part of each sequence.
 
     `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype`, `mask` and `value_mask` are those of
-    `RowOptions`; `seed`, `epoch`, `memory`, `weights` and `transform` are those of `EpochOptions`. Padding stays zero.
+    `RowOptions`; all others are those of `EpochOptions`. Padding stays zero.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the store has no information for

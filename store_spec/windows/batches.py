@@ -32,31 +32,24 @@ class Batches(OneEpoch[Batch, Epoch]):
     chunks, and `memory`; it does not depend on `batch_size`, `rank` or `world_size`.
 
     Threads read and gather ahead. They are started by the first `next`, and end when the iterator is exhausted, closed
-    or deleted. An error in them is raised by `next`, and ends the epoch: each later `next`, in any thread, raises a
-    WindowError. Several threads may share an iterator: each batch goes to one of them. After a fork, an iterator that
-    was in use is refused in the child. A second loop over an exhausted iterator raises a WindowError: make a new
-    iterator for each epoch.
+    or deleted. An error ends the epoch: each later `next`, in any thread, raises a WindowError. After a fork, an
+    iterator that was in use is refused in the child. `OneEpoch` explains threads that share one, and a second loop.
 
     Args:
         windows: The windows.
         batch_size: Windows in a batch. The last batch may have fewer; with several ranks, the last two.
-        shuffle: Draw windows at random.
-        epoch: Another epoch has another order with the same seed, and other starts with `phase="random"`; at least 0.
-        rank: The number of this rank. It gets the windows `rank`, `rank + world_size`, ... of the epoch, and reads only
-            their chunks if `world_size` divides 48.
-        world_size: How many ranks there are. All get the same number of batches, and together each window once; windows
-            that are too few for a whole batch of every rank are distributed evenly (see `ranks.Turns`).
-        drop_last: Leave those windows out, so that every batch has `batch_size` windows.
-        memory: The bytes that may be used, such as `"256MB"`, in addition to the last shard, which an open store may
-            have in memory. If all rows of the windows fit, they stay in memory for later epochs of the same windows,
-            up to three quarters of this, until the windows are deleted, start an epoch with less memory, or four other
-            windows have cached rows since.
-        weights: (sequences,), numbers of at least 0. The epoch draws as many windows as there are, with replacement, by
-            the weight of their sequence, and shuffles them. No chunks are read for sequences of weight 0. With
+        epoch: With `phase="random"` or random lengths, another epoch has other windows, too.
+        rank: It gets the windows `rank`, `rank + world_size`, ... of the epoch, and reads only their chunks if
+            `world_size` divides 48. Windows that are too few for a whole batch of every rank are distributed evenly
+            (see `ranks.Turns`).
+        memory: If all rows of the windows fit, they stay in memory for later epochs of the same windows, up to three
+            quarters of this, until the windows are deleted, start an epoch with less memory, or four other windows have
+            cached rows since.
+        weights: Windows have the weight of their sequence. No chunks are read for sequences of weight 0. With
             `windows.sequence_weights()` all classes are drawn equally often. To draw equally often from each sequence,
-            whatever its length, use `weights / np.diff(windows.index.first)`. None: each window occurs once.
+            whatever its length, use `weights / np.diff(windows.index.first)`.
 
-    `seed`, `index` and `transform` are those of `EpochOptions`.
+    All other arguments, and more about these, are in `EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, windows cannot be distributed over so many ranks without leaving some
