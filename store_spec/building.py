@@ -1,6 +1,6 @@
 """What a builder of stores needs besides the public names of `store_spec`: checked rows, shards, commits, repairs.
 
-`builder` imports from `store_spec` and from this module only.
+`builder` imports from `store_spec` and from this module only. Every name that this module imports is for builders.
 """
 
 from __future__ import annotations
@@ -59,52 +59,3 @@ def object_store(url: str) -> Any:
     from store_spec.disk import object_storage  # here, because zarr takes 0.1 s to import
 
     return object_storage.object_store(checked_url(url))
-
-
-__all__ = [
-    "EMPTY_IDENTITY",
-    "LARGEST_CLASS_NAME",
-    "Address",
-    "Checked",
-    "CheckedSequence",
-    "DamagedShard",
-    "EncodedRows",
-    "Ledger",
-    "LocalLedger",
-    "LocalStorage",
-    "LostSequence",
-    "Part",
-    "PartCheck",
-    "Piecewise",
-    "Records",
-    "RunningRows",
-    "ShardJob",
-    "Snapshot",
-    "SourceId",
-    "StorePlace",
-    "belongs_to_store",
-    "between",
-    "build_folder",
-    "check_sequence",
-    "checked_times",
-    "checked_url",
-    "column_type",
-    "compress_rows",
-    "count_files",
-    "crc32c",
-    "damaged_shards",
-    "describe",
-    "is_root",
-    "is_url",
-    "local_folder",
-    "locked",
-    "no_records",
-    "object_store",
-    "read_ranges",
-    "readable_place",
-    "replace_shard",
-    "sizes_for",
-    "store_place",
-    "stored_records",
-    "with_masks",
-]
