@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
         ConflictError: A writer committed more rows meanwhile. The lock keeps writers out; this is for a process that
             outlives the one that holds it.
     """
-    schema, storage = snapshot.root.schema, LocalStorage(snapshot.storage.root)
+    schema, storage = snapshot.root.schema, LocalStorage(Path(snapshot.storage.root))
     shard_id, key = shard.ShardId(name, number), chunk_key(schema, name, number)
     pieces = shard.encode([rows], shard_id, schema.rows(name), schema.chunking(name), schema.codec)
     with suppress(*DAMAGE):

@@ -67,6 +67,7 @@ class ObjectStorage(ZarrStorage):
 
     def __init__(self, store: ObjectStore[Any], url: str | None = None, cached: Cached | None = None) -> None:
         super().__init__(store, url)  # not all stores of obstore can print themselves
+        self.lists = type(store.store).__name__ != "HTTPStore"  # web servers have no common way to list keys
         self._url, self._cached = url, cached
         self._e_tags: dict[str, str] = {}  # of shards when their index was read, by key
         self.cache = None if cached is None else Cache(*cached, store=self.root)
@@ -117,12 +118,6 @@ class ObjectStorage(ZarrStorage):
         import obstore
 
         return int(obstore.head(store.store, key)["size"])
-
-    @property
-    def lists(self) -> bool:
-        """Whether keys can be listed; web servers have no common way to do that."""
-        store: Any = self._store_and_process[0]
-        return type(store.store).__name__ != "HTTPStore"
 
     def _names(self, store: Any, key: str) -> Iterable[str]:
         import obstore

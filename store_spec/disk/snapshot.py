@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store_spec.disk.places import StoreLocation
 from store_spec.disk.requests import in_order
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import Storage, storage_of
+from store_spec.disk.storage import LocalStorage, Storage, storage_of
 from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
@@ -65,8 +65,9 @@ class Snapshot:
     def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
         """Read the root of the store in a storage, like `open`; `data` is its bytes, if they have been read."""
         root = Root.decode(read_root(storage) if data is None else data, str(storage.path(ROOT)))
-        for folder in root.schema.folders():
-            storage.check_folder(folder)
+        if isinstance(storage, LocalStorage):
+            for folder in root.schema.folders():
+                storage.check_folder(folder)
         return cls(storage, root)
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from store_spec.disk.places import StoreLocation, check_local, is_url
 from store_spec.errors import (
@@ -23,45 +23,20 @@ from store_spec.errors import (
     UnreadableError,
 )
 
+if TYPE_CHECKING:
+    from store_spec.disk.writable_objects import WritableObjects
+    from store_spec.disk.zarr_storage import ZarrStorage
+
 Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes the parts of a key's bytes
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
 PROBE = "probe-"  # prefix of the keys with which a writer tests a server
 
-
-class Storage(Protocol):
-    """Where a store is read from. `LocalStorage` documents the methods.
-
-    Attributes:
-        requests: How many requests are made at once. More than 1 for a remote store, where each takes long; for reading
-            such a store, nothing is listed.
-    """
-
-    requests: ClassVar[int]
-
-    @property
-    def lists(self) -> bool:
-        """Whether keys can be listed; if not, `list` raises an error."""
-
-    @property
-    def root(self) -> Any:
-        """The name in messages: a Path for a folder, otherwise an Address."""
-
-    def path(self, key: str) -> Any: ...  # noqa: D102
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | memoryview: ...  # noqa: D102
-    def size(self, key: str) -> int: ...  # noqa: D102
-    def list(self, key: str = "") -> list[str]: ...  # noqa: D102
-    def kind(self, key: str) -> str: ...  # noqa: D102
-    def check_folder(self, key: str) -> None: ...  # noqa: D102
-
-
-class WritableStorage(Storage, Protocol):
-    """Where a store is written to. `LocalStorage` documents the method."""
-
-    def put(  # noqa: D102
-        self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None
-    ) -> None: ...
+# Where a store is read from, and written to. Both kinds have the attributes `root`, `requests` and `lists`, and the
+# methods `path`, `get`, `size` and `list`; what can be written to also has `put`. `LocalStorage` documents them.
+Storage: TypeAlias = "LocalStorage | ZarrStorage"
+WritableStorage: TypeAlias = "LocalStorage | WritableObjects"
 
 
 def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> Storage:
@@ -124,7 +99,14 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
-    """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside."""
+    """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside.
+
+    Attributes:
+        root: The name of the store in messages; that of a `ZarrStorage` is an `Address`.
+        requests: How many requests are made at once. More than 1 for a remote store, where each takes long; for reading
+            such a store, nothing is listed.
+        lists: Whether keys can be listed; if not, `list` raises an error.
+    """
 
     root: Path
     requests: ClassVar[int] = 1

@@ -53,6 +53,7 @@ class ZarrStorage:
     """
 
     requests: ClassVar[int] = 1
+    lists = True
     _error: ClassVar[type[StorageError]] = UnreadableError
 
     def __init__(self, store: Store, name: str | None = None) -> None:
@@ -130,10 +131,6 @@ class ZarrStorage:
         except _ABSENT:
             return 0
 
-    def kind(self, key: str) -> str:  # noqa: ARG002
-        """Return `file`: a zarr store has no links, or follows them."""
-        return "file"
-
     def list(self, key: str = "") -> list[str]:
         """Return the names below a key, sorted; an empty list if there are none."""
         store = self._store
@@ -141,14 +138,6 @@ class ZarrStorage:
             return sorted(self._call(key, "listing", lambda: self._names(store, key)))
         except _ABSENT:
             return []
-
-    @property
-    def lists(self) -> bool:
-        """Whether keys can be listed."""
-        return True
-
-    def check_folder(self, key: str) -> None:
-        """Do nothing: there are no folders."""
 
     def _call(self, key: str, step: str, function: Callable[[], _T]) -> _T:
         """Call a function of a store. Any error, unless the key is absent, becomes a StorageError."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.places import StoreLocation
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, PROBE, storage_of
+from store_spec.disk.storage import PARTIAL, PROBE, LocalStorage, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
 from store_spec.format.documents import (
@@ -318,18 +318,18 @@ def _document(snapshot: Snapshot, report: ProblemList, key: str) -> dict[str, An
 
 def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     """Return files that do not belong to the store, by name: what each is, and whether a writer left it."""
-    schema = snapshot.root.schema
+    schema, storage = snapshot.root.schema, snapshot.storage
     facts = {fact.name for fact in schema.arrays()}
     found = {}
-    for folder in ("", *schema.folders()) if snapshot.storage.lists else ():
-        for name in snapshot.storage.list(folder):
+    for folder in ("", *schema.folders()) if storage.lists else ():
+        for name in storage.list(folder):
             key = f"{folder}/{name}" if folder else name
             if name == ROOT or key in GROUPS or key in facts:
                 continue  # read here, or when the store was opened
             number = chunk_number(schema, folder, name) if folder in facts else None
             if number is not None and number * rows_in_file(schema, folder) < snapshot.root.committed(folder):
                 continue  # committed, so it is read
-            kind = snapshot.storage.kind(key)
+            kind = storage.kind(key) if isinstance(storage, LocalStorage) else "file"  # other stores show no links
             if number is not None and kind == "file":
                 continue  # not committed yet
             if kind == "link":
