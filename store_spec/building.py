@@ -40,7 +40,7 @@ from store_spec.format.sequence_columns import column_type
 from store_spec.format.shard import EncodedRows, between
 from store_spec.format.shard import compress as compress_rows
 from store_spec.format.times import checked_times
-from store_spec.format.value_checks import with_masks
+from store_spec.format.value_checks import refuse_masked_rows
 from store_spec.reading.disk_usage import count_files
 from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.stored_records import stored_records

@@ -12,7 +12,7 @@ from builder.build_errors import SourceError, UsageError
 from builder.formats.convert import lost_values, parse_dtype
 from builder.formats.table import Array, DType
 from store_spec import Schema
-from store_spec.building import with_masks
+from store_spec.building import refuse_masked_rows
 
 ARRAYS = ("inputs", "labels")
 Conversions = tuple[tuple[str, str], ...]  # (inputs or labels, dtype), in order, since each conversion may round
@@ -82,7 +82,8 @@ def convert_like_store(conversions: Conversions, value: Any, name: str, source: 
 
     Anything but an array of numbers is returned unchanged; the check of the sequence refuses it.
     """
-    value = with_masks(value) if conversions else value
+    if conversions:
+        refuse_masked_rows(name, value, source)
     for array, dtype in conversions:
         if array != name or np.ma.is_masked(value):
             continue

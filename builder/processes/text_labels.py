@@ -16,7 +16,7 @@ from builder.formats.table import Array
 from builder.labels.text_classes import CODES, ClassLists, classes_by_target, unseen_class
 from builder.sequence import LongSequence, Sequence, sequences_of
 from store_spec import SequenceError
-from store_spec.building import with_masks
+from store_spec.building import refuse_masked_rows
 
 
 def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
@@ -43,7 +43,7 @@ def encode_labels(labels: Any, classes: ClassLists, source: str) -> Array:
     >>> encode_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
     [1, 0]
     """
-    labels = with_masks(labels)
+    refuse_masked_rows("labels", labels, source)
     array = np.asarray(labels, object)
     if np.ma.is_masked(labels):
         array = array.copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -14,7 +13,7 @@ from store_spec.format.names import wrong_code
 from store_spec.schema import Missing, Rows
 
 CHECKED_VALUES = 2**20  # values that are checked at a time
-MOST_AXES = 32  # of arrays that come as lists in lists
+MOST_AXES = 64  # of arrays that come as lists in lists
 
 
 def checked_rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
@@ -33,52 +32,36 @@ def checked_rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, sou
     return np.ascontiguousarray(array, rows.dtype)
 
 
-def with_masks(values: Any) -> Any:
-    """Return nested lists with masked arrays as one masked array, and anything else unchanged.
-
-    From such lists NumPy itself would make an array of the values below the masks.
-
-    >>> with_masks([np.ma.masked_greater([1, 2], 1), [3, 4]]).tolist()
-    [[1, None], [3, 4]]
-    """
-    if not isinstance(values, list | tuple):
-        return values
-    for depth in range(MOST_AXES):
-        level: Iterable[Any] = values
-        for _ in range(depth):
-            level = chain.from_iterable(level)
+def refuse_masked_rows(name: str, values: Any, source: object) -> None:
+    """Refuse masked arrays in lists: NumPy would make an array of the values below their masks."""
+    level = values if isinstance(values, list | tuple) else ()
+    for _ in range(MOST_AXES):
         kinds = {*map(type, level)}  # for a million numbers faster than making an array of them
         # A single masked number is not an array; NumPy makes it NaN.
-        if any(issubclass(kind, np.ma.MaskedArray) and kind is not type(np.ma.masked) for kind in kinds):
-            try:
-                masked = _stack_masked(values)
-                return masked if np.ma.is_masked(masked) else values
-            except ValueError:  # unequal shapes: NumPy says what is wrong with these
-                return values
-        if not all(issubclass(kind, list | tuple) for kind in kinds):
-            break
-    return values
-
-
-def _stack_masked(values: Any) -> Any:
-    return np.ma.stack([_stack_masked(one) for one in values]) if isinstance(values, list | tuple) else values
+        if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds - {type(np.ma.masked)}):
+            raise SequenceError(
+                f"{source}: {name} are a list of masked arrays; give one masked array: np.ma.stack(...)"
+            )
+        if not any(issubclass(kind, list | tuple) for kind in kinds):
+            return
+        level = [*chain.from_iterable(one for one in level if isinstance(one, list | tuple))]
 
 
 def as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
     """Return values as an array, masked ones as NaN if the store allows that; raise a SequenceError otherwise."""
-    values = with_masks(values)
-    if np.ma.is_masked(values):
+    refuse_masked_rows(name, values, source)
+    if isinstance(values, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(values)).any():
         if missing != "keep" or rows.dtype.kind not in "fc":
-            count = int(np.ma.getmaskarray(np.ma.asarray(values)).sum())
             raise SequenceError(
-                f"{source}: {name}: {count:,} values are masked; fill them, or leave this sequence out "
-                '(a store of floats with missing="keep" takes them as NaN)'
+                f"{source}: {name}: {int(mask.sum()):,} values are masked; fill them, or leave this "
+                'sequence out (a store of floats with missing="keep" takes them as NaN)'
             )
         filled = np.ma.filled(values, 0)
-        if filled.dtype.kind in "fc" or not _keeps_values(filled, rows):
-            return np.ma.filled(values, np.nan) if filled.dtype.kind in "fc" else filled
-        filled = filled.astype(rows.dtype)
-        filled[np.ma.getmaskarray(np.ma.asarray(values))] = np.nan
+        if filled.dtype.kind not in "fc":
+            if not _keeps_values(filled, rows):
+                return filled
+            filled = filled.astype(rows.dtype)
+        filled[mask] = np.nan
         return filled
     try:
         array = np.asarray(values)

@@ -20,7 +20,7 @@ from builder.maintenance.compact import compact
 from builder.maintenance.row_order import Order
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.row_dtypes import convert_like_store
-from store_spec import StoreError
+from store_spec import SequenceError, StoreError
 from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
 from tests.builder.features import FEATURES, build_feature, write_feature
@@ -345,10 +345,10 @@ def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_it
     assert verify_sources(tmp_path / "new", tmp_path / "src", process=read_made) == []
 
 
-def test_masks_of_rows_in_a_list_are_kept_for_whoever_refuses_them():
+def test_masked_rows_in_a_list_are_refused():
     masked = np.ma.masked_greater(np.ones((2, 3)), 0)
-    found = convert_like_store((("inputs", "float32"),), list(masked), "inputs", "a.wav")
-    assert np.ma.getmaskarray(found).all()
+    with pytest.raises(SequenceError, match=r"a.wav: inputs are a list of masked arrays"):
+        convert_like_store((("inputs", "float32"),), list(masked), "inputs", "a.wav")
 
 
 def test_chunks_of_a_build_are_chosen_again_for_the_new_rows_and_others_stay(tmp_path):

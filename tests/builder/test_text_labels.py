@@ -17,6 +17,7 @@ from builder.labels.text_classes import parse_classes
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.text_labels import encode_labels
 from builder.sequence import LongSequence
+from store_spec import SequenceError
 from tests.builder.command import seqzarr
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
@@ -56,7 +57,6 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         (["cat", None], ["cat,dog"], "row 1: None is not text"),
         (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),
         (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is not text"),
-        ([np.ma.array(["cat", "dog"], mask=[False, True])], ["cat,dog"], "row 0: None is not text"),
         (
             [["cat", 0.5]],
             ["0=cat,dog"],
@@ -69,6 +69,11 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
 def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
     with pytest.raises(SourceError, match=message):
         encode_labels(labels, parse_classes(classes), "s")
+
+
+def test_masked_labels_in_a_list_are_refused():
+    with pytest.raises(SequenceError, match=r"s: labels are a list of masked arrays; give one masked array"):
+        encode_labels([np.ma.array(["cat", "dog"], mask=[False, True])], parse_classes(["cat,dog"]), "s")
 
 
 @pytest.mark.slow

@@ -125,23 +125,18 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "text": (np.full((4, 3), "1.5"), LABELS, "bad: inputs are <U3, where this store has float32"),
     "whole numbers that float32 has not": (np.full((4, 3), 2**24 + 1), LABELS, "bad: inputs are int64"),
     "masked": (np.ma.masked_array(GOOD, mask=GOOD > -1), LABELS, "bad: inputs: [0-9]+ values are masked"),
-    "masked rows": (list(np.ma.masked_array(GOOD, mask=GOOD > -1)), LABELS, "bad: inputs: 12 values are masked"),
+    "masked rows": (list(np.ma.masked_array(GOOD, mask=GOOD > -1)), LABELS, "bad: inputs are a list of masked"),
     "a masked row among others": (
         ([1.0, 2.0, 3.0], np.ma.masked_array(GOOD[0], mask=[False, True, False]), *GOOD[2:]),
         LABELS,
-        "bad: inputs: 1 values are masked",
+        "bad: inputs are a list of masked arrays",
     ),
     "masked rows in lists": (
-        [[np.ma.masked_array([1.0, 2.0, 3.0], mask=True)], [GOOD[0]]],
+        [[np.ma.masked_array([1.0, 2.0, 3.0], mask=True)], GOOD[:1]],
         LABELS,
-        "bad: inputs: 3 values are masked",
+        "bad: inputs are a list of masked arrays",
     ),
-    "masked labels": (GOOD, [np.ma.masked_array(1, mask=True)] * 4, "bad: labels: 4 values are masked"),
-    "ragged masked rows": (
-        [np.ma.masked_array([1.0], mask=True), np.ma.masked_array([1.0, 2.0], mask=True)],
-        LABELS,
-        "bad: inputs are not an array",
-    ),
+    "masked labels": (GOOD, [np.ma.masked_array(1, mask=True)] * 4, "bad: labels are a list of masked"),
     "NaN": (nan_at(2, 1), LABELS, r"bad: inputs: row 2, column 1 is nan.*\(1 such"),
     "infinity": (np.full((4, 3), -np.inf, "float32"), LABELS, r"bad: inputs: row 0, column 0 is -inf.*\(12 such"),
     "lengths": (np.ones((5000, 3), "float32"), np.ones(4999, "int16"), "bad: 5,000 input rows but 4,999 label rows"),
@@ -586,18 +581,6 @@ def test_masked_values_are_missing_values_where_these_are_kept(tmp_path):
     ) as writer:
         writer.append(masked, masked, source="a")
     assert np.isnan(store_spec.open_store(tmp_path / "a")[0][0]).tolist() == [False, True, False, False]
-
-
-def test_rows_of_a_list_may_be_masked_too(tmp_path):
-    masked = np.ma.masked_greater(np.arange(6, dtype="float32").reshape(3, 2), 4)
-    with store_spec.create_store(
-        tmp_path / "a", inputs=("float32", (2,)), labels=("float32", (2,)), missing="keep"
-    ) as writer:
-        writer.append(list(masked), list(masked), source="a")
-        writer.append(list(masked[:2]), list(masked[:2]), source="b")  # nothing is masked in these
-    (found, _), (whole, _) = store_spec.open_store(tmp_path / "a")
-    np.testing.assert_array_equal(found, masked.filled(np.nan))
-    np.testing.assert_array_equal(whole, masked[:2])
 
 
 @pytest.mark.parametrize("names", [(1, 2), ("a", None)])
