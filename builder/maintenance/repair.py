@@ -128,7 +128,7 @@ def _restore(
 
         def submit(shard: DamagedShard) -> Task:
             batch = resolved.batch([places[source] for source in shard.sources])
-            return engine.submit(restore_shard, batch, snapshot.slim(compared=False), shard, watch=True)
+            return engine.submit(restore_shard, batch, snapshot.slim(), shard, watch=True)
 
         try:
             for shard, task in as_done(engine, ready, submit):

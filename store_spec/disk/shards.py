@@ -53,17 +53,12 @@ _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 class Shards:
     """Reads shards, and caches their indexes and open files. Each read uses one such object from start to end.
 
-    After an error the next read uses a new object, because a repair may have replaced the files.
-
-    Args:
-        tables: The tables of the same state.
-        compared: Whether the caller compares each sequence with its checksum. Then a shard with fewer rows than are
-            committed is not an error yet: the missing rows may all be of retired sequences.
+    After an error the next read uses a new object, because a repair may have replaced the files. `tables` are those of
+    the same state.
     """
 
-    def __init__(self, tables: Tables, *, compared: bool) -> None:
-        self._storage, self._root = tables.storage, tables.root
-        self._tables, self._compared = tables, compared
+    def __init__(self, tables: Tables) -> None:
+        self._storage, self._root, self._tables = tables.storage, tables.root, tables
         self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
         self._last: dict[str, bytes | memoryview] = {}  # by array: the shard that a later commit may replace
         self._fetching: dict[tuple[int, str, int], Any] = {}  # locks by process, array and shard: see `_lock`
@@ -285,8 +280,6 @@ class Shards:
         chunking = self._root.schema.chunking(name)
         first = number * chunking.shard
         due = min(self._root.committed(name) - first, chunking.shard)
-        if rows < due and self._compared:
-            return
         if rows < due and self._root.retired:
             starts, stops = self._live(name)
             visible = stops[(starts < first + due) & (stops > first)].clip(max=first + due)

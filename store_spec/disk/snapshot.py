@@ -36,17 +36,16 @@ MOST_MISSING = 100  # a malicious root may count any number of files
 class Snapshot:
     """A committed state of a store. It can be pickled, without its caches.
 
-    With `compared`, the caller compares each sequence with its checksum: see `Shards`. With `once`, it reads everything
-    only once. Such callers may meet many errors, and the last shard, which is read in one piece, may be large; so after
-    an error only open files are forgotten, not the caches.
+    With `once`, the caller reads everything only once. Such callers may meet many errors, and the last shard, which is
+    read in one piece, may be large; so after an error only open files are forgotten, not the caches.
     """
 
-    def __init__(self, storage: Storage, root: Root, *, compared: bool = False, once: bool = False) -> None:
+    def __init__(self, storage: Storage, root: Root, *, once: bool = False) -> None:
         self.storage = storage
         self.root = root
         self.tables = Tables(storage, root)
-        self._compared, self._once = compared, once
-        self._shards = Shards(self.tables, compared=compared)
+        self._once = once
+        self._shards = Shards(self.tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
 
@@ -75,16 +74,11 @@ class Snapshot:
         return f"<snapshot of {self.storage.root.name}: {counts.sequences:,} sequences, {counts.steps:,} steps>"
 
     def __reduce__(self) -> tuple[Any, tuple[Storage, Root]]:
-        return partial(Snapshot, compared=self._compared, once=self._once), (self.storage, self.root)
+        return partial(Snapshot, once=self._once), (self.storage, self.root)
 
-    def slim(self, *, compared: bool = True) -> Snapshot:
-        """Return a copy for other processes, which read everything once, without the data they do not need.
-
-        Args:
-            compared: Whether they compare each sequence with its checksum; otherwise the retired ranges are included.
-        """
-        root = replace(self.root, provenance={}, retired=() if compared else self.root.retired)
-        return Snapshot(self.storage, root, compared=compared, once=True)
+    def slim(self) -> Snapshot:
+        """Return a copy for other processes, which read everything once, without the data they do not need."""
+        return Snapshot(self.storage, replace(self.root, provenance={}), once=True)
 
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -229,7 +223,7 @@ class Snapshot:
     def _forget(self, shards: Shards) -> None:
         shards.close_files()
         if not self._once:
-            self._shards = Shards(self.tables, compared=self._compared)
+            self._shards = Shards(self.tables)
             self._crcs = None
             self._missing.clear()
 

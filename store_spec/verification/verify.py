@@ -89,7 +89,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     }[schema.label_axis]
     every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, every))
-    results = iter(mapper(PartCheck(snapshot.slim(compared=False)), parts))
+    results = iter(mapper(PartCheck(snapshot.slim()), parts))
     first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)

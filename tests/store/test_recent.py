@@ -174,7 +174,7 @@ def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
         return get(storage, name, *place)
 
     monkeypatch.setattr(LocalStorage, "get", noted)
-    snapshot = pickle.loads(pickle.dumps(store.snapshot.slim(compared=False)))
+    snapshot = pickle.loads(pickle.dumps(store.snapshot.slim()))
     for _ in range(3):
         with pytest.raises(ChecksumError):
             snapshot.rows("inputs", STEPS - 2, STEPS - 1)
