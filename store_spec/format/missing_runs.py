@@ -45,29 +45,6 @@ class SequenceRuns:
         return self.runs + np.repeat(starts, self.counts)[:, None]
 
 
-class RunningRuns:
-    """Computes the runs of one sequence from pieces of its rows.
-
-    >>> runs = RunningRuns()
-    >>> for piece in ([1.0, np.nan], [np.nan], [2.0]):
-    ...     runs.add(np.array(piece))
-    >>> runs.result().tolist()
-    [[1, 3]]
-    """
-
-    def __init__(self) -> None:
-        self._rows, self._runs = 0, [no_runs()]
-
-    def add(self, rows: NDArray[Any]) -> None:
-        """Add the next rows; no reference to them is kept."""
-        self._runs.append(missing_runs(rows) + self._rows)
-        self._rows += len(rows)
-
-    def result(self) -> Runs:
-        """Return the runs of all rows so far, each as long as possible."""
-        return cut_at(np.concatenate(self._runs), np.array([0, self._rows]))
-
-
 def no_runs() -> Runs:
     """Return an empty array of runs."""
     return np.zeros((0, 2), np.int64)

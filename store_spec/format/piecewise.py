@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.missing_runs import RunningRuns
+from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.records import CheckedSequence, Records, SourceId, recorded_row
 from store_spec.format.row_facts import RunningRows
 from store_spec.schema import MISSING_RUNS, Schema
@@ -35,7 +36,8 @@ class Piecewise:
     def __init__(self, schema: Schema, source: SourceId) -> None:
         self._schema, self._source = schema, source
         self._rows = {name: RunningRows(name, schema.rows(name)) for name in schema.row_arrays}
-        self._missing = {name: RunningRuns() for name in (MISSING_RUNS if schema.missing == "keep" else ())}
+        arrays = MISSING_RUNS if schema.missing == "keep" else ()
+        self._missing: dict[str, list[Runs]] = {name: [no_runs()] for name in arrays}  # of each piece
         self._labels: NDArray[Any] | None = None  # the first row
         self._columns: dict[str, NDArray[Any]] | None = None  # of the first piece
 
@@ -52,21 +54,24 @@ class Piecewise:
         if "time" in piece.rows:
             self._check_times(piece.rows["time"])
         for name, rows in piece.rows.items():
-            self._rows[name].add(rows)
             if name in self._missing:
-                self._missing[name].add(rows)
+                self._missing[name].append(missing_runs(rows) + self._rows[name].length)
+            self._rows[name].add(rows)
 
     def record(self) -> Records:
         """Return the table rows of the sequence, which has at least one piece; none can be added afterwards."""
         if self._columns is None or self._labels is None:
             raise SequenceError(f"{self._source}: a sequence that comes in pieces has at least one; give an empty one")
         facts = (running.result().columns(name) for name, running in self._rows.items())
+        lengths = {name: running.length for name, running in self._rows.items()}
         return recorded_row(
             self._schema,
             self._source,
-            lengths={name: running.length for name, running in self._rows.items()},
+            lengths=lengths,
             columns={name: column for columns in facts for name, column in columns.items()},
-            missing={name: running.result() for name, running in self._missing.items()},
+            missing={
+                name: cut_at(np.concatenate(runs), np.array([0, lengths[name]])) for name, runs in self._missing.items()
+            },
             first=CheckedSequence({"labels": self._labels}, self._columns),
         )
 
