@@ -33,7 +33,7 @@ class ShardJob:
     start: int
     stop: int
 
-    def write(self, parts: Sequence[NDArray[Any] | shard.EncodedRows], threads: int = 1) -> int:
+    def write(self, parts: Sequence[NDArray[Any] | shard.EncodedRows]) -> int:
         """Encode and write the shard; `parts` are its new rows. Return the number of bytes written.
 
         Two processes may write the same shard, even at the same time: each puts the same bytes in one step.
@@ -52,7 +52,7 @@ class ShardJob:
             with advice_to_repair():
                 old = [Snapshot(self.storage, self.root).encoded_rows(self.name, first, self.start)]
         shard_id = shard.ShardId(self.name, self.number)
-        pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec, threads=threads)
+        pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec)
         key = chunk_key(schema, self.name, self.number)
         self.storage.put(key, pieces, check=self._check_uncommitted)
         return sum(map(len, pieces))

@@ -22,7 +22,6 @@ from store_spec.schema import Chunking, Rows
 
 BESIDE = 2**14  # bytes: larger chunks are pickled out of band, which takes dask longer for smaller ones
 Stored = bytes | memoryview  # a compressed chunk
-GROUPS = 8  # groups of chunks for each thread; a thread compresses a group at a time
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
 STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
 STAMP_BYTES = STAMP.size + CRC_BYTES
@@ -80,39 +79,24 @@ def compress(parts: Sequence[Any], first: int, rows: Rows, chunking: Chunking, c
     head = min(-first % chunking.chunk, total)
     tail = (total - head) % chunking.chunk
     whole = between(parts, head, total - tail)
-    with ThreadPoolExecutor(1) as pool:  # never in the main thread: see Codec.encode
-        chunks = _chunks(whole, rows, chunking.chunk)
-        stored = pool.submit(lambda: tuple(_encoded(chunk, codec) for chunk in chunks)).result()
     return EncodedRows(
         # Copies, so that the arrays can be freed.
         np.concatenate([rows.empty(0), *between(parts, 0, head)]),
-        stored,
+        tuple(_encoded(whole, rows, chunking, codec)),
         np.concatenate([rows.empty(0), *between(parts, total - tail, total)]),
         total,
     )
 
 
 def encode(
-    parts: Sequence[NDArray[Any] | EncodedRows],
-    shard: ShardId,
-    rows: Rows,
-    chunking: Chunking,
-    codec: Codec,
-    *,
-    threads: int = 1,
+    parts: Sequence[NDArray[Any] | EncodedRows], shard: ShardId, rows: Rows, chunking: Chunking, codec: Codec
 ) -> list[Stored]:
     """Return the bytes of a shard file, in pieces. `parts` are all rows of the shard, in order.
 
     The last chunk is padded with zeros; chunks without any row are left out.
     """
     index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
-    chunks = list(_chunks(_flat(parts), rows, chunking.chunk))
-    # In groups: handing a single chunk to a thread may take as long as compressing it.
-    step = max(1, len(chunks) // (threads * GROUPS))
-    groups = (chunks[start : start + step] for start in range(0, len(chunks), step))
-    with ThreadPoolExecutor(threads) as pool:  # never in the main thread: see Codec.encode
-        encoded = pool.map(lambda group: [_encoded(chunk, codec) for chunk in group], groups)
-        stored = [chunk for group in encoded for chunk in group]
+    stored = _encoded(_flat(parts), rows, chunking, codec)
     sizes = np.array([len(chunk) for chunk in stored], "<u8")
     index[: len(stored), 1] = sizes
     index[: len(stored), 0] = np.cumsum(sizes) - sizes
@@ -121,8 +105,11 @@ def encode(
     return [*stored, stamp, data, crc32c(data).to_bytes(CRC_BYTES, "little")]
 
 
-def _encoded(chunk: NDArray[Any] | Stored, codec: Codec) -> Stored:
-    return chunk if isinstance(chunk, Stored) else codec.encode(chunk)
+def _encoded(parts: Iterable[Any], rows: Rows, chunking: Chunking, codec: Codec) -> list[Stored]:
+    """Compress consecutive parts chunk by chunk, in another thread than the main one: see Codec.encode."""
+    chunks = _chunks(parts, rows, chunking.chunk)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: [one if isinstance(one, Stored) else codec.encode(one) for one in chunks]).result()
 
 
 def _flat(parts: Iterable[NDArray[Any] | EncodedRows]) -> Iterator[NDArray[Any] | Stored]:

@@ -118,14 +118,13 @@ def read_shard(data, count, rows, chunking, codec):
     chunk=st.integers(1, 12),
     codec=st.sampled_from(CODECS),
     shape=st.sampled_from(SHAPES),
-    threads=st.integers(1, 3),
 )
-def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec, shape, threads):
+def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec, shape):
     rows = rows_of("int16", shape)
     parts = [random_rows(np.random.default_rng(length), length, "int16", shape) for length in lengths]
     whole = np.concatenate([rows.empty(0), *parts])
     chunking = Chunking(chunk, chunk * max(1, -(-len(whole) // chunk) + len(lengths) % 2))
-    data = b"".join(shard.encode(parts, PLACE, rows, chunking, codec, threads=threads))
+    data = b"".join(shard.encode(parts, PLACE, rows, chunking, codec))
     found = read_shard(data, len(whole), rows, chunking, codec)
     assert same(found[: len(whole)], whole)
     assert not found[len(whole) :].any()

@@ -270,7 +270,7 @@ def test_shards_may_be_put_in_any_order_twice_and_at_once(tmp_path, expected, se
         assert ledger.jobs(final=True) == []
         random.Random(seed).shuffle(jobs)
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda job: job.write(rows_of_job(job, SEQUENCES), threads=2), jobs * 2))
+            list(pool.map(lambda job: job.write(rows_of_job(job, SEQUENCES)), jobs * 2))
         for job in jobs:
             ledger.mark_done(job)
         assert ledger.commit() == 6
