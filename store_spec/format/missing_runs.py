@@ -80,20 +80,15 @@ def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
     """Return the number of the first invalid run, and what is wrong with it; None if all are valid."""
     start, stop = runs[:, 0], runs[:, 1]
     before = np.concatenate([np.zeros(1, np.int64), stop[:-1]])
-    last = int(bounds[-1])
-    # Before sequences are looked up, runs have to be in order and inside the array.
-    wrong = (start < before) | (stop <= start) | (stop > last)
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        what = "is empty" if stop[at] <= start[at] else f"does not lie in the {last:,} rows"
-        if stop[at] > start[at] and start[at] < before[at]:
-            what = f"begins before row {before[at]:,}, where the one before ends"
-        return at, f"the run {start[at]:,} to {stop[at]:,} {what}"
-    crosses = bounds[np.searchsorted(bounds, start, side="right").clip(max=len(bounds) - 1)] < stop
-    if crosses.any():
-        at = int(np.argmax(crosses))
-        return at, f"the run {start[at]:,} to {stop[at]:,} crosses from one sequence to the next"
-    return None
+    ends = bounds[np.searchsorted(bounds, start, side="right").clip(max=len(bounds) - 1)]  # of their sequences
+    wrong = (start < before) | (stop <= start) | (stop > ends)
+    if not wrong.any():
+        return None
+    at = int(np.argmax(wrong))
+    return at, (
+        f"the run {start[at]:,} to {stop[at]:,} is empty, begins before row {before[at]:,}, where the one before ends, "
+        f"or ends after row {ends[at]:,}, the end of its sequence"
+    )
 
 
 def runs_of_sequences(
