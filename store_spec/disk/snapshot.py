@@ -44,6 +44,7 @@ class Snapshot:
         self.storage = storage
         self.root = root
         self.tables = Tables(storage, root)
+        self.bounds, self.table = self.tables.bounds, self.tables.read  # methods
         self._once = once
         self._shards = Shards(self.tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
@@ -89,14 +90,6 @@ class Snapshot:
     def label_offsets(self) -> NDArray[np.int64]:
         """The same for `labels`, whatever their axis."""
         return self.tables.label_offsets
-
-    def bounds(self, name: str) -> NDArray[np.int64]:
-        """Return the offsets of the sequences in `inputs`, `labels` or `time`: int64 (sequences + 1,), checked."""
-        return self.tables.bounds(name)
-
-    def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return rows of a table."""
-        return self.tables.read(name, start, stop)
 
     def labels_are_inputs(self) -> bool:
         """Return whether labels repeat the inputs, as for forecasting, according to the checksums of all sequences."""
