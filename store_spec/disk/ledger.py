@@ -113,8 +113,8 @@ class Ledger:
             self._pending.append(Records.concatenate(self._latest))
             self._latest = []
         self.waiting += len(records)
-        for name, lengths in self._lengths(records).items():
-            self._registered[name] += int(lengths.sum())
+        for name in self._registered:
+            self._registered[name] += int(self._lengths(name, records).sum())
 
     def extend_classes(self, classes: Classes | None) -> None:
         """Replace the classes in the next commit: for each target the existing ones in their order, then new ones."""
@@ -159,9 +159,9 @@ class Ledger:
         """Return how many sequences a commit would add: those that are completely in shards that were written."""
         pending = self._join_pending()
         covered = len(pending)
-        for name, lengths in self._lengths(pending).items():
-            ends = self.root.committed(name) + np.cumsum(lengths)
-            covered = min(covered, int(np.searchsorted(ends, self._written[name], "right")))
+        for name, written in self._written.items():
+            ends = self.root.committed(name) + np.cumsum(self._lengths(name, pending))
+            covered = min(covered, int(np.searchsorted(ends, written, "right")))
         # The parts of a source become visible together.
         while 0 < covered < len(pending) and pending.sources[covered - 1] == pending.sources[covered]:
             covered -= 1
@@ -249,34 +249,25 @@ class Ledger:
         """Return the new rows of a table; None for arrays in shards."""
         if fact.name in new.columns:
             return new.columns[fact.name]
-        of_labels = fact.name.startswith("label_")
-        lengths = new.label_lengths if of_labels else new.lengths
+        array = "labels" if fact.name in ("label_row_size", "label_offsets", MISSING_RUNS["labels"]) else "inputs"
+        lengths = self._lengths(array, new)
+        ends = self.root.committed(array) + np.cumsum(lengths)
         if fact.name in ("row_size", "label_row_size"):
             return lengths
         if fact.name in ("offsets", "label_offsets"):
-            counts = self.root.counts
-            ends = np.cumsum(lengths, dtype=np.int64) + (counts.label_steps if of_labels else counts.steps)
             return ends if self._committed is not None else np.concatenate([np.zeros(1, np.int64), ends])
         if fact.name == SOURCES:
             return np.array(new.sources, object)
         if fact.name in new.missing:
-            return new.missing[fact.name].shifted(self._starts(new, fact.name))
+            return new.missing[fact.name].shifted(ends - lengths)
         return None
 
-    def _starts(self, new: Records, name: str) -> NDArray[np.int64]:
-        """Return the first row of each new sequence in the array whose runs are in the table `name`."""
-        of_labels = name == MISSING_RUNS["labels"]
-        counts, axis = self.root.counts, self.schema.label_axis
-        if of_labels and axis == "sequence":
-            return counts.sequences + np.arange(len(new))
-        own_lengths = of_labels and axis == "own"
-        lengths = new.label_lengths if own_lengths else new.lengths
-        return (counts.label_steps if own_lengths else counts.steps) + np.cumsum(lengths) - lengths
-
-    def _lengths(self, records: Records) -> dict[str, NDArray[np.int64]]:
-        """Return the number of rows of each sequence, for each array in shards."""
-        own_lengths = ("labels",) if self.schema.label_axis == "own" else ()
-        return {name: records.label_lengths if name in own_lengths else records.lengths for name in self._registered}
+    def _lengths(self, array: str, records: Records) -> NDArray[np.int64]:
+        """Return how many rows each sequence has in an array."""
+        axis = self.schema.axis(self.schema.fact(array))
+        if axis == "sequence":
+            return np.ones(len(records), np.int64)
+        return records.label_lengths if axis == "label_step" else records.lengths
 
 
 def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
