@@ -17,8 +17,7 @@ from store_spec.disk.places import (
     checked_url,
     is_root,
     is_url,
-    local_folder,
-    readable_place,
+    place_of,
     store_place,
 )
 from store_spec.disk.snapshot import Snapshot

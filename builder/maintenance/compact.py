@@ -31,7 +31,7 @@ from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
 from store_spec import Schema
-from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, readable_place, store_place
+from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, place_of, store_place
 
 SMALL_BYTES = 2**26  # copying fewer decoded bytes takes less time than starting worker processes
 
@@ -98,7 +98,7 @@ def compact(
         BuildError: Worker processes died repeatedly.
     """
     place = store_place(new)
-    old, existing = _open_both(readable_place(store), place)
+    old, existing = _open_both(place_of(store), place)
     packing, dtypes = Packing.parse(chunk, shard, codec), target_dtypes(old.schema, dtype, label_dtype)
     asked_order = None if order is None else Order.parse(order)
     earlier = None if existing is None else PartialCopy.of(existing)

@@ -27,7 +27,7 @@ from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
 from store_spec import DAMAGE, Problem, Schema, SequenceError
-from store_spec.building import CheckedSequence, SourceId, readable_place
+from store_spec.building import CheckedSequence, SourceId, place_of
 
 
 def verify_sources(
@@ -48,7 +48,7 @@ def verify_sources(
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
         StoreError: The store cannot be read; or a process has too many open files, or too little memory.
     """
-    opened_store, resolved = open_with_sources(readable_place(store), sources, process, manifest)
+    opened_store, resolved = open_with_sources(place_of(store), sources, process, manifest)
     numbers, there = StoredSources(opened_store).numbers, set(resolved.names)
     skips = RecordedSkips.of(opened_store.provenance)
     new = [name for name in resolved.names if name not in numbers and name not in skips]

@@ -39,7 +39,7 @@ from builder.sources.label_files import LABELS_SHA256, check_below, label_file_p
 from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
-from store_spec.building import StorePlace, build_folder, local_folder
+from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
@@ -261,8 +261,8 @@ def _rows_of_manifest(
 
 def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
     """List the files that can be sources, without the store, its build folder and the manifest."""
-    store, manifest = local_folder(options.store), options.manifest_labels
-    exclude = [] if store is None else [store, build_folder(store)]
+    store, manifest = place_of(options.store), options.manifest_labels
+    exclude = [store, build_folder(store)] if isinstance(store, Path) else []
     if manifest is not None and manifest.path is not None:
         exclude.append(manifest.path)
     listing = discover(

@@ -14,7 +14,7 @@ from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, check_format, format_of
 from builder.sources.bucket import list_bucket
 from builder.sources.folder import Folder, LocalFolder
-from store_spec.building import belongs_to_store, is_url, local_folder
+from store_spec.building import belongs_to_store, is_url, place_of
 
 _WILDCARD = re.compile(r"[*?\[]")
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
@@ -85,10 +85,9 @@ def discover(
     if not text:  # such as a shell variable that is not set; Path("") would be the working folder
         raise UsageError("the name of the sources is empty; give a folder, a file or a pattern")
     if is_url(text):
-        folder = local_folder(text)
-        if folder is None:
+        if not text.startswith("file:"):
             return _discover_objects(text, format=format, any_suffix=any_suffix, allow_none=allow_none)
-        text = f"{folder}/" if text.endswith("/") else str(folder)
+        text = f"{place_of(text)}/" if text.endswith("/") else str(place_of(text))
     path = Path(text)
     # An existing file takes precedence over a pattern: run[1].csv can be a file.
     others: list[str] = []

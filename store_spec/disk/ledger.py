@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.job import ShardJob, advice_to_repair
-from store_spec.disk.places import StoreLocation, local_folder
+from store_spec.disk.places import StoreLocation, place_of
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put, WritableStorage
 from store_spec.errors import SchemaError
@@ -274,12 +274,12 @@ def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
     """Return the class of the ledger for a store, and the first argument of its `create_at` and `open_at`."""
     if getattr(store, "read_only", False):
         raise SchemaError(f"{store}: was opened for reading only")
-    folder = local_folder(store)
-    if folder is not None:
+    place = place_of(store)
+    if isinstance(place, Path):
         from store_spec.disk.local_ledger import LocalLedger
 
-        return LocalLedger, folder
+        return LocalLedger, place
     from store_spec.disk.object_ledger import ObjectLedger  # here, because zarr takes 0.1 s to import
     from store_spec.disk.writable_objects import writable_objects
 
-    return ObjectLedger, writable_objects(store)
+    return ObjectLedger, writable_objects(place)

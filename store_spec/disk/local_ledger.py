@@ -9,7 +9,7 @@ from typing import Any
 
 from store_spec.disk.ledger import SPILLED, Ledger
 from store_spec.disk.lock import folder_locked, locked
-from store_spec.disk.places import check_local, check_outside
+from store_spec.disk.places import check_outside
 from store_spec.disk.snapshot import Snapshot, check_root, read_root
 from store_spec.disk.storage import LocalStorage, remove_tree, sync_folder
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
@@ -31,7 +31,6 @@ class LocalLedger(Ledger):
     @contextlib.contextmanager
     def create_at(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[LocalLedger]:
         """See `Ledger.create`."""
-        check_local(path)
         check_outside(path)
         path = path.absolute()  # the caller may change to another folder before the commit
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
@@ -58,7 +57,6 @@ class LocalLedger(Ledger):
     @contextlib.contextmanager
     def open_at(cls, path: Path) -> Iterator[LocalLedger]:
         """See `Ledger.open`."""
-        check_local(path)
         path = path.absolute()
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store; create it first")

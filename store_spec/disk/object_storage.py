@@ -11,22 +11,9 @@ from typing import Any, ClassVar
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.places import checked_url, local_folder
-from store_spec.disk.storage import LocalStorage, Storage
+from store_spec.disk.storage import storage_of
 from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import FormatError, SchemaError, StorageError
-
-
-def storage_of_url(url: str, cached: Cached | None = None) -> Storage:
-    """Return the storage of a store at a URL; for `file://` the storage of its folder, without a cache.
-
-    obstore takes credentials from the environment, such as `AWS_ACCESS_KEY_ID`, or from the role of the machine.
-    """
-    folder = local_folder(url)
-    if folder is not None:
-        return LocalStorage.of(folder)
-    shown = checked_url(url)
-    return ObjectStorage(object_store(shown), shown, cached)
 
 
 def object_store(url: str) -> ObjectStore[Any]:
@@ -36,7 +23,7 @@ def object_store(url: str) -> ObjectStore[Any]:
     except ImportError as error:
         raise SchemaError(f"{url}: obstore is not installed: pip install 'seqzarr[remote]'") from error
     if url.startswith("memory://"):
-        return ObjectStore(_in_memory(url))
+        return ObjectStore(_in_memory(str(url)))  # an Address would be another key of the cache
     options: Any = {"client_options": {"allow_http": True}} if url.startswith("http://") else {}
     try:
         return ObjectStore(from_url(url, **options))
@@ -74,7 +61,7 @@ class ObjectStorage(ZarrStorage):
 
     def __reduce__(self) -> Any:
         if self._url is not None:
-            return storage_of_url, (self._url, self._cached)
+            return storage_of, (self._url, self._cached)
         return ObjectStorage, (self._store_and_process[0], None, self._cached)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, overload
 from urllib.parse import unquote, urlsplit
 
 from store_spec.errors import SchemaError, StoreExistsError
@@ -49,24 +49,31 @@ def checked_url(url: str) -> str:
     return shown
 
 
-def local_folder(store: StoreLocation) -> Path | None:
-    """Return the path of a store that is a folder: of a path, a `file://` URL, or a `LocalStore` of zarr."""
+@overload
+def place_of(store: str | PathLike[str]) -> StorePlace: ...
+@overload
+def place_of(store: StoreLocation) -> StorePlace | ZarrStore: ...
+def place_of(store: StoreLocation) -> StorePlace | ZarrStore:
+    """Return where a store is: a path for a folder, an address for a URL, otherwise the zarr store itself.
+
+    A `file://` URL and a `LocalStore` of zarr are folders.
+    """
     if isinstance(store, str) and is_url(store):
-        if not store.startswith("file:"):
-            return None
-        checked_url(store)
-        return Path(unquote(urlsplit(store).path))
-    if isinstance(store, str | PathLike):
-        return Path(store)
-    from zarr.storage import LocalStore  # here, because zarr takes 0.1 s to import
+        url = checked_url(store)
+        if not url.startswith("file:"):
+            return Address(url)
+        path = Path(unquote(urlsplit(store).path))
+    elif isinstance(store, str | PathLike):
+        path = Path(store)
+    else:
+        from zarr.storage import LocalStore  # here, because zarr takes 0.1 s to import
 
-    return Path(store.root) if isinstance(store, LocalStore) else None
-
-
-def check_local(path: Path) -> None:
-    """Refuse a URL: as a path it would create folders such as `s3:` in the working directory."""
-    if path.parts and _SCHEME.fullmatch(path.parts[0]):
+        if not isinstance(store, LocalStore):
+            return store
+        path = store.root
+    if path.parts and _SCHEME.fullmatch(path.parts[0]):  # it would create folders such as `s3:`
         raise SchemaError(f"{path}: a URL was made into a Path, which drops one of its slashes; give it as a str")
+    return path
 
 
 def check_outside(path: Path) -> None:
@@ -77,28 +84,20 @@ def check_outside(path: Path) -> None:
 
 
 def store_place(store: str | PathLike[str]) -> StorePlace:
-    """Return where a store is or will be: a path that is not inside another store, or the URL of an object store."""
-    folder = local_folder(store)
-    if folder is None:
-        check_writable(store)
-        return Address(checked_url(str(store)))
-    check_local(folder)
-    if not is_store(folder):
-        check_outside(folder)
-    return folder
+    """Return where a store is or will be that is written to; no path is inside another store."""
+    place = place_of(store)
+    if isinstance(place, Address):
+        check_writable(place)
+    elif not is_store(place):
+        check_outside(place)
+    return place
 
 
-def readable_place(store: str | PathLike[str]) -> StorePlace:
-    """Return where a store is that is only read: the path of a folder, or a URL."""
-    return local_folder(store) or Address(checked_url(str(store)))
-
-
-def check_writable(store: object) -> None:
+def check_writable(place: object) -> None:
     """Refuse everything but the URL of a store that can be written to."""
-    if not isinstance(store, str) or not store.startswith(WRITABLE):
-        shown = without_secrets(store) if isinstance(store, str) and is_url(store) else store
+    if not isinstance(place, str) or not place.startswith(WRITABLE):
         raise SchemaError(
-            f"{shown!s:.200}: stores are written to folders, to s3://, gs://, az:// and memory://, and to an "
+            f"{place!s:.200}: stores are written to folders, to s3://, gs://, az:// and memory://, and to an "
             "ObjectStore of zarr"
         )
 

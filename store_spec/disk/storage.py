@@ -10,11 +10,10 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from store_spec.disk.places import StoreLocation, check_local, is_url
+from store_spec.disk.places import Address, StoreLocation, is_url, place_of
 from store_spec.errors import (
     FormatError,
     MissingStoreError,
@@ -40,18 +39,22 @@ WritableStorage: TypeAlias = "LocalStorage | WritableObjects"
 
 
 def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> Storage:
-    """Return the storage of a store; `cached` is the folder and the size of a cache, for a URL only."""
-    if isinstance(store, str) and is_url(store):
-        from store_spec.disk.object_storage import storage_of_url
+    """Return the storage of a store; `cached` is the folder and the size of a cache, for a URL only.
 
-        return storage_of_url(store, cached)
-    if cached is not None:
+    obstore takes credentials from the environment, such as `AWS_ACCESS_KEY_ID`, or from the role of the machine.
+    """
+    place = place_of(store)
+    if cached is not None and not (isinstance(store, str) and is_url(store)):
         raise SchemaError(f"{store}: cache={str(cached[0])!r} is for a store at a URL")
-    if isinstance(store, str | PathLike):
-        return LocalStorage.of(Path(store))
+    if isinstance(place, Path):
+        return LocalStorage.of(place)
+    if isinstance(place, Address):
+        from store_spec.disk.object_storage import ObjectStorage, object_store
+
+        return ObjectStorage(object_store(place), place, cached)
     from store_spec.disk.zarr_storage import storage_of_zarr_store
 
-    return storage_of_zarr_store(store)
+    return storage_of_zarr_store(place)
 
 
 class OpenFile:
@@ -115,7 +118,6 @@ class LocalStorage:
     @classmethod
     def of(cls, path: Path) -> LocalStorage:
         """Return the storage of an existing folder."""
-        check_local(path)
         path = path.absolute()  # the caller may change to another folder
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))

@@ -8,10 +8,11 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
 from store_spec.disk.object_storage import ObjectStorage, object_store
-from store_spec.disk.places import StoreLocation, check_writable, checked_url
+from store_spec.disk.places import check_writable
 from store_spec.disk.requests import in_order
 from store_spec.disk.storage import PROBE
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreError
@@ -22,13 +23,12 @@ TRIES = 8  # attempts to replace an object that another process keeps replacing
 Version = dict[str, Any]  # identifies the present content of an object, as obstore names it
 
 
-def writable_objects(store: StoreLocation, writer: str = "") -> WritableObjects:
-    """Return the storage for writing to a URL, or to an `ObjectStore` of zarr."""
-    if isinstance(store, ObjectStore):
-        return WritableObjects(store, writer=writer)
-    check_writable(store)
-    url = checked_url(str(store))
-    return WritableObjects(object_store(url), url, writer=writer)
+def writable_objects(place: str | Store, writer: str = "") -> WritableObjects:
+    """Return the storage for writing to a place that is not a folder: a URL, or an `ObjectStore` of zarr."""
+    if isinstance(place, ObjectStore):
+        return WritableObjects(place, writer=writer)
+    check_writable(place)
+    return WritableObjects(object_store(str(place)), str(place), writer=writer)
 
 
 class WritableObjects(ObjectStorage):

@@ -10,16 +10,14 @@ import errno
 import os
 import pickle
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # has no public name; icechunk imports it from here too
-from zarr.storage import LocalStore, MemoryStore, ObjectStore, StorePath
+from zarr.storage import MemoryStore, ObjectStore, StorePath
 
 from store_spec.disk.places import Address
-from store_spec.disk.storage import LocalStorage, Storage
 from store_spec.disk.tables import part_of
 from store_spec.errors import MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
 
@@ -29,10 +27,8 @@ _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _T = TypeVar("_T")
 
 
-def storage_of_zarr_store(store: Store) -> Storage:
-    """Return the storage of a zarr store; for a `LocalStore` the storage of its folder."""
-    if isinstance(store, LocalStore):
-        return LocalStorage.of(Path(store.root))
+def storage_of_zarr_store(store: Store) -> ZarrStorage:
+    """Return the storage of a zarr store that is not a `LocalStore`."""
     if isinstance(store, MemoryStore):
         return MemoryStorage(store)
     if isinstance(store, ObjectStore):

@@ -27,7 +27,7 @@ import builder
 import store_spec
 from builder.cli import main
 from store_spec import errors
-from store_spec.disk.object_storage import ObjectStorage, storage_of_url
+from store_spec.disk.object_storage import ObjectStorage
 from store_spec.disk.requests import in_order
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
@@ -260,7 +260,7 @@ def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
 def test_a_url_of_a_file_is_its_folder(server):
     path = server.folder / "rivers.zarr"
     assert store_spec.open_store(f"file://{path}").path == path
-    assert isinstance(storage_of_url(f"file://{path}"), LocalStorage)
+    assert isinstance(storage_of(f"file://{path}"), LocalStorage)
 
 
 def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():

@@ -22,8 +22,7 @@ from zarr.storage import MemoryStore, WrapperStore
 import builder
 import store_spec
 from store_spec import errors
-from store_spec.disk.storage import LocalStorage
-from store_spec.disk.zarr_storage import storage_of_zarr_store
+from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
 from tests.store.hostile import child
 from tests.store.hostile_stores import TOO_LARGE
@@ -157,7 +156,7 @@ def test_each_kind_gives_what_there_is_of_a_range_as_a_folder_does(kind, tmp_pat
     (tmp_path / "s" / "a").mkdir(parents=True)
     (tmp_path / "s" / "a" / "few").write_bytes(b"0123456789")
     (tmp_path / "s" / "a" / "none").write_bytes(b"")
-    local, storage = LocalStorage(tmp_path / "s"), storage_of_zarr_store(KINDS[kind](tmp_path / "s"))
+    local, storage = LocalStorage(tmp_path / "s"), storage_of(KINDS[kind](tmp_path / "s"))
     for key in ("a/few", "a/none"):
         assert storage.size(key) == local.size(key)
         for start in (-20, -10, -3, 0, 4, 9, 10, 11, 30):
