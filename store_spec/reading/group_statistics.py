@@ -30,15 +30,23 @@ class GroupStatistics(Mapping[str, Statistics]):
         options: The period: the other arguments of `store.stats`.
 
     Raises:
-        WindowError: There is no such column, or it has values that are neither text nor whole numbers.
+        WindowError: There is no such column, or it has values that are neither text nor whole numbers; or a group has
+            no steps in the period.
     """
 
     def __init__(self, store: Store, by: str, options: Mapping[str, Any]) -> None:
+        if not isinstance(by, str):
+            raise WindowError(f'{store.path}: by={by!r:.80}; give the name of a column of sequences, or "source"')
         self.store, self.by, self._options = store, by, options
         members: dict[str, list[int]] = {}
         for number, name in enumerate(store.grouped(by)):
             members.setdefault(name, []).append(number)
-        self._groups = {name: store.select(numbers).stats(**options) for name, numbers in members.items()}
+        self._groups: dict[str, Statistics] = {}
+        for name, numbers in members.items():
+            try:
+                self._groups[name] = store.select(numbers).stats(**options)
+            except WindowError as error:
+                raise WindowError(f"{error}; these are the sequences with {by}={name!r:.80}") from None
 
     def __getitem__(self, name: str) -> Statistics:
         return self._groups[name]

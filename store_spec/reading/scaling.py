@@ -129,6 +129,16 @@ class Normalizer:
     def _scaler(self) -> Scaler:
         raise NotImplementedError
 
+    def _label_scale(self) -> Scale:
+        scaler = self._scaler()
+        store = scaler.statistics.store if scaler.statistics is not None else None
+        if store is not None and not store.has_labels:
+            raise WindowError(
+                f"{store.path}: has no labels, so these statistics have none to undo; for targets from the inputs, use "
+                "windows.scaler().inverse(y)"
+            )
+        return scaler.labels
+
     def normalize(self, x: ArrayLike) -> NDArray[Any]:
         """Return inputs minus their center, divided by their scale.
 
@@ -148,11 +158,17 @@ class Normalizer:
 
     def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
         """Return labels minus their center, divided by their scale; as `normalize`."""
-        return self._scaler().labels.apply(np.asarray(y), "labels")
+        return self._label_scale().apply(np.asarray(y), "labels")
 
     def inverse(self, y: ArrayLike) -> NDArray[Any]:
-        """Undo `normalize_labels`: bring predictions back to the units of the labels."""
-        return self._scaler().labels.undo(np.asarray(y), "labels")
+        """Undo `normalize_labels`: bring predictions back to the units of the labels.
+
+        For targets that come from the inputs, use `windows.scaler().inverse(y)`.
+
+        Raises:
+            WindowError: As for `normalize`, or the store has no labels.
+        """
+        return self._label_scale().undo(np.asarray(y), "labels")
 
     def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
         """Undo `normalize`: bring inputs back to their units."""

@@ -169,6 +169,10 @@ class UsedRows:
     stop: NDArray[np.int64]  # (sequences,), the step after the last one that is used of each sequence
     recompute: Callable[[Store], Statistics]  # returns the statistics of the same part of other sequences
 
+    def sequences_of(self, store: Store) -> Store:
+        """Return the sequences that have used steps; a label of a whole sequence counts if one of its steps does."""
+        return store.select(np.flatnonzero(self.stop))
+
     def blocks(self, store: Store, name: str) -> Iterable[NDArray[Any]]:
         """Yield the rows of an array, some MiB at a time."""
         start, stop = self.ranges[name]
@@ -204,18 +208,18 @@ def stats_of_period(
     if not (stop - start).any():
         raise WindowError(f"{store.path}: there are no steps in this period, of {int(store.lengths.sum()):,} in all")
     recompute = partial(stats_of_period, steps=steps, before=before, after=after)
-    first = store.starts
+    first, some = store.starts, stop > start
     ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
-    used = UsedRows(ranges=ranges, stop=stop, recompute=recompute)
+    used = UsedRows(ranges=ranges, stop=np.where(some, stop, 0), recompute=recompute)
     is_whole = (start == 0) & (stop == store.lengths)
-    whole, divided = np.flatnonzero(is_whole), ~is_whole & (stop > start)
+    whole, divided = np.flatnonzero(is_whole), ~is_whole & some
     parts = {"inputs": [moments_of(store.select(whole), "inputs")]}
     rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})
     parts["inputs"] += map(moments, rest.blocks(store, "inputs"))
     if store.schema.label_axis == "step":
         parts["labels"] = [moments_of(store.select(whole), "labels"), *map(moments, rest.blocks(store, "labels"))]
     else:
-        parts["labels"] = [moments_of(store, "labels")]  # a label of a whole sequence belongs to no step
+        parts["labels"] = [moments_of(used.sequences_of(store), "labels")]
     found = {name: merge(stacked(each)) for name, each in parts.items()}
     return Statistics(inputs=found["inputs"], labels=found["labels"], store=store, used=used)
 
@@ -282,7 +286,8 @@ def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quant
         def blocks(name: str = name, features: int = rows.features) -> Iterable[NDArray[Any]]:
             if used is not None and (name == "inputs" or store.schema.label_axis == "step"):
                 return (block.reshape(-1, features) for block in used.blocks(store, name))
-            return (block.reshape(-1, features) for block in every_row(store, name))
+            of = store if used is None else used.sequences_of(store)
+            return (block.reshape(-1, features) for block in every_row(of, name))
 
         results[name] = quantiles_of_columns(blocks, rows.features, rows.dtype, fractions)
     return Quantiles(q=fractions, **results)

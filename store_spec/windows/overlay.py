@@ -172,7 +172,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
 def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
     """Return the sequence of each window, and the first step and the number of steps of its label."""
     shape = windows.shape
-    sequences, start = windows.index.locate_many(numbers)
+    sequences, start = windows.index.locate_many(numbers, windows.store.path)
     last = windows.index.last_rows(sequences, start)
     if shape.target == "future":
         return sequences, last + shape.label_offset, windows.index.real_labels(sequences, start)

@@ -125,7 +125,7 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
         )
         return Scaler(inputs=scale, labels=windows.of_windows.scale_of_labels(scale, targets))
     column = windows.columns["inputs"]
-    sequences = windows.store.selection[windows.index.locate_many(numbers)[0]]
+    sequences = windows.store.selection[windows.index.locate_many(numbers, windows.store.path)[0]]
     inputs, targets_scale = (
         unchanged(column.rows.features) if column.scale is None else column.scale.of(sequences)
         for column in (windows.columns["inputs"], labels)
@@ -139,7 +139,7 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
 def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scale:
     """Read the inputs of some windows, and return their mean and standard deviation."""
     assert windows.of_windows is not None
-    sequences, first = windows.index.locate_many(numbers)
+    sequences, first = windows.index.locate_many(numbers, windows.store.path)
     real = windows.index.real_rows(sequences, first)
     start = windows.store.starts[sequences] + first
     column, shape = windows.columns["inputs"], windows.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hypothesis
 import numpy as np
@@ -112,6 +112,53 @@ def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
         labels = np.array([numbers[axis].sequences[at][1][row] for at, row in sorted(used[1])])
         assert_moments(stats.labels, labels)
         assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
+
+
+@pytest.mark.parametrize("axis", ["sequence", "own"])
+def test_statistics_of_a_period_have_the_labels_of_its_sequences_alone(tmp_path: Path, axis: Any):
+    arrays: Any = {"inputs": ("float32", (1,)), "labels": ("float32", (1,))}
+    with store_spec.create_store(tmp_path / "s", **arrays, label_axis=axis, time="s") as writer:
+        for number, label in enumerate([1, 2, 3, 1000, 2000]):
+            x = np.full((10, 1), label, "f4")
+            writer.append(x, x[:1], source=f"{number}", time=np.arange(10) + (100 if label > 3 else 0))
+    store = store_spec.open_store(tmp_path / "s")
+    for period, due in (({"before": 50}, [1, 2, 3]), ({"after": 50}, [1000, 2000]), ({"steps": (0, 0.5)}, None)):
+        labels = np.array(due or [1, 2, 3, 1000, 2000], float)
+        bounds: Any = {name: np.datetime64(at, "s") if isinstance(at, int) else at for name, at in period.items()}
+        stats = store.stats(**bounds)
+        assert (stats.labels.count.tolist(), stats.labels.max.tolist()) == ([len(labels)], [labels.max()])
+        assert np.allclose(stats.labels.mean, labels.mean())
+        assert stats.quantiles(0.5).labels.tolist() == [[np.median(labels)]]
+
+
+def test_a_group_without_steps_in_the_period_is_named(tmp_path: Path):
+    store = grouped(tmp_path)
+    with pytest.raises(WindowError, match=r"no steps in this period, of 10 in all; .* with site='b'"):
+        store.stats_by("site", before=np.datetime64(50, "s"))
+    with pytest.raises(WindowError, match="give the name of a column"):
+        store.stats_by(cast("Any", ["a", "b"]))
+
+
+def grouped(tmp_path: Path) -> store_spec.Store:
+    arrays: Any = {"inputs": ("float32", (1,)), "labels": ("float32", (1,)), "columns": {"site": "string"}}
+    with store_spec.create_store(tmp_path / "s", **arrays, time="s") as writer:
+        for number, site in enumerate("ab"):
+            x = np.full((10, 1), number, "f4")
+            writer.append(x, x, source=site, time=np.arange(10) + 100 * number, columns={"site": site})
+    return store_spec.open_store(tmp_path / "s")
+
+
+def test_labels_that_a_store_lacks_cannot_be_normalised(tmp_path: Path):
+    with store_spec.create_store(
+        tmp_path / "s", inputs=("float32", (1,)), labels=("float32", (1,)), label_axis="own"
+    ) as writer:
+        writer.append(np.arange(10.0, dtype="f4")[:, None], np.zeros((0, 1), "f4"), source="a")
+    store = store_spec.open_store(tmp_path / "s")
+    windows = store.windows(3, normalize=store.stats())
+    for undo in (store.stats().inverse, store.stats().minmax().inverse, store.stats().normalize_labels):
+        with pytest.raises(WindowError, match=r"has no labels, .* windows\.scaler\(\)\.inverse"):
+            undo(windows[0].labels)
+    assert np.allclose(windows.scaler().inverse(windows[0].labels), store.windows(3)[0].labels)
 
 
 READERS: dict[str, Any] = {
