@@ -113,14 +113,11 @@ class RowSelection(Generic[Options]):
         )
         self.targets = target_columns(store, options.targets)
         self.columns = columns_of(store, self.options, self.targets, self.normalize)
+        # The columns that say which values of inputs are real; a value is real if all of them are True.
+        self.masks = tuple(name for name, column in self.columns.items() if column.real)
         self.static = static_columns(store, options.static)  # (sequences, columns); None if there are none
         # `before` and `after` as numbers of the store's unit of time.
         self.moments = {name: moment_of(store, name, getattr(options, name)) for name in ("before", "after")}
-
-    @property
-    def masks(self) -> tuple[str, ...]:
-        """The columns that say which values of inputs are real; a value is real if all of them are True."""
-        return tuple(name for name, column in self.columns.items() if column.real)
 
     @property
     def static_bytes(self) -> int:
