@@ -149,14 +149,14 @@ class Snapshot:
     def rows_in(
         self, buffer: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
     ) -> NDArray[Any]:
-        """Return rows like `rows`; those of arrays in shards are read into `buffer` if it has enough rows."""
+        """Return rows like `rows`; those of arrays in shards are read into `buffer` if it has enough such rows."""
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
-        count = stop - start
+        count, rows = stop - start, self.root.schema.rows(name)
         with self._reading() as shards:
             shards.check_sizes(name, start, stop)  # first: a malicious root may count rows that do not exist
-            if buffer is None or len(buffer) < count:
-                buffer = self.root.schema.rows(name).empty(count)
+            if buffer is None or len(buffer) < count or buffer.dtype != rows.dtype:
+                buffer = rows.empty(count)
             shards.fill(name, start, buffer[:count], recent=recent)
         return buffer[:count]
 

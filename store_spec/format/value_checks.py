@@ -42,9 +42,10 @@ def refuse_masked_rows(name: str, values: Any, source: object) -> None:
             raise SequenceError(
                 f"{source}: {name} are a list of masked arrays; give one masked array: np.ma.stack(...)"
             )
-        if not any(issubclass(kind, list | tuple) for kind in kinds):
+        lists = {kind for kind in kinds if issubclass(kind, list | tuple)}
+        if not lists:
             return
-        level = [*chain.from_iterable(one for one in level if isinstance(one, list | tuple))]
+        level = [*chain.from_iterable(level if kinds == lists else [one for one in level if type(one) in lists])]
 
 
 def as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
