@@ -272,7 +272,8 @@ class Store(Selection):
 
         arguments = locals()
         axis = target_columns(self, targets).axis
-        arguments["least_window"], arguments["window"] = window if isinstance(window, tuple) else (None, window)
+        if isinstance(window, tuple) and len(window) == 2:
+            arguments["least_window"], arguments["window"] = window
         arguments["target"] = target or ("sequence" if axis == "sequence" else "future")
         windows = Windows(self, options_of(WindowShape, arguments), options_of(WindowOptions, arguments))
         if not len(windows):

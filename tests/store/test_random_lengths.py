@@ -163,7 +163,9 @@ def test_predictions_are_laid_over_the_steps_of_the_epoch(by_step: Numbered):
         windows.overlay(labels, index)
 
 
-@pytest.mark.parametrize(("window", "said"), [((0, 5), "least_window"), ((6, 5), "least_window"), ((2, 0), "window")])
+@pytest.mark.parametrize(
+    ("window", "said"), [((0, 5), "least_window"), ((6, 5), "least_window"), ((2, 0), "window"), ((1, 2, 3), "window")]
+)
 def test_lengths_that_cannot_be_are_refused(by_step: Numbered, window: Any, said: str):
     with pytest.raises(WindowError, match=f"{said} is"):
         by_step.store.windows(window)
