@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import store_spec
-from builder.build_errors import UsageError
+from builder.build_errors import BuildError, UsageError
 from builder.execution.build import memory_in_flight, worker_count
 from builder.execution.run import Run, RunSteps
 from builder.execution.tally import Tally
@@ -95,7 +95,7 @@ def compact(
             store with the same options.
         ChecksumError: Rows are damaged; `verify` says which. Sequences that were copied stay.
         StoreError: The disk refused, or another process writes to the new store.
-        BuildError: Worker processes died repeatedly.
+        BuildError: Worker processes died repeatedly, or another process changed the new store meanwhile.
     """
     place = store_place(new)
     old, existing = _open_both(place_of(store), place)
@@ -124,8 +124,12 @@ def compact(
     small = scheduler is None and tally.bytes_to_read <= SMALL_BYTES
     count = worker_count(workers, small=small)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
-        provenance = None if earlier is not None else copy_provenance(old, copy_order, changed)
-        with start_engine(count, scheduler) as engine, _open_or_create_ledger(old, place, schema, provenance) as ledger:
+        opened = (
+            Ledger.create(place, schema, copy_provenance(old, copy_order, changed))
+            if earlier is None
+            else _open_ledger(earlier.store, place, old.schema)
+        )
+        with start_engine(count, scheduler) as engine, opened as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
             batches = _batches(old, done, sizes, None if same else old_records)
@@ -238,14 +242,10 @@ def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ol
 
 
 @contextmanager
-def _open_or_create_ledger(
-    old: store_spec.Store, new: StorePlace, schema: Schema, provenance: dict[str, Any] | None
-) -> Iterator[Ledger]:
-    """Create the copy with this provenance, or open an unfinished copy if it is None."""
-    if provenance is None:
-        with Ledger.open(new) as ledger:
-            ledger.extend_classes(old.schema.labels.classes)  # the old store may have more classes by now
-            yield ledger
-    else:
-        with Ledger.create(new, schema, provenance) as ledger:
-            yield ledger
+def _open_ledger(copied: store_spec.Store, place: StorePlace, old: Schema) -> Iterator[Ledger]:
+    """Open an unfinished copy, which must not have changed since it was read, and give it the old store's classes."""
+    with Ledger.open(place) as ledger:
+        if ledger.root.whole_identity != copied.identity:
+            raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
+        ledger.extend_classes(old.labels.classes)  # the old store may have more classes by now
+        yield ledger

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import build
-from builder.build_errors import UsageError
+from builder.build_errors import BuildError, UsageError
 from builder.maintenance.compact import compact
+from builder.workers.engine import start_engine
 from store_spec import StoreError
 from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
@@ -215,3 +216,19 @@ def test_classes_that_the_store_got_since_are_taken_along_by_the_call_that_goes_
     assert compact(old, tmp_path / "new", workers=0).copied == 1
     assert store_spec.open_store(tmp_path / "new").identity == store_spec.open_store(old).identity
     assert store_spec.verify(tmp_path / "new") == []
+
+
+def test_a_copy_that_another_call_continued_meanwhile_is_refused(tmp_path, monkeypatch):
+    built(tmp_path, {"a.made": SOURCES["a.made"]})
+    compact(tmp_path / "store", tmp_path / "new", workers=0)
+    built(tmp_path, SOURCES)
+
+    def start_late(*arguments):
+        monkeypatch.undo()
+        assert compact(tmp_path / "store", tmp_path / "new", workers=0).sequences == 28
+        return start_engine(*arguments)
+
+    monkeypatch.setattr("builder.maintenance.compact.start_engine", start_late)
+    with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was copied: start again"):
+        compact(tmp_path / "store", tmp_path / "new", workers=0)
+    assert files(tmp_path / "new") == files(tmp_path / "store")
