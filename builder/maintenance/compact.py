@@ -124,10 +124,11 @@ def compact(
     small = scheduler is None and tally.bytes_to_read <= SMALL_BYTES
     count = worker_count(workers, small=small)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
+        provenance = copy_provenance(old, copy_order, changed)
         opened = (
-            Ledger.create(place, schema, copy_provenance(old, copy_order, changed))
+            Ledger.create(place, schema, provenance)
             if earlier is None
-            else _open_ledger(earlier.store, place, old.schema)
+            else _open_ledger(earlier.store, place, old.schema, provenance)
         )
         with start_engine(count, scheduler) as engine, opened as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
@@ -242,10 +243,16 @@ def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ol
 
 
 @contextmanager
-def _open_ledger(copied: store_spec.Store, place: StorePlace, old: Schema) -> Iterator[Ledger]:
-    """Open an unfinished copy, which must not have changed since it was read, and give it the old store's classes."""
+def _open_ledger(
+    copied: store_spec.Store, place: StorePlace, old: Schema, provenance: dict[str, Any]
+) -> Iterator[Ledger]:
+    """Open an unfinished copy, which must not have changed since it was read.
+
+    The old store may have grown: the copy gets its classes, and its record of the code that made the new sequences.
+    """
     with Ledger.open(place) as ledger:
         if ledger.root.whole_identity != copied.identity:
             raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
-        ledger.extend_classes(old.labels.classes)  # the old store may have more classes by now
+        ledger.extend_classes(old.labels.classes)
+        ledger.provenance = provenance
         yield ledger

@@ -21,6 +21,7 @@ from builder.maintenance.row_order import Order
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.row_dtypes import convert_like_store
 from store_spec import SequenceError, StoreError
+from store_spec.building import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
 from tests.builder.features import FEATURES, build_feature, write_feature
@@ -211,6 +212,19 @@ def test_a_copy_goes_on_as_it_was_begun_and_refuses_another_order_or_dtype(tmp_p
         compact(tmp_path / "old", tmp_path / "new", workers=0, **now)
     assert files(tmp_path / "new") == there
     assert compact(tmp_path / "old", tmp_path / "new", workers=0, **before).copied == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32", "order": "name"}])
+def test_a_continued_copy_of_a_store_that_has_grown_equals_a_new_copy(tmp_path, options):
+    begun(tmp_path, **options)
+    code = [[0, "first"], [2, "second"]]
+    with Ledger.open(tmp_path / "old") as ledger:
+        ledger.provenance = {"build": {"code": code}}
+        ledger.commit()
+    for name in ("new", "fresh"):
+        compact(tmp_path / "old", tmp_path / name, workers=0, **options)
+    assert store_spec.open_store(tmp_path / "new").provenance["build"]["code"] == code
+    assert files(tmp_path / "new") == files(tmp_path / "fresh")
 
 
 def test_a_copy_of_another_store_is_told_by_its_rows_even_where_the_dtype_is_another(tmp_path):
