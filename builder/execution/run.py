@@ -127,7 +127,9 @@ class Run:
         try:
             self._finish()
         except BaseException:
-            self._engine.abandon()  # before the lock is released, so that no worker writes a shard afterwards
+            # Before the lock is released, so that no worker of ours writes a shard afterwards. Workers of the user's
+            # cluster may go on; once the ledger is closed, no file of theirs gets its name.
+            self._engine.abandon()
             raise
 
     def _finish(self) -> None:

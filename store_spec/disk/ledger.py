@@ -28,19 +28,18 @@ from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
-SPILLED = "spilled"  # the folder of rows that do not fit into memory, until they are in shards
 
 
 class Ledger:
     """A store that is open for writing by one writer. `create` and `open` return context managers.
 
-    `committed` is the bytes of the last commit, None if there is none yet. `beside` is a local folder for files that
-    are not part of the store.
+    `committed` is the bytes of the last commit, None if there is none yet. `spilled` is a local folder for rows that do
+    not fit into memory, until they are in shards; it exists while the ledger is open.
     """
 
-    def __init__(self, path: Any, storage: WritableStorage, root: Root, committed: bytes | None, beside: Path) -> None:
+    def __init__(self, path: Any, storage: WritableStorage, root: Root, committed: bytes | None, spilled: Path) -> None:
         self.path = path  # the name of the store in messages: a Path, or an Address
-        self.spilled = beside / SPILLED  # for rows that do not fit into memory; removed when a ledger opens or closes
+        self.spilled = spilled
         self.root = root  # the last commit
         self.provenance = dict(root.provenance)
         self._schema = root.schema  # of the next commit

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store_spec.disk.ledger import SPILLED, Ledger
+from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.places import check_outside
 from store_spec.disk.snapshot import Snapshot, check_root, read_root
-from store_spec.disk.storage import LocalStorage, remove_tree, sync_folder
+from store_spec.disk.storage import LocalStorage, sync_folder
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
 from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Root, chunk_number
@@ -19,6 +22,7 @@ from store_spec.format.records import Records
 from store_spec.schema import GROUPS, Schema
 
 NEW = "new"  # the store in the build folder, until its first commit
+SPILLED = "spilled"  # prefix of the folder in the build folder that exists while a ledger is open
 
 
 class LocalLedger(Ledger):
@@ -38,20 +42,14 @@ class LocalLedger(Ledger):
         with locked(path) as folder:
             if path.exists() or path.is_symlink():
                 raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
-            new = folder / NEW
-            remove_tree(new)
-            remove_tree(folder / SPILLED)
-            storage = LocalStorage(new)
-            for key in ("", *schema.folders()):
-                storage.make_folder(key)
-            for name in GROUPS:
-                storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
-            try:
-                with folder_locked(new):  # the lock stays when the folder is renamed
-                    yield cls(path, storage, root, None, folder)
-            finally:
-                remove_tree(new)
-                remove_tree(folder / SPILLED)
+            with _folder_for_spilled(folder) as spilled:
+                storage = LocalStorage(folder / NEW, spilled)
+                for key in ("", *schema.folders()):
+                    storage.make_folder(key)
+                for name in GROUPS:
+                    storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
+                with folder_locked(storage.root):  # the lock stays when the folder is renamed
+                    yield cls(path, storage, root, None, spilled)
 
     @classmethod
     @contextlib.contextmanager
@@ -68,21 +66,17 @@ class LocalLedger(Ledger):
     def under_lock(cls, path: Path, folder: Path) -> Iterator[LocalLedger]:
         """Open a store like `open_at`; the caller holds the lock, which is in `folder`."""
         path = path.absolute()
-        remove_tree(folder / NEW)
-        remove_tree(folder / SPILLED)
-        storage = LocalStorage(path)
-        data = read_root(storage)
-        # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
-        storage.sync([""])
-        sync_folder(path.parent)
-        snapshot = Snapshot.of(storage, data)
-        check_root(snapshot)
-        ledger = cls(path, storage, snapshot.root, data, folder)
-        ledger._recover()
-        try:
+        with _folder_for_spilled(folder) as spilled:
+            storage = LocalStorage(path, spilled)
+            data = read_root(storage)
+            # An earlier writer may have died before its commit was synced, and this writer builds on that commit.
+            storage.sync([""])
+            sync_folder(path.parent)
+            snapshot = Snapshot.of(storage, data)
+            check_root(snapshot)
+            ledger = cls(path, storage, snapshot.root, data, spilled)
+            ledger._recover()
             yield ledger
-        finally:
-            remove_tree(folder / SPILLED)
 
     def tidy(self) -> None:
         """Remove partial files that a dead worker left. No job may be running."""
@@ -122,7 +116,7 @@ class LocalLedger(Ledger):
                 raise
             raise StorageError(error.errno, f"{self.path}: naming the new store failed: {error.strerror}") from error
         sync_folder(self.path.parent)
-        self._storage = LocalStorage(self.path)
+        self._storage = replace(self._storage, root=self.path)
 
     def _put_documents(self, root: Root) -> list[str]:
         """Refresh the arrays' own metadata; return the folders in which it changed, which are not synced yet."""
@@ -148,3 +142,33 @@ class LocalLedger(Ledger):
         self.tidy()
         # After this, a power cut leaves documents that are at worst behind the root.
         self._storage.sync(self._put_documents(self.root))
+
+
+@contextlib.contextmanager
+def _folder_for_spilled(beside: Path) -> Iterator[Path]:
+    """Yield a folder with a new name, which is removed at the end, as is all that earlier writers left.
+
+    On a cluster of the user's, a worker may outlive its writer. Without this folder it can neither spill rows nor
+    replace a shard that another writer has written meanwhile.
+    """
+    for left in [beside / NEW, *beside.glob(f"{SPILLED}*")]:
+        _remove(left)
+    spilled = beside / f"{SPILLED}.{secrets.token_hex(8)}"
+    LocalStorage(spilled).make_folder()
+    try:
+        yield spilled
+    finally:
+        with contextlib.suppress(StorageError):  # an earlier error is the one to report
+            _remove(spilled)
+            _remove(beside / NEW)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, if it exists: at once under its name; the next writer removes files that are still written."""
+    try:
+        renamed = folder.rename(folder.with_name(f"{SPILLED}.{secrets.token_hex(8)}"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error
+    shutil.rmtree(renamed, ignore_errors=True)

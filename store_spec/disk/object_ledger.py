@@ -26,8 +26,8 @@ class ObjectLedger(Ledger):
 
     _storage: WritableObjects
 
-    def __init__(self, storage: WritableObjects, root: Root, beside: Path, *, is_new: bool) -> None:
-        super().__init__(storage.root, storage, root, None if is_new else root.encode(), beside)
+    def __init__(self, storage: WritableObjects, root: Root, spilled: Path, *, is_new: bool) -> None:
+        super().__init__(storage.root, storage, root, None if is_new else root.encode(), spilled)
         self._there = root.encode()  # the last root that was put, without `writer`; its commit may still fail
 
     @classmethod
@@ -96,8 +96,8 @@ class ObjectLedger(Ledger):
 def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iterator[ObjectLedger]:
     """Claim a store in the state that was seen, None for a new one, and release it at the end."""
     storage.writer = secrets.token_hex(8)
-    with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as beside:
-        ledger = ObjectLedger(storage, root, Path(beside), is_new=seen is None)
+    with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as spilled:
+        ledger = ObjectLedger(storage, root, Path(spilled), is_new=seen is None)
         if seen is None:
             ledger.commit()
         else:

@@ -112,6 +112,7 @@ class LocalStorage:
     """
 
     root: Path
+    writer: Path | None = None  # a folder that exists while its writer is open: without it, nothing gets its name
     requests: ClassVar[int] = 1
     lists: ClassVar[bool] = True
 
@@ -186,6 +187,9 @@ class LocalStorage:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if self.writer is not None:
+                step = f"finding {self.writer}, the folder of its writer,"
+                os.stat(self.writer)
             step = "renaming"
             os.replace(partial, path)
         except OSError as error:
@@ -194,9 +198,9 @@ class LocalStorage:
             raise _refused(path, step, error) from error
 
     def make_folder(self, key: str = "") -> None:
-        """Create a folder below the root (the root itself for an empty key), and its parents."""
+        """Create a folder below the root, and its parents; for an empty key the root itself, without its parents."""
         try:
-            self.path(key).mkdir(parents=True, exist_ok=True)
+            self.path(key).mkdir(parents=bool(key), exist_ok=True)
         except OSError as error:
             raise _refused(self.path(key), "making the folder", error) from error
 

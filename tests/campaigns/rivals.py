@@ -206,4 +206,6 @@ def _without(safeguards: Safeguards, name: str) -> Iterator[None]:
 
 @contextmanager
 def _not_locked(store: Path) -> Iterator[Path]:
-    yield build_folder(store)
+    folder = build_folder(store) / str(os.getpid())  # of its own, since a writer removes what earlier ones left there
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder

@@ -10,7 +10,7 @@ from pathlib import Path
 Tree = dict[str, bytes | None]  # the bytes of each file, None for a folder, by POSIX path
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}(\.[0-9]+)?\.partial$")
-_SPILLED = re.compile(r"(\.build/spilled/\d+/\w+)\.[0-9a-f]{16}")
+_SPILLED = re.compile(r"(\.build/spilled)\.[0-9a-f]{16}(/\d+)?(/\w+)?(\.[0-9a-f]{16})?")
 _LOCK = re.compile(r"\.build/lock$")
 _CACHE = re.compile(r"\.build(/seen\.[a-z]+(\.[0-9a-f]{16}\.partial)?)?$")
 
@@ -48,7 +48,7 @@ def write_tree(tree: Tree, folder: Path) -> None:
 def normal(tree: Tree) -> frozenset[tuple[str, bytes | None]]:
     """Return what two runs of one job have in common: without the random part of names, and who held the lock."""
     return frozenset(
-        (_SPILLED.sub(r"\1", _PARTIAL.sub(".partial", name)), b"" if _LOCK.search(name) and data else data)
+        (_SPILLED.sub(r"\1\2\3", _PARTIAL.sub(".partial", name)), b"" if _LOCK.search(name) and data else data)
         for name, data in tree.items()
     )
 

@@ -369,6 +369,7 @@ def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, m
 
     @contextmanager
     def unlocked(store: Path) -> Iterator[Path]:
+        build_folder(store).mkdir(exist_ok=True)
         yield build_folder(store)
 
     monkeypatch.setattr("store_spec.disk.local_ledger.locked", unlocked)
