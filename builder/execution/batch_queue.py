@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,16 +34,20 @@ class BatchInFlight:
 
     work: Work
     nbytes: int  # of its rows in memory; an estimate until its summary is known
-    folder: Path = Path()  # for rows that do not fit into its memory
+    folder: Path | None = None  # for rows that do not fit into its memory; None: it was not submitted
     submitted: bool = False  # to a worker
     summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
     rows: Task | None = None  # the task that holds its rows; None: it is registered, and pieces of rows are enough
     rows_left: int = 0  # rows, of all axes, that are not in a shard yet
-    spilled: bool = False  # whether `folder` has files
     retried: bool = False  # whether it is processed for the second time, since workers died
     classes: Classes | None = None  # of all sources up to here; None: no codes yet, or labels are numbers
     coded: bool = False  # whether its classes have codes
     ready: bool = False  # whether its rows and its summary use these codes
+
+    def remove_files(self) -> None:
+        """Remove the files in its folder, also those of workers that died; the ledger removes leftovers."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class BatchQueue:
@@ -121,7 +126,7 @@ class BatchQueue:
         self._processing -= 1
         self.nbytes -= batch.nbytes
         self._split(batch, summary.done)
-        batch.nbytes, batch.spilled, batch.summary = summary.row_bytes.in_memory, summary.row_bytes.spilled, summary
+        batch.nbytes, batch.summary = summary.row_bytes.in_memory, summary
         self.nbytes += batch.nbytes
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 

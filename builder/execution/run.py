@@ -7,7 +7,6 @@ files beside the store.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -251,6 +250,7 @@ class Run:
             if isinstance(batch.work, SourceBatch):
                 batch.work = replace(batch.work, crashed={**batch.work.crashed, **crashed})
             batch.retried = True
+            batch.remove_files()
             self._submit_batch(batch)
         else:
             self._take_summary(batch, summary)
@@ -369,8 +369,7 @@ class Run:
         batch.rows_left -= rows
         if not batch.rows_left:
             self._queue.nbytes -= batch.nbytes
-            if batch.spilled:
-                shutil.rmtree(batch.folder, ignore_errors=True)  # the ledger removes leftovers
+            batch.remove_files()
 
     def _commit(self) -> None:
         self._steps.before_commit(self._ledger)

@@ -83,7 +83,6 @@ class RowBlocks:
     rows: int = 0  # in memory and in files
     nbytes: int = 0  # of all rows that were added
     in_memory: int = 0  # bytes
-    spilled: bool = False  # whether a file was written, even for a source that failed later
     _small: list[NDArray[Any]] = field(default_factory=list)
     _small_bytes: int = 0
 
@@ -112,7 +111,6 @@ class RowBlocks:
         self.close()
         arrays = [block for block in self.blocks if not isinstance(block, SpilledRows) and len(block)]
         if arrays:
-            self.spilled = True
             storage = LocalStorage(path.parent)
             try:
                 storage.make_folder()
@@ -209,7 +207,6 @@ class RowBytes:
 
     total: int
     in_memory: int  # the others are in files; rows that two arrays share count once
-    spilled: bool  # whether there are files
 
     @classmethod
     def of(cls, arrays: Mapping[str, RowBlocks]) -> RowBytes:
@@ -217,7 +214,6 @@ class RowBytes:
         return cls(
             total=sum(blocks.nbytes for blocks in arrays.values()),
             in_memory=_bytes_in_memory(arrays),
-            spilled=any(blocks.spilled for blocks in arrays.values()),
         )
 
 

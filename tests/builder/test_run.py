@@ -19,9 +19,10 @@ from builder.execution.run import Run
 from builder.execution.tally import Tally
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
-from builder.workers.batch import process_batch, summarise
+from builder.workers.batch import ProcessedBatch, process_batch, summarise
 from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine
 from builder.workers.process_source import SourceBatch
+from builder.workers.row_blocks import Space
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
@@ -133,6 +134,36 @@ def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
         batch_memory=1,
     )
     assert len(tally.failures) == 1
+
+
+def test_files_of_a_worker_that_died_are_removed_before_the_batch_is_processed_again_and_afterwards(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made()})
+    found: list[list[Path]] = []
+
+    class Dying(InProcessEngine):
+        def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            self.lost = (ZeroDivisionError,)
+            return super().submit(leave if function is process_batch else function, *arguments, **options)
+
+    def leave(batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
+        assert space.folder is not None
+        found.append(list(space.folder.glob("*")))
+        space.folder.mkdir()
+        (space.folder / "inputs.left").write_bytes(b"rows")
+        if not found[1:]:
+            raise ZeroDivisionError
+        return process_batch(batch, schema, space)
+
+    run(
+        tmp_path / "src",
+        tmp_path / "store",
+        {"a.made": Made()},
+        schema_for("step"),
+        engine=Dying(),
+        cuts=[],
+        memory=10**9,
+    )
+    assert found == [[], []]
 
 
 class Counting(InProcessEngine):
