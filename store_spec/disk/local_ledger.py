@@ -158,9 +158,10 @@ def _folder_for_spilled(beside: Path) -> Iterator[Path]:
     try:
         yield spilled
     finally:
-        with contextlib.suppress(StorageError):  # an earlier error is the one to report
-            _remove(spilled)
-            _remove(beside / NEW)
+        with contextlib.suppress(OSError):  # an earlier error is the one to report
+            if spilled.exists():  # otherwise a user removed `beside`, and what is there now is another writer's
+                _remove(beside / NEW)
+                _remove(spilled)
 
 
 def _remove(folder: Path) -> None:

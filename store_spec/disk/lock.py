@@ -42,8 +42,9 @@ def locked(store: Path) -> Iterator[Path]:
     finally:
         # Removed while the lock is held: a process that waits for this file notices that another one replaced it.
         with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()
-            folder.rmdir()
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder / LOCK)):
+                (folder / LOCK).unlink()
+                folder.rmdir()
         _release(descriptor, owner)
 
 

@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import store_spec
+from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import build_folder, locked
 from store_spec.disk.storage import LocalStorage, sync_folder
 from store_spec.errors import FormatError, LockedError, MissingStoreError, StorageError, StoreError
@@ -267,6 +269,19 @@ def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(tmp_pa
     finally:
         os.close(write)
         os.waitpid(child, 0)
+
+
+def test_a_writer_whose_build_folder_was_removed_leaves_the_next_its_lock_and_its_files(tmp_path):
+    path, schema = tmp_path / "store", Recipe().schema()
+    with ExitStack() as stack:
+        with Ledger.create(path, schema):
+            shutil.rmtree(build_folder(path))
+            ledger = stack.enter_context(Ledger.create(path, schema))
+        with pytest.raises(LockedError), Ledger.create(path, schema):
+            pass
+        ledger.commit()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+    assert store_spec.verify(path) == []
 
 
 def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatch):
