@@ -6,12 +6,11 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -21,6 +20,7 @@ from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
 LOOK_SECONDS = 1  # between checks for dead workers
+WORKER_NAME = "Dask Worker"  # the beginning of the names that dask gives its processes
 ONE_BATCH = {"batch": 1}  # a worker processes one batch at a time, since process functions need not be thread-safe
 DASK_CONFIG = {
     # By default dask makes workers return memory at once. The system then clears the pages of each new array, which
@@ -63,15 +63,14 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         cluster.scale(0)
         _kill(others)
 
-    with _restore_environment(), no_dask_log(), config.set(DASK_CONFIG), ExitStack() as stack:
+    with _restore_environment(), _hide_main(), no_dask_log(), config.set(DASK_CONFIG), ExitStack() as stack:
         try:
             stack.enter_context(cluster)
             # The client is not the default, so that other code keeps its scheduler.
             client = stack.enter_context(Client(cluster, set_as_default=False))
-            with _hide_main():
-                client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
-                cluster.scale(workers)
-                _wait_for_workers(cluster, client, workers)
+            client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
+            cluster.scale(workers)
+            _wait_for_workers(cluster, client, workers)
             yield client, stop
         except BaseException:
             with Interrupts():
@@ -112,7 +111,7 @@ def _kill(others: Collection[BaseProcess]) -> None:
     while ours := [
         process
         for process in multiprocessing.active_children()
-        if process not in others and process.name.startswith("Dask Worker")
+        if process not in others and process.name.startswith(WORKER_NAME)
     ]:
         for process in ours:
             process.kill()
@@ -184,14 +183,17 @@ def _hide_main() -> Iterator[None]:
     """Keep worker processes from running the user's script, as `multiprocessing` does in each spawned process.
 
     Functions of the script are sent to the workers by value, so workers need not import it, and the script needs no
-    `if __name__ == "__main__"`.
+    `if __name__ == "__main__"`. dask may replace a dead worker at any time, so this holds while the cluster lives.
     """
-    main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}
-    for name in hidden:
-        setattr(main, name, None)
+    before = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:
+        data = before(name)
+        is_worker = name.startswith(WORKER_NAME)
+        return {key: value for key, value in data.items() if not (is_worker and key.startswith("init_main_from_"))}
+
+    spawn.get_preparation_data = without_main
     try:
         yield
     finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
+        spawn.get_preparation_data = before

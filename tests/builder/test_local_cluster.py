@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +76,26 @@ def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
         assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
+
+
+UNGUARDED = """
+import os, signal
+from builder.workers.local_cluster import local_cluster
+
+print(__name__, flush=True)
+with local_cluster(1) as (client, _):
+    (pid,) = client.run(os.getpid).values()
+    os.kill(pid, signal.SIGKILL)
+    assert client.submit(os.getpid, pure=False).result(timeout=20) != pid
+"""
+
+
+def test_a_worker_that_is_started_again_does_not_run_the_script(tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "__main__\n", "")
 
 
 def test_a_ctrl_c_while_workers_are_stopped_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
