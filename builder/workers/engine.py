@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from builder.build_errors import BuildError, UsageError
-from builder.workers.local_cluster import ONE_BATCH, local_cluster, no_dask_log
+from builder.workers.local_cluster import ONE_BATCH, START_SECONDS, local_cluster, no_dask_log
 
 # One task that runs, and one that waits. dask chooses the worker when a task is submitted, so further tasks might wait
 # while another worker is free.
@@ -155,6 +156,7 @@ class DaskEngine:
         self._stop = stop  # stops our own workers; None: they belong to the user
         self._completed = as_completed(loop=client.loop)
         self._submitted: WeakSet[Any] = WeakSet()
+        self._seconds_alone = 0.0  # waited since there was a worker
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Send the function to a worker; UsageError if the process function cannot be sent."""
@@ -179,16 +181,24 @@ class DaskEngine:
 
     def finished(self) -> Task:
         """Wait for the next watched task, and return it."""
+        self.wait(math.inf)
         task: Task = next(self._completed)
         return task
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a watched task, up to a limit."""
+        """Wait for a watched task, up to a limit; BuildError if our own workers are gone and are not replaced."""
         deadline = time.monotonic() + seconds
         while not self._completed.has_ready():
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
+            has_workers = self._stop is None or self._client.cluster.scheduler.workers
+            self._seconds_alone = 0.0 if has_workers else self._seconds_alone + POLL_SECONDS
+            if self._seconds_alone > START_SECONDS:
+                raise BuildError(
+                    f"all worker processes died, and none could be started again in {START_SECONDS} s; what was "
+                    "committed stays: repeat the command to continue, or try workers=0 (--workers 0)"
+                )
         return True
 
     def abandon(self) -> None:

@@ -119,6 +119,15 @@ def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
     assert (tmp_path / "done").read_text().split() == [str(number) for number in range(60)]
 
 
+def test_workers_that_cannot_be_started_again_are_told(monkeypatch):
+    monkeypatch.setattr("builder.workers.engine.START_SECONDS", 0.1)
+    with start_engine(1) as engine:
+        monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/no/such/program")
+        engine.submit(die_always, watch=True)
+        with pytest.raises(BuildError, match="all worker processes died"):
+            engine.finished()
+
+
 def test_code_of_others_keeps_its_dask_scheduler():
     """Clients that are made the default leave their marks in dask's settings, where they end in another order."""
 
