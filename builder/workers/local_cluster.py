@@ -30,6 +30,9 @@ DASK_CONFIG = {
     # dask restarts a dead worker. If that takes longer than this, by default 15 s, dask gives up, and a build without
     # workers would never end.
     "distributed.deploy.lost-worker-timeout": f"{START_SECONDS} s",
+    # dask would kill a worker that does not answer for five minutes, but C code may hold the GIL longer. That a worker
+    # died is noticed without this.
+    "distributed.scheduler.worker-ttl": None,
     "distributed.admin.tick.interval": "1s",  # by default each process measures its delays 50 times a second
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -76,6 +77,19 @@ def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
         assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
+
+
+def hold_gil(seconds: int) -> int:
+    ctypes.PyDLL(None).usleep(seconds * 1_000_000)
+    return os.getpid()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_function_holds_the_gil_is_not_killed():
+    """dask kills workers that do not answer, at the earliest after 5 s."""
+    with config.set({"distributed.scheduler.worker-ttl": "1 s"}), local_cluster(1) as (client, _):
+        (pid,) = client.run(os.getpid).values()
+        assert client.submit(hold_gil, 8).result(timeout=SECONDS) == pid
 
 
 UNGUARDED = """
