@@ -29,7 +29,7 @@ from builder.planning.recorded_failures import FAILURES, failures_recorded
 from builder.planning.recorded_skips import SKIPPED
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.processes.process import ProcessFunction
-from builder.workers.batch import BatchSummary, ProbeResult, probe
+from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.memory import worker_memory
@@ -162,6 +162,9 @@ def _process_sources(
         batch_memory=sys.maxsize if apart else BATCHES_IN_MEMORY * batch_bytes,
         on_progress=options.on_progress,
         steps=RunSteps(
+            # A task that completes a batch runs beside one that processes another. On a cluster of the user's the user
+            # chose how many threads a worker has.
+            process=process_alone if engine.workers and options.scheduler is None else process_batch,
             after_batch=partial(_after_batch, ledger, plan),
             before_commit=partial(note_build, tally=tally, plan=plan, only_code=bool(options.redo)),
         ),

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from builder.build_errors import BuildError
@@ -47,7 +48,7 @@ LOOK_SECONDS = 0.1  # between checks for signals and due commits
 class RunSteps:
     """The functions that a run calls for each batch and each commit."""
 
-    process: Callable[[Any, Schema, Space], ProcessedBatch] = process_batch  # processes a batch, on a worker
+    process: Callable[..., ProcessedBatch] = process_batch  # processes a batch, on a worker
     # Receives the summary of a registered batch, and the names of its sources.
     after_batch: Callable[[BatchSummary, tuple[str, ...]], None] = lambda _summary, _names: None
     before_commit: Callable[[Ledger], None] = lambda _: None
@@ -281,8 +282,8 @@ class Run:
     def _take_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
         if isinstance(batch.work, SourceBatch):
-            arguments = batch.work, self._schema, self._queue.space(batch), summary.content
-            batch.rows = self._engine.submit(complete_batch, batch.rows, *arguments, urgent=True)
+            again = partial(self._steps.process, batch.work, self._schema, self._queue.space(batch), whole=True)
+            batch.rows = self._engine.submit(complete_batch, batch.rows, again, summary.content, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():
             other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -25,7 +26,8 @@ from store_spec.building import EncodedRows, Records, compress_rows, no_records
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left
 
-Content = tuple[NDArray[np.int64], Classes | None]
+Content = tuple[int, NDArray[np.int64], Classes | None]
+_ALONE = threading.Lock()  # of this process; held by `process_alone`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,10 @@ class BatchSummary:
 
     @property
     def content(self) -> Content:
-        """What identifies the rows: the lengths and checksums of all sequences, (sequences, facts), and the classes."""
+        """The number of processed sources, the lengths and checksums of all sequences, (sequences, n), and the classes."""
         checksums = [column for name, column in self.records.columns.items() if name.endswith("_crc32c")]
         facts = [self.records.lengths, self.records.label_lengths, *checksums]
-        return np.stack(facts, axis=1, dtype=np.int64), self.classes
+        return self.done, np.stack(facts, axis=1, dtype=np.int64), self.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,35 +173,36 @@ def _files_read(
     return files
 
 
-def complete_batch(
-    processed: ProcessedBatch, batch: SourceBatch, schema: Schema, space: Space, content: Content
-) -> ProcessedBatch:
+def process_alone(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
+    """Call `process_batch` while no other thread does so here, since process functions need not be thread-safe."""
+    with _ALONE:
+        return process_batch(batch, schema, space, whole=whole)
+
+
+def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch], content: Content) -> ProcessedBatch:
     """Return the batch if it has the rows that are registered; process it again if it ended after another source.
 
-    If the rows of a batch are lost with their worker, dask calls `process_batch` again.
+    If the rows of a batch are lost with their worker, dask makes them again.
 
     Args:
         processed: The batch.
-        batch: Its sources.
-        schema: As for `process_batch`.
-        space: As for `process_batch`.
+        again: Processes all of its sources.
         content: That of the summary that is registered.
 
     Raises:
         BuildError: The rows are others than before.
     """
-    if processed.summary.done != len(batch):
-        processed = process_batch(batch, schema, space, whole=True)
-    (found, classes), (facts, due_classes) = processed.summary.content, content
+    if processed.summary.done != content[0]:
+        processed = again()
+    (_, found, classes), (_, facts, due_classes) = processed.summary.content, content
     if np.array_equal(found, facts) and classes == due_classes:
         return processed
-    sources = processed.summary.records.sources
-    both = min(len(found), len(facts))
+    both, sources = min(len(found), len(facts)), processed.summary.records.sources
     at = int(np.append((found[:both] != facts[:both]).any(axis=1), True).argmax())
-    name = sources[at] if at < len(sources) else batch.names[-1]
-    name += "" if len(found) == len(facts) else ", or a source before it"
+    name = sources[min(at, len(sources) - 1)] if sources else "all of a batch of sources"
+    name += "" if len(found) == len(facts) else ", or a source beside it,"
     raise BuildError(
-        f"{name}: gave other rows when it was processed again after a worker died: a source or its labels changed "
+        f"{name} gave other rows when it was processed again after a worker died: a source or its labels changed "
         "during the build, or the process function does not give the same rows each time; run the build again, which "
         "goes on after the last commit"
     )

@@ -16,11 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.build_errors import BuildError, UsageError
+from builder.build_errors import UsageError
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
 from builder.sources.folder import LocalFolder
-from builder.workers.batch import BatchPart, ProbeResult, ProcessedBatch, complete_batch, compress, probe, summarise
+from builder.workers.batch import (
+    BatchPart,
+    ProbeResult,
+    ProcessedBatch,
+    compress,
+    probe,
+    summarise,
+)
 from builder.workers.batch import process_batch as process_batch_in
 from builder.workers.process_source import Failure, SourceBatch
 from builder.workers.row_blocks import RowBlocks, RowBytes, Space
@@ -175,34 +182,6 @@ def test_the_reason_of_a_failure_can_be_stored_whatever_bytes_it_names(three_fil
     (failure,) = process_batch(batch_of(three_files, "a", process=read), STEP).summary.failures
     assert "cannot open caf\\udce9" in failure.reason
     json.dumps(failure.reason, ensure_ascii=False).encode()
-
-
-def test_rows_that_were_lost_are_taken_again_only_if_they_are_the_same(three_files):
-    values, steps = {"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}
-
-    def read(path: Path) -> Any:
-        rows = np.full((steps[path.name], 3), values[path.name], "f4")
-        return rows, rows
-
-    def again(processed: ProcessedBatch) -> ProcessedBatch:
-        return complete_batch(processed, batch, STEP, Space(memory=10**9), summary.content)
-
-    batch = batch_of(three_files, "a", "b", "c", process=read)
-    first = process_batch(batch, STEP)
-    summary = first.summary
-    assert again(first) is first
-    part = process_batch(batch.part(0, 1), STEP)  # ended after another source
-    assert np.array_equal(rows_of(again(part), "inputs"), rows_of(first, "inputs"))
-    values["b"] = 9
-    for short in (part, process_batch(batch, STEP)):
-        with pytest.raises(BuildError, match=r"^b: gave other rows when it was processed again after a worker died"):
-            again(short)
-    values["b"], steps["c"] = 2, 7
-    with pytest.raises(BuildError, match=r"^c(, or a source before it)?: gave other rows"):
-        again(part)
-    (three_files / "c").unlink()
-    with pytest.raises(BuildError, match=r"^c(, or a source before it)?: gave other rows"):
-        again(part)
 
 
 def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):

@@ -281,7 +281,7 @@ def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_wa
         with monkeypatch.context() as patch:
             patch.setattr(LocalStorage, "put_for_now", full)
             patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
-            said = "" if refused > enough else rf"store {refused}.build/spilled/.*: writing failed: No space .*; "
+            said = "" if refused > enough else rf"store {refused}.build/spilled\..*: writing failed: No space .*; "
             with pytest.raises(StorageError, match=said) if said else nullcontext():
                 builder.build(tmp_path / "all", store, **options)
         assert (spills < refused) == (not said)
