@@ -332,22 +332,21 @@ def _open_or_create_ledger(plan: Plan, first: ProbeResult, packing: Packing) -> 
 
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     """Return the schema of a new store, which its first usable source determines."""
-    process = plan.sources.process
-    features, targets = plan.sources.columns_of(first.source)
-    inputs, labels = features.describe(first.inputs), targets.describe(first.labels)
+    schema, names = first.schema, plan.sources.label_names
+    features, targets = first.columns
+    labels = (targets if names is None else replace(targets, names=names)).describe(schema.labels)
     texts = first.texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
-    labels = replace(labels, classes=first_classes(texts, process.classes))
     return Schema.plan(
-        inputs,
-        labels,
-        label_axis=first.label_axis,
-        missing=plan.sources.missing,
+        features.describe(schema.inputs),
+        replace(labels, classes=first_classes(texts, plan.sources.process.classes)),
+        label_axis=schema.label_axis,
+        missing=schema.missing,
         codec=packing.codec,
         chunk_bytes=packing.chunk_bytes,
         shard_bytes=packing.shard_bytes,
-        columns=first.columns,
-        time=first.time,
-        filled=first.filled,
+        columns=schema.columns,
+        time=schema.time,
+        filled=schema.filled,
     )
 
 

@@ -22,7 +22,7 @@ from builder.planning.packing import Packing
 from builder.planning.plan import Plan
 from builder.planning.recorded_failures import failures_in
 from builder.sources.source_list import MISNAMED
-from builder.workers.batch import ProbeResult, probe, process_batch
+from builder.workers.batch import probe, process_batch
 from builder.workers.process_source import Failure, Skipped
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
@@ -201,25 +201,13 @@ def _plan_and_schema(
     """
     if plan.old_store is not None:
         return plan, plan.old_store.schema, NO_DIGITS
-    first = _first_usable(plan, numbers, failures)
-    if first is None:
+    batch = plan.sources.batch([plan.numbers[number] for number in numbers])
+    first = probe(batch, plan.sources.label_axis, plan.sources.missing)
+    if isinstance(first, list):
+        failures += first
         return plan, None, NO_DIGITS
     plan = plan.with_text_dtype(first.text_dtype)
     return plan, schema_of(plan, first, packing), first.many_digits
-
-
-def _first_usable(plan: Plan, numbers: list[int], failures: list[Failure]) -> ProbeResult | None:
-    """Probe sources until one is usable; a source without rows is returned only if no source has rows."""
-    without_rows: ProbeResult | None = None
-    for number in numbers:
-        result = probe(plan.batch(slice(number, number + 1)), plan.sources.label_axis, plan.sources.missing)
-        if isinstance(result, list):
-            failures += result
-        elif result.steps:
-            return result
-        else:
-            without_rows = without_rows or result
-    return without_rows
 
 
 def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _SampleTotals:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
-from builder.formats.column_notes import Columns
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn
@@ -78,19 +77,6 @@ class ResolvedSources:
     def files_of(self, name: str) -> SourceFiles:
         """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
         return SourceFiles(self.listing.files_of(name), self.label_file(name), joined=name in self.listing.files)
-
-    def process_of(self, name: str) -> Process:
-        """Return the process for one source."""
-        files = self.listing.files.get(name)
-        return self.process if files is None else self.process.joining(files)
-
-    def columns_of(self, name: str) -> tuple[Columns, Columns]:
-        """Return the features and targets of a source."""
-        with self.listing.folder.fetched(self.files_of(name).every) as (root, errors):
-            for error in errors.values():
-                raise error
-            features, targets = self.process_of(name).under(root).columns(root / name)
-        return features, targets if self.label_names is None else Columns(self.label_names)
 
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""

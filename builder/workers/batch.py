@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError
+from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.class_codes import ClassCodes
 from builder.labels.text_classes import Texts
@@ -20,7 +21,7 @@ from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space
-from store_spec import Classes, LabelAxis, Missing, Rows, Schema, SequenceColumn, Time
+from store_spec import Classes, LabelAxis, Missing, Rows, Schema
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
@@ -71,20 +72,14 @@ class ProcessedBatch:
 class ProbeResult:
     """The properties of the first usable source, which determine the schema of a new store."""
 
-    inputs: Rows
-    labels: Rows
+    schema: Schema  # without the names of features and targets in its file
+    columns: tuple[Columns, Columns]  # these names, with units and descriptions
     text_dtype: str | None  # the dtype of all tables if it is text; None: tables keep their dtypes
     many_digits: ManyDigits  # numbers in text that float32 does not keep
     texts: Mapping[str, Texts]  # of each target
-    label_axis: LabelAxis
-    columns: tuple[SequenceColumn, ...]  # from the process function and from the manifest
-    time: Time | None
-    filled: bool
-    source: str
     bytes_read: int
     nbytes: int
     steps: int
-    sequences: int
 
 
 def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -255,27 +250,25 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
                 kept = {column.column.name: column.column for column in batch.kept}
                 each = partial(probe_sequence, label_axis, missing, kept)
                 sequences, read = read_source(one, 0, buffer, each, codes=codes)
+                columns = one.process_of(0).columns(one.root / one.names[0])
         except UnusableError as error:
             failures.append(error.failure)
             continue
-        first, many_digits = sequences[0], notes.take()
+        schema, many_digits = sequences[0].schema, notes.take()
         # None: no number of the source is text.
         is_narrow = many_digits is not None and not many_digits.values
+        if is_narrow:
+            labels = _narrow(schema.labels) if batch.process.has_labels_in_table else schema.labels
+            schema = replace(schema, inputs=_narrow(schema.inputs), labels=labels)
         result = ProbeResult(
-            inputs=_narrow(first.inputs) if is_narrow else first.inputs,
-            labels=_narrow(first.labels) if is_narrow and batch.process.has_labels_in_table else first.labels,
+            schema=schema,
+            columns=columns,
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
             texts=codes.last_texts,
-            label_axis=first.label_axis,
-            columns=first.columns,
-            time=first.time,
-            filled=first.filled,
-            source=batch.names[number],
             bytes_read=sum(file.state.size for file in read.files(batch.names[number]).values()),
             nbytes=sum(one.nbytes for one in sequences),
             steps=sum(one.steps for one in sequences),
-            sequences=len(sequences),
         )
         if result.steps:
             return result

@@ -29,14 +29,9 @@ from store_spec.building import (
 
 @dataclass(frozen=True, slots=True)
 class SequenceProbe:
-    """The properties of a sequence that determine the schema of a new store."""
+    """A sequence, for a new store."""
 
-    inputs: Rows
-    labels: Rows
-    label_axis: LabelAxis
-    columns: tuple[SequenceColumn, ...]
-    time: Time | None
-    filled: bool
+    schema: Schema  # of such a store
     nbytes: int
     steps: int
 
@@ -217,28 +212,28 @@ def probe_sequence(
 ) -> SequenceProbe:
     """Return the properties of a sequence for a new store, and check that the sequence fits that store."""
     if not isinstance(sequence, LongSequence):
-        schema, shown = _schema_for(label_axis, missing, kept, origin, sequence)
-        conform_sequence(schema, origin, sequence)
-        return shown
+        probe = _probe(label_axis, missing, kept, origin, sequence)
+        conform_sequence(probe.schema, origin, sequence)
+        return probe
     pieces = sequence.sequences()
     first = next(pieces, None)
     if first is None:
         raise _no_piece(origin)
-    schema, shown = _schema_for(label_axis, missing, kept, origin, first)
+    probe = _probe(label_axis, missing, kept, origin, first)
     steps = nbytes = 0
-    for _, checked in checked_pieces(schema, origin, LongSequence(chain([first], pieces))):
+    for _, checked in checked_pieces(probe.schema, origin, LongSequence(chain([first], pieces))):
         steps += len(checked.rows["inputs"])
         nbytes += _nbytes(checked)
-    return replace(shown, steps=steps, nbytes=nbytes)
+    return replace(probe, steps=steps, nbytes=nbytes)
 
 
-def _schema_for(
+def _probe(
     label_axis: LabelAxis | None,
     missing: Missing,
     kept: Mapping[str, SequenceColumn],
     origin: SourceId,
     sequence: Sequence,
-) -> tuple[Schema, SequenceProbe]:
+) -> SequenceProbe:
     refuse_text(sequence.labels, origin)
     x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
     if x.ndim == 0:
@@ -272,7 +267,7 @@ def _schema_for(
     filled = sequence.filled is not None
     schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
     nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)
-    return schema, SequenceProbe(*rows, axis, schema.columns, time, filled, nbytes, len(x))
+    return SequenceProbe(schema, nbytes, len(x))
 
 
 def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], what: str, origin: SourceId) -> Rows:

@@ -324,8 +324,8 @@ def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: La
     guessed = None if axis != "own" else axis
     found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
     assert isinstance(found, ProbeResult)
-    assert (found.source, found.sequences, found.steps, found.label_axis) == ("c.made", 2, 13, axis)
-    assert (found.inputs, found.labels) == (schema_for(axis).inputs, LABELS[axis])
+    assert (found.bytes_read, found.steps, found.schema.label_axis) == ((tmp_path / "c.made").stat().st_size, 13, axis)
+    assert (found.schema.inputs, found.schema.labels) == (schema_for(axis).inputs, LABELS[axis])
     arrays = made_sequences("", good)
     assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
     failure = Failure("a.made", f"ValueError: a.made: cannot be read{RAISED}")
@@ -367,4 +367,4 @@ def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs,
 def test_the_label_axis_is_guessed_from_the_shapes(three_files, labels, axis):
     found = probe(batch_of(three_files, "a", process=lambda _: (np.zeros((4, 2)), labels)), None, "error")
     assert isinstance(found, ProbeResult)
-    assert found.label_axis == axis
+    assert found.schema.label_axis == axis
