@@ -50,18 +50,18 @@ class ResolvedSources:
 
     listing: SourceList
     names: tuple[str, ...]  # of the sources to use, which can be a part of the listing
-    labels: NDArray[Any] | None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
-    label_names: tuple[str, ...] | None
-    texts: Texts | None  # the text labels of the manifest
-    targets: tuple[str, ...]  # the label columns of the manifest
-    kept: tuple[KeptColumn, ...]  # columns of the manifest, (names,) each
-    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     process: Process
     described: dict[str, Any]  # the record of the build for a new store
     label_axis: LabelAxis | None  # None: the labels of the first source determine it
     code: ProcessCode  # of the process function
     recorded: RecordedBuild | None  # None: there is no store yet
     search: tuple[str, ...]  # folders to search for the module of the process function
+    labels: NDArray[Any] | None = None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
+    label_names: tuple[str, ...] | None = None
+    texts: Texts | None = None  # the text labels of the manifest
+    targets: tuple[str, ...] = ()  # the label columns of the manifest
+    kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (names,) each
+    absent: tuple[str, ...] = ()  # sources that the manifest lists and that do not exist, by its keys
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
     skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
 
@@ -167,21 +167,9 @@ def find_sources(
         listing = without_label_files(listing, function.label_file, function.labels_from)
     if recorded is not None and table is not None:
         listing, table = recorded.with_manifest(listing, table)
-    rows = _rows_of_manifest(build_options, table, listing, function, old_store)
-    of_pattern: tuple[KeptColumn, ...] = ()
-    if options.sequence_from is not None:
-        known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
-        of_pattern = columns_of(options.sequence_from, listing, rows.names, known)
-        check_distinct(of_pattern, rows.kept)
-    return ResolvedSources(
+    resolved = ResolvedSources(
         listing=listing,
-        names=rows.names,
-        labels=rows.labels,
-        label_names=rows.label_names,
-        texts=rows.texts,
-        targets=rows.targets,
-        kept=(*rows.kept, *of_pattern),
-        absent=rows.absent,
+        names=listing.names,
         process=function,
         described=describe_build(options.named, options.label_axis, table, listing, options.sequence_from),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
@@ -191,58 +179,46 @@ def find_sources(
         missing="keep" if function.keeps_nan else "error",
         skips_empty=build_options.empty == "skip",
     )
+    if table is not None and table.path is not None:
+        resolved = _match_manifest(resolved, table, table.path, old_store, strict=build_options.manifest_strict)
+    if options.sequence_from is not None:
+        known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
+        of_pattern = columns_of(options.sequence_from, listing, resolved.names, known)
+        check_distinct(of_pattern, resolved.kept)
+        resolved = replace(resolved, kept=(*resolved.kept, *of_pattern))
+    return resolved
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ManifestRows:
-    """The sources to use, and their values in the manifest; see `ResolvedSources`."""
-
-    names: tuple[str, ...]
-    labels: NDArray[Any] | None = None
-    label_names: tuple[str, ...] | None = None
-    texts: Texts | None = None
-    targets: tuple[str, ...] = ()
-    kept: tuple[KeptColumn, ...] = ()
-    absent: tuple[str, ...] = ()
-
-
-def _rows_of_manifest(
-    options: BuildOptions,
-    table: ManifestLabels | None,
-    listing: SourceList,
-    function: Process,
-    old_store: store_spec.Store | None,
-) -> _ManifestRows:
-    """Match the sources with the rows of the manifest, if there is one."""
-    if table is not None and table.kept is not None and LABELS_SHA256 in table.kept and not function.is_custom:
+def _match_manifest(
+    resolved: ResolvedSources, table: ManifestLabels, path: Path, old_store: store_spec.Store | None, *, strict: bool
+) -> ResolvedSources:
+    """Take the sources that have a row of the manifest, and their values there."""
+    listing = resolved.listing
+    if table.kept is not None and LABELS_SHA256 in table.kept and not resolved.process.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
-    if table is None or table.path is None:
-        return _ManifestRows(names=listing.names)
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
     text = [name for name, column in types.items() if column.dtype == "string"]
-    classes = parse_classes(function.classes)
+    classes = parse_classes(resolved.process.classes)
     labels_as_text = text_columns(table.parts, classes, old_store)
-    manifest = read_manifest(
-        table.path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ()
-    )
+    manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ())
     matched, absent = manifest.match(
         listing.names,
         only_listed=table.only_listed,
-        strict=options.manifest_strict,
+        strict=strict,
         misnamed=listing.misnamed,
         stored_names=lambda: _stored_names(old_store),
     )
     places = np.array(list(matched.values()), np.int64)
-    rows = _ManifestRows(names=tuple(matched), absent=absent)
+    resolved = replace(resolved, names=tuple(matched), absent=absent)
     if table.parts is not None:
         as_text = columns_with_classes(table.parts, classes)
         labels, targets, texts = manifest.labels(table.parts, as_text=as_text, order=places)
-        check_kinds(old_store, targets, texts, table.path)
+        check_kinds(old_store, targets, texts, path)
         label_names = table.parts if len(table.parts) == labels.shape[1] else None
-        rows = replace(rows, labels=labels, targets=targets, texts=texts, label_names=label_names)
+        resolved = replace(resolved, labels=labels, targets=targets, texts=texts, label_names=label_names)
     if table.kept is not None:
-        rows = replace(rows, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
-    return rows
+        resolved = replace(resolved, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
+    return resolved
 
 
 def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
