@@ -103,20 +103,6 @@ class LongSequence:
         return replace(first, **whole)
 
 
-class Parts:
-    """The sequences of a source, made one after another."""
-
-    def __init__(self, sequences: Iterator[Sequence | LongSequence], resident: int | None) -> None:
-        self._sequences = sequences
-        self.resident = resident  # bytes of rows that stay in memory while a sequence is used; None: all rows
-
-    def __iter__(self) -> Iterator[Sequence | LongSequence]:
-        return self
-
-    def __next__(self) -> Sequence | LongSequence:
-        return next(self._sequences)
-
-
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences in the result of a process function; any other result is a TypeError."""
     expected = "a process function returns (inputs, labels), or yields such pairs; it gave"
@@ -154,16 +140,6 @@ def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
                     file, "gives several sequences, where each file of a source is a piece of one; yield one for a file"
                 )
             yield from sequence.sequences() if isinstance(sequence, LongSequence) else (sequence,)
-
-
-def resident_bytes(result: Any) -> int | None:
-    """Return how many bytes of a source stay in memory while one of its sequences is used.
-
-    0 for a generator, which makes one sequence at a time; None for a list or a pair, which hold all rows.
-    """
-    if isinstance(result, Parts):
-        return result.resident
-    return 0 if isinstance(result, Iterator) else None
 
 
 def map_sequence(sequence: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:

@@ -232,9 +232,9 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
         totals.dropped += dropped
         totals.filled += filled
         totals.decoded_bytes += processed.row_bytes.total
-        if processed.source_memory.whole:
+        if processed.source_memory.whole and not batch.process.is_custom:
             totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
-        totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.largest)
+        totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.piece)
     return totals
 
 

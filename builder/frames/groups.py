@@ -18,7 +18,6 @@ from builder.frames.class_columns import read_numbers
 from builder.options.table_options import AS_TEXT
 
 Value = str | int
-VALUE_BYTES: Final = 8  # the size of the largest value
 Run = tuple[tuple[Value, ...], int]  # the values of consecutive rows, and the number of these rows
 Group = tuple[dict[str, Value], Frame]  # the values by column; and the rows in order, a Frame or a Table
 
@@ -68,7 +67,7 @@ def read_groups(
     by: Sequence[str] = (),
     as_text: Collection[str] = (),
     raw: Sequence[str] = (),
-) -> tuple[Iterator[Group], int | None]:
+) -> Iterator[Group]:
     """Return the groups of a file, in order of first appearance.
 
     If the rows of each group are adjacent, a Parquet file is read one row group at a time, and only the row groups of
@@ -82,16 +81,12 @@ def read_groups(
         by: The columns to group by; empty: all rows are one group.
         as_text: Columns among `by` whose numbers become text.
         raw: Further columns, to read unconverted and hidden.
-
-    Returns:
-        The groups; and the bytes of rows that stay in memory while a group is used, None if all rows do.
     """
     pieces = table.pieces()
     runs = _find_runs(pieces, by, as_text, source) if by and len(pieces) > 1 else None
     if runs is not None:
-        resident = max(piece.rows or 0 for piece in pieces) * len({*names, *raw}) * VALUE_BYTES
-        return _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by), resident
-    return _read_whole(table, names, dtype, source, by=by, as_text=as_text, raw=raw), None
+        return _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by)
+    return _read_whole(table, names, dtype, source, by=by, as_text=as_text, raw=raw)
 
 
 def _read_frames(

@@ -10,7 +10,7 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.table import Array
-from builder.sequence import LongSequence, Parts, Sequence, map_sequence
+from builder.sequence import LongSequence, Sequence, map_sequence
 
 
 def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
@@ -22,7 +22,7 @@ def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
     narrow = partial(_narrow_sequence, dtype, source, labels)
     if isinstance(result, LongSequence):
         return map_sequence(result, narrow)
-    return Parts((map_sequence(one, narrow) for one in result), getattr(result, "resident", None))
+    return (map_sequence(one, narrow) for one in result)
 
 
 def _narrow_sequence(dtype: str, source: str, labels: bool, sequence: Sequence) -> Sequence:  # noqa: FBT001

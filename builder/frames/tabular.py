@@ -31,7 +31,7 @@ from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
 from builder.options.table_options import LabelSource, TableOptions
-from builder.sequence import LongSequence, Parts, join_results, sequences_of
+from builder.sequence import LongSequence, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
@@ -168,8 +168,8 @@ class Tabular:
         else:
             with self._naming_file(path):
                 result = self._read(path)
-            if isinstance(result, Parts):
-                result = Parts(self._name_files(path, result), result.resident)
+            if isinstance(result, Iterator):
+                result = self._name_files(path, result)
         if self.text_dtype is None or self.options.dtype is not None:
             return result
         return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
@@ -178,7 +178,7 @@ class Tabular:
         """Return a context in which errors about a row of a source of several files name the file."""
         return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
 
-    def _name_files(self, path: Path, sequences: Parts) -> Iterator[SourceSequence | LongSequence]:
+    def _name_files(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
         with self._naming_file(path):
             yield from sequences
 
@@ -200,8 +200,8 @@ class Tabular:
             selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
             opened = None
 
-            def read(_: Sequence[str]) -> tuple[Iterator[Group], int | None]:
-                return iter([({}, arrays.steps)]), None
+            def read(_: Sequence[str]) -> Iterator[Group]:
+                return iter([({}, arrays.steps)])
 
         else:
             opened, inputs, labels = self._open(path, source)
@@ -235,11 +235,8 @@ class Tabular:
         pipeline = RowPipeline(selection, self.options, source, dtype, types, decimal)
         if isinstance(opened, LabelledTable):
             pipeline = replace(pipeline, why=opened.why_missing)
-        groups, resident = read(selection.columns)
-        sequences = pipeline.sequences(groups, lambda names: read(names)[0])
-        if isinstance(opened, LabelledTable) and self.options.on:
-            sequences = opened.count_dropped(sequences)
-        return Parts(sequences, resident)
+        sequences = pipeline.sequences(read(selection.columns), read)
+        return opened.count_dropped(sequences) if isinstance(opened, LabelledTable) and self.options.on else sequences
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""

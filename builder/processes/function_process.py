@@ -17,7 +17,7 @@ from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
 from builder.processes.text_labels import encode_sequences
-from builder.sequence import Parts, join_results, resident_bytes
+from builder.sequence import join_results
 from store_spec import Classes
 
 Names = tuple[str, ...] | None
@@ -62,7 +62,7 @@ class FunctionProcess:
         result = self.function(path)
         if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
-        return Parts(encode_sequences(result, parse_classes(self.classes), str(path)), resident_bytes(result))
+        return encode_sequences(result, parse_classes(self.classes), str(path))
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""

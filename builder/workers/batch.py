@@ -119,7 +119,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 marks.append((rows.marked(), codes.counts()))
                 result: Failure | tuple[list[Records], Fingerprint]
                 try:
-                    result = read_source(batch, number, buffer, append, memory.start_source, codes=new_codes)
+                    result = read_source(batch, number, buffer, append, codes=new_codes)
                 except UnusableError as error:
                     result = error.failure
                     rows.cut(marks[-1][0])

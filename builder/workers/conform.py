@@ -94,28 +94,10 @@ def _in_zone(zone: str | None) -> str:
 
 @dataclass(slots=True)
 class SourceMemory:
-    """The memory in bytes that the rows of sources take while they are read."""
+    """The bytes of rows of a batch, as its sources give them."""
 
-    largest: int = 0  # the largest piece or sequence of sources that yield one at a time
-    whole: int = 0  # the largest other source
-    _beside: int | None = None
-    _source: int = 0
-
-    def start_source(self, beside: int | None) -> None:
-        """Start the next source, which has `beside` bytes in memory in addition to each sequence; None: all rows."""
-        self._beside, self._source = beside, 0
-
-    def add_piece(self, nbytes: int) -> None:
-        """Count a piece of a sequence."""
-        self.largest = max(self.largest, nbytes)
-
-    def add_sequence(self, nbytes: int) -> None:
-        """Count a whole sequence."""
-        if self._beside is not None:
-            self.add_piece(self._beside + nbytes)
-            return
-        self._source += nbytes
-        self.whole = max(self.whole, self._source)
+    piece: int = 0  # the largest piece of a sequence
+    whole: int = 0  # of sequences that do not come in pieces
 
 
 def append_checked(
@@ -132,12 +114,12 @@ def append_checked(
         described = Piecewise(schema, origin)
         for piece, checked in checked_pieces(schema, origin, sequence):
             described.add(checked)
-            memory.add_piece(_nbytes(checked))
+            memory.piece = max(memory.piece, _nbytes(checked))
             _append(rows, piece, checked, owned=owned)
         return described.record()
     checked = conform_sequence(schema, origin, sequence)
     record = describe(schema, checked, origin)
-    memory.add_sequence(_nbytes(checked))
+    memory.whole += _nbytes(checked)
     _append(rows, sequence, checked, owned=owned)
     return record
 

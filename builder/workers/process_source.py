@@ -29,7 +29,7 @@ from builder.labels.text_classes import Texts
 from builder.manifest.kept_columns import KeptColumn
 from builder.processes.process import Process, searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
-from builder.sequence import LongSequence, Sequence, map_sequence, resident_bytes, sequences_of
+from builder.sequence import LongSequence, Sequence, map_sequence, sequences_of
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
@@ -175,7 +175,6 @@ def read_source(
     number: int,
     buffer: memoryview,
     each: Callable[[SourceId, Sequence | LongSequence], Any],
-    begin: Callable[[int | None], None] = lambda _: None,
     *,
     codes: ClassCodes | None = None,
 ) -> tuple[list[Any], Fingerprint]:
@@ -186,7 +185,6 @@ def read_source(
         number: The index of the source in the batch.
         buffer: A buffer for reading the file.
         each: Called with each sequence.
-        begin: Called before the first sequence, with the result of `resident_bytes`.
         codes: Codes of classes, to which the classes of the source are added first.
 
     Returns:
@@ -211,7 +209,6 @@ def read_source(
         results: list[Any] = []
         result = process(path)
         _refuse_async(result, name)
-        begin(resident_bytes(result))
         for sequence in _sequences(result, labels, name):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepare(batch, kept, origin, sequence)))

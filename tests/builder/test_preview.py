@@ -162,18 +162,18 @@ def named_one_by_one(_: Path) -> Iterator[Sequence]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("process", "pieces", "options"),
+    ("process", "piece", "options"),
     [
-        (as_a_whole, None, {}),
-        (as_a_list, None, {}),
+        (as_a_whole, 0, {}),
+        (as_a_list, 0, {}),
         (in_pieces, 80_000, {}),
-        (one_by_one, 80_000, {}),
-        (named_one_by_one, 80_000, {"classes": "a"}),
+        (one_by_one, 0, {}),
+        (named_one_by_one, 0, {"classes": "a"}),
     ],
 )
 @pytest.mark.parametrize("workers", [0, 3])
-def test_of_a_source_that_comes_one_after_another_one_is_in_memory_beside_the_batch(
-    tmp_path: Path, process: Any, pieces: int | None, options: dict[str, Any], workers: int
+def test_of_the_sources_of_a_function_one_piece_is_in_memory_beside_the_batch(
+    tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
 ):
     (tmp_path / "in").mkdir()
     for name in "ab":
@@ -182,40 +182,27 @@ def test_of_a_source_that_comes_one_after_another_one_is_in_memory_beside_the_ba
     assert result is not None
     assert result.decoded_bytes == 2 * 8_000_000
     at_once, processes = (2, 4) if workers else (1, 1)  # as many sources as there are
-    assert result.whole_bytes == (0 if pieces else (2 * 8_000_000 + 1) * at_once)
-    reading = 2 * pieces * at_once if pieces else result.whole_bytes
-    assert result.memory_bytes == WORKER_BYTES * processes + 2 * result.decoded_bytes + reading
+    assert (result.whole_bytes, result.own_function) == (0, True)
+    assert result.memory_bytes == WORKER_BYTES * processes + 2 * result.decoded_bytes + 2 * piece * at_once
 
 
-@pytest.mark.parametrize(
-    ("name", "adjacent", "beside"),
-    [
-        ("x.parquet", True, 400 * 2 * 8),  # the columns of numbers of a row group
-        ("x.parquet", False, None),
-        ("x.csv", True, None),
-        ("x.arrow", True, None),
-    ],
-)
-def test_of_a_file_of_groups_one_and_a_row_group_are_in_memory_where_they_can_be(tmp_path, name, adjacent, beside):
+@pytest.mark.parametrize(("name", "adjacent"), [("x.parquet", True), ("x.parquet", False), ("x.csv", True)])
+def test_a_file_of_groups_counts_as_a_whole(tmp_path, name, adjacent):
     groups = [number // 100 if adjacent else number % 10 for number in range(1000)]
     table = pa.table({"g": groups, "a": np.arange(1000.0), "b": np.arange(1000.0)})
     path = tmp_path / "in" / name
     path.parent.mkdir()
     if name == "x.parquet":
         pq.write_table(table, path, row_group_size=400)
-    elif name == "x.csv":
-        pa.csv.write_csv(table, path)
     else:
-        pa.feather.write_feather(table, path)
+        pa.csv.write_csv(table, path)
     process = tabular(group_by="g", missing="drop")
     result = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
     assert result is not None
     assert result.sequences == 10
-    rows, of_group = 2 * 1000 * 2 * (4 if name == "x.csv" else 8), 2 * 100 * 2 * 8  # inputs and labels
-    whole = 2 * rows + path.stat().st_size
-    assert result.whole_bytes == (whole if beside is None else 0)
-    reading = whole if beside is None else 2 * (of_group + beside)
-    assert result.memory_bytes == WORKER_BYTES + 2 * result.decoded_bytes + reading
+    rows = 2 * 1000 * 2 * (4 if name == "x.csv" else 8)  # inputs and labels
+    assert result.whole_bytes == 2 * rows + path.stat().st_size
+    assert result.memory_bytes == WORKER_BYTES + 2 * result.decoded_bytes + result.whole_bytes
 
 
 def test_the_text_says_whether_sources_are_read_whole(tmp_path):
