@@ -1,7 +1,7 @@
 """Read NPY and NPZ files. Pickles in them are never loaded."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,22 +31,13 @@ LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at once, if it i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NpyTable:
+class NpyTable(OpenTable):
     """An NPY file; its second axis has the columns, and an array of one axis is one column."""
 
     path: Path
-    source: str
     header: NpyHeader
     whole: bytearray | None  # the bytes of a small file, which was read with its header
     names: tuple[str, ...]
-    named: bool
-    decimal: str = "."
-    is_text: bool = False
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """A group of its own for each column."""
-        return single_groups(self.names)
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:  # noqa: ARG002
         """Read these columns; those of arrays with more than two axes hold lists."""
@@ -79,19 +70,13 @@ class NpyTable:
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return consecutive blocks of rows, if the file is large and in C order."""
-        row_bytes = self.header.count // max(1, self.rows) * self.header.dtype.itemsize
+        rows = self.header.shape[0]
+        row_bytes = self.header.count // max(1, rows) * self.header.dtype.itemsize
         size = max(1, LARGE_PIECE // max(1, row_bytes))
-        if self.rows <= 2 * size or (self.header.fortran and len(self.header.shape) > 1):
+        if rows <= 2 * size or (self.header.fortran and len(self.header.shape) > 1):
             return (self,)
-        return tuple(
-            replace(self, header=self.header.part(start, min(start + size, self.rows)), whole=None)
-            for start in range(0, self.rows, size)
-        )
-
-    @property
-    def rows(self) -> int:
-        """The number of steps."""
-        return self.header.shape[0]
+        parts = (self.header.part(start, min(start + size, rows)) for start in range(0, rows, size))
+        return tuple(replace(self, header=part, rows=part.shape[0], whole=None) for part in parts)
 
 
 def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -> NpyTable:
@@ -105,13 +90,16 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
     width = header.shape[1] if len(header.shape) > 1 else 1
     if column_names is not None and len(column_names) != width:
         raise SourceError(source, f"has {width:,} columns, but {len(column_names):,} column names were given")
+    names = column_names or _column_numbers(width)
     return NpyTable(
         path=path,
         source=source,
         header=header,
         whole=start if size == len(start) else None,
-        names=column_names or _column_numbers(width),
+        names=names,
+        groups=single_groups(names),
         named=column_names is not None,
+        rows=header.shape[0],
     )
 
 

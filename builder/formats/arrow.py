@@ -1,7 +1,7 @@
 """Read Parquet files, and Arrow IPC files and streams."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,18 +35,13 @@ _MAGIC: Final = b"ARROW1"  # at the start of Arrow files, but not of streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrowTable:
+class ArrowTable(OpenTable):
     """A Parquet or Arrow IPC file whose schema has been read."""
 
-    source: str
     schema: Any  # a pyarrow.Schema
     load: Callable[[list[str]], Any]  # reads top-level columns, as a pyarrow.Table
     first_rows: Callable[[str], Iterator[Any]]  # reads a top-level column as pyarrow.RecordBatches of one row
-    groups: Mapping[str, tuple[str, ...]]
-    rows: int | None  # None: unknown before reading
     named: bool = True
-    decimal: str = "."
-    is_text: bool = False
     row_groups: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()  # for each, a `load` and the number of rows
     before: int = 0  # rows of the file before this piece
 
@@ -206,7 +201,7 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
             schema = (ipc.open_file if is_file else ipc.open_stream)(file).schema
         index = {name: number for number, name in enumerate(schema.names)}
         groups = column_groups(schema, first_rows, source)
-    return ArrowTable(source=source, schema=schema, load=load, first_rows=first_rows, groups=groups, rows=None)
+    return ArrowTable(source=source, schema=schema, load=load, first_rows=first_rows, groups=groups)
 
 
 def _read_stream(file: Any, options: Any, source: str) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from builder.build_errors import SourceError
 from builder.formats import open_table
@@ -18,48 +18,33 @@ from builder.options.table_options import TableOptions
 _OF_ROW: Final = re.compile(r"(^|; also )row ([0-9,]*[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedTable:
-    """The rows of several tables, one after another, as an `OpenTable`. Rows are numbered across all files."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedTable(OpenTable):
+    """The rows of several tables, one after another. Rows are numbered across all files."""
 
     tables: Sequence[tuple[str, OpenTable]]  # the name of each file and its table; at least one
-    source: str
 
-    def __post_init__(self) -> None:
-        (first_name, first), *others = self.tables
+    @classmethod
+    def of(cls, tables: Sequence[tuple[str, OpenTable]], source: str) -> Self:
+        """Join tables; SourceError if they have different columns. Their order is that of the first."""
+        (first_name, first), *others = tables
         for name, table in others:
             if dict(table.groups) != dict(first.groups) and set(table.groups.items()) != set(first.groups.items()):
                 raise SourceError(
-                    self.source,
+                    source,
                     f"its files have different columns: {first_name} has {list_names(list(first.groups))}, and {name} "
                     f"has {list_names(list(table.groups))}",
                 )
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the first file; all files have the same groups, in any order."""
-        return self._first.groups
-
-    @property
-    def named(self) -> bool:
-        """Whether the columns have names."""
-        return self._first.named
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the files are text."""
-        return self._first.is_text
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark."""
-        return self._first.decimal
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows; None unless it is known for every file."""
-        rows = [table.rows for _, table in self.tables]
-        return None if None in rows else sum(one or 0 for one in rows)
+        rows = [table.rows for _, table in tables]
+        return cls(
+            source=source,
+            tables=tables,
+            groups=first.groups,
+            named=first.named,
+            is_text=first.is_text,
+            decimal=first.decimal,
+            rows=None if None in rows else sum(one or 0 for one in rows),
+        )
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of all files."""
@@ -89,10 +74,6 @@ class JoinedTable:
             row -= rows
         raise SourceError(self.source, f"has no row {row:,} more")
 
-    @property
-    def _first(self) -> OpenTable:
-        return self.tables[0][1]
-
 
 def open_files(path: Path, source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> OpenTable:
     """Open a source as one table.
@@ -112,7 +93,7 @@ def open_files(path: Path, source: str, root: Path | None, files: Sequence[str],
 def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
     """Open several files as one table; see `open_files`."""
     tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
-    return JoinedTable(tables, source)
+    return JoinedTable.of(tables, source)
 
 
 @contextmanager

@@ -52,7 +52,6 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
         load=load,
         first_rows=single_rows(load),
         groups={name: (name,) for name in names},
-        rows=None,
     )
 
 

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,16 +168,16 @@ def _block(frame: Frame, kind: Any) -> Array:
     return out
 
 
-class OpenTable(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTable:
     """An open source; only as much has been read as its column names require."""
 
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The elements of each column, in file order: `emb` consists of `emb[0]`, `emb[1]`, ..."""
-
-    @property
-    def named(self) -> bool:
-        """Whether the file or the user names the columns; otherwise their names are numbers."""
+    source: str  # its name
+    groups: Mapping[str, tuple[str, ...]]  # the elements of each column: `emb` consists of `emb[0]`, `emb[1]`, ...
+    named: bool  # whether the file or the user names the columns; otherwise their names are numbers
+    is_text: bool = False  # whether the file is text, so that columns have no types
+    decimal: str = "."  # the decimal mark of numbers in text
+    rows: int | None = None  # according to the header; None: unknown before reading
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns as numbers or bool, with nulls for missing values.
@@ -190,57 +190,23 @@ class OpenTable(Protocol):
         Raises:
             SourceError: The file cannot be read, a column is not numeric, or one of `raw` holds lists.
         """
+        raise NotImplementedError
 
     def pieces(self) -> Sequence["OpenTable"]:
         """Split the table into consecutive pieces that can be read separately; often into one."""
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the file is text, so that columns have no types."""
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of numbers in text."""
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows according to the header; None if that is unknown."""
+        return (self,)
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedTable:
-    """What an `OpenTable` that reads another one has of it.
-
-    Args:
-        inner: The other table.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedTable(OpenTable):
+    """A table that reads another one."""
 
     inner: OpenTable
 
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the table."""
-        return self.inner.groups
-
-    @property
-    def named(self) -> bool:
-        """Whether the columns have names."""
-        return self.inner.named
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the table is text."""
-        return self.inner.is_text
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of the table."""
-        return self.inner.decimal
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows, if it is known."""
-        return self.inner.rows
+    @classmethod
+    def of(cls, inner: OpenTable, **others: Any) -> Self:
+        """Return a table with the properties of the other one."""
+        return cls(inner=inner, **{one.name: getattr(inner, one.name) for one in fields(OpenTable)} | others)
 
 
 def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:

@@ -31,26 +31,15 @@ _WRONG_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextTable:
+class TextTable(OpenTable):
     """A text file whose first lines were read."""
 
     path: Path
-    source: str
     compression: str | None
     delimiter: str | None  # one character; None: runs of blanks
     options: TableOptions
     start: TextStart
     is_text: bool = True
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """A group of its own for each column."""
-        return single_groups(self.start.names)
-
-    @property
-    def named(self) -> bool:
-        """Whether the columns have names."""
-        return self.start.named
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
@@ -110,20 +99,6 @@ class TextTable:
                 return self.parse({name: pa.string() for name in names})
             except pa.ArrowInvalid:
                 raise self.not_utf8(names) from None
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark."""
-        return self.options.decimal
-
-    def pieces(self) -> Sequence[OpenTable]:
-        """Return the file as one piece."""
-        return (self,)
-
-    @property
-    def rows(self) -> int | None:
-        """None: the number of lines is unknown before reading."""
-        return None
 
     def parse(self, kinds: Mapping[str, Any]) -> Any:
         """Read columns as a pyarrow.Table.
@@ -263,5 +238,13 @@ def open_text(
             f"--decimal {delimiter!r} is also the delimiter of such a file; say another with --delimiter, such as ';'",
         )
     return TextTable(
-        path=path, source=source, compression=compression, delimiter=delimiter, options=options, start=start
+        path=path,
+        source=source,
+        compression=compression,
+        delimiter=delimiter,
+        options=options,
+        start=start,
+        groups=single_groups(start.names),
+        named=start.named,
+        decimal=options.decimal,
     )

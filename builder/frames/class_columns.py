@@ -34,7 +34,6 @@ class CategoricalTable(WrappedTable):
 
     classes: Mapping[str, tuple[str, ...]]  # the names of the classes of each such column
     labels: tuple[str, ...]  # all label columns
-    source: str
     na_values: tuple[str, ...]  # further words for missing values
     from_user: bool  # whether the user listed the classes
     previous: tuple[OpenTable, ...] = ()  # the pieces of the same file before this one
@@ -42,7 +41,10 @@ class CategoricalTable(WrappedTable):
     def pieces(self) -> Sequence[CategoricalTable]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
-        return tuple(replace(self, inner=part, previous=tuple(parts[:number])) for number, part in enumerate(parts))
+        return tuple(
+            replace(self, inner=part, rows=part.rows, previous=tuple(parts[:number]))
+            for number, part in enumerate(parts)
+        )
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns; classes become codes."""
@@ -152,8 +154,8 @@ def encode_labels(
                 f"column {name} holds classes, and is also an input: the order of classes has no meaning; leave it out "
                 "of the inputs (--inputs)",
             )
-    table = CategoricalTable(
-        inner=opened,
+    table = CategoricalTable.of(
+        opened,
         classes=names_of,
         labels=tuple(labels),
         source=source,

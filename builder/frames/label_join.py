@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,71 +22,53 @@ from builder.sequence import Sequence as SourceSequence
 PREFIX: Final = "labels:"  # for label columns that have the name of a column of the source
 
 
-class LabelledTable:
-    """An `OpenTable` of the columns of a source, `inputs`, and of its label file, `labels`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledTable(OpenTable):
+    """A table of the columns of a source and of its label file."""
 
-    Args:
-        inputs: The source.
-        labels: The label file.
-        source: The name of the source.
-        label_file: The name of the label file.
-        on: Key columns, such as `time`, or `time=date` if the names differ; empty: rows are paired by position.
-        join: `inner` drops rows of the source without labels; with `left` their labels are missing values.
-    """
+    inputs: OpenTable
+    labels: OpenTable
+    label_file: str
+    join: Join  # `inner` drops rows of the source without labels; with `left` their labels are missing values
+    on: tuple[str, ...]  # the key columns of the source; empty: rows are paired by position
+    label_on: tuple[str, ...]  # the key columns of the label file
+    names: Mapping[str, str]  # the name in the label file of each label column of this table
+    joined: dict[str, Any] = field(default_factory=dict)  # results of `read`: `dropped` rows, `keys`, `label_rows`
 
-    def __init__(  # noqa: PLR0917
-        self,
-        inputs: OpenTable,
-        labels: OpenTable,
-        source: str,
-        label_file: str,
-        on: Sequence[str] = (),
-        join: Join = "inner",
-    ) -> None:
-        self.inputs, self.labels, self._join = inputs, labels, join
-        self.dropped = 0  # rows of the source without labels, set by `read`
-        self._source, self.label_file = source, label_file
-        sides = [_split_pair(part, inputs.groups) for part in on]
-        self.on = select([left for left, _ in sides], inputs.groups, source)
-        self._label_on = select([right for _, right in sides], labels.groups, label_file)
+    @classmethod
+    def of(
+        cls, inputs: OpenTable, labels: OpenTable, source: str, label_file: str, options: TableOptions
+    ) -> LabelledTable:
+        """Join a source and its label file, by `on` and `join` of the options."""
+        sides = [_split_pair(part, inputs.groups) for part in options.on]
         input_names = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
-        self._names = {
-            f"{PREFIX}{name}" if name in input_names else name: name
-            for group, names in labels.groups.items()
-            for name in dict.fromkeys((group, *names))
-        }
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of the source, then those of the labels."""
-        renamed = self._renamed
-        labels = {renamed[group]: tuple(renamed[name] for name in names) for group, names in self.labels.groups.items()}
-        return {**self.inputs.groups, **labels}
+        every = dict.fromkeys(name for group, names in labels.groups.items() for name in (group, *names))
+        renamed = {name: f"{PREFIX}{name}" if name in input_names else name for name in every}
+        groups = {renamed[group]: tuple(renamed[name] for name in names) for group, names in labels.groups.items()}
+        return cls(
+            source=source,
+            groups={**inputs.groups, **groups},
+            named=inputs.named,
+            is_text=inputs.is_text,
+            decimal=inputs.decimal,
+            inputs=inputs,
+            labels=labels,
+            label_file=label_file,
+            join=options.join,
+            on=select([left for left, _ in sides], inputs.groups, source),
+            label_on=select([right for _, right in sides], labels.groups, label_file),
+            names={now: name for name, now in renamed.items()},
+        )
 
     @property
     def _renamed(self) -> dict[str, str]:
         """The name of each label column in this table."""
-        return {name: renamed for renamed, name in self._names.items()}
-
-    @property
-    def named(self) -> bool:
-        """Whether the names of the inputs come from the file or the user."""
-        return self.inputs.named
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the source is text."""
-        return self.inputs.is_text
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of the source."""
-        return self.inputs.decimal
+        return {name: renamed for renamed, name in self.names.items()}
 
     def source_columns(self, selection: Sequence[str]) -> tuple[str, ...]:
         """Return the items of a selection without the columns that exist only in the label file."""
         input_names = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
-        label_names = {*self._names.values()}
+        label_names = {*self.names.values()}
         return tuple(part for part in selection if part in input_names or part not in label_names)
 
     def targets(
@@ -96,7 +77,7 @@ class LabelledTable:
         """Return the selected label columns; by default all but the key columns."""
         groups = self.labels.groups
         names = select(selection or [name for name in groups if name not in exclude], groups, self.label_file)
-        without = {*exclude, *(self._label_on if selection is None else ())}
+        without = {*exclude, *(self.label_on if selection is None else ())}
         names = tuple(name for name in names if name not in without)
         if not names:
             raise SourceError(self.label_file, "no column is left for the labels, without those of --on and --exclude")
@@ -107,13 +88,11 @@ class LabelledTable:
 
     def names_in_label_file(self, targets: Sequence[str]) -> tuple[str, ...]:
         """Return the names of these columns in the label file; numbers if they have no names."""
-        return tuple(self._names[name] for name in targets)
+        return tuple(self.names[name] for name in targets)
 
     def with_table(self, labels: OpenTable) -> LabelledTable:
         """Return a copy with another table for the label file."""
-        labelled = copy(self)
-        labelled.labels = labels
-        return labelled
+        return replace(self, labels=labels)
 
     def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
         """Return all rows of the label file, (label steps, targets), for the label axis `own`."""
@@ -124,56 +103,47 @@ class LabelledTable:
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns of both files; see `OpenTable`."""
-        inputs = [name for name in names if name not in self._names]
-        targets = [name for name in names if name in self._names]
+        inputs = [name for name in names if name not in self.names]
+        targets = [name for name in names if name in self.names]
         frame = self.inputs.read(inputs, dtype, tuple(dict.fromkeys((*raw, *self.on))))
         frame = frame.append_column(ROW, column_of(np.arange(1, len(frame) + 1)))
-        labels = self.labels.read(self.names_in_label_file(targets), dtype, self._label_on)
+        labels = self.labels.read(self.names_in_label_file(targets), dtype, self.label_on)
         if self.on:
             frame, labels = self._join_rows(frame, labels)
         elif targets and len(frame) != len(labels):
             raise SourceError(
-                self._source,
+                self.source,
                 f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
                 "column of both with --on, or say --label-axis own if labels have their own length",
             )
         for name in targets:
-            frame = frame.append_column(name, labels[self._names[name]])
+            frame = frame.append_column(name, labels[self.names[name]])
         return frame.select([*names, *(HIDDEN + name for name in raw), ROW])
 
     def _join_rows(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
         """Return the remaining rows of the source, and the row of labels of each."""
-        self._keys = hidden_columns(frame, self.on)
-        names, decimals = (self._source, self.label_file), (self.inputs.decimal, self.labels.decimal)
-        self._label_rows = match_label_rows(self._keys, hidden_columns(labels, self._label_on), names, decimals)
-        rows = np.arange(len(frame)) if self._join == "left" else np.flatnonzero(self._label_rows >= 0)
-        self.dropped = len(frame) - len(rows)
-        label_rows = self._label_rows[rows]
+        keys = hidden_columns(frame, self.on)
+        names, decimals = (self.source, self.label_file), (self.inputs.decimal, self.labels.decimal)
+        matched = match_label_rows(keys, hidden_columns(labels, self.label_on), names, decimals)
+        rows = np.arange(len(frame)) if self.join == "left" else np.flatnonzero(matched >= 0)
+        self.joined.update(keys=keys, label_rows=matched, dropped=len(frame) - len(rows))
+        label_rows = matched[rows]
         return frame.take(column_of(rows)), labels.take(column_of(label_rows, label_rows < 0))
-
-    def pieces(self) -> Sequence[OpenTable]:
-        """Return one piece: the labels of a row can be anywhere in the label file."""
-        return [self]
-
-    @property
-    def rows(self) -> int | None:
-        """None: the number of rows with labels is unknown until both files are read."""
-        return None
 
     def count_dropped(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
         """Yield the sequences; rows without labels count as dropped steps of the first."""
         for number, sequence in enumerate(sequences):
             columns = {**sequence.columns}
             if not number:
-                columns["dropped"] += self.dropped
+                columns["dropped"] += self.joined.get("dropped", 0)
             yield replace(sequence, columns=columns)
 
     def why_missing(self, name: str, row: int) -> str:
         """Return why a label is missing, if the label file lacks the key of its row (from 1); otherwise ""."""
-        if self._join == "inner" or name not in self._names or self._label_rows[row - 1] >= 0:
+        if self.join == "inner" or name not in self.names or self.joined["label_rows"][row - 1] >= 0:
             return ""
-        key = key_text(self._keys, row - 1)
-        return f", since no row of its labels {self.label_file} has {','.join(self._label_on)} {key}"
+        key = key_text(self.joined["keys"], row - 1)
+        return f", since no row of its labels {self.label_file} has {','.join(self.label_on)} {key}"
 
 
 def _split_pair(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
@@ -210,7 +180,7 @@ def open_with_labels(  # noqa: PLR0917
         options, like_sources=has_same_suffix or label_format is None, format=label_format
     )
     labels = open_table(label_path, source=label_file, options=label_options)
-    return LabelledTable(table, labels, source, label_file, options.on, options.join)
+    return LabelledTable.of(table, labels, source, label_file, options)
 
 
 @lru_cache(maxsize=8)

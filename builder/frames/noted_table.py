@@ -24,16 +24,15 @@ def has_text_numbers(table: OpenTable) -> bool:
     return table.is_text or isinstance(table, JsonTable)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotedTable(WrappedTable):
     """An `OpenTable` that notes numbers with many digits when they are read."""
 
-    source: str
     notes: DigitNotes
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of the table."""
-        return tuple(replace(self, inner=piece) for piece in self.inner.pieces())
+        return tuple(replace(self, inner=piece, rows=piece.rows) for piece in self.inner.pieces())
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns, and note their numbers."""

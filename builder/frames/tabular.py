@@ -336,7 +336,9 @@ class Tabular:
         """Return a table that notes numbers with many digits; before there is a store, only if they are text."""
         if self.digits is None or self.options.dtype is not None:
             return table
-        return NotedTable(table, source, self.digits) if self.text_dtype or has_text_numbers(opened) else table
+        if not self.text_dtype and not has_text_numbers(opened):
+            return table
+        return NotedTable.of(table, source=source, notes=self.digits)
 
     @property
     def takes_all_rows(self) -> bool:
