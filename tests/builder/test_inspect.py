@@ -2,13 +2,9 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +12,6 @@ from hypothesis import strategies as st
 from builder.execution.build import build
 from builder.frames.tabular import tabular
 from builder.inspection import inspect
-from builder.inspection.notes import notes_on
 from builder.inspection.values import TimeRange, length_bins
 from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
@@ -304,24 +299,6 @@ def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
     assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-@pytest.mark.parametrize("named", [False, True])
-def test_row_numbers_that_pandas_wrote_are_pointed_out(tmp_path, suffix, named):
-    """They have no name, and are features where all columns are."""
-    folder = tmp_path / "prices"
-    folder.mkdir()
-    for day in range(20):
-        if suffix == "csv":
-            (folder / f"{day}.csv").write_text(",px\n0,3.5\n1,4.5\n")
-        else:
-            pq.write_table(pa.table({"px": [3.5, 4.5], "__index_level_0__": [0, 1]}), folder / f"{day}.parquet")
-    name = "unnamed_0" if suffix == "csv" else "__index_level_0__"
-    build(folder, tmp_path / "s.zarr", process=tabular(inputs=("px", name) if named else ()), workers=0)
-    text = " ".join(shown(tmp_path / "s.zarr").split())
-    note = "1 feature without a name in the files. If these are row numbers, as pandas writes, they are no features: "
-    assert (f"{note}--exclude {name} leaves it out" in text) is not named
-
-
 def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
     path, rows = tmp_path / "s.zarr", np.zeros((3, 1), "float32")
     with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,)), columns={"side": "string"}) as writer:
@@ -359,71 +336,3 @@ def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
     build(tmp_path / "src", tmp_path / "chosen.zarr", process=tabular(labels="y"), workers=0)
     assert "Build" not in shown(tmp_path / "plain.zarr").splitlines()
     assert "Build" in shown(tmp_path / "chosen.zarr").splitlines()
-
-
-@pytest.fixture
-def halves(tmp_path):
-    """A source of six steps, of which labels in another file miss some."""
-    write_files(tmp_path / "src", {"a.csv": "t,x\n" + "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in range(6))})
-
-    def built(hours, **options):
-        labels = "".join(f"2024-01-01T0{hour}:00,{hour}\n" for hour in hours)
-        (tmp_path / "src/a.labels.csv").write_text(f"t,y\n{labels}")
-        given = {"labels_from": "{stem}.labels.csv", "on": "t", "inputs": "x"} | options
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr"
-        assert build(tmp_path / "src", path, process=tabular(**given), workers=0).failures == ()
-        return path
-
-    return built
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("hours", "options", "note"),
-    [
-        (
-            (0, 1, 4, 5),
-            {},
-            "2 steps were left out since they have no labels (--join inner), and windows span such gaps",
-        ),
-        ((0, 1, 2, 4, 5), {"time": "t"}, "1 step was left out since it has no labels (--join inner), and windows span"),
-        (
-            (0, 1, 4, 5),
-            {"time": "t", "missing": "ffill"},
-            "2 steps were left out since they have no labels (--join inner)",
-        ),
-        (range(6), {}, None),
-        ((0, 1, 4, 5), {"time": "t", "max_gap": "1h"}, None),
-        ((0, 1, 2), {"time": "t", "every": "1h"}, None),
-        ((0, 1, 4, 5), {"missing": "drop"}, None),  # which may have left out some of them
-        ((0, 1, 4, 5), {"missing": "x=split"}, None),
-        ((0, 1, 4, 5), {"time": "t", "duplicates": "first"}, None),
-        ((0, 1, 4, 5), {"transforms": "diff x"}, None),
-        ((0, 1, 4, 5), {"join": "left", "missing": "split"}, None),
-    ],
-)
-def test_steps_that_a_join_left_out_are_noted_where_windows_span_them(halves, hours, options, note):
-    store = halves(hours, **options)
-    text = " ".join(shown(store).split())
-    assert ("--join inner" in text) == (note is not None)
-    assert note is None or note in text
-
-
-@pytest.mark.parametrize("options", [{"time": "t", "max_gap": "1h"}, {"join": "left", "missing": "split"}])
-def test_what_the_note_advises_ends_sequences_there(halves, options):
-    assert open_store(halves((0, 1, 4, 5))).lengths.tolist() == [4]
-    assert open_store(halves((0, 1, 4, 5), **options)).lengths.tolist() == [2, 2]
-
-
-def test_steps_of_a_store_that_records_anything_are_borne(halves):
-    found = inspect(halves((0, 1, 4, 5)))
-    assert found.build is not None
-    options = found.build["process"]["tabular"]
-    odd: list[dict[str, Any]] = [{"missing": 5}, {"missing": [5]}, {"transforms": {}}, {"on": 3}, {"duplicates": []}]
-    for wrong in odd:
-        build = found.build | {"process": {"tabular": options | wrong}}
-        assert isinstance(list(notes_on(replace(found, build=build))), list)
-    others: list[dict[str, Any]] = [{"join": "left"}, {"on": []}, {"on": None}]
-    for other in others:
-        build = found.build | {"process": {"tabular": options | other}}
-        assert not any("--join inner" in note for _, note in notes_on(replace(found, build=build)))

@@ -19,7 +19,6 @@ from builder import tabular
 from builder.execution.build import build
 from builder.inspection import inspect
 from builder.inspection.examples import SEQUENCES, spans_of
-from builder.inspection.notes import notes_on
 from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
@@ -27,7 +26,6 @@ from store_spec import Rows, Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from tests.builder.command import seqzarr
 from tests.builder.inspected_stores import HOSTILE, hostile_store
-from tests.builder.source_files import write_files
 
 
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
@@ -226,21 +224,6 @@ def test_numbers_are_no_classes():
     assert len(count_classes(labels[1:], splits[1:])) == MOST_CLASSES
     assert count_classes(labels, splits) == []
     assert count_classes(labels[:3].astype(np.float64), splits[:3]) == []
-
-
-def test_classes_that_no_row_has_are_worth_a_look(tmp_path: Path):
-    source, store = tmp_path / "src", tmp_path / "s.zarr"
-    write_files(source, {f"{name}.csv": f"x,l\n{row}\n" for name, row in (("a", "1,cat"), ("c", "1,dog"))})
-    build(source, store, process=tabular(labels="l", classes=["cat,typo,dog"]), workers=0)
-    document = inspect(store, rows=True)
-    assert ("labels", "1 class of l is the label of no row: typo.") in list(notes_on(document))
-    assert not any("of no row" in note for _, note in notes_on(replace(document, rows=None)))
-    assert document.rows is not None
-    assert document.rows.labels is not None
-    assert [(one.code, one.name) for one in document.rows.labels.columns[0].classes] == [(0, "cat"), (2, "dog")]
-    (source / "b.csv").write_text("x,l\n1,typo\n")
-    build(source, store, workers=0)
-    assert not any("of no row" in note for _, note in notes_on(inspect(store, rows=True)))
 
 
 def test_the_drawn_sequences_are_those_of_least_hash_and_stay_so(store: Store):
