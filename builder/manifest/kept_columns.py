@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
 from builder.formats.arrow import describe_type, is_text, numbers_of
-from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import array_of
+from builder.formats.text_numbers import first_cast_failure
 from store_spec import ColumnType, SchemaError, SequenceColumn
-
-_AS_TEXT: Final = "keep the column as text, in CSV by writing a letter before each number"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,33 +92,28 @@ def _first_text(column: Any, known: ColumnType) -> str:
 
 
 def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
-    values, absent = array_of(numbers_of(column))
+    import pyarrow as pa
+
+    plain = numbers_of(column)
+    kind = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}[dtype]
+    try:
+        values, absent = array_of(plain.cast(kind))
+    except pa.ArrowInvalid:
+        row = first_cast_failure(plain, kind)
+        since = ", the type since values are missing or the store has floats" if dtype == "float64" else ""
+        raise UsageError(
+            f"{where}: row {row + 1:,}, column {name} is {plain[row]}, which {dtype} does not hold exactly{since}; "
+            "keep the column as text, in CSV by writing a letter before each number"
+        ) from None
     if dtype == "bool" and absent is not None:
         raise UsageError(
             f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "
             "bools have no missing value: fill it in, or write numbers"
         )
-    if values.dtype.kind in "iu" and dtype == "float64":
-        beyond = np.abs(values.astype(np.float64)) >= EXACT_IN_FLOAT64
-        if beyond.any():
-            row = int(beyond.argmax())
-            raise UsageError(
-                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which float64 does not hold exactly, and "
-                f"the column is float64 since values are missing or the store has floats: {_AS_TEXT}"
-            )
-    if values.dtype == np.uint64 and dtype == "int64":
-        beyond = values > np.uint64(2**63 - 1)
-        if beyond.any():
-            row = int(beyond.argmax())
-            raise UsageError(
-                f"{where}: row {row + 1:,}, column {name} is {values[row]}, which int64 cannot hold: {_AS_TEXT}"
-            )
-    numbers = np.array(values, dtype)
-    if dtype == "float64":
-        if absent is not None:
-            numbers[absent] = np.nan
-        numbers[np.isnan(numbers)] = np.nan  # the same bits for every NaN
-        if np.isinf(numbers).any():
-            row = int(np.isinf(numbers).argmax())
-            raise UsageError(f"{where}: row {row + 1:,}, column {name}: infinite value; finite numbers can be kept")
+    if dtype != "float64":
+        return values
+    numbers = np.where(np.isnan(values), np.nan, values)  # the same bits for every NaN
+    if np.isinf(numbers).any():
+        row = int(np.isinf(numbers).argmax())
+        raise UsageError(f"{where}: row {row + 1:,}, column {name}: infinite value; finite numbers can be kept")
     return numbers
