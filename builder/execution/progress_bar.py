@@ -35,23 +35,22 @@ class View:
 
 
 def of_build(tally: Tally) -> View:
-    """Return the progress of a build."""
-    return View(fraction=fraction_done(tally) if tally.done else None, pace=pace(tally), account=account(tally))
+    """Return the progress of a build.
 
-
-def fraction_done(tally: Tally) -> float:
-    """Return the finished share of a build, from 0 to 1, by bytes and files."""
-    work = tally.bytes_to_read + FILE_COST * tally.sources
-    return min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if work else 1.0
-
-
-def pace(tally: Tally) -> str:
-    """Return the speed of a build and its remaining time.
-
-    >>> pace(Tally(sources=7))
-    'starting'
+    >>> of_build(Tally(sources=7, done=2, steps=1234, bytes_read=5000, bytes_written=900)).account
+    '2 of 7 sources, 1,234 steps, 5.0 kB in, 900 bytes out'
     """
-    return pace_text(fraction_done(tally), tally.bytes_read, tally.seconds) if tally.done else "starting"
+    failed = f"; {len(tally.failures):,} failed" if tally.failures else ""
+    failed += f"; {len(tally.skipped):,} skipped" if tally.skipped else ""
+    account = (
+        f"{tally.done:,} of {count_text(tally.sources, 'source')}, {count_text(tally.steps, 'step')}, "
+        f"{bytes_text(tally.bytes_read)} in, {bytes_text(tally.bytes_written)} out{failed}"
+    )
+    if not tally.done:
+        return View(fraction=None, pace="starting", account=account)
+    work = tally.bytes_to_read + FILE_COST * tally.sources
+    done = min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if work else 1.0
+    return View(fraction=done, pace=pace_text(done, tally.bytes_read, tally.seconds), account=account)
 
 
 def pace_text(done: float, nbytes: int, seconds: float) -> str:
@@ -59,20 +58,6 @@ def pace_text(done: float, nbytes: int, seconds: float) -> str:
     if seconds <= 0:
         return "starting"
     return f"{100 * done:.0f} %, {bytes_text(nbytes / seconds)}/s, {seconds_text(seconds * (1 - done) / done)} left"
-
-
-def account(tally: Tally) -> str:
-    """Return the work of a build so far.
-
-    >>> account(Tally(sources=7, done=2, steps=1234, bytes_read=5000, bytes_written=900))
-    '2 of 7 sources, 1,234 steps, 5.0 kB in, 900 bytes out'
-    """
-    failed = f"; {len(tally.failures):,} failed" if tally.failures else ""
-    failed += f"; {len(tally.skipped):,} skipped" if tally.skipped else ""
-    return (
-        f"{tally.done:,} of {count_text(tally.sources, 'source')}, {count_text(tally.steps, 'step')}, "
-        f"{bytes_text(tally.bytes_read)} in, {bytes_text(tally.bytes_written)} out{failed}"
-    )
 
 
 @contextmanager

@@ -33,25 +33,12 @@ class CleanedSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaning:
-    """Totals of a store.
-
-    Args:
-        dropped: Dropped steps.
-        filled: Values that were filled in.
-        several: Sources with more than one sequence.
-    """
-
-    dropped: int
-    filled: int
-    several: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCleaning:
     """What cleaning did to the sequences of a store."""
 
-    total: Cleaning
+    dropped: int  # steps
+    filled: int  # values
+    several: int  # sources with more than one sequence
     touched: int  # sources with dropped steps or filled values
     named: int  # these, and sources with several sequences
     worst: tuple[CleanedSource, ...]  # at most `WORST` of `named`, in the order of `rank`
@@ -77,11 +64,9 @@ def cleaning_of_store(store: Store) -> StoreCleaning | None:
     named = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
              for source, (n, steps, dropped, filled) in sums.items() if dropped or filled or n > 1]  # fmt: skip
     return StoreCleaning(
-        total=Cleaning(
-            dropped=sum(one.dropped for one in named),
-            filled=sum(one.filled for one in named),
-            several=sum(one.sequences > 1 for one in named),
-        ),
+        dropped=sum(one.dropped for one in named),
+        filled=sum(one.filled for one in named),
+        several=sum(one.sequences > 1 for one in named),
         touched=sum(1 for one in named if one.dropped or one.filled),
         named=len(named),
         worst=tuple(sorted(named, key=lambda one: one.rank)[:WORST]),

@@ -227,12 +227,12 @@ def _values(column: ColumnValues) -> str:
 
 def cleaning_text(cleaning: StoreCleaning) -> str:
     """Return the counts of cleaning as a sentence."""
-    total = cleaning.total
-    if not (cleaning.touched or total.several):
+    if not (cleaning.touched or cleaning.several):
         return "no step was dropped, no value was filled in, and no source was split into several sequences"
     return (
-        f"{count_text(total.dropped, 'step')} dropped, {count_text(total.filled, 'value')} filled in, in "
-        f"{count_text(cleaning.touched, 'source')}; {count_text(total.several, 'source')} split into several sequences"
+        f"{count_text(cleaning.dropped, 'step')} dropped, {count_text(cleaning.filled, 'value')} filled in, in "
+        f"{count_text(cleaning.touched, 'source')}; {count_text(cleaning.several, 'source')} split into several "
+        "sequences"
     )
 
 

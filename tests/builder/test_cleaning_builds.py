@@ -167,7 +167,7 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     assert result.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 3 sequences, 3 steps (3 more dropped), ")
     found = builder.inspect(store).cleaning
     assert found is not None
-    assert (found.total.dropped, found.total.filled, found.total.several, found.touched) == (5, 1, 1, 3)
+    assert (found.dropped, found.filled, found.several, found.touched) == (5, 1, 1, 3)
     assert [(one.source, one.sequences, one.steps, one.dropped, one.filled) for one in found.worst] == [
         ("ends.csv", 1, 1, 2, 0),
         ("parts.csv", 3, 3, 3, 0),
@@ -192,7 +192,7 @@ def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tm
     assert found is not None
     named = [(one.source, one.sequences, one.dropped) for one in found.worst]
     assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
-    assert (found.total.several, found.touched, found.named) == (2, 1, 3)
+    assert (found.several, found.touched, found.named) == (2, 1, 3)
     (tmp_path / "src" / "lacks.csv").unlink()
     alone = tabular(inputs="a", time="t", elapsed=True, time_unit="s", max_gap="2s")
     builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)

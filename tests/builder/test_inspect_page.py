@@ -17,7 +17,7 @@ from rich.console import Console
 import builder
 from builder.amounts import LONGEST_NAME, number_text, short_name
 from builder.build_errors import UsageError
-from builder.frames.counts import CleanedSource, Cleaning, StoreCleaning
+from builder.frames.counts import CleanedSource, StoreCleaning
 from builder.inspection import Inspection, Shuffle, charts, inspect
 from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
@@ -431,14 +431,13 @@ def test_columns_and_cleaning_have_sections_if_there_are_any(document: Inspectio
 
 def test_cleaning_is_shown_with_the_worst_sources(document: Inspection):
     worst = CleanedSource(source=HOSTILE[0], sequences=2, steps=75, dropped=25, filled=3)
-    total = Cleaning(dropped=26, filled=1, several=1)
-    cleaning = StoreCleaning(total=total, touched=4, named=4, worst=(worst,))
+    cleaning = StoreCleaning(dropped=26, filled=1, several=1, touched=4, named=4, worst=(worst,))
     page = checked(html_of(replace(document, cleaning=cleaning)))
     assert "26 steps dropped, 1 value filled in, in 4 sources; 1 source split into several sequences" in page.text
     assert "25 %" in page.text
     assert "and 3 sources more" in page.text
-    none = Cleaning(dropped=0, filled=0, several=0)
-    nothing = replace(document, cleaning=StoreCleaning(total=none, touched=0, named=0, worst=()))
+    none = StoreCleaning(dropped=0, filled=0, several=0, touched=0, named=0, worst=())
+    nothing = replace(document, cleaning=none)
     sentence = "no step was dropped, no value was filled in, and no source was split into several sequences"
     assert sentence in checked(html_of(nothing)).text
     console = Console(width=100)

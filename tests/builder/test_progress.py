@@ -13,7 +13,7 @@ from rich.console import Console
 from builder.amounts import bytes_text, printable, seconds_text
 from builder.cli.progress import of_check, summary
 from builder.execution.build import build
-from builder.execution.progress_bar import Screen, View, account, fraction_done, of_build, pace
+from builder.execution.progress_bar import Screen, View, of_build
 from builder.execution.report import Report
 from builder.execution.tally import Tally
 from builder.maintenance.verification import Checking
@@ -101,17 +101,17 @@ def test_the_summary_says_what_was_done(changes, line):
 
 
 def test_the_fraction_done_counts_files_and_bytes():
-    assert fraction_done(Tally(sources=0)) == 1
+    assert of_build(Tally(sources=4)).fraction is None
     tally = Tally(sources=4, done=1, bytes_to_read=4 * FILE_COST, bytes_read=3 * FILE_COST)
-    assert fraction_done(tally) == 0.5
+    assert of_build(tally).fraction == 0.5
     tally.bytes_read = 100 * FILE_COST  # a file has grown
-    assert fraction_done(tally) == 1
+    assert of_build(tally).fraction == 1
 
 
 def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(monkeypatch):
     tally = Tally(sources=4, done=1, bytes_to_read=12_000_000, bytes_read=3_000_000, started=100.0)
     monkeypatch.setattr("builder.execution.tally.time.monotonic", lambda: 130.0)
-    assert pace(tally) == "25 %, 100.0 kB/s, 1:30 left"
+    assert of_build(tally).pace == "25 %, 100.0 kB/s, 1:30 left"
 
 
 def test_the_screen_fits_80_columns_and_names_all_figures():
@@ -130,7 +130,7 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
     assert "listing the sources" in lines[0]
     assert "20 %" in lines[1]
     assert lines[2].rstrip() == "12,345 of 56,789 sources, 123,456,789 steps, 2.0 GB in, 1.0 GB out; 2 failed"
-    assert account(tally) == lines[2].rstrip()
+    assert of_build(tally).account == lines[2].rstrip()
     assert max(map(len, lines)) <= 80
 
 
