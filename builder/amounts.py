@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 LONGEST_NAME = 80
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
@@ -92,6 +93,16 @@ def short_name(name: str, longest: int = LONGEST_NAME) -> str:
     """
     text, half = printable(name), longest // 2
     return text if len(text) <= longest else f"{text[: longest - half - 1]}…{text[-half:]}"
+
+
+def ignored_text(files: int, listed: Iterable[str]) -> str:
+    """Return the number of ignored files, and the first of them, as the end of a sentence.
+
+    >>> ignored_text(9, ["note.md", "run.sh"]), ignored_text(0, [])
+    ('; 9 files ignored (note.md, run.sh, ...)', '')
+    """
+    names = ", ".join([*listed, *["..."] * (files > len(tuple(listed)))])
+    return f"; {count_text(files, 'file')} ignored ({printable(names)})" if files else ""
 
 
 def printable(text: str) -> str:

@@ -147,7 +147,6 @@ def build(context: click.Context, /, **_: object) -> None:
                 result = preview(sources, store, **of_build)
             _print_preview(result, as_json=as_json, quiet=quiet)
             _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
-        from builder.cli.progress import summary
         from builder.execution.build import run_build
         from builder.execution.progress_bar import of_build as view_of_build
         from builder.execution.progress_bar import show_progress
@@ -159,7 +158,7 @@ def build(context: click.Context, /, **_: object) -> None:
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
-            click.echo(summary(report))
+            click.echo(report.summary)
             if report.codec is not None:
                 click.echo(report.codec)
             if report.dtype is not None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from builder.amounts import bytes_text, count_text, printable
-from builder.cli.attention import absent_text, first_of, ignored_text
+from builder.amounts import bytes_text, count_text, ignored_text, printable
+from builder.cli.attention import absent_text, first_of
 from builder.execution.preview import Preview, StorePreview
 from builder.inspection.as_text import classes_text, rows_text
 from builder.inspection.terminal import columns, pairs, section

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from builder.amounts import count_text, printable
+from builder.amounts import bytes_text, count_text, ignored_text, printable, ratio_text, seconds_text
 from builder.execution.tally import Tally
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
+from builder.planning.resolved_sources import open_if_exists
 from builder.workers.process_source import Failure
 from store_spec.building import StorePlace
 
@@ -51,24 +52,42 @@ class Report:
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
 
     def __repr__(self) -> str:
-        done = f"{self.added:,} of {self.sources:,} sources added, {self.unchanged:,} unchanged"
-        rest = f"{self.updated:,} updated, {self.retired:,} retired, {len(self.failures):,} failed"
-        other = f", {len(self.outdated):,} made by other code" if self.outdated else ""
-        if skipped := len(self.skipped) + self.skipped_before:
-            other += f", {skipped:,} skipped as empty"
-        if self.rounded.values:
-            other += f", {count_text(self.rounded.values, 'number')} rounded to float32"
-        text = f"<build of {self.store.name}: {done}{other}, {rest}; {self.total_sequences:,} sequences in the store>"
-        return "\n  ".join([text, *self._first_failures()])
+        outdated, rounded = len(self.outdated), self.rounded.values
+        notes = [f"{outdated:,} made by other code"] * bool(outdated)
+        notes += [f"{count_text(rounded, 'number')} rounded to float32"] * bool(rounded)
+        return "\n  ".join([f"<build of {'; '.join([self.summary, *notes])}>", *self._first_failures()])
 
     @property
     def failures_text(self) -> str:
-        """The message that no store was made, and why."""
+        """The summary, and the first failures."""
+        return "\n  ".join([self.summary, *self._first_failures()])
+
+    @property
+    def summary(self) -> str:
+        """What was done, in a line. Its ratio is the decoded bytes of rows divided by the bytes of their shards."""
+        name, failed = self.store.name or str(self.store), len(self.failures)
         skipped = len(self.skipped) + self.skipped_before
-        counted = [f"{len(self.failures):,} failed"] * bool(self.failures)
-        counted += [f"{skipped:,} skipped as empty"] * bool(skipped)
-        text = f"{self.store}: no store was made: of {count_text(self.sources, 'source')} {', '.join(counted)}"
-        return "\n  ".join([f"{text}, none could be used", *self._first_failures()])
+        left_out = f"{failed:,} failed" + (f", {skipped:,} skipped as empty" if skipped else "")
+        # A store exists even if all of its sequences are retired.
+        if not self.total_sequences and self.sources == failed + skipped and open_if_exists(self.store) is None:
+            return f"{name}: no store was made, as no source could be used: {left_out}"
+        ignored = ignored_text(self.ignored, self.ignored_listed)
+        unchanged = f", {self.unchanged:,} unchanged" if self.unchanged else ""
+        counted = (("added", self.added), ("built again", self.updated), ("retired", self.retired))
+        done = ", ".join(f"{count_text(number, 'source')} {what}" for what, number in counted if number)
+        if not self.sequences:
+            return f"{name}: {done or 'nothing new'}{unchanged}; {left_out}{ignored}"
+        ratio = f" ({ratio_text(self.bytes_decoded, self.bytes_written)})" if self.bytes_written else ""
+        read = self.added + self.updated
+        sequences = "" if self.sequences == read else f"{count_text(self.sequences, 'sequence')}, "
+        cleaned = [f"{self.dropped:,} more dropped"] * bool(self.dropped)
+        cleaned += [f"{count_text(self.filled, 'value')} filled in"] * bool(self.filled)
+        steps = count_text(self.steps, "step") + (f" ({', '.join(cleaned)})" if cleaned else "")
+        return (
+            f"{name}: {done}{unchanged}, {sequences}{steps}, {bytes_text(self.bytes_read)} read, "
+            f"{bytes_text(self.bytes_decoded)} decoded, {bytes_text(self.bytes_written)} written{ratio} "
+            f"in {seconds_text(self.seconds)}; {left_out}{ignored}"
+        )
 
     def _first_failures(self) -> list[str]:
         """Return a line for each of the first failures; of the first skipped sources, if nothing failed."""
@@ -78,9 +97,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("failures", "skipped")}
-        others = {name: getattr(self, name) for name in self.__slots__ if name not in lists}
-        return {**others, "store": str(self.store), "rounded": asdict(self.rounded), **lists}
+        return asdict(self) | {"store": str(self.store)}
 
 
 def report_of(

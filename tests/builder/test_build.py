@@ -400,7 +400,7 @@ def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, m
     monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
     write_files(folder, {f"{number}.csv": "time,a\n" for number in range(9)})
-    with pytest.raises(BuildError, match="no store was made: of 9 sources 9 skipped as empty, none could be used"):
+    with pytest.raises(BuildError, match="no store was made, as no source could be used: 0 failed, 9 skipped as empty"):
         builder.build(folder, store, workers=0)
     (folder / "9.csv").write_text("a\n1\n2\n")
     (folder / "99.csv").write_text("a\n")

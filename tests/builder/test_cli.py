@@ -265,7 +265,7 @@ def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_the
     before = everything_in(tmp_path)
     result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
     assert result.exit_code == 1
-    assert result.stdout == "t.zarr: no store was made: 3 sources failed, none could be used\n"
+    assert result.stdout == "t.zarr: no store was made, as no source could be used: 3 failed\n"
     assert result.stderr.splitlines()[0] == "t0.csv: there is no column 'c'; there are 2: a, b"
     assert everything_in(tmp_path) == before
 

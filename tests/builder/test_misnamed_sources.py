@@ -99,7 +99,7 @@ def test_verify_with_sources_names_it():
 def test_given_alone_it_makes_no_store(place):
     done = command("build", os.path.join("src", os.fsdecode(BYTES)), "s.zarr")
     assert (done.exit_code, done.stderr) == (1, LINE)
-    assert done.stdout == "s.zarr: no store was made: 1 source failed, none could be used\n"
+    assert done.stdout == "s.zarr: no store was made, as no source could be used: 1 failed\n"
     assert not (place / "s.zarr").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_manifest_with_a_row_for_it_labels_the_others(place):
     options = ["--manifest", "labels.csv", "--key", "file", "--label-column", "class", "--workers", "0"]
     done = command("build", "src", "s.zarr", *options)
     assert done.exit_code == 1
-    assert done.stderr.startswith("the manifest lists 1 source that does not exist: b")
+    assert done.stderr.startswith("there are no files for 1 source of the manifest: b")
     assert done.stderr.endswith(f"; --manifest-strict refuses that\n{LINE}")
     assert [int(labels[0]) for _, labels in store_spec.open_store(place / "s.zarr")] == [1, 3]
     (place / "src" / os.fsdecode(BYTES)).rename(place / "src/b.csv")

@@ -416,7 +416,8 @@ def test_a_build_sees_that_its_function_was_edited_and_an_update_builds_its_sour
     (place / "src" / "4.numbers").write_text("4")
     mixed = build(2)
     assert (mixed.added, mixed.unchanged, mixed.outdated) == (1, 4, names)
-    assert "4 unchanged, 4 made by other code, " in repr(mixed)
+    assert "1 source added, 4 unchanged, " in repr(mixed)
+    assert repr(mixed).endswith("; 4 made by other code>")
     assert values() == [0, 1, 2, 3, 8]
     updated = build(2, update=True)
     assert (updated.updated, updated.unchanged, updated.outdated) == (4, 1, ())

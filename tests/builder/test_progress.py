@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from builder.amounts import bytes_text, printable, seconds_text
-from builder.cli.progress import of_check, summary
+from builder.cli.progress import of_check
 from builder.execution.build import build
 from builder.execution.progress_bar import Screen, View, of_build
 from builder.execution.report import Report
@@ -92,12 +92,12 @@ def report(**changes: object) -> Report:
         ),
         (
             {"sources": 2, "added": 0, "sequences": 0, "failures": FAILURES, "total_sequences": 0},
-            "prices.zarr: no store was made: 2 sources failed, none could be used",
+            "prices.zarr: no store was made, as no source could be used: 2 failed",
         ),
     ],
 )
 def test_the_summary_says_what_was_done(changes, line):
-    assert summary(report(**changes)) == line
+    assert report(**changes).summary == line
 
 
 def test_the_fraction_done_counts_files_and_bytes():

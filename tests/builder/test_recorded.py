@@ -734,11 +734,11 @@ def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
     reader.add(**{f"s{number}": [1] for number in range(7)})
     build("src", "store", "--process", "my_reader:read")
     reader.write(2)
-    line = "7 sources of the store were made by other code of the process function: s0.rows, s1.rows, s2.rows, "
+    line = "made by other code of the process function: 7 sources (s0.rows, s1.rows, s2.rows, "
     result = build("src", "store")
     assert (result.exit_code, result.stdout) == (0, "store: nothing new, 7 unchanged; 0 failed\n")
     assert result.stderr.startswith(line)
-    assert result.stderr.endswith("s3.rows, s4.rows, ...; --update builds them again\n")
+    assert result.stderr.endswith("s3.rows, s4.rows, ...); --update builds such sources again\n")
     assert result.stderr.count("\n") == 1
     assert build("src", "store", "--quiet").output == ""
     assert len(json.loads(build("src", "store", "--json").stdout)["outdated"]) == 7

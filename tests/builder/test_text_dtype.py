@@ -83,7 +83,7 @@ def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
     write(tmp_path / "raw" / "c.csv", MANY[:1])
     done = seqzarr("build", "raw", "s.zarr")
     assert (
-        "3 numbers of 2 sources were rounded to float32, such as 116.318417 in column y of b.csv: the first source has "
+        "rounded to float32: 3 numbers of 2 sources, such as 116.318417 in column y of b.csv: the first source has "
         "fewer digits; to keep them, build to another path with --dtype float64" in done.stderr
     )
     store = open_store(tmp_path / "s.zarr")

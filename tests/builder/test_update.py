@@ -312,8 +312,8 @@ def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
     assert result.exit_code == 1
     assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
     assert result.stderr == (
-        "1 source is not as the store has it: b.csv; --update builds it again\n"
-        "1 source of the store no longer exists: c.csv; --retire-missing retires it\n"
+        "changed since the store was built: 1 source (b.csv); --update builds such sources again\n"
+        "no longer exist: 1 source (c.csv); --retire-missing retires their sequences\n"
     )
     result = seqzarr("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -91,8 +91,8 @@ def test_a_row_that_neither_the_folder_nor_the_store_knows_is_named_or_with_mani
     assert preview(place / "src", place / "store").absent == ("z",)
     result = seqzarr("build", place / "src", place / "store", "--retire-missing")
     assert result.exit_code == 0
-    assert "the manifest lists 1 source that does not exist: z; --manifest-strict refuses that\n" in result.stderr
-    assert "the manifest lists 1 source that" in seqzarr("build", place / "src", place / "store", "--dry-run").stdout
+    assert "there are no files for 1 source of the manifest: z; --manifest-strict refuses that\n" in result.stderr
+    assert "there are no files for 1 source" in seqzarr("build", place / "src", place / "store", "--dry-run").stdout
     assert seqzarr("build", place / "src", place / "store", "--manifest-strict").exit_code == 2
     listed(place)
     compact(place / "store", place / "small", workers=0)
@@ -115,7 +115,7 @@ def test_the_command_says_what_to_do_about_it(place):
     (place / "src/b.csv").unlink()
     result = seqzarr("build", place / "src", place / "store", "--workers", "0")
     assert result.exit_code == 0
-    assert "1 source of the store no longer exists: b.csv; --retire-missing retires it" in result.output
+    assert "no longer exist: 1 source (b.csv); --retire-missing retires their sequences" in result.output
 
 
 def test_the_others_are_held_against_their_sources(place):
