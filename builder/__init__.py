@@ -4,41 +4,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from builder.build_errors import BuildError, SourceError, UsageError
-    from builder.execution.build import build
-    from builder.execution.preview import Preview, preview
-    from builder.execution.report import Report
-    from builder.frames.tabular import Tabular, tabular
-    from builder.inspection import Inspection, SourceInspection, inspect, inspect_source
-    from builder.inspection.as_html import write_report
-    from builder.maintenance.compact import Compacted, compact
-    from builder.maintenance.repair import Repair, repair
-    from builder.maintenance.verification import verify
-    from builder.sequence import LongSequence, Sequence
-
-__all__ = [
-    "BuildError",
-    "Compacted",
-    "Inspection",
-    "LongSequence",
-    "Preview",
-    "Repair",
-    "Report",
-    "Sequence",
-    "SourceError",
-    "SourceInspection",
-    "Tabular",
-    "UsageError",
-    "build",
-    "compact",
-    "inspect",
-    "inspect_source",
-    "preview",
-    "repair",
-    "tabular",
-    "verify",
-    "write_report",
-]
+    from builder.build_errors import BuildError as BuildError
+    from builder.build_errors import SourceError as SourceError
+    from builder.build_errors import UsageError as UsageError
+    from builder.execution.build import build as build
+    from builder.execution.preview import Preview as Preview
+    from builder.execution.preview import preview as preview
+    from builder.execution.report import Report as Report
+    from builder.frames.tabular import Tabular as Tabular
+    from builder.frames.tabular import tabular as tabular
+    from builder.inspection import Inspection as Inspection
+    from builder.inspection import SourceInspection as SourceInspection
+    from builder.inspection import inspect as inspect
+    from builder.inspection import inspect_source as inspect_source
+    from builder.inspection.as_html import write_report as write_report
+    from builder.maintenance.compact import Compacted as Compacted
+    from builder.maintenance.compact import compact as compact
+    from builder.maintenance.repair import Repair as Repair
+    from builder.maintenance.repair import repair as repair
+    from builder.maintenance.verification import verify as verify
+    from builder.sequence import LongSequence as LongSequence
+    from builder.sequence import Sequence as Sequence
 
 _MODULES = {
     "build_errors": ("BuildError", "SourceError", "UsageError"),
@@ -53,6 +39,7 @@ _MODULES = {
     "execution.preview": ("Preview", "preview"),
     "sequence": ("LongSequence", "Sequence"),
 }
+__all__ = sorted(name for names in _MODULES.values() for name in names)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,6 @@ Modules that take long to import are imported when a command needs them, so that
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 
 import click
@@ -17,25 +16,8 @@ from builder.cli.inspect_command import inspect
 from builder.cli.verify_command import verify
 
 
-def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  # click's
-    if not wanted or context.resilient_parsing:
-        return
-    try:
-        click.echo(f"seqzarr {version('seqzarr')}")
-    except PackageNotFoundError:
-        click.echo("seqzarr, run from its source")
-    context.exit()
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_version,
-    help="Show the version and exit.",
-)
+@click.version_option(package_name="seqzarr", message="seqzarr %(version)s")
 def main() -> None:
     """Turn a folder of sequence files into one Zarr store, for training sequence models."""
     # File names may contain letters that the terminal cannot encode; stderr escapes these by itself.
