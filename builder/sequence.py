@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.data_frames import is_data_frame, read_data_frame
+from store_spec import Classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +103,28 @@ class LongSequence:
             is_single = parts[0] is None or (labels_once and name == "labels")
             whole[name] = parts[0] if is_single else np.concatenate(parts)
         return replace(first, **whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReader:
+    """What processes of all kinds have."""
+
+    # The folder of the sources: names in errors and for `label_pattern` are relative to it.
+    root: Path | None = None
+    files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
+    store_classes: Classes | None = None  # of each target; None: not known yet, or labels are numbers
+
+    def under(self, root: Path) -> Self:
+        """Return the process for sources below this folder."""
+        return replace(self, root=root)
+
+    def joining(self, files: Iterable[str]) -> Self:
+        """Return the process for a source that consists of these files."""
+        return replace(self, files=tuple(files))
+
+    def with_classes(self, classes: Classes | None) -> Self:
+        """Return the process for labels with these classes."""
+        return replace(self, store_classes=classes)
 
 
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:

@@ -30,8 +30,8 @@ from builder.frames.whole_rows import read_arrays, read_pieces
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
-from builder.options.table_options import LabelSource, TableOptions
-from builder.sequence import LongSequence, join_results, sequences_of
+from builder.options.table_options import TableOptions
+from builder.sequence import LongSequence, SourceReader, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import label_file_pattern
 from store_spec import Classes, LabelAxis
@@ -40,25 +40,21 @@ LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tabular:
+class Tabular(SourceReader):
     r"""A process function for tables of numbers; make it with `tabular`.
 
     It can be pickled, and compares equal to one with the same options.
 
     >>> process = tabular(inputs="c1:c12", label_pattern=r"spk(\d+)")
-    >>> process.label_source, process.options.inputs
+    >>> process.options.label_source, process.options.inputs
     ('pattern', ('c1:c12',))
     """
 
     options: TableOptions
-    # The folder of the sources: names in errors and for `label_pattern` are relative to it.
-    root: Path | None = None
     # The columns that every source must have, in the order of the store; None: the columns of the source.
     store_inputs: tuple[str, ...] | None = None
     store_labels: tuple[str, ...] | None = None
     store_columns: tuple[tuple[str, str], ...] = ()  # names and types of the columns of sequences
-    store_classes: Classes | None = None  # the classes of each target
-    files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
     text_dtype: str | None = None  # of a store whose first source is text, if the option dtype is not given
     digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
@@ -67,45 +63,15 @@ class Tabular:
     is_custom = False
 
     @property
-    def format(self) -> str | None:
-        """The format of all sources; None: that of each source's suffix."""
-        return self.options.format
-
-    @property
-    def labels_from(self) -> str | None:
-        """The pattern of label files; None: there are none."""
-        return self.options.labels_from
-
-    @property
-    def label_pattern(self) -> str | None:
-        """The regular expression that finds labels in names; None: labels come from elsewhere."""
-        return self.options.label_pattern
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The option `classes`, as `format_classes` writes it."""
-        return tuple(self.options.classes)
-
-    @property
-    def label_source(self) -> LabelSource:
-        """The origin of the labels."""
-        return self.options.label_source
-
-    @property
     def has_labels_in_table(self) -> bool:
         """Whether labels are columns of tables."""
-        return self.label_source in {"columns", "inputs"}
+        return self.options.label_source in {"columns", "inputs"}
 
     @property
     def label_axis(self) -> LabelAxis | None:
         """The label axis, if the options determine it."""
         axes: dict[str, LabelAxis] = {"columns": "step", "none": "own"}
-        return self.options.label_axis or axes.get(self.label_source)
-
-    @property
-    def keeps_nan(self) -> bool:
-        """Whether missing values are stored as NaN."""
-        return self.options.keeps_nan
+        return self.options.label_axis or axes.get(self.options.label_source)
 
     def __repr__(self) -> str:
         defaults = tabular().describe()
@@ -138,12 +104,12 @@ class Tabular:
         ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
         """
         classes: Classes = ()
-        if self.label_source == "columns" and not self.classes:
+        if self.options.label_source == "columns" and not self.options.classes:
             classes = tuple(texts or None for texts in self.classes_in(path).values())
         process = self.with_classes(classes) if any(classes) else self
         for sequence in sequences_of(process(path)):
             if isinstance(sequence, LongSequence):
-                sequence = sequence.concatenate(labels_once=self.label_source == "pattern")  # noqa: PLW2901
+                sequence = sequence.concatenate(labels_once=self.options.label_source == "pattern")  # noqa: PLW2901
             yield replace(sequence, labels=decode_classes(sequence.labels, classes)) if any(classes) else sequence
 
     def __call__(self, path: Path) -> Any:
@@ -211,7 +177,7 @@ class Tabular:
                 inputs,
                 labels,
                 self.store_classes,
-                self.classes,
+                self.options.classes,
                 source=source,
                 na_values=tuple(self.options.na_values),
             )
@@ -221,7 +187,7 @@ class Tabular:
                 other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
             table = self._noted(table, opened, source)
             time = select(self.options.time, opened.groups, source)
-            own = self.label_source == "inputs"
+            own = self.options.label_source == "inputs"
             selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
             if self.takes_all_rows:
                 pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
@@ -249,9 +215,9 @@ class Tabular:
             targets = table.names_in_label_file(targets) if isinstance(table, LabelledTable) else targets
             inputs = columns_of(own, features, changed) if own.named else inputs
             labels = columns_of(beside, targets, changed) if beside.named and targets else labels
-        if self.label_pattern is not None:
-            labels = Columns(target_names(self.label_pattern))
-        elif self.label_source == "inputs":
+        if self.options.label_pattern is not None:
+            labels = Columns(target_names(self.options.label_pattern))
+        elif self.options.label_source == "inputs":
             labels = inputs
         return inputs, labels
 
@@ -263,14 +229,6 @@ class Tabular:
     def labels_in_name(self, source: str) -> None:
         """Return None: calling the object returns labels in names too."""
 
-    def under(self, root: Path) -> "Tabular":
-        """Return a copy for sources named relative to `root`."""
-        return replace(self, root=root)
-
-    def joining(self, files: Sequence[str]) -> "Tabular":
-        """Return a copy for a source that consists of these files."""
-        return replace(self, files=tuple(files))
-
     def only(self, options: Iterable[str]) -> "Tabular":
         """Return a copy for which only these options count as given; a store determines the other options."""
         return replace(self, explicit=tuple(options))
@@ -278,10 +236,6 @@ class Tabular:
     def is_explicit(self, option: str) -> bool:
         """Return whether the caller gave an option; in Python all options count as given."""
         return self.explicit is None or option in self.explicit
-
-    def with_classes(self, classes: Classes | None) -> "Tabular":
-        """Return a copy for labels with these classes."""
-        return replace(self, store_classes=classes)
 
     def for_store(
         self,
@@ -293,7 +247,7 @@ class Tabular:
 
         It finds the columns of a source by name and returns them in this order. A source with other columns is refused.
         """
-        labels = labels if self.label_source == "columns" else None
+        labels = labels if self.options.label_source == "columns" else None
         return replace(self, store_inputs=inputs, store_labels=labels, store_columns=tuple(columns))
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
@@ -303,7 +257,7 @@ class Tabular:
             return {}
         opened, _, labels = self._open(path, source)
         names = opened.names_in_label_file(labels) if isinstance(opened, LabelledTable) else labels
-        listed = classes_by_target(parse_classes(self.classes), names)
+        listed = classes_by_target(parse_classes(self.options.classes), names)
         return {
             name: classes or read_texts(opened, column, source, self.options.na_values)
             for name, column, classes in zip(names, labels, listed, strict=True)
@@ -347,12 +301,14 @@ class Tabular:
 
     def _labels_by_name(self, source: str) -> Array | None:
         """Return the labels in the name of the source, or no rows if there are no labels; None: they are elsewhere."""
-        if self.label_source == "none":
+        if self.options.label_source == "none":
             return np.zeros(0, np.int8)
-        if self.label_pattern is None:
+        if self.options.label_pattern is None:
             return None
         dtype = parse_dtype(self.options.dtype)
-        return parse_name_labels(source, self.label_pattern, dtype, self.store_classes, from_user=bool(self.classes))
+        return parse_name_labels(
+            source, self.options.label_pattern, dtype, self.store_classes, from_user=bool(self.options.classes)
+        )
 
     def _is_npz(self, path: Path, source: str) -> bool:
         """Return whether the source is an NPZ file, or consists of such files."""
@@ -370,7 +326,7 @@ class Tabular:
         if any(getattr(self.options, name) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
-        label_key = self.options.label_key if self.label_source == "inputs" else None
+        label_key = self.options.label_key if self.options.label_source == "inputs" else None
         arrays = read_whole_arrays(path, source, self.options.input_key, label_key)
         if self.digits is not None and self.text_dtype is not None:
             self.digits.add(arrays.steps, source)

@@ -15,8 +15,9 @@ from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, value_text
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import RecordedBuild
-from builder.processes.arguments import Argument
+from builder.processes.arguments import Argument, bind_arguments
 from builder.processes.function_options import FunctionOptions
+from builder.processes.function_process import FunctionProcess, Portable
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import NO_CODE, ProcessCode, code_of
 from store_spec import LabelAxis, StoreError, open_store
@@ -36,8 +37,8 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.has_labels_in_manifest and self.process.label_source in {"columns", "pattern"}:
-            place = "label_pattern" if self.process.label_source == "pattern" else "the process function"
+        if self.has_labels_in_manifest and self.process.options.label_source in {"columns", "pattern"}:
+            place = "label_pattern" if self.process.options.label_source == "pattern" else "the process function"
             raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
         if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
             raise UsageError(
@@ -54,7 +55,7 @@ class Options:
         """The place outside the sources that has one row of labels per sequence; None: labels are in the sources."""
         if self.has_labels_in_manifest:
             return "a manifest (label_column)"
-        return "names (label_pattern)" if self.process.label_source == "pattern" else None
+        return "names (label_pattern)" if self.process.options.label_source == "pattern" else None
 
 
 def process_and_options(
@@ -138,7 +139,7 @@ def options_of_new(build_options: BuildOptions) -> Options:
             sequence_from=build_options.sequence_from,
         )
     return Options(
-        process=of_function.apply(function, in_manifest=manifest is not None and manifest.columns is not None),
+        process=with_options(function, of_function, manifest),
         named=named | of_function.to_record(),
         code=code_of(function),
         manifest=manifest,
@@ -189,15 +190,21 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
             function = load_recorded_process(recorded.process["function"])
     except UsageError as error:
         raise UsageError(f"{recorded.store}: {error}") from None
-    in_manifest = table is not None and table.columns is not None
     return Options(
-        process=of_stored_function.apply(function, in_manifest=in_manifest),
+        process=with_options(function, of_stored_function, table),
         named=recorded.process,
         code=code_of(function),
         manifest=table,
         label_axis=recorded.label_axis,
         sequence_from=recorded.sequence_from,
     )
+
+
+def with_options(function: ProcessFunction, options: FunctionOptions, manifest: ManifestLabels | None) -> Process:
+    """Return a function as a process."""
+    in_manifest = manifest is not None and manifest.columns is not None
+    bound = Portable(bind_arguments(function, options.arguments))
+    return FunctionProcess(function=bound, options=replace(options, labels_in_manifest=in_manifest))
 
 
 def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:

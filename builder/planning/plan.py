@@ -125,7 +125,7 @@ def make_plan(options: BuildOptions) -> Plan:
     # Arrays take a fifth of the memory of tuples, and there may be millions.
     new = array("q", (number for number, name in enumerate(names) if name in chosen))
     if sources.texts is not None:
-        check_classes(sources.targets, sources.process.classes, sources.texts, names, new)
+        check_classes(sources.targets, sources.process.options.classes, sources.texts, names, new)
     numbers = {} if stored is None else stored.numbers
     return Plan(
         store=store,

@@ -161,10 +161,10 @@ def find_sources(
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
     function, table = options.process, options.manifest
     listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
-    if function.labels_from is not None:
+    if function.options.labels_from is not None:
         if recorded is not None and not gives_option(build_options.process, "labels_from"):
-            check_below(listing, function.label_file, recorded.store, function.labels_from)
-        listing = without_label_files(listing, function.label_file, function.labels_from)
+            check_below(listing, function.label_file, recorded.store, function.options.labels_from)
+        listing = without_label_files(listing, function.label_file, function.options.labels_from)
     if recorded is not None and table is not None:
         listing, table = recorded.with_manifest(listing, table)
     resolved = ResolvedSources(
@@ -176,7 +176,7 @@ def find_sources(
         code=options.code,
         recorded=recorded,
         search=(str(Path.cwd()),) if function.is_custom else (),
-        missing="keep" if function.keeps_nan else "error",
+        missing="keep" if function.options.keeps_nan else "error",
         skips_empty=build_options.empty == "skip",
     )
     if table is not None and table.path is not None:
@@ -198,7 +198,7 @@ def _match_manifest(
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
     text = [name for name, column in types.items() if column.dtype == "string"]
-    classes = parse_classes(resolved.process.classes)
+    classes = parse_classes(resolved.process.options.classes)
     labels_as_text = text_columns(table.parts, classes, old_store)
     manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ())
     matched, absent = manifest.match(
@@ -229,15 +229,15 @@ def _discover(options: BuildOptions, process: Process, sequence_from: str | None
         exclude.append(manifest.path)
     listing = discover(
         options.sources,
-        format=process.format,
+        format=process.options.format,
         any_suffix=process.is_custom,
         exclude=exclude,
         allow_none=allow_none,
     )
     if sequence_from is None and not is_folder_pattern(options.sources):
         return listing
-    if process.labels_from is not None:  # label files are not parts of a source
-        labels = label_file_pattern(process.labels_from)
+    if process.options.labels_from is not None:  # label files are not parts of a source
+        labels = label_file_pattern(process.options.labels_from)
         listing = replace(listing, names=tuple(name for name in listing.names if not labels.is_label_file(name)))
     if sequence_from is None:
         return group_files(listing, folder_of, "the folder")

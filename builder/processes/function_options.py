@@ -9,9 +9,7 @@ from typing import Any, Literal, Self
 from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
 from builder.labels.text_classes import format_classes, parse_classes
-from builder.processes.arguments import Argument, bind_arguments, check_arguments, is_recordable
-from builder.processes.function_process import FunctionProcess, Portable
-from builder.processes.process import ProcessFunction
+from builder.processes.arguments import Argument, check_arguments, is_recordable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +20,9 @@ class FunctionOptions:
     missing: Literal["error", "keep"] | None = None  # keep: NaN means a missing value; error, the default, refuses NaN
     classes: tuple[str, ...] = ()  # the classes of labels that are text, as `format_classes` writes them
     label_pattern: str | None = None  # a regular expression that finds the labels in the names of sources
+    labels_in_manifest: bool = False
+
+    format = labels_from = None  # options of tables
 
     def __post_init__(self) -> None:
         if self.missing not in (None, "error", "keep"):
@@ -65,6 +66,13 @@ class FunctionOptions:
         return self.missing == "keep"
 
     @property
+    def label_source(self) -> Literal["pattern", "manifest", "function"]:
+        """The origin of the labels."""
+        if self.label_pattern is not None:
+            return "pattern"
+        return "manifest" if self.labels_in_manifest else "function"
+
+    @property
     def first_given(self) -> str | None:
         """The first given option, as text; None if there is none."""
         if self.arguments:
@@ -84,16 +92,6 @@ class FunctionOptions:
             "label_pattern": self.label_pattern,
         }
         return {name: value for name, value in record.items() if value}
-
-    def apply(self, function: ProcessFunction, *, in_manifest: bool) -> FunctionProcess:
-        """Return the function as a process; `in_manifest` means that the labels are in the manifest."""
-        return FunctionProcess(
-            function=Portable(bind_arguments(function, self.arguments)),
-            classes=self.classes,
-            label_pattern=self.label_pattern,
-            in_manifest=in_manifest,
-            keeps_nan=self.keeps_nan,
-        )
 
     def differences(self, earlier: Self) -> Iterator[tuple[str, str]]:
         """Yield each given option that differs from an earlier build: its earlier value, and its value now."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -16,59 +16,44 @@ from builder.formats.column_notes import Columns
 from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
+from builder.processes.function_options import FunctionOptions
 from builder.processes.text_labels import encode_sequences
-from builder.sequence import join_results
-from store_spec import Classes
+from builder.sequence import SourceReader, join_results
 
 Names = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionProcess:
+class FunctionProcess(SourceReader):
     """A process function of the user, with the attributes and methods of `Tabular` that a build uses."""
 
     function: Callable[[Path], Any]
-    # The classes of labels that are text, as `format_classes` writes them; with several targets, each is named by its
-    # index, such as "0=cat,dog".
-    classes: tuple[str, ...] = ()
-    # A regular expression that finds the labels in the names of sources; None: the function returns them, or they are
-    # in the manifest.
-    label_pattern: str | None = None
-    in_manifest: bool = False  # whether the labels are in the manifest
-    keeps_nan: bool = False  # whether NaN in its arrays means a missing value
-    store_classes: Classes | None = None  # of each target in the store; None: not known yet, or labels are numbers
-    root: Path = Path()  # the folder of the sources
-    files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
+    options: FunctionOptions = field(default_factory=FunctionOptions)
 
     is_custom = True
     has_labels_in_table = False
     takes_all_rows = True
-    format = labels_from = label_axis = text_dtype = None
-
-    @property
-    def label_source(self) -> Literal["pattern", "manifest", "function"]:
-        """The origin of the labels."""
-        if self.label_pattern is not None:
-            return "pattern"
-        return "manifest" if self.in_manifest else "function"
+    label_axis = text_dtype = None
 
     def __call__(self, path: Path) -> Any:
         """Call the function, for each file if there are several. Labels that are text become codes."""
         if not self.files:
             return self._call(path)
-        return join_results((file, self._call(self.root / file)) for file in self.files)
+        return join_results((file, self._call((self.root or Path()) / file)) for file in self.files)
 
     def _call(self, path: Path) -> Any:
         result = self.function(path)
-        if not self.classes or self.label_source != "function" or inspect.iscoroutine(result):
+        if not self.options.classes or self.options.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
-        return encode_sequences(result, parse_classes(self.classes), str(path))
+        return encode_sequences(result, parse_classes(self.options.classes), str(path))
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""
-        if self.label_pattern is None:
+        if self.options.label_pattern is None:
             return None
-        return parse_name_labels(source, self.label_pattern, None, self.store_classes, from_user=bool(self.classes))
+        return parse_name_labels(
+            source, self.options.label_pattern, None, self.store_classes, from_user=bool(self.options.classes)
+        )
 
     def label_file(self, source: str) -> None:
         """Return None: only tables have label files."""
@@ -77,29 +62,19 @@ class FunctionProcess:
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the names of targets in the pattern; other names come with the sequences."""
         del path
-        return Columns(), Columns(None if self.label_pattern is None else target_names(self.label_pattern))
+        return Columns(), Columns(
+            None if self.options.label_pattern is None else target_names(self.options.label_pattern)
+        )
 
     def classes_in(self, path: Path) -> dict[str, Names]:
         """Return nothing: the user names the classes, since calling the function may take long."""
         del path
         return {}
 
-    def with_classes(self, classes: Classes | None) -> Self:
-        """Return the process for labels with these classes."""
-        return replace(self, store_classes=classes)
-
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
         """Return the same process, which does not depend on the store."""
         del inputs, labels, columns
         return self
-
-    def under(self, root: Path) -> Self:
-        """Return the process for sources below this folder."""
-        return replace(self, root=root)
-
-    def joining(self, files: Sequence[str]) -> Self:
-        """Return the process for a source that consists of these files."""
-        return replace(self, files=tuple(files))
 
 
 class Portable:

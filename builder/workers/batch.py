@@ -50,7 +50,7 @@ class BatchSummary:
 
     @property
     def content(self) -> Content:
-        """The number of processed sources, the lengths and checksums of all sequences, (sequences, n), and the classes."""
+        """The number of processed sources, lengths and checksums of all sequences, (sequences, facts), and classes."""
         checksums = [column for name, column in self.records.columns.items() if name.endswith("_crc32c")]
         facts = [self.records.lengths, self.records.label_lengths, *checksums]
         return self.done, np.stack(facts, axis=1, dtype=np.int64), self.classes
@@ -245,7 +245,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     for number in range(len(batch)):
         try:
             notes.take()
-            codes = ClassCodes(batch.process.store_classes, batch.process.classes)
+            codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
             with batch.only(number).ready() as one:
                 kept = {column.column.name: column.column for column in batch.kept}
                 each = partial(probe_sequence, label_axis, missing, kept)

@@ -120,7 +120,7 @@ class SourceBatch:
     def may_add_classes(self) -> bool:
         """Whether sources may add classes, since the user did not name the classes of every target."""
         classes = self.process.store_classes or ()
-        return sum(names is not None for names in classes) > len(self.process.classes)
+        return sum(names is not None for names in classes) > len(self.process.options.classes)
 
     def only(self, number: int) -> SourceBatch:
         """Return one of the sources, as a batch."""
@@ -137,9 +137,9 @@ class SourceBatch:
         process = self.process_of(number)
         if self.labels is not None:
             return {target: texts and (texts[number],) for target, texts in self.texts.items()}
-        if process.label_pattern is not None:
-            return classes_in_name(self.names[number], process.label_pattern, process.classes)
-        return process.classes_in(self.root / self.names[number]) if process.label_source == "columns" else {}
+        if process.options.label_pattern is not None:
+            return classes_in_name(self.names[number], process.options.label_pattern, process.options.classes)
+        return process.classes_in(self.root / self.names[number]) if process.options.label_source == "columns" else {}
 
     def process_of(self, number: int) -> Process:
         """Return the process function for a source."""

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.build_errors import UsageError
+from builder.processes.function_options import FunctionOptions
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sequence import LongSequence, Sequence
 from builder.sources.folder import LocalFolder
@@ -161,7 +162,9 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
         yield await read(path)
 
     (tmp_path / "x").write_text("x")
-    process = FunctionProcess(function=read, classes=classes, in_manifest=labels is not None)
+    process = FunctionProcess(
+        function=read, options=FunctionOptions(classes=classes, labels_in_manifest=labels is not None)
+    )
     for function in (process, give):
         failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).summary.failures
         assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits its")

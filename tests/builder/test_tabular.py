@@ -263,10 +263,10 @@ def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path,
 
 def test_where_the_labels_come_from_is_derived(tmp_path):
     path = write(tmp_path / "x.csv", "a,b\n1,2\n")
-    assert tabular().label_source == "inputs"
-    assert tabular(labels="b").label_source == "columns"
-    assert tabular(label_pattern="(1)").label_source == "pattern"
-    assert tabular(labels_in_manifest=True).label_source == "manifest"
+    assert tabular().options.label_source == "inputs"
+    assert tabular(labels="b").options.label_source == "columns"
+    assert tabular(label_pattern="(1)").options.label_source == "pattern"
+    assert tabular(labels_in_manifest=True).options.label_source == "manifest"
     process = tabular(labels_in_manifest=True)
     assert as_lists(process(path)) == ([[1.0, 2.0]], None)
     assert tuple(one.names for one in process.columns(path)) == (("a", "b"), None)
