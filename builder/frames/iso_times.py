@@ -115,26 +115,6 @@ def parse_formats(column: Any, formats: Sequence[str]) -> tuple[NDArray[np.int64
     return values, "UTC" if zoned.any() else None
 
 
-def calendar_seconds(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return local times as seconds since 1970, from columns of year, month, day, and perhaps hour, minute, second."""
-    year, month, day = columns[:3]
-    limits = ((1, 9999), (1, 12), (1, 31), (0, 23), (0, 59), (0, 59))
-    names = ("year", "month", "day", "hour", "minute", "second")
-    for name, column, (low, high) in zip(names, columns, limits, strict=False):
-        if (wrong := (column < low) | (column > high)).any():
-            row = int(wrong.argmax())
-            raise StampError(row, f"{name} {column[row]:,} is not within {low} to {high:,}; correct it")
-    months = (year - 1970) * 12 + month - 1
-    days = months.view("M8[M]").astype("M8[D]") + (day - 1)
-    if (wrong := days.astype("M8[M]") != months.view("M8[M]")).any():
-        row = int(wrong.argmax())
-        raise StampError(row, f"month {month[row]} of {year[row]} has no day {day[row]}; correct it")
-    seconds = days.astype(np.int64) * 86_400
-    for column, size in zip(columns[3:], (3_600, 60, 1), strict=False):
-        seconds = seconds + column * size
-    return seconds
-
-
 def convert_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np.int64]:
     """Convert whole numbers of the unit `has` to `unit`; StampError if a result is not whole, or exceeds int64."""
     finer = DIGITS[has] - DIGITS[unit]

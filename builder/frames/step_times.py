@@ -14,8 +14,8 @@ from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_text
 from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, Frame
-from builder.formats.text_numbers import notation_advice, use_point
-from builder.frames.iso_times import StampError, Zone, calendar_seconds, convert_unit, parse_formats, parse_iso
+from builder.formats.text_numbers import first_cast_failure, notation_advice, use_point
+from builder.frames.iso_times import StampError, Zone, convert_unit, parse_formats, parse_iso
 from builder.frames.stamps import Stamps, to_utc
 from builder.options.table_options import TableOptions, Unit
 
@@ -86,23 +86,31 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
 
 
 def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
+    """Read whole numbers as year, month, day, and perhaps hour, minute, second."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    whole = []
+    texts: list[Any] = []
     for name, column in columns.items():
         try:
-            whole.append(widen(column).cast(pa.int64()))
+            whole = widen(column).cast(pa.int64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
                 source, f"column {name} holds no whole numbers; three or more columns of --time must be year, month, "
                 "day, hour, minute, second",
             ) from None  # fmt: skip
-    absent = np.logical_or.reduce([column.is_null().to_numpy(zero_copy_only=False) for column in whole])
-    epoch = (1970, 1, 1, 0, 0, 0)  # for absent times, which become 0
-    values = [
-        np.where(absent, one, column.fill_null(one).to_numpy()) for column, one in zip(whole, epoch, strict=False)
-    ]
-    return Stamps(convert_unit(calendar_seconds(values), "s", unit), unit, absent)
+        texts.append(pc.utf8_lpad(whole.cast(pa.string()), 2 if texts else 4, "0"))
+    date = pc.binary_join_element_wise(*texts[:3], "-")
+    times = [*texts[3:], *[pa.scalar("00")] * (6 - len(texts))]
+    column = pc.binary_join_element_wise(date, pc.binary_join_element_wise(*times, ":"), " ")
+    kind = pa.timestamp(unit)
+    try:
+        values = column.cast(kind).cast(pa.int64()).fill_null(0).to_numpy()
+    except pa.ArrowInvalid:
+        row = first_cast_failure(column, kind)
+        limit = "" if unit == "s" else f", or beyond what int64 holds in {unit}"
+        raise StampError(row, f"{column[row]} is no valid date and time{limit}; correct it") from None
+    return Stamps(values, unit, column.is_null().to_numpy(zero_copy_only=False))
 
 
 def _starts_with_number(column: Any, decimal: str) -> bool:

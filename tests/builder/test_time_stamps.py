@@ -291,8 +291,9 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((2021, 13, 1), "month 13 is not within 1 to 12"),
-        ((21, 1, 0), "day 0 is not within 1 to 31"),
+        ((2021, 13, 1), "row 1, .*2021-13-01 00:00:00 is no valid date and time; correct it"),
+        ((21, 2, 29), "0021-02-29 00:00:00 is no valid date and time"),
+        ((-999, 1, 1), "-999-01-01 00:00:00 is no valid date and time"),
     ],
 )
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
