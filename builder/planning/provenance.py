@@ -29,11 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.amounts import count_text
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
-from builder.planning.recorded_failures import failures_in
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
 from builder.sources.grouping import check_sequence_from
@@ -108,12 +106,11 @@ class RecordedBuild:
     converted: Conversions = ()
     sequence_from: str | None = None
     text_dtype: str | None = None  # of tables, if the first source is text; None: they keep their dtypes
-    amount: str = ""  # text about the failures in the last build, if most sources failed
 
     @property
     def otherwise(self) -> str:
         """The advice for users who want other options."""
-        return f"{ELSEWHERE}, or remove this store and build again{self.amount}"
+        return f"{ELSEWHERE}, or remove this store and build again"
 
     @classmethod
     def of(cls, old_store: store_spec.Store) -> RecordedBuild:
@@ -150,7 +147,6 @@ class RecordedBuild:
             converted=parse_conversions(build.get("converted")) or (),
             sequence_from=build.get("sequence_from"),
             text_dtype=build.get("text_dtype"),
-            amount=_amount(old_store),
         )
 
     def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
@@ -175,15 +171,6 @@ class RecordedBuild:
         codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first recorded code
         other = codes[np.searchsorted(firsts, old_store.selection, "right")] != code
         return tuple(dict.fromkeys(old_store.sources[position] for position in np.flatnonzero(other)))
-
-
-def _amount(store: store_spec.Store) -> str:
-    """Return text about the failures in the last build of a store, if they are more than its sources."""
-    try:
-        failed, sources = failures_in(store.provenance)[0], len(set(store.sources))
-    except store_spec.StoreError:  # a damaged store can still be repaired
-        return ""
-    return f": it has {count_text(sources, 'source')}, and {failed:,} failed" if failed > sources else ""
 
 
 def _is_process(value: Any) -> bool:

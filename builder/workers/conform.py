@@ -43,7 +43,7 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
     """
     if isinstance(sequence, LongSequence):
         return _join_pieces(schema, origin, sequence)
-    refuse_text(sequence.labels, origin)
+    _refuse_labels(sequence.labels, origin)
     sequence = _in_order_of_store(schema, origin, sequence)
     dated = np.asarray(sequence.time).dtype.kind == "M"
     if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
@@ -86,6 +86,16 @@ def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> 
     if inputs is sequence.inputs and labels is sequence.labels:
         return sequence
     return replace(sequence, inputs=inputs, labels=labels)
+
+
+def _refuse_labels(labels: Any, origin: SourceId) -> None:
+    """Refuse text, and no labels at all."""
+    refuse_text(labels, origin)
+    if labels is None:
+        raise SequenceError(
+            f"{origin}: the process function returns None for labels; return one label per step, or one per sequence, "
+            "or name columns of a manifest (--label-column); if the labels are the inputs, return (inputs, inputs)"
+        )
 
 
 def _in_zone(zone: str | None) -> str:
@@ -216,7 +226,7 @@ def _probe(
     origin: SourceId,
     sequence: Sequence,
 ) -> SequenceProbe:
-    refuse_text(sequence.labels, origin)
+    _refuse_labels(sequence.labels, origin)
     x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
     if x.ndim == 0:
         raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")

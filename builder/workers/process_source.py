@@ -209,7 +209,7 @@ def read_source(
         results: list[Any] = []
         result = process(path)
         _refuse_async(result, name)
-        for sequence in _sequences(result, labels, name):
+        for sequence in _sequences(result, labels):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
             results.append(each(origin, _prepare(batch, kept, origin, sequence)))
             del sequence  # frees its memory before the next sequence is made
@@ -271,30 +271,12 @@ def _refuse_async(result: Any, name: str) -> None:
     )
 
 
-def _sequences(result: Any, labels: NDArray[Any] | None, name: str) -> Iterator[Sequence | LongSequence]:
+def _sequences(result: Any, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
     if labels is None:
-        return (_labelled(sequence, name) for sequence in sequences_of(result))
+        return sequences_of(result)
     if hasattr(result, "__array__") or is_data_frame(result):
         result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
     return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
-
-
-def _labelled(sequence: Sequence | LongSequence, name: str) -> Sequence | LongSequence:
-    """Return a sequence, after checking that it has labels."""
-    if isinstance(sequence, LongSequence):
-        return LongSequence(_first_labelled(sequence.sequences(), name))
-    return next(_first_labelled(iter([sequence]), name))
-
-
-def _first_labelled(sequences: Iterator[Sequence], name: str) -> Iterator[Sequence]:
-    for number, sequence in enumerate(sequences):
-        if sequence.labels is None and not number:
-            raise SourceError(
-                name,
-                "the process function returns None for labels; return one label per step, or one per sequence, or name "
-                "columns of a manifest (--label-column); if the labels are the inputs, return (inputs, inputs)",
-            )
-        yield sequence
 
 
 def _prepare(

@@ -55,7 +55,7 @@ def test_other_options_after_a_build_in_which_most_files_failed(tmp_path):
     assert "remove t.zarr first" in first.stderr
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "y")
     assert refused.exit_code == 2
-    assert "or remove this store and build again: it has 1 source, and 2 failed" in refused.stderr
+    assert "or remove this store and build again\n" in refused.stderr
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

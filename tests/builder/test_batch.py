@@ -137,9 +137,8 @@ def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
     batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
     for failures in (probe(batch, None, "error"), process_batch(batch, STEP).summary.failures):
         assert isinstance(failures, list | tuple)
-        assert failures[0].reason.startswith(
-            "the process function returns None for labels; return one label per step, or "
-        )
+        reason = failures[0].reason.removeprefix("(part 1): ")
+        assert reason.startswith("the process function returns None for labels; return one label per step, or ")
         assert failures[0].reason.endswith("if the labels are the inputs, return (inputs, inputs)")
 
 
