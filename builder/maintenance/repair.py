@@ -131,11 +131,7 @@ def _restore(
             return engine.submit(restore_shard, batch, snapshot.slim(), shard, watch=True)
 
         try:
-            for shard, task in as_done(engine, ready, submit):
-                try:
-                    restored, reasons = task.result()
-                except engine.lost as error:
-                    raise workers_died(shard.sources) from error
+            for _, (restored, reasons) in as_done(engine, ready, submit, lambda shard: workers_died(shard.sources)):
                 files += restored
                 failures.update(reasons)
         except BaseException:

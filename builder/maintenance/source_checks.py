@@ -77,11 +77,8 @@ def verify_sources(
                 compare_batch, batch, opened_store, [numbers.get(source, []) for source in batch.names], watch=True
             )
 
-        for (batch, nbytes), task in as_done(engine, batches, compare):
-            try:
-                problems += [_problem(name, source, what) for source, what in task.result()]
-            except engine.lost as error:
-                raise workers_died(batch.names) from error
+        for (_, nbytes), found in as_done(engine, batches, compare, lambda work: workers_died(work[0].names)):
+            problems += [_problem(name, source, what) for source, what in found]
             checking.checked += nbytes
             checking.problems = len(problems)
             on_progress(checking)

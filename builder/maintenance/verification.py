@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import store_spec
+from builder.amounts import count_text
 from builder.build_errors import BuildError
 from builder.execution.build import worker_count
+from builder.planning.resolved_sources import split_into_batches
 from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
 from store_spec.building import Checked, Part, PartCheck
 
 SMALL_BYTES = 2**29  # checking fewer decoded bytes takes less time than starting worker processes
-ROUGH_BYTES = 2**26  # parts whose sizes differ by less count as equally large
 BUNDLE_BYTES = 2**28  # decoded bytes of a task, so that progress is shown several times a second
-
-Bundle = dict[int, Part]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,55 +67,35 @@ def verify(
             """Check the parts, several at once, and yield the results in the order of the parts."""
             checking.to_check = sum(part.nbytes for part in parts)
             on_progress(checking)
-            done: dict[int, Checked] = {}
+            done: dict[int, list[Checked]] = {}
             following = 0
+            sizes = [part.nbytes for part in parts]
+            if engine.workers and check.at_once == 1:
+                tasks = [one for one, _ in split_into_batches(sizes, BUNDLE_BYTES, 1.0, workers=engine.workers)]
+            else:  # in this process, or a remote store
+                tasks = [slice(at, at + check.at_once) for at in range(0, len(parts), check.at_once)]
 
-            def submit(bundle: Bundle) -> Task:
-                return engine.submit(_check_each, check, list(bundle.values()), watch=True)
+            def submit(number: int) -> Task:
+                return engine.submit(_check_each, check, parts[tasks[number]], watch=True)
 
-            for bundle, task in as_done(engine, bundles(parts, engine.workers, check.at_once), submit):
-                try:
-                    checked = task.result()
-                except engine.lost as error:
-                    part, *more = bundle.values()
-                    beside = f" and of {len(more):,} more such part{'s' * (len(more) > 1)}" if more else ""
-                    raise BuildError(
-                        f"worker processes died repeatedly while rows {part.start:,} to {part.stop:,} of "
-                        f"{part.array}{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
-                    ) from error
-                done.update(zip(bundle, checked, strict=True))
-                checking.checked += sum(part.nbytes for part in bundle.values())
+            def died(number: int) -> BuildError:
+                part, *more = parts[tasks[number]]
+                beside = f" and {count_text(len(more), 'such part')} more" if more else ""
+                return BuildError(
+                    f"worker processes died repeatedly while rows {part.start:,} to {part.stop:,} of {part.array}"
+                    f"{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
+                )
+
+            for number, checked in as_done(engine, range(len(tasks)), submit, died):
+                done[number] = checked
+                checking.checked += sum(sizes[tasks[number]])
                 checking.problems += sum(each.report.count for each in checked)
                 on_progress(checking)
                 while following in done:
-                    yield done.pop(following)
+                    yield from done.pop(following)
                     following += 1
 
         return store_spec.verify(store, mapper=mapper)
-
-
-def bundles(parts: Sequence[Part], workers: int, at_once: int = 1) -> Iterator[Bundle]:
-    """Group the numbered parts into tasks of decreasing size, the largest parts first.
-
-    Each task costs the scheduler and the workers some milliseconds, so there are few. The last tasks are small, so that
-    all processes end at about the same time. (Guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on
-    Computers C-36, 1987.) Without workers, or for a remote store, a task has as many parts as are checked at once.
-
-    >>> parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=10)] * 8
-    >>> [list(bundle) for bundle in bundles(parts, workers=2)]
-    [[0, 1, 2, 3], [4, 5], [6], [7]]
-    """
-    by_size = workers > 0 and at_once == 1
-    left, bundle, size = sum(part.nbytes for part in parts), Bundle(), 0
-    for number, part in sorted(enumerate(parts), key=lambda one: -(one[1].nbytes // ROUGH_BYTES)):
-        bundle[number] = part
-        size += part.nbytes
-        full = size >= min(BUNDLE_BYTES, left / workers) if by_size else len(bundle) == at_once
-        if full:
-            yield bundle
-            left, bundle, size = left - size, Bundle(), 0
-    if bundle:
-        yield bundle
 
 
 def _check_each(check: PartCheck, parts: Sequence[Part]) -> list[Checked]:

@@ -217,10 +217,13 @@ def _raise_usage_error(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task]) -> Iterator[tuple[Item, Task]]:
-    """Submit a task for each item, a few at a time, and yield each item with its task when it is done.
+def as_done(
+    engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], died: Callable[[Item], BuildError]
+) -> Iterator[tuple[Item, Any]]:
+    """Submit a task for each item, a few at a time, and yield each item with the result of its task.
 
-    `submit` starts a watched task for an item; no other task of the engine may be watched meanwhile.
+    `submit` starts a watched task for an item; no other task of the engine may be watched meanwhile. `died` returns the
+    error for an item on which workers die.
     """
     waiting = iter(items)
     open_: dict[Task, Item] = {}
@@ -230,7 +233,11 @@ def as_done(engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task
         if not open_:
             return
         task = engine.finished()
-        yield open_.pop(task), task
+        item = open_.pop(task)
+        try:
+            yield item, task.result()
+        except engine.lost as error:
+            raise died(item) from error
 
 
 @contextmanager

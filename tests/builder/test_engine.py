@@ -200,7 +200,9 @@ def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
             on_the_way.append(len(self._watched) + 1)
             return super().submit(*arguments, **options)
 
-    assert len(list(as_done(engine := Slow(), range(100), lambda one: engine.submit(add, one, 1, watch=True)))) == 100
+    engine = Slow()
+    done = as_done(engine, range(100), lambda one: engine.submit(add, one, 1, watch=True), lambda _: BuildError())
+    assert sorted(done) == [(one, one + 1) for one in range(100)]
     assert max(on_the_way) == 4 * TASKS_PER_WORKER
 
 

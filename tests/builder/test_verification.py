@@ -8,15 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import builder
 import store_spec
 from builder.build_errors import BuildError
-from builder.maintenance.verification import BUNDLE_BYTES, Checking, bundles
+from builder.maintenance.verification import Checking
 from store_spec.verification import parts as verify_parts
-from store_spec.verification.parts import PART_BYTES, Part
 from tests.builder.command import seqzarr
 from tests.store.oracle import Recipe, make, write
 
@@ -42,23 +39,6 @@ def test_threads_find_what_one_finds(damaged):
     with ThreadPoolExecutor(4) as pool:
         for _ in range(20):
             assert store_spec.verify(damaged, mapper=pool.map) == alone
-
-
-@given(
-    sizes=st.lists(st.one_of(st.integers(0, 50), st.integers(0, 3 * PART_BYTES)), max_size=60),
-    workers=st.integers(0, 5),
-)
-def test_each_part_is_in_one_bundle_and_the_last_are_small(sizes, workers):
-    parts = [Part(array="inputs", start=0, stop=1, files=(), first=0, bounds=None, nbytes=nbytes) for nbytes in sizes]
-    got = list(bundles(parts, workers))
-    assert sorted(number for bundle in got for number in bundle) == list(range(len(parts)))
-    assert all(bundle[number] is parts[number] for bundle in got for number in bundle)
-    left = sum(sizes)
-    for bundle in got:
-        without_last = sum(part.nbytes for part in list(bundle.values())[:-1])
-        assert len(bundle) == 1 or without_last < min(BUNDLE_BYTES, left / workers)
-        left -= sum(part.nbytes for part in bundle.values())
-    assert workers or len(got) == len(parts)
 
 
 @pytest.mark.slow
