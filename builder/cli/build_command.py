@@ -8,14 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from builder.amounts import printable
 from builder.cli.attention import attention
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.option_flags import add_flags, flags_of, sections_of
+from builder.cli.option_flags import JSON, QUIET, add_flags, flags_of, sections_of
 from builder.cli.paths import EMPTY, is_url, store_name
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
@@ -24,7 +24,6 @@ from builder.planning.build_options import BuildOptions
 if TYPE_CHECKING:
     from builder.execution.preview import Preview
     from builder.workers.process_source import Failure
-    from store_spec import LabelAxis
 
 LISTED_FAILURES = 20
 
@@ -69,10 +68,8 @@ OF_COMMAND = (  # flags that are not arguments of `build`
         section=_SHOWN,
         kind="switch",
     ),
-    Option(
-        "as_json", False, flag="json", help="Print one JSON object, and nothing else.", section=_SHOWN, kind="switch"
-    ),
-    Option("quiet", False, help="Print nothing but errors.", section=_SHOWN, kind="switch"),
+    JSON,
+    QUIET,
 )
 FLAGS = (*OF_TABLES, *flags_of(options_of(BuildOptions).values()), *OF_COMMAND)
 TRANSFORMS = tuple(flag.name for flag in options_of(TableOptions)["transforms"].flags)
@@ -187,8 +184,6 @@ def _of_tables(context: click.Context, given: Iterable[str]) -> dict[str, Any]:
         options["delimiter"] = "\t"
     if transforms := context.meta[__name__]:
         options["transforms"] = transforms
-    if "label_axis" in options:
-        options["label_axis"] = _of_labels_beside(params["label_axis"])
     return options | ({"labels_in_manifest": True} if "label_column" in given else {})
 
 
@@ -217,16 +212,6 @@ def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
         raise click.UsageError(
             "--label-axis goes with --process or --labels-from; for other tables the source of the labels determines it"
         )
-    needs_manifest = ("key", "label_column", "manifest_only", "manifest_strict", "keep")
-    of_manifest = [flags[name] for name in needs_manifest if name in given]
-    if is_new and of_manifest and "manifest" not in given:
-        raise click.UsageError(f"{_and(of_manifest)}: needs --manifest TABLE")
-
-
-def _of_labels_beside(label_axis: LabelAxis | None) -> Literal["step", "own"] | None:
-    if label_axis == "sequence":
-        raise click.UsageError("--label-axis sequence: labels in a file beside each source are a row per step, or own")
-    return label_axis
 
 
 def _two(places: tuple[str, ...]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import click
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.exit_status import exit_with_status, stdout_to_stderr
+from builder.cli.option_flags import OF_ENGINE, add_flags
 from builder.cli.paths import GivenStore, store_name
 
 
@@ -30,12 +31,7 @@ from builder.cli.paths import GivenStore, store_name
     metavar="ORDER",
     help="The order of the sources: name, length (shortest first), shuffle or shuffle:SEED. By default as in STORE.",
 )
-@click.option(
-    "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
-)
-@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@add_flags(OF_ENGINE)
 def compact(*, store: Path | str, new: Path | str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Copy the sequences of STORE that are not retired to a new store NEW. STORE is not changed.
 

@@ -9,8 +9,19 @@ from typing import Any, TypeVar
 import click
 
 from builder.cli.paths import GivenPath
-from builder.options.declaration import Option
+from builder.options.declaration import Option, options_of
+from builder.planning.build_options import BuildOptions
 
+JSON = Option(
+    "as_json",
+    False,
+    flag="json",
+    help="Print one JSON object, and nothing else.",
+    section="What is shown",
+    kind="switch",
+)
+QUIET = Option("quiet", False, help="Print nothing but errors and problems.", section="What is shown", kind="switch")
+OF_ENGINE = (*(options_of(BuildOptions)[name] for name in ("workers", "scheduler")), JSON, QUIET)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -11,6 +11,7 @@ import click
 
 from builder.amounts import count_text, printable
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
+from builder.cli.option_flags import OF_ENGINE, add_flags
 from builder.cli.paths import GivenPath, GivenStore, store_name
 
 if TYPE_CHECKING:
@@ -40,12 +41,7 @@ if TYPE_CHECKING:
     help="The manifest, if it is outside SOURCES.",
 )
 @click.option("--labels-from", metavar="PATTERN", help="The pattern of the build, if it leads outside SOURCES.")
-@click.option(
-    "--workers", metavar="N", type=int, help="Processes; 0: this one. By default one a core, or 0 for little."
-)
-@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler to use instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-@click.option("--quiet", is_flag=True, help="Print nothing but problems.")
+@add_flags(OF_ENGINE)
 def verify(
     *,
     store: Path | str,

@@ -151,7 +151,7 @@ class BuildOptions:
         section=_FAILURES, metavar="N",
     ))
     workers: int | None = field(default=None, metadata=option(
-        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for few small tables.",
+        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little work.",
         section=_WORK, kind="number", metavar="N",
     ))
     scheduler: Any = field(default=None, metadata=option(

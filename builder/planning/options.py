@@ -123,8 +123,7 @@ def gives_option(process: ProcessFunction | str | None, option: str) -> bool:
 def options_of_new(build_options: BuildOptions) -> Options:
     """Return the options of a first build."""
     process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
-    if manifest is not None and manifest.path is None:
-        raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
+    _refuse_without_manifest(build_options, None)
     if process is None:
         process = tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
     function = load_process(process)
@@ -151,8 +150,7 @@ def options_of_new(build_options: BuildOptions) -> Options:
 def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
     """Return the options of a later build, as the store records them; a given option that differs is a UsageError."""
     process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
-    if manifest is not None and manifest.path is None and recorded.manifest is None:
-        raise UsageError(f"{_first_given(manifest)} goes with a manifest, and none is given")
+    _refuse_without_manifest(build_options, recorded)
     function = None if process is None else load_process(process)
     tables = function if isinstance(function, Tabular) else None
     if function is None or tables is not None:
@@ -238,13 +236,12 @@ def _refuse_of_tables(of_function: FunctionOptions) -> None:
         raise UsageError(f"{given} is for a process function; {instead}")
 
 
-def _first_given(manifest: ManifestLabels) -> str:
-    """Return the first option of a manifest that is given."""
-    if manifest.key is not None:
-        return "key"
-    if manifest.columns is not None:
-        return "label_column"
-    return "manifest_only" if manifest.keep is None else "keep"
+def _refuse_without_manifest(options: BuildOptions, recorded: RecordedBuild | None) -> None:
+    if options.manifest is not None or (recorded is not None and recorded.manifest is not None):
+        return
+    for name in ("key", "label_column", "manifest_only", "manifest_strict", "keep"):
+        if getattr(options, name) not in (None, False):
+            raise UsageError(f"{name} goes with a manifest, and none is given; name it with manifest (--manifest)")
 
 
 def _all_differences(

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
-from builder.formats import KNOWN_SUFFIXES, check_format, format_of
+from builder.formats import KNOWN_SUFFIXES, format_of
 from builder.sources.bucket import list_bucket
 from builder.sources.folder import Folder, LocalFolder
 from store_spec.building import belongs_to_store, is_url, place_of
@@ -79,8 +79,6 @@ def discover(
         exclude: Files and folders that are never sources: the manifest, the store.
         allow_none: Whether a folder may contain no source, or a pattern match no file.
     """
-    if format is not None:
-        check_format(format)
     text = os.fspath(sources)
     if not text:  # such as a shell variable that is not set; Path("") would be the working folder
         raise UsageError("the name of the sources is empty; give a folder, a file or a pattern")

@@ -181,7 +181,7 @@ def test_labels_come_from_the_manifest_where_the_function_returns_inputs_only(tm
 
 
 def test_options_of_a_manifest_without_one_are_refused(tmp_path):
-    for option in ("key", "label_column", "manifest_only"):
+    for option in ("key", "label_column", "manifest_only", "manifest_strict", "keep"):
         with pytest.raises(UsageError, match=f"{option} goes with a manifest"):
             build(tmp_path, **{option: "x"})
     write_made(tmp_path / "src", {"a.made": Made()})

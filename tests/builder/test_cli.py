@@ -228,7 +228,7 @@ MISTAKES = [
     (["tables", "new.zarr", "--workers", "-1"], "workers=-1"),
     (["tables", "new.zarr", "--workers", "two"], "'two' is not a valid integer"),
     (["tables", "new.zarr", "--labels", "a", "--label-pattern", r"t(\d)"], "choose one"),
-    (["tables", "new.zarr", "--key", "file", "--label-column", "y"], "--key and --label-column: needs --manifest"),
+    (["tables", "new.zarr", "--key", "file", "--label-column", "y"], "key goes with a manifest, and none is given"),
     (["tables", "new.zarr", "--label-axis", "own"], "--label-axis goes with --process"),
     (["tables", "new.zarr", "--label-axis", "row"], "'row' is not one of"),
     (

@@ -274,7 +274,7 @@ def test_the_command_keeps_columns_and_records_them(root, tmp_path):
     assert "keep site,age" in again.output
     alone = seqzarr("build", root, tmp_path / "other", "--keep", "age")
     assert alone.exit_code == 2
-    assert "--keep: needs --manifest TABLE" in alone.output
+    assert "keep goes with a manifest, and none is given; name it with manifest (--manifest)" in alone.output
 
 
 def test_a_preview_takes_the_option(root, tmp_path):
