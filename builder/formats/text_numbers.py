@@ -123,10 +123,11 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
     if large is None:
         return
     row, text = large
-    what = ROUNDED if dtype is None else f"does not fit into {dtype}"
-    holds = _whole_dtype(texts, values)
-    keep = f"keep it with --dtype {holds}, or " if holds else ""
-    raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {keep}round it with --dtype float64")
+    what, holds = f"does not fit into {dtype}", f"uint64, which ends at {2**64 - 1:,}"
+    if dtype is None:
+        what, holds = ROUNDED, "int64 or uint64"
+    advice = f"keep whole numbers with --dtype {holds}, or round them with --dtype float64"
+    raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {advice}")
 
 
 def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
@@ -138,20 +139,6 @@ def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
         if re.fullmatch("[0-9]+", digits) and (len(digits) > 16 or int(digits) > EXACT_IN_FLOAT64):
             return row, shorten(text, 40)
     return None
-
-
-def _whole_dtype(texts: Any, values: Array) -> str:
-    """Return the integer dtype that all values of a column fit into, int64 or uint64; "" if there is none."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    present = pc.if_else(pa.array(np.isnan(values)), None, texts)
-    plain = pc.replace_substring_regex(pc.utf8_trim(present, _BLANKS), r"^\+", "")
-    for kind in (pa.int64(), pa.uint64()):
-        with contextlib.suppress(pa.ArrowInvalid):
-            plain.cast(kind)
-            return str(kind)
-    return ""
 
 
 def first_cast_failure(column: Any, kind: Any) -> int:
