@@ -70,7 +70,7 @@ def build(options: BuildOptions) -> Report:
     """
     with _progress_shown(options) as shown:
         report = run_build(shown)
-    if options.max_failures is None and open_if_exists(report.store) is None:
+    if options.max_failures is None and not report.made:
         raise BuildError(report.failures_text)
     return report
 

@@ -11,7 +11,6 @@ from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
-from builder.planning.resolved_sources import open_if_exists
 from builder.workers.process_source import Failure
 from store_spec.building import StorePlace
 
@@ -50,6 +49,7 @@ class Report:
     dtype: str | None = None  # why numbers in text are stored as float64
     rounded: ManyDigits = NO_DIGITS  # numbers that have more digits than the float32 stored
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
+    made: bool = True  # whether there is a store; it exists even if all of its sequences are retired
 
     def __repr__(self) -> str:
         outdated, rounded = len(self.outdated), self.rounded.values
@@ -68,8 +68,7 @@ class Report:
         name, failed = self.store.name or str(self.store), len(self.failures)
         skipped = len(self.skipped) + self.skipped_before
         left_out = f"{failed:,} failed" + (f", {skipped:,} skipped as empty" if skipped else "")
-        # A store exists even if all of its sequences are retired.
-        if not self.total_sequences and self.sources == failed + skipped and open_if_exists(self.store) is None:
+        if not self.made:
             return f"{name}: no store was made, as no source could be used: {left_out}"
         ignored = ignored_text(self.ignored, self.ignored_listed)
         unchanged = f", {self.unchanged:,} unchanged" if self.unchanged else ""
@@ -151,6 +150,7 @@ def report_of(
         dtype=float64_text(many_digits),
         rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,
+        made=plan.old_store is not None or tally.committed > 0,
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder.build_errors import BuildError, SourceError, UsageError
+from builder.frames.tabular import tabular
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
 from tests.builder.source_files import write_files
@@ -139,9 +140,9 @@ def test_finding_nothing_says_what_is_there(tmp_path, where, message):
         discover(str(tmp_path / where))
 
 
-def test_an_unknown_format_is_refused(tmp_path):
+def test_an_unknown_format_is_refused():
     with pytest.raises(UsageError, match="format='wav' is none of csv, tsv, blank, jsonl, parquet, arrow, npy, npz"):
-        discover(tmp_path, format="wav")
+        tabular(format="wav")
 
 
 @pytest.mark.parametrize("where", ["", "**/*"])

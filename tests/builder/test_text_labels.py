@@ -131,17 +131,18 @@ def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_non
         assert builder.build(src, tmp_path / name, process=process, **options, max_failures=99).failures == ()
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
-    for process, axis, message in (
-        (late, "sequence", "labels: None is not text, but --classes names classes of text"),
+    for process, axis, messages in (
+        (late, "sequence", ["labels: None is not text, but --classes names classes of text"]),
         (
             lacking,
             "step",
-            "labels have shape (), where this store has (rows); this is in the piece that begins at row 1",
+            ["the process function returns None for labels", "; this is in the piece that begins at row 1"],
         ),
     ):
         report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis}, max_failures=99)
         assert len(report.failures) == 2
-        assert report.failures[0].reason.startswith(message), report.failures[0].reason
+        assert report.failures[0].reason.startswith(messages[0]), report.failures[0].reason
+        assert messages[-1] in report.failures[0].reason
 
 
 def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tmp_path):
