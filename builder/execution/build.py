@@ -269,14 +269,15 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
 
 def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of a batch on a worker; if the worker dies, call it again without the sources that crash."""
-    engine.submit(function, batch, *arguments, watch=True)
-    try:
-        return engine.finished().result()
-    except engine.lost as error:
-        crashed = {} if batch.crashed else find_crashes(batch, worker_memory(engine.workers), function, *arguments)
-        if not crashed:
-            raise workers_died(batch.names) from error
-    return _call_on_worker(engine, replace(batch, crashed=crashed), function, *arguments)
+    while True:
+        engine.submit(function, batch, *arguments, watch=True)
+        try:
+            return engine.finished().result()
+        except engine.lost as error:
+            crashed = find_crashes(batch, worker_memory(engine.workers), function, *arguments)
+            if crashed.keys() <= batch.crashed.keys():
+                raise workers_died(batch.names) from error
+        batch = replace(batch, crashed={**batch.crashed, **crashed})
 
 
 def _choose_codec(engine: Engine, plan: Plan, schema: Schema) -> Choice:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,6 +19,7 @@ from builder.workers.memory import limit_memory
 from builder.workers.process_source import SourceBatch
 
 LISTED_DEAD = 20  # sources that an error names
+MORE_SECONDS = 2.0  # for each search after a crash
 
 _END = b"end"
 _ADVICE = "the code that reads it crashed, or there was too little memory"
@@ -25,6 +28,8 @@ _ADVICE = "the code that reads it crashed, or there was too little memory"
 def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
     """Call a function for each source of a batch, in another process; return the sources that crash it, and how.
 
+    After a crash, the search for another one ends after MORE_SECONDS. Workers read the rest faster, and commit it.
+
     Args:
         batch: The sources.
         memory: The bytes that the process may use, as many as a worker.
@@ -32,14 +37,14 @@ def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], 
         *arguments: Further arguments, which are pickled like the batch.
     """
     crashed: dict[str, str] = {}
-    start = 0
+    start, seconds = 0, math.inf
     while start < len(batch):
-        output, status = _call_each(pickle.dumps((memory, function, batch, arguments, start)))
+        output, status = _call_each(pickle.dumps((memory, function, batch, arguments, start, seconds)))
         if not output or output[-1] == _END:  # no output: the process could not start, or not read its task
             break
         at = int(output[-1])
         crashed[batch.names[at]] = _exit_reason(status)
-        start = at + 1
+        start, seconds = at + 1, MORE_SECONDS
     return crashed
 
 
@@ -80,10 +85,13 @@ def call_each() -> None:
     """
     stream, out = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)  # the output of process functions goes to stderr
-    memory, function, batch, arguments, start = pickle.load(stream)  # noqa: S301  # made by our own coordinator
+    memory, function, batch, arguments, start, seconds = pickle.load(stream)  # noqa: S301  # made by our coordinator
     limit_memory(memory)
     threading.Thread(target=lambda: (stream.read(), os._exit(1)), daemon=True).start()
+    deadline = time.monotonic() + seconds
     for number in range(start, len(batch)):
+        if time.monotonic() > deadline:
+            break
         os.write(out, b"%d\n" % number)
         try:
             function(batch.only(number), *arguments)

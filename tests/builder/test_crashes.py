@@ -14,10 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
+from builder.execution.build import _call_on_worker
 from builder.manifest.kept_columns import KeptColumn
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes
+from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import SourceBatch
 from store_spec.format.sequence_columns import SequenceColumn
 
@@ -52,6 +54,31 @@ def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
         for text, end in zip(found.values(), said, strict=True)
     )
     assert find_crashes(batch_of(tmp_path), MEMORY, end_some, {}) == {}
+
+
+@pytest.mark.slow
+def test_after_a_crash_workers_read_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.workers.crashes.MORE_SECONDS", -1)
+    how = {"b": -signal.SIGSEGV, "d": -signal.SIGSEGV}
+    assert list(find_crashes(batch_of(tmp_path), MEMORY, end_some, how)) == ["b"]
+
+
+def die_of(batch: SourceBatch, how: dict[str, int]) -> tuple[str, ...]:
+    if how.keys() - batch.crashed.keys():
+        raise ChildProcessError
+    return batch.names
+
+
+def test_of_the_first_sources_crashes_are_found_one_after_another(tmp_path, monkeypatch):
+    how = {"a": -signal.SIGSEGV, "d": -signal.SIGSEGV}
+    engine = InProcessEngine()
+    engine.lost = (ChildProcessError,)
+
+    def find_next(batch: SourceBatch, *_: Any) -> dict[str, str]:
+        return {next(name for name in how if name not in batch.crashed): "crashed"}
+
+    monkeypatch.setattr("builder.execution.build.find_crashes", find_next)
+    assert _call_on_worker(engine, batch_of(tmp_path), die_of, how) == NAMES
 
 
 def fail(batch: SourceBatch, folder: Path) -> None:
