@@ -157,7 +157,8 @@ class Run:
             raise self._interrupt
         if not self._engine.workers:  # the task runs in this process, and can be interrupted
             with self._interrupts.allowed():
-                return self._engine.finished()
+                self._engine.wait(LOOK_SECONDS)
+            return self._engine.finished()  # without interrupts, so that no task is lost
         self._interrupts.check()
         while not self._engine.wait(LOOK_SECONDS):
             self._interrupts.check()

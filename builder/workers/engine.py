@@ -114,14 +114,16 @@ class InProcessEngine:
 
     def finished(self) -> Task:
         """Return a watched task that is done; otherwise run the first one, and return it."""
-        call = next((call for call in self._watched if call.is_done), self._watched[0])
+        self.wait(0)
+        call = next(call for call in self._watched if call.is_done)
         self._watched.remove(call)
-        call.run()
         return call
 
     def wait(self, seconds: float) -> bool:
-        """Return whether there is a watched task."""
+        """Run the first watched task, however long it takes, unless one is done; return whether there is one."""
         del seconds
+        if self._watched and not any(call.is_done for call in self._watched):
+            self._watched[0].run()
         return bool(self._watched)
 
     def abandon(self) -> None:

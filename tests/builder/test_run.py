@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -327,3 +328,32 @@ def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tm
             batches = batches_of(tmp_path / "src", sorted(sources), cuts)
             Run(engine, ledger, batches, tally, memory=10**9, on_progress=lambda _: None).finish()
     assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "clean", sources)
+
+
+class Interrupted(InProcessEngine):
+    """Ctrl-C is pressed when the first shard is written."""
+
+    pressed = False
+
+    def finished(self) -> Any:
+        task = super().finished()
+        if not self.pressed and isinstance(task.result(), int):  # of bytes written
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        return task
+
+
+@pytest.mark.timeout(30)
+def test_a_shard_that_is_written_when_ctrl_c_is_pressed_is_committed(tmp_path):
+    sources = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(40)}
+    write_made(tmp_path / "src", sources)
+    store, schema = tmp_path / "store", schema_for("step", chunk=12 * 16, chunks=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "src", store, sources, schema, engine=Interrupted(), cuts=list(range(40)), memory=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    held = sources_in(store)
+    assert 0 < len(held) < len(sources)
+    assert_store(store, {name: sources[name] for name in held})
