@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
 
 READERS = 8  # files that are read in parallel; hashing releases Python's lock
+SUBMITTED = 4_096  # sources that are submitted at once; each takes 2 kB until it is classified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,10 @@ def _read_all(
     """Read the files of some sources, and classify each source; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        reads = pool.map(lambda one: [_read(folder, file) for file in one[1].every], sources)
+        reads = chain.from_iterable(
+            pool.map(lambda one: [_read(folder, file) for file in one[1].every], sources[first : first + SUBMITTED])
+            for first in range(0, len(sources), SUBMITTED)
+        )
         for (name, files), results in zip(sources, reads, strict=True):
             hashes = []
             for file, result in zip(files.every, results, strict=True):

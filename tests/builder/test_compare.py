@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
 import store_spec
-from builder.planning.comparison import Comparison, StoredSources, compare
+from builder.planning.comparison import Comparison, StoredSources, _Verdicts, compare
 from builder.sources.fingerprints import SETTLED_NS, FingerprintCache, read_fingerprint
 from builder.sources.folder import LocalFolder
 from store_spec.disk.ledger import Ledger
@@ -62,6 +64,25 @@ def test_each_source_is_what_became_of_it(folder):
     found = look(folder)
     assert (found.new, found.changed, found.unchanged, found.vanished) == (("d",), ("a",), ("c",), ("b",))
     assert found.stored == 3
+
+
+def test_files_are_submitted_a_few_at_a_time(folder, monkeypatch):
+    submitted, at_results, note = [], [], _Verdicts.note_hashes
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            submitted.append(arguments)
+            return super().submit(*arguments, **options)
+
+    def note_counted(*arguments):
+        at_results.append(len(submitted))
+        note(*arguments)
+
+    monkeypatch.setattr("builder.planning.comparison.ThreadPoolExecutor", Counting)
+    monkeypatch.setattr("builder.planning.comparison.SUBMITTED", 2)
+    monkeypatch.setattr(_Verdicts, "note_hashes", note_counted)
+    assert look(folder).unchanged == ("a", "b", "c")
+    assert at_results == [2, 2, 3]
 
 
 def test_files_are_read_once_and_then_only_looked_at(folder, monkeypatch):
