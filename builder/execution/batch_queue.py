@@ -33,7 +33,7 @@ class BatchInFlight:
     """A batch whose rows are not all in shards yet."""
 
     work: Work
-    nbytes: int  # of its rows in memory; an estimate until its summary is known
+    nbytes: int  # of its rows in memory, and of their table rows; an estimate until its summary is known
     folder: Path | None = None  # for rows that do not fit into its memory; None: it was not submitted
     submitted: bool = False  # to a worker
     summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
@@ -126,7 +126,7 @@ class BatchQueue:
         self._processing -= 1
         self.nbytes -= batch.nbytes
         self._split(batch, summary.done)
-        batch.nbytes, batch.summary = summary.row_bytes.in_memory, summary
+        batch.nbytes, batch.summary = summary.row_bytes.in_memory + summary.records.nbytes, summary
         self.nbytes += batch.nbytes
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 

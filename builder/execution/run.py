@@ -39,7 +39,8 @@ from store_spec.building import EncodedRows, Ledger, ShardJob
 
 BATCH_MEMORY = 2**27  # bytes of a batch's rows in memory: four times the usual size of a batch
 COMMIT_SECONDS = 5.0
-COMMIT_SEQUENCES = 100_000  # commit earlier if so many are registered, since their table rows are in memory
+COMMIT_SEQUENCES = 100_000  # commit earlier if so many are registered, since their table rows are in memory,
+COMMIT_BYTES = 2**27  # or if these have so many bytes: with many features, statistics are larger than short sequences
 STOP_SECONDS = 10.0  # how long an interrupted build waits for the batches of workers
 LOOK_SECONDS = 0.1  # between checks for signals and due commits
 
@@ -194,7 +195,9 @@ class Run:
     def _is_due(self) -> bool:
         """Return whether a commit is due, and there is something to commit."""
         waiting = self._ledger.waiting
-        return waiting > COMMIT_SEQUENCES or (waiting > 0 and time.monotonic() - self._last_commit > COMMIT_SECONDS)
+        if waiting > COMMIT_SEQUENCES or self._ledger.waiting_bytes > COMMIT_BYTES:
+            return True
+        return waiting > 0 and time.monotonic() - self._last_commit > COMMIT_SECONDS
 
     def _commit_finished(self) -> None:
         """After an interrupt, commit the sources that are finished or that workers finish soon.

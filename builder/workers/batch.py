@@ -25,7 +25,8 @@ from store_spec import Classes, LabelAxis, Missing, Rows, Schema
 from store_spec.building import EncodedRows, Records, compress_rows, no_records
 
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
-BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left
+BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left,
+TABLE_BYTES = 2**25  # or when the table rows of its sequences have so many bytes
 
 Content = tuple[int, NDArray[np.int64], Classes | None]
 _ALONE = threading.Lock()  # of this process; held by `process_alone`
@@ -89,8 +90,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         batch: The sources.
         schema: The schema of the store.
         space: The memory and the folder for the rows.
-        whole: Process all sources. Otherwise the batch ends after BATCH_SECONDS, so that finished sources can be
-            committed.
+        whole: Process all sources. Otherwise the batch ends after BATCH_SECONDS or TABLE_BYTES, so that finished
+            sources can be committed.
 
     Raises:
         KeyboardInterrupt: An interrupt came before the first source was processed. A later one ends the batch.
@@ -106,7 +107,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     interrupt: KeyboardInterrupt | None = None
-    limit = math.inf if whole else BATCH_SECONDS
+    seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
     new_codes = codes if batch.may_add_classes else None
     notes, rounded = DigitNotes(), NO_DIGITS
     batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
@@ -114,7 +115,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         started = time.monotonic()
         for number in range(len(batch)):
             try:
-                if finished and time.monotonic() - started >= limit:
+                if finished and (time.monotonic() - started >= seconds or room <= 0):
                     break
                 marks.append((rows.marked(), codes.counts()))
                 result: Failure | tuple[list[Records], Fingerprint]
@@ -126,6 +127,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                     codes.truncate(marks[-1][1])
                     notes.take()
                 finished.append(result)
+                room -= 0 if isinstance(result, Failure) else sum(record.nbytes for record in result[0])
                 rounded += notes.take() or NO_DIGITS
             except KeyboardInterrupt as error:
                 interrupt = error

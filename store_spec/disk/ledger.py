@@ -48,6 +48,7 @@ class Ledger:
         self._pending = [no_records(root.schema)]  # registered and not committed
         self._latest: list[Records] = []  # the last of these, which are not joined yet
         self.waiting = 0  # sequences registered and not committed
+        self.waiting_bytes = 0  # of their table rows
         arrays = [name for names in root.schema.sharded().values() for name in names]
         # Rows by array: registered, part of a job, and written without a gap; `ahead`: jobs done before earlier ones.
         self._registered = {name: root.committed(name) for name in arrays}
@@ -112,6 +113,7 @@ class Ledger:
             self._pending.append(Records.concatenate(self._latest))
             self._latest = []
         self.waiting += len(records)
+        self.waiting_bytes += records.nbytes
         for name in self._registered:
             self._registered[name] += int(self._lengths(name, records).sum())
 
@@ -194,7 +196,7 @@ class Ledger:
         if data != self._committed:
             self._write(new, root, data)
         self.root, self._committed, self._pending = root, data, [pending[covered:]]
-        self.waiting = len(pending) - covered
+        self.waiting, self.waiting_bytes = len(pending) - covered, pending[covered:].nbytes
         self._retiring.clear()
         return counts.sequences - retired.count(root.retired)
 

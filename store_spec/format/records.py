@@ -69,6 +69,12 @@ class Records:
     def __len__(self) -> int:
         return len(self.sources)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns and runs, without names and lengths."""
+        columns = sum(column.nbytes for column in self.columns.values())
+        return columns + sum(each.runs.nbytes for each in self.missing.values())
+
     def __getitem__(self, rows: slice) -> Records:
         return Records(
             self.sources[rows],

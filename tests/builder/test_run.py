@@ -167,6 +167,32 @@ def test_files_of_a_worker_that_died_are_removed_before_the_batch_is_processed_a
     assert found == [[], []]
 
 
+def test_table_rows_are_committed_when_they_have_many_bytes(tmp_path, monkeypatch):
+    sources = {f"{number}.made": Made(lengths=(1, 1)) for number in range(3)}
+    write_made(tmp_path / "src", sources)
+    waiting: list[int] = []
+    commit = Ledger.commit
+
+    def commit_counted(ledger: Ledger) -> int:
+        waiting.append(ledger.waiting)
+        return commit(ledger)
+
+    monkeypatch.setattr("builder.workers.batch.TABLE_BYTES", 1)
+    monkeypatch.setattr("builder.execution.run.COMMIT_BYTES", 1)
+    monkeypatch.setattr(Ledger, "commit", commit_counted)
+    run(
+        tmp_path / "src",
+        tmp_path / "store",
+        sources,
+        schema_for("step"),
+        engine=InProcessEngine(),
+        cuts=[],
+        memory=0,
+    )
+    assert waiting == [0, 2, 2, 2, 0]
+    assert_store(tmp_path / "store", sources)
+
+
 class Counting(InProcessEngine):
     """Counts how many batches are read and not yet in a shard."""
 
