@@ -125,12 +125,8 @@ def compact(
     count = worker_count(workers, small=small)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
         provenance = copy_provenance(old, copy_order, changed)
-        opened = (
-            Ledger.create(place, schema, provenance)
-            if earlier is None
-            else _open_ledger(earlier.store, place, old.schema, provenance)
-        )
-        with start_engine(count, scheduler) as engine, opened as ledger:
+        copied, of = (None, schema) if earlier is None else (earlier.store, old.schema)
+        with start_engine(count, scheduler) as engine, _open_ledger(copied, place, of, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
             batches = _batches(old, done, sizes, None if same else old_records)
@@ -244,15 +240,20 @@ def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, ol
 
 @contextmanager
 def _open_ledger(
-    copied: store_spec.Store, place: StorePlace, old: Schema, provenance: dict[str, Any]
+    copied: store_spec.Store | None, place: StorePlace, schema: Schema, provenance: dict[str, Any]
 ) -> Iterator[Ledger]:
-    """Open an unfinished copy, which must not have changed since it was read.
+    """Create the copy, or open an unfinished one, which must not have changed since it was read.
 
-    The old store may have grown: the copy gets its classes, and its record of the code that made the new sequences.
+    The old store, of this schema, may have grown: an unfinished copy gets its classes, and its record of the code that
+    made the new sequences.
     """
+    if copied is None:
+        with Ledger.create(place, schema, provenance) as ledger:
+            yield ledger
+        return
     with Ledger.open(place) as ledger:
         if ledger.root.whole_identity != copied.identity:
             raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
-        ledger.extend_classes(old.labels.classes)
+        ledger.extend_classes(schema.labels.classes)
         ledger.provenance = provenance
         yield ledger
