@@ -38,9 +38,9 @@ from store_spec.format.moments import Moments
 from store_spec.format.names import Classes, checked_classes
 from store_spec.format.sequence_columns import ColumnType, SequenceColumn, as_columns
 from store_spec.format.times import Time
+from store_spec.reading.argument_checks import parse_bytes
 from store_spec.reading.disk_usage import ArraySize
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.sizes import parse_bytes
 from store_spec.reading.splits import DEFAULT_SPLITS
 from store_spec.schema import VERSION, Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
 from store_spec.store import Store

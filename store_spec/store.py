@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SequenceIndexError
-from store_spec.reading.options_of import options_of
+from store_spec.reading.argument_checks import options_of
 from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 

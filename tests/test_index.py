@@ -533,7 +533,7 @@ def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
         "numpy",
         "numpy.typing",
         "store_spec.errors",
-        "store_spec.reading.validation",
+        "store_spec.reading.argument_checks",
         "store_spec.windows.shape",
         "store_spec.windows.stretches",
     }

@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
 from store_spec.format.moments import Floats
+from store_spec.reading.argument_checks import digest_of, memory_bytes, weights_then, whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
-from store_spec.reading.ranks import Turns, memory_bytes, whole_number
+from store_spec.reading.ranks import Turns
 from store_spec.reading.states import normalized_then, state_of, step_at, store_at
-from store_spec.reading.weights import digest_of, weights_then
 
 if TYPE_CHECKING:
     from store_spec.store import Store

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.times import moment
-from store_spec.reading.validation import checked_fractions, fraction_of
+from store_spec.reading.argument_checks import checked_fractions, fraction_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store

@@ -5,24 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-
 from store_spec.errors import WindowError
-from store_spec.reading.sizes import parse_bytes
-
-
-def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
-    """Check an argument, and return it as an int, so that NumPy's narrow integers cannot overflow later."""
-    within = isinstance(value, int | np.integer) and least <= value and (most is None or value <= most)
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and within:
-        return int(value)
-    limit = "" if most is None else f" and at most {most:,}"
-    raise WindowError(f"{name} is {value!r}; it must be a whole number of at least {least}{limit}")
-
-
-def memory_bytes(memory: int | str) -> int:
-    """Return the argument `memory`, a number of bytes or a text such as `"256MB"`, as an int of at least 1."""
-    return whole_number("memory", parse_bytes(memory, WindowError) if isinstance(memory, str) else memory, 1)
+from store_spec.reading.argument_checks import whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

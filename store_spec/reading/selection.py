@@ -18,11 +18,11 @@ from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
 from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.reading.argument_checks import positions
 from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
 from store_spec.reading.splits import DEFAULT_SPLITS, are_pinned, groups, split_of_each
-from store_spec.reading.validation import positions
 from store_spec.schema import Schema
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.ranks import whole_number
+from store_spec.reading.argument_checks import whole_number
 
 DEFAULT_SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 LISTED_VALUES = 20  # values of each kind that are listed if only some are names of splits

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions
-from store_spec.reading.ranks import whole_number
 
 Ints = NDArray[np.int64]
 Side = Literal["start", "end"]

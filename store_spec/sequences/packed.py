@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
+from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
-from store_spec.reading.ranks import whole_number
 from store_spec.sequences.buckets import drawn
 from store_spec.sequences.packed_rows import PackedRows, pack
 from store_spec.sequences.slices import (

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.reading.argument_checks import weights_of_sequences
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
@@ -22,7 +23,6 @@ from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
 from store_spec.reading.scaling import SequenceScales, by_feature, normalized_dtype
-from store_spec.reading.weights import weights_of_sequences
 
 if TYPE_CHECKING:
     from store_spec.store import Store

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.reading.ahead import in_groups
+from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
-from store_spec.reading.ranks import whole_number
 from store_spec.sequences import lanes as lanes_module
 from store_spec.sequences.lanes import LanePlan
 from store_spec.sequences.slices import (

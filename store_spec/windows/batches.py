@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from store_spec.errors import WindowError
+from store_spec.reading.argument_checks import checked_weights
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import OneEpoch
-from store_spec.reading.weights import checked_weights
 from store_spec.windows.epoch import BatchOptions, Epoch
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.moments import Floats
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
+from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, Transform, TurnsPlan
-from store_spec.reading.ranks import whole_number
 from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.validation import positions, step_counts
+from store_spec.reading.argument_checks import positions, step_counts
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.stretches import Gaps, Stretches, stretches
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from store_spec.errors import WindowError
-from store_spec.reading.ranks import whole_number
+from store_spec.reading.argument_checks import INT64_MAX, checked_fractions, whole_number
 from store_spec.reading.row_options import RowOptions
-from store_spec.reading.validation import INT64_MAX, checked_fractions
 
 Target = Literal["future", "last", "aligned", "sequence"]
 Short = Literal["drop", "pad", "error"]

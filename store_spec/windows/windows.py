@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.reading.argument_checks import options_of
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
-from store_spec.reading.options_of import options_of
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.reading.sizes import parse_bytes
+from store_spec.reading.argument_checks import parse_bytes
 from store_spec.windows.mixing import measure
 from store_spec.windows.windows import Windows
 from tests.benchmarks.table import print_table

@@ -13,7 +13,7 @@ from store_spec.errors import SchemaError
 from store_spec.format.codec import LARGEST_CHUNK_BYTES, Codec
 from store_spec.format.layout import Counts, Root, chunk_key, chunk_number
 from store_spec.format.times import Time
-from store_spec.reading.sizes import parse_bytes
+from store_spec.reading.argument_checks import parse_bytes
 from store_spec.schema import ARRAYS, DTYPES, LARGEST_SHARD_CHUNKS, Chunking, Rows, Schema, rows_of
 from tests.store.oracle import SHAPES
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 import store_spec
-from store_spec.reading.validation import fraction_of
+from store_spec.reading.argument_checks import fraction_of
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from store_spec.reading.sizes import parse_bytes
+from store_spec.reading.argument_checks import parse_bytes
 from tests.benchmarks.children import measure
 from tests.benchmarks.control_group import control_group
 from tests.benchmarks.reading.measured import first_batch, read_cold, read_held, whole_epoch
