@@ -16,8 +16,7 @@ from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
 if TYPE_CHECKING:
     from store_spec.reading.classes import ClassCounts
-    from store_spec.reading.group_statistics import GroupStatistics
-    from store_spec.reading.normalization import Normalize
+    from store_spec.reading.normalization import GroupStatistics, Normalize
     from store_spec.reading.one_epoch import Transform
     from store_spec.reading.row_options import Targets
     from store_spec.reading.statistics import Quantiles, Statistics
@@ -210,7 +209,7 @@ class Store(Selection):
             by: The column of `sequences` whose values are the groups, such as `"patient"`; or `"source"`.
             **period: `steps`, `before` and `after`, as for `stats`, with the same errors.
         """
-        from store_spec.reading.group_statistics import GroupStatistics
+        from store_spec.reading.normalization import GroupStatistics
 
         return GroupStatistics(self, by, period)
 
