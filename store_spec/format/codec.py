@@ -1,4 +1,4 @@
-"""Encode and decode single chunks. A chunk is compressed by Blosc and always ends with its crc32c."""
+"""Encode and decode single chunks, of rows or text. A chunk is compressed by Blosc and always ends with its crc32c."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import crc32c as checksum
 import numpy as np
 from numcodecs import blosc
+from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
 from store_spec.errors import ChecksumError, FormatError, SchemaError
@@ -26,6 +27,8 @@ BLOSC_SIZES = struct.Struct("<4xI4xI")  # in the header: decoded bytes, and byte
 LARGEST_OVERHEAD = BLOSC_HEADER_BYTES + CRC_BYTES  # Blosc copies what it cannot compress, after its header
 LARGEST_RATIO = 2**15  # a zstd block has at least 4 bytes and decodes to at most 128 KiB; an lz4 block to far less
 LARGEST_CHUNK_BYTES = 2**31 - 1 - 16  # Blosc 1 counts in signed 32 bits and adds a header of 16 bytes
+LARGEST_TEXT_BYTES = 2**26  # of a decoded chunk: 8,192 names of 4,096 bytes need half of it
+_STRINGS = VLenUTF8()
 
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
@@ -164,6 +167,26 @@ class Codec:
                 blosc.decompress(body, out)
             except (RuntimeError, ValueError) as error:
                 raise FormatError(f"{where}: Blosc cannot decompress it ({error})") from error
+
+
+def decode_text(data: bytes, chunk: int, where: str) -> NDArray[Any]:
+    """Return the strings of a chunk, (chunk,) object; check their number and that they end where the data end.
+
+    Zarr's codec vlen-utf8 has laid them out: their number, then the size and the bytes of each.
+    """
+    count = int.from_bytes(data[:4], "little")
+    if count != chunk:  # checked first: the codec allocates as many as the data claim
+        raise FormatError(f"{where}: a chunk of {count:,} strings where the schema gives {chunk:,}")
+    try:
+        strings: NDArray[Any] = _STRINGS.decode(data)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{where}: one of its strings is not UTF-8 ({error.reason})") from error
+    except ValueError as error:
+        raise FormatError(f"{where}: its strings end beyond its {len(data):,} bytes") from error
+    end = 4 * (1 + chunk) + len("".join(strings.tolist()).encode())
+    if end != len(data):  # the codec does not check what follows the last string
+        raise FormatError(f"{where}: its strings end at byte {end:,} of {len(data):,}")
+    return strings
 
 
 def _blosc_size(body: NDArray[np.uint8], where: str) -> int:

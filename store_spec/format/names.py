@@ -1,4 +1,4 @@
-"""Names of features, targets and classes, with the units and descriptions of features and targets."""
+"""Check texts: names of features, targets and classes, and the units and descriptions of features and targets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.errors import SchemaError
-from store_spec.format.text import check_text
+from store_spec.errors import SchemaError, StoreError
 
 Classes = tuple[tuple[str, ...] | None, ...]  # for each target; None for one without
 LARGEST_CLASS_NAME = 2**12  # bytes of UTF-8
@@ -117,3 +116,22 @@ def wrong_code(classes: Classes, least: NDArray[Any], greatest: NDArray[Any]) ->
             if code < 0 or (names is not None and code >= len(names)):
                 return target, code, len(names or ())
     return None
+
+
+def check_text(text: str, what: str, most: int, error: type[StoreError]) -> None:
+    """Raise `error`, which begins with `what`, unless a text is valid Unicode of at most `most` bytes of UTF-8."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as cause:
+        raise error(f"{what} is not valid Unicode") from cause
+    if size > most:
+        raise error(f"{what} has {size:,} bytes; at most {most:,} are kept: shorten it")
+
+
+def shown(name: str) -> str:
+    r"""Return a name for use in a message: on one line, and without control characters.
+
+    >>> shown("a.csv"), shown("a\nb")
+    ('a.csv', "'a\\nb'")
+    """
+    return name if name.isprintable() else ascii(name)

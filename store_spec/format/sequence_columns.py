@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import SchemaError, SequenceError
 from store_spec.format.codec import crc32c
-from store_spec.format.text import check_text
+from store_spec.format.names import check_text
 
 ColumnType = Literal["string", "int64", "float64", "bool"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)

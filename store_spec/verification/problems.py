@@ -11,9 +11,9 @@ import numpy as np
 
 from store_spec.disk.places import Address
 from store_spec.errors import StoreError
+from store_spec.format.names import shown
 from store_spec.format.retired import Ranges
 from store_spec.format.runs import merged
-from store_spec.format.text import shown
 
 RETIRED = "; all of these are retired, so readers skip them: this is no failure, and `seqzarr compact` removes them"
 NAMED_SEQUENCES = 3  # that the text of a problem names

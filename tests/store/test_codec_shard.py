@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format import shard
-from store_spec.format.codec import Codec, crc32c
-from store_spec.format.text import decode_text
+from store_spec.format.codec import Codec, crc32c, decode_text
 from store_spec.schema import DTYPES, Chunking, rows_of
 from tests.store.damage import encode_text
 from tests.store.oracle import SHAPES, random_rows, same

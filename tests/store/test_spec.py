@@ -15,7 +15,7 @@ import pytest
 import store_spec
 from store_spec import schema
 from store_spec.disk.storage import LocalStorage
-from store_spec.format import codec, documents, layout, names, sequence_columns, shard, text
+from store_spec.format import codec, documents, layout, names, sequence_columns, shard
 from store_spec.format.codec import Codec
 from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
 from store_spec.schema import ARRAYS, Rows, Schema, rows_of
@@ -160,7 +160,7 @@ def test_the_limits_are_those_of_the_constants():
         layout.LARGEST_DIMENSIONS,
         schema.LARGEST_SHARD_CHUNKS,
         codec.LARGEST_CHUNK_BYTES,
-        text.LARGEST_TEXT_BYTES,
+        codec.LARGEST_TEXT_BYTES,
         codec.LARGEST_OVERHEAD,
         codec.LARGEST_RATIO,
     ]
