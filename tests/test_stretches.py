@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from store_spec.format.missing_runs import missing_runs
+from store_spec.format.runs import missing_runs
 from store_spec.windows import stretches as stretches_module
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder

@@ -26,8 +26,8 @@ from store_spec.format import shard
 from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
 from store_spec.format.layout import ROOT, Root, chunk_key
-from store_spec.format.missing_runs import Runs, no_runs, wrong_run
 from store_spec.format.names import shown
+from store_spec.format.runs import Runs, no_runs, wrong_run
 from store_spec.schema import MISSING_RUNS, ArrayFact
 
 MOST_MISSING = 100  # a malicious root may count any number of files

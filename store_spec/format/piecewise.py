@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.missing_runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.records import CheckedSequence, Records, SourceId, recorded_row
 from store_spec.format.row_facts import RunningRows
+from store_spec.format.runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.schema import MISSING_RUNS, Schema
 
 

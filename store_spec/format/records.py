@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.missing_runs import Runs, SequenceRuns, missing_runs, no_runs
 from store_spec.format.names import check_text
 from store_spec.format.row_facts import RowFacts, derived, describe_rows
+from store_spec.format.runs import Runs, SequenceRuns, missing_runs, no_runs
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.times import checked_times
 from store_spec.format.value_checks import as_array, check_classes, check_finite, checked_filled, checked_rows

@@ -1,13 +1,24 @@
-"""Arithmetic on ranges of numbers."""
+"""Runs of consecutive numbers: arithmetic on their bounds, and the runs of rows that have a missing value.
+
+    rows    1.0  nan  nan  2.0  3.0 | nan  4.0        two sequences; the second starts at row 5
+    runs         [1, 3)             | [5, 6)          of the store, as in `missing_inputs`
+    runs         [1, 3)             | [0, 1)          of each sequence, as in `SequenceRuns`
+
+With these runs a reader can skip windows that have a missing value without reading any rows.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integer = TypeVar("Integer", bound=np.signedinteger)
+
+Runs = NDArray[np.int64]  # (runs, 2): the first row of each run, and the row after its last
 
 
 def spread(first: NDArray[Integer], counts: NDArray[np.int64], step: int = 1) -> NDArray[Integer]:
@@ -36,3 +47,87 @@ def merged(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.
     low, reached = low[by_low], np.maximum.accumulate(high[by_low])
     apart = np.flatnonzero(low[1:] > reached[:-1]) + 1
     return low[np.concatenate(([0], apart))], reached[np.concatenate((apart - 1, [len(low) - 1]))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceRuns:
+    """Runs of consecutive sequences."""
+
+    counts: NDArray[np.int64]  # (sequences,), the number of runs of each sequence
+    runs: Runs  # rows are counted from the first row of the sequence
+
+    def __getitem__(self, sequences: slice) -> SequenceRuns:
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
+        start, stop, _ = sequences.indices(len(self.counts))
+        return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
+
+    @staticmethod
+    def concatenate(several: Sequence[SequenceRuns]) -> SequenceRuns:
+        """Join the runs of consecutive sequences; `several` has at least one item."""
+        return SequenceRuns(
+            np.concatenate([each.counts for each in several]), np.concatenate([each.runs for each in several])
+        )
+
+    def shifted(self, starts: NDArray[np.int64]) -> Runs:
+        """Return the runs as rows of an array in which the sequences start at `starts`, int64 (sequences,)."""
+        return self.runs + np.repeat(starts, self.counts)[:, None]
+
+
+def no_runs() -> Runs:
+    """Return an empty array of runs."""
+    return np.zeros((0, 2), np.int64)
+
+
+def missing_runs(rows: NDArray[Any]) -> Runs:
+    """Return the runs of rows (rows, ...) that have a NaN, ascending, with at least one row between two runs.
+
+    >>> missing_runs(np.array([[1.0, 2.0], [np.nan, 0.0], [np.nan, np.nan], [3.0, 4.0]])).tolist()
+    [[1, 3]]
+    """
+    if rows.dtype.kind not in "fc":
+        return no_runs()
+    missing = np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))
+    edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
+    return np.asarray(edges.reshape(-1, 2), np.int64)
+
+
+def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
+    """Return runs of the same rows, each in one sequence and as long as possible; `bounds` are of the sequences.
+
+    >>> cut_at(np.array([[1, 3], [3, 7]]), np.array([0, 5, 5, 9])).tolist()
+    [[1, 5], [5, 7]]
+    """
+    low, high = merged(runs[:, 0], runs[:, 1])
+    first, last = (np.searchsorted(bounds, row, side="right") - 1 for row in (low, high - 1))
+    sequence, run = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
+    parts = np.stack([np.maximum(low[run], bounds[sequence]), np.minimum(high[run], bounds[sequence + 1])], axis=1)
+    return np.asarray(parts[parts[:, 0] < parts[:, 1]], np.int64)
+
+
+def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
+    """Return the number of the first invalid run, and what is wrong with it; None if all are valid."""
+    start, stop = runs[:, 0], runs[:, 1]
+    before = np.concatenate([np.zeros(1, np.int64), stop[:-1]])
+    ends = bounds[np.searchsorted(bounds, start, side="right").clip(max=len(bounds) - 1)]  # of their sequences
+    wrong = (start < before) | (stop <= start) | (stop > ends)
+    if not wrong.any():
+        return None
+    at = int(np.argmax(wrong))
+    return at, (
+        f"the run {start[at]:,} to {stop[at]:,} is empty, begins before row {before[at]:,}, where the one before ends, "
+        f"or ends after row {ends[at]:,}, the end of its sequence"
+    )
+
+
+def runs_of_sequences(
+    runs: Runs, starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the runs of sequences with the rows `starts` to `stops`, (sequences,) each, in any order.
+
+    For each run it returns the sequence as a position in `starts`, ascending; and the rows as (runs, 2), counted from
+    the first row of the sequence.
+    """
+    first, after = (np.searchsorted(runs[:, 0], rows, side="left") for rows in (starts, stops))
+    counts = np.maximum(after - first, 0)
+    sequence = np.repeat(np.arange(len(starts)), counts)
+    return sequence, runs[spread(first, counts)] - starts[sequence, None]

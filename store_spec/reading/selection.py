@@ -17,7 +17,7 @@ from store_spec.disk.tables import read_only
 from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
-from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.format.runs import runs_of_sequences
 from store_spec.reading.argument_checks import positions
 from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage

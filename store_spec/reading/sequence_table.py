@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from store_spec.format.missing_runs import SequenceRuns, runs_of_sequences
 from store_spec.format.records import SOURCES, Records, no_records, proved, recorded
+from store_spec.format.runs import SequenceRuns, runs_of_sequences
 from store_spec.schema import MISSING_RUNS
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, UnreadableError
 from store_spec.format import retired
 from store_spec.format.layout import chunk_key, chunk_rows, rows_in_file
-from store_spec.format.missing_runs import Runs
 from store_spec.format.retired import Ranges
+from store_spec.format.runs import Runs
 from store_spec.format.value_checks import allowed, surely_finite
 from store_spec.verification.problems import ProblemList
 from store_spec.verification.table_reader import TableReader

@@ -23,8 +23,8 @@ from store_spec.format.documents import (
     same,
 )
 from store_spec.format.layout import BLANK, ROOT, array_document, chunk_number, rows_in_file
-from store_spec.format.missing_runs import Runs, wrong_run
 from store_spec.format.records import SOURCES, Records, proved
+from store_spec.format.runs import Runs, wrong_run
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
 from store_spec.verification.described_rows import PartCheck

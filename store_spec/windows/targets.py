@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store_spec.errors import WindowError
-from store_spec.format.missing_runs import runs_of_sequences
+from store_spec.format.runs import runs_of_sequences
 from store_spec.windows.shape import Target, WindowShape
 from store_spec.windows.stretches import Gaps, GapUse
 
