@@ -25,9 +25,9 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK as EMPTY_IDENTITY
 from store_spec.format.names import LARGEST_CLASS_NAME
-from store_spec.format.piecewise import Piecewise
 from store_spec.format.records import (
     CheckedSequence,
+    Piecewise,
     Records,
     SourceId,
     check_sequence,

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.errors import SequenceError
-from store_spec.format.piecewise import Piecewise
-from store_spec.format.records import CheckedSequence, SourceId, check_sequence, describe
+from store_spec.format.records import CheckedSequence, Piecewise, SourceId, check_sequence, describe
 from store_spec.format.times import Time
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import Recipe, checked, make, recipes, same
