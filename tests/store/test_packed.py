@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.errors import StateError, WindowError
-from store_spec.sequences.packed_rows import pack
+from store_spec.sequences.packed import pack
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered
 
 options = {

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StateError, WindowError
-from store_spec.sequences import lanes as lanes_module
+from store_spec.sequences import streams as streams_module
+from store_spec.sequences.streams import plan_lanes
 from tests.store.damage import change_places
 from tests.store.oracle import Recipe, append, make, write
 from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections
@@ -162,7 +163,7 @@ def test_other_sequences_share_a_lane_in_each_epoch():
     lengths = np.arange(1, 201)
     together = []
     for epoch in range(10):
-        plan = lanes_module.plan(lengths, lanes=4, steps=16, align=False, random=np.random.default_rng(epoch))
+        plan = plan_lanes(lengths, lanes=4, steps=16, align=False, random=np.random.default_rng(epoch))
         assert plan.padding < 0.01
         lane = plan.start // (plan.batches * plan.steps)
         (mine,) = lane[plan.sequence == 100]
@@ -175,16 +176,16 @@ def test_few_steps_are_wasted():
     """One sequence of a thousand lies at the end of a lane, and no lane is longer than another by more than that."""
     lengths = np.maximum(1, np.random.default_rng(0).lognormal(5, 0.8, 2000)).astype(np.int64)
     for random in (None, np.random.default_rng(1)):
-        assert lanes_module.plan(lengths, lanes=32, steps=64, align=False, random=random).padding < 0.01
-    assert 0.1 < lanes_module.plan(lengths, lanes=32, steps=64, align=True, random=None).padding < 0.2
+        assert plan_lanes(lengths, lanes=32, steps=64, align=False, random=random).padding < 0.01
+    assert 0.1 < plan_lanes(lengths, lanes=32, steps=64, align=True, random=None).padding < 0.2
 
 
 def test_a_million_sequences_are_dealt_as_well(monkeypatch: pytest.MonkeyPatch):
     """Beyond the longest ones, neighbours are dealt together; a lane ends no later than by one such group."""
-    monkeypatch.setattr(lanes_module, "ONE_BY_ONE", 100)
+    monkeypatch.setattr(streams_module, "ONE_BY_ONE", 100)
     lengths = np.random.default_rng(0).integers(1, 30, 10_000)
     lengths[5] = 20_000
-    plan = lanes_module.plan(lengths, lanes=2, steps=10, align=False, random=None)
+    plan = plan_lanes(lengths, lanes=2, steps=10, align=False, random=None)
     assert sorted(plan.sequence.tolist()) == list(range(10_000))
     assert plan.padding < 0.02
 
