@@ -23,8 +23,7 @@ from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
 from store_spec.windows.pools import Pool
-from store_spec.windows.ranges import Ranges, join_ranges
-from store_spec.windows.row_cache import CachedRows
+from store_spec.windows.rows_in_memory import CachedRows, Ranges, join_ranges
 from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:

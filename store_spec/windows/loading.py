@@ -21,8 +21,7 @@ from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
 from store_spec.windows.order import Share
 from store_spec.windows.pools import Pool, Slots, Starts
-from store_spec.windows.ranges import Ints, Ranges
-from store_spec.windows.row_cache import CachedRows
+from store_spec.windows.rows_in_memory import CachedRows, Ints, Ranges
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from store_spec.reading.row_options import RowSelection, brief, features_of_targ
 from store_spec.reading.scaling import Scaler
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.place import Place, place_of
-from store_spec.windows.row_cache import RowCache
+from store_spec.windows.rows_in_memory import RowCache
 from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
 from store_spec.windows.targets import check_target, gaps_of

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.windows import loading
-from store_spec.windows.cache_order import GROUPS, CacheOrder
-from store_spec.windows.order import LANES, VERSION
+from store_spec.windows.order import GROUPS, LANES, VERSION, CacheOrder
 from store_spec.windows.shape import WindowShape
 
 

@@ -17,7 +17,7 @@ import store_spec
 from store_spec.disk import shards
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.windows.loading import _cuts
-from store_spec.windows.ranges import Ranges
+from store_spec.windows.rows_in_memory import Ranges
 
 
 @st.composite

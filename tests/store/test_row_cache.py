@@ -19,9 +19,8 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import loading, order
-from store_spec.windows import row_cache as row_cache_module
-from store_spec.windows.ranges import Ranges
-from store_spec.windows.row_cache import MOST_IDLE, CachedRows, RowCache
+from store_spec.windows import rows_in_memory as rows_module
+from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, RowCache
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
@@ -293,7 +292,7 @@ def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(
     assert len(pickle.dumps(windows)) < before + sum(LENGTHS)
     assert kept_by(pickle.loads(pickle.dumps(windows))) is None
     number = id(windows.row_cache)
-    reference = row_cache_module._RECENT[number]
+    reference = rows_module._RECENT[number]
     del windows
     assert reference() is None
 

@@ -17,8 +17,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import StateError, WindowError
 from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import Costs
-from store_spec.windows.weighted import DRAWN_BYTES, draw_units, draw_windows, unit_masses
+from store_spec.windows.units import DRAWN_BYTES, Costs, draw_units, draw_windows, unit_masses
 from tests.store.window_oracle import (
     LENGTHS,
     Numbered,
