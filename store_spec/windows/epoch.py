@@ -19,10 +19,9 @@ from store_spec.reading.ahead import ahead
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, Transform, TurnsPlan
-from store_spec.windows.gathering import gather
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
-from store_spec.windows.pools import Pool
+from store_spec.windows.pools import Pool, gather
 from store_spec.windows.rows_in_memory import CachedRows, Ranges, join_ranges
 from store_spec.windows.units import Costs
 

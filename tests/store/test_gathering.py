@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from store_spec.errors import StoreError
 from store_spec.reading.ranks import Turns
-from store_spec.windows import gathering
-from store_spec.windows.gathering import gather
+from store_spec.windows import pools as pools_module
+from store_spec.windows.pools import gather
 
 
 class Numbers:
@@ -40,7 +40,7 @@ def load(sizes: list[int], fails_at: int | None, cancelled: threading.Event) -> 
 
 @pytest.fixture(autouse=True)
 def joined(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gathering, "join", lambda parts: [*chain.from_iterable(parts)])
+    monkeypatch.setattr(pools_module, "join", lambda parts: [*chain.from_iterable(parts)])
 
 
 def gathered(sizes: list[int], batch: int, threads: int, slots: int, fails_at: int | None = None) -> Any:

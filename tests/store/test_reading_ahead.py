@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StoreError, WindowError
 from store_spec.reading.ahead import Maker, in_groups
-from store_spec.windows.gathering import _Blocks
 from store_spec.windows.loading import Loader
+from store_spec.windows.pools import _Blocks
 from tests.store.made_epoch import MadeEpoch, MadePlan
 from tests.store.oracle import Recipe, make, write
 from tests.store.test_zarr_stores import bits
