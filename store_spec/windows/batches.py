@@ -1,20 +1,174 @@
-"""An epoch of windows in batches: rows are read in the background, and windows are gathered from memory."""
+"""Batches of windows: the plan of an epoch, whose rows are read in the background, and the iterator over it."""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from store_spec.errors import WindowError
-from store_spec.reading.argument_checks import checked_weights
+from store_spec.format.layout import chunk_rows
+from store_spec.format.moments import Floats
+from store_spec.format.runs import merged
+from store_spec.reading.ahead import ahead
+from store_spec.reading.argument_checks import checked_weights, whole_number
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.one_epoch import OneEpoch
-from store_spec.windows.epoch import BatchOptions, Epoch
+from store_spec.reading.one_epoch import EpochOptions, OneEpoch, Transform, TurnsPlan
+from store_spec.windows.loading import Loader, threads
+from store_spec.windows.order import VERSION, EpochOrder
+from store_spec.windows.pools import Pool, gather
+from store_spec.windows.rows_in_memory import CachedRows, Ranges, join_ranges
+from store_spec.windows.units import Costs
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
+
+# Eighths of the memory: two pools are in memory at a time, and at least two batches, one in use and one that is being
+# made. None of this depends on the size of a batch, because the order of windows does not.
+EIGHTHS = 8
+POOL, BATCH = 3, 1
+# Batches in memory at a time: more than a few only for the threads that gather, and if they take half of their share.
+# With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
+FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
+READ_BYTES = 2**21  # reading more at once is not faster
+# A thread may use 1/64 of the memory, in addition to the pools; for a remote store, with 16 threads, half of that.
+READ_SHARE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchOptions(EpochOptions):
+    """The arguments of `Batches`, apart from the windows."""
+
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        self._set("batch_size", whole_number("batch_size", self.batch_size, 1))
+        EpochOptions.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Epoch(TurnsPlan):
+    """The batches of windows of one rank, by number. Make one with `make`."""
+
+    options: BatchOptions
+    rows: Windows
+    order: EpochOrder
+    # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
+    kept: Ranges | None
+    slots: int  # how many batches are in memory at a time
+    together: int  # bytes of rows that a thread reads at once
+
+    @classmethod
+    def make(cls, options: BatchOptions, rows: Windows, weights: Floats | None) -> Self:
+        """Plan an epoch; refuse less memory than a unit, a batch and a chunk need."""
+        windows, memory = rows.of_epoch(*options.random), options.limit
+        turns = options.turns(len(windows), options.batch_size)
+        store = windows.store
+        store.snapshot.check_files()  # the plan allocates memory by the number of steps that the root claims
+        costs = _costs(windows)
+        order = EpochOrder(
+            windows.index,
+            store.starts,
+            chunk=store.schema.steps.chunk,
+            costs=costs,
+            budget=memory * POOL // EIGHTHS,
+            random=options.random if options.shuffle else None,
+            weights=weights,
+            join=all(column.plain for column in windows.columns.values()),
+        )
+        batch = min(turns.size, len(windows)) * _sample_bytes(windows)
+        chunk = _chunk_bytes(windows)
+        least_memory = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
+        if least_memory > memory:
+            raise WindowError(
+                f"{store.path}: memory={memory:,} bytes is too little: the rows of a run of windows take "
+                f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
+                f"{chunk:,}; give memory={least_memory}"
+            )
+        fitting = memory * BATCH // EIGHTHS // max(1, batch)
+        slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
+        return cls(
+            options=options,
+            rows=windows,
+            weights=weights,
+            order=order,
+            kept=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
+            turns=turns,
+            slots=slots,
+            together=min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.options.batch_size:,} windows"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that determine the batches, apart from the sequences, in types of JSON."""
+        options = self.options
+        random = np.random.default_rng(np.random.SeedSequence(options.random))
+        order = random.permutation(64)
+        if self.weights is not None:
+            order = np.append(order, random.multinomial(10**6, np.arange(64) / 2016))
+        return super().parameters() | {
+            "memory": options.limit,
+            "order": VERSION,
+            # A new version of NumPy may shuffle differently, which changes the order.
+            "generator": hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:8],
+        }
+
+    def batches(self, numbers: range, *, gathered_ahead: bool = True) -> Generator[Any, None, None]:
+        """Yield the batches of these ascending numbers; threads read and gather ahead until the generator is closed.
+
+        Without `gathered_ahead`, rows are read ahead, but a batch is gathered when it is needed. This is for worker
+        processes, which make batches in advance anyway. A `transform` is called in one thread, with batches in order.
+        """
+        if not numbers:
+            return
+        first, cancelled, transform = self._pool_of(numbers[0]), threading.Event(), self.options.transform
+        slots = self.slots if transform is None else self.slots - 1
+        batches = gather(
+            ahead(lambda: self._pools(first, cancelled), 2, "seqzarr pools", cancelled),
+            [self.turns.share(int(windows)) for windows in self.order.first[first:]],
+            self.turns,
+            numbers,
+            threads=threads() if gathered_ahead else 0,
+            slots=slots,
+            cancelled=cancelled,
+        )
+        if transform is None:
+            yield from batches
+        elif gathered_ahead:
+            # It has its own event, because the other one is set once all batches have been gathered.
+            yield from ahead(lambda: _transformed(batches, transform), 2, "seqzarr transform", threading.Event())
+        else:
+            yield from _transformed(batches, transform)
+
+    def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
+        """Yield the pools from `number` on."""
+        row_cache, cached = self.rows.row_cache, None
+        if self.kept is None:
+            row_cache.drop()
+        else:
+            cached = row_cache.take()
+            if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
+                cached = CachedRows(ranges=self.kept)
+        loader = Loader(self, cached, cancelled)
+        try:
+            for pool in range(number, len(self.order)):
+                yield loader(pool)
+        finally:
+            loader.close()
+            if cached is not None:
+                row_cache.give_back(cached)
+
+    def _pool_of(self, number: int) -> int:
+        """Return the pool of the first window of a batch."""
+        window = self.turns.rank + self.turns[number][0] * self.turns.world_size
+        return int(np.searchsorted(self.order.first, window, side="right")) - 1
 
 
 class Batches(OneEpoch[Batch, Epoch]):
@@ -120,3 +274,57 @@ class Batches(OneEpoch[Batch, Epoch]):
         # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
         last = {} if self._every == 1 else {"last": self._plan.turns.last[1]}
         return super().state_dict() | last
+
+
+def _transformed(batches: Generator[Batch, None, None], transform: Transform) -> Generator[Any, None, None]:
+    with closing(batches):
+        for batch in batches:
+            yield transform(batch)
+
+
+def _costs(windows: Windows) -> Costs:
+    shape, store = windows.shape, windows.store
+    of_sequence = shape.target == "sequence"
+    row = sum(column.nbytes for name, column in windows.loaded.items() if name != "labels" or not of_sequence)
+    arrays = {column.array for column in windows.columns.values()} - ({"labels"} if of_sequence else set())
+    stored = sum(store.schema.rows(array).nbytes for array in arrays)
+    return Costs(
+        row=row,
+        window=8,  # its position takes 4, once for the pool in use and three times for the one that is being loaded
+        piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + windows.static_bytes,
+        pool=shape.span_beyond * row,
+        stored=stored,
+        sample=_sample_bytes(windows),
+    )
+
+
+def _chunk_bytes(windows: Windows) -> int:
+    """Return the bytes of the largest chunk that is read, stored plus decompressed."""
+    schema = windows.store.schema
+    arrays = {column.array for column in windows.columns.values()}
+    sharded = [name for name in arrays if schema.is_sharded(name)]
+    return max((2 * chunk_rows(schema, name) * schema.rows(name).nbytes for name in sharded), default=0)
+
+
+def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
+    """Return all rows that windows may use in any epoch, if they take at most `budget` bytes, at `row` bytes each."""
+    store, lengths = windows.store, windows.base.stop - windows.base.start
+    room = budget // max(1, row) - int(lengths.sum())
+    if room < 0:
+        return None
+    some = np.flatnonzero(lengths)
+    first = store.starts[some] + windows.base.start[some]
+    start, stop = merged(first, first + lengths[some])
+    if all(column.plain for column in windows.columns.values()):
+        start, stop = join_ranges(start, stop, room, store.schema.steps.chunk)
+    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
+
+
+def _sample_bytes(windows: Windows) -> int:
+    """Return the bytes of one window in a batch."""
+    shape = windows.shape
+    future = shape.horizon * windows.row_bytes("future") if "future" in windows.columns else 0
+    masks = int(windows.has_mask) + (windows.columns[windows.masks[0]].nbytes if windows.masks else 0)
+    inputs = shape.window * (windows.row_bytes("inputs") + masks)
+    labels = (shape.label_steps or 1) * windows.row_bytes("labels") + shape.pads_labels * shape.horizon
+    return inputs + labels + future + windows.static_bytes

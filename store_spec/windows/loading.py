@@ -25,7 +25,7 @@ from store_spec.windows.rows_in_memory import CachedRows, Ints, Ranges
 from store_spec.windows.samples import read_labels
 
 if TYPE_CHECKING:
-    from store_spec.windows.epoch import Epoch
+    from store_spec.windows.batches import Epoch
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time

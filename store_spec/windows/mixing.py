@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.runs import spread
-from store_spec.windows.epoch import BatchOptions, Epoch
+from store_spec.windows.batches import BatchOptions, Epoch
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 

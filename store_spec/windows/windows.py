@@ -332,8 +332,7 @@ class Windows(RowSelection[WindowOptions]):
     ) -> Batches:
         """Return an iterator over one epoch of these windows in batches; see `Batches` for the arguments."""
         arguments = locals()
-        from store_spec.windows.batches import Batches
-        from store_spec.windows.epoch import BatchOptions
+        from store_spec.windows.batches import Batches, BatchOptions
 
         return Batches(self, options_of(BatchOptions, arguments))
 

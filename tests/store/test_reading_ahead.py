@@ -313,7 +313,7 @@ def assert_ended(some: set[threading.Thread]) -> None:
 def test_threads_that_were_started_end_if_another_cannot_be_started(
     tmp_path: Path, started: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("store_spec.windows.epoch.threads", lambda: 3)
+    monkeypatch.setattr("store_spec.windows.batches.threads", lambda: 3)
     others, start, names = threads(), Maker.start, list[str]()
 
     def failing(maker: Any) -> None:
