@@ -56,7 +56,7 @@ class ObjectStorage(ZarrStorage):
         super().__init__(store, url)  # not all stores of obstore can print themselves
         self.lists = type(store.store).__name__ != "HTTPStore"  # web servers have no common way to list keys
         self._url, self._cached = url, cached
-        self._versions: dict[str, tuple[str, int]] = {}  # e-tag and size of shards when their end was read, by key
+        self._e_tags: dict[str, str] = {}  # of shards when their index was read, by key
         self.cache = None if cached is None else Cache(*cached, store=self.root)
 
     def __reduce__(self) -> Any:
@@ -75,10 +75,9 @@ class ObjectStorage(ZarrStorage):
         return self._store_and_process[0]
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
-        if self.cache is None or key not in self._versions or start < 0 or length is None:
+        e_tag = self._e_tags.get(key)
+        if self.cache is None or e_tag is None or start < 0 or length is None:
             return self._fetch(store, key, start, length)
-        e_tag, size = self._versions[key]
-        length = max(0, min(length, size - start))
         return self.cache.get(f"{key} {e_tag}", start, length, partial(self._fetch, store, key))
 
     def _fetch(self, store: Any, key: str, start: int, length: int | None) -> Data:
@@ -92,14 +91,14 @@ class ObjectStorage(ZarrStorage):
             options = {"range": (start, start + length)}
         elif start:
             options = {"range": {"offset": start}}
-        if start >= 0 and key in self._versions:
-            options["if_match"] = self._versions[key][0]
+        if start >= 0 and key in self._e_tags:
+            options["if_match"] = self._e_tags[key]
         try:
             result = obstore.get(store.store, key, options=options)
         except PreconditionError as error:
             raise FormatError(f"{self.path(key)}: replaced since its index was read; open the store again") from error
         if start < 0 and (e_tag := result.meta["e_tag"]):
-            self._versions[key] = e_tag, result.meta["size"]
+            self._e_tags[key] = e_tag
         return memoryview(result.bytes())
 
     def _size(self, store: Any, key: str) -> int:

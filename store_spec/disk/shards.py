@@ -26,7 +26,6 @@ from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
 from store_spec.format.layout import ROOT, chunk_key
 from store_spec.schema import Chunking
 
-LAST_SHARE = 0.1  # of a cache that a shard may take that a later commit may replace
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
 
@@ -233,11 +232,7 @@ class Shards:
         with self._lock(name, -1):  # the shard can be large
             data = self._last.get(name)
             if data is None:
-                cache, largest = getattr(self._storage, "cache", None), self._largest(name, chunking)
-                # It stays in memory, so in a small cache other shards make better use of the room.
-                if cache is not None and largest <= cache.limit * LAST_SHARE:
-                    get_part(self._storage, key, -shard.tail_bytes(chunking), None)  # with the e-tag, the cache's key
-                data = self._last[name] = get_whole(self._storage, key, largest)
+                data = self._last[name] = get_whole(self._storage, key, self._largest(name, chunking))
         return data
 
     def _lock(self, name: str, number: int) -> Any:

@@ -113,10 +113,12 @@ def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:
     if not wrong.any():
         return None
     at = int(np.argmax(wrong))
-    return at, (
-        f"the run {start[at]:,} to {stop[at]:,} is empty, begins before row {before[at]:,}, where the one before ends, "
-        f"or ends after row {ends[at]:,}, the end of its sequence"
-    )
+    what = f"ends after row {ends[at]:,}, the end of its sequence"
+    if stop[at] <= start[at]:
+        what = "is empty"
+    elif start[at] < before[at]:
+        what = f"begins before row {before[at]:,}, where the one before ends"
+    return at, f"the run {start[at]:,} to {stop[at]:,} {what}"
 
 
 def runs_of_sequences(

@@ -30,7 +30,7 @@ _SECONDS = {
 
 # A zone after a time of day: NumPy would convert it, with a warning.
 _ZONED = re.compile(r"[T ]\s*\d.*(?:[+-]|Z\s*$)", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}(-|$)")
+_DATE = re.compile(r"[+-]?\d{4,}-|\d{4}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def _date(time: Time, name: str, value: str, where: object) -> np.datetime64:
         raise WindowError(f"{where}: {name}={value!r:.80} has a time zone; {of}")
     try:
         if not _DATE.match(text):  # NumPy takes "20200102" for a year, and knows "now"
-            raise ValueError("it begins with no year of four digits")
+            raise ValueError("it does not begin with a year, as 2020-")
         return np.datetime64(text)
     except ValueError as error:
         raise WindowError(

@@ -106,7 +106,10 @@ def positions(
 
     `noun` says what the things are, `where` is the store, and `ndim` the dimensions that `numbers` must have.
     """
-    values = np.asarray(numbers)
+    try:
+        values = np.asarray(numbers)
+    except ValueError:  # lists of different lengths
+        values = np.ones(1, object)
     if not values.size:  # NumPy makes an empty list float64
         values = values.astype(np.int64)
     whole = values.dtype.kind in "iu" and ndim in (None, values.ndim)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import operator
-import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -315,5 +315,4 @@ class Selection:
 
 def _matches(pattern: str, names: Iterable[str]) -> list[str]:
     """Return the names that match a pattern in which `*` stands for any text."""
-    expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-    return [name for name in names if expression.fullmatch(name)]
+    return fnmatch.filter(names, pattern.replace("[", "[[]").replace("?", "[?]"))

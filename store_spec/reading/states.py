@@ -59,7 +59,7 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
     """
     _check_same(state["parameters"], parameters, state["store"]["sequences"], store)
     step: int = state["step"]
-    if not 0 <= step <= steps:
+    if isinstance(step, bool) or not 0 <= step <= steps:
         raise StateError(f"{store.path}: the state is after {step!r:.40} batches, and the epoch has {steps:,}")
     return step
 

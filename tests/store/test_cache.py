@@ -154,17 +154,6 @@ def test_the_next_epoch_hits_at_least_as_often_as_the_cache_is_large(share, serv
     assert first.fetched_bytes > 0
 
 
-def test_shards_that_a_commit_may_replace_are_cached_too(server, tmp_path):
-    walks(server.folder / "small.zarr", sequences=5, chunk="8kB", shard="1MB")  # one shard for each array
-    due, first = epochs(f"{server.url}/small.zarr", tmp_path, 10**8, range(1))
-    again, second = epochs(f"{server.url}/small.zarr", tmp_path, 10**8, range(1))
-    assert again == due
-    stored = sum((server.folder / "small.zarr" / name / "c.0.0").stat().st_size for name in ("inputs", "labels"))
-    assert first.fetched_bytes == stored
-    assert second.fetched_bytes == 0
-    assert second.hit_bytes >= stored
-
-
 def _take(url: str, folder: Path, barrier: Any, results: Any) -> None:
     barrier.wait(60)
     batches, use = epochs(url, folder, 10**9, range(1))

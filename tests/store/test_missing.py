@@ -275,12 +275,12 @@ def test_how_an_epoch_mixes_is_measured_of_what_is_left(by_step: Gappy):
 @pytest.mark.parametrize(
     ("new", "text"),
     [
-        ({0: -1}, "the run -1 to 5 is empty, begins before row 0, where"),
-        ({1: 3}, "the run 3 to 3 is empty, begins"),
-        ({1: 1}, "the run 3 to 1 is empty, begins"),
-        ({2: 4}, "the run 4 to 10 is empty, begins before row 5, where the one before ends, or ends after row"),
-        ({3: 11}, "the run 9 to 11 is empty, .* or ends after row 10, the end of its sequence"),
-        ({5: 16}, "the run 14 to 16 is empty, .* or ends after row 15, the end of its sequence"),
+        ({0: -1}, "the run -1 to 5 begins before row 0, where"),
+        ({1: 3}, "the run 3 to 3 is empty"),
+        ({1: 1}, "the run 3 to 1 is empty"),
+        ({2: 4}, "the run 4 to 10 begins before row 5, where the one before ends"),
+        ({3: 11}, "the run 9 to 11 ends after row 10, the end of its sequence"),
+        ({5: 16}, "the run 14 to 16 ends after row 15, the end of its sequence"),
     ],
 )
 def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], text: str):

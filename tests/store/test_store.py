@@ -89,7 +89,7 @@ def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
     assert 0 not in store
 
 
-@pytest.mark.parametrize("number", ["b", 2.0, True, None, (0, 1)])
+@pytest.mark.parametrize("number", ["b", 2.0, True, None, (0, 1), (0, [1, 2])])
 def test_what_is_no_number_is_refused_and_select_is_named(store, number):
     message = (
         rf"sequence {re.escape(repr(number))} asked for, but there are {{}}, by whole numbers from 0; select gives"

@@ -124,7 +124,7 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
         windows[len(windows)]
 
 
-@pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1)])
+@pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1), (0, [1, 2])])
 def test_what_is_no_number_of_a_window_is_refused(by_step: Numbered, number: Any):
     windows = by_step.store.windows(5)
     message = (
