@@ -162,8 +162,8 @@ def build(context: click.Context, /, **_: object) -> None:
                 click.echo(report.dtype)
         for line in () if quiet else attention(report):
             click.echo(line, err=True)
-        is_made = report.total_sequences > 0 or os.path.lexists(store)
-        _end(report.failures, store if report.total_sequences else None, failed=bool(report.changed) or not is_made)
+        failed = bool(report.changed) or not report.made
+        _end(report.failures, store if report.total_sequences else None, failed=failed)
 
 
 def options_of_tables(given: Iterable[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.planning.build_options import BuildOptions
 from builder.planning.codec_choice import Choice
 from builder.planning.plan import Plan
+from builder.planning.resolved_sources import open_if_exists
 from builder.workers.process_source import Failure
 from store_spec.building import StorePlace
 
@@ -150,7 +151,7 @@ def report_of(
         dtype=float64_text(many_digits),
         rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,
-        made=plan.old_store is not None or tally.committed > 0,
+        made=tally.committed > 0 or open_if_exists(plan.store) is not None,
     )
 
 

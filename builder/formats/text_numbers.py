@@ -123,10 +123,11 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
     if large is None:
         return
     row, text = large
-    what, holds = f"does not fit into {dtype}", f"uint64, which ends at {2**64 - 1:,}"
+    what, advice = f"does not fit into {dtype}", "round them with --dtype float64"
     if dtype is None:
-        what, holds = ROUNDED, "int64 or uint64"
-    advice = f"keep whole numbers with --dtype {holds}, or round them with --dtype float64"
+        what, advice = ROUNDED, f"keep whole numbers with --dtype int64 or uint64, or {advice}"
+    elif dtype != np.uint64 and not text.startswith("-"):
+        advice = f"keep whole numbers with --dtype uint64, which ends at {2**64 - 1:,}, or {advice}"
     raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {advice}")
 
 

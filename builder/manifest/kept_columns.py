@@ -100,7 +100,9 @@ def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[A
         values, absent = array_of(plain.cast(kind))
     except pa.ArrowInvalid:
         row = first_cast_failure(plain, kind)
-        since = ", the type since values are missing or the store has floats" if dtype == "float64" else ""
+        since = (
+            "; the column is float64, since values are missing or the store has floats" if dtype == "float64" else ""
+        )
         raise UsageError(
             f"{where}: row {row + 1:,}, column {name} is {plain[row]}, which {dtype} does not hold exactly{since}; "
             "keep the column as text, in CSV by writing a letter before each number"

@@ -52,7 +52,8 @@ class BatchSummary:
     @property
     def content(self) -> Content:
         """The number of processed sources, lengths and checksums of all sequences, (sequences, facts), and classes."""
-        checksums = [column for name, column in self.records.columns.items() if name.endswith("_crc32c")]
+        names = (f"sequences/{array}_crc32c" for array in ("inputs", "labels", "time", "filled"))
+        checksums = [self.records.columns[name] for name in names if name in self.records.columns]
         facts = [self.records.lengths, self.records.label_lengths, *checksums]
         return self.done, np.stack(facts, axis=1, dtype=np.int64), self.classes
 
@@ -197,7 +198,7 @@ def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch
     both, sources = min(len(found), len(facts)), processed.summary.records.sources
     at = int(np.append((found[:both] != facts[:both]).any(axis=1), True).argmax())
     name = sources[min(at, len(sources) - 1)] if sources else "all of a batch of sources"
-    name += "" if len(found) == len(facts) else ", or a source beside it,"
+    name += "" if at < both else ", or a source beside it,"
     raise BuildError(
         f"{name} gave other rows when it was processed again after a worker died: a source or its labels changed "
         "during the build, or the process function does not give the same rows each time; run the build again, which "

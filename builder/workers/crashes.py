@@ -28,7 +28,8 @@ _ADVICE = "the code that reads it crashed, or there was too little memory"
 def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
     """Call a function for each source of a batch, in another process; return the sources that crash it, and how.
 
-    After a crash, the search for another one ends after MORE_SECONDS. Workers read the rest faster, and commit it.
+    The search begins after the last source that is known to crash. After a crash, the search for another one ends after
+    MORE_SECONDS. Workers read the rest faster, and commit it.
 
     Args:
         batch: The sources.
@@ -37,7 +38,8 @@ def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], 
         *arguments: Further arguments, which are pickled like the batch.
     """
     crashed: dict[str, str] = {}
-    start, seconds = 0, math.inf
+    known = (number for number, name in enumerate(batch.names) if name in batch.crashed)
+    start, seconds = 1 + max(known, default=-1), math.inf
     while start < len(batch):
         output, status = _call_each(pickle.dumps((memory, function, batch, arguments, start, seconds)))
         if not output or output[-1] == _END:  # no output: the process could not start, or not read its task

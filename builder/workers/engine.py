@@ -198,8 +198,8 @@ class DaskEngine:
             self._seconds_alone = 0.0 if has_workers else self._seconds_alone + POLL_SECONDS
             if self._seconds_alone > START_SECONDS:
                 raise BuildError(
-                    f"all worker processes died, and none could be started again in {START_SECONDS} s; what was "
-                    "committed stays: repeat the command to continue, or try workers=0 (--workers 0)"
+                    f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "
+                    "the command: a build goes on after its last commit; or try workers=0 (--workers 0)"
                 )
         return True
 

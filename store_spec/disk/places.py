@@ -86,7 +86,7 @@ def check_outside(path: Path) -> None:
 def store_place(store: str | PathLike[str]) -> StorePlace:
     """Return where a store is or will be that is written to; no path is inside another store."""
     place = place_of(store)
-    if isinstance(place, Address):
+    if not isinstance(place, Path):
         check_writable(place)
     elif not is_store(place):
         check_outside(place)

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import store_spec
+from builder import build
 from builder.build_errors import BuildError
+from builder.sequence import Sequence
 from builder.workers.batch import ProcessedBatch, complete_batch, process_alone, process_batch
 from builder.workers.row_blocks import Space
 from tests.builder.test_batch import STEP, batch_of, rows_of, three_files
@@ -47,6 +50,17 @@ def test_rows_that_were_lost_are_taken_again_only_if_they_are_the_same(three_fil
     (three_files / "c").unlink()
     with pytest.raises(BuildError, match=r"^[bc](, or a source beside it,)? gave other rows"):
         again(part)
+
+
+def test_columns_may_be_named_like_checksums(three_files, tmp_path):
+    def read(path: Path) -> Any:
+        rows = np.zeros((2, 3), "f4")
+        return Sequence(inputs=rows, labels=rows, columns={"file_crc32c": path.name})
+
+    store = tmp_path / "stores" / "s.zarr"
+    store.parent.mkdir()
+    assert build(three_files / "[abc]", store, process=read, workers=0).added == 3
+    assert store_spec.open_store(store).sequences["file_crc32c"].tolist() == ["a", "b", "c"]
 
 
 def test_a_batch_is_completed_while_no_other_is_processed(three_files):

@@ -242,7 +242,7 @@ def test_elapsed_times_of_pandas_keep_their_nanoseconds():
         ("", Time("s"), "is not a date"),
         ("now", Time("s"), "before='now' is not a date"),
         ("20200102", Time("s"), "it does not begin with a year, as 2020-"),
-        (np.datetime64("NaT"), Time("s"), "is not a moment"),
+        (np.datetime64("NaT", "s"), Time("s"), "is not a moment"),
         ("2020-01-01", Time("s", None), "its times are elapsed ones: give a number of s"),
         (True, Time("s", None), "its times are elapsed ones"),
         (float("nan"), Time("s", None), "is not a number of s"),
