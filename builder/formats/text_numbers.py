@@ -123,11 +123,13 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
     if large is None:
         return
     row, text = large
-    what, advice = f"does not fit into {dtype}", "round them with --dtype float64"
+    what, advice, most = ROUNDED, "round them with --dtype float64", f"which ends at {2**64 - 1:,}"
     if dtype is None:
-        what, advice = ROUNDED, f"keep whole numbers with --dtype int64 or uint64, or {advice}"
-    elif dtype != np.uint64 and not text.startswith("-"):
-        advice = f"keep whole numbers with --dtype uint64, which ends at {2**64 - 1:,}, or {advice}"
+        advice = f"keep whole numbers with --dtype int64 or uint64, or {advice}"
+    elif dtype == np.uint64 or text.startswith("-"):
+        what = f"does not fit into {dtype}" + (f", {most}" if dtype == np.uint64 else "")
+    else:
+        what, advice = f"does not fit into {dtype}", f"keep whole numbers with --dtype uint64, {most}, or {advice}"
     raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {advice}")
 
 

@@ -91,7 +91,7 @@ def report(**changes: object) -> Report:
             "prices.zarr: nothing new, 3 unchanged; 0 failed; 7 files ignored (a.doc, b/README, ...)",
         ),
         (
-            {"sources": 2, "added": 0, "sequences": 0, "failures": FAILURES, "total_sequences": 0},
+            {"sources": 2, "added": 0, "sequences": 0, "failures": FAILURES, "total_sequences": 0, "made": False},
             "prices.zarr: no store was made, as no source could be used: 2 failed",
         ),
     ],

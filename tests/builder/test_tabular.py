@@ -367,7 +367,11 @@ def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
         ("-1,9007199254740993", None, "float64 would round it; keep whole numbers with --dtype int64 or uint64, or"),
         ("1.5,9007199254740993", None, "float64 would round it; keep whole numbers with --dtype int64 or uint64, or"),
         ("1,9223372036854775808", "int64", "does not fit into int64; keep whole numbers with --dtype uint64, which"),
-        ("0,18446744073709551616", "uint64", "which ends at 18,446,744,073,709,551,615, or round them with --dtype fl"),
+        (
+            "0,18446744073709551616",
+            "uint64",
+            "which ends at 18,446,744,073,709,551,615; round them with --dtype float6",
+        ),
     ],
 )
 def test_dtypes_are_advised_for_large_whole_numbers(tmp_path, ids, dtype, message):
