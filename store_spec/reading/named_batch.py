@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -35,43 +35,45 @@ class Batch(tuple[NDArray[Any], ...]):
     """
 
     __slots__ = ()
+    _fields: ClassVar[tuple[str, ...]] = ()
 
-    inputs: NDArray[Any]
-    labels: NDArray[Any]
-    reset: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
-    label_mask: NDArray[np.bool_]
-    value_mask: NDArray[np.bool_]
-    future: NDArray[Any]
-    cu_seqlens: NDArray[np.int32]
-    position_ids: NDArray[np.int32]
-    segment_ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    label_lengths: NDArray[np.int64]
-    static: NDArray[Any]
-    index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
+    if TYPE_CHECKING:
+        inputs: NDArray[Any]
+        labels: NDArray[Any]
+        reset: NDArray[np.bool_]
+        mask: NDArray[np.bool_]
+        label_mask: NDArray[np.bool_]
+        value_mask: NDArray[np.bool_]
+        future: NDArray[Any]
+        cu_seqlens: NDArray[np.int32]
+        position_ids: NDArray[np.int32]
+        segment_ids: NDArray[np.int32]
+        lengths: NDArray[np.int64]
+        label_lengths: NDArray[np.int64]
+        static: NDArray[Any]
+        index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
 
-    if TYPE_CHECKING:  # the classes that `_kind` returns have these from a named tuple
-        _fields: ClassVar[tuple[str, ...]]
-
-        def __new__(cls, *arrays: Any) -> Self: ...  # noqa: D102
-        @classmethod
-        def _make(cls, arrays: Iterable[Any]) -> Self: ...
-        def _asdict(self) -> dict[str, NDArray[Any]]: ...
-        def _replace(self, **arrays: Any) -> Self: ...
-
-    else:
-        _fields = ()
-        index = property()  # cannot be read; without it, a batch without this array has the method of tuples
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(f"this batch has no {name}, only {', '.join(self._fields)}")
+    def __new__(cls, *arrays: Any) -> Self:
+        """Make a batch of this kind from an array for each of its names."""
+        if len(arrays) != len(cls._fields):
+            raise TypeError(f"{len(arrays)} arrays for the names {', '.join(cls._fields)}")
+        return tuple.__new__(cls, arrays)
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Batch:
         """Make a batch from arrays by name, in the order of names above; those that are None are left out."""
         names = tuple(name for name in FIELDS if arrays.get(name) is not None)
         return _kind(names)(*(arrays[name] for name in names))
+
+    @classmethod
+    def _make(cls, arrays: Iterable[Any]) -> Self:
+        return cls(*arrays)
+
+    def _asdict(self) -> dict[str, NDArray[Any]]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def _replace(self, **arrays: Any) -> Self:
+        return type(self)(*(self._asdict() | arrays).values())
 
     def __repr__(self) -> str:
         each = (
@@ -84,14 +86,23 @@ class Batch(tuple[NDArray[Any], ...]):
         return _unpickle, (self._fields, tuple(self))
 
 
-FIELDS = tuple(Batch.__annotations__)
+FIELDS = (
+    "inputs", "labels", "reset", "mask", "label_mask", "value_mask", "future", "cu_seqlens", "position_ids",
+    "segment_ids", "lengths", "label_lengths", "static", "index",
+)  # fmt: skip
 
 
 @cache
 def _kind(names: tuple[str, ...]) -> type[Batch]:
     """Return the class of batches with these names."""
-    own = {"__slots__": (), "__module__": __name__, "__repr__": Batch.__repr__}
-    return type("Batch", (namedtuple("Batch", names), Batch), own)  # noqa: PYI024  # the names are not known before
+    arrays = {
+        name: property(itemgetter(names.index(name)) if name in names else partial(_absent, name)) for name in FIELDS
+    }
+    return type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **arrays})
+
+
+def _absent(name: str, batch: Batch) -> NoReturn:
+    raise AttributeError(f"this batch has no {name}, only {', '.join(batch._fields)}")
 
 
 def _unpickle(names: tuple[str, ...], arrays: tuple[Any, ...]) -> Batch:
