@@ -39,7 +39,7 @@ def attention(report: Report) -> Iterator[str]:
         (report.changed, "changed since the store was built", "--update builds such sources again"),
         (() if report.retired else report.vanished, "no longer exist", "--retire-missing retires their sequences"),
         (report.outdated, "made by other code of the process function", "--update builds such sources again"),
-        ([one.source for one in report.skipped], f"empty ({reason})", "--empty error counts such sources as failed"),
+        ([one.source for one in report.skipped], "empty", f"{reason}; --empty error counts such sources as failed"),
     ):
         if sources:
             yield f"{what}: {count_text(len(sources), 'source')} ({first_of(sources)}); {advice}"

@@ -114,7 +114,7 @@ def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
 def test_a_build_cleans_and_skips_what_nothing_is_left_of(src, tmp_path, options, expected):
     result = build(src, tmp_path / "t.zarr", *options, "--workers", 0)
     assert result.exit_code == 0
-    assert "only.csv (none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
+    assert "(only.csv); none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
     assert rows(tmp_path / "t.zarr") == expected
     assert not verify(tmp_path / "t.zarr")
     # A later build needs none of the options, and the store is that of one build of all.
