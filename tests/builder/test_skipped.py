@@ -77,8 +77,8 @@ def test_the_exit_status_is_0_and_every_output_counts_them(src, tmp_path):
     done = seqzarr("build", src, store, "--missing", "drop", "--workers", "0")
     assert done.exit_code == 0
     assert done.stdout.endswith("; 0 failed, 2 skipped as empty\n")
-    assert done.stderr.startswith("empty (none of its 2 rows is left; column x is missing in 2 of")
-    assert "): 2 sources (b.csv, d.csv); --empty error counts such sources as failed\n" in done.stderr
+    assert done.stderr.startswith("empty: 2 sources (b.csv, d.csv); none of its 2 rows is left; column x is missing")
+    assert "; --empty error counts such sources as failed\n" in done.stderr
     again = seqzarr("build", src, store, "--json")
     assert (again.exit_code, json.loads(again.stdout)["skipped_before"]) == (0, 2)
     assert seqzarr("build", src, store).stdout == "t.zarr: nothing new, 2 unchanged; 0 failed, 2 skipped as empty\n"
