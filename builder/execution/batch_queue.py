@@ -56,7 +56,7 @@ class BatchQueue:
     Args:
         batches: The sources of each batch, and the estimated bytes of its rows.
         workers: Worker processes; 0: one batch at a time, in this process.
-        memory: No batch is submitted while at least this many bytes of rows are in memory.
+        memory: No batch is submitted while at least this many bytes of rows and table rows are in memory.
         batch_memory: Bytes of one batch's rows that may be in memory; further rows go to files below `folder`.
     """
 
@@ -79,7 +79,7 @@ class BatchQueue:
         self._processing = 0  # batches that are submitted and not processed yet
         self._sources_per_second = 0.0  # of the last processed batch; 0: not known yet
         self._exhausted = False
-        self.nbytes = 0  # of the rows in memory, of registered batches too
+        self.nbytes = 0  # of the rows and table rows in memory, of registered batches too
         self.is_stopping = False  # whether no new batches are wanted
 
     @property

@@ -244,8 +244,8 @@ def _open_ledger(
 ) -> Iterator[Ledger]:
     """Create the copy, or open an unfinished one, which must not have changed since it was read.
 
-    The old store, of this schema, may have grown: an unfinished copy gets its classes, and its record of the code that
-    made the new sequences.
+    An unfinished copy gets the classes of `schema`, and this record of the code that made the sequences, since the old
+    store may have grown.
     """
     if copied is None:
         with Ledger.create(place, schema, provenance) as ledger:

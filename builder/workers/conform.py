@@ -104,7 +104,7 @@ def _in_zone(zone: str | None) -> str:
 
 @dataclass(slots=True)
 class SourceMemory:
-    """The bytes of rows of a batch, as its sources give them."""
+    """How many bytes the rows of a batch take while they are processed, for the estimate of `preview`."""
 
     piece: int = 0  # the largest piece of a sequence
     whole: int = 0  # of sequences that do not come in pieces

@@ -112,7 +112,7 @@ class LocalStorage:
     """
 
     root: Path
-    writer: Path | None = None  # a folder that exists while its writer is open: without it, nothing gets its name
+    open_folder: Path | None = None  # exists while the writer is open; without it, no file is renamed into place
     requests: ClassVar[int] = 1
     lists: ClassVar[bool] = True
 
@@ -187,9 +187,9 @@ class LocalStorage:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            if self.writer is not None:
-                step = f"finding {self.writer}, the folder of its writer,"
-                os.stat(self.writer)
+            if self.open_folder is not None:
+                step = f"finding {self.open_folder}, the folder of its writer,"
+                os.stat(self.open_folder)
             step = "renaming"
             os.replace(partial, path)
         except OSError as error:

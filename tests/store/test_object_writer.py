@@ -153,7 +153,7 @@ def test_an_older_copy_of_a_root_is_refused_and_not_changed(memory):
 
 def test_a_writer_elsewhere_belongs_to_the_same_claim(memory):
     with store_spec.create_store(memory, **WALKS) as writer:
-        storage = writable_objects(memory, str(writer._ledger._storage.writer))
+        storage = writable_objects(memory, writer._ledger._storage.writer)  # type: ignore[union-attr]
         storage.put("inputs/c.9.0", [b"rows"])
     with pytest.raises(errors.ConflictError):
         storage.put("inputs/c.9.0", [b"others"])
