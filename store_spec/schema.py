@@ -21,13 +21,13 @@ from store_spec.format.sequence_columns import SequenceColumn, as_columns
 from store_spec.format.times import Time
 
 VERSION = (1, 0)
-ATTRIBUTE = "seqzarr"  # the root attribute that has everything of this format
+ATTRIBUTE = "seqzarr"  # the root attribute with a list of one object that has everything of this format
 CONVENTION = {
     "uuid": "b1d3a6c8-2f0e-4f5b-9a57-6f3c6a0e8d21",
     "name": "seqzarr",
     "description": "Ragged sequences in contiguous arrays: sequence i is the rows offsets[i] to offsets[i + 1]",
 }
-CF_CONVENTIONS = "CF-1.13"
+CF_ATTRIBUTES = {"Conventions": "CF-1.13", "featureType": "timeSeries"}
 
 LabelAxis = Literal["step", "sequence", "own"]
 Missing = Literal["error", "keep"]

@@ -87,27 +87,24 @@ class Root:
         """Return the bytes of the root `zarr.json`. The digest in it is computed with 64 zeros in its place."""
         arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
         members = {name: group_document() for name in facts.GROUPS} | arrays
+        labels = self.schema.labels
+        own = {
+            "version": ".".join(map(str, facts.VERSION)),
+            **({"writer": self.writer} if self.writer else {}),
+            "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
+            "retired": [list(pair) for pair in self.retired],
+            "inputs": self.schema.inputs.to_json(),
+            "labels": labels.to_json() | {"classes": labels.classes, "axis": self.schema.label_axis},
+            "columns": [{"name": one.name, "dtype": one.dtype} for one in self.schema.columns],
+            "time": None if self.schema.time is None else self.schema.time.to_json(),
+            "missing": self.schema.missing,
+            **({"filled": True} if self.schema.filled else {}),
+            "provenance": self.provenance,
+            "identity": self.identity,
+            "digest": BLANK,
+        }
         document = group_document() | {
-            "attributes": {
-                "Conventions": facts.CF_CONVENTIONS,
-                "zarr_conventions": [facts.CONVENTION],
-                facts.ATTRIBUTE: {
-                    "version": ".".join(map(str, facts.VERSION)),
-                    **({"writer": self.writer} if self.writer else {}),
-                    "counts": {name: getattr(self.counts, name) for name in _count_names(self.schema)},
-                    "retired": [list(pair) for pair in self.retired],
-                    "inputs": self.schema.inputs.to_json(),
-                    "labels": self.schema.labels.to_json()
-                    | {"classes": self.schema.labels.classes, "axis": self.schema.label_axis},
-                    "columns": [{"name": one.name, "dtype": one.dtype} for one in self.schema.columns],
-                    "time": None if self.schema.time is None else self.schema.time.to_json(),
-                    "missing": self.schema.missing,
-                    **({"filled": True} if self.schema.filled else {}),
-                    "provenance": self.provenance,
-                    "identity": self.identity,
-                    "digest": BLANK,
-                },
-            },
+            "attributes": facts.CF_ATTRIBUTES | {"zarr_conventions": [facts.CONVENTION], facts.ATTRIBUTE: [own]},
             "consolidated_metadata": {
                 "kind": "inline",
                 "must_understand": False,
@@ -132,10 +129,9 @@ class Root:
         if document.get("zarr_format") != 3 or document.get("node_type") != "group":
             raise FormatError(
                 f"{where}: zarr_format {document.get('zarr_format')!r:.80} and node_type "
-                f"{document.get('node_type')!r:.80}, "
-                "where a store is a group of Zarr format 3"
+                f"{document.get('node_type')!r:.80}, where a store is a group of Zarr format 3"
             )
-        attributes = _dict(_dict(document, "attributes", where), facts.ATTRIBUTE, where)
+        attributes = _own_attributes(document, where)
         _check_version(attributes.get("version"), where)
         _check_digest(data, attributes.get("digest"), where)
         counts = Counts(**{name: _count(attributes, name, where) for name in ROOT_COUNTS})
@@ -362,9 +358,15 @@ def _chunking(document: dict[str, Any], where: str) -> Chunking:
 def _dict(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
-        hint = "; this is not a seqzarr store" if key in ("attributes", facts.ATTRIBUTE) else ""
-        raise FormatError(f"{where}: {key!r} is {value!r:.80} where an object is due{hint}")
+        raise FormatError(f"{where}: {key!r} is {value!r:.80} where an object is due")
     return value
+
+
+def _own_attributes(document: dict[str, Any], where: str) -> dict[str, Any]:
+    match document.get("attributes"):
+        case {facts.ATTRIBUTE: [dict(own)]}:
+            return own
+    raise FormatError(f"{where}: no attribute {facts.ATTRIBUTE!r}, a list of one object; this is not a seqzarr store")
 
 
 def _is_count(value: object) -> bool:

@@ -267,7 +267,7 @@ def test_the_command_keeps_columns_and_records_them(root, tmp_path):
     result = seqzarr("build", root, store, *arguments, "--workers", "0")
     assert result.exit_code == 0, result.output
     assert kept(store, "site") == repr([MANIFEST["site"]])
-    recorded = json.loads((store / "zarr.json").read_text())["attributes"]["seqzarr"]["provenance"]["build"]
+    recorded = json.loads((store / "zarr.json").read_text())["attributes"]["seqzarr"][0]["provenance"]["build"]
     assert recorded["manifest"]["keep"] == ["site", "age"]
     again = seqzarr("build", root, store, "--keep", "age", "--workers", "0")
     assert again.exit_code == 2

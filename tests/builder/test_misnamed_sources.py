@@ -47,7 +47,7 @@ def provenance_aside(store: Path) -> tuple[dict[str, Any], Any]:
     """Return a store's files, and its document without the list of failures and the digest, which covers that."""
     found: dict[str, Any] = dict(files(store))
     root = json.loads(found.pop("zarr.json"))
-    own = root["attributes"]["seqzarr"]
+    own = root["attributes"]["seqzarr"][0]
     own.pop("digest")
     return found, (root, own["provenance"].pop("failures"))
 

@@ -127,7 +127,10 @@ def edited(data: bytes, changes: list[Edit]) -> bytes:
 
 
 def _edit(document: Any, edit: Edit, raw: list[str]) -> None:
-    ours = document.get("attributes", {}).get("seqzarr") if isinstance(document.get("attributes"), dict) else None
+    try:
+        ours = document["attributes"]["seqzarr"][0]
+    except (KeyError, TypeError, IndexError):
+        ours = None
     places = list(_places(ours if edit.inside and ours else document))
     if not places:
         return

@@ -69,7 +69,8 @@ def as_zarr_reads(path: Path, expected: Expected) -> Iterator[str]:
     for name in sorted(set(columns) & set(tables)):
         if tables[name][:].tolist() != columns[name]:
             yield f"column {name}"
-    said: Any = group.attrs["seqzarr"]
+    attributes: Any = group.attrs
+    said = attributes["seqzarr"][0]
     if said["labels"]["classes"] != expected.classes:
         yield f"classes {said['labels']['classes']}, and not {expected.classes}"
     unit = None if said["time"] is None else (said["time"]["unit"], said["time"]["since"])

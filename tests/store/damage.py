@@ -35,7 +35,7 @@ def encode_text(strings: Sequence[str], chunk: int) -> bytes:
 
 def signed(document: Document) -> bytes:
     """Return a root document with a digest that fits it."""
-    ours = document["attributes"]["seqzarr"]
+    ours = document["attributes"]["seqzarr"][0]
     ours["digest"] = "0" * 64
     blank = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return blank.replace("0" * 64, hashlib.sha256(blank.encode()).hexdigest()).encode()
@@ -71,7 +71,7 @@ def member(place: str, value: object) -> Damage:
 
 def attribute(place: str, value: object) -> Damage:
     """Set one member of the attribute `seqzarr`."""
-    return root(lambda document: put_at(document["attributes"]["seqzarr"], place, value))
+    return root(lambda document: put_at(document["attributes"]["seqzarr"][0], place, value))
 
 
 def metadata(place: str, value: object) -> Damage:
@@ -139,7 +139,7 @@ def values(name: str, new: dict[int, int]) -> Damage:
 
 def column(name: str, dtype: str = "string") -> Damage:
     """Say that there is one more column of sequences."""
-    return root(lambda document: document["attributes"]["seqzarr"]["columns"].append({"name": name, "dtype": dtype}))
+    return root(lambda document: document["attributes"]["seqzarr"][0]["columns"].append({"name": name, "dtype": dtype}))
 
 
 def bools(name: str, byte: int) -> Damage:

@@ -175,18 +175,18 @@ def members_twice() -> bytes:
 
 
 def names_twice(document: Document) -> None:
-    document["attributes"]["seqzarr"]["inputs"] |= {
+    document["attributes"]["seqzarr"][0]["inputs"] |= {
         "shape": [200_000], "names": [*map(str, range(199_999)), "199998"],
     }  # fmt: skip
 
 
 def columns_twice(document: Document) -> None:
     names = [*map(str, range(200_000)), "199998"]
-    document["attributes"]["seqzarr"]["columns"] = [{"name": name, "dtype": "bool"} for name in names]
+    document["attributes"]["seqzarr"][0]["columns"] = [{"name": name, "dtype": "bool"} for name in names]
 
 
 def classes_twice(document: Document) -> None:
-    document["attributes"]["seqzarr"]["labels"]["classes"] = [[*map(str, range(200_000)), "199998"]]
+    document["attributes"]["seqzarr"][0]["labels"]["classes"] = [[*map(str, range(200_000)), "199998"]]
 
 
 def linked(name: str, target: str) -> Damage:

@@ -128,7 +128,7 @@ ROOT_BYTES = (
 ROOT_MEMBERS = (
     Fault("root-of-zarr-2", 3, "zarr_format 2", member("zarr_format", 2)),
     Fault("root-is-array", 3, "node_type 'array'", member("node_type", "array")),
-    Fault("attribute-missing", 3, "this is not a seqzarr store", swapped(ROOT, b'"seqzarr": {', b'"other": {')),
+    Fault("attribute-missing", 3, "this is not a seqzarr store", swapped(ROOT, rb'"seqzarr": \[', b'"other": [')),
     Fault("version-number", 4, "format version 1.0 is not of the form", attribute("version", 1.0)),
     Fault("version-odd", 4, "format version '1.0rc1' is not of the form", attribute("version", "1.0rc1")),
     Fault("version-digits", 4, "is not of the form", attribute("version", "\u0661.0")),
@@ -136,7 +136,11 @@ ROOT_MEMBERS = (
     Fault("version-0", 5, "format version 0.9", attribute("version", "0.9"), error="VersionError"),
     Fault("digest-missing", 6, "digest None is not 64 hex", swapped(ROOT, b'"digest"', b'"digestion"')),
     Fault(
-        "digest-wrong", 6, "have the digest", swapped(ROOT, rb"[0-9a-f]{64}(?=\"\n    }\n)", b"5" * 64), error=CHECKSUM
+        "digest-wrong",
+        6,
+        "have the digest",
+        swapped(ROOT, rb"[0-9a-f]{64}(?=\"\n      }\n)", b"5" * 64),
+        error=CHECKSUM,
     ),
     Fault("retired-missing", 10, "retired is None, not a list", attribute("retired", GONE)),
     Fault("retired-numbers", 10, "retired holds 2, which is not a pair", attribute("retired", [2, 4])),

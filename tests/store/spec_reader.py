@@ -22,7 +22,7 @@ class SpecReader:
         self.path = path
         self.data = (path / "zarr.json").read_bytes()
         document = json.loads(self.data)
-        self.said = document["attributes"]["seqzarr"]
+        self.said = document["attributes"]["seqzarr"][0]
         self.arrays: dict[str, Any] = document["consolidated_metadata"]["metadata"]
         assert self.said["version"].split(".")[0] == "1"
         assert self.digest() == self.said["digest"]

@@ -112,6 +112,9 @@ def test_xarray_reads_the_store_as_a_contiguous_ragged_array(written):
         check({name: np.asarray(array) for name, array in dataset.items()}, recipe, sequences)
         (count,) = (array for array in dataset.values() if array.attrs.get("sample_dimension") == "step")
         assert dataset.attrs["Conventions"].startswith("CF-1.")
+        assert dataset.attrs["featureType"] == "timeSeries"
+        # An attribute that is an object makes `cfdm.read` fail.
+        assert not [name for name, value in dataset.attrs.items() if isinstance(value, dict)]
         assert count.dims == ("sequence",)
         stops = np.cumsum(count.values)
         for size, stop, sequence in zip(count.values, stops, sequences, strict=True):
