@@ -20,9 +20,9 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 from store_spec.reading.columns import Column
 from store_spec.windows.order import Share
-from store_spec.windows.pools import Pool, Slots, Starts
+from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.rows_in_memory import CachedRows, Ints, Ranges
-from store_spec.windows.samples import read_labels
+from store_spec.windows.samples import labels_of_sequences
 
 if TYPE_CHECKING:
     from store_spec.windows.batches import Epoch
@@ -68,7 +68,7 @@ class Loader:
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
         share = self._order.share(number, self._plan.turns.rank, self._plan.turns.world_size)
-        windows, pieces, cached = self._windows, share.pieces, self._cached
+        windows, cached = self._windows, self._cached
         shape, columns = windows.shape, windows.loaded
         # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
         ranges: Ranges = share
@@ -92,47 +92,33 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
-        position, starts = self._positions(number, share, ranges)
+        position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":
-            rows_of_labels = read_labels(windows.store, pieces.sequence)
-            labels = columns["labels"](np.concatenate([columns["labels"].rows.empty(0), *rows_of_labels]))
+            labels = labels_of_sequences(windows, share.pieces.sequence)
         while tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
             tasks.popleft().result()  # after an error `close` cancels the other tasks
         if cached is not None:
             for array, (low, high) in chunks.items():
                 cached.add(array, low, high)
-        return Pool(
-            windows=windows,
-            columns=space,
-            labels=labels if shape.target == "sequence" else space.get("labels", space["inputs"]),
-            static=None if windows.static is None else windows.static[pieces.sequence],
-            position=position,
-            starts=starts,
-            index=self._plan.options.index,
-        )
+        return Pool(windows=windows, rows=space, labels=labels, position=position, index=self._plan.options.index)
 
-    def _positions(
-        self, number: int, share: Share, ranges: Ranges
-    ) -> tuple[NDArray[np.signedinteger] | Slots, Starts | None]:
-        """Return where each window of a pool starts, in the order of the epoch: in its rows, and in its sequence."""
-        windows, shape, pieces, starts = self._windows, self._windows.shape, share.pieces, None
-        place = ranges.places(pieces.row)
-        if shape.pads_inputs or shape.pads_labels:
-            offset = pieces.row - windows.store.starts[pieces.sequence] - place
-            starts = Starts(sequence=pieces.sequence, offset=offset)
-        small = np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
-        if starts is not None or shape.target == "sequence" or windows.static is not None or self._plan.options.index:
-            total = int(pieces.count.sum())
-            slots = Slots(
-                order=self._order.arrange(number, share, np.arange(total, dtype=small)),
-                before=(np.cumsum(pieces.count) - pieces.count).astype(small),
-                place=place,
-                number=pieces.number,
-                stride=shape.stride,
-            )
-            return slots, starts
-        positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
-        return self._order.arrange(number, share, positions), starts
+    def _positions(self, number: int, share: Share, ranges: Ranges) -> NDArray[np.signedinteger] | Slots:
+        """Return where each window of a pool starts, in the order of the epoch."""
+        windows, shape, pieces = self._windows, self._windows.shape, share.pieces
+        place, small = ranges.places(pieces.row), np.dtype(np.int32 if ranges.rows < 2**31 else np.int64)
+        pads = shape.pads_inputs or shape.pads_labels
+        if not (pads or shape.target == "sequence" or windows.static is not None or self._plan.options.index):
+            positions = spread(place.astype(small), pieces.count, min(shape.stride, max(1, ranges.rows)))
+            return self._order.arrange(number, share, positions)
+        return Slots(
+            order=self._order.arrange(number, share, np.arange(int(pieces.count.sum()), dtype=small)),
+            before=(np.cumsum(pieces.count) - pieces.count).astype(small),
+            place=place,
+            step=pieces.row - windows.store.starts[pieces.sequence],
+            sequence=pieces.sequence,
+            number=pieces.number,
+            stride=shape.stride,
+        )
 
     def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""

@@ -38,23 +38,16 @@ class Slots:
     order: NDArray[np.signedinteger]
     before: NDArray[np.signedinteger]  # (runs,), how many slots come before each run
     place: NDArray[np.int64]  # (runs,), where in the pool's rows each run's first window starts
-    number: NDArray[np.int64]  # (runs,), the number of each run's first window
+    step: NDArray[np.int64]  # (runs,), the step of its sequence at which it starts
+    sequence: NDArray[np.int64]  # (runs,), the position of the sequence in the index
+    number: NDArray[np.int64]  # (runs,), the number of the first window
     stride: int  # rows from one window of a run to the next
 
-    def find(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-        """Return where windows `start` to `stop` start in the pool's rows, the run of each, and its number."""
+    def find(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Return the run of windows `start` to `stop`, and how many windows of the run come before each."""
         slot = self.order[start:stop]
-        piece = np.searchsorted(self.before, slot, side="right") - 1
-        turn = (slot - self.before[piece]).astype(np.int64)
-        return self.place[piece] + turn * self.stride, piece, self.number[piece] + turn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Starts:
-    """Where windows start in their sequences."""
-
-    sequence: NDArray[np.int64]  # (runs,), the position of each run's sequence in the index
-    offset: NDArray[np.int64]  # (runs,), the step at which a window starts, less its place in the pool's rows
+        run = np.searchsorted(self.before, slot, side="right") - 1
+        return run, (slot - self.before[run]).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,72 +55,97 @@ class Pool:
     """Windows in memory, in the order of the epoch."""
 
     windows: Windows
-    # (rows, *shape) each, of the same rows: `inputs`, and the future columns and masks of values if there are any. A
-    # padded window may reach beyond its sequence, but not beyond these rows.
-    columns: dict[str, NDArray[Any]]
-    labels: NDArray[Any]  # (rows, *target shape), of the same rows; for `target="sequence"` one row per run
-    static: NDArray[Any] | None  # (runs, columns), the static columns of each run's sequence; None if there are none
+    # (rows, *shape) each, of the same rows: see `assemble`. A padded window may reach beyond its sequence, but not
+    # beyond these rows.
+    rows: dict[str, NDArray[Any]]
+    labels: NDArray[Any] | None  # (runs, *target shape), for labels of whole sequences
     # (windows,), where in these rows each window starts; or slots, if the run of each window is needed: for padding,
     # labels of sequences, static columns, and the index.
     position: NDArray[np.signedinteger] | Slots
-    starts: Starts | None  # where windows start in their sequences, to know which rows are padding; None if none are
     index: bool  # whether a batch has the numbers of its windows
 
     def cut(self, start: int, stop: int) -> Batch:
-        """Return windows `start` to `stop` as new arrays, in the order in which `Batches` names them."""
-        windows, rows = self.windows, self.columns
-        shape = windows.shape
-        if isinstance(self.position, Slots):
-            at, piece, number = self.position.find(start, stop)
-        else:
-            at = self.position[start:stop].astype(np.intp)
-            piece, number = at, at  # unused
-        real: Any = shape.window
-        if self.starts is not None:
-            places = self.starts.sequence[piece], at + self.starts.offset[piece]
-            real = windows.index.real_rows(*places)
-        inputs = _gathered(rows["inputs"], at, shape.window, shape.sampling_rate)
-        after = at + ((real - 1) * shape.sampling_rate + shape.label_offset)
-        if shape.target == "future":
-            labels = _gathered(self.labels, after, shape.horizon, shape.sampling_rate)
-        elif shape.target == "aligned":
-            labels = _gathered(self.labels, at, shape.window, shape.sampling_rate)
-        elif shape.target == "last":
-            labels = self.labels[at + (real - 1) * shape.sampling_rate]
-        else:
-            labels = self.labels[piece]
-        future = _gathered(rows["future"], after, shape.horizon, shape.sampling_rate) if "future" in rows else None
-        mask = np.broadcast_to(np.arange(shape.window) < np.reshape(real, (-1, 1)), (stop - start, shape.window))
-        padding = None if isinstance(real, int) or mask.all() else ~mask
-        label_mask = None
-        if self.starts is not None and shape.pads_labels:
-            label_mask = np.arange(shape.horizon) < windows.index.real_labels(*places)[:, None]
-        beyond = None if label_mask is None else ~label_mask
-        if shape.target == "aligned":
-            beyond = padding
-        _blank((padding, inputs), (beyond, labels), (beyond, future))
-        if windows.of_windows is not None:
-            real_rows = None if isinstance(real, int) else real
-            inputs, labels, future = windows.of_windows(inputs, labels, future, real_rows)
-            _blank((padding, inputs), (beyond, labels), (beyond, future))
-        value_mask = None
-        for name in windows.masks:
-            each = _gathered(rows[name], at, shape.window, shape.sampling_rate)
-            value_mask = each if value_mask is None else value_mask & each
-        if value_mask is not None and padding is not None:
-            value_mask[padding] = False
-        return Batch.of(
-            {
-                "inputs": inputs,
-                "labels": labels,
-                "mask": mask.copy() if windows.has_mask else None,
-                "label_mask": label_mask,
-                "value_mask": value_mask,
-                "future": future,
-                "static": None if self.static is None else self.static[piece],
-                "index": number if self.index else None,
-            }
+        """Return windows `start` to `stop` as new arrays."""
+        slots = self.position
+        if not isinstance(slots, Slots):
+            return assemble(self.windows, self.rows, slots[start:stop].astype(np.intp))
+        run, turn = slots.find(start, stop)
+        past = turn * slots.stride
+        return assemble(
+            self.windows,
+            self.rows,
+            slots.place[run] + past,
+            places=(slots.sequence[run], slots.step[run] + past),
+            labels=None if self.labels is None else self.labels[run],
+            index=slots.number[run] + turn if self.index else None,
         )
+
+
+def assemble(
+    windows: Windows,
+    rows: dict[str, NDArray[Any]],
+    at: NDArray[np.intp],
+    *,
+    places: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    labels: NDArray[Any] | None = None,
+    index: NDArray[np.int64] | None = None,
+) -> Batch:
+    """Return windows as new arrays, in the order in which `Batches` names them.
+
+    Args:
+        windows: The windows.
+        rows: (rows, *shape) each, of the same rows: `inputs`, and the labels if they are others, the future columns and
+            the masks of values if there are any.
+        at: (windows,), where in these rows each window starts.
+        places: (windows,) each, its sequence and the step there; None if neither padding nor static columns need them.
+        labels: (windows, *target shape), labels of whole sequences.
+        index: (windows,), the numbers of the windows, if they are asked for.
+    """
+    shape, mask, label_mask, padding, beyond = windows.shape, None, None, None, None
+    real: Any = shape.window
+    if places is not None and (shape.pads_inputs or shape.pads_labels):
+        real = windows.index.real_rows(*places)
+        mask = np.arange(shape.window) < real[:, None]
+        padding = None if mask.all() else ~mask
+        if shape.pads_labels:
+            label_mask = np.arange(shape.horizon) < windows.index.real_labels(*places)[:, None]
+            beyond = ~label_mask
+    inputs = take_windows(rows["inputs"], at, shape.window, shape.sampling_rate)
+    last = at + (real - 1) * shape.sampling_rate
+    after, future = last + shape.label_offset, None
+    if "future" in rows:
+        future = take_windows(rows["future"], after, shape.horizon, shape.sampling_rate)
+    if labels is None:
+        of_steps = rows.get("labels", rows["inputs"])
+        if shape.target == "future":
+            labels = take_windows(of_steps, after, shape.horizon, shape.sampling_rate)
+        elif shape.target == "aligned":
+            labels, beyond = take_windows(of_steps, at, shape.window, shape.sampling_rate), padding
+        else:
+            labels = of_steps[last]
+    _blank((padding, inputs), (beyond, labels), (beyond, future))
+    if windows.of_windows is not None:
+        inputs, labels, future = windows.of_windows(inputs, labels, future, None if isinstance(real, int) else real)
+        _blank((padding, inputs), (beyond, labels), (beyond, future))
+    value_mask = None
+    for name in windows.masks:
+        each = take_windows(rows[name], at, shape.window, shape.sampling_rate)
+        value_mask = each if value_mask is None else value_mask & each
+    _blank((padding, value_mask))
+    if windows.has_mask and mask is None:
+        mask = np.ones((len(at), shape.window), bool)
+    return Batch.of(
+        {
+            "inputs": inputs,
+            "labels": labels,
+            "mask": mask if windows.has_mask else None,
+            "label_mask": label_mask,
+            "value_mask": value_mask,
+            "future": future,
+            "static": None if windows.static is None or places is None else windows.static[places[0]],
+            "index": index,
+        }
+    )
 
 
 def join(parts: list[Batch]) -> Batch:
@@ -151,7 +169,7 @@ def _parts(windows: int, values: int, itemsize: int) -> int:
     return next((parts for parts in range(least, most + 1) if values % parts == 0), 1)
 
 
-def _gathered(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -> NDArray[Any]:
+def take_windows(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int) -> NDArray[Any]:
     """Return (windows, count, *row shape): the rows `at[i]`, `at[i] + step`, ..., `count` of them, for each i."""
     values = math.prod(rows.shape[1:])
     if step == 1 or count == 1:

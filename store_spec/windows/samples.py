@@ -1,113 +1,97 @@
-"""Read windows by number, and the numbers by which they were normalised. Each chunk is read once for all of them."""
+"""Read windows by number, their places, and the numbers by which they were normalised.
+
+Each chunk is read once for all of them.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.scaling import Scale, Scaler, unchanged
+from store_spec.windows.pools import assemble, take_windows
 
 if TYPE_CHECKING:
-    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 READ_TOGETHER = 64  # windows
 
+Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-def read_samples(windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64]) -> list[Batch]:
-    """Return the samples of windows that start at the steps `first` of these sequences, in this order."""
-    shape = windows.shape
-    read = partial(read_ranges, windows.store.snapshot, recent=True)
-    real = windows.index.real_rows(sequences, first)
-    start = windows.store.starts[sequences] + first
-    last = start + (real - 1) * shape.sampling_rate
+
+class Place(NamedTuple):
+    """The place of a window in its source, or of several windows.
+
+    Args:
+        source: The name of the source, or an array of names.
+        part: Int64, the part of the source.
+        sequence: Int64, the number of the sequence in `windows.store`.
+        step: Int64, the step of the sequence at which the window starts.
+        time: The time of this step, datetime64 or timedelta64; None if the store has no times.
+    """
+
+    source: Any
+    part: Any
+    sequence: Any
+    step: Any
+    time: Any
+
+
+def read_samples(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
+    """Return the samples of windows by number, in this order."""
+    store, shape, index = windows.store, windows.shape, windows.index
+    sequences, first = index.locate_many(numbers, store.path, ndim=1)
+    last = index.last_rows(sequences, first)
     after = last + shape.label_offset
-    high = after + shape.horizon_span
-    if shape.pads_labels:
-        high = np.minimum(high, windows.store.starts[sequences] + windows.index.stop[sequences])
-    rows = {"inputs": (start, read("inputs", start, last + 1))}
-    if shape.target == "sequence":
-        rows["labels"] = (windows.store.label_starts[sequences], read_labels(windows.store, sequences))
-    else:
-        bounds = (after, high) if shape.target == "future" else (last if shape.target == "last" else start, last + 1)
-        rows["labels"] = (bounds[0], read(windows.targets.array, *bounds))
-    for name in windows.masks:
-        array = windows.columns[name].array
-        rows[name] = (start, rows["inputs"][1] if array == "inputs" else read(array, start, last + 1))
+    inputs, horizon = (first, last + 1), (after, np.minimum(after + shape.horizon_span, index.stop[sequences]))
+    steps = {"inputs": inputs} | dict.fromkeys(windows.masks, inputs)
+    if shape.target != "sequence":
+        steps["labels"] = {"future": horizon, "last": (last, last + 1), "aligned": inputs}[shape.target]
     if "future" in windows.columns:
-        rows["future"] = (after, read("inputs", after, high))
-    samples = []
-    for number, count in enumerate(real.tolist()):
-        of_window = {name: (int(starts[number]), arrays[number]) for name, (starts, arrays) in rows.items()}
-        samples.append(_sample(windows, of_window, count))
-    if windows.static is not None:
-        for sample, row in zip(samples, windows.static[sequences], strict=True):
-            sample["static"] = row.copy()
-    return list(map(Batch.of, samples))
+        steps["future"] = horizon
+    rows, at = _read_steps(windows, sequences, first, steps)
+    labels = labels_of_sequences(windows, sequences) if shape.target == "sequence" else None
+    batch = assemble(windows, rows, at, places=(sequences, first), labels=labels)
+    return [type(batch)(*(array[number].copy() for array in batch)) for number in range(len(first))]
 
 
-def read_labels(store: Store, sequences: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Return the labels (1, *target shape) of whole sequences, each compared with its checksum."""
+def _read_steps(
+    windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64], steps: Mapping[str, Bounds]
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    """Read windows one after another, as `assemble` takes them: their rows, and where each window starts in these.
+
+    `steps` are by column: the first step of each window that is read, and the one after the last, (windows,) each.
+    """
+    store, loaded, span = windows.store, windows.loaded, windows.shape.span
+    at, first_row = np.arange(len(first)) * span, store.starts[sequences]
+    stored: dict[tuple[str, int], list[NDArray[Any]]] = {}
+    rows: dict[str, NDArray[Any]] = {}
+    for name, (low, high) in steps.items():
+        column, key, start = windows.columns[name], name if name in loaded else "inputs", first_row + low
+        if (column.array, id(low)) not in stored:  # columns of the same rows
+            parts = read_ranges(store.snapshot, column.array, start, first_row + high, recent=True)
+            stored[column.array, id(low)] = parts
+        if key not in rows:
+            rows[key] = np.empty((len(at) * span, *column.shape), column.dtype)
+        places, parts = (at + low - first).tolist(), stored[column.array, id(low)]
+        for place, row, part in zip(places, start.tolist(), parts, strict=True):
+            rows[key][place : place + len(part)] = column(part, row)
+    return rows, at
+
+
+def labels_of_sequences(windows: Windows, sequences: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the labels (sequences, *target shape) of whole sequences, each compared with its checksum."""
+    store, column = windows.store, windows.columns["labels"]
     row = store.label_starts[sequences]
     labels = read_ranges(store.snapshot, "labels", row, row + 1, recent=True)
     for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):
         store.snapshot.check("labels", number, rows)
-    return labels
-
-
-def _sample(windows: Windows, stored: dict[str, tuple[int, NDArray[Any]]], real: int) -> dict[str, NDArray[Any]]:
-    """Make the arrays of a sample; `stored` has the first row in the store, and the rows, of each column."""
-    shape, columns, real_labels = windows.shape, windows.columns, 0
-    start, rows = stored["inputs"]
-    inputs = _pad(columns["inputs"](rows[:: shape.sampling_rate], start), shape.window)
-    start, rows = stored["labels"]
-    labels = columns["labels"](rows, start)
-    if shape.target == "aligned":
-        labels = _pad(labels[:: shape.sampling_rate], shape.window)
-    elif shape.target == "future":
-        labels = labels[:: shape.sampling_rate]
-        real_labels = len(labels)
-        labels = _pad(labels, shape.horizon)
-    elif shape.label_steps is None:
-        labels = labels[0]
-    future, beyond = None, real if shape.target == "aligned" else real_labels
-    if "future" in stored:
-        start, rows = stored["future"]
-        future = _pad(columns["future"](rows, start)[:: shape.sampling_rate], shape.horizon)
-    if windows.of_windows is not None:
-        futures = None if future is None else future[None]
-        xs, ys, futures = windows.of_windows(inputs[None], labels[None], futures, np.array([real]))
-        inputs, labels, future = xs[0], ys[0], None if futures is None else futures[0]
-        inputs[real:] = 0
-        if shape.label_steps is not None:
-            labels[beyond:] = 0
-        if future is not None:
-            future[beyond:] = 0
-    sample = {"inputs": inputs, "labels": labels}
-    if windows.has_mask:
-        sample["mask"] = np.arange(shape.window) < real
-    if shape.pads_labels:
-        sample["label_mask"] = np.arange(shape.horizon) < real_labels
-    if windows.masks:
-        each = [columns[name](stored[name][1][:: shape.sampling_rate]) for name in windows.masks]
-        sample["value_mask"] = _pad(np.logical_and.reduce(each), shape.window)
-    if future is not None:
-        sample["future"] = future
-    return sample
-
-
-def _pad(rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """Pad rows with zeros at the end to `count` rows; the result is contiguous."""
-    if len(rows) == count:
-        return np.ascontiguousarray(rows)
-    padded = np.zeros((count, *rows.shape[1:]), rows.dtype)
-    padded[: len(rows)] = rows
-    return padded
+    return column(np.concatenate([column.rows.empty(0), *labels]))
 
 
 def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
@@ -140,11 +124,21 @@ def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Sc
     """Read the inputs of some windows, and return their mean and standard deviation."""
     assert windows.of_windows is not None
     sequences, first = windows.index.locate_many(numbers, windows.store.path)
-    real = windows.index.real_rows(sequences, first)
-    start = windows.store.starts[sequences] + first
-    column, shape = windows.columns["inputs"], windows.shape
-    inputs = np.zeros((len(numbers), shape.window, *column.shape), column.dtype)
-    rows_of_each = read_ranges(windows.store.snapshot, "inputs", start, start + (real - 1) * shape.sampling_rate + 1)
-    for window, rows, count in zip(inputs, rows_of_each, real.tolist(), strict=True):
-        window[:count] = column(rows[:: shape.sampling_rate])
-    return windows.of_windows.scale(inputs, real)
+    real, shape = windows.index.real_rows(sequences, first), windows.shape
+    stop = first + (real - 1) * shape.sampling_rate + 1
+    rows, at = _read_steps(windows, sequences, first, {"inputs": (first, stop)})
+    return windows.of_windows.scale(take_windows(rows["inputs"], at, shape.window, shape.sampling_rate), real)
+
+
+def place_of(windows: Windows, numbers: ArrayLike) -> Place:
+    """Return where a window starts, or many windows: see `Windows.locate`."""
+    (sequences, steps), times = windows.index.locate_many(numbers, windows.store.path), None
+    parts = windows.store.parts[sequences]
+    if (time := windows.store.schema.time) is not None:
+        rows = (windows.store.starts[sequences] + steps).reshape(-1)
+        read = read_ranges(windows.store.snapshot, "time", rows, rows + 1, recent=True)
+        times = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)[()]
+    if not sequences.ndim:
+        return Place(windows.store.sources[int(sequences)], int(parts), int(sequences), int(steps), times)
+    names = np.array([windows.store.sources[number] for number in sequences.ravel().tolist()], object)
+    return Place(names.reshape(sequences.shape), parts, sequences, steps, times)

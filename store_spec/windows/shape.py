@@ -95,6 +95,22 @@ class WindowShape:
                 f" horizon={self.horizon:,} spans {self.span:,} steps, but at most {INT64_MAX:,} are allowed"
             )
 
+    def check_axis(self, axis: str, where: object) -> None:
+        """Check that the target fits the label axis of the targets; `where` is the store."""
+        if axis == "own":
+            raise WindowError(
+                f"{where}: labels on the 'own' axis belong to no step, so windows have none; "
+                'use store.padded or store.read, or targets="inputs"'
+            )
+        if axis == "step" and self.target == "sequence":
+            raise WindowError(
+                f'{where}: target="sequence" with a label for each step; use target="last", "aligned" or "future"'
+            )
+        if axis == "sequence" and self.target != "sequence":
+            raise WindowError(
+                f'{where}: target="{self.target}" with one label for a whole sequence; use target="sequence"'
+            )
+
     @property
     def input_span(self) -> int:
         """Steps from a window's first input row to its last, both included."""

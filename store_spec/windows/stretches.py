@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import merged, spread
-from store_spec.windows.shape import WindowShape
+from store_spec.format.runs import merged, runs_of_sequences, spread
+from store_spec.windows.shape import Target, WindowShape
+
+if TYPE_CHECKING:
+    from store_spec.store import Store
 
 Ints = NDArray[np.int64]
 GapUse = Literal["window", "horizon", "last", "sequence"]
@@ -57,6 +60,25 @@ class Stretches:
     def sequences(self, which: Ints) -> Ints:
         """Return the sequence of each of some stretches."""
         return which if self.sequence is None else self.sequence[which]
+
+
+def gaps_of(store: Store, shape: WindowShape, targets: str, *, future: bool) -> tuple[Gaps, ...]:
+    """Return the steps of these sequences with a missing value, by what windows would use them for.
+
+    `targets` is the array of the targets, and with `future` windows also have input rows of the horizon.
+    """
+    by_target: dict[Target, GapUse] = {
+        "future": "horizon", "last": "last", "aligned": "window", "sequence": "sequence",
+    }  # fmt: skip
+    uses: list[tuple[str, GapUse]] = [("inputs", "window"), (targets, by_target[shape.target])]
+    if future:
+        uses.append(("inputs", "horizon"))
+    gaps = []
+    for array, use in uses:
+        starts, lengths = store.places(array)
+        sequence, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
+        gaps.append(Gaps(sequence=sequence, start=runs[:, 0], stop=runs[:, 1], use=use))
+    return tuple(gaps)
 
 
 def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Sequence[Gaps]) -> Stretches:

@@ -18,11 +18,10 @@ from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.place import Place, place_of
 from store_spec.windows.rows_in_memory import RowCache
-from store_spec.windows.samples import READ_TOGETHER, read_samples, scaler_of
+from store_spec.windows.samples import READ_TOGETHER, Place, place_of, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
-from store_spec.windows.targets import check_target, gaps_of
+from store_spec.windows.stretches import gaps_of
 
 if TYPE_CHECKING:
     from store_spec.reading.one_epoch import Transform
@@ -99,7 +98,7 @@ class Windows(RowSelection[WindowOptions]):
         options = WindowOptions() if options is None else options
         super().__init__(store, options)
         self.shape = shape
-        check_target(store, self.targets.axis, shape)
+        shape.check_axis(self.targets.axis, store.path)
         if options.missing not in get_args(MissingValues):
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
         start, stop = usable_steps(store, shape.steps, **self.moments)
@@ -313,7 +312,7 @@ class Windows(RowSelection[WindowOptions]):
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Batch]:
         """Read many windows, in this order, each chunk once; arguments and errors are those of `[number]`."""
-        return read_samples(self, *self.index.locate_many(numbers, self.store.path, ndim=1))
+        return read_samples(self, numbers)
 
     def batches(
         self,

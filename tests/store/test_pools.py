@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store_spec.windows.pools import LEAST_PART, UNLOCKED, _gathered, _parts
+from store_spec.windows.pools import LEAST_PART, UNLOCKED, _parts, take_windows
 
 SHAPES = [(), (1,), (8,), (3, 5), (0,)]
 
@@ -26,7 +26,7 @@ def test_windows_are_those_of_a_loop_in_as_many_parts_as_it_takes(data):
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     rows = random.integers(0, 2, (span + data.draw(st.integers(0, 50)), *shape)).astype(dtype)
     at = random.integers(0, len(rows) - span + 1, data.draw(st.sampled_from([0, 1, 7, 32, 256, 501, 900])))
-    found = _gathered(rows, at.astype(np.intp), count, step)
+    found = take_windows(rows, at.astype(np.intp), count, step)
     assert (found.dtype, found.flags.c_contiguous) == (rows.dtype, True)
     np.testing.assert_array_equal(found, gathered(rows, at, count, step))
 
@@ -45,7 +45,7 @@ def test_gathering_gives_up_the_lock_where_a_window_can_be_cut(windows, monkeypa
     at = np.arange(windows)
     with monkeypatch.context() as patch:
         patch.setattr(np, "ndarray", counted)
-        found = _gathered(rows, at, 1_024, 1)
+        found = take_windows(rows, at, 1_024, 1)
     np.testing.assert_array_equal(found, gathered(rows, at, 1_024, 1))
     (size,) = sizes
     if windows * (1_024 * 64 * 4 // LEAST_PART) >= UNLOCKED:
@@ -67,4 +67,4 @@ def test_a_window_that_reaches_beyond_the_rows_is_an_error_in_parts_too(windows)
     rows = np.zeros((200, 8), np.float32)
     at = np.full(windows, 200 - 128 + 1)
     with pytest.raises(IndexError):
-        _gathered(rows, at, 128, 1)
+        take_windows(rows, at, 128, 1)
