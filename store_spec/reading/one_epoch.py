@@ -11,7 +11,8 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from numpy.typing import ArrayLike
@@ -96,18 +97,15 @@ class EpochOptions:
         return Turns(samples=samples, size=size, rank=self.rank, world_size=self.world_size, drop_last=self.drop_last)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EpochPlan(ABC):
-    """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted."""
+    """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted.
 
-    options: Any
-    rows: Any  # the windows of the epoch, or the reader of slices: a `RowSelection`
-    weights: Floats | None  # (sequences,); None if each window or sequence occurs once
+    `rows` are the windows of the epoch, or the reader of slices: a `RowSelection`. `weights` is (sequences,); None if
+    each window or sequence occurs once.
+    """
 
-    @classmethod
-    @abstractmethod
-    def make(cls, options: Any, rows: Any, weights: Floats | None) -> Self:
-        """Plan an epoch of some rows."""
+    def __init__(self, options: Any, rows: Any, weights: Floats | None) -> None:
+        self.options, self.rows, self.weights = options, rows, weights
 
     @abstractmethod
     def __len__(self) -> int:
@@ -151,10 +149,9 @@ class EpochPlan(ABC):
     def of(self, store: Store, normalize: Normalization | None) -> Self:
         """Return the plan for other sequences, with another normalisation."""
         weights = weights_then(self.weights, self.store, store)
-        return self.make(self.options, self.rows.of(store, normalize), weights)
+        return type(self)(self.options, self.rows.of(store, normalize), weights)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TurnsPlan(EpochPlan):
     """Batches of windows or rows that ranks take in turn: another number of ranks may resume them."""
 
@@ -172,7 +169,9 @@ class TurnsPlan(EpochPlan):
         turns = self.turns
         if "last" in state:
             turns = turns.after(turns.last[0], state["last"])
-        return replace(self, turns=turns.after(step, state.get("taken")))
+        plan = copy(self)
+        plan.turns = turns.after(step, state.get("taken"))
+        return plan
 
 
 Item = TypeVar("Item")

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, insort
-from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
-from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
 from store_spec.sequences.buckets import drawn
@@ -146,32 +144,28 @@ class PackedOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PackedPlan(SlicePlan, TurnsPlan):
-    """The batches of one rank in an epoch of packed rows. Make one with `make`."""
+    """The batches of one rank in an epoch of packed rows."""
 
     options: PackedOptions
-    packing: PackedRows  # the pieces of all rows
-    fitting: int  # how many batches fit into half of the memory
 
-    @classmethod
-    def make(cls, options: PackedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of a reader."""
+    def __init__(self, options: PackedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> None:
+        super().__init__(options, rows, weights)
         check_labels_of_steps(rows, "packed")
         rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         random = np.random.default_rng(np.random.SeedSequence(options.random, spawn_key=(4,)))
         count, steps = len(rows.store), options.max_steps
         assert steps is not None
-        packing = pack(
+        self.packing = packing = pack(  # the pieces of all rows
             rows.lengths,
             drawn(random, count, weights) if options.shuffle else np.arange(count),
             tokens=options.tokens,
             max_steps=steps,
             random=random if options.shuffle else None,
         )
-        turns = options.turns(len(packing), options.batch_size)
+        self.padding, self.turns = packing.padding, options.turns(len(packing), options.batch_size)
         size, tokens = min(options.batch_size, len(packing)), options.tokens
-        fitting = batches_that_fit(
+        self.fitting = batches_that_fit(
             rows,
             options.limit,
             steps=size * tokens,
@@ -179,21 +173,12 @@ class PackedPlan(SlicePlan, TurnsPlan):
             slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),
             what=f"a batch of {size:,} rows of {tokens:,} steps",
         )
-        return cls(
-            options=options, rows=rows, weights=weights, padding=packing.padding, packing=packing, turns=turns,
-            fitting=fitting,
-        )  # fmt: skip
 
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} packed rows of {options.tokens:,} steps with {padding:.1f} % padding"
 
-    def batches(self, numbers: range) -> Generator[Any, None, None]:
-        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
-        return in_groups(self._read, lambda left: min(self.fitting, len(left)), numbers)
-
     def _read(self, numbers: range) -> list[Any]:
-        """Read these batches, each chunk once for all of them."""
         rank, ranks = self.options.rank, self.options.world_size
         shares = map(self.turns.__getitem__, numbers)
         slices = self.packing.slices([rank + np.arange(*share) * ranks for share in shares])

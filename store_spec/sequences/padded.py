@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.runs import spread
-from store_spec.reading.ahead import in_groups
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.sequences.buckets import BatchPlan, PaddedOptions, Side
@@ -20,29 +19,19 @@ from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Sl
 MOST_TOGETHER = 2**12  # batches that are read in one group
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PaddedPlan(SlicePlan):
-    """The batches of one rank in an epoch of whole sequences. Make one with `make`."""
+    """The batches of one rank in an epoch of whole sequences."""
 
     options: PaddedOptions
-    lengths: NDArray[np.int64]  # (sequences,), how many steps of each sequence are used
-    order: BatchPlan  # which sequences are in which batch
-    _bytes: NDArray[np.int64] = field(init=False)  # of each of the rank's batches
 
-    def __post_init__(self) -> None:
-        reader, order = self.rows, self.order
-        longest = order.longest(self.lengths)
-        labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
-        each = longest * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
-        each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
-        object.__setattr__(self, "_bytes", each[self.options.rank :: self.options.world_size])
-
-    @classmethod
-    def make(cls, options: PaddedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of a reader."""
+    def __init__(self, options: PaddedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> None:
+        super().__init__(options, rows, weights)
         store = rows.store
         store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        lengths = rows.lengths if options.truncate is None else np.minimum(rows.lengths, options.truncate)
+        # (sequences,), how many steps of each sequence are used.
+        self.lengths = lengths = (
+            rows.lengths if options.truncate is None else np.minimum(rows.lengths, options.truncate)
+        )
         most = options.max_steps
         if most is not None and lengths.max(initial=0) > most:
             number = int(np.argmax(lengths > most))
@@ -50,9 +39,16 @@ class PaddedPlan(SlicePlan):
                 f"{store.path}: sequence {number:,} ({store.sources[number]}) has {lengths[number]:,} steps, and a "
                 f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
             )
-        order = options.plan(lengths, weights=weights)
-        padding = order.padding(lengths)
-        return cls(options=options, rows=rows, weights=weights, padding=padding, lengths=lengths, order=order)
+        self.set_order(options.plan(lengths, weights=weights))
+
+    def set_order(self, order: BatchPlan) -> None:
+        """Set which sequences are in which batch, and what follows from that."""
+        reader, longest = self.rows, order.longest(self.lengths)
+        labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
+        each = longest * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
+        each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
+        self.order, self.padding = order, order.padding(self.lengths)
+        self._bytes = each[self.options.rank :: self.options.world_size]  # of each of the rank's batches
 
     def __len__(self) -> int:
         return (len(self.order.first) - 1) // self.options.world_size
@@ -76,12 +72,9 @@ class PaddedPlan(SlicePlan):
         taken = state.get("taken")
         if self.state(step)["taken"] == taken:
             return self
-        order = self.options.plan(self.lengths, (step, taken), self.weights)
-        return replace(self, order=order, padding=order.padding(self.lengths))
-
-    def batches(self, numbers: range) -> Generator[Batch, None, None]:
-        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
-        return in_groups(self._read, self._most, numbers)
+        plan = copy(self)
+        plan.set_order(self.options.plan(self.lengths, (step, taken), self.weights))
+        return plan
 
     def _most(self, numbers: range) -> int:
         """Return how many of the first of these batches fit into half of the memory."""

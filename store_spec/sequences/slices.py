@@ -6,6 +6,8 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -14,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import weights_of_sequences
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
@@ -240,12 +243,24 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     return batches if transform is None else [transform(batch) for batch in batches]  # `map` would hide StopIteration
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SlicePlan(EpochPlan):
     """What the plans of batches of whole sequences and of slices have in common."""
 
     rows: SliceReader
     padding: float  # the share of padding in the steps of all batches of all ranks
+    fitting: int  # how many batches fit into half of the memory
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
+        return in_groups(self._read, self._most, numbers)
+
+    def _most(self, numbers: range) -> int:
+        """Return how many of the first of these batches fit into half of the memory."""
+        return min(self.fitting, len(numbers))
+
+    @abstractmethod
+    def _read(self, numbers: range) -> list[Any]:
+        """Read these batches, each chunk once for all of them."""
 
 
 Plan = TypeVar("Plan", bound=SlicePlan)
@@ -258,7 +273,7 @@ class SliceBatches(OneEpoch[Batch, Plan]):
 
     def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
         weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, self._plan_class.make(options, SliceReader(store, rows, options.limit), weights))
+        super().__init__(options, self._plan_class(options, SliceReader(store, rows, options.limit), weights))
 
     @property
     def padding(self) -> float:

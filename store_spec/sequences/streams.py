@@ -14,16 +14,13 @@ These are the lanes of all ranks: their content does not depend on how the ranks
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
-from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
@@ -171,17 +168,13 @@ class StreamOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StreamPlan(SlicePlan):
-    """The batches of one rank in an epoch of streams. Make one with `make`."""
+    """The batches of one rank in an epoch of streams."""
 
     options: StreamOptions
-    places: LanePlan  # the places of sequences in the lanes of all ranks
-    fitting: int  # how many batches fit into half of the memory
 
-    @classmethod
-    def make(cls, options: StreamOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> Self:
-        """Plan an epoch of the sequences of a reader."""
+    def __init__(self, options: StreamOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> None:
+        super().__init__(options, rows, weights)
         check_labels_of_steps(rows, "streams")
         lanes, steps = options.batch_size, options.window
         fit = partial(
@@ -195,7 +188,7 @@ class StreamPlan(SlicePlan):
         fit(slices=(lanes, lanes))  # before memory is allocated for so many lanes
         rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
-        places = plan_lanes(
+        self.places = places = plan_lanes(  # the places of sequences in the lanes of all ranks
             rows.lengths,
             lanes=lanes * options.world_size,
             steps=steps,
@@ -205,9 +198,7 @@ class StreamPlan(SlicePlan):
             drop_last=options.drop_last,
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
-        fitting = fit(slices=(lanes, slices))
-        padding = places.padding
-        return cls(options=options, rows=rows, weights=weights, padding=padding, places=places, fitting=fitting)
+        self.fitting, self.padding = fit(slices=(lanes, slices)), places.padding
 
     def __len__(self) -> int:
         return self.places.batches
@@ -216,12 +207,7 @@ class StreamPlan(SlicePlan):
         options, padding = self.options, 100 * self.padding
         return f"{options.batch_size:,} lanes of {options.window:,} steps with {padding:.1f} % padding"
 
-    def batches(self, numbers: range) -> Generator[Batch, None, None]:
-        """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
-        return in_groups(self._read, lambda left: min(self.fitting, len(left)), numbers)
-
     def _read(self, numbers: range) -> list[Batch]:
-        """Read these batches, each chunk once for all of them."""
         options, reader = self.options, self.rows
         first = options.rank * options.batch_size
         slices = self.places.slices(range(first, first + options.batch_size), numbers)

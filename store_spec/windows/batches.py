@@ -51,27 +51,20 @@ class BatchOptions(EpochOptions):
         EpochOptions.__post_init__(self)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Epoch(TurnsPlan):
-    """The batches of windows of one rank, by number. Make one with `make`."""
+    """The batches of windows of one rank, by number. Less memory than a unit, a batch and a chunk need is refused."""
 
     options: BatchOptions
     rows: Windows
-    order: EpochOrder
-    # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
-    kept: Ranges | None
-    slots: int  # how many batches are in memory at a time
-    together: int  # bytes of rows that a thread reads at once
 
-    @classmethod
-    def make(cls, options: BatchOptions, rows: Windows, weights: Floats | None) -> Self:
-        """Plan an epoch; refuse less memory than a unit, a batch and a chunk need."""
+    def __init__(self, options: BatchOptions, rows: Windows, weights: Floats | None) -> None:
         windows, memory = rows.of_epoch(*options.random), options.limit
-        turns = options.turns(len(windows), options.batch_size)
+        super().__init__(options, windows, weights)
+        self.turns = options.turns(len(windows), options.batch_size)
         store = windows.store
         store.snapshot.check_files()  # the plan allocates memory by the number of steps that the root claims
         costs = _costs(windows)
-        order = EpochOrder(
+        self.order = order = EpochOrder(
             windows.index,
             store.starts,
             chunk=store.schema.steps.chunk,
@@ -81,7 +74,7 @@ class Epoch(TurnsPlan):
             weights=weights,
             join=all(column.plain for column in windows.columns.values()),
         )
-        batch = min(turns.size, len(windows)) * _sample_bytes(windows)
+        batch = min(self.turns.size, len(windows)) * _sample_bytes(windows)
         chunk = _chunk_bytes(windows)
         least_memory = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
         if least_memory > memory:
@@ -91,17 +84,12 @@ class Epoch(TurnsPlan):
                 f"{chunk:,}; give memory={least_memory}"
             )
         fitting = memory * BATCH // EIGHTHS // max(1, batch)
-        slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
-        return cls(
-            options=options,
-            rows=windows,
-            weights=weights,
-            order=order,
-            kept=_rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row),
-            turns=turns,
-            slots=slots,
-            together=min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1)),
-        )
+        # How many batches are in memory at a time.
+        self.slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
+        # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
+        self.kept = _rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row)
+        # Bytes of rows that a thread reads at once.
+        self.together = min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1))
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"
@@ -232,7 +220,7 @@ class Batches(OneEpoch[Batch, Epoch]):
         weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)
         self._of_worker = False
         self.varying_axes = 0 if options.drop_last else 1
-        super().__init__(options, Epoch.make(options, windows, weights))
+        super().__init__(options, Epoch(options, windows, weights))
 
     @property
     def windows(self) -> Windows:

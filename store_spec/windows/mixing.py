@@ -118,7 +118,7 @@ def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0,
     (5.29, True)
     """
     options = BatchOptions(batch_size=batch_size, shuffle=True, seed=seed, epoch=epoch, memory=memory)
-    plan = Epoch.make(options, windows, None)
+    plan = Epoch(options, windows, None)
     windows = plan.rows
     if len(windows) < 2:
         few = "1 window" if len(windows) else "0 windows"

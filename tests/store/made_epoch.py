@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -11,15 +10,10 @@ from store_spec.reading.ahead import in_groups
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class MadePlan(EpochPlan):
     read: Callable[[int, int], list[Any]]
     most: Callable[[int], int]
     steps: int
-
-    @classmethod
-    def make(cls, options: Any, rows: Any, weights: Any) -> Self:
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.steps
@@ -46,4 +40,6 @@ class MadeEpoch(OneEpoch[Any, MadePlan]):
     def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
         store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
         options, rows = EpochOptions(), SimpleNamespace(store=store, normalize=None)
-        super().__init__(options, MadePlan(options=options, rows=rows, weights=None, read=read, most=most, steps=steps))
+        plan = MadePlan(options, rows, None)
+        plan.read, plan.most, plan.steps = read, most, steps
+        super().__init__(options, plan)
