@@ -1,7 +1,5 @@
 """Write, verify and read ragged stores: as windows, padded sequences, streams and batches of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike

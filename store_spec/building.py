@@ -3,8 +3,6 @@
 `builder` imports from `store_spec` and from this module only. Every name that this module imports is for builders.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from store_spec.disk.job import ShardJob, replace_shard

@@ -9,8 +9,6 @@ An epoch reads each page about once, so a cache that drops the page used longest
 one keeps the pages that came first until the store has not been read for an hour: then other stores may replace them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Jobs of writing one shard, which the ledger creates and any process may run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass

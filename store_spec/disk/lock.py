@@ -1,7 +1,5 @@
 """One writer at a time: `flock` on a file in `<store>.build/`, which the system releases when the holder dies."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """`Storage` for buckets and other object stores, through obstore: by a URL, or by zarr's `ObjectStore`."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """A cache of the chunks that a thread decompressed last and needed only in part: it may need the rest next."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Make many requests of a remote store at the same time."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Read the tables, which are arrays that are not in shards, and other files that a commit has counted."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from functools import cached_property, partial

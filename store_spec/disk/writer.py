@@ -1,7 +1,5 @@
 """Append sequences from arrays, one after another, in this process."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where zarr is used: a committed state as groups and arrays to read, and the chunks of tables to write."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any

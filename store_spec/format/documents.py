@@ -1,7 +1,5 @@
 """Metadata documents as bytes, and how two of them differ."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

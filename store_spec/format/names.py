@@ -1,7 +1,5 @@
 """Check texts: names of features, targets and classes, and the units and descriptions of features and targets."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any

@@ -3,8 +3,6 @@
 The rows of a retired sequence stay in the store, so a snapshot that was opened earlier can still read them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

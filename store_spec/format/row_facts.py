@@ -1,7 +1,5 @@
 """Facts about the rows of sequences that the tables record: checksums, moments, and first and last times."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """Further columns of sequences: their names and types, checks of their values, and their checksums."""
 
-from __future__ import annotations
-
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence

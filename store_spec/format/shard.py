@@ -4,8 +4,6 @@ The stamp says which shard the file is, and how many rows it has; the checksum o
 belongs. Zarr finds chunks by the index, so other readers skip the stamp.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Check the values of a sequence, and convert them to the dtype of the store if no value changes."""
 
-from __future__ import annotations
-
 from itertools import chain
 from typing import Any
 

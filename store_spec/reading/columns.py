@@ -1,7 +1,5 @@
 """Convert stored rows for users: select columns, normalise, or compute a mask of real values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How many files and bytes a store takes on disk."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

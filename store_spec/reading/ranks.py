@@ -1,7 +1,5 @@
 """How the samples of an epoch are distributed over batches and ranks, by their positions in the epoch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Self
 

@@ -1,7 +1,5 @@
 """Splits of sources by a hash of their name and a seed, so that no source changes its split when files are added."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -10,8 +10,6 @@ on how many ranks share a round of `batch_size * world_size` sequences. With buc
 evenly enough for any number of ranks; otherwise, the last sequences are distributed as by `ranks.Turns`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

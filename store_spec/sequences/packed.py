@@ -9,8 +9,6 @@ Pieces are packed best-fit decreasing within groups of pieces: the longest first
 that is enough. With shuffling, other pieces are in a group in each epoch.
 """
 
-from __future__ import annotations
-
 import itertools
 from bisect import bisect_left, insort
 from dataclasses import dataclass, replace

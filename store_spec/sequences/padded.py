@@ -1,7 +1,5 @@
 """Batches of whole sequences, padded to the longest of the batch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import copy
 from typing import Any, Self

@@ -11,8 +11,6 @@ A sequence has its place in the lanes by arithmetic on lengths, without reading 
 These are the lanes of all ranks: their content does not depend on how the ranks share them.
 """
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import dataclass, replace
 from functools import partial

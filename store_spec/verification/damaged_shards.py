@@ -1,7 +1,5 @@
 """Find the damaged shards of rows and the sequences that have rows in them, for a repair."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice

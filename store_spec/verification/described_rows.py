@@ -1,7 +1,5 @@
 """Describe the rows of all sequences again, part by part, in any process, and compare with what the tables record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any

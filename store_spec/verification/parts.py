@@ -1,7 +1,5 @@
 """The rows of a store in parts that any process can check on its own; rows that cannot be read are reported."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Read the tables of a store chunk by chunk, and report lost and damaged files, for `verify`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

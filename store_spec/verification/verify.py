@@ -1,7 +1,5 @@
 """Check every checksum and every invariant of a store, and collect the problems."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice

@@ -10,8 +10,6 @@
 A third window would start at step 6 and need steps up to 14, so there is none.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which rows of a store are in memory: ranges of them, and a cache between epochs, if all rows of the windows fit."""
 
-from __future__ import annotations
-
 import weakref
 from dataclasses import dataclass, field
 from typing import Any

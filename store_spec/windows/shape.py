@@ -1,7 +1,5 @@
 """The shape of a window: its input rows, its label, and the steps it needs for them; and the options of windows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

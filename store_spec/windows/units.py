@@ -12,8 +12,6 @@ With weights, windows are drawn with replacement: first how many of each unit, t
 So the memory for planning depends on the number of units, and that of a pool on its windows, even for unequal weights.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
