@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from store_spec.disk.ledger import Ledger
-from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot, check_root
-from store_spec.disk.storage import PROBE
+from store_spec.disk.storage import PROBE, in_order
 from store_spec.disk.writable_objects import Version, WritableObjects
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
 from store_spec.format.layout import ROOT, Root

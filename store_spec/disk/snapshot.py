@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.places import StoreLocation
-from store_spec.disk.requests import in_order
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import LocalStorage, Storage, storage_of
+from store_spec.disk.storage import LocalStorage, Storage, in_order, storage_of
 from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard

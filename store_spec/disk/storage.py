@@ -8,11 +8,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
+from store_spec.collector import is_collecting
 from store_spec.disk.places import Address, StoreLocation, is_url, place_of
 from store_spec.errors import (
     FormatError,
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from store_spec.disk.writable_objects import WritableObjects
     from store_spec.disk.zarr_storage import ZarrStorage
 
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 Put: TypeAlias = "Callable[[str, Iterable[bytes | memoryview]], None]"  # writes the parts of a key's bytes
 
 RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that say nothing about the file
@@ -55,6 +60,23 @@ def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> 
     from store_spec.disk.zarr_storage import storage_of_zarr_store
 
     return storage_of_zarr_store(place)
+
+
+def in_order(storage: Storage, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+    """Yield `function(item)` for each item, in order; if the storage is remote, threads work ahead."""
+    if storage.requests == 1:
+        yield from map(function, items)
+        return
+    pool, futures = ThreadPoolExecutor(storage.requests, "seqzarr requests"), deque[Future[Value]]()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) == storage.requests:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        pool.shutdown(wait=not is_collecting(), cancel_futures=True)
 
 
 class OpenFile:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.requests import in_order
-from store_spec.disk.storage import Storage
+from store_spec.disk.storage import Storage, in_order
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, LARGEST_TEXT_BYTES, decode_text
 from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk

@@ -13,8 +13,7 @@ from zarr.storage import ObjectStore
 
 from store_spec.disk.object_storage import ObjectStorage, object_store
 from store_spec.disk.places import check_writable
-from store_spec.disk.requests import in_order
-from store_spec.disk.storage import PROBE
+from store_spec.disk.storage import PROBE, in_order
 from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import in_order
 from store_spec.format.layout import ROOT, Counts, Root
 from store_spec.schema import GROUPS, ArrayFact, Schema
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -76,12 +75,11 @@ class GroupStatistics(Mapping[str, Statistics]):
 
     def _scaler(self, how: str, *arguments: float) -> GroupScaler:
         scalers = {name: getattr(statistics, how)(*arguments) for name, statistics in self._groups.items()}
-        return GroupScaler(by=self.by, groups=scalers, earlier=partial(self._earlier, how, arguments))
+        return GroupScaler(groups=scalers, statistics=self, how=(how, *arguments))
 
-    def _earlier(self, how: str, arguments: tuple[float, ...], count: int) -> GroupScaler:
-        """Return the scaler of the sequences that are among the first `count` of the whole store."""
-        scaler: GroupScaler = getattr(GroupStatistics(self.store.first(count), self.by, self._options), how)(*arguments)
-        return scaler
+    def first(self, count: int) -> GroupStatistics:
+        """Return these statistics of only the sequences that are among the first `count` of the whole store."""
+        return GroupStatistics(self.store.first(count), self.by, self._options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,14 +89,13 @@ class GroupScaler:
     `windows.scaler(index)` returns the numbers of windows, to undo it.
     """
 
-    by: str  # the column of `sequences` whose values are the groups; or `"source"`
     groups: Mapping[str, Scaler]  # the normalisation of each group, by its name
-    # Returns the normalisation that follows from only the first so many sequences of its store.
-    earlier: Callable[[int], GroupScaler] = field(repr=False)
+    statistics: GroupStatistics  # the statistics that it is made of
+    how: tuple[Any, ...] = field(repr=False)  # the name of their method that made it, and its arguments
 
     def digest(self) -> str:
         """Return a hash of all groups and numbers, as 16 hexadecimal digits."""
-        digest = hashlib.sha256(self.by.encode())
+        digest = hashlib.sha256(self.statistics.by.encode())
         for name, scaler in sorted(self.groups.items()):
             digest.update(f"\0{name}\0{scaler.digest()}".encode())
         return digest.hexdigest()[:16]
@@ -113,12 +110,12 @@ class GroupScaler:
 
     def scales(self, store: Store, name: str) -> SequenceScales:
         """Return the numbers of each sequence for `inputs` or `labels`."""
-        number_of = {group: number for number, group in enumerate(self.groups)}
-        groups = [number_of.get(group, -1) for group in store.grouped(self.by)]
+        by, number_of = self.statistics.by, {group: number for number, group in enumerate(self.groups)}
+        groups = [number_of.get(group, -1) for group in store.grouped(by)]
         if -1 in groups:
             sequence = groups.index(-1)
             raise WindowError(
-                f"{store.path}: sequence {sequence:,} has {self.by}={store.grouped(self.by)[sequence]!r:.80}, and "
+                f"{store.path}: sequence {sequence:,} has {by}={store.grouped(by)[sequence]!r:.80}, and "
                 f"normalize has statistics of {len(self.groups):,} groups without it: {', '.join(self.groups):.200}"
             )
         group_of_each = np.full(store.counts.sequences, -1, np.int64)

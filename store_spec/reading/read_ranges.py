@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import merged, spread
 

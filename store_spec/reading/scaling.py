@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -188,11 +187,9 @@ class Scaler(Normalizer):
 
     inputs: Scale
     labels: Scale
-    # Returns the normalisation that follows from only the first so many sequences of its store; None if it does not
-    # come from a store.
-    earlier: Callable[[int], Scaler] | None = field(default=None, repr=False)
     # The statistics that it is made of; None if it does not come from a store.
     statistics: Statistics | None = field(default=None, repr=False)
+    how: tuple[Any, ...] = field(default=(), repr=False)  # the name of their method that made it, and its arguments
 
     def _scaler(self) -> Scaler:
         return self

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from store_spec.errors import StateError
-from store_spec.reading.normalization import Normalization
+from store_spec.reading.normalization import Normalization, state_name
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -66,12 +66,13 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
 
 def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
     """Return the normalisation of a resumed epoch; the statistics `normalize` may cover more sequences by now."""
-    if isinstance(normalize, str | None) or normalize.earlier is None:
+    if isinstance(normalize, str | None) or normalize.statistics is None:
         return normalize
     digest = state["parameters"].get("normalize")
     if normalize.digest() != digest:
-        earlier = normalize.earlier(state["store"]["sequences"])
-        if earlier.digest() == digest:
+        how, *arguments = normalize.how
+        earlier: Normalization = getattr(normalize.statistics.first(state["store"]["sequences"]), how)(*arguments)
+        if state_name(earlier) == digest:
             return earlier
     return normalize
 

@@ -129,6 +129,13 @@ class Statistics(Normalizer):
             raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
         return quantiles(self.store, q, self.used)
 
+    def first(self, count: int) -> Statistics:
+        """Return these statistics of only the sequences that are among the first `count` of the whole store."""
+        assert self.store is not None
+        store = self.store.first(count)
+        stats = store.stats() if self.used is None else self.used.recompute(store)
+        return stats.over_features() if self.together else stats
+
     def stop_of_each(self, count: int) -> NDArray[np.int64]:
         """Return the step after the last one that was used of each of the `count` sequences of the whole store."""
         stop = np.zeros(count, np.int64)
@@ -146,18 +153,7 @@ class Statistics(Normalizer):
             return Scaler(inputs=inputs, labels=labels)
         schema = self.store.schema
         inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
-        earlier = partial(_earlier, self, how, arguments)
-        return Scaler(inputs=inputs, labels=labels, earlier=earlier, statistics=self)
-
-
-def _earlier(stats: Statistics, how: str, arguments: tuple[float, ...], count: int) -> Scaler:
-    """Return the scaler of the selected sequences that are among the first `count` of the whole store."""
-    assert stats.store is not None
-    first = stats.store.first(count)
-    earlier = first.stats() if stats.used is None else stats.used.recompute(first)
-    earlier = earlier.over_features() if stats.together else earlier
-    scaler: Scaler = getattr(earlier, how)(*arguments)
-    return scaler
+        return Scaler(inputs=inputs, labels=labels, statistics=self, how=(how, *arguments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

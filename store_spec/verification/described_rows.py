@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.requests import in_order
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import in_order
 from store_spec.errors import DAMAGE, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.format.moments import Floats, Moments

@@ -389,7 +389,7 @@ def test_the_statistics_of_another_store_stay_what_they_are(tmp_path: Path):
 def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(tmp_path: Path):
     def batches(store: store_spec.Store) -> list[Any]:
         weights = np.arange(len(store)) / len(store)
-        by_numbers = replace(store.stats().standard(), earlier=None)  # as of a scaler that was written down
+        by_numbers = replace(store.stats().standard(), statistics=None)  # as of a scaler that was written down
         return [
             *in_each_way(store, by_numbers),
             store.windows(5).batches(8, shuffle=True, memory=MEMORY, weights=weights),

@@ -28,8 +28,7 @@ import store_spec
 from builder.cli import main
 from store_spec import errors
 from store_spec.disk.object_storage import ObjectStorage
-from store_spec.disk.requests import in_order
-from store_spec.disk.storage import LocalStorage, storage_of
+from store_spec.disk.storage import LocalStorage, in_order, storage_of
 from store_spec.format.layout import chunk_key
 from store_spec.windows import loading
 from tests.store.damage import contents, index
