@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.places import StoreLocation, place_of
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import Put, WritableStorage
+from store_spec.disk.storage import Put, WritableStorage, in_order
 from store_spec.errors import SchemaError
 from store_spec.format import retired
 from store_spec.format.documents import encode_document, group_document
@@ -70,7 +71,9 @@ class Ledger:
             LockedError: Another writer is creating the store.
         """
         kind, where = _kind_and_place(store)
-        ledger: AbstractContextManager[Ledger] = kind.create_at(where, schema, provenance)
+        root = Root(schema=schema, provenance={} if provenance is None else provenance)
+        root.encode()  # raises now what a commit would raise later
+        ledger: AbstractContextManager[Ledger] = kind.create_at(where, root)
         return ledger
 
     @classmethod
@@ -224,8 +227,16 @@ class Ledger:
         documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
         return {key: encode_document(document) for key, document in documents.items()}
 
-    def _table(self, fact: ArrayFact, new: Records) -> tuple[ArrayFact, int, NDArray[Any]] | None:
-        """Return the rows of a table that `_put_table` writes, and the number of the first; None if there are none.
+    def _put_tables(self, put: Put, new: Records) -> None:
+        """Write the chunks of all tables that have new rows."""
+        from store_spec.disk.zarr_arrays import put_rows  # here, because zarr takes 0.1 s to import
+
+        tables = in_order(self._storage, partial(self._table, new), self.schema.arrays())
+        for fact, first, rows in filter(None, tables):
+            put_rows(put, self.schema, fact, first, rows)
+
+    def _table(self, new: Records, fact: ArrayFact) -> tuple[ArrayFact, int, NDArray[Any]] | None:
+        """Return the rows of a table to write, and the number of the first; None if there are none.
 
         The last chunk so far is replaced as a whole, so its rows come first.
         """
@@ -239,12 +250,6 @@ class Ledger:
             with advice_to_repair():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
         return fact, first, rows
-
-    def _put_table(self, put: Put, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
-        """Write the chunks of a table from row `first` on."""
-        from store_spec.disk.zarr_arrays import put_rows  # here, because zarr takes 0.1 s to import
-
-        put_rows(put, self.schema, fact, first, rows)
 
     def _table_rows(self, fact: ArrayFact, new: Records) -> NDArray[Any] | None:
         """Return the new rows of a table; None for arrays in shards."""
@@ -281,6 +286,6 @@ def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
 
         return LocalLedger, place
     from store_spec.disk.object_ledger import ObjectLedger  # here, because zarr takes 0.1 s to import
-    from store_spec.disk.writable_objects import writable_objects
+    from store_spec.disk.object_storage import writable_objects
 
     return ObjectLedger, writable_objects(place)

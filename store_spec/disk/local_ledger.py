@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import folder_locked, locked
@@ -19,7 +18,7 @@ from store_spec.errors import ConflictError, MissingStoreError, StorageError, St
 from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Root, chunk_number
 from store_spec.format.records import Records
-from store_spec.schema import GROUPS, Schema
+from store_spec.schema import GROUPS
 
 NEW = "new"  # the store in the build folder, until its first commit
 SPILLED = "spilled"  # prefix of the folder in the build folder that exists while a ledger is open
@@ -33,18 +32,16 @@ class LocalLedger(Ledger):
 
     @classmethod
     @contextlib.contextmanager
-    def create_at(cls, path: Path, schema: Schema, provenance: dict[str, Any] | None = None) -> Iterator[LocalLedger]:
+    def create_at(cls, path: Path, root: Root) -> Iterator[LocalLedger]:
         """See `Ledger.create`."""
         check_outside(path)
         path = path.absolute()  # the caller may change to another folder before the commit
-        root = Root(schema=schema, provenance={} if provenance is None else provenance)
-        root.encode()  # raises now what a commit would raise later
         with locked(path) as folder:
             if path.exists() or path.is_symlink():
                 raise StoreExistsError(f"{path}: something is there already; remove it, or open it with mode='a'")
             with _folder_for_spilled(folder) as spilled:
                 storage = LocalStorage(folder / NEW, spilled)
-                for key in ("", *schema.folders()):
+                for key in ("", *root.schema.folders()):
                     storage.make_folder(key)
                 for name in GROUPS:
                     storage.put(f"{name}/{ROOT}", [encode_document(group_document())])
@@ -85,9 +82,7 @@ class LocalLedger(Ledger):
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         self._check_root()  # before the last chunks of the tables are replaced
-        for fact in self.schema.arrays():
-            if (table := self._table(fact, new)) is not None:
-                self._put_table(self._storage.put, *table)
+        self._put_tables(self._storage.put, new)
         folders = ["", *self.schema.folders()]
         if self._committed is None:
             self._put_documents(root)

@@ -8,16 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from store_spec.disk.ledger import Ledger
+from store_spec.disk.object_storage import Version, WritableObjects
 from store_spec.disk.snapshot import Snapshot, check_root
-from store_spec.disk.storage import PROBE, in_order
-from store_spec.disk.writable_objects import Version, WritableObjects
+from store_spec.disk.storage import PROBE
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
 from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
-from store_spec.schema import Schema
 
 
 class ObjectLedger(Ledger):
@@ -31,13 +29,11 @@ class ObjectLedger(Ledger):
 
     @classmethod
     @contextlib.contextmanager
-    def create_at(
-        cls, storage: WritableObjects, schema: Schema, provenance: dict[str, Any] | None = None
-    ) -> Iterator[ObjectLedger]:
+    def create_at(cls, storage: WritableObjects, root: Root) -> Iterator[ObjectLedger]:
         """See `Ledger.create`."""
-        root = Root(schema=schema, provenance={} if provenance is None else provenance)
-        root.encode()  # raises now what a commit would raise later
-        of_empty_stores = {key.partition("/")[0] for key in schema.folders()}  # a writer may have died before its root
+        of_empty_stores = {
+            key.partition("/")[0] for key in root.schema.folders()
+        }  # a writer may have died before its root
         if any(name not in of_empty_stores and not name.startswith(PROBE) for name in storage.list()):
             raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")
         storage.check_conditions()
@@ -59,9 +55,7 @@ class ObjectLedger(Ledger):
 
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         objects: dict[str, bytes] = {}
-        tables = in_order(self._storage, lambda fact: self._table(fact, new), self.schema.arrays())
-        for table in filter(None, tables):
-            self._put_table(lambda key, parts: objects.update({key: b"".join(parts)}), *table)
+        self._put_tables(lambda key, parts: objects.update({key: b"".join(parts)}), new)
         if self._committed is None:
             self._put_first(objects | self._documents(root))
         else:

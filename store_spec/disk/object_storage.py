@@ -1,17 +1,29 @@
-"""`Storage` for buckets and other object stores, through obstore: by a URL, or by zarr's `ObjectStore`."""
+"""`Storage` for buckets and other object stores, through obstore: by a URL, or by zarr's `ObjectStore`.
 
+There is no lock, no rename and no fsync for writing, but puts depend on what is there.
+"""
+
+import contextlib
 import errno
 import os
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import Any, ClassVar
 
+from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
 from store_spec.disk.cache import Cache, Cached
-from store_spec.disk.storage import storage_of
+from store_spec.disk.places import check_writable
+from store_spec.disk.storage import PROBE, in_order, storage_of
 from store_spec.disk.zarr_storage import Data, ZarrStorage
-from store_spec.errors import FormatError, SchemaError, StorageError
+from store_spec.errors import ConflictError, FormatError, MissingStoreError, SchemaError, StorageError, StoreError
+from store_spec.format.layout import ROOT
+
+TRIES = 8  # attempts to replace an object that another process keeps replacing
+
+Version = dict[str, Any]  # identifies the present content of an object, as obstore names it
 
 
 def object_store(url: str) -> ObjectStore[Any]:
@@ -110,3 +122,145 @@ class ObjectStorage(ZarrStorage):
         listing = obstore.list_with_delimiter(store.store, key)
         paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
         return [path.rpartition("/")[2] for path in paths]
+
+
+class WritableObjects(ObjectStorage):
+    """An object store that one writer writes to.
+
+    A writer claims the store by a random text in the root, `writer`; after that, an earlier writer cannot commit. A put
+    first reads the version of the object, then checks the claim, and then replaces only that version. So a slower
+    writer never overwrites an object that a later one has put. A writer deletes only its own probe, because deletes
+    cannot be conditional.
+    """
+
+    def __init__(self, store: ObjectStore[Any], url: str | None = None, *, writer: str = "") -> None:
+        super().__init__(store, url)
+        self.writer = writer
+        self.root_version: Version | None = None  # of the root that this process put last, or claims
+
+    def __reduce__(self) -> Any:
+        return writable_objects, (self._url or self._store_and_process[0], self.writer)
+
+    def put(self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None) -> None:
+        """Put an object whole; see `put_all`."""
+        self.put_all({key: b"".join(parts)}, check)
+
+    def put_all(self, objects: Mapping[str, bytes], check: Callable[[], None] | None = None) -> None:
+        """Put objects; each put is conditional on the version that was there while this writer still had the claim.
+
+        Args:
+            objects: Their bytes by key.
+            check: Called after the versions were read; it raises an error if the objects may not be replaced.
+
+        Raises:
+            ConflictError: Another writer has claimed the store.
+            StorageError: The server reported an error.
+        """
+        due = list(objects)
+        for _ in range(TRIES):
+            there = list(in_order(self, self._version, due))
+            # After reading the versions: what a later writer puts from now on has another version, and is not replaced.
+            self.check_claim()
+            if check is not None:
+                check()
+            puts = [(key, objects[key], seen) for key, seen in zip(due, there, strict=True)]
+            versions = list(in_order(self, lambda item: self._put(*item), puts))
+            due = [key for key, version in zip(due, versions, strict=True) if version is None]
+            if not due:
+                return
+        raise ConflictError(f"{self.path(due[0])}: another process keeps replacing it; open the store again")
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Put an object if there is none, or one with the same bytes; return whether it is there now."""
+        return self._put(key, data, None) is not None
+
+    def put_root(self, data: bytes) -> None:
+        """Replace the last root of this writer, or the one that it claims.
+
+        Raises:
+            ConflictError: Another writer has claimed the store.
+            StorageError: The server reported an error, and the root is not there, or cannot be read.
+        """
+        version = self._put(ROOT, data, self.root_version)
+        if version is None:
+            raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
+        self.root_version = version
+
+    def check_conditions(self) -> None:
+        """Check with a temporary object that the server obeys the conditions of puts; some servers ignore them."""
+        key = PROBE + secrets.token_hex(8)
+        first = self._put(key, b"1", None)
+        try:
+            twice = self._put(key, b"2", None) is not None
+            if first is None or twice or self._put(key, b"3", first) is None or self._put(key, b"4", first) is not None:
+                raise StorageError(
+                    errno.ENOTSUP,
+                    f"{self.root}: the server ignores the conditions of puts, so two writers would destroy the store; "
+                    "nothing of it was written",
+                )
+        finally:
+            import obstore
+
+            with contextlib.suppress(Exception):
+                obstore.delete(self._store.store, key)
+
+    def check_claim(self) -> None:
+        """Check that no other writer has claimed the store."""
+        if f'"writer": "{self.writer}"'.encode() not in bytes(self.get(ROOT)):
+            raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
+
+    def _version(self, key: str) -> Version | None:
+        """Return the version of an object; None if there is none."""
+        import obstore
+
+        store = self._store
+        try:
+            return _version_of(self._call(key, "looking at", lambda: obstore.head(store.store, key)))
+        except FileNotFoundError:
+            return None
+
+    def get_with_version(self, key: str) -> tuple[bytes, Version]:
+        """Return an object and its version."""
+        import obstore
+
+        store = self._store
+        try:
+            result = self._call(key, "reading", lambda: obstore.get(store.store, key))
+            return self._call(key, "reading", lambda: bytes(result.bytes())), _version_of(result.meta)
+        except FileNotFoundError as error:
+            raise MissingStoreError(f"{self.path(key)}: there is no such key") from error
+
+    def _put(self, key: str, data: bytes, seen: Version | None) -> Version | None:
+        """Put an object if the present one has the version `seen`, or if there is none; return its version, or None.
+
+        If a response is lost, the client repeats the request, which then fails because of its own object. So after a
+        failure the object is read, and compared.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        store = self._store
+        mode: Any = "create" if seen is None else seen
+        try:
+            return _version_of(obstore.put(store.store, key, data, mode=mode))
+        except (AlreadyExistsError, PreconditionError):
+            there, version = self.get_with_version(key)
+            return version if there == data else None
+        except Exception as error:
+            with contextlib.suppress(StoreError):
+                there, version = self.get_with_version(key)
+                if there == data:
+                    return version
+            raise self._refused(key, "writing", error) from error
+
+
+def writable_objects(place: str | Store, writer: str = "") -> WritableObjects:
+    """Return the storage for writing to a place that is not a folder: a URL, or an `ObjectStore` of zarr."""
+    if isinstance(place, ObjectStore):
+        return WritableObjects(place, writer=writer)
+    check_writable(place)
+    return WritableObjects(object_store(str(place)), str(place), writer=writer)
+
+
+def _version_of(found: Mapping[str, Any]) -> Version:
+    return {name: found[name] for name in ("e_tag", "version") if found.get(name) is not None}

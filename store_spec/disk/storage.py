@@ -26,7 +26,7 @@ from store_spec.errors import (
 )
 
 if TYPE_CHECKING:
-    from store_spec.disk.writable_objects import WritableObjects
+    from store_spec.disk.object_storage import WritableObjects
     from store_spec.disk.zarr_storage import ZarrStorage
 
 Item = TypeVar("Item")

@@ -65,7 +65,11 @@ class EpochOptions:
     weights: ArrayLike | None = None
     transform: Transform | None = None
 
+    sizes: ClassVar[tuple[str, ...]] = ()  # the fields of a subclass that are whole numbers of at least 1
+
     def __post_init__(self) -> None:
+        for name in self.sizes:
+            self._set(name, whole_number(name, getattr(self, name), 1))
         turns = self.turns(samples=0, size=1)
         self._set("seed", whole_number("seed", self.seed, 0))
         self._set("epoch", whole_number("epoch", self.epoch, 0))

@@ -12,7 +12,7 @@ that is enough. With shuffling, other pieces are in a group in each epoch.
 import itertools
 from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,16 +130,15 @@ def _rows(count: Ints, first: int, tokens: int) -> list[list[int]]:
 class PackedOptions(EpochOptions):
     """The arguments of `PackedBatches`, apart from the sequences and their rows."""
 
+    sizes: ClassVar = ("tokens", "batch_size")
     tokens: int
     batch_size: int = 1
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "batch_size"):
-            self._set(name, whole_number(name, getattr(self, name), 1))
+        EpochOptions.__post_init__(self)
         steps = self.tokens if self.max_steps is None else self.max_steps
         self._set("max_steps", whole_number("max_steps", steps, 1, self.tokens))
-        EpochOptions.__post_init__(self)
 
 
 class PackedPlan(SlicePlan, TurnsPlan):

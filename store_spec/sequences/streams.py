@@ -14,12 +14,12 @@ These are the lanes of all ranks: their content does not depend on how the ranks
 import heapq
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.format.runs import spread
-from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
 from store_spec.sequences.buckets import drawn
@@ -156,14 +156,10 @@ def _assign(sizes: Ints, lanes: int) -> Ints:
 class StreamOptions(EpochOptions):
     """The arguments of `Streams`, apart from the sequences and their rows."""
 
+    sizes: ClassVar = ("batch_size", "window")
     batch_size: int
     window: int
     align: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "window"):
-            self._set(name, whole_number(name, getattr(self, name), 1))
-        EpochOptions.__post_init__(self)
 
 
 class StreamPlan(SlicePlan):

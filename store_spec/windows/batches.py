@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.moments import Floats
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
-from store_spec.reading.argument_checks import checked_weights, whole_number
+from store_spec.reading.argument_checks import checked_weights
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch, Transform, TurnsPlan
 from store_spec.windows.loading import Loader, threads
@@ -44,11 +44,8 @@ READ_SHARE = 64
 class BatchOptions(EpochOptions):
     """The arguments of `Batches`, apart from the windows."""
 
+    sizes: ClassVar = ("batch_size",)
     batch_size: int
-
-    def __post_init__(self) -> None:
-        self._set("batch_size", whole_number("batch_size", self.batch_size, 1))
-        EpochOptions.__post_init__(self)
 
 
 class Epoch(TurnsPlan):

@@ -25,8 +25,8 @@ from zarr.storage import ObjectStore
 import store_spec
 from store_spec import StoreError
 from store_spec.disk.object_ledger import ObjectLedger
+from store_spec.disk.object_storage import WritableObjects
 from store_spec.disk.storage import PROBE
-from store_spec.disk.writable_objects import WritableObjects
 from store_spec.errors import ConflictError, MissingStoreError
 from store_spec.format.layout import ROOT
 from tests.campaigns.outcome import Outcome

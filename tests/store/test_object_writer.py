@@ -17,8 +17,8 @@ from zarr.storage import ObjectStore
 
 import store_spec
 from store_spec import errors
+from store_spec.disk.object_storage import writable_objects
 from store_spec.disk.storage import PROBE
-from store_spec.disk.writable_objects import writable_objects
 from tests.campaigns.buckets import objects
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.oracle import files
