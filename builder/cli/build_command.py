@@ -15,8 +15,7 @@ import click
 from builder.amounts import printable
 from builder.cli.attention import attention
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.option_flags import JSON, QUIET, add_flags, flags_of, sections_of
-from builder.cli.paths import EMPTY, is_url, store_name
+from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url, sections_of, store_name
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -120,7 +119,7 @@ def build(context: click.Context, /, **_: object) -> None:
     place = store if is_url(store) else Path(store)
     with exit_with_status(None if params["dry_run"] else place):
         from builder.planning.options import process_and_options
-        from builder.processes.arguments import parse_arguments
+        from builder.processes.function_options import parse_arguments
 
         of_tables = _of_tables(context, given)
         arguments = parse_arguments(params["arguments"])

@@ -10,8 +10,7 @@ import click
 
 from builder.amounts import bytes_text, count_text, ratio_text, seconds_text
 from builder.cli.exit_status import exit_with_status, stdout_to_stderr
-from builder.cli.option_flags import OF_ENGINE, add_flags
-from builder.cli.paths import GivenStore, store_name
+from builder.cli.parameters import OF_ENGINE, GivenStore, add_flags, store_name
 
 
 @click.command(short_help="Copy STORE to NEW without retired sequences.")

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from builder.amounts import printable
 from builder.cli.exit_status import exit_with_status
-from builder.cli.paths import GivenPath, GivenStore
+from builder.cli.parameters import GivenPath, GivenStore
 
 if TYPE_CHECKING:
     from builder.inspection import Inspection, SourceInspection

@@ -11,8 +11,7 @@ import click
 
 from builder.amounts import count_text, printable
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.option_flags import OF_ENGINE, add_flags
-from builder.cli.paths import GivenPath, GivenStore, store_name
+from builder.cli.parameters import OF_ENGINE, GivenPath, GivenStore, add_flags, store_name
 
 if TYPE_CHECKING:
     from builder.maintenance.repair import Repair
@@ -79,8 +78,8 @@ def verify(
     with exit_with_status():
         from dataclasses import asdict
 
-        from builder.cli.progress import of_check
         from builder.execution.progress_bar import show_progress
+        from builder.maintenance.verification import of_check
         from builder.maintenance.verification import verify as verify_store
         from store_spec import open_store
 

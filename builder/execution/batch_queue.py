@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from builder.labels.class_codes import ClassCodes, Recoding
+from builder.labels.text_classes import ClassCodes, Recoding
 from builder.workers.batch import BATCH_SECONDS, BatchSummary
 from builder.workers.engine import TASKS_PER_WORKER, Task
 from builder.workers.process_source import SourceBatch

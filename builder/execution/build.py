@@ -14,25 +14,22 @@ from typing import Any
 
 import store_spec
 from builder.build_errors import BuildError, UsageError
-from builder.execution.report import Report, report_of
+from builder.execution.report import Report, Tally, parse_limit, report_of
 from builder.execution.run import Run, RunSteps
-from builder.execution.tally import Tally, parse_limit
 from builder.frames.digits import NO_DIGITS
-from builder.labels.class_codes import first_classes
+from builder.labels.text_classes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
-from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, choose_by_sources
-from builder.planning.packing import Packing
+from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.planning.provenance import note_code
-from builder.planning.recorded_failures import FAILURES, failures_recorded
-from builder.planning.recorded_skips import SKIPPED
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
+from builder.planning.unused_sources import FAILURES, SKIPPED, failures_recorded
 from builder.processes.process import ProcessFunction
 from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
-from builder.workers.memory import worker_memory
+from builder.workers.local_cluster import worker_memory
 from builder.workers.process_source import Failure, Skipped, SourceBatch
 from store_spec import Schema, parse_bytes
 from store_spec.building import Ledger, StorePlace, store_place

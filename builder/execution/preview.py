@@ -17,10 +17,9 @@ from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import labels_json
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
-from builder.planning.codec_choice import SAMPLE_SOURCES, Choice, choose_by_sources
-from builder.planning.packing import Packing
+from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
 from builder.planning.plan import Plan
-from builder.planning.recorded_failures import failures_in
+from builder.planning.unused_sources import failures_in
 from builder.sources.source_list import MISNAMED
 from builder.workers.batch import probe, process_batch
 from builder.workers.process_source import Failure, Skipped

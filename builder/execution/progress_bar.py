@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from builder.amounts import bytes_text, count_text, seconds_text
-from builder.execution.tally import Tally
+from builder.execution.report import Tally
 from builder.planning.resolved_sources import FILE_COST
 
 LINE_SECONDS = 10.0  # between lines, if there is no bar

@@ -16,7 +16,7 @@ from typing import Any
 
 from builder.build_errors import BuildError
 from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
-from builder.execution.tally import Tally
+from builder.execution.report import Tally
 from builder.frames.counts import cleaning_counts
 from builder.workers.batch import (
     BatchPart,
@@ -25,14 +25,14 @@ from builder.workers.batch import (
     complete_batch,
     compress,
     process_batch,
+    recode,
     summarise,
 )
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
-from builder.workers.memory import worker_memory
+from builder.workers.local_cluster import worker_memory
 from builder.workers.process_source import SourceBatch
-from builder.workers.recode import recode
 from builder.workers.row_blocks import Space
 from store_spec import Schema
 from store_spec.building import EncodedRows, Ledger, ShardJob

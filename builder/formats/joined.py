@@ -42,6 +42,7 @@ class JoinedTable(OpenTable):
             groups=first.groups,
             named=first.named,
             is_text=first.is_text,
+            text_numbers=all(table.text_numbers for _, table in tables),
             decimal=first.decimal,
             rows=None if None in rows else sum(one or 0 for one in rows),
         )

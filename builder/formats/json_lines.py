@@ -23,6 +23,7 @@ class JsonTable(ArrowTable):
     """A file of JSON lines, in memory. As in text, all numbers are floats unless integers are requested."""
 
     large: Mapping[str, tuple[int, int]]  # by column: the row, from 1, and value of an integer that float64 rounds
+    text_numbers: bool = True
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""

@@ -176,6 +176,7 @@ class OpenTable:
     groups: Mapping[str, tuple[str, ...]]  # the elements of each column: `emb` consists of `emb[0]`, `emb[1]`, ...
     named: bool  # whether the file or the user names the columns; otherwise their names are numbers
     is_text: bool = False  # whether the file is text, so that columns have no types
+    text_numbers: bool = False  # whether all numbers are written as text
     decimal: str = "."  # the decimal mark of numbers in text
     rows: int | None = None  # according to the header; None: unknown before reading
 

@@ -13,7 +13,7 @@ from builder.formats.column_choice import list_names
 from builder.formats.files import check_first_bytes
 from builder.formats.table import check_unique, shorten
 from builder.formats.text_numbers import DECIMALS
-from builder.formats.text_quotes import unclosed_quote
+from builder.formats.text_streams import unclosed_quote
 from builder.options.table_options import TableOptions
 
 FIRST = 1 << 20  # bytes; a smaller file is read completely

@@ -22,8 +22,7 @@ from builder.formats.text_numbers import (
     refuse_large,
     strip_blanks,
 )
-from builder.formats.text_quotes import QuoteCount, unclosed_quote
-from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, open_stream
+from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, QuoteCount, open_stream, unclosed_quote
 from builder.options.table_options import TableOptions
 
 _BLOCK = FIRST  # bytes that pyarrow parses at once
@@ -40,6 +39,7 @@ class TextTable(OpenTable):
     options: TableOptions
     start: TextStart
     is_text: bool = True
+    text_numbers: bool = True
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""

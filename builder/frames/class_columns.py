@@ -23,8 +23,7 @@ from builder.labels.text_classes import (
     encode_classes,
     parse_classes,
 )
-from builder.options.policies import Policy
-from builder.options.transform_syntax import Transforms
+from builder.options.option_syntax import Policy, Transforms
 from store_spec import Classes
 
 

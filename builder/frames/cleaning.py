@@ -14,7 +14,7 @@ from builder.formats.column_choice import parse_number
 from builder.formats.convert import FILL_IN, check_all, per_row, refuse_any, require_finite
 from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
 from builder.frames.transforms import as_floats
-from builder.options.policies import Fill, Policy
+from builder.options.option_syntax import Fill, Policy
 
 
 @dataclass(frozen=True, slots=True, eq=False)

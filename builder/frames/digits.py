@@ -1,15 +1,20 @@
-"""Find numbers in text that need more digits than float32 keeps."""
+"""Numbers in text that need more digits than float32 keeps: find and note them, or round them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.formats.table import Array, Frame, Table
+from builder.build_errors import SourceError
+from builder.formats.table import Array, DType, Frame, OpenTable, Table, WrappedTable
+from builder.sequence import LongSequence, map_sequence
+from builder.sequence import Sequence as SourceSequence
 
 _EXACT_POWER: Final = 22  # float64 holds the powers of ten up to this one
 _POWERS: Final = 10.0 ** np.arange(_EXACT_POWER + 1)
@@ -108,3 +113,54 @@ class DigitNotes:
             self.found += ManyDigits(
                 int(lost.sum()), int(not self.found.values), f"{value} in column {name} of {source}"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotedTable(WrappedTable):
+    """An `OpenTable` that notes numbers with many digits when they are read."""
+
+    notes: DigitNotes
+
+    def pieces(self) -> Sequence[OpenTable]:
+        """Return the pieces of the table."""
+        return tuple(replace(self, inner=piece, rows=piece.rows) for piece in self.inner.pieces())
+
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Read columns, and note their numbers."""
+        frame = self.inner.read(names, dtype, raw)
+        if names:
+            self.notes.add(frame.select(list(names)), self.source)
+        return frame
+
+
+def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
+    """Round the float64 inputs, and with `labels` also the labels, in a result of `Tabular`."""
+    if isinstance(result, tuple):
+        x, y = result
+        inputs = _narrow(x, dtype, source)
+        return inputs, inputs if y is x else _narrow(y, dtype, source) if labels else y
+    narrow = partial(_narrow_sequence, dtype, source, labels)
+    if isinstance(result, LongSequence):
+        return map_sequence(result, narrow)
+    return (map_sequence(one, narrow) for one in result)
+
+
+def _narrow_sequence(dtype: str, source: str, labels: bool, sequence: SourceSequence) -> SourceSequence:  # noqa: FBT001
+    inputs, rows = narrow_result((sequence.inputs, sequence.labels), dtype, source, labels=labels)
+    return replace(sequence, inputs=inputs, labels=rows)
+
+
+def _narrow(rows: Any, dtype: str, source: str) -> Any:
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.float64:
+        return rows
+    with np.errstate(over="ignore"):
+        narrow: Array = rows.astype(dtype)
+    lost = np.isinf(narrow) & np.isfinite(rows)
+    if lost.any():
+        value = float(rows[lost][0])
+        raise SourceError(
+            source,
+            f"{value!r} does not fit into {dtype}, which this store has because the first source has smaller numbers; "
+            "build to another path with --dtype float64",
+        )
+    return narrow

@@ -50,6 +50,7 @@ class LabelledTable(OpenTable):
             groups={**inputs.groups, **groups},
             named=inputs.named,
             is_text=inputs.is_text,
+            text_numbers=inputs.text_numbers and labels.text_numbers,
             decimal=inputs.decimal,
             inputs=inputs,
             labels=labels,

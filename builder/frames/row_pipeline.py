@@ -1,9 +1,10 @@
-"""Turn the rows of a file into sequences: transform, clean, and split them into parts."""
+"""Turn the rows of a file into sequences: transform, clean, and split them into parts, or take them all unchanged."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -13,18 +14,16 @@ from numpy.typing import NDArray
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
-from builder.formats.convert import check_all, stack
-from builder.formats.table import Array, DType, Frame, Table
-from builder.frames.class_columns import refuse_policies, refuse_transforms, stack_labels
+from builder.formats.convert import check_all, require_values, stack
+from builder.formats.table import Array, DType, Frame, OpenTable, Table
+from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
 from builder.frames.groups import Group, convert_group_values
-from builder.frames.stamps import Stamps
-from builder.frames.step_times import read_stamps
+from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
 from builder.frames.transforms import apply_transforms
-from builder.options.policies import Policy, parse_policies
+from builder.options.option_syntax import Policy, Transforms, parse_policies, parse_transform
 from builder.options.table_options import COUNTS, TableOptions
-from builder.options.transform_syntax import Transforms, parse_transform
 from builder.sequence import Sequence as SourceSequence
 
 
@@ -44,6 +43,17 @@ class SelectedColumns:
     def columns(self) -> tuple[str, ...]:
         """Input and label columns, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.labels)))
+
+    @contextmanager
+    def checking_others(self, source: str, check: Callable[[list[str]], object]) -> Iterator[None]:
+        """If some columns cannot be read in this block, check the others, to report all problems at once."""
+        try:
+            yield
+        except SourceError as error:
+            others = [name for name in self.columns if name not in error.columns]
+            if error.columns and (self.time or any(name in self.inputs for name in others)):
+                check_all(source, lambda: check(others), found=error)
+            raise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +83,12 @@ class RowPipeline:
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
         dropped, rows, empty_table = 0, 0, None
-        try:
+
+        def check(names: Sequence[str]) -> None:
+            remaining = [(one, [name for name in changed if name in names]) for one, changed in transforms]
+            deque(self._clean_stretches(read(names), policies, remaining), maxlen=0)
+
+        with self.selection.checking_others(self.source, check):
             for values, stretch, table, cleaned in self._clean_stretches(groups, policies, transforms):
                 dropped += stretch.dropped
                 rows += len(stretch.frame) + stretch.dropped
@@ -85,16 +100,6 @@ class RowPipeline:
                     if last is not None:
                         yield last
                     last, dropped = _add_dropped(sequence, dropped), 0
-        except SourceError as error:
-            others = [name for name in self.selection.columns if name not in error.columns]
-            if error.columns and (self.selection.time or any(name in self.selection.inputs for name in others)):
-                remaining = [(one, [name for name in names if name in others]) for one, names in transforms]
-                check_all(
-                    self.source,
-                    lambda: deque(self._clean_stretches(read(others), policies, remaining), maxlen=0),
-                    found=error,
-                )
-            raise
         if last is not None:
             yield _add_dropped(last, dropped)
         elif empty_table is not None and rows:
@@ -237,3 +242,34 @@ def _add_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:
     if not steps:
         return sequence
     return replace(sequence, columns={**sequence.columns, "dropped": sequence.columns["dropped"] + steps})
+
+
+def read_arrays(
+    table: OpenTable, selection: SelectedColumns, dtype: DType | None, source: str, before: int = 0
+) -> tuple[Array, Array | None]:
+    """Read inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
+
+    def read(names: Sequence[str]) -> Table:
+        rows = read_numbers(table, names, dtype)
+        if not rows.rows:
+            raise EmptySourceError(source, NO_ROWS)
+        return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
+
+    with selection.checking_others(source, lambda names: require_values(read(names), source)):
+        rows = read(selection.columns)
+    require_values(rows, source)
+    x = stack(rows, selection.inputs, dtype=dtype, source=source)
+    if not selection.labels:
+        return x, x if selection.own else selection.other
+    return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
+
+
+def read_pieces(
+    pieces: Sequence[OpenTable], selection: SelectedColumns, dtype: DType | None, source: str
+) -> Iterator[SourceSequence]:
+    """Read a file piece by piece."""
+    before = 0
+    for piece in pieces:
+        x, y = read_arrays(piece, selection, dtype, source, before)
+        before += len(x)
+        yield SourceSequence(x, y)

@@ -18,15 +18,12 @@ from builder.formats.joined import join_files, naming_file, open_files
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
-from builder.frames.digits import DigitNotes
+from builder.frames.digits import DigitNotes, NotedTable, narrow_result
 from builder.frames.groups import Group, columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
-from builder.frames.narrowing import narrow_result
-from builder.frames.noted_table import NotedTable, has_text_numbers
 from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
-from builder.frames.row_pipeline import RowPipeline, SelectedColumns
+from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
 from builder.frames.transforms import in_other_units
-from builder.frames.whole_rows import read_arrays, read_pieces
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
@@ -290,7 +287,7 @@ class Tabular(SourceReader):
         """Return a table that notes numbers with many digits; before there is a store, only if they are text."""
         if self.digits is None or self.options.dtype is not None:
             return table
-        if not self.text_dtype and not has_text_numbers(opened):
+        if not self.text_dtype and not opened.text_numbers:
             return table
         return NotedTable.of(table, source=source, notes=self.digits)
 

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from builder.build_errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import ROW, Frame, Table, column_of
-from builder.frames.stamps import Stamps
-from builder.frames.step_times import PER_SECOND
+from builder.frames.step_times import PER_SECOND, Stamps
 from builder.frames.transforms import as_floats
-from builder.options.durations import nanoseconds
-from builder.options.policies import End
+from builder.options.option_syntax import End, nanoseconds
 from builder.options.table_options import TableOptions
 
 

@@ -11,7 +11,7 @@ from builder.build_errors import SourceError
 from builder.formats.column_choice import as_option, select
 from builder.formats.convert import convert, per_row, refuse_any
 from builder.formats.table import Array, Table
-from builder.options.transform_syntax import Transform, Transforms, parse_transform
+from builder.options.option_syntax import Transform, Transforms, parse_transform
 
 _INT64: Final = np.dtype(np.int64)
 _FLOAT64: Final = np.dtype(np.float64)

@@ -1,8 +1,12 @@
-"""Write an inspection as one self-contained HTML page, without network access or scripts."""
+"""Write an inspection as one self-contained HTML page, without network access or scripts.
+
+Charts are paths of SVG, in a box one unit high that is stretched to the width of the page.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -12,11 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from builder.amounts import bytes_text, count_text, number_text, percent_text, ratio_text, short_name
 from builder.build_errors import UsageError
-from builder.inspection import as_text, charts
+from builder.inspection import as_text
 from builder.inspection.document import Inspection, inspect
+from builder.inspection.examples import Line, Span
 from builder.inspection.features import ARRAYS
 from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import Shuffle
+from builder.inspection.values import Bin
 from builder.planning.provenance import options_given
 
 LONGEST_TEXT = 300  # characters of a reason, or of an option's value
@@ -25,6 +31,7 @@ LISTED_FAILURES = 100
 LISTED_OPTIONS = 100  # more than builds record; an untrusted store can have any number
 WITH_CLASSES = 8  # targets whose classes are listed
 COMPARED = 40  # columns in the table of splits
+LEAST = 0.02  # of the height of a chart, so that the smallest count is visible
 
 
 def write_report(
@@ -99,8 +106,8 @@ def html_of(document: Inspection) -> str:
         "number": number_text,
         "percent": percent_text,
         "ratio": ratio_text,
-        "bars": charts.bars,
-        "curve": charts.curve,
+        "bars": bars,
+        "curve": curve,
     }
     features, targets = ([one for one in document.statistics if one.array == array] for array in ARRAYS)
     return environment.get_template("page.html").render(
@@ -121,3 +128,54 @@ def _made_by() -> str:
         return f"seqzarr {version('seqzarr')}"
     except PackageNotFoundError:  # run from its source
         return "seqzarr"
+
+
+def bars(bins: Sequence[Bin]) -> str:
+    """Return a bar for each bin, one unit apart.
+
+    >>> bars([(0, 1, 5), (2, 3, 0), (4, 5, 10)])
+    'M.1 1V.5h.8V1zM2.1 1V0h.8V1z'
+    """
+    most = max(count for _, _, count in bins)
+    heights = [max(LEAST, count / most) if count else 0.0 for _, _, count in bins]
+    return "".join(f"M{_n(at + 0.1)} 1V{_n(1 - high)}h.8V1z" for at, high in enumerate(heights) if high)
+
+
+def curve(line: Line) -> str:
+    """Return the area between the least and the largest values along the steps; it is a line where they are equal.
+
+    It is interrupted where all values are missing.
+    """
+    low, high = line.low or 0.0, line.high or 0.0
+    span = high / 2 - low / 2  # high - low can exceed float64
+
+    def y(value: float) -> str:
+        return _n(1 - (value / 2 - low / 2) / span if span else 0.5)
+
+    paths = []
+    for run in _runs(line.spans):
+        there = [f"{_n(at + 0.5)} {y(top)}" for at, (_, top) in run]
+        back = [f"{_n(at + 0.5)} {y(bottom)}" for at, (bottom, _) in reversed(run)]
+        paths.append(f"M{'L'.join(there + back)}")
+    return "".join(paths)
+
+
+def _runs(spans: Sequence[Span]) -> Iterator[list[tuple[int, tuple[float, float]]]]:
+    """Yield the runs of spans that are not missing, each span with its number."""
+    run: list[tuple[int, tuple[float, float]]] = []
+    for number, span in enumerate((*spans, None)):
+        if span is not None:
+            run.append((number, span))
+        elif run:
+            yield run
+            run = []
+
+
+def _n(value: float) -> str:
+    """Return a number as short text.
+
+    >>> _n(3.0), _n(0.25), _n(0.0004)
+    ('3', '.25', '0')
+    """
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return text.removeprefix("0") if text.startswith("0.") else text

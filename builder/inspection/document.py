@@ -22,8 +22,7 @@ from builder.inspection.values import (
     describe_lengths,
     describe_times,
 )
-from builder.planning.recorded_failures import LISTED_FAILURES, failures_in
-from builder.planning.recorded_skips import RecordedSkips
+from builder.planning.unused_sources import LISTED_FAILURES, RecordedSkips, failures_in
 from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreLocation, open_store
 
 

@@ -18,15 +18,14 @@ from numpy.typing import DTypeLike, NDArray
 import store_spec
 from builder.build_errors import BuildError, UsageError
 from builder.execution.build import memory_in_flight, worker_count
+from builder.execution.report import Tally
 from builder.execution.run import Run, RunSteps
-from builder.execution.tally import Tally
 from builder.formats.table import DType
 from builder.maintenance.copying import Copy, convert_for_copy, copy
 from builder.maintenance.partial_copy import OldRecords, PartialCopy, copy_provenance, earlier_conversions, note_copied
 from builder.maintenance.row_order import Order
 from builder.planning.build_options import BATCH_BYTES
-from builder.planning.codec_choice import SAMPLE_BYTES, Choice, choose_by_rows
-from builder.planning.packing import Packing
+from builder.planning.packing import SAMPLE_BYTES, Choice, Packing, choose_by_rows
 from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine

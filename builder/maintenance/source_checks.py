@@ -16,9 +16,8 @@ from builder.maintenance.verification import Checking
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
 from builder.planning.plan import check_root
-from builder.planning.recorded_failures import failures_in
-from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import split_into_batches
+from builder.planning.unused_sources import RecordedSkips, failures_in
 from builder.processes.process import Process, ProcessFunction
 from builder.sequence import LongSequence, Sequence
 from builder.sources.fingerprints import BUFFER_BYTES

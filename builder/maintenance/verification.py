@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import store_spec
-from builder.amounts import count_text
+from builder.amounts import bytes_text, count_text
 from builder.build_errors import BuildError
 from builder.execution.build import worker_count
+from builder.execution.progress_bar import View, pace_text
 from builder.planning.resolved_sources import split_into_batches
 from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
@@ -33,6 +34,20 @@ class Checking:
     def seconds(self) -> float:
         """Seconds since the check started."""
         return time.monotonic() - self.started
+
+
+def of_check(checking: Checking) -> View:
+    """Return the progress of a check.
+
+    >>> of_check(Checking(to_check=5000, checked=1200, problems=2)).account
+    '1.2 kB of 5.0 kB checked; 2 problems'
+    """
+    problems = f"; {count_text(checking.problems, 'problem')}" if checking.problems else ""
+    account = f"{bytes_text(checking.checked)} of {bytes_text(checking.to_check)} checked{problems}"
+    if not checking.checked:
+        return View(fraction=None, pace="starting", account=account)
+    done = checking.checked / checking.to_check
+    return View(fraction=done, pace=pace_text(done, checking.checked, checking.seconds), account=account)
 
 
 def verify(

@@ -10,8 +10,7 @@ from builder.build_errors import UsageError
 from builder.formats import BINARY
 from builder.formats.text_numbers import DECIMALS
 from builder.options.declaration import options_of
-from builder.options.durations import nanoseconds
-from builder.options.policies import parse_policies
+from builder.options.option_syntax import nanoseconds, parse_policies
 from builder.options.table_options import AS_TEXT, COUNTS, TableOptions
 
 MOST_TIME_COLUMNS: Final = 6

@@ -84,19 +84,19 @@ def _zone(value: str, name: str) -> str:
 
 
 def _duration(value: str, name: str) -> str:
-    from builder.options.durations import normalize_duration
+    from builder.options.option_syntax import normalize_duration
 
     return normalize_duration(value, name)
 
 
 def _policies(value: Sequence[str], _: str) -> tuple[str, ...]:
-    from builder.options.policies import format_policies, parse_policies
+    from builder.options.option_syntax import format_policies, parse_policies
 
     return format_policies(parse_policies(value))
 
 
 def _transforms(value: Sequence[str], _: str) -> tuple[str, ...]:
-    from builder.options.transform_syntax import parse_transform
+    from builder.options.option_syntax import parse_transform
 
     return tuple(str(parse_transform(text)) for text in value)
 
@@ -295,7 +295,7 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         from builder.labels.text_classes import format_classes, parse_classes
-        from builder.options.policies import missing_words
+        from builder.options.option_syntax import missing_words
         from builder.options.table_checks import check
 
         object.__setattr__(self, "na_values", missing_words(self.na_values, self.decimal))
@@ -331,7 +331,7 @@ class TableOptions:
     @property
     def keeps_nan(self) -> bool:
         """Whether missing values can be stored as NaN."""
-        from builder.options.policies import parse_policies
+        from builder.options.option_syntax import parse_policies
 
         return any(policy.end == "keep" for policy in parse_policies(self.missing).every)
 

@@ -15,8 +15,7 @@ from builder.options.declaration import option, parse_fields
 
 if TYPE_CHECKING:
     from builder.manifest.manifest_table import ManifestLabels
-    from builder.processes.arguments import Argument
-    from builder.processes.function_options import FunctionOptions
+    from builder.processes.function_options import Argument, FunctionOptions
     from builder.processes.process import ProcessFunction
 
 BATCH_BYTES: Final = 2**25  # smaller batches take more time, larger ones more memory

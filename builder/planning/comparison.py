@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
-from builder.planning.recorded_skips import NO_SKIPS, RecordedSkips
+from builder.planning.unused_sources import NO_SKIPS, RecordedSkips
 from builder.sources.fingerprints import (
     Fingerprint,
     FingerprintCache,

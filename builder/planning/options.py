@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
-from builder.frames.from_json import options_from_json, tabular_from_json
 from builder.frames.tabular import Tabular, tabular
 from builder.manifest.manifest_table import ManifestLabels
-from builder.options.declaration import differences, value_text
+from builder.options.declaration import differences, options_of, value_text
+from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import RecordedBuild
-from builder.processes.arguments import Argument, bind_arguments
-from builder.processes.function_options import FunctionOptions
+from builder.processes.function_options import Argument, FunctionOptions, bind_arguments
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import NO_CODE, ProcessCode, code_of
@@ -273,3 +272,34 @@ def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator
         yield f"function {function}", "tabular"
     else:
         yield from ((f"function {function}", f"{name} {value_text(now[name])}") for name in given)
+
+
+def tabular_from_json(recorded: Mapping[str, Any]) -> Tabular:
+    """Return the process function whose `describe()` is `recorded`.
+
+    >>> process = tabular(inputs="a,b", dtype="float32")
+    >>> tabular_from_json(process.describe()) == process
+    True
+    """
+    process = tabular(**options_from_json(recorded))
+    defaults = tabular().describe()
+    for name, value in process.describe().items():
+        if value != recorded.get(name, defaults[name]):
+            raise UsageError(f"{name} is {recorded.get(name)!r:.80}, which conflicts with the other options")
+    return process
+
+
+def options_from_json(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `tabular` for options as `Tabular.describe` returns them."""
+    arguments: dict[str, Any] = {}
+    for name, value in recorded.items():
+        option = options_of(TableOptions).get(name)
+        if name == "label_source":
+            arguments["labels_in_manifest"] = value == "manifest"
+        elif option is None or option.record == "never":
+            raise UsageError(f"option {name!r:.80} is not known to this version of seqzarr; update it")
+        elif not option.can_be_recorded(value):
+            raise UsageError(f"{name} is {value!r:.80}, which is not a valid value")
+        else:
+            arguments[name] = value
+    return arguments

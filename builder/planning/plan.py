@@ -12,8 +12,8 @@ from builder.build_errors import UsageError
 from builder.manifest.label_classes import check_classes
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
-from builder.planning.recorded_skips import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
+from builder.planning.unused_sources import RecordedSkips
 from builder.sources.fingerprints import FingerprintCache
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Failure, SourceBatch

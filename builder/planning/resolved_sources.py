@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ import store_spec
 from builder.build_errors import SourceError, UsageError
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
-from builder.manifest.kept_columns import KeptColumn
+from builder.manifest.kept_columns import KeptColumn, keep_column
 from builder.manifest.label_classes import (
     Texts,
     check_kinds,
@@ -27,21 +28,21 @@ from builder.manifest.label_classes import (
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
-from builder.planning.group_columns import check_distinct, columns_of
 from builder.planning.options import gives_option, options_of_new, options_of_old
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.folder import Folder
-from builder.sources.grouping import folder_of, group_files, source_of
+from builder.sources.grouping import compiled_pattern, folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
 from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Failure, SourceBatch
-from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema
+from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema, SequenceColumn
 from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # only in canonical form: 007 is a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,3 +283,44 @@ def split_into_batches(
         size += cost
     if start < len(file_bytes):
         yield slice(start, len(file_bytes)), size
+
+
+def columns_of(
+    pattern: str, listing: SourceList, names: Sequence[str], known: Mapping[str, SequenceColumn]
+) -> tuple[KeptColumn, ...]:
+    """Return the named groups of a pattern as columns of sequences, (names,) each.
+
+    A column has whole numbers if all values are whole numbers in canonical form, otherwise text.
+
+    Args:
+        pattern: The pattern that formed the sources.
+        listing: The sources, with their files.
+        names: The sources to use.
+        known: The columns of an old store, by name.
+    """
+    import pyarrow as pa
+
+    compiled = compiled_pattern(pattern)
+    if not compiled.groupindex:
+        return ()
+    matches = [compiled.search(listing.files[name][0]) for name in names]
+    columns = []
+    for group in compiled.groupindex:
+        values = ["" if match is None else match[group] or "" for match in matches]
+        before = known.get(group)
+        column = pa.chunked_array([values], pa.string())
+        if (before is None or before.dtype != "string") and all(map(_INTEGER.fullmatch, values)):
+            column = column.cast(pa.int64())
+        columns.append(keep_column(group, column, before, "sequence_from (--sequence-from)"))
+    return tuple(columns)
+
+
+def check_distinct(of_pattern: Collection[KeptColumn], of_manifest: Collection[KeptColumn]) -> None:
+    """Refuse a column that comes from both the pattern and the manifest."""
+    names = {one.column.name for one in of_manifest}
+    for one in of_pattern:
+        if one.column.name in names:
+            raise UsageError(
+                f"column {one.column.name} is a group of sequence_from (--sequence-from), and also a column of the "
+                "manifest's keep (--keep); rename the group"
+            )

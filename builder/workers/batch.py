@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,13 @@ from numpy.typing import NDArray
 from builder.build_errors import BuildError
 from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
-from builder.labels.class_codes import ClassCodes
-from builder.labels.text_classes import Texts
+from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labels
 from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
-from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space
+from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space, SpilledRows
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
-from store_spec.building import EncodedRows, Records, compress_rows, no_records
+from store_spec.building import EncodedRows, Records, RunningRows, compress_rows, no_records
 
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left,
@@ -30,6 +30,7 @@ TABLE_BYTES = 2**25  # or when the table rows of its sequences have so many byte
 
 Content = tuple[int, NDArray[np.int64], Classes | None]
 _ALONE = threading.Lock()  # of this process; held by `process_alone`
+READ_BYTES = 2**24  # of rows in a file that are in memory at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,3 +283,44 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
 def _narrow(rows: Rows) -> Rows:
     """Return the description of rows if numbers in text are float32; class codes and integers do not change."""
     return replace(rows, dtype=np.dtype(TEXT_DTYPE)) if rows.dtype == np.float64 else rows
+
+
+def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> ProcessedBatch:
+    """Return a batch with other class codes. Rows in files are recoded when they are read."""
+    records, rows = processed.summary.records, processed.rows
+    columns = dict(records.columns)
+    if schema.label_axis == "sequence":
+        columns["labels"] = recode_labels(columns["labels"], recoding)
+        blocks: list[NDArray[Any] | SpilledRows] = [columns["labels"]]
+        lengths = np.ones(len(records), np.int64)
+    else:
+        rows = {**rows, "labels": rows["labels"].recoded(partial(recode_labels, recoding=recoding))}
+        blocks = rows["labels"].blocks
+        lengths = records.label_lengths if schema.label_axis == "own" else records.lengths
+    columns |= describe_labels(_in_memory(blocks), lengths.tolist(), schema.labels)
+    return ProcessedBatch(replace(processed.summary, records=replace(records, columns=columns)), rows)
+
+
+def describe_labels(blocks: Iterator[NDArray[Any]], lengths: Iterable[int], labels: Rows) -> dict[str, NDArray[Any]]:
+    """Return the table columns about the labels of consecutive sequences.
+
+    Args:
+        blocks: The rows, in blocks that may begin and end anywhere.
+        lengths: The number of rows of each sequence; at least one sequence.
+        labels: The description of a row.
+    """
+    facts, block = [], labels.empty(0)
+    for length in lengths:
+        running = RunningRows("labels", labels)
+        while running.length < length:
+            block = block if len(block) else next(blocks)
+            piece, block = np.split(block, [length - running.length])
+            running.add(piece)
+        facts.append(running.result().columns("labels"))
+    return {name: np.concatenate([one[name] for one in facts]) for name in facts[0]}
+
+
+def _in_memory(blocks: Iterable[NDArray[Any] | SpilledRows]) -> Iterator[NDArray[Any]]:
+    for block in blocks:
+        step = max(1, READ_BYTES // block[:1].nbytes) if len(block) else 1
+        yield from (np.asarray(block[start : start + step]) for start in range(0, len(block), step))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from builder.build_errors import BuildError
-from builder.workers.memory import limit_memory
+from builder.workers.local_cluster import limit_memory
 from builder.workers.process_source import SourceBatch
 
 LISTED_DEAD = 20  # sources that an error names

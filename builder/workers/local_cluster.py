@@ -1,10 +1,11 @@
-"""Start dask workers on this machine, which always end with the process that started them."""
+"""Start dask workers on this machine, which always end with the process that started them, and limit their memory."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -12,11 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker, spawn
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Final
 
 from builder.build_errors import BuildError
 from builder.workers.interrupts import Interrupts
-from builder.workers.memory import limit_memory, worker_memory
 
 START_SECONDS = 60  # for the worker processes to start
 LOOK_SECONDS = 1  # between checks for dead workers
@@ -35,6 +35,22 @@ DASK_CONFIG = {
     "distributed.scheduler.worker-ttl": None,
     "distributed.admin.tick.interval": "1s",  # by default each process measures its delays 50 times a second
 }
+LEAST: Final = 2 * 2**30
+_MOST_SHARES: Final = 4  # more workers hardly ever need much memory at the same time
+
+
+def worker_memory(workers: int) -> int:
+    """Return how many bytes each of `workers` processes on this machine, or in this container, may use."""
+    from distributed.system import memory_limit
+
+    return max(LEAST, memory_limit() * 7 // 8 // max(1, min(workers, _MOST_SHARES)))
+
+
+def limit_memory(nbytes: int) -> None:
+    """Make allocations of this process fail beyond `nbytes`; a lower limit is kept."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or soft > nbytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, hard))
 
 
 @contextmanager

@@ -19,17 +19,15 @@ from numpy.typing import NDArray
 import builder
 import store_spec
 from builder.build_errors import EmptySourceError, SourceError, UsageError
-from builder.formats.data_frames import is_data_frame
 from builder.formats.files import unreadable_file
 from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
-from builder.labels.class_codes import ClassCodes
 from builder.labels.name_labels import classes_in_name
-from builder.labels.text_classes import Texts
+from builder.labels.text_classes import ClassCodes, Texts
 from builder.manifest.kept_columns import KeptColumn
 from builder.processes.process import Process, searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
-from builder.sequence import LongSequence, Sequence, map_sequence, sequences_of
+from builder.sequence import LongSequence, Sequence, is_data_frame, map_sequence, sequences_of
 from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256

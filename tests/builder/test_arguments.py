@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder.build_errors import UsageError
-from builder.processes.arguments import parse_arguments
+from builder.processes.function_options import parse_arguments
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
 

@@ -17,8 +17,7 @@ from builder.formats.table import Table, column_of
 from builder.frames.cleaning import clean, mark_missing
 from builder.frames.tabular import tabular
 from builder.frames.transforms import apply_transforms
-from builder.options.policies import parse_policies
-from builder.options.transform_syntax import parse_transform
+from builder.options.option_syntax import parse_policies, parse_transform
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 
 POLICIES = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.planning.codec_choice import choose_by_rows, choose_by_sizes
+from builder.planning.packing import choose_by_rows, choose_by_sizes
 from store_spec.format.codec import Codec
 from store_spec.schema import Schema, rows_of
 from tests.builder.command import seqzarr

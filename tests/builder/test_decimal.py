@@ -19,11 +19,11 @@ from builder.build_errors import SourceError, UsageError
 from builder.formats import open_table
 from builder.formats.text_header import FIRST
 from builder.formats.text_numbers import MISSING
-from builder.frames.from_json import tabular_from_json
 from builder.frames.tabular import tabular
 from builder.labels.text_classes import is_number
-from builder.options.policies import missing_words
+from builder.options.option_syntax import missing_words
 from builder.options.table_options import TableOptions
+from builder.planning.options import tabular_from_json
 from builder.processes.process import describe_process
 from store_spec import open_store
 from tests.builder.command import seqzarr

@@ -15,7 +15,7 @@ from pyarrow import ipc
 
 import store_spec
 from builder import build
-from builder.workers import memory
+from builder.workers.local_cluster import worker_memory
 
 KILLERS = 3
 SOURCES = 15
@@ -68,6 +68,6 @@ def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
     shares = {}
     for machine in (2**30, 2**36):
         monkeypatch.setattr("distributed.system.memory_limit", lambda machine=machine: machine)
-        shares[machine] = [memory.worker_memory(workers) for workers in (0, 1, 2, 4, 64)]
+        shares[machine] = [worker_memory(workers) for workers in (0, 1, 2, 4, 64)]
     assert shares[2**30] == [2**31] * 5
     assert shares[2**36] == [7 * 2**33, 7 * 2**33, 7 * 2**32, 7 * 2**31, 7 * 2**31]

@@ -18,7 +18,7 @@ import builder
 from builder.amounts import LONGEST_NAME, number_text, short_name
 from builder.build_errors import UsageError
 from builder.frames.counts import CleanedSource, StoreCleaning
-from builder.inspection import Inspection, Shuffle, charts, inspect
+from builder.inspection import Inspection, Shuffle, as_html, inspect
 from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
 from builder.inspection.examples import Line
@@ -368,12 +368,12 @@ def test_a_line_of_missing_values_has_none_to_draw(tmp_path: Path):
 
 def test_charts_are_in_proportion_and_broken_where_values_are_missing():
     assert (
-        charts.bars([(0, 0, 1), (1, 1, 0), (2, 2, 4), (3, 3, 1000)]) == "M.1 1V.98h.8V1zM2.1 1V.98h.8V1zM3.1 1V0h.8V1z"
+        as_html.bars([(0, 0, 1), (1, 1, 0), (2, 2, 4), (3, 3, 1000)]) == "M.1 1V.98h.8V1zM2.1 1V.98h.8V1zM3.1 1V0h.8V1z"
     )
     line = Line(array="inputs", title="a", low=1.0, high=2.0, spans=((1.0, 1.0), (2.0, 2.0), None, (1.0, 1.5)))
-    assert charts.curve(line) == "M.5 1L1.5 0L1.5 0L.5 1M3.5 .5L3.5 1"
+    assert as_html.curve(line) == "M.5 1L1.5 0L1.5 0L.5 1M3.5 .5L3.5 1"
     far = Line(array="inputs", title="a", low=-1.7e308, high=1.7e308, spans=((-1.7e308, 1.7e308),))
-    assert charts.curve(far) == "M.5 0L.5 1"
+    assert as_html.curve(far) == "M.5 0L.5 1"
 
 
 @pytest.fixture

@@ -11,12 +11,10 @@ import pytest
 from rich.console import Console
 
 from builder.amounts import bytes_text, printable, seconds_text
-from builder.cli.progress import of_check
 from builder.execution.build import build
 from builder.execution.progress_bar import Screen, View, of_build
-from builder.execution.report import Report
-from builder.execution.tally import Tally
-from builder.maintenance.verification import Checking
+from builder.execution.report import Report, Tally
+from builder.maintenance.verification import Checking, of_check
 from builder.planning.resolved_sources import FILE_COST
 from builder.workers.process_source import Failure
 from tests.builder.command import seqzarr
@@ -110,7 +108,7 @@ def test_the_fraction_done_counts_files_and_bytes():
 
 def test_the_time_left_is_what_the_rest_takes_at_the_pace_so_far(monkeypatch):
     tally = Tally(sources=4, done=1, bytes_to_read=12_000_000, bytes_read=3_000_000, started=100.0)
-    monkeypatch.setattr("builder.execution.tally.time.monotonic", lambda: 130.0)
+    monkeypatch.setattr("builder.execution.report.time.monotonic", lambda: 130.0)
     assert of_build(tally).pace == "25 %, 100.0 kB/s, 1:30 left"
 
 

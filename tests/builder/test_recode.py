@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 import store_spec
 from builder.build_errors import UsageError
 from builder.execution import run as run_module
+from builder.execution.report import Tally
 from builder.execution.run import Run, RunSteps
-from builder.execution.tally import Tally
 from builder.frames.tabular import Tabular, tabular
 from builder.sources.folder import LocalFolder
 from builder.sources.label_files import LABELS_SHA256
+from builder.workers.batch import recode
 from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import SourceBatch
-from builder.workers.recode import recode
 from store_spec.disk.ledger import Ledger
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.schema import Rows, Schema
@@ -198,7 +198,7 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
 
 
 def test_too_many_classes_end_the_build_and_what_was_committed_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.labels.class_codes.MOST_CLASSES", 3)
+    monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
     made = Sources(tmp_path / "src", "step", [["dog"], ["cat"], ["dog", "eel"], ["fox"]])
     monkeypatch.setattr(run_module, "COMMIT_SECONDS", -1.0)
     with pytest.raises(UsageError, match=r"labels y have more than 3 .* 'dog' to 'fox', .*\(what was committed stays"):

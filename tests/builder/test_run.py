@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder.build_errors import BuildError
+from builder.execution.report import Tally
 from builder.execution.run import Run
-from builder.execution.tally import Tally
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import ProcessedBatch, process_batch, summarise

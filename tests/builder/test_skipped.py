@@ -15,7 +15,7 @@ import store_spec
 from builder.frames.tabular import tabular
 from builder.inspection.as_html import write_report
 from builder.maintenance.source_checks import verify_sources
-from builder.planning.recorded_skips import RecordedSkips
+from builder.planning.unused_sources import RecordedSkips
 from builder.sources.fingerprints import read_fingerprint
 from builder.workers.process_source import Skipped
 from tests.builder.command import seqzarr

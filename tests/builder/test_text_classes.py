@@ -378,7 +378,7 @@ def test_classes_are_of_targets():
 
 
 def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.labels.class_codes.MOST_CLASSES", 3)
+    monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
     write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r")], ".csv")
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
     write(tmp_path / "src", [[("s", "u")]], ".csv", first=4)

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import HIDDEN, ROW
-from builder.frames.stamps import Stamps
-from builder.frames.step_times import PER_SECOND, read_stamps
+from builder.frames.step_times import PER_SECOND, Stamps, read_stamps
 from builder.frames.tabular import tabular
 from builder.options.table_options import TableOptions
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from builder import build
 from builder.build_errors import SourceError, UsageError
 from builder.formats.table import ROW, column_of
-from builder.frames.stamps import Stamps
+from builder.frames.step_times import Stamps
 from builder.frames.tabular import tabular
 from builder.frames.timeline import Stretch, split_by_time
 from builder.options.table_options import TableOptions

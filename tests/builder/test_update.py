@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import store_spec
 from builder import build
 from builder.build_errors import BuildError, UsageError
+from builder.execution.report import parse_limit
 from builder.execution.run import Run
-from builder.execution.tally import parse_limit
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made

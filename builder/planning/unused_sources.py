@@ -1,17 +1,39 @@
-"""The empty sources that a store records, so that later builds do not try them again."""
+"""The sources without sequences, as a store records them: those that failed in the last build, and the empty ones.
+
+Later builds try failed sources again, but not empty ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from builder.workers.process_source import Skipped
+from builder.workers.process_source import Failure, Skipped
 
+FAILURES: Final = "failures"  # in the provenance
+LISTED_FAILURES: Final = 1_000  # at most so many are listed; all are counted
 SKIPPED: Final = "skipped"  # in the provenance; absent if no source is skipped
 MOST_RECORDED: Final = 100_000  # the root document is read whole; further sources are tried again by each build
 _DIGITS: Final = 32
+
+
+def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
+    """Return the record of failures for a store."""
+    listed = [{"source": one.source, "reason": one.reason} for one in failures[:LISTED_FAILURES]]
+    return {"count": len(failures), "listed": listed}
+
+
+def failures_in(provenance: Mapping[str, Any]) -> tuple[int, tuple[Failure, ...]]:
+    """Return the number of failures, and the listed failures. Any record is accepted, since a store can be corrupt."""
+    recorded = provenance.get(FAILURES)
+    if not isinstance(recorded, dict):
+        return 0, ()
+    count, listed = recorded.get("count"), recorded.get("listed")
+    entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    failures = tuple(Failure(str(one.get("source")), str(one.get("reason"))) for one in entries)
+    return count if isinstance(count, int) else len(entries), failures
 
 
 @dataclass(frozen=True, slots=True)
