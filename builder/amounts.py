@@ -1,7 +1,5 @@
 """Text for people: bytes, times, counts and shares; and untrusted text, made safe for a terminal."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Modules that take long to import are imported when a command needs them, so that `--help` answers at once.
 """
 
-from __future__ import annotations
-
 import sys
 from io import TextIOWrapper
 

@@ -1,7 +1,5 @@
 """The command `seqzarr compact`: its options, and what it prints."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

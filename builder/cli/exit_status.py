@@ -3,8 +3,6 @@
 A user's mistake, a full disk and Ctrl-C never show a traceback.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -135,7 +133,7 @@ def _raise_on_signals() -> Iterator[list[int]]:
             received.append(number)
             raise Interrupted(number)
 
-    def unraisable(what: sys.UnraisableHookArgs) -> None:
+    def unraisable(what: "sys.UnraisableHookArgs") -> None:
         if isinstance(what.exc_value, Interrupted):
             dropped.put(what.exc_value.number)
         else:

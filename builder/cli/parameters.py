@@ -1,7 +1,5 @@
 """Flags of the command line, from the declarations of options, and the types of its paths and stores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Print the preview of a build."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rich.console import RenderableType

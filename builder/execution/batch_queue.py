@@ -1,7 +1,5 @@
 """The queue of batches, in the order of their sources: the next to submit, its size, and those to register."""
 
-from __future__ import annotations
-
 import shutil
 from collections import deque
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The build: bring a store up to date with its sources."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Show the progress of some work: a bar on a terminal or in a notebook, elsewhere a line every ten seconds."""
 
-from __future__ import annotations
-
 import html
 import sys
 import threading

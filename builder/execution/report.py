@@ -1,7 +1,5 @@
 """The progress of a build, which `on_progress` receives, and its report at the end."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ writes their shard. The batches in flight bound the memory: if a batch needs mor
 files beside the store.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -1,10 +1,8 @@
 """Units and descriptions of columns, from the metadata of Parquet and Arrow fields and of NetCDF variables."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from builder.formats.arrow import ArrowTable
 from builder.formats.joined import JoinedTable
@@ -26,7 +24,7 @@ class Columns:
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, names: Iterable[str], units: Mapping[str, str]) -> Columns:
+    def of(cls, names: Iterable[str], units: Mapping[str, str]) -> "Columns":
         """Return columns with these names and units; if `names` are columns already, they keep their other units."""
         if isinstance(names, Columns):
             return replace(names, units={**names.units, **units})
@@ -35,7 +33,7 @@ class Columns:
     @classmethod
     def with_metadata(
         cls, names: tuple[str, ...], metadata: Mapping[str, Metadata], changed: Collection[str] = ()
-    ) -> Columns:
+    ) -> Self:
         """Return columns with the units and descriptions in their metadata; those in `changed` lose their unit."""
         units = {name: _first(one, UNIT) for name, one in metadata.items() if name not in changed}
         return cls(names, units, {name: _first(one, DESCRIPTION) for name, one in metadata.items()})

@@ -1,7 +1,5 @@
 """Join the tables of several files that form one source."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

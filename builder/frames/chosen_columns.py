@@ -1,7 +1,5 @@
 """Choose the columns of a table that are inputs and labels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Label columns of text: find their classes, and read them as codes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +35,7 @@ class CategoricalTable(WrappedTable):
     from_user: bool  # whether the user listed the classes
     previous: tuple[OpenTable, ...] = ()  # the pieces of the same file before this one
 
-    def pieces(self) -> Sequence[CategoricalTable]:
+    def pieces(self) -> Sequence["CategoricalTable"]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
         return tuple(

@@ -1,7 +1,5 @@
 """Fill, drop, keep or split at missing values: `--missing`, `--ffill-limit`, `--na-values`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

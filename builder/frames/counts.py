@@ -3,8 +3,6 @@
 The user's process functions may return these columns too, as whole numbers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

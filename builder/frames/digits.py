@@ -1,7 +1,5 @@
 """Numbers in text that need more digits than float32 keeps: find and note them, or round them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -82,7 +80,7 @@ class ManyDigits:
     sources: int = 0  # in how many sources
     example: str = ""  # one of the numbers, with its column and source; empty if there are none
 
-    def __add__(self, other: ManyDigits) -> ManyDigits:
+    def __add__(self, other: "ManyDigits") -> "ManyDigits":
         return ManyDigits(self.values + other.values, self.sources + other.sources, self.example or other.example)
 
 

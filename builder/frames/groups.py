@@ -1,7 +1,5 @@
 """Files with many sequences: rows with the same values in some columns form a group (`--group-by`)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 

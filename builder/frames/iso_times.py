@@ -1,7 +1,5 @@
 """Parse time stamps in text. Ambiguous ones are refused, never guessed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Match the rows of two tables by the values of some columns."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -1,12 +1,10 @@
 """Join a source with its label file, row by row or by key columns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -36,9 +34,7 @@ class LabelledTable(OpenTable):
     joined: dict[str, Any] = field(default_factory=dict)  # results of `read`: `dropped` rows, `keys`, `label_rows`
 
     @classmethod
-    def of(
-        cls, inputs: OpenTable, labels: OpenTable, source: str, label_file: str, options: TableOptions
-    ) -> LabelledTable:
+    def of(cls, inputs: OpenTable, labels: OpenTable, source: str, label_file: str, options: TableOptions) -> Self:
         """Join a source and its label file, by `on` and `join` of the options."""
         sides = [_split_pair(part, inputs.groups) for part in options.on]
         input_names = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
@@ -91,7 +87,7 @@ class LabelledTable(OpenTable):
         """Return the names of these columns in the label file; numbers if they have no names."""
         return tuple(self.names[name] for name in targets)
 
-    def with_table(self, labels: OpenTable) -> LabelledTable:
+    def with_table(self, labels: OpenTable) -> Self:
         """Return a copy with another table for the label file."""
         return replace(self, labels=labels)
 

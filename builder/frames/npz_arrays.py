@@ -1,7 +1,5 @@
 """NPZ files: their inputs and labels are whole arrays, which become tables of numbered columns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

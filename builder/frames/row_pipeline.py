@@ -1,7 +1,5 @@
 """Turn the rows of a file into sequences: transform, clean, and split them into parts, or take them all unchanged."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,12 +1,10 @@
 """Read time stamps of any kind as whole numbers of one unit; convert local times to UTC."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +38,7 @@ class Stamps:
         """The stamps as datetime64 or timedelta64."""
         return self.values.view(f"{'m' if self.elapsed else 'M'}8[{self.unit}]")
 
-    def take(self, rows: NDArray[np.int64]) -> Stamps:
+    def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the stamps of some rows."""
         return replace(self, values=self.values[rows], absent=self.absent[rows])
 

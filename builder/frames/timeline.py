@@ -1,7 +1,5 @@
 """Order the rows of a group by time: sort, merge duplicates, split at gaps, check for a regular step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Scale, clip and difference columns, and take logarithms: `--scale`, `--clip`, `--diff`, `--log`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Final
 

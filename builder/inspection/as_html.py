@@ -3,8 +3,6 @@
 Charts are paths of SVG, in a box one unit high that is stretched to the width of the page.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

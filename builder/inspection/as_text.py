@@ -1,7 +1,5 @@
 """Print an inspection for a terminal of 80 columns, or as plain text into a pipe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Describe a store in one document, from its metadata and tables, and on request from some rows."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

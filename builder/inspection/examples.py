@@ -1,7 +1,5 @@
 """Plots of a few sequences, always the same ones, with as many points as a screen shows."""
 
-from __future__ import annotations
-
 import hashlib
 import heapq
 import math

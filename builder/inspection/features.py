@@ -1,7 +1,5 @@
 """Each feature and target in exact figures, in all and in each split. No row is read."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Notes on a store for users who want to train on it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from builder.amounts import count_text, percent_text, short_name

@@ -1,7 +1,5 @@
 """Sample rows, always the same ones, for histograms and the classes of labels."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Measure how well shuffled batches of windows mix the sequences of a store."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, fields
 

@@ -1,7 +1,5 @@
 """Describe one source of a store: its sequences, their statistics, a few rows, its file, its split."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from os import PathLike

@@ -1,7 +1,5 @@
 """The splits of a store: their sizes, and sources in different splits with the same bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

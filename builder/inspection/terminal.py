@@ -3,8 +3,6 @@
 If the terminal is narrower than a table, it wraps the lines: nothing is cut off.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Summarise many values: histograms, lengths of sequences, columns of `store.sequences`, and times."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any

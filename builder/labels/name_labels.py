@@ -1,7 +1,5 @@
 r"""Labels in the names of sources, found by a regular expression such as `spk(\d+)`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Final

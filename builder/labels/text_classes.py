@@ -5,8 +5,6 @@ classes of its batch. When the batch is registered, the coordinator adds the cla
 whose codes differ are recoded. So the codes depend only on the order of the sources.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

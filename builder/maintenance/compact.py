@@ -1,7 +1,5 @@
 """`compact`: copy a store without its retired sequences, with other chunks, another order or another dtype."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Copy sequences of a store on a worker: read them, verify their checksums, and convert their dtypes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -4,13 +4,11 @@
 dtype differs also `identity`: that of the copied sequences in the old store, which cannot be computed from the copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import store_spec
 from builder.build_errors import UsageError
@@ -55,7 +53,7 @@ class PartialCopy:
     identity: str | None  # of the copied sequences in the old store; None: it is that of the copy
 
     @classmethod
-    def of(cls, store: store_spec.Store) -> PartialCopy:
+    def of(cls, store: store_spec.Store) -> Self:
         """Read the record of a copy."""
         record = store.provenance.get(RECORD)
         record = record if isinstance(record, dict) else {}

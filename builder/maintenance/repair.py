@@ -1,7 +1,5 @@
 """`verify --repair`: restore damaged shards of rows by processing the sources of their rows again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial

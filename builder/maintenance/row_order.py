@@ -1,7 +1,5 @@
 """The order in which `compact` writes sequences: by name, by length, or shuffled."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`verify --sources`: process the sources again, and compare every row of a store with them, bit for bit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike

@@ -1,7 +1,5 @@
 """`verify`: check a store in several processes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

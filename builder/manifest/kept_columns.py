@@ -1,7 +1,5 @@
 """Columns of a manifest that are kept with the sequences of each source: `--keep`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +20,7 @@ class KeptColumn:
     column: SequenceColumn  # its name and type in the store
     values: NDArray[Any]  # (sources,) as they will be stored
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> KeptColumn:
+    def __getitem__(self, rows: NDArray[np.int64]) -> "KeptColumn":
         return KeptColumn(self.column, self.values[rows])
 
 

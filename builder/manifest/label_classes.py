@@ -1,7 +1,5 @@
 """Text labels in a manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias

@@ -4,8 +4,6 @@ Each field of a dataclass declares an option: the field is the argument in Pytho
 This module imports nothing slow, so that `--help` answers at once.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import textwrap
@@ -57,13 +55,13 @@ class Option:
     choices: tuple[str, ...] = ()
     repeated: bool = False
     flag: str | None = None
-    parts: tuple[Option, ...] = ()
+    parts: tuple["Option", ...] = ()
     parse: Callable[[Any, str], Any] | None = None
     record: Literal["always", "if given", "never"] = "always"
     null: bool = False
 
     @property
-    def flags(self) -> tuple[Option, ...]:
+    def flags(self) -> tuple["Option", ...]:
         """Its options on the command line."""
         return self.parts or ((self,) if self.section is not None else ())
 

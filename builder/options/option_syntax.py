@@ -1,7 +1,5 @@
 """Parse options of tables: durations, policies for missing values, words for missing values, and transforms."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Check that the options of tables are consistent."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

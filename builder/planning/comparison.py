@@ -1,7 +1,5 @@
 """Compare sources with those in a store: new, unchanged, changed, vanished, or unreadable."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field

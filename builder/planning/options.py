@@ -1,7 +1,5 @@
 """The options of a build: the given ones, and for the others those that the store records."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace

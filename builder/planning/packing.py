@@ -3,8 +3,6 @@
 `--codec auto` chooses a codec for a new store by the compressed sizes of some rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

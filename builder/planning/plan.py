@@ -1,11 +1,10 @@
 """Plan a build: the sources to process, and their batches."""
 
-from __future__ import annotations
-
 import itertools
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import store_spec
 from builder.build_errors import UsageError
@@ -62,11 +61,11 @@ class Plan:
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
-    def with_text_dtype(self, text_dtype: str | None) -> Plan:
+    def with_text_dtype(self, text_dtype: str | None) -> Self:
         """Return the plan for a new store whose tables get this dtype; None: they keep their dtypes."""
         return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
 
-    def for_schema(self, schema: Schema) -> Plan:
+    def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""
         return replace(self, sources=self.sources.for_schema(schema))
 

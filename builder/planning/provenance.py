@@ -17,13 +17,11 @@
 `provenance["skipped"]`, if it exists, the empty sources (see `recorded_skips`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +111,7 @@ class RecordedBuild:
         return f"{ELSEWHERE}, or remove this store and build again"
 
     @classmethod
-    def of(cls, old_store: store_spec.Store) -> RecordedBuild:
+    def of(cls, old_store: store_spec.Store) -> Self:
         """Read the record of a store; UsageError if no build made the store, or the record is not valid."""
         build = old_store.provenance.get("build")
         if not isinstance(build, dict):

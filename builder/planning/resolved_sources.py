@@ -1,14 +1,12 @@
 """Find the sources of a build and the way to read them, from its options and the record of the store."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,14 +87,14 @@ class ResolvedSources:
         except SourceError:  # reading the source reports it
             return self.listing.files_of(name)
 
-    def with_text_dtype(self, text_dtype: str) -> ResolvedSources:
+    def with_text_dtype(self, text_dtype: str) -> Self:
         """Return the same sources for a new store whose tables get this dtype."""
         process = self.process
         assert isinstance(process, Tabular)
         described = self.described | {"text_dtype": text_dtype}
         return replace(self, process=replace(process, text_dtype=text_dtype), described=described)
 
-    def for_schema(self, schema: Schema) -> ResolvedSources:
+    def for_schema(self, schema: Schema) -> Self:
         """Return the same sources for a store, whose names of features select columns in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
         process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)

@@ -3,8 +3,6 @@
 Later builds try failed sources again, but not empty ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

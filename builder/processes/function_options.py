@@ -1,7 +1,5 @@
 """The options of a process function: arguments, missing values, classes, and labels in the names of sources."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import math

@@ -1,7 +1,5 @@
 """A process function of the user, sent to the workers, with its labels."""
 
-from __future__ import annotations
-
 import inspect
 import pickle
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Process functions, which turn a source into sequences: find them by name, and record them."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -16,7 +16,6 @@ Objects that a function finds by a computed name are not covered, as in `getattr
 value that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
 """
 
-from __future__ import annotations
 import __future__
 
 import ast

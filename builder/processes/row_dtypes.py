@@ -1,7 +1,5 @@
 """Convert rows to another dtype, for `compact` and for later builds of the stores that it made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 The builder collects classes from tables, names and manifests, but not from process functions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Sources in a bucket: list them once, and fetch each to a temporary folder while it is processed."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -4,8 +4,6 @@ A file whose size and times are the same as when it was last read has the same b
 in the build folder beside the store; without it every file is read once more.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
@@ -17,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ class State:
     changed_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> State:
+    def of(cls, status: os.stat_result) -> Self:
         """Return the state from the result of `os.stat`."""
         return cls(size=status.st_size, modified_ns=status.st_mtime_ns, changed_ns=status.st_ctime_ns)
 
@@ -57,17 +56,17 @@ class Fingerprint:
     state: State  # of several files: their total size
     inode: int = 0
     settled: bool = False  # whether another write would change the state
-    joined: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each file, in order, if there are several
-    beside: tuple[str, Fingerprint] | None = None  # the name and fingerprint of the label file, if there is one
+    joined: Mapping[str, "Fingerprint"] = field(default_factory=dict)  # of each file, in order, if there are several
+    beside: tuple[str, "Fingerprint"] | None = None  # the name and fingerprint of the label file, if there is one
 
     @classmethod
-    def join(cls, files: Mapping[str, Fingerprint]) -> Fingerprint:
+    def join(cls, files: Mapping[str, "Fingerprint"]) -> Self:
         """Return the fingerprint of a source of several files, in their order."""
         size = sum(one.state.size for one in files.values())
         sha256 = joined_sha256([one.sha256 for one in files.values()])
         return cls(sha256=sha256, state=State(size=size, modified_ns=0, changed_ns=0), joined=files)
 
-    def files(self, name: str) -> dict[str, Fingerprint]:
+    def files(self, name: str) -> dict[str, "Fingerprint"]:
         """Return the fingerprints of the files of the source with this name and of its label file, by name."""
         return {**(self.joined or {name: self}), **dict([] if self.beside is None else [self.beside])}
 
@@ -116,7 +115,7 @@ class Fingerprints:
     hashes: NDArray[np.uint8]  # (files, 32)
 
     @classmethod
-    def of(cls, read: Mapping[str, Fingerprint]) -> Fingerprints:
+    def of(cls, read: Mapping[str, Fingerprint]) -> Self:
         """Return the fingerprints of the files whose state is settled."""
         known = {name: one for name, one in read.items() if one.settled}
         states = [(one.state.size, one.state.modified_ns, one.state.changed_ns) for one in known.values()]
@@ -126,7 +125,7 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, rows: list[int]) -> Fingerprints:
+    def __getitem__(self, rows: list[int]) -> "Fingerprints":
         return Fingerprints(
             names=tuple(self.names[row] for row in rows), states=self.states[rows], hashes=self.hashes[rows]
         )
@@ -153,7 +152,7 @@ class FingerprintCache:
             self._parts.append(replace(fingerprints, names=tuple(own.get(name, name) for name in fingerprints.names)))
 
     @classmethod
-    def load(cls, store: StorePlace) -> FingerprintCache:
+    def load(cls, store: StorePlace) -> Self:
         """Read the cache of a store; a missing or broken cache counts as empty. A store at a URL has no cache."""
         before = Fingerprints.of({})
         if not isinstance(store, Path):

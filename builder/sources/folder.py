@@ -1,7 +1,5 @@
 """The folder of the sources, on a local disk or in a bucket."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ class LocalFolder:
         """The absolute path of the folder."""
         return self.path.absolute()
 
-    def part(self, names: Iterable[str]) -> LocalFolder:  # noqa: ARG002
+    def part(self, names: Iterable[str]) -> "LocalFolder":  # noqa: ARG002
         """Return the folder for another process, whose working folder may differ."""
         return LocalFolder(self.root)
 

@@ -1,7 +1,5 @@
 """Sources of several files: the files of a folder, or files whose paths have the same groups of a pattern."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -4,8 +4,6 @@ r"""Label files of sources: `--labels-from`.
 of a regular expression. Both are relative to the root, and may contain `..`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import posixpath
 import re
@@ -13,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, Self
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats import stem_of
@@ -35,7 +33,7 @@ class LabelFilePattern:
     template: str  # the name of the label file, with placeholders
 
     @classmethod
-    def parse(cls, text: str) -> LabelFilePattern:
+    def parse(cls, text: str) -> Self:
         r"""Parse a template, or a regular expression and a template.
 
         >>> LabelFilePattern.parse("labels/{stem}.csv").label_file("a/b.parquet")

@@ -1,7 +1,5 @@
 """The work of a worker on a batch of sources: read, process, check, describe. The rows stay on the worker."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

@@ -1,7 +1,5 @@
 """Check the sequences of a process function against the schema of a store, or derive the schema of a new store."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain

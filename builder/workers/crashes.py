@@ -1,7 +1,5 @@
 """Find the sources that crash the process that reads them, for example by a fault in a C library."""
 
-from __future__ import annotations
-
 import math
 import os
 import pickle

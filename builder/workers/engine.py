@@ -1,7 +1,5 @@
 """Run tasks on a dask cluster, or one after another in this process, with the same results."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Delay Ctrl-C and SIGTERM during a build until its state is consistent."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Start dask workers on this machine, which always end with the process that started them, and limit their memory."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Process one source: call its process function, and explain why a source cannot be used."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import threading
@@ -11,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +76,7 @@ class SourceBatch:
         return len(self.names)
 
     @contextmanager
-    def ready(self) -> Iterator[SourceBatch]:
+    def ready(self) -> Iterator["SourceBatch"]:
         """Add the folders to search, fetch files from a bucket, and yield the batch to read."""
         files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
         with searching(self.search), ExitStack() as stack:
@@ -97,7 +95,7 @@ class SourceBatch:
         with suppress(SourceError):  # reading the source reports it
             yield from filter(None, [self.process.label_file(name)])
 
-    def part(self, start: int, stop: int) -> SourceBatch:
+    def part(self, start: int, stop: int) -> Self:
         """Return the sources from `start` up to, not including, `stop`, as a batch."""
         numbers = np.arange(start, stop)
         labels = None if self.labels is None else self.labels[start:stop]
@@ -105,11 +103,11 @@ class SourceBatch:
         kept = tuple(one[numbers] for one in self.kept)
         return replace(self, names=self.names[start:stop], labels=labels, texts=texts, kept=kept)
 
-    def with_classes(self, classes: Classes | None) -> SourceBatch:
+    def with_classes(self, classes: Classes | None) -> Self:
         """Return the same sources for labels with these classes."""
         return replace(self, process=self.process.with_classes(classes))
 
-    def noting(self, digits: DigitNotes) -> SourceBatch:
+    def noting(self, digits: DigitNotes) -> Self:
         """Return the same sources, noting numbers in text that float32 does not keep."""
         process = self.process
         return replace(self, process=replace(process, digits=digits)) if isinstance(process, Tabular) else self
@@ -120,7 +118,7 @@ class SourceBatch:
         classes = self.process.store_classes or ()
         return sum(names is not None for names in classes) > len(self.process.options.classes)
 
-    def only(self, number: int) -> SourceBatch:
+    def only(self, number: int) -> Self:
         """Return one of the sources, as a batch."""
         return self.part(number, number + 1)
 

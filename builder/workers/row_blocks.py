@@ -3,13 +3,11 @@
 Rows in files are not sent between workers: every process can read the files.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +46,7 @@ class SpilledRows:
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, part: slice) -> SpilledRows:
+    def __getitem__(self, part: slice) -> Self:
         start, stop, _ = part.indices(self.rows)
         return replace(self, start=self.start + start, rows=max(0, stop - start))
 
@@ -133,11 +131,11 @@ class RowBlocks:
         self.rows, self.nbytes = rows, nbytes
         self.in_memory = sum(block.nbytes for block in self.blocks if not isinstance(block, SpilledRows))
 
-    def copy(self) -> RowBlocks:
+    def copy(self) -> Self:
         """Return an independent list of the same blocks, which are not copied."""
         return replace(self, blocks=[*self.blocks], _small=[*self._small])
 
-    def recoded(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> RowBlocks:
+    def recoded(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Self:
         """Return the rows after a change that keeps number and type; rows in files are changed when they are read."""
         self.close()
         blocks = [replace(one, change=change) if isinstance(one, SpilledRows) else change(one) for one in self.blocks]
@@ -209,7 +207,7 @@ class RowBytes:
     in_memory: int  # the others are in files; rows that two arrays share count once
 
     @classmethod
-    def of(cls, arrays: Mapping[str, RowBlocks]) -> RowBytes:
+    def of(cls, arrays: Mapping[str, RowBlocks]) -> Self:
         """Count the rows of some arrays."""
         return cls(
             total=sum(blocks.nbytes for blocks in arrays.values()),
