@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 80
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
@@ -91,6 +91,15 @@ def short_name(name: str, longest: int = LONGEST_NAME) -> str:
     """
     text, half = printable(name), longest // 2
     return text if len(text) <= longest else f"{text[: longest - half - 1]}…{text[-half:]}"
+
+
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names as text.
+
+    >>> first_names(["a", "b"]), first_names("abcdefg")
+    ('a, b', 'a, b, c, d, e, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def ignored_text(files: int, listed: Iterable[str]) -> str:

@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.amounts import count_text, printable
+from builder.amounts import count_text, first_names, printable
 
 if TYPE_CHECKING:
     from builder.execution.report import Report
-
-NAMED = 5
-
-
-def first_of(sources: Sequence[str]) -> str:
-    """Return the first few names.
-
-    >>> first_of(["a", "b"]), first_of("abcdefg")
-    ('a, b', 'a, b, c, d, e, ...')
-    """
-    return printable(", ".join(sources[:NAMED]) + (", ..." if len(sources) > NAMED else ""))
 
 
 def absent_text(keys: Sequence[str]) -> str:
@@ -28,7 +17,7 @@ def absent_text(keys: Sequence[str]) -> str:
     >>> absent_text(["a.csv"])
     'there are no files for 1 source of the manifest: a.csv; --manifest-strict refuses that'
     """
-    listed = f"{count_text(len(keys), 'source')} of the manifest: {first_of(keys)}"
+    listed = f"{count_text(len(keys), 'source')} of the manifest: {printable(first_names(keys))}"
     return f"there are no files for {listed}; --manifest-strict refuses that"
 
 
@@ -42,7 +31,7 @@ def attention(report: Report) -> Iterator[str]:
         ([one.source for one in report.skipped], "empty", f"{reason}; --empty error counts such sources as failed"),
     ):
         if sources:
-            yield f"{what}: {count_text(len(sources), 'source')} ({first_of(sources)}); {advice}"
+            yield f"{what}: {count_text(len(sources), 'source')} ({printable(first_names(sources))}); {advice}"
     if report.absent:
         yield absent_text(report.absent)
     if report.rounded.values:

@@ -121,17 +121,10 @@ def build(context: click.Context, /, **_: object) -> None:
         from builder.planning.options import process_and_options
         from builder.processes.function_options import parse_arguments
 
-        of_tables = _of_tables(context, given)
-        arguments = parse_arguments(params["arguments"])
-        function, of_function = process_and_options(
-            params["process"], of_tables, [*options_of_tables(given)], place, arguments
-        )
+        of_tables, given_of_tables = _of_tables(context, given), [*options_of_tables(given)]
         of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
-            "process": function,
-            "arguments": of_function.arguments,
-            "missing": of_function.missing,
-            "classes": of_function.classes,
-            "label_pattern": of_function.label_pattern,
+            **process_and_options(params["process"], of_tables, given_of_tables, place),
+            "arguments": parse_arguments(params["arguments"]),
             # With labels_from it is an option of tables.
             "label_axis": None if "labels_from" in given else params["label_axis"],
             "max_failures": 0 if params["fail_fast"] else params["max_failures"],
@@ -154,11 +147,8 @@ def build(context: click.Context, /, **_: object) -> None:
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
-            click.echo(report.summary)
-            if report.codec is not None:
-                click.echo(report.codec)
-            if report.dtype is not None:
-                click.echo(report.dtype)
+            for line in filter(None, (report.summary, report.codec, report.dtype)):
+                click.echo(line)
         for line in () if quiet else attention(report):
             click.echo(line, err=True)
         failed = bool(report.changed) or not report.made

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from builder.amounts import bytes_text, count_text, ignored_text, printable
-from builder.cli.attention import absent_text, first_of
+from builder.amounts import bytes_text, count_text, first_names, ignored_text, printable
+from builder.cli.attention import absent_text
 from builder.execution.preview import Preview, StorePreview
 from builder.inspection.as_text import classes_text, rows_text
 from builder.inspection.terminal import columns, pairs, section
@@ -26,7 +26,7 @@ def preview_text(preview: Preview) -> Iterator[RenderableType]:
         sampled = printable(", ".join(preview.sampled))
         table.add_row("looked at", f"{count_text(len(preview.sampled), 'source')}: {sampled}")
         if preview.skipped:
-            table.add_row("of them empty", first_of([one.source for one in preview.skipped]))
+            table.add_row("of them empty", printable(first_names([one.source for one in preview.skipped])))
     yield section(f"{preview.store}: {'would be brought up to date' if preview.exists else 'would be made'}", table)
     if preview.exists:
         yield section("Its sources", _sources(preview))
@@ -52,7 +52,7 @@ def _sources(preview: Preview) -> RenderableType:
         ("unreadable", len(unreadable), "names them, and leaves them", unreadable),
     ):
         if count:
-            table.add_row(what, f"{count:,}", does, first_of(names))
+            table.add_row(what, f"{count:,}", does, printable(first_names(names)))
     return table
 
 

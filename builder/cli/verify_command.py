@@ -65,16 +65,14 @@ def verify(
     --repair restores damaged shards of rows: it processes the sources of the lost rows again, and writes a shard only
     if its rows are the same as before. Other damage needs a new store; the messages say so.
     """
-    with_sources = {
-        "--manifest": manifest is not None,
-        "--process": process is not None,
-        "--labels-from": labels_from is not None,
-        "--repair": repair,
-    }
-    flag = next(filter(with_sources.get, with_sources), None)
+    with_sources = {"--manifest": manifest, "--process": process, "--labels-from": labels_from, "--repair": repair}
     if process is not None and labels_from is not None:
         raise click.UsageError("--labels-from: for tables, which --process replaces; leave out one or the other")
-    _check_sources(sources, flag, is_local=not repair or isinstance(store, Path))
+    for flag, value in with_sources.items():
+        if sources is None and value not in (None, False):
+            raise click.UsageError(f"{flag} goes with --sources")
+    if repair and not isinstance(store, Path):
+        raise click.UsageError("--repair: for a store on a local disk")
     with exit_with_status():
         from dataclasses import asdict
 
@@ -112,13 +110,6 @@ def verify(
             checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
             but = " but for what is retired" if problems else ""
             click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
-
-
-def _check_sources(sources: str | None, flag: str | None, *, is_local: bool) -> None:
-    if sources is None and flag is not None:
-        raise click.UsageError(f"{flag} goes with --sources")
-    if not is_local:
-        raise click.UsageError("--repair: for a store on a local disk")
 
 
 def _tabular(labels_from: str, store: Path | str) -> ProcessFunction:

@@ -170,5 +170,7 @@ class BatchQueue:
         total = len(batch.work.names)
         if isinstance(batch.work, SourceBatch) and count < total:
             nbytes = batch.nbytes * (total - count) // total
-            self._queue.insert(self._queue.index(batch) + 1, BatchInFlight(batch.work.part(count, total), nbytes))
-            batch.work, batch.nbytes = batch.work.part(0, count), batch.nbytes - nbytes
+            self._queue.insert(
+                self._queue.index(batch) + 1, BatchInFlight(batch.work.take(range(count, total)), nbytes)
+            )
+            batch.work, batch.nbytes = batch.work.take(range(count)), batch.nbytes - nbytes

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import store_spec
 from builder.build_errors import BuildError, UsageError
@@ -34,6 +34,7 @@ from store_spec.building import Ledger, StorePlace, store_place
 
 PROBED = 64  # sources that one task probes at first
 BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
+Result = TypeVar("Result")
 
 
 @with_options(BuildOptions)
@@ -89,7 +90,6 @@ def run_build(options: BuildOptions) -> Report:
     """Build like `build`, but return a report even if no source could be used."""
     packing, plan = plan_build(options)
     plan.sources.code.warn(stacklevel=4)
-    limit, scheduler = parse_limit(options.max_failures), options.scheduler
     retiring = plan.vanished if options.retire_missing else ()
     untried = [*plan.sources.misnamed, *plan.unreadable]
     tally = Tally(
@@ -98,30 +98,25 @@ def run_build(options: BuildOptions) -> Report:
         bytes_to_read=plan.bytes_to_read(),
         failures=untried.copy(),
         committed=0 if plan.old_store is None else len(plan.old_store),
-        failure_limit=limit(len(plan.new)),
+        failure_limit=parse_limit(options.max_failures, len(plan.new)),
     )
-    batch_bytes = parse_bytes(options.batch)
-    if batch_bytes < 1:
-        raise UsageError(f"batch={options.batch!r}: a task processes at least 1 byte; give for example 32MiB")
-    count = worker_count(
-        options.workers, small=scheduler is None and plan.sources.is_small(plan.new_bytes, batch_bytes)
-    )
-    if plan.old_store is not None:
-        packing.check(plan.old_store.schema, plan.store)
+    count = workers_for(options, plan)
     options.on_progress(tally)
     ledger: Ledger | None = None
     choice: Choice | None = None
     many_digits = NO_DIGITS  # of the first source of a new store
     with ExitStack() as stack:
         if plan.new:
-            engine = stack.enter_context(start_engine(count, scheduler))
+            engine = stack.enter_context(start_engine(count, options.scheduler))
             first = _first_usable(engine, plan, tally)
             if first is not None and not plan.exists:
                 plan = plan.with_text_dtype(first.text_dtype)
                 many_digits = first.many_digits
             if first is not None:
                 if packing.measure and not plan.exists:
-                    choice = _choose_codec(engine, plan, schema_of(plan, first, packing))
+                    schema = schema_of(plan, first, packing)
+                    sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
+                    choice = _call_on_worker(engine, sample, choose_by_sources, schema)
                     packing = replace(packing, codec=choice.codec)
                 ledger = stack.enter_context(_open_or_create_ledger(plan, first, packing))
                 ledger.retire(retiring)
@@ -200,7 +195,17 @@ def plan_build(options: BuildOptions) -> tuple[Packing, Plan]:
     plan = make_plan(options)
     if plan.vanished and options.retire_missing and not options.yes:
         check_vanished(plan)
+    if parse_bytes(options.batch) < 1:
+        raise UsageError(f"batch={options.batch!r}: a task processes at least 1 byte; give for example 32MiB")
+    if plan.old_store is not None:
+        packing.check(plan.old_store.schema, plan.store)
     return packing, plan
+
+
+def workers_for(options: BuildOptions, plan: Plan) -> int:
+    """Return the number of worker processes of a build."""
+    is_small = options.scheduler is None and plan.sources.is_small(plan.new_bytes, parse_bytes(options.batch))
+    return worker_count(options.workers, small=is_small)
 
 
 def open_with_sources(
@@ -243,9 +248,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     start, count = 0, PROBED
     while start < len(plan.numbers):
         batch = plan.batch(slice(start, start + count))
-        result: ProbeResult | list[Failure] = _call_on_worker(
-            engine, batch, probe, plan.sources.label_axis, plan.sources.missing
-        )
+        result = _call_on_worker(engine, batch, probe, plan.sources.label_axis, plan.sources.missing)
         if isinstance(result, list):
             skipped += [one for one in result if isinstance(one, Skipped)]
             failures += [one for one in result if not isinstance(one, Skipped)]
@@ -262,24 +265,17 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     return without_rows
 
 
-def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., Any], *arguments: Any) -> Any:
+def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function of a batch on a worker; if the worker dies, call it again without the sources that crash."""
     while True:
         engine.submit(function, batch, *arguments, watch=True)
         try:
-            return engine.finished().result()
+            return engine.finished().result()  # type: ignore[no-any-return]
         except engine.lost as error:
             crashed = find_crashes(batch, worker_memory(engine.workers), function, *arguments)
             if crashed.keys() <= batch.crashed.keys():
                 raise workers_died(batch.names) from error
         batch = replace(batch, crashed={**batch.crashed, **crashed})
-
-
-def _choose_codec(engine: Engine, plan: Plan, schema: Schema) -> Choice:
-    choice: Choice = _call_on_worker(
-        engine, plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), choose_by_sources, schema
-    )
-    return choice
 
 
 @contextmanager

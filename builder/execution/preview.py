@@ -7,7 +7,7 @@ from builder.execution.build import (
     memory_in_flight,
     plan_build,
     schema_of,
-    worker_count,
+    workers_for,
 )
 from builder.execution.report import float64_text
 from builder.frames.counts import cleaning_counts
@@ -122,11 +122,7 @@ def preview(options: BuildOptions) -> Preview:
         StoreError: `store` is not a store.
     """
     packing, plan = plan_build(options)
-    batch_bytes = parse_bytes(options.batch)
-    is_small = options.scheduler is None and plan.sources.is_small(plan.new_bytes, batch_bytes)
-    count = worker_count(options.workers, small=is_small)
-    if plan.old_store is not None:
-        packing.check(plan.old_store.schema, plan.store)
+    count = workers_for(options, plan)
     numbers = spread(len(plan.new), SAMPLES)
     failures: list[Failure] = []  # of sampled sources, with those that are skipped
     plan, schema, many_digits = _plan_and_schema(plan, numbers, packing, failures)
@@ -139,7 +135,7 @@ def preview(options: BuildOptions) -> Preview:
         totals = _process_samples(plan.for_schema(schema), numbers, schema, failures)
         schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
         if totals.sequences:
-            flight = memory_in_flight(schema, batch_bytes, count)
+            flight = memory_in_flight(schema, parse_bytes(options.batch), count)
             result = _estimate(plan, schema, totals, choice, flight=flight, workers=count)
             result = replace(result, dtype_why=float64_text(many_digits))
     return Preview(

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -61,10 +60,10 @@ class Tally:
         )
 
 
-def parse_limit(limit: int | str | None) -> Callable[[int], float]:
-    """Return a function of the number of sources that returns how many may fail; the limit is a number or a share.
+def parse_limit(limit: int | str | None, sources: int) -> float:
+    """Return how many of some sources may fail; the limit is a number or a share.
 
-    >>> parse_limit("10%")(270), parse_limit(3)(270), parse_limit(None)(270)
+    >>> parse_limit("10%", 270), parse_limit(3, 270), parse_limit(None, 270)
     (27.0, 3.0, inf)
     """
     text = "inf" if limit is None else str(limit).strip()
@@ -74,7 +73,7 @@ def parse_limit(limit: int | str | None) -> Callable[[int], float]:
         value = math.nan
     if not value >= 0 or (text.endswith("%") and value > 100):
         raise UsageError(f"max_failures={limit!r} is neither a number of sources nor a share of them such as '10%'")
-    return lambda sources: value / 100 * sources if text.endswith("%") else value
+    return value / 100 * sources if text.endswith("%") else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats.files import check_file as check_file
+from builder.formats.files import check_file
 from builder.formats.table import OpenTable
 from builder.options.table_options import TableOptions
 
@@ -40,10 +40,11 @@ KNOWN_SUFFIXES: Final = (
 BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # formats without options of text
 
 
-def check_format(format: str) -> None:  # noqa: A002 - the option's name
-    """Raise UsageError unless `format` is the name of a format."""
-    if format not in FORMATS:
-        raise UsageError(f"format={format!r} is none of {', '.join(FORMATS)}")
+def check_format(name: str) -> str:
+    """Return the name of a format; any other text is a UsageError."""
+    if name not in FORMATS:
+        raise UsageError(f"format={name!r} is none of {', '.join(FORMATS)}")
+    return name
 
 
 def format_of(name: str) -> str | None:

@@ -15,7 +15,7 @@ from numpy.lib import format as npy_format
 
 from builder.build_errors import SourceError
 from builder.formats.column_choice import list_names
-from builder.formats.convert import is_number
+from builder.formats.convert import is_number, take_columns
 from builder.formats.files import check_first_bytes, first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import (
     HIDDEN,
@@ -185,10 +185,7 @@ class NpyTable(OpenTable):
                 raise SourceError(self.source, "became shorter while it was read; the next build tries it again")
             array = header.array(values, self.source)
         block = array[:, None] if array.ndim == 1 else array
-        if tuple(names) != self.names:
-            position = {name: number for number, name in enumerate(self.names)}
-            block = block[:, [position[name] for name in names]]
-        return block
+        return block if tuple(names) == self.names else take_columns(block, self.names, names)
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return consecutive blocks of rows, if the file is large and in C order."""

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from builder.amounts import first_names
 from builder.build_errors import SourceError, UsageError
 
 _NAMES, _COLUMNS = 20, 60  # how many names a message lists
@@ -171,8 +172,7 @@ def column_list(names: Sequence[str]) -> str:
 
 def list_names(names: Sequence[str], most: int = _NAMES) -> str:
     """Return the first names, separated by commas; long names are cut, and names with commas quoted."""
-    shown = [quote(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names[:most]]
-    return ", ".join(shown) + (", ..." if len(names) > most else "")
+    return first_names([quote(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in names], most)
 
 
 def parse_number(text: str) -> float | None:

@@ -81,9 +81,7 @@ def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: st
     """
     rounds = dtype is not None
     if table.block is not None:
-        block = (
-            table.block if tuple(table.columns) == tuple(names) else _take_columns(table.block, table.columns, names)
-        )
+        block = table.block if tuple(table.columns) == tuple(names) else take_columns(table.block, table.columns, names)
         target = dtype if dtype is not None else block.dtype
         return convert(block, target, names, rounds=rounds, source=source, number=table.number)
     columns = [table.columns[name] for name in names]
@@ -153,11 +151,11 @@ def lost_values(array: Array, converted: Array, *, rounds: bool) -> NDArray[np.b
     return np.asarray((array < limits.min) | (array > limits.max))
 
 
-def _take_columns(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
+def take_columns(block: Array, order: Iterable[str], names: Sequence[str]) -> Array:
     """Return columns of a block, without a copy if they are adjacent."""
     position = {name: number for number, name in enumerate(order)}
     numbers = [position[name] for name in names]
-    first = numbers[0]
+    first = numbers[0] if numbers else 0
     if numbers == list(range(first, first + len(numbers))):
         return block[:, first : first + len(numbers)]
     return block[:, numbers]

@@ -34,16 +34,9 @@ class JoinedTable(OpenTable):
                     f"has {list_names(list(table.groups))}",
                 )
         rows = [table.rows for _, table in tables]
-        return cls(
-            source=source,
-            tables=tables,
-            groups=first.groups,
-            named=first.named,
-            is_text=first.is_text,
-            text_numbers=all(table.text_numbers for _, table in tables),
-            decimal=first.decimal,
-            rows=None if None in rows else sum(one or 0 for one in rows),
-        )
+        total = None if None in rows else sum(one or 0 for one in rows)
+        text_numbers = all(table.text_numbers for _, table in tables)
+        return cls(tables=tables, **first.properties(source=source, rows=total, text_numbers=text_numbers))
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of all files."""
@@ -74,23 +67,8 @@ class JoinedTable(OpenTable):
         raise SourceError(self.source, f"has no row {row:,} more")
 
 
-def open_files(path: Path, source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> OpenTable:
-    """Open a source as one table.
-
-    Args:
-        path: The file, if there is only one.
-        source: The name of the source.
-        root: The folder to which `files` are relative.
-        files: The names of the files; empty: there is only one.
-        options: How to read them.
-    """
-    if not files:
-        return open_table(path, source=source, options=options)
-    return join_files(source, root, files, options)
-
-
 def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
-    """Open several files as one table; see `open_files`."""
+    """Open the files of a source, whose names are relative to `root`, as one table."""
     tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
     return JoinedTable.of(tables, source)
 

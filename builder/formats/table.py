@@ -197,6 +197,10 @@ class OpenTable:
         """Split the table into consecutive pieces that can be read separately; often into one."""
         return (self,)
 
+    def properties(self, **others: Any) -> dict[str, Any]:
+        """Return the properties that all tables have, for a table that reads this one; `others` replace some."""
+        return {one.name: getattr(self, one.name) for one in fields(OpenTable)} | others
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrappedTable(OpenTable):
@@ -207,7 +211,7 @@ class WrappedTable(OpenTable):
     @classmethod
     def of(cls, inner: OpenTable, **others: Any) -> Self:
         """Return a table with the properties of the other one."""
-        return cls(inner=inner, **{one.name: getattr(inner, one.name) for one in fields(OpenTable)} | others)
+        return cls(inner=inner, **inner.properties(**others))
 
 
 def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:

@@ -171,7 +171,7 @@ def _encode_rows(
     frame: Frame, by: Sequence[str], as_text: Collection[str], source: str, before: int = 0, *, is_text: bool
 ) -> tuple[list[tuple[Value, ...]], NDArray[np.int64]]:
     """Return the distinct combinations of values in order of appearance, and for each row the index of its values."""
-    raw = {name: _as_integers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
+    raw = {name: as_integers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
     columns = [_encode(column, name, source, before, as_text=name in as_text) for name, column in raw.items()]
     codes = np.zeros(len(frame), np.int64)
     for values, column in columns:  # renumbered after each column, so that the product cannot exceed int64
@@ -219,8 +219,8 @@ def _encode(
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
-def _as_integers(column: Any) -> Any:
-    """Return text as integers if every value is one."""
+def as_integers(column: Any) -> Any:
+    """Return a column of text as integers if every value is one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

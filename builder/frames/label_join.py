@@ -41,13 +41,11 @@ class LabelledTable(OpenTable):
         every = dict.fromkeys(name for group, names in labels.groups.items() for name in (group, *names))
         renamed = {name: f"{PREFIX}{name}" if name in input_names else name for name in every}
         groups = {renamed[group]: tuple(renamed[name] for name in names) for group, names in labels.groups.items()}
+        text_numbers = inputs.text_numbers and labels.text_numbers
         return cls(
-            source=source,
-            groups={**inputs.groups, **groups},
-            named=inputs.named,
-            is_text=inputs.is_text,
-            text_numbers=inputs.text_numbers and labels.text_numbers,
-            decimal=inputs.decimal,
+            **inputs.properties(
+                source=source, groups={**inputs.groups, **groups}, rows=None, text_numbers=text_numbers
+            ),
             inputs=inputs,
             labels=labels,
             label_file=label_file,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import check_file
 from builder.formats.convert import require_values, stack
+from builder.formats.files import check_file
 from builder.formats.table import Array, DType, Table, single_groups
 from builder.frames.row_pipeline import SelectedColumns
 

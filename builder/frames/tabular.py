@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
-from builder.formats import format_for
+from builder.formats import format_for, open_table
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype
-from builder.formats.joined import join_files, naming_file, open_files
+from builder.formats.joined import join_files, naming_file
 from builder.formats.table import Array, DType, OpenTable
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
@@ -275,8 +275,12 @@ class Tabular(SourceReader):
 
     def _open(self, path: Path, source: str) -> tuple[OpenTable, tuple[str, ...], tuple[str, ...]]:
         """Open a source, with its label file if it has one; return the table and its input and label columns."""
-        table, root = open_files(path, source, self.root, self.files, self.options), self.root or path.parent
-        path = path if not self.files else root / self.files[0]
+        table: OpenTable
+        root = self.root or path.parent
+        if self.files:
+            table, path = join_files(source, self.root, self.files, self.options), root / self.files[0]
+        else:
+            table = open_table(path, source=source, options=self.options)
         label_file = self.label_file(source if self.root is not None else path.name)
         if label_file is not None:
             table = open_with_labels(table, path, source, root, label_file, self.options)

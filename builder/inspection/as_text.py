@@ -7,7 +7,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from builder.amounts import bytes_text, count_text, number_text, percent_text, printable, ratio_text, short_name
+from builder.amounts import (
+    bytes_text,
+    count_text,
+    first_names,
+    number_text,
+    percent_text,
+    printable,
+    ratio_text,
+    short_name,
+)
 from builder.frames.counts import StoreCleaning
 from builder.inspection.document import Inspection
 from builder.inspection.features import ColumnStatistics
@@ -115,8 +124,7 @@ def rows_text(rows: dict[str, Any], per: str) -> str:
     """Return the dtype, shape and first names of rows as text."""
     shape = f"({', '.join(str(size) for size in rows['shape'])})" if rows["shape"] else "one number"
     names = [printable(name) for name in rows["names"] or ()]
-    listed = ", ".join(names[:LISTED_NAMES]) + (", ..." if len(names) > LISTED_NAMES else "")
-    return f"{rows['dtype']}, {shape} per {per}" + (f": {listed}" if names else "")
+    return f"{rows['dtype']}, {shape} per {per}" + (f": {first_names(names, LISTED_NAMES)}" if names else "")
 
 
 def classes_text(rows: dict[str, Any], *, codes: bool = True) -> Iterator[tuple[str, str]]:

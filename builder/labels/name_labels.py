@@ -15,14 +15,15 @@ from store_spec import Classes
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 
 
-def check_pattern(pattern: str) -> None:
-    """Refuse a pattern that is not a regular expression, or has no group."""
+def check_pattern(pattern: str) -> str:
+    """Return a pattern; refuse one that is not a regular expression, or has no group."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
         raise UsageError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
     if not groups:
         raise UsageError(rf"label_pattern={pattern!r} has no group; put the number or class in brackets: spk(\d+)")
+    return pattern
 
 
 def target_names(pattern: str) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from builder.planning.build_options import BATCH_BYTES
 from builder.planning.resolved_sources import ResolvedSources
 from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
-from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint
+from builder.sources.fingerprints import Fingerprint
 from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
@@ -141,13 +141,13 @@ def _restore(
 
 def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -> tuple[list[str], list[Failure]]:
     """Restore one shard, with memory for its rows and one source; return its name, or why it was not restored."""
-    failures, buffer = list[Failure](), memoryview(bytearray(BUFFER_BYTES))
+    failures = list[Failure]()
     try:
         rows = ShardRows(snapshot, shard)
         with batch.ready() as ready:
             for place, source in enumerate(ready.names):
                 try:
-                    _, read = read_source(ready, place, buffer, rows.take)
+                    _, read = read_source(ready, place, rows.take)
                 except UnusableError as error:
                     failures.append(error.failure)
                     continue

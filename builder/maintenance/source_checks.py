@@ -18,7 +18,6 @@ from builder.planning.resolved_sources import split_into_batches
 from builder.planning.unused_sources import RecordedSkips, failures_in
 from builder.processes.process import Process, ProcessFunction
 from builder.sequence import LongSequence, Sequence
-from builder.sources.fingerprints import BUFFER_BYTES
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
@@ -88,11 +87,10 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
     `numbers` has the sequences of each source; none if the build skipped it.
     """
     problems = []
-    buffer = memoryview(bytearray(BUFFER_BYTES))
     with batch.ready() as ready:
         for number, name in enumerate(ready.names):
             try:
-                sequences, _ = read_source(ready, number, buffer, partial(_as_stored, store))
+                sequences, _ = read_source(ready, number, partial(_as_stored, store))
                 what = next(_differences(store, numbers[number], sequences, _name_of_row(batch.process)), None)
             except UnusableError as error:
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]

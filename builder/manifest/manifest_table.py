@@ -1,15 +1,15 @@
 """Read the manifest, a table with one row per source, and match its rows with the sources."""
 
-import contextlib
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.amounts import count_text, first_names
 from builder.build_errors import SourceError, UsageError
 from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
@@ -30,7 +30,6 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "file name": lambda name: name.rpartition("/")[2],
     "stem": stem_of,
 }
-_NAMED = 5  # names in a message
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 DEFAULT_KEY = "source"
 _DELIMITERS: Final = ",;\t|"  # tried in addition to that of the suffix
@@ -49,9 +48,9 @@ class _Misfits:
         return bool(self.ambiguous or self.rowless or self.sourceless)
 
     def __str__(self) -> str:
-        problems = [f"{_some(self.ambiguous, 'key', 'keys')} fit more than one source"] * bool(self.ambiguous)
-        problems += [f"{_some(self.rowless, 'source', 'sources')} without a row"] * bool(self.rowless)
-        problems += [f"{_some(self.sourceless, 'row', 'rows')} without a source"] * bool(self.sourceless)
+        problems = [f"{_some(self.ambiguous, 'key')} fit more than one source"] * bool(self.ambiguous)
+        problems += [f"{_some(self.rowless, 'source')} without a row"] * bool(self.rowless)
+        problems += [f"{_some(self.sourceless, 'row')} without a source"] * bool(self.sourceless)
         return "; ".join(problems)
 
 
@@ -83,9 +82,8 @@ class Manifest:
     path: Path
     key: str  # the column that names the source
     keys: tuple[str, ...]  # (rows,)
-    table: Any  # pyarrow.Table, (rows, columns)
-    is_text: bool = False  # whether the file is text, such as CSV, so that its columns have no types
-    faults: Mapping[str, str] = field(default_factory=dict)  # unusable columns of a text file, and why
+    opened: TextTable | ArrowTable  # the file; other columns are read when they are used
+    text: Sequence[str] = ()  # columns to read as text
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -119,7 +117,7 @@ class Manifest:
         twice = [key for row, key in enumerate(self.keys) if row_of[key] != row]
         if twice:
             raise UsageError(
-                f"{self.path}: {_some(twice, 'key', 'keys')} in more than one row of column {self.key}; leave one row "
+                f"{self.path}: {_some(twice, 'key')} in more than one row of column {self.key}; leave one row "
                 "for each source"
             )
         best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed)
@@ -132,7 +130,7 @@ class Manifest:
             return matched, tuple(wrong.sourceless)
         advice = ""
         if misnamed:
-            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file', 'files')}"
+            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file')}"
         if wrong.rowless:
             advice += "; --manifest-only takes only the sources that have a row"
         if wrong.sourceless and (strict or not matched):
@@ -142,7 +140,7 @@ class Manifest:
         accents = [key for key in self.keys if key not in exact and unicodedata.normalize("NFC", key) in composed]
         if accents:
             advice += "; accents have other bytes than in the names of the files, but look the same (Unicode's NFC and "
-            advice += f"NFD): {_some(accents, 'key', 'keys')}"
+            advice += f"NFD): {_some(accents, 'key')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
             f"By {best}: {wrong}{advice}"
@@ -161,16 +159,19 @@ class Manifest:
             as_text: The columns to read as text, since the user named their classes.
             order: (sources,) the row of each source.
         """
-        names = self._select(columns)
+        read = self._read(columns)
+        names = tuple(read.column_names)
         texts: dict[str, list[str]] = {}
         for name in names:
-            if is_text(self.table[name].type):
-                values = strip_blanks(self.table[name], MISSING if self.is_text else ()).to_pylist()
-                typed = not self.is_text or name in as_text
+            if is_text(read[name].type):
+                values = strip_blanks(read[name], MISSING if self.opened.is_text else ()).to_pylist()
+                typed = not self.opened.is_text or name in as_text
                 texts[name] = check_texts(values, self.keys, name, self.path, typed=typed)
         no_codes = np.full(len(self), -1, CODES)
         try:
-            table = Table(columns={name: no_codes if name in texts else self._values(name) for name in names})
+            table = Table(
+                columns={name: no_codes if name in texts else self._values(read[name], name) for name in names}
+            )
             labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
         except SourceError as error:
             # The advice of `stack` is about options of sources, which a manifest does not have.
@@ -186,18 +187,18 @@ class Manifest:
 
     def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[KeptColumn, ...]:
         """Return columns to keep with each sequence, (rows,) each; `known` has those of an old store, by name."""
-        names = self._select(columns)
-        return tuple(keep_column(name, self.table[name], known.get(name), str(self.path)) for name in names)
+        read = self._read(columns)
+        if isinstance(self.opened, TextTable):
+            read = _with_names(read, self.opened)
+        return tuple(keep_column(name, read[name], known.get(name), str(self.path)) for name in read.column_names)
 
-    def _select(self, columns: Sequence[str]) -> tuple[str, ...]:
+    def _read(self, columns: Sequence[str]) -> Any:
+        """Read selected columns, as a pyarrow.Table."""
         try:
-            names = select(columns, {name: (name,) for name in self.table.column_names}, str(self.path))
+            names = select(columns, {name: (name,) for name in self.opened.groups}, str(self.path))
+            return _read(self.opened, names, self.text)
         except SourceError as error:
             raise UsageError(str(error)) from None
-        for name in names:
-            if name in self.faults:
-                raise UsageError(f"{self.path}: {self.faults[name]}")
-        return names
 
     def _best_rule(
         self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool
@@ -223,9 +224,8 @@ class Manifest:
         best = max(results, key=lambda rule: results[rule][:2])
         return best, results[best][2]
 
-    def _values(self, name: str) -> Array:
+    def _values(self, column: Any, name: str) -> Array:
         """Return one column of numbers (rows,) without missing values."""
-        column = self.table[name]
         if not is_numeric(column.type):
             row = next((row for row in range(len(column)) if column[row].is_valid), 0)
             holds = describe_type(column.type)
@@ -247,62 +247,36 @@ class Manifest:
         return values
 
 
-def read_manifest(
-    path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (), kept: Sequence[str] = ()
-) -> Manifest:
-    """Read a manifest: CSV, TSV or Parquet.
+def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = ()) -> Manifest:
+    """Open a manifest, CSV, TSV or Parquet, and read its keys; other columns are read when they are used.
 
     Args:
         path: The file.
         key: The column that names the source.
         text: The columns to read as text.
-        kept: The columns to keep. In CSV, whole numbers are text if one begins with a zero, such as 007.
 
     Raises:
-        UsageError: The file cannot be read, the key column does not exist, or a row has no key. Faults in other columns
-            are reported only when they are used.
+        UsageError: The file cannot be read, the key column does not exist, or a row has no key.
     """
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
     try:
-        table, faults = _read(path, key, text, kept)
+        opened = _open(path, key)
+        keys = _read(opened, [key], [key])[key].to_pylist()
     except SourceError as error:
         raise UsageError(f"manifest {error}") from None
-    keys = table[key].to_pylist()
     empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
     if empty:
         raise UsageError(
             f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or "
             "remove the row"
         )
-    return Manifest(
-        path=path,
-        key=key,
-        keys=tuple(str(text).strip() for text in keys),
-        table=table,
-        is_text=faults is not None,
-        faults=faults or {},
-    )
+    return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), opened=opened, text=text)
 
 
-def _read(path: Path, key: str, text: Sequence[str], kept: Sequence[str]) -> tuple[Any, dict[str, str] | None]:
-    """Read all columns, the key and `text` as text; return the table, and the faults of columns in a text file."""
-    source = str(path)
-    opened = _open(path, source, key)
-    if key not in opened.groups:
-        raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
-    with reading(source):
-        if isinstance(opened, TextTable):
-            table = _parse(opened, list(dict.fromkeys([key, *(name for name in text if name in opened.groups)])))
-            return _with_names(table, opened, kept), _faults(table, opened)
-        if isinstance(opened, ArrowTable):
-            return opened.load(list(opened.groups)), None
-    raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
-
-
-def _open(path: Path, source: str, key: str) -> OpenTable:
-    """Open the file. If text lacks the key column, other common delimiters are tried."""
-    file_format = format_of(path.name)
+def _open(path: Path, key: str) -> TextTable | ArrowTable:
+    """Open a file with a key column. If text lacks it, other common delimiters are tried."""
+    source, file_format = str(path), format_of(path.name)
     if file_format is None:
         raise SourceError(
             source,
@@ -311,65 +285,71 @@ def _open(path: Path, source: str, key: str) -> OpenTable:
     tables, errors = list[OpenTable](), list[SourceError]()
     for delimiter in (None, *_DELIMITERS) if file_format in _WITH_DELIMITER else (None,):
         try:
-            opened = open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter))
+            tables.append(open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter)))
         except SourceError as error:
             errors.append(error)
             continue
-        if key in opened.groups:
-            return opened
-        tables.append(opened)
+        if key in tables[-1].groups:
+            break
     if not tables:
         raise errors[0]
-    return max(tables, key=lambda table: len(table.groups))
+    opened = max(tables, key=lambda table: (key in table.groups, len(table.groups)))
+    if key not in opened.groups:
+        raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
+    if not isinstance(opened, TextTable | ArrowTable):
+        raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
+    return opened
 
 
-def _parse(opened: TextTable, text: Sequence[str]) -> Any:
-    """Parse a text file; types are inferred, except for the columns in `text`."""
+def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[str]) -> Any:
+    """Read columns as a pyarrow.Table; in a text file types are inferred, except for the columns in `text`."""
     import pyarrow as pa
 
-    try:
-        return opened.parse({name: pa.string() if name in text else None for name in opened.groups})
-    except pa.ArrowInvalid:
-        raise opened.not_utf8(text) from None
+    with reading(opened.source):
+        if isinstance(opened, ArrowTable):
+            return opened.load(list(names))
+        as_text = [name for name in names if name in text]
+        try:
+            table = opened.parse({name: pa.string() if name in as_text else None for name in names})
+        except pa.ArrowInvalid:
+            raise opened.not_utf8(as_text) from None
+        for name in names:
+            if pa.types.is_binary(table[name].type):
+                raise opened.not_utf8([name])
+            if pa.types.is_floating(table[name].type):
+                _refuse_rounded(table[name].to_numpy(), name, opened)
+        return table
 
 
-def _faults(table: Any, opened: TextTable) -> dict[str, str]:
-    """Return the unusable columns, and why. They are refused only when they are used."""
+def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
+    """Refuse a column of floats in which a whole number was rounded."""
     import pyarrow as pa
 
-    faults: dict[str, str] = {}
-    for name in table.column_names:
-        if pa.types.is_binary(table[name].type):
-            faults[name] = opened.not_utf8([name]).reason
-        elif pa.types.is_floating(table[name].type):
-            values = table[name].to_numpy()
-            large = None
-            if (np.abs(values) >= EXACT_IN_FLOAT64).any():
-                large = first_large(opened.parse({name: pa.string()})[name], values)
-            if large is not None:
-                row, number = large
-                faults[name] = (
-                    f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names "
-                    "or classes, or a decimal point after it if it may be rounded"
-                )
-    return faults
+    if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
+        return
+    large = first_large(opened.parse({name: pa.string()})[name], values)
+    if large is not None:
+        row, number = large
+        raise SourceError(
+            opened.source,
+            f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names or "
+            "classes, or a decimal point after it if it may be rounded",
+        )
 
 
-def _with_names(table: Any, opened: TextTable, kept: Sequence[str]) -> Any:
-    """Return the table with text in the kept columns whose whole numbers are names, such as 007."""
+def _with_names(table: Any, opened: TextTable) -> Any:
+    """Return a table with text in the columns whose whole numbers are names, since one begins with a zero, as 007."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    with contextlib.suppress(SourceError):  # `kept` refuses columns that do not exist
-        for name in select(kept, {name: (name,) for name in table.column_names}, opened.source):
-            if pa.types.is_integer(table[name].type):
-                text = opened.parse({name: pa.string()})[name]
-                if pc.any(pc.match_substring_regex(text, _NAME)).as_py():
-                    table = table.set_column(table.column_names.index(name), name, text)
+    for place, name in enumerate(table.column_names):
+        if pa.types.is_integer(table[name].type):
+            text = opened.parse({name: pa.string()})[name]
+            if pc.any(pc.match_substring_regex(text, _NAME)).as_py():
+                table = table.set_column(place, name, text)
     return table
 
 
-def _some(names: Sequence[str], one: str, many: str) -> str:
+def _some(names: Sequence[str], noun: str) -> str:
     """Return the number of names, and the first names, as text."""
-    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    return f"{len(names):,} {one if len(names) == 1 else many} ({shown})"
+    return f"{count_text(len(names), noun)} ({first_names(names)})"

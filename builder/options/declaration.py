@@ -40,7 +40,6 @@ class Option:
         repeated: Whether its flag can be given several times.
         flag: The name of the flag, if it differs from `name`.
         parts: Options of the command line that together form this one, which then has no flag.
-        parse: Checks and normalises a value; its second argument is the name of the option.
         record: Whether a store records it: always, only if it is not the default, or never.
         null: Whether an empty list is recorded as null.
     """
@@ -56,7 +55,6 @@ class Option:
     repeated: bool = False
     flag: str | None = None
     parts: tuple["Option", ...] = ()
-    parse: Callable[[Any, str], Any] | None = None
     record: Literal["always", "if given", "never"] = "always"
     null: bool = False
 
@@ -75,8 +73,11 @@ class Option:
         """Its help for the command line and the README."""
         return f"{self.help} Can be repeated." if self.repeated else self.help
 
-    def normalize(self, value: Any) -> Any:
-        """Check a value and return its normalised form; None means the default. Impossible values are a UsageError."""
+    def normalize(self, value: Any, parse: Callable[[Any], Any] | None = None) -> Any:
+        """Check a value and return its normalised form; None means the default. Impossible values are a UsageError.
+
+        `parse` does this for values that are not None or the default.
+        """
         if self.kind == "object":
             return value
         if value is None:
@@ -91,7 +92,7 @@ class Option:
             return value
         if self.choices and value not in self.choices:
             raise UsageError(f"{self.name}={value!r:.80} is none of {', '.join(self.choices)}")
-        return value if self.parse is None else self.parse(value, self.name)
+        return value if parse is None else parse(value)
 
     def to_json(self, value: Any) -> Any:
         """Return a value in a form that JSON can represent."""
@@ -128,10 +129,10 @@ def options_of(declaration: Callable[..., Any]) -> Mapping[str, Option]:
     }
 
 
-def parse_fields(options: Any) -> None:
-    """Normalise the fields of a frozen dataclass in its `__post_init__`."""
+def parse_fields(options: Any, parsers: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Normalise the fields of a frozen dataclass in its `__post_init__`, some by functions of their own."""
     for name, option in options_of(options.__class__).items():
-        object.__setattr__(options, name, option.normalize(getattr(options, name)))
+        object.__setattr__(options, name, option.normalize(getattr(options, name), parsers.get(name)))
 
 
 def describe(options: Any) -> dict[str, Any]:

@@ -147,12 +147,13 @@ def _policy(text: str, whole_text: str) -> Policy:
     return Policy(fills, ends[0] if ends else "error")
 
 
-def format_policies(policies: Policies) -> tuple[str, ...]:
-    """Return policies in a canonical form.
+def normalize_policies(missing: Sequence[str]) -> tuple[str, ...]:
+    """Return policies in a normalised form.
 
-    >>> format_policies(parse_policies([" b = ffill + error", "keep"]))
+    >>> normalize_policies([" b = ffill + error", "keep"])
     ('keep', 'b=ffill')
     """
+    policies = parse_policies(missing)
     general = () if policies.general == Policy() else (str(policies.general),)
     return (*general, *(f"{','.join(map(quote, columns))}={policy}" for columns, policy in policies.columns))
 

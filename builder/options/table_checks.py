@@ -1,19 +1,79 @@
-"""Check that the options of tables are consistent."""
+"""Normalise the values of the options of tables, and check that they are consistent."""
 
-from typing import Final
+import codecs
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
 from builder.build_errors import UsageError
-from builder.formats import BINARY
+from builder.formats import BINARY, check_format
+from builder.formats.convert import parse_dtype
 from builder.formats.text_numbers import DECIMALS
+from builder.labels.name_labels import check_pattern
 from builder.options.declaration import options_of
-from builder.options.option_syntax import nanoseconds, parse_policies
+from builder.options.option_syntax import (
+    nanoseconds,
+    normalize_duration,
+    normalize_policies,
+    parse_policies,
+    parse_transform,
+)
 from builder.options.table_options import AS_TEXT, COUNTS, TableOptions
+from builder.sources.label_files import label_file_pattern
 
 MOST_TIME_COLUMNS: Final = 6
 _OF_TEXT: Final = ("delimiter", "decimal", "skip_lines", "skip_after_header", "encoding", "comment")
 _OF_TIME: Final = ("time_format", "time_unit", "time_zone", "elapsed", "sort_time", "duplicates", "max_gap", "every")
+
+
+def _dtype(dtype: Any) -> str:
+    parsed = parse_dtype(dtype)
+    assert parsed is not None
+    return parsed.name
+
+
+def _encoding(name: str) -> str | None:
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise UsageError(f"encoding={name!r:.80} is not known; latin-1, cp1252 and utf-16 are some") from None
+    codec = codecs.lookup(name).name
+    return None if codec == "utf-8" else codec
+
+
+def _labels_from(text: str) -> str:
+    label_file_pattern(text)
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise UsageError(f"time_zone={name!r:.80} is not a time zone; Europe/Berlin is one") from None
+    return name
+
+
+def _transforms(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(parse_transform(text)) for text in texts)
+
+
+# By option: checks a value, and returns its normalised form.
+PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "dtype": _dtype,
+    "format": check_format,
+    "encoding": _encoding,
+    "label_pattern": check_pattern,
+    "labels_from": _labels_from,
+    "time_zone": _time_zone,
+    "max_gap": partial(normalize_duration, option="max_gap"),
+    "every": partial(normalize_duration, option="every"),
+    "missing": normalize_policies,
+    "transforms": _transforms,
+}
 
 
 def check(options: TableOptions) -> None:

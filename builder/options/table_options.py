@@ -5,13 +5,10 @@ This module imports nothing slow; the modules that check options are imported wh
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from builder.build_errors import UsageError
 from builder.options.declaration import Option, describe, option, parse_fields
 
 if TYPE_CHECKING:
@@ -37,70 +34,6 @@ _MISSING: Final = "Missing values"
 _CHANGES: Final = "Changes to columns"
 
 
-def _dtype(value: Any, _: str) -> str:
-    from builder.formats.convert import parse_dtype
-
-    parsed = parse_dtype(value)
-    assert parsed is not None
-    return parsed.name
-
-
-def _format(value: str, _: str) -> str:
-    from builder.formats import check_format
-
-    check_format(value)
-    return value
-
-
-def _encoding(value: str, name: str) -> str | None:
-    try:
-        "".encode(value)
-    except (LookupError, ValueError):
-        raise UsageError(f"{name}={value!r:.80} is not known; latin-1, cp1252 and utf-16 are some") from None
-    codec = codecs.lookup(value).name
-    return None if codec == "utf-8" else codec
-
-
-def _pattern(value: str, _: str) -> str:
-    from builder.labels.name_labels import check_pattern
-
-    check_pattern(value)
-    return value
-
-
-def _pairing(value: str, _: str) -> str:
-    from builder.sources.label_files import label_file_pattern
-
-    label_file_pattern(value)
-    return value
-
-
-def _zone(value: str, name: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (OSError, ValueError, ZoneInfoNotFoundError):
-        raise UsageError(f"{name}={value!r:.80} is not a time zone; Europe/Berlin is one") from None
-    return value
-
-
-def _duration(value: str, name: str) -> str:
-    from builder.options.option_syntax import normalize_duration
-
-    return normalize_duration(value, name)
-
-
-def _policies(value: Sequence[str], _: str) -> tuple[str, ...]:
-    from builder.options.option_syntax import format_policies, parse_policies
-
-    return format_policies(parse_policies(value))
-
-
-def _transforms(value: Sequence[str], _: str) -> tuple[str, ...]:
-    from builder.options.option_syntax import parse_transform
-
-    return tuple(str(parse_transform(text)) for text in value)
-
-
 @dataclass(frozen=True, slots=True)
 class TableOptions:
     """How sources that are tables become sequences. Values are normalised when an object is created."""
@@ -124,12 +57,12 @@ class TableOptions:
     dtype: DTypeLike | None = field(default=None, metadata=option(
         help="The dtype of inputs and labels, such as float32. By default that of the files; for text float32, or "
         "float64 if float32 does not keep all digits of the first source; for decimals float64.",
-        section=_COLUMNS, metavar="DTYPE", parse=_dtype,
+        section=_COLUMNS, metavar="DTYPE",
     ))
     format: str | None = field(default=None, metadata=option(
         help="The format of all sources: csv, tsv, blank, jsonl, parquet, arrow, npy, npz or netcdf. By default that "
         "of the suffix.",
-        section=_FILES, metavar="FORMAT", parse=_format,
+        section=_FILES, metavar="FORMAT",
     ))
     delimiter: str | None = field(default=None, metadata=option(
         help=r"The character between the fields of text, such as ; or \t for a tab. By default that of the format.",
@@ -142,7 +75,7 @@ class TableOptions:
     ))
     encoding: str | None = field(default=None, metadata=option(
         help="The encoding of text, such as latin-1 or utf-16. By default UTF-8.",
-        section=_FILES, metavar="NAME", parse=_encoding, record="if given",
+        section=_FILES, metavar="NAME", record="if given",
     ))
     comment: str | None = field(default=None, metadata=option(
         help="Lines of text that begin with this character, such as #, are left out.",
@@ -176,7 +109,7 @@ class TableOptions:
     label_pattern: str | None = field(default=None, metadata=option(
         help=r"A regular expression that is searched in the path of each source, relative to SOURCES, such as "
         r"'spk(\d+)'. Each group finds a number or a class, which is a label of the whole sequence.",
-        section=_NAMES, metavar="REGEX", parse=_pattern,
+        section=_NAMES, metavar="REGEX",
     ))
     labels_in_manifest: bool = field(default=False, metadata=option(
         help="The labels come from a manifest, not from the sources.", kind="switch", record="never",
@@ -185,7 +118,7 @@ class TableOptions:
         help=r"The file with a source's labels: 'labels/{stem}.csv' with {stem}, {name}, {parent} or {path} of the "
         r"source, or 'in/(\d+)_.* -> out/{1}.csv' with the groups of a regular expression; relative to SOURCES. "
         "--labels are then its columns, by default all. Such files are not sources.",
-        section=_BESIDE, metavar="PATTERN", parse=_pairing,
+        section=_BESIDE, metavar="PATTERN",
     ))
     on: Sequence[str] = field(default=(), metadata=option(
         help="Columns by which the rows of both files are paired, such as time, or time=date if their names differ. By "
@@ -228,7 +161,7 @@ class TableOptions:
     time_zone: str | None = field(default=None, metadata=option(
         help="The zone of times that are written without one, such as Europe/Berlin; they are converted to UTC. By "
         "default they are stored as local times.",
-        section=_TIMES, metavar="ZONE", parse=_zone, record="if given",
+        section=_TIMES, metavar="ZONE", record="if given",
     ))
     elapsed: bool = field(default=False, metadata=option(
         help="The numbers count from some start, not from 1970.", section=_TIMES, kind="switch",
@@ -244,17 +177,17 @@ class TableOptions:
     max_gap: str | None = field(default=None, metadata=option(
         help="A longer time between two rows ends the sequence, such as 2h or 15min; another begins. Rows that "
         "--missing drops count.",
-        section=_TIMES, metavar="TIME", parse=_duration,
+        section=_TIMES, metavar="TIME",
     ))
     every: str | None = field(default=None, metadata=option(
         help="The time between consecutive rows, such as 10s; any other is refused.",
-        section=_TIMES, metavar="TIME", parse=_duration,
+        section=_TIMES, metavar="TIME",
     ))
     missing: Sequence[str] = field(default=(), metadata=option(
         help="What to do with missing values: error, the default; drop the step, so that windows span it; split the "
         "sequence there; keep NaN; ffill with the value before; interpolate. ffill+drop also drops what ffill cannot "
         "fill, such as leading gaps. COLS=POLICY is for some columns. With --process, error or keep.",
-        section=_MISSING, kind="list", metavar="[COLS=]POLICY", repeated=True, parse=_policies,
+        section=_MISSING, kind="list", metavar="[COLS=]POLICY", repeated=True,
     ))
     ffill_limit: int | None = field(default=None, metadata=option(
         help="The most steps in a row that ffill fills.", section=_MISSING, kind="number", metavar="N",
@@ -271,7 +204,7 @@ class TableOptions:
     transforms: Sequence[str] = field(default=(), metadata=option(
         help="Changes to columns, in this order, before --missing: 'scale flow=0.001', 'clip flow=0:', 'diff level' "
         "(the first row has no difference and is left out), 'log flow'.",
-        kind="list", parse=_transforms,
+        kind="list",
         parts=(
             Option(
                 "scale", help="Multiply columns by a number.", section=_CHANGES, metavar="COLS=FACTOR",
@@ -296,10 +229,10 @@ class TableOptions:
     def __post_init__(self) -> None:
         from builder.labels.text_classes import format_classes, parse_classes
         from builder.options.option_syntax import missing_words
-        from builder.options.table_checks import check
+        from builder.options.table_checks import PARSERS, check
 
         object.__setattr__(self, "na_values", missing_words(self.na_values, self.decimal))
-        parse_fields(self)
+        parse_fields(self, PARSERS)
         object.__setattr__(self, "classes", format_classes(parse_classes(self.classes, self.na_values)))
         check(self)
 

@@ -33,12 +33,6 @@ def _ignore(_: Any) -> None:
     """Show no progress."""
 
 
-def _sequence_from(value: str, name: str) -> str:
-    from builder.sources.grouping import check_sequence_from
-
-    return check_sequence_from(value, name)
-
-
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """The options of a build."""
@@ -53,7 +47,7 @@ class BuildOptions:
         help=r"A regular expression that is searched in the path of each file, relative to SOURCES. The files in whose "
         r"paths its groups find the same text form one sequence, in the order of their names: '(\w+)_\d{8}\.csv' joins "
         "the daily files of each device. Named groups, such as '(?P<user>\\d+)/', become columns of the sequences.",
-        section=_GROUPS, metavar="REGEX", parse=_sequence_from,
+        section=_GROUPS, metavar="REGEX",
     ))
     manifest: str | PathLike[str] | None = field(default=None, metadata=option(
         help="A table with one row per source: CSV or Parquet.", section=_MANIFEST, kind="path", metavar="TABLE",
@@ -173,7 +167,9 @@ class BuildOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
-        parse_fields(self)
+        from builder.sources.grouping import check_sequence_from
+
+        parse_fields(self, {"sequence_from": check_sequence_from})
 
     @property
     def manifest_labels(self) -> ManifestLabels | None:

@@ -13,10 +13,10 @@ from builder.options.declaration import differences, options_of, value_text
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import RecordedBuild
-from builder.processes.function_options import Argument, FunctionOptions, bind_arguments
+from builder.processes.function_options import FunctionOptions, bind_arguments
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
-from builder.processes.process_code import NO_CODE, ProcessCode, code_of
+from builder.processes.process_code import ProcessCode, code_of
 from store_spec import LabelAxis, StoreError, open_store
 
 
@@ -26,12 +26,11 @@ class Options:
 
     process: Process  # reads a source
     named: dict[str, Any]  # the record of the process for the store
-    code: ProcessCode = NO_CODE  # the fingerprint of the process function
+    code: ProcessCode  # the fingerprint of the process function
     manifest: ManifestLabels | None = None  # its path is None if the store records it
     label_axis: LabelAxis | None = None  # None: the process, or the first source, determines it
-    sequence_from: str | None = (
-        None  # the pattern that forms sources from several files; None: each file or matched folder is one
-    )
+    # The pattern that forms sources from several files; None: each file or matched folder is one.
+    sequence_from: str | None = None
 
     def __post_init__(self) -> None:
         if self.has_labels_in_manifest and self.process.options.label_source in {"columns", "pattern"}:
@@ -56,26 +55,23 @@ class Options:
 
 
 def process_and_options(
-    process: str | None,
-    options: Mapping[str, Any],
-    given: Collection[str],
-    store: Path | str,
-    arguments: Mapping[str, Argument],
-) -> tuple[ProcessFunction | str | None, FunctionOptions]:
-    """Return the process function and its options; some options are valid for tables and for functions.
+    process: str | None, options: Mapping[str, Any], given: Collection[str], store: Path | str
+) -> dict[str, Any]:
+    """Return the process function and its options, by names of BuildOptions; some options are also those of tables.
 
     Args:
         process: The name of a function; None: tables, or the function that the store records.
         options: Arguments of `tabular`.
         given: The names of the arguments that the user gave.
         store: The path of the store.
-        arguments: The arguments of the function.
     """
     of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
     if process is None and not (of_either and "function" in _process_recorded(store)):
-        return tabular_from_flags(options, given, store), FunctionOptions.of(arguments, None, None, None)
+        process_function = tabular_from_flags(options, given, store)
+        return {"process": process_function, "missing": None, "classes": None, "label_pattern": None}
     missing = ",".join(options.get("missing", ())) or None
-    return process, FunctionOptions.of(arguments, missing, options.get("classes"), options.get("label_pattern"))
+    of_function = {name: options.get(name) for name in ("classes", "label_pattern")}
+    return {"process": process, "missing": missing, **of_function}
 
 
 def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path | str) -> Tabular:
@@ -127,15 +123,8 @@ def options_of_new(build_options: BuildOptions) -> Options:
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
-        return Options(
-            process=function,
-            named=named,
-            manifest=manifest,
-            label_axis=build_options.label_axis,
-            sequence_from=build_options.sequence_from,
-        )
     return Options(
-        process=with_options(function, of_function, manifest),
+        process=_as_process(function, of_function, manifest),
         named=named | of_function.to_record(),
         code=code_of(function),
         manifest=manifest,
@@ -173,20 +162,13 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
         )
     try:
         if "tabular" in recorded.process:
-            described = tabular_from_json(recorded.process["tabular"])
-            return Options(
-                process=replace(described, text_dtype=recorded.text_dtype),
-                named=recorded.process,
-                manifest=table,
-                label_axis=recorded.label_axis,
-                sequence_from=recorded.sequence_from,
-            )
-        if function is None or tables is not None:
+            function = replace(tabular_from_json(recorded.process["tabular"]), text_dtype=recorded.text_dtype)
+        elif function is None or tables is not None:
             function = load_recorded_process(recorded.process["function"])
     except UsageError as error:
         raise UsageError(f"{recorded.store}: {error}") from None
     return Options(
-        process=with_options(function, of_stored_function, table),
+        process=_as_process(function, of_stored_function, table),
         named=recorded.process,
         code=code_of(function),
         manifest=table,
@@ -195,8 +177,10 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     )
 
 
-def with_options(function: ProcessFunction, options: FunctionOptions, manifest: ManifestLabels | None) -> Process:
-    """Return a function as a process."""
+def _as_process(function: ProcessFunction, options: FunctionOptions, manifest: ManifestLabels | None) -> Process:
+    """Return a function as a process, with its options; `tabular` is one already."""
+    if isinstance(function, Tabular):
+        return function
     in_manifest = manifest is not None and manifest.columns is not None
     bound = Portable(bind_arguments(function, options.arguments))
     return FunctionProcess(function=bound, options=replace(options, labels_in_manifest=in_manifest))

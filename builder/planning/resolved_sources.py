@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
+from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn, keep_column
@@ -31,7 +32,7 @@ from builder.planning.provenance import RecordedBuild, describe_build
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.folder import Folder
-from builder.sources.grouping import compiled_pattern, folder_of, group_files, source_of
+from builder.sources.grouping import folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
 from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
 from builder.workers.process_source import Failure, SourceBatch
@@ -40,7 +41,6 @@ from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # only in canonical form: 007 is a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +69,18 @@ class ResolvedSources:
         """The files whose names cannot be stored, in the order of the names."""
         return tuple(Failure(name, MISNAMED) for name in self.listing.misnamed)
 
-    def label_file(self, name: str) -> str | None:
-        """Return the name of a source's label file, relative to the root; None if there is none."""
-        return self.process.label_file(name)
-
     def files_of(self, name: str) -> SourceFiles:
         """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
-        return SourceFiles(self.listing.files_of(name), self.label_file(name), joined=name in self.listing.files)
+        labels = self.process.label_file(name)
+        return SourceFiles(self.listing.files_of(name), labels, joined=name in self.listing.files)
 
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""
-        return sum(file_bytes(self.listing.folder, file) for file in self._every_file(name))
-
-    def _every_file(self, name: str) -> tuple[str, ...]:
         try:
-            return self.files_of(name).every
+            files = self.files_of(name).every
         except SourceError:  # reading the source reports it
-            return self.listing.files_of(name)
+            files = self.listing.files_of(name)
+        return sum(file_bytes(self.listing.folder, file) for file in files)
 
     def with_text_dtype(self, text_dtype: str) -> Self:
         """Return the same sources for a new store whose tables get this dtype."""
@@ -108,22 +103,19 @@ class ResolvedSources:
 
     def batch(self, numbers: Sequence[int]) -> SourceBatch:
         """Return the sources with these indices as a batch."""
-        names = tuple(self.names[number] for number in numbers)
-        return SourceBatch(
-            folder=self.listing.folder.part(file for name in names for file in self._every_file(name)),
-            names=names,
-            labels=None if self.labels is None else self.labels[np.array(numbers, np.int64)],
+        every = SourceBatch(
+            folder=self.listing.folder,
+            names=self.names,
+            labels=self.labels,
             process=self.process,
-            texts={
-                target: texts and tuple(texts[number] for number in numbers)
-                for target, texts in zip(self.targets, self.texts or (), strict=False)
-            },
-            kept=tuple(kept[np.array(numbers, np.int64)] for kept in self.kept),
+            texts=dict(zip(self.targets, self.texts or (), strict=False)),
+            kept=self.kept,
             search=self.search,
             converted=() if self.recorded is None else self.recorded.converted,
             skips_empty=self.skips_empty,
-            files={name: self.listing.files[name] for name in names if name in self.listing.files},
+            files=self.listing.files,
         )
+        return every.take(numbers)
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Return whether reading files of these sizes takes less time than starting processes.
@@ -199,7 +191,7 @@ def _match_manifest(
     text = [name for name, column in types.items() if column.dtype == "string"]
     classes = parse_classes(resolved.process.options.classes)
     labels_as_text = text_columns(table.parts, classes, old_store)
-    manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text], kept=table.kept or ())
+    manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
     matched, absent = manifest.match(
         listing.names,
         only_listed=table.only_listed,
@@ -298,7 +290,7 @@ def columns_of(
     """
     import pyarrow as pa
 
-    compiled = compiled_pattern(pattern)
+    compiled = re.compile(pattern)
     if not compiled.groupindex:
         return ()
     matches = [compiled.search(listing.files[name][0]) for name in names]
@@ -307,8 +299,8 @@ def columns_of(
         values = ["" if match is None else match[group] or "" for match in matches]
         before = known.get(group)
         column = pa.chunked_array([values], pa.string())
-        if (before is None or before.dtype != "string") and all(map(_INTEGER.fullmatch, values)):
-            column = column.cast(pa.int64())
+        if before is None or before.dtype != "string":
+            column = as_integers(column)
         columns.append(keep_column(group, column, before, "sequence_from (--sequence-from)"))
     return tuple(columns)
 

@@ -122,12 +122,7 @@ class FunctionOptions:
     @classmethod
     def from_record(cls, process: Mapping[str, Any]) -> Self:
         """Read the record of a function in a store, which `is_valid_record` has checked."""
-        return cls(
-            arguments=process.get("arguments") or {},
-            missing=process.get("missing"),
-            classes=tuple(process.get("classes") or ()),
-            label_pattern=process.get("label_pattern"),
-        )
+        return cls.of(*(process.get(name) for name in ("arguments", "missing", "classes", "label_pattern")))
 
     @property
     def keeps_nan(self) -> bool:
@@ -179,22 +174,9 @@ class FunctionOptions:
 
 def is_valid_record(process: Mapping[str, Any]) -> bool:
     """Return whether the record of a function in a store is valid."""
-    names = ("arguments", "missing", "classes", "label_pattern")
-    arguments, missing, classes, pattern = (process.get(name) for name in names)
-    if not {"function", *names}.issuperset(process):
-        return False
-    if arguments is not None and not (
-        isinstance(arguments, dict)
-        and all(name.isidentifier() and is_recordable(one) for name, one in arguments.items())
-    ):
-        return False
-    if missing not in (None, "keep"):
-        return False
     try:
-        if pattern is not None:
-            check_pattern(pattern)
-        return classes is None or (
-            isinstance(classes, list) and list(format_classes(parse_classes(classes))) == classes
-        )
+        options = FunctionOptions.from_record(process)
     except (UsageError, TypeError, AttributeError):
         return False
+    given = {name: value for name, value in process.items() if value is not None}
+    return given == {"function": process["function"], **options.to_record()}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from builder.amounts import first_names
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular
 from builder.processes.function_process import FunctionProcess
@@ -55,8 +56,8 @@ def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
     function = getattr(module, name, None)
     if not callable(function):
         names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {listed or 'no functions'}")
+        there = first_names(names, 20) or "no functions"
+        raise NoSuchProcessError(f"process {process!r}: {module_name} has no {name}; it has {there}")
     return function  # type: ignore[no-any-return]
 
 

@@ -40,7 +40,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from builder.frames.tabular import Tabular
 from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installed, searching
@@ -65,11 +65,10 @@ class ProcessCode:
             warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
 
 
-NO_CODE: Final = ProcessCode()
-
-
 def code_of(process: ProcessFunction) -> ProcessCode:
     """Return the fingerprint of a process function."""
+    if isinstance(process, Tabular):
+        return ProcessCode()
     walk = _Walk(process)
     try:
         with searching([str(Path.cwd())]):

@@ -5,12 +5,12 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import translate
-from functools import cache, cached_property, partial
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -131,27 +131,52 @@ class Bucket:
             take(piece)
 
 
-def list_bucket(url: str) -> tuple[Bucket, tuple[str, ...], list[str]]:
+def list_bucket(url: str) -> tuple[Bucket, list[str]]:
     """List a folder of a bucket, one object, or the objects that a pattern matches, by the rules for folders.
 
     The folder of a pattern is the part before its first wildcard.
 
     Returns:
-        The folder, the components of the pattern (none if there is no pattern), and the names that match, unsorted.
+        The folder, and the names that match, unsorted.
     """
     scheme, _, place = url.partition("://")
-    parts = place.rstrip("/").split("/")
-    first = next((number for number, part in enumerate(parts) if _WILDCARD.search(part)), len(parts))
-    pattern = (*parts[first:], *("*",) * (url.endswith("/") and first < len(parts)))
-    bucket = _listed(f"{scheme}://{'/'.join(parts[:first])}")
+    fixed, pattern = split_pattern(place.rstrip("/").split("/"), in_folders=url.endswith("/"))
+    bucket = _listed(f"{scheme}://{'/'.join(fixed)}")
     if not bucket.objects and not pattern:  # one object?
         folder, _, name = bucket.url.rpartition("/")
         bucket = _listed(folder, name) if not folder.endswith(":/") else bucket
     stores = _stores(bucket)
     names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
-    if pattern:
-        return bucket, pattern, [name for name in names if _matches(name.split("/"), pattern)]
-    return bucket, (), [name for name in names if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    return bucket, [name for name in names if is_wanted(name, pattern)]
+
+
+def has_wildcard(text: str) -> bool:
+    """Return whether text is a pattern, or a component of one."""
+    return _WILDCARD.search(text) is not None
+
+
+def split_pattern(parts: Sequence[str], *, in_folders: bool) -> tuple[Sequence[str], tuple[str, ...]]:
+    """Split the components of a path before the first one with a wildcard; the pattern is empty if none has one.
+
+    With `in_folders` the pattern matches folders, and means the files in them.
+    """
+    first = next((number for number, part in enumerate(parts) if has_wildcard(part)), len(parts))
+    return parts[:first], (*parts[first:], *("*",) * (in_folders and first < len(parts)))
+
+
+def is_wanted(name: str, pattern: tuple[str, ...], *, is_folder: bool = False) -> bool:
+    """Return whether a pattern matches the name of a file, or can match that of a file in a folder.
+
+    In a pattern `**` matches any folders, and a wildcard does not match a leading dot. Without a pattern all names
+    match but those with components that begin with a dot or an underscore.
+
+    >>> is_wanted("a/b/1.csv", ("**", "*.csv")), is_wanted("a/.1.csv", ("a", "*")), is_wanted("a/_1.csv", ())
+    (True, False, False)
+    """
+    parts = name.split("/")
+    if not pattern:
+        return not any(part.startswith((".", "_")) for part in parts)
+    return _matches(parts, pattern, is_folder=is_folder)
 
 
 def _folders(name: str) -> Iterator[str]:
@@ -172,23 +197,18 @@ def _stores(bucket: Bucket) -> set[str]:
     return stores
 
 
-def _matches(name: list[str], pattern: tuple[str, ...]) -> bool:
-    """Return whether the components of a name match those of a pattern, in which `**` matches any folders."""
+def _matches(name: Sequence[str], pattern: tuple[str, ...], *, is_folder: bool) -> bool:
+    """Return what `is_wanted` does, for the components of a name."""
     head, rest = pattern[0], pattern[1:]
-    if head == "**" and rest and _matches(name, rest):
+    any_depth = head == "**"
+    if any_depth and rest and _matches(name, rest, is_folder=is_folder):
         return True
-    if name[0].startswith(".") and not head.startswith("."):
+    if (name[0].startswith(".") and not head.startswith(".")) or not fnmatchcase(name[0], head):
         return False
-    if not _component(head)(name[0]):
-        return False
+    left = pattern if any_depth else rest
     if len(name) == 1:
-        return not rest
-    return _matches(name[1:], pattern) if head == "**" else bool(rest) and _matches(name[1:], rest)
-
-
-@cache
-def _component(pattern: str) -> Callable[[str], Any]:
-    return re.compile(translate("*" if pattern == "**" else pattern)).match
+        return bool(left) if is_folder else not rest
+    return bool(left) and _matches(name[1:], left, is_folder=is_folder)
 
 
 def _listed(url: str, name: str | None = None) -> Bucket:

@@ -86,15 +86,15 @@ def joined_sha256(hashes: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join(hashes)).digest()
 
 
-def read_fingerprint(path: str | Path, buffer: memoryview | None = None) -> Fingerprint:
+def read_fingerprint(path: str | Path) -> Fingerprint:
     """Read a file and hash it; OSError if it is not a regular file, or its size changes meanwhile."""
-    buffer = memoryview(bytearray(BUFFER_BYTES)) if buffer is None else buffer
     digest, size, now = hashlib.sha256(), 0, time.time_ns()
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a file")
+        buffer = memoryview(bytearray(min(BUFFER_BYTES, status.st_size + 1)))
         while count := os.readv(descriptor, [buffer]):
             digest.update(buffer[:count])
             size += count

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 from builder.build_errors import UsageError
 from builder.sources.source_list import SourceList
 
 
-def check_sequence_from(pattern: str, name: str = "sequence_from") -> str:
+def check_sequence_from(pattern: str) -> str:
     """Return the option unchanged; UsageError if it is not a regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"{name}={pattern!r:.200} is not a regular expression: {error}") from None
+        raise UsageError(f"sequence_from={pattern!r:.200} is not a regular expression: {error}") from None
     return pattern
 
 
@@ -26,7 +25,7 @@ def source_of(pattern: str, path: str) -> str | None:
     >>> source_of(r"(?P<user>\d+)/.*?(?P<walk>\d+)-", "07/walk3-a.csv")
     '07/3'
     """
-    match = compiled_pattern(pattern).search(path)
+    match = re.search(pattern, path)
     if match is None:
         return None
     found = "/".join(group or "" for group in match.groups()) if match.groups() else match[0]
@@ -60,12 +59,6 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
         files={source: tuple(sorted(paths, key=_natural)) for source, paths in files.items()},
         ignored=tuple(sorted(ignored)),
     )
-
-
-@lru_cache(maxsize=8)
-def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern, once for all files."""
-    return re.compile(pattern)
 
 
 def _natural(path: str) -> tuple[list[tuple[str, int]], str]:

@@ -1,22 +1,19 @@
 """List the sources in a folder, or those that a glob matches, in the order of the store."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import translate
 from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
-from builder.sources.bucket import list_bucket
+from builder.sources.bucket import has_wildcard, is_wanted, list_bucket, split_pattern
 from builder.sources.folder import Folder, LocalFolder
 from store_spec.building import belongs_to_store, is_url, place_of
 
-_WILDCARD = re.compile(r"[*?\[]")
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
 MISNAMED = (
     "its name is not valid UTF-8, so it cannot be stored; rename it, or its folder "
@@ -91,17 +88,17 @@ def discover(
     others: list[str] = []
     if path.is_dir():
         root = path
-        files = list(_walk(text, "", _excluded(root, exclude), others))
+        files = list(_walk(text, "", (), _excluded(root, exclude), others))
         chosen = files if any_suffix or format is not None else [name for name in files if format_of(name)]
     elif os.path.lexists(path):
         root, files, chosen = path.parent, [path.name], [path.name]
-    elif _WILDCARD.search(text):
-        root, parts = _fixed_part(path)
+    elif has_wildcard(text):
+        in_folders = is_folder_pattern(text)
+        fixed, pattern = split_pattern(path.parts, in_folders=in_folders)
+        root = Path(*fixed)
         if not root.is_dir():
             raise UsageError(f"{text}: there is no folder {root}")
-        in_folders = is_folder_pattern(text)
-        parts += ("*",) * in_folders
-        files = chosen = list(set(_glob(os.fspath(root), "", parts, _excluded(root, exclude), others)))
+        files = chosen = list(_walk(os.fspath(root), "", pattern, _excluded(root, exclude), others))
         if in_folders and not any_suffix and format is None:
             chosen = [name for name in files if format_of(name)]
     else:
@@ -118,9 +115,9 @@ def discover(
 
 
 def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_none: bool) -> SourceList:  # noqa: A002
-    bucket, pattern, names = list_bucket(url)
+    bucket, names = list_bucket(url)
     one = list(bucket.objects) == [url.rpartition("/")[2]]
-    every = format is not None or any_suffix or one or (pattern and not is_folder_pattern(url))
+    every = format is not None or any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
         what = f"none of {len(names):,} objects has a known format" if names else "no objects"
@@ -132,7 +129,7 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
 def is_folder_pattern(sources: str | PathLike[str]) -> bool:
     """Return whether sources are a glob that matches folders, each of which is a source."""
     text = os.fspath(sources)
-    return text.endswith("/") and _WILDCARD.search(text) is not None and not os.path.lexists(text)
+    return text.endswith("/") and has_wildcard(text) and not os.path.lexists(text)
 
 
 def readable_name(name: str) -> str:
@@ -157,42 +154,26 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _walk(folder: str, prefix: str, excluded: frozenset[str], others: list[str]) -> Iterator[str]:
-    """Yield the files below `folder`, named from the root; add links to folders, and pipes, to `others`."""
+def _walk(
+    folder: str, prefix: str, pattern: tuple[str, ...], excluded: frozenset[str], others: list[str]
+) -> Iterator[str]:
+    """Yield the files below `folder` that a pattern matches, named from the root.
+
+    Pipes are added to `others`, and links to folders if there is no pattern.
+    """
     for entry in _entries(folder):
-        name = prefix + entry.name
-        if entry.name.startswith((".", "_")) or name in excluded:
+        name, is_folder = prefix + entry.name, entry.is_dir(follow_symlinks=False)
+        if name in excluded or not is_wanted(name, pattern, is_folder=is_folder):
             continue
-        if entry.is_dir(follow_symlinks=False):
+        if is_folder:
             if not belongs_to_store(entry.path):
-                yield from _walk(entry.path, f"{name}/", excluded, others)
+                yield from _walk(entry.path, f"{name}/", pattern, excluded, others)
         elif _is_file(entry):
             yield name
-        else:
-            others.append(f"{name}/" if entry.is_dir() else name)
-
-
-def _glob(
-    folder: str, prefix: str, parts: tuple[str, ...], excluded: frozenset[str], others: list[str]
-) -> Iterator[str]:
-    """Yield the files below `folder` that the components `parts` of a pattern match; add pipes to `others`."""
-    head, rest = parts[0], parts[1:]
-    any_depth = head == "**"
-    if any_depth and rest:
-        yield from _glob(folder, prefix, rest, excluded, others)
-    matches = re.compile(translate("*" if any_depth else head)).match
-    for entry in _entries(folder):
-        name = prefix + entry.name
-        hidden = entry.name.startswith(".") and not head.startswith(".")
-        if hidden or name in excluded or not matches(entry.name):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if (any_depth or rest) and not belongs_to_store(entry.path):
-                yield from _glob(entry.path, f"{name}/", parts if any_depth else rest, excluded, others)
-        elif not rest and _is_file(entry):
-            yield name
-        elif not rest and not entry.is_dir():
+        elif not entry.is_dir():
             others.append(name)
+        elif not pattern:
+            others.append(f"{name}/")
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -212,13 +193,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def _fixed_part(pattern: Path) -> tuple[Path, tuple[str, ...]]:
-    """Split a pattern before its first component with a wildcard."""
-    parts = pattern.parts
-    first = next(number for number, part in enumerate(parts) if _WILDCARD.search(part))
-    return Path(*parts[:first]), parts[first:]
-
-
 def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
     """Return the excluded paths below `root`, relative to it."""
     base = root.resolve()
@@ -228,7 +202,7 @@ def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
 
 def _nothing(root: Path, *, is_folder: bool) -> str:
     """Return the message that no source was found, with the contents of the folder."""
-    names = list(islice(_walk(os.fspath(root), "", frozenset(), []), _MOST_COUNTED))
+    names = list(islice(_walk(os.fspath(root), "", (), frozenset(), []), _MOST_COUNTED))
     suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names)
     listed = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(8))
     total = f"{suffixes.total():,}" + (" or more" if len(names) == _MOST_COUNTED else "")

@@ -15,7 +15,7 @@ from builder.build_errors import BuildError
 from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labels
-from builder.sources.fingerprints import BUFFER_BYTES, Fingerprint, Fingerprints
+from builder.sources.fingerprints import Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space, SpilledRows
@@ -105,7 +105,6 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # one for each processed source
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
-    buffer = memoryview(bytearray(BUFFER_BYTES))
     interrupt: KeyboardInterrupt | None = None
     seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
     new_codes = codes if batch.may_add_classes else None
@@ -120,7 +119,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 marks.append((rows.marked(), codes.counts()))
                 result: Failure | tuple[list[Records], Fingerprint]
                 try:
-                    result = read_source(batch, number, buffer, append, codes=new_codes)
+                    result = read_source(batch, number, append, codes=new_codes)
                 except UnusableError as error:
                     result = error.failure
                     rows.cut(marks[-1][0])
@@ -241,7 +240,6 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     A source without rows, such as a table with only a header, is used only if no source has rows.
     """
     failures, without_rows = [], list[ProbeResult]()
-    buffer = memoryview(bytearray(BUFFER_BYTES))
     notes = DigitNotes()
     batch = batch.noting(notes)
     for number in range(len(batch)):
@@ -251,7 +249,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             with batch.only(number).ready() as one:
                 kept = {column.column.name: column.column for column in batch.kept}
                 each = partial(probe_sequence, label_axis, missing, kept)
-                sequences, read = read_source(one, 0, buffer, each, codes=codes)
+                sequences, read = read_source(one, 0, each, codes=codes)
                 columns = one.process_of(0).columns(one.root / one.names[0])
         except UnusableError as error:
             failures.append(error.failure)

@@ -4,7 +4,7 @@ import inspect
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -95,13 +95,20 @@ class SourceBatch:
         with suppress(SourceError):  # reading the source reports it
             yield from filter(None, [self.process.label_file(name)])
 
-    def part(self, start: int, stop: int) -> Self:
-        """Return the sources from `start` up to, not including, `stop`, as a batch."""
-        numbers = np.arange(start, stop)
-        labels = None if self.labels is None else self.labels[start:stop]
-        texts = {target: texts and texts[start:stop] for target, texts in self.texts.items()}
-        kept = tuple(one[numbers] for one in self.kept)
-        return replace(self, names=self.names[start:stop], labels=labels, texts=texts, kept=kept)
+    def take(self, numbers: Collection[int]) -> Self:
+        """Return some of the sources, by their indices, as a batch."""
+        names, rows = tuple(self.names[number] for number in numbers), np.array(numbers, np.int64)
+        return replace(
+            self,
+            folder=self.folder.part(file for name in names for file in self._files(name)),
+            names=names,
+            labels=None if self.labels is None else self.labels[rows],
+            texts={
+                target: texts and tuple(texts[number] for number in numbers) for target, texts in self.texts.items()
+            },
+            kept=tuple(one[rows] for one in self.kept),
+            files={name: self.files[name] for name in names if name in self.files},
+        )
 
     def with_classes(self, classes: Classes | None) -> Self:
         """Return the same sources for labels with these classes."""
@@ -120,13 +127,7 @@ class SourceBatch:
 
     def only(self, number: int) -> Self:
         """Return one of the sources, as a batch."""
-        return self.part(number, number + 1)
-
-    def refuse_crashed(self, number: int) -> None:
-        """Refuse a source that crashed the process that read it."""
-        name = self.names[number]
-        if name in self.crashed:
-            raise SourceError(name, self.crashed[name])
+        return self.take([number])
 
     def classes_in(self, number: int) -> Mapping[str, Texts]:
         """Return the classes of each target in a source, wherever its labels come from; None: labels are numbers."""
@@ -169,7 +170,6 @@ class UnusableError(Exception):
 def read_source(
     batch: SourceBatch,
     number: int,
-    buffer: memoryview,
     each: Callable[[SourceId, Sequence | LongSequence], Any],
     *,
     codes: ClassCodes | None = None,
@@ -179,7 +179,6 @@ def read_source(
     Args:
         batch: The sources.
         number: The index of the source in the batch.
-        buffer: A buffer for reading the file.
         each: Called with each sequence.
         codes: Codes of classes, to which the classes of the source are added first.
 
@@ -196,8 +195,9 @@ def read_source(
     read: Fingerprint | None = None
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
-        batch.refuse_crashed(number)
-        read = _read_files(batch, name, buffer)
+        if name in batch.crashed:
+            raise SourceError(name, batch.crashed[name])
+        read = _read_files(batch, name)
         if read.beside is not None:
             kept[LABELS_SHA256] = read.beside[1].sha256.hex()
         process = batch.process_of(number) if codes is None else batch.process_with(codes, number)
@@ -205,9 +205,13 @@ def read_source(
         results: list[Any] = []
         result = process(path)
         _refuse_async(result, name)
-        for sequence in _sequences(result, labels):
+        if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
+            result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
+        for sequence in sequences_of(result):
             origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
-            results.append(each(origin, _prepare(batch, kept, origin, sequence)))
+            results.append(
+                each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
+            )
             del sequence  # frees its memory before the next sequence is made
         if not results:
             raise EmptySourceError(name, "it gave no sequence")
@@ -231,24 +235,24 @@ def read_source(
     return results, read
 
 
-def _read_files(batch: SourceBatch, name: str, buffer: memoryview) -> Fingerprint:
+def _read_files(batch: SourceBatch, name: str) -> Fingerprint:
     """Read and hash the files of a source; SourceError if a file cannot be read."""
     files = batch.files.get(name)
     file = name
     try:
         if files is None:
-            read = read_fingerprint(os.path.join(batch.root, name), buffer)
+            read = read_fingerprint(os.path.join(batch.root, name))
         else:
             parts = {}
             for file in files:
-                parts[file] = read_fingerprint(batch.root / file, buffer)
+                parts[file] = read_fingerprint(batch.root / file)
             read = Fingerprint.join(parts)
     except OSError as error:
         raise unreadable_file(file, error) from error
     if (beside := batch.process.label_file(name)) is None:
         return read
     try:
-        return replace(read, beside=(beside, read_fingerprint(batch.root / beside, buffer)))
+        return replace(read, beside=(beside, read_fingerprint(batch.root / beside)))
     except FileNotFoundError as error:
         raise SourceError(name, f"its label file {beside} does not exist (--labels-from)") from error
     except OSError as error:
@@ -267,38 +271,28 @@ def _refuse_async(result: Any, name: str) -> None:
     )
 
 
-def _sequences(result: Any, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
-    if labels is None:
-        return sequences_of(result)
-    if hasattr(result, "__array__") or is_data_frame(result):
-        result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
-    return (map_sequence(sequence, partial(replace, labels=labels)) for sequence in sequences_of(result))
-
-
-def _prepare(
-    batch: SourceBatch, kept: Mapping[str, Any], origin: SourceId, sequence: Sequence | LongSequence
-) -> Sequence | LongSequence:
+def _complete(
+    labels: NDArray[Any] | None,
+    kept: Mapping[str, Any],
+    conversions: Conversions,
+    origin: SourceId,
+    sequence: Sequence,
+) -> Sequence:
+    """Return a sequence with the labels and kept columns from elsewhere, converted like the rows of the store."""
+    if labels is not None:
+        sequence = replace(sequence, labels=labels)
     if kept:
-        sequence = map_sequence(sequence, partial(_add_kept_columns, kept, origin))
-    if batch.converted:
-        sequence = map_sequence(sequence, partial(_convert, batch.converted, origin))
+        twice = [name for name in sequence.columns if name in kept]
+        if twice:
+            raise SequenceError(
+                f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
+                "rename one of them"
+            )
+        sequence = replace(sequence, columns={**sequence.columns, **kept})
+    if conversions:
+        inputs, labels = (convert_like_store(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
+        sequence = replace(sequence, inputs=inputs, labels=labels)
     return sequence
-
-
-def _add_kept_columns(kept: Mapping[str, Any], origin: SourceId, sequence: Sequence) -> Sequence:
-    """Return a sequence with the kept columns of the manifest."""
-    twice = [name for name in sequence.columns if name in kept]
-    if twice:
-        raise SequenceError(
-            f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
-            "rename one of them"
-        )
-    return replace(sequence, columns={**sequence.columns, **kept})
-
-
-def _convert(conversions: Conversions, origin: SourceId, sequence: Sequence) -> Sequence:
-    inputs, labels = (convert_like_store(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
-    return replace(sequence, inputs=inputs, labels=labels)
 
 
 def _raise_interrupt(error: BaseException) -> None:

@@ -276,7 +276,7 @@ def test_a_bucket_is_listed_with_the_environment_of_that_time():
     for _ in range(2):  # each server has an address of its own
         with s3_bucket() as url:
             obstore.put(object_store(url).store, "again/a.npy", b"1")
-            listed, _, names = list_bucket(f"{url}/again")
+            listed, names = list_bucket(f"{url}/again")
             assert (names, listed.content("a.npy")) == (["a.npy"], b"1")
             assert vars(pickle.loads(pickle.dumps(listed))).keys() == {"url", "objects"}
 

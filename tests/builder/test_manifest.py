@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +84,7 @@ def test_a_text_file_of_any_suffix_and_delimiter_is_read(tmp_path, name, delimit
         return
     table = manifest(tmp_path, text, name=name)
     assert labels_of(table, "y").tolist() == [[3], [4]]
-    assert (table.keys, table.table["site"].to_pylist()) == (("a.csv", "b.csv"), ["north", "south"])
+    assert (table.keys, table.kept(["site"], {})[0].values.tolist()) == (("a.csv", "b.csv"), ["north", "south"])
 
 
 def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
@@ -210,7 +211,7 @@ def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
 def test_full_paths_fit_any_sources(names):
     """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
-    table = Manifest(path=Path("m.csv"), key="source", keys=keys, table=None)
+    table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock())
     assert [keys[row] for row in table.match(names)[0].values()] == names
 
 
@@ -288,7 +289,7 @@ def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
     for take in (
         lambda: labels_of(table, "k"),
         lambda: table.kept(["k"], {}),
-        lambda: read_manifest(path, text=["k"]),
+        lambda: read_manifest(path, text=["k"]).kept(["k"], {}),
         lambda: read_manifest(path, key="k"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -257,13 +257,13 @@ def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory,
     ("limit", "sources", "most"), [("10%", 270, 27), (3, 270, 3), ("0", 9, 0), (None, 9, np.inf), ("100%", 7, 7)]
 )
 def test_a_limit_of_failures_is_a_number_or_a_share(limit, sources, most):
-    assert parse_limit(limit)(sources) == most
+    assert parse_limit(limit, sources) == most
 
 
 @pytest.mark.parametrize("limit", ["many", "-1", "101%", "%", "nan", -3])
 def test_what_is_no_limit_is_refused(limit):
     with pytest.raises(UsageError, match="max_failures"):
-        parse_limit(limit)
+        parse_limit(limit, 1)
 
 
 @pytest.mark.slow
