@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from builder.maintenance.compact import compact as compact
     from builder.maintenance.repair import Repair as Repair
     from builder.maintenance.repair import repair as repair
-    from builder.maintenance.verification import verify as verify
+    from builder.maintenance.store_checks import verify as verify
     from builder.sequence import LongSequence as LongSequence
     from builder.sequence import Sequence as Sequence
 
@@ -35,7 +35,7 @@ _MODULES = {
     "inspection.as_html": ("write_report",),
     "maintenance.compact": ("Compacted", "compact"),
     "maintenance.repair": ("Repair", "repair"),
-    "maintenance.verification": ("verify",),
+    "maintenance.store_checks": ("verify",),
     "execution.preview": ("Preview", "preview"),
     "sequence": ("LongSequence", "Sequence"),
 }

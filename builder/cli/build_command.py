@@ -118,7 +118,7 @@ def build(context: click.Context, /, **_: object) -> None:
     as_json, quiet = params["as_json"], params["quiet"]
     place = store if is_url(store) else Path(store)
     with exit_with_status(None if params["dry_run"] else place):
-        from builder.planning.options import process_and_options
+        from builder.planning.resolved_options import process_and_options
         from builder.processes.function_options import parse_arguments
 
         of_tables, given_of_tables = _of_tables(context, given), [*options_of_tables(given)]

@@ -77,8 +77,8 @@ def verify(
         from dataclasses import asdict
 
         from builder.execution.progress_bar import show_progress
-        from builder.maintenance.verification import of_check
-        from builder.maintenance.verification import verify as verify_store
+        from builder.maintenance.store_checks import of_check
+        from builder.maintenance.store_checks import verify as verify_store
         from store_spec import open_store
 
         name = store_name(store)
@@ -113,7 +113,7 @@ def verify(
 
 
 def _tabular(labels_from: str, store: Path | str) -> ProcessFunction:
-    from builder.planning.options import tabular_from_flags
+    from builder.planning.resolved_options import tabular_from_flags
 
     return tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
 

@@ -169,7 +169,10 @@ class Run:
         """Continue with the result of a task."""
         what = self._open.pop(task)
         if isinstance(what, BatchInFlight):
-            (self._take_recoded if what.coded else self._take)(task, what)
+            if what.coded:  # its labels have the codes of the store now
+                what.summary, what.ready = self._result(task, [what]), True
+            else:
+                self._take(task, what)
             for batch, summary in self._queue.pop_ready():
                 self._register(batch, summary)
         else:
@@ -290,10 +293,6 @@ class Run:
         for other, recoding in self._queue.give_codes():
             other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)
             self._open[self._engine.submit(summarise, other.rows, watch=True, urgent=True)] = other
-
-    def _take_recoded(self, task: Task, batch: BatchInFlight) -> None:
-        """Take the summary of a batch with the codes of the store."""
-        batch.summary, batch.ready = self._result(task, [batch]), True
 
     def _register(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         """Register a batch: its rows follow those of all earlier batches."""

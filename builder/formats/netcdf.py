@@ -13,7 +13,7 @@ from builder.formats.arrow import ArrowTable, single_rows
 from builder.formats.column_choice import as_option
 from builder.formats.column_notes import metadata_of
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
-from builder.formats.table import Array, DType, check_unique, reading
+from builder.formats.table import Array, DType, check_unique, reading, single_groups
 
 
 def open_netcdf(path: Path, *, source: str) -> ArrowTable:
@@ -51,7 +51,7 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
         schema=pa.schema(fields),
         load=load,
         first_rows=single_rows(load),
-        groups={name: (name,) for name in names},
+        groups=single_groups(names),
     )
 
 

@@ -62,9 +62,10 @@ class CategoricalTable(WrappedTable):
         texts = _as_text(self.inner, column, self.na_values)
         if texts is None:
             what = "--classes names" if self.from_user else "the store has"
+            content = "numbers" if is_numeric(column.type) else describe_type(column.type)
             raise SourceError(
                 self.source,
-                f"column {name} holds {_content(column.type)}, but {what} classes of text; leave --classes out "
+                f"column {name} holds {content}, but {what} classes of text; leave --classes out "
                 "of a first build, or write the column as text",
             )
         before = sum(piece.rows or 0 for piece in self.previous)
@@ -256,7 +257,3 @@ def _read_arrow_texts(opened: ArrowTable, name: str, source: str, na_values: Seq
         if len(classes) > MOST_CLASSES:
             break  # the caller refuses so many
     return tuple(classes)[: MOST_CLASSES + 1]
-
-
-def _content(kind: Any) -> str:
-    return "numbers" if is_numeric(kind) else describe_type(kind)

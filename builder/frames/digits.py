@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -137,15 +136,14 @@ def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
         x, y = result
         inputs = _narrow(x, dtype, source)
         return inputs, inputs if y is x else _narrow(y, dtype, source) if labels else y
-    narrow = partial(_narrow_sequence, dtype, source, labels)
+
+    def narrow(sequence: SourceSequence) -> SourceSequence:
+        inputs, rows = narrow_result((sequence.inputs, sequence.labels), dtype, source, labels=labels)
+        return replace(sequence, inputs=inputs, labels=rows)
+
     if isinstance(result, LongSequence):
         return map_sequence(result, narrow)
     return (map_sequence(one, narrow) for one in result)
-
-
-def _narrow_sequence(dtype: str, source: str, labels: bool, sequence: SourceSequence) -> SourceSequence:  # noqa: FBT001
-    inputs, rows = narrow_result((sequence.inputs, sequence.labels), dtype, source, labels=labels)
-    return replace(sequence, inputs=inputs, labels=rows)
 
 
 def _narrow(rows: Any, dtype: str, source: str) -> Any:

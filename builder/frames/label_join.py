@@ -55,11 +55,6 @@ class LabelledTable(OpenTable):
             names={now: name for name, now in renamed.items()},
         )
 
-    @property
-    def _renamed(self) -> dict[str, str]:
-        """The name of each label column in this table."""
-        return {name: renamed for renamed, name in self.names.items()}
-
     def source_columns(self, selection: Sequence[str]) -> tuple[str, ...]:
         """Return the items of a selection without the columns that exist only in the label file."""
         input_names = {*self.inputs.groups, *(name for names in self.inputs.groups.values() for name in names)}
@@ -78,7 +73,7 @@ class LabelledTable(OpenTable):
             raise SourceError(self.label_file, "no column is left for the labels, without those of --on and --exclude")
         if self.labels.named:
             names = in_order_of_store(names, of_store, "labels", self.label_file)
-        renamed = self._renamed
+        renamed = {name: now for now, name in self.names.items()}
         return tuple(renamed[name] for name in names)
 
     def names_in_label_file(self, targets: Sequence[str]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def _on_values(columns: Sequence[ColumnStatistics], noun: str) -> Iterator[str]:
     missing = [one.title for one in columns if one.count and one.missing_share > MISSING]
     for titles, what in ((empty, "no value at all"), (constant, "one value only")):
         if titles:
-            yield f"{count_text(len(titles), noun)} {_verb(titles, 'has', 'have')} {what}: {_listed(titles)}."
+            yield f"{count_text(len(titles), noun)} {'has' if len(titles) == 1 else 'have'} {what}: {_listed(titles)}."
     if missing:
         yield f"More than {percent_text(MISSING)} of the values are missing in {_listed(missing)}."
 
@@ -53,10 +53,6 @@ def _on_splits(document: Inspection) -> Iterator[str]:
         pairs = ", ".join(f"{short_name(a)} = {short_name(b)}" for a, b in examples)
         groups = count_text(document.duplicates.count, "group")
         yield f"Sources in different splits have the same bytes, so test data are in training data ({groups}): {pairs}."
-
-
-def _verb(items: Sequence[str], one: str, many: str) -> str:
-    return one if len(items) == 1 else many
 
 
 def _listed(names: Sequence[str]) -> str:

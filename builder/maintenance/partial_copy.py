@@ -80,11 +80,8 @@ class PartialCopy:
             order: The order of this call; None: that of the copy.
         """
         copy, done = self.store, self.store.counts.sequences
-        if not (
-            self._has_same_rows(old)
-            and done == len(copy) <= len(old)
-            and old_records.identity(done) == self._expected_identity(old)
-        ):
+        identity = self.identity if conversions(old.schema, copy.schema) else copy.snapshot.root.identity
+        if not (self._has_same_rows(old) and done == len(copy) <= len(old) and old_records.identity(done) == identity):
             raise UsageError(
                 f"{copy.path}: is not a copy of the first sequences of {old.path}"
                 f"{'' if self.order.kind == 'store' else f' in the order {self.order}'}; give another path"
@@ -97,10 +94,6 @@ class PartialCopy:
                 "give another path"
             )
         return done
-
-    def _expected_identity(self, old: store_spec.Store) -> str | None:
-        """Return the identity that the copied sequences must have in the old store."""
-        return self.identity if conversions(old.schema, self.store.schema) else self.store.snapshot.root.identity
 
     def _has_same_rows(self, old: store_spec.Store) -> bool:
         """Return whether the schemas agree, except for dtypes and classes."""

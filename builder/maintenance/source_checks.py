@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.execution.build import open_with_sources, worker_count
-from builder.maintenance.verification import Checking
+from builder.maintenance.store_checks import Checking
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
 from builder.planning.plan import check_root
 from builder.planning.resolved_sources import split_into_batches
 from builder.planning.unused_sources import RecordedSkips, failures_in
-from builder.processes.process import Process, ProcessFunction
+from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
@@ -87,11 +87,13 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
     `numbers` has the sequences of each source; none if the build skipped it.
     """
     problems = []
+    # "row" only where it is also the row of the file with this number
+    row = "row" if batch.process.takes_all_rows else "step"
     with batch.ready() as ready:
         for number, name in enumerate(ready.names):
             try:
                 sequences, _ = read_source(ready, number, partial(_as_stored, store))
-                what = next(_differences(store, numbers[number], sequences, _name_of_row(batch.process)), None)
+                what = next(_differences(store, numbers[number], sequences, row), None)
             except UnusableError as error:
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]
                 what = None if is_skipped else f"cannot be compared: {error.failure.reason}"
@@ -109,11 +111,6 @@ def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | L
     except SequenceError as error:
         return str(error).removeprefix(f"{origin}: ")
     return CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
-
-
-def _name_of_row(process: Process) -> str:
-    """Return the word for a row of a sequence: "row" only if it is also the row of the file with this number."""
-    return "row" if process.takes_all_rows else "step"
 
 
 def _differences(

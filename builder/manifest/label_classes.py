@@ -1,6 +1,6 @@
 """Text labels in a manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,8 @@ from builder.formats.text_numbers import notation_advice
 from builder.labels.text_classes import ClassLists, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
-Texts: TypeAlias = tuple[tuple[str, ...] | None, ...]  # for each target the text of each source; None: numbers
+TextLabels: TypeAlias = tuple[str, ...] | None  # of a target: the text of each source; None: numbers
+TextsOfTargets: TypeAlias = tuple[TextLabels, ...]  # of each target
 
 
 def columns_with_classes(parts: Sequence[str] | None, classes: ClassLists) -> tuple[str, ...]:
@@ -27,13 +28,9 @@ def text_columns(
 ) -> tuple[str, ...]:
     """Return the label columns to read as text: those with classes in the options, or in the store."""
     columns = list(columns_with_classes(parts, classes))
-    if (
-        old_store is not None
-        and old_store.schema.labels.classes is not None
-        and old_store.schema.labels.names is not None
-    ):
+    if old_store is not None:
         rows = old_store.schema.labels
-        columns += [name for name, one in zip(rows.names or (), rows.classes or (), strict=True) if one is not None]
+        columns += [name for name, one in zip(rows.names or (), rows.classes or (), strict=False) if one is not None]
     return tuple(dict.fromkeys(columns))
 
 
@@ -69,7 +66,9 @@ def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, pa
     return texts
 
 
-def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], texts: Texts | None, path: Path) -> None:
+def check_kinds(
+    old_store: store_spec.Store | None, targets: Sequence[str], texts: TextsOfTargets | None, path: Path
+) -> None:
     """Refuse text labels if the store has numbers, and numbers if it has classes."""
     if old_store is None:
         return
@@ -83,7 +82,7 @@ def check_kinds(old_store: store_spec.Store | None, targets: Sequence[str], text
 
 
 def check_classes(
-    targets: Sequence[str], classes: Sequence[str], texts: Texts, sources: Sequence[str], new: Sequence[int]
+    targets: Sequence[str], classes: Sequence[str], texts: TextsOfTargets, sources: Sequence[str], new: Sequence[int]
 ) -> None:
     """Refuse labels of a manifest that are not among the classes that the user named.
 
@@ -107,10 +106,10 @@ def check_classes(
                 raise UsageError(str(unseen_class(column[number], where, names, sources[number], from_user=True)))
 
 
-def encode_manifest_labels(labels: NDArray[Any], texts: Texts, classes: Classes) -> NDArray[Any]:
+def encode_manifest_labels(labels: NDArray[Any], texts: Iterable[TextLabels], classes: Classes) -> NDArray[Any]:
     """Return labels (sources, targets) with the codes of texts; -1 for a text without a class."""
     labels = labels.copy()
-    for target, (one, names) in enumerate(zip(texts, classes, strict=True)):
+    for target, (one, names) in enumerate(zip(texts, classes, strict=False)):
         if one is not None and names is not None:
             code = {name: number for number, name in enumerate(names)}
             labels[:, target] = np.array([code.get(text, -1) for text in one], np.int64)

@@ -15,12 +15,12 @@ from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
 from builder.formats.column_choice import column_list, parse_columns, select
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
-from builder.formats.table import Array, OpenTable, Table, array_of, reading
+from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import Texts, check_texts
+from builder.manifest.label_classes import TextsOfTargets, check_texts
 from builder.options.table_options import TableOptions
 from store_spec import SequenceColumn
 
@@ -148,7 +148,7 @@ class Manifest:
 
     def labels(
         self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]
-    ) -> tuple[Array, tuple[str, ...], Texts | None]:
+    ) -> tuple[Array, tuple[str, ...], TextsOfTargets | None]:
         """Return columns as labels (sources, targets), their names, and the texts of text columns, if there are any.
 
         Labels are bool, whole numbers, or floats if a column has floats. If there are text columns, labels are whole
@@ -195,7 +195,7 @@ class Manifest:
     def _read(self, columns: Sequence[str]) -> Any:
         """Read selected columns, as a pyarrow.Table."""
         try:
-            names = select(columns, {name: (name,) for name in self.opened.groups}, str(self.path))
+            names = select(columns, single_groups(tuple(self.opened.groups)), str(self.path))
             return _read(self.opened, names, self.text)
         except SourceError as error:
             raise UsageError(str(error)) from None

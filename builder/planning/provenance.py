@@ -18,7 +18,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -118,13 +118,13 @@ class RecordedBuild:
             raise UsageError(
                 f"{old_store.path}: no build made this store, so it cannot be brought up to date; {ELSEWHERE}"
             )
-        fitting = {
+        fitting: dict[str, Callable[[Any], bool]] = {
             "process": _is_process,
             "manifest": _is_manifest,
             "code": _is_code,
-            "converted": _is_converted,
+            "converted": lambda value: value is None or parse_conversions(value) is not None,
             "sequence_from": _is_pattern,
-            "text_dtype": _is_text_dtype,
+            "text_dtype": lambda value: value in (None, "float32"),
         }
         for name, fits in fitting.items():
             if name not in build and name not in ("converted", "sequence_from", "text_dtype"):
@@ -203,14 +203,6 @@ def _is_pattern(value: Any) -> bool:
         return value is None or bool(check_sequence_from(value))
     except (UsageError, TypeError):
         return False
-
-
-def _is_text_dtype(value: Any) -> bool:
-    return value in (None, "float32")
-
-
-def _is_converted(value: Any) -> bool:
-    return value is None or parse_conversions(value) is not None
 
 
 def _is_code(value: Any) -> bool:

@@ -18,7 +18,7 @@ from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn, keep_column
 from builder.manifest.label_classes import (
-    Texts,
+    TextsOfTargets,
     check_kinds,
     columns_with_classes,
     encode_manifest_labels,
@@ -27,8 +27,8 @@ from builder.manifest.label_classes import (
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
-from builder.planning.options import gives_option, options_of_new, options_of_old
 from builder.planning.provenance import RecordedBuild, describe_build
+from builder.planning.resolved_options import gives_option, options_of_new, options_of_old
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.folder import Folder
@@ -57,7 +57,7 @@ class ResolvedSources:
     search: tuple[str, ...]  # folders to search for the module of the process function
     labels: NDArray[Any] | None = None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
     label_names: tuple[str, ...] | None = None
-    texts: Texts | None = None  # the text labels of the manifest
+    texts: TextsOfTargets | None = None  # the text labels of the manifest
     targets: tuple[str, ...] = ()  # the label columns of the manifest
     kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (names,) each
     absent: tuple[str, ...] = ()  # sources that the manifest lists and that do not exist, by its keys

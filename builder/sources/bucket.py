@@ -173,10 +173,9 @@ def is_wanted(name: str, pattern: tuple[str, ...], *, is_folder: bool = False) -
     >>> is_wanted("a/b/1.csv", ("**", "*.csv")), is_wanted("a/.1.csv", ("a", "*")), is_wanted("a/_1.csv", ())
     (True, False, False)
     """
-    parts = name.split("/")
     if not pattern:
-        return not any(part.startswith((".", "_")) for part in parts)
-    return _matches(parts, pattern, is_folder=is_folder)
+        return not name.startswith((".", "_")) and "/." not in name and "/_" not in name
+    return _matches(name.split("/"), pattern, is_folder=is_folder)
 
 
 def _folders(name: str) -> Iterator[str]:

@@ -204,7 +204,7 @@ main({command!r})
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["builder.planning.options", "numpy.lib", "numpy.matrixlib", "builder.planning.plan"]
+    "module", ["builder.planning.resolved_options", "numpy.lib", "numpy.matrixlib", "builder.planning.plan"]
 )
 @pytest.mark.parametrize("command", ["build", "compact"])
 @pytest.mark.parametrize(

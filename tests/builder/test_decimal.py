@@ -23,7 +23,7 @@ from builder.frames.tabular import tabular
 from builder.labels.text_classes import is_number
 from builder.options.option_syntax import missing_words
 from builder.options.table_options import TableOptions
-from builder.planning.options import tabular_from_json
+from builder.planning.resolved_options import tabular_from_json
 from builder.processes.process import describe_process
 from store_spec import open_store
 from tests.builder.command import seqzarr

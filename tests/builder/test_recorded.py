@@ -29,7 +29,7 @@ from builder.cli.build_command import OF_COMMAND, OF_TABLES, BuildCommand, optio
 from builder.cli.build_command import build as build_command
 from builder.execution.preview import preview
 from builder.frames.tabular import Tabular, tabular
-from builder.planning.options import tabular_from_json
+from builder.planning.resolved_options import tabular_from_json
 from builder.processes.function_options import FunctionOptions, is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of

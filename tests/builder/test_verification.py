@@ -12,7 +12,7 @@ import pytest
 import builder
 import store_spec
 from builder.build_errors import BuildError
-from builder.maintenance.verification import Checking
+from builder.maintenance.store_checks import Checking
 from store_spec.verification import parts as verify_parts
 from tests.builder.command import seqzarr
 from tests.store.oracle import Recipe, make, write
