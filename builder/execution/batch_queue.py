@@ -124,7 +124,7 @@ class BatchQueue:
         self._processing -= 1
         self.nbytes -= batch.nbytes
         self._split(batch, summary.done)
-        batch.nbytes, batch.summary = summary.row_bytes.in_memory + summary.records.nbytes, summary
+        batch.nbytes, batch.summary = summary.bytes_in_memory + summary.records.nbytes, summary
         self.nbytes += batch.nbytes
         self._sources_per_second = summary.done / max(summary.seconds, 1e-6)
 

@@ -224,7 +224,7 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
         dropped, filled = cleaning_counts(processed.records)
         totals.dropped += dropped
         totals.filled += filled
-        totals.decoded_bytes += processed.row_bytes.total
+        totals.decoded_bytes += processed.bytes_decoded
         if processed.source_memory.whole and not batch.process.is_custom:
             totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
         totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.piece)

@@ -313,7 +313,7 @@ class Run:
         tally.filled += filled
         tally.rounded += summary.rounded
         tally.bytes_read += summary.bytes_read
-        tally.bytes_decoded += summary.row_bytes.total
+        tally.bytes_decoded += summary.bytes_decoded
         tally.failures += summary.failures
         tally.skipped += summary.skipped
         self._steps.after_batch(summary, batch.work.names)

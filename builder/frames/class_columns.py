@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from builder.build_errors import SourceError
@@ -33,14 +34,15 @@ class CategoricalTable(WrappedTable):
     labels: tuple[str, ...]  # all label columns
     na_values: tuple[str, ...]  # further words for missing values
     from_user: bool  # whether the user listed the classes
-    previous: tuple[OpenTable, ...] = ()  # the pieces of the same file before this one
+    before: int = 0  # rows of the file before this piece
 
     def pieces(self) -> Sequence["CategoricalTable"]:
         """Return the pieces of the table, each with the same classes."""
         parts = self.inner.pieces()
+        ends = accumulate(part.rows or 0 for part in parts)
         return tuple(
-            replace(self, inner=part, rows=part.rows, previous=tuple(parts[:number]))
-            for number, part in enumerate(parts)
+            replace(self, inner=part, rows=part.rows, before=end - (part.rows or 0))
+            for part, end in zip(parts, ends, strict=True)
         )
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
@@ -68,7 +70,6 @@ class CategoricalTable(WrappedTable):
                 f"column {name} holds {content}, but {what} classes of text; leave --classes out "
                 "of a first build, or write the column as text",
             )
-        before = sum(piece.rows or 0 for piece in self.previous)
         try:
             return encode_classes(
                 texts,
@@ -76,7 +77,7 @@ class CategoricalTable(WrappedTable):
                 name,
                 self.source,
                 from_user=self.from_user,
-                before=before,
+                before=self.before,
                 decimal=self.decimal,
             )
         except SourceError:

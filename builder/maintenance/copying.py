@@ -12,7 +12,7 @@ from builder.formats.table import Array, DType
 from builder.planning.build_options import BATCH_BYTES
 from builder.processes.row_dtypes import ARRAYS, convert_rows
 from builder.workers.batch import BatchSummary, ProcessedBatch
-from builder.workers.row_blocks import BatchRows, RowBytes, Space
+from builder.workers.row_blocks import BatchRows, Space, bytes_in_memory
 from store_spec import Schema
 from store_spec.building import (
     CheckedSequence,
@@ -48,7 +48,9 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
     """
     records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
     most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
-    rows, redescription = BatchRows(schema, space), _Redescription(records, schema)
+    rows, described = BatchRows(schema, space), list[Piecewise]()
+    if work.records is not None:  # rows come array by array and piece by piece
+        described = [Piecewise(schema, _origin(records, place)) for place in range(len(records))]
     for name in schema.row_arrays:
         checksums = records.columns[f"sequences/{name}_crc32c"].tolist()
         crc = 0
@@ -61,34 +63,22 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
             one = old
             if name in ARRAYS and old.dtype != schema.rows(name).dtype:
                 one = convert_for_copy(old, schema.rows(name).dtype, name, _origin(records, place))
-            if work.records is not None:
-                redescription.add(place, name, one)
+            if described:
+                columns = {each.array: records.columns[each.array][place : place + 1] for each in schema.columns}
+                described[place].add(CheckedSequence({name: one}, columns))
             rows.add({name: one})
-    if work.records is not None:
-        records = redescription.records()
+    if described:
+        records = Records.concatenate([one.record() for one in described])
     blocks = rows.close()
-    row_bytes = RowBytes.of(blocks)
-    summary = BatchSummary(records=records, row_bytes=row_bytes, done=len(work.names), bytes_read=row_bytes.total)
+    nbytes = sum(one.nbytes for one in blocks.values())
+    summary = BatchSummary(
+        records=records,
+        bytes_decoded=nbytes,
+        bytes_in_memory=bytes_in_memory(blocks),
+        done=len(work.names),
+        bytes_read=nbytes,
+    )
     return ProcessedBatch(summary, blocks)
-
-
-class _Redescription:
-    """Computes the table rows of sequences, whose rows are added array by array and piece by piece."""
-
-    def __init__(self, records: Records, schema: Schema) -> None:
-        self._records, self._schema = records, schema
-        self._sequences: dict[int, Piecewise] = {}
-
-    def add(self, place: int, name: str, rows: Array) -> None:
-        """Add the next rows of an array of a sequence."""
-        if place not in self._sequences:
-            self._sequences[place] = Piecewise(self._schema, _origin(self._records, place))
-        columns = {one.array: self._records.columns[one.array][place : place + 1] for one in self._schema.columns}
-        self._sequences[place].add(CheckedSequence({name: rows}, columns))
-
-    def records(self) -> Records:
-        """Return the table rows of all sequences."""
-        return Records.concatenate([self._sequences[place].record() for place in range(len(self._records))])
 
 
 def _origin(records: Records, place: int) -> SourceId:

@@ -85,7 +85,7 @@ def _value(text: str) -> Argument:
 class FunctionOptions:
     """Options of a process function."""
 
-    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    arguments: Mapping[str, Argument] = field(default_factory=dict)  # the store records them, and each call passes them
     missing: Literal["error", "keep"] | None = None  # keep: NaN means a missing value; error, the default, refuses NaN
     classes: tuple[str, ...] = ()  # the classes of labels that are text, as `format_classes` writes them
     label_pattern: str | None = None  # a regular expression that finds the labels in the names of sources

@@ -18,7 +18,7 @@ from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labe
 from builder.sources.fingerprints import Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, append_checked, probe_sequence
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
-from builder.workers.row_blocks import BatchRows, RowBlocks, RowBytes, Space, SpilledRows
+from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
 from store_spec.building import EncodedRows, Records, RunningRows, compress_rows, no_records
 
@@ -36,7 +36,8 @@ class BatchSummary:
     """What the coordinator receives of a batch: all but the rows."""
 
     records: Records
-    row_bytes: RowBytes
+    bytes_decoded: int  # of all rows
+    bytes_in_memory: int  # of the rows that are not in files
     done: int  # how many sources were processed, from the first on
     bytes_read: int
     fingerprints: Fingerprints = field(default_factory=partial(Fingerprints.of, {}))
@@ -66,7 +67,7 @@ class ProcessedBatch:
 
     def __sizeof__(self) -> int:
         # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
-        return self.summary.row_bytes.in_memory
+        return self.summary.bytes_in_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     blocks = rows.close()
     summary = BatchSummary(
         records=Records.concatenate(records),
-        row_bytes=RowBytes.of(blocks),
+        bytes_decoded=sum(one.nbytes for one in blocks.values()),
+        bytes_in_memory=bytes_in_memory(blocks),
         done=len(finished),
         bytes_read=sum(read.state.size for read in files.values()),
         fingerprints=Fingerprints.of(files),

@@ -33,7 +33,7 @@ DASK_CONFIG = {
     "distributed.scheduler.worker-ttl": None,
     "distributed.admin.tick.interval": "1s",  # by default each process measures its delays 50 times a second
 }
-LEAST: Final = 2 * 2**30
+LEAST: Final = 2 * 2**30  # bytes that each worker may use, on any machine
 _MOST_SHARES: Final = 4  # more workers hardly ever need much memory at the same time
 
 
@@ -45,7 +45,10 @@ def worker_memory(workers: int) -> int:
 
 
 def limit_memory(nbytes: int) -> None:
-    """Make allocations of this process fail beyond `nbytes`; a lower limit is kept."""
+    """Make allocations of this process fail beyond `nbytes`, so that a hostile file cannot fill the machine's memory.
+
+    A lower limit is kept.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == resource.RLIM_INFINITY or soft > nbytes:
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, hard))

@@ -169,7 +169,7 @@ class BatchRows:
             new.pop("labels", None)
         elif self._labels_are_inputs:
             self._labels_are_inputs, self.arrays["labels"] = False, self.arrays["inputs"].copy()
-        room = self._space.memory - _bytes_in_memory(self.arrays)
+        room = self._space.memory - bytes_in_memory(self.arrays)
         full = sum(rows.nbytes for rows in new.values()) > room
         for name, rows in new.items():
             if full and self._space.folder is None:
@@ -199,23 +199,8 @@ class BatchRows:
         return self.arrays
 
 
-@dataclass(frozen=True, slots=True)
-class RowBytes:
-    """The bytes of the rows of some arrays."""
-
-    total: int
-    in_memory: int  # the others are in files; rows that two arrays share count once
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, RowBlocks]) -> Self:
-        """Count the rows of some arrays."""
-        return cls(
-            total=sum(blocks.nbytes for blocks in arrays.values()),
-            in_memory=_bytes_in_memory(arrays),
-        )
-
-
-def _bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
+def bytes_in_memory(arrays: Mapping[str, RowBlocks]) -> int:
+    """Return the bytes of rows that are not in files; rows that two arrays share count once."""
     return sum({id(blocks): blocks.in_memory for blocks in arrays.values()}.values())
 
 

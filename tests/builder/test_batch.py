@@ -31,7 +31,7 @@ from builder.workers.batch import (
 )
 from builder.workers.batch import process_batch as process_batch_in
 from builder.workers.process_source import Failure, SourceBatch
-from builder.workers.row_blocks import RowBlocks, RowBytes, Space
+from builder.workers.row_blocks import RowBlocks, Space
 from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
@@ -289,8 +289,8 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
     assert at_once.summary.records.columns.keys() == apart.summary.records.columns.keys()
     for name, column in apart.summary.records.columns.items():
         assert at_once.summary.records.columns[name].tobytes() == column.tobytes()
-    assert at_once.summary.row_bytes == RowBytes(total=72_000, in_memory=36_000)
-    assert apart.summary.row_bytes == RowBytes(total=72_000, in_memory=72_000)
+    assert (at_once.summary.bytes_decoded, at_once.summary.bytes_in_memory) == (72_000, 36_000)
+    assert (apart.summary.bytes_decoded, apart.summary.bytes_in_memory) == (72_000, 72_000)
     part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
     found = compress(at_once, part, STEP)
     assert len(compressed) == 1
@@ -314,7 +314,7 @@ def test_a_summary_has_all_but_the_rows(tmp_path):
     write_made(tmp_path, sources)
     processed = process_batch(batch_of(tmp_path, *sources), schema_for("step"))
     summary = summarise(processed)
-    assert summary.row_bytes.total == 100_000 * (12 + 2)
+    assert summary.bytes_decoded == 100_000 * (12 + 2)
     assert len(pickle.dumps(summary)) < 5_000
     assert [failure.source for failure in summary.failures] == ["b.made"]
 
