@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format import retired, shard
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
 from store_spec.format.layout import ROOT, chunk_key
-from store_spec.schema import Chunking
 
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
@@ -34,6 +34,18 @@ def most_open_of_all() -> int:
     """Return how many files all readers of this process may keep open: a quarter of its limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 256 if limit == resource.RLIM_INFINITY else min(256, limit // 4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shard:
+    """A shard whose index has been read."""
+
+    key: str
+    where: str  # its name in errors
+    index: NDArray[np.uint64]  # (chunks, 2): offset and size of each chunk
+    size: int  # the bytes that its chunks take
+    all_right: bool  # whether all chunks with committed rows have a possible size
+    whole: bytes | memoryview | None  # its bytes, if a later commit may replace it
 
 
 class _Fetched(threading.local):
@@ -59,8 +71,7 @@ class Shards:
 
     def __init__(self, tables: Tables) -> None:
         self._storage, self._root, self._tables = tables.storage, tables.root, tables
-        self._indexes: dict[tuple[str, int], tuple[NDArray[np.uint64], int, bool]] = {}
-        self._last: dict[str, bytes | memoryview] = {}  # by array: the shard that a later commit may replace
+        self._shards: dict[tuple[str, int], _Shard] = {}  # by array and number
         self._fetching: dict[tuple[int, str, int], Any] = {}  # locks by process, array and shard: see `_lock`
         self._open: dict[str, OpenFile] = {}
         self._cache_id = object()  # identifies chunks of this object in the caches of threads
@@ -78,7 +89,7 @@ class Shards:
 
     def _fill(self, name: str, number: int, start: int, out: NDArray[Any], *, recent: bool) -> None:
         """Fill `out` with rows of one shard, from its row `start` on."""
-        _, where = self._file(name, number)
+        where = self._shard(name, number).where
         codec, size = self._root.schema.codec, self._root.schema.chunking(name).chunk
         first, after = start // size, -(-(start + len(out)) // size)
         # Only the first and the last chunk can be cached: of those between, all rows are needed.
@@ -106,23 +117,22 @@ class Shards:
 
     def stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Yield the stored bytes of consecutive chunks of a shard."""
-        chunking = self._root.schema.chunking(name)
-        key, where = self._file(name, number)
-        whole = self._whole(name, number, key, chunking)
-        index, size, _ = self._index(name, number, chunking)
-        ranges = shard.chunk_ranges(index, chunks, size, where)
+        one = self._shard(name, number)
+        ranges = shard.chunk_ranges(one.index, chunks, one.size, one.where)
         if not ranges:
             return
-        low = min(offset for offset, _ in ranges)
-        high = max(offset + length for offset, length in ranges)
-        adjacent = high - low == sum(length for _, length in ranges)
-        if whole is None and not adjacent:
-            yield from (self._get(key, offset, length) for offset, length in ranges)
+        together, first = shard.joined(ranges), 0
+        if one.whole is not None:
+            data = one.whole
+        elif together is None:
+            yield from (self._get(one.key, offset, length) for offset, length in ranges)
             return
-        data = np.frombuffer(self._get(key, low, high - low) if whole is None else whole, np.uint8)
-        shift = low if whole is None else 0
+        else:
+            first, size = together
+            data = self._get(one.key, first, size)
+        stored = np.frombuffer(data, np.uint8)
         for offset, length in ranges:
-            yield data[offset - shift : offset - shift + length]
+            yield stored[offset - first : offset - first + length]
 
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
@@ -135,15 +145,11 @@ class Shards:
         high = low + stop - start
         if high <= chunking.shard and (number + 1) * chunking.shard <= self._root.committed(name):
             self.check_sizes(name, start, stop)
-            key, where = self._file(name, number)
-            index, size, _ = self._index(name, number, chunking)
-            chunks = range(low // chunking.chunk, -(-high // chunking.chunk))
-            ranges = shard.chunk_ranges(index, chunks, size, where)
-            first = min((offset for offset, _ in ranges), default=0)
-            length = max((offset + length for offset, length in ranges), default=0) - first
-            if length == sum(length for _, length in ranges):
-                _FETCHED.data = self._get(key, first, length)
-                _FETCHED.shards, _FETCHED.key, _FETCHED.start = self, key, first
+            one, chunks = self._shard(name, number), range(low // chunking.chunk, -(-high // chunking.chunk))
+            together = shard.joined(shard.chunk_ranges(one.index, chunks, one.size, one.where))
+            if together is not None:
+                _FETCHED.data = self._get(one.key, *together)
+                _FETCHED.shards, _FETCHED.key, _FETCHED.start = self, one.key, together[0]
         try:
             yield
         finally:
@@ -154,29 +160,27 @@ class Shards:
         chunking = self._root.schema.chunking(name)
         first = number * chunking.shard
         self.check_sizes(name, first, min(first + chunking.shard, self._root.committed(name)))
-        key, _ = self._file(name, number)
-        whole = self._whole(name, number, key, chunking)
-        if whole is not None:
-            return part_of(whole, start, length)
+        one = self._shard(name, number)
+        if one.whole is not None:
+            return part_of(one.whole, start, length)
         if start == 0 and length is None:
-            return get_whole(self._storage, key, self._largest(name, chunking))
-        return get_part(self._storage, key, start, length)
+            return get_whole(self._storage, one.key, self._largest(name))
+        return get_part(self._storage, one.key, start, length)
 
     def check_sizes(self, name: str, start: int, stop: int) -> None:
         """Check that the chunks of some rows exist, and have stored sizes that are possible by the schema."""
         chunking = self._root.schema.chunking(name)
         for number, low, high in _in_shards(start, stop, chunking.shard):
-            index, size, all_right = self._index(name, number, chunking)
-            if all_right:
+            one = self._shard(name, number)
+            if one.all_right:
                 continue
             decoded, least, most = self._stored_bytes(name)
             first = low // chunking.chunk
-            wrong = _outside(index[first : -(-high // chunking.chunk), 1], least, most)
+            wrong = _outside(one.index[first : -(-high // chunking.chunk), 1], least, most)
             if wrong.any():
                 chunk = first + int(np.argmax(wrong))
-                _, where = self._file(name, number)
-                _, length = shard.chunk_range(index, chunk, size, where)
-                raise wrong_size(f"{where}: chunk {chunk}", length, least, most, decoded)
+                _, length = shard.chunk_range(one.index, chunk, one.size, one.where)
+                raise wrong_size(f"{one.where}: chunk {chunk}", length, least, most, decoded)
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number.
@@ -222,19 +226,6 @@ class Shards:
         decoded = self._root.schema.chunking(name).chunk * self._root.schema.rows(name).nbytes
         return decoded, decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
 
-    def _whole(self, name: str, number: int, key: str, chunking: Chunking) -> bytes | memoryview | None:
-        """Return the bytes of the shard that a later commit may replace; None for all other shards."""
-        if (number + 1) * chunking.shard <= self._root.committed(name):
-            return None
-        data = self._last.get(name)
-        if data is not None:
-            return data
-        with self._lock(name, -1):  # the shard can be large
-            data = self._last.get(name)
-            if data is None:
-                data = self._last[name] = get_whole(self._storage, key, self._largest(name, chunking))
-        return data
-
     def _lock(self, name: str, number: int) -> Any:
         """Return the lock that a thread holds while it reads something that other threads wait for.
 
@@ -243,37 +234,40 @@ class Shards:
         """
         return self._fetching.setdefault((os.getpid(), name, number), threading.RLock())
 
-    def _largest(self, name: str, chunking: Chunking) -> int:
+    def _largest(self, name: str) -> int:
         """Return the largest possible size of a shard."""
-        chunk = chunking.chunk * self._root.schema.rows(name).nbytes
-        return chunking.shard // chunking.chunk * (chunk + LARGEST_OVERHEAD) + shard.tail_bytes(chunking)
+        chunking, (_, _, most) = self._root.schema.chunking(name), self._stored_bytes(name)
+        return chunking.shard // chunking.chunk * most + shard.tail_bytes(chunking)
 
-    def _index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
-        """Return a shard's index, how many bytes its chunks take, and whether all of them have a possible size."""
-        entry = self._indexes.get((name, number))
-        if entry is None:
-            with self._lock(name, number):
-                entry = self._indexes.get((name, number)) or self._read_index(name, number, chunking)
-            if len(self._indexes) >= MOST_INDEXES:
-                self._indexes.clear()
+    def _shard(self, name: str, number: int) -> _Shard:
+        """Return a shard, after reading its index or, of the last one, all of it."""
+        one = self._shards.get((name, number))
+        if one is None:
+            with self._lock(name, number):  # the last shard can be large
+                one = self._shards.get((name, number)) or self._read_shard(name, number)
+            if len(self._shards) >= MOST_INDEXES:
+                self._shards.clear()
                 self._fetching.clear()
-            self._indexes[name, number] = entry
-        return entry
+            self._shards[name, number] = one
+        return one
 
-    def _read_index(self, name: str, number: int, chunking: Chunking) -> tuple[NDArray[np.uint64], int, bool]:
-        key, where = self._file(name, number)
-        whole = self._whole(name, number, key, chunking)
-        data = get_part(self._storage, key, -shard.tail_bytes(chunking), None) if whole is None else whole
+    def _read_shard(self, name: str, number: int) -> _Shard:
+        chunking, key, whole = self._root.schema.chunking(name), chunk_key(self._root.schema, name, number), None
+        where, tail = f"{self._storage.root}/{key}", shard.tail_bytes(chunking)
+        rows = self._root.committed(name) - number * chunking.shard
+        if rows < chunking.shard:
+            whole = get_whole(self._storage, key, self._largest(name))
+        data = get_part(self._storage, key, -tail, None) if whole is None else whole
         index = shard.decode_index(data, chunking, where)
         self._check_rows(name, number, shard.stamped_rows(data, chunking, shard.ShardId(name, number), where), where)
         if whole is None:
             present = index[:, 0] != shard.ABSENT
             size = int(index[present].sum(axis=1).max(initial=0))
         else:
-            size = len(whole) - shard.tail_bytes(chunking)
+            size = len(whole) - tail
         _, least, most = self._stored_bytes(name)
-        chunks = -(-(self._root.committed(name) - number * chunking.shard) // chunking.chunk)
-        return index, size, not _outside(index[:chunks, 1], least, most).any()
+        all_right = not _outside(index[: -(-rows // chunking.chunk), 1], least, most).any()
+        return _Shard(key, where, index, size, all_right, whole)
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
         """Check that a shard has all visible rows; retired rows at its end may be missing."""
@@ -289,11 +283,6 @@ class Shards:
                 f"{where}: has {rows:,} rows, by its stamp, where {due:,} are committed; it is an older copy: restore "
                 "or rebuild it"
             )
-
-    def _file(self, name: str, number: int) -> tuple[str, str]:
-        """Return the key of a shard, and its name in errors."""
-        key = chunk_key(self._root.schema, name, number)
-        return key, f"{self._storage.root}/{key}"
 
     def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
         if _FETCHED.shards is self and _FETCHED.key == key and start >= _FETCHED.start:

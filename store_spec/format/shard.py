@@ -200,6 +200,13 @@ def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str
     return ranges
 
 
+def joined(ranges: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return offset and size of all of some chunks together; None if other bytes are between them."""
+    low = min((offset for offset, _ in ranges), default=0)
+    size = max((offset + length for offset, length in ranges), default=0) - low
+    return (low, size) if size == sum(length for _, length in ranges) else None
+
+
 def chunk_range(index: NDArray[np.uint64], number: int, size: int, where: str) -> tuple[int, int]:
     """Return offset and size of a chunk, as `chunk_ranges` does for several."""
     offset, length = (int(value) for value in index[number])
