@@ -58,7 +58,7 @@ def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) ->
         raise SchemaError(
             f"classes={names_by_target!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]"
         )
-    classes = tuple(None if names is None else _checked_names(names, dtype) for names in names_by_target)
+    classes = tuple(None if names is None else _checked_class_names(names, dtype) for names in names_by_target)
     if len(classes) != targets:
         raise SchemaError(
             f"classes of {len(classes):,} targets, where labels have {targets:,}; give a list for each, or None"
@@ -66,7 +66,7 @@ def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) ->
     return None if all(names is None for names in classes) else classes
 
 
-def _checked_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
+def _checked_class_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise SchemaError(f"classes: {value!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
     if dtype.kind not in "iu":

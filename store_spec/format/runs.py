@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Integer = TypeVar("Integer", bound=np.signedinteger)
 
+Ints = NDArray[np.int64]
 Runs = NDArray[np.int64]  # (runs, 2): the first row of each run, and the row after its last
 
 

@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SchemaError, SequenceIndexError, StoreError, WindowError
 from store_spec.format.moments import Floats
+from store_spec.format.runs import Ints
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 Options = TypeVar("Options")
-Ints = NDArray[np.int64]
-
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 INT64_MAX = 2**63 - 1
 MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies lengths by a fraction

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats
+from store_spec.format.runs import Ints
 from store_spec.reading.columns import position
 from store_spec.reading.read_ranges import every_row
 
 if TYPE_CHECKING:
     from store_spec.store import Store
-
-Ints = NDArray[np.int64]
 
 MOST_CLASSES = 2**16  # labels with more values are not classes, but counts or amounts
 

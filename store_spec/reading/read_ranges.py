@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_rows
-from store_spec.format.runs import merged, spread
+from store_spec.format.runs import Ints, merged, spread
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
 PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
 BLOCK_BYTES = 2**23  # decompressed together by `every_row`; at least one chunk
-
-Ints = NDArray[np.int64]
 
 
 def read_ranges(

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.runs import Ints
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions
 
-Ints = NDArray[np.int64]
 Side = Literal["start", "end"]
 
 MANY = 2**31  # more than the sequences or steps of any batch, small enough that products stay exact

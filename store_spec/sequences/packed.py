@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import spread
+from store_spec.format.runs import Ints, spread
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
 from store_spec.sequences.buckets import drawn
@@ -28,11 +28,7 @@ from store_spec.sequences.slices import (
     SliceReader,
     Slices,
     batches_of,
-    batches_that_fit,
-    check_labels_of_steps,
 )
-
-Ints = NDArray[np.int64]
 
 GROUP_ROWS = 256  # that a group fills: with more there is less padding, but fewer different pieces can share a row
 
@@ -148,7 +144,7 @@ class PackedPlan(SlicePlan, TurnsPlan):
 
     def __init__(self, options: PackedOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> None:
         super().__init__(options, rows, weights)
-        check_labels_of_steps(rows, "packed")
+        rows.check_labels_of_steps("packed")
         rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         random = np.random.default_rng(np.random.SeedSequence(options.random, spawn_key=(4,)))
         count, steps = len(rows.store), options.max_steps
@@ -162,9 +158,7 @@ class PackedPlan(SlicePlan, TurnsPlan):
         )
         self.padding, self.turns = packing.padding, options.turns(len(packing), options.batch_size)
         size, tokens = min(options.batch_size, len(packing)), options.tokens
-        self.fitting = batches_that_fit(
-            rows,
-            options.limit,
+        self.fitting = rows.batches_that_fit(
             steps=size * tokens,
             extra=17,  # the ids of a step, its mask, and as much for a piece of one step
             slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
+from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import weights_of_sequences
 from store_spec.reading.columns import Column
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_IN_FLIGHT = 2**24
 
-Ints = NDArray[np.int64]
 Arrays = list[NDArray[Any]]  # one of each batch
 
 
@@ -59,6 +59,13 @@ class Slices:
             arrays[batch][lane, start:stop]
             for batch, lane, start, stop in zip(*(each.tolist() for each in where), strict=True)
         ]
+
+    def of_steps(self, values: NDArray[Any]) -> Arrays:
+        """Return batches in which each step has the value (slices, ...) of its slice."""
+        arrays = self.zeros(values.shape[1:], values.dtype)
+        for place, value in zip(self.places(arrays), values, strict=True):
+            place[:] = value
+        return arrays
 
     def real(self) -> list[NDArray[np.bool_]]:
         """Return which steps of the batches are real; the others are padding."""
@@ -114,6 +121,36 @@ class SliceReader(RowSelection[SliceOptions]):
             nbytes += masks[0].nbytes * (1 + sum(mask.array != "inputs" for mask in masks))
         return nbytes
 
+    def check_labels_of_steps(self, name: str) -> None:
+        """Check that each step of a slice has a label, so labels are not on the `own` axis."""
+        if self.targets.axis == "own":
+            raise WindowError(
+                f"{self.store.path}: labels on the own axis have steps of their own, so it is unknown which of them "
+                f'belong to a slice of inputs; {name} need labels on the step or sequence axis, or targets="inputs"; '
+                "padded gives these whole"
+            )
+
+    def batches_that_fit(self, *, steps: int, extra: int, slices: tuple[int, int], what: str) -> int:
+        """Return how many batches fit into half of the memory, apart from a chunk; 0 if only a single one does.
+
+        Args:
+            steps: Steps in a batch, including padding.
+            extra: Further bytes for each step.
+            slices: How many slices a batch has at least, and how many on average.
+            what: A batch, for errors.
+        """
+        schema, arrays = self.store.schema, ("inputs", self.targets.array)
+        # Stored and decompressed.
+        chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in arrays)
+        batch = steps * (self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes + extra)
+        least = chunk + batch + slices[0] * PIECE_BYTES
+        if self._memory < least:
+            raise WindowError(
+                f"{self.store.path}: memory={self._memory:,} bytes is too little: {what} takes {batch:,}, and "
+                f"{PIECE_BYTES:,} more a slice while it is read, a chunk {chunk:,}; give memory={least}"
+            )
+        return (self._memory - chunk - self.in_flight) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
+
     def inputs(self, slices: Slices) -> dict[str, Arrays]:
         """Return inputs, targets if they come from the inputs, and the mask of values if there is one."""
         stored = self._rows("inputs", slices)
@@ -136,7 +173,7 @@ class SliceReader(RowSelection[SliceOptions]):
             of_sequence = self.targets.axis == "sequence"
             columns["labels"] = self.labels_of_steps(slices) if of_sequence else self.labels(slices)
         if self.static is not None:
-            columns["static"] = of_steps(slices, self.static[slices.sequence])
+            columns["static"] = slices.of_steps(self.static[slices.sequence])
         return columns
 
     def labels_of_steps(self, slices: Slices) -> Arrays:
@@ -147,7 +184,7 @@ class SliceReader(RowSelection[SliceOptions]):
             count=none + 1,
         )  # fmt: skip
         (labels,) = self.labels(once)
-        return of_steps(slices, labels[:, 0])
+        return slices.of_steps(labels[:, 0])
 
     def _rows(self, name: str, slices: Slices) -> Arrays:
         """Return stored rows of `inputs`, `labels` or `filled`."""
@@ -190,50 +227,6 @@ class SliceReader(RowSelection[SliceOptions]):
             for rows, real in zip(results, slices.real(), strict=True):
                 rows[~real] = 0
         return results
-
-
-def check_labels_of_steps(reader: SliceReader, name: str) -> None:
-    """Check that each step of a slice has a label, so labels are not on the `own` axis."""
-    if reader.targets.axis == "own":
-        raise WindowError(
-            f"{reader.store.path}: labels on the own axis have steps of their own, so it is unknown which of them "
-            f'belong to a slice of inputs; {name} need labels on the step or sequence axis, or targets="inputs"; '
-            "padded gives these whole"
-        )
-
-
-def batches_that_fit(
-    reader: SliceReader, limit: int, *, steps: int, extra: int, slices: tuple[int, int], what: str
-) -> int:
-    """Return how many batches fit into half of the memory, apart from a chunk; 0 if only a single one does.
-
-    Args:
-        reader: Reads the rows.
-        limit: The memory in bytes.
-        steps: Steps in a batch, including padding.
-        extra: Further bytes for each step.
-        slices: How many slices a batch has at least, and how many on average.
-        what: A batch, for errors.
-    """
-    schema = reader.store.schema
-    arrays = ("inputs", reader.targets.array)
-    chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in arrays)  # stored and decompressed
-    batch = steps * (reader.row_bytes("inputs") + reader.row_bytes("labels") + reader.static_bytes + extra)
-    least = chunk + batch + slices[0] * PIECE_BYTES
-    if limit < least:
-        raise WindowError(
-            f"{reader.store.path}: memory={limit:,} bytes is too little: {what} takes {batch:,}, and {PIECE_BYTES:,} "
-            f"more a slice while it is read, a chunk {chunk:,}; give memory={least}"
-        )
-    return (limit - chunk - reader.in_flight) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
-
-
-def of_steps(slices: Slices, values: NDArray[Any]) -> Arrays:
-    """Return batches in which each step has the value (slices, ...) of its slice."""
-    arrays = slices.zeros(values.shape[1:], values.dtype)
-    for place, value in zip(slices.places(arrays), values, strict=True):
-        place[:] = value
-    return arrays
 
 
 def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[Any]:

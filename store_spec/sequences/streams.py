@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import spread
+from store_spec.format.runs import Ints, spread
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
 from store_spec.sequences.buckets import drawn
@@ -29,12 +29,7 @@ from store_spec.sequences.slices import (
     SliceReader,
     Slices,
     batches_of,
-    batches_that_fit,
-    check_labels_of_steps,
-    of_steps,
 )
-
-Ints = NDArray[np.int64]
 
 ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are assigned in groups of similar length
 
@@ -169,12 +164,10 @@ class StreamPlan(SlicePlan):
 
     def __init__(self, options: StreamOptions, rows: SliceReader, weights: NDArray[np.float64] | None) -> None:
         super().__init__(options, rows, weights)
-        check_labels_of_steps(rows, "streams")
+        rows.check_labels_of_steps("streams")
         lanes, steps = options.batch_size, options.window
         fit = partial(
-            batches_that_fit,
-            rows,
-            options.limit,
+            rows.batches_that_fit,
             steps=lanes * steps,
             extra=2 + 8 * options.index,
             what=f"a batch of {lanes:,} lanes of {steps:,} steps",
@@ -214,7 +207,7 @@ class StreamPlan(SlicePlan):
         if reader.options.mask:
             columns["mask"] = slices.real()
         if options.index:
-            each = zip(slices.real(), of_steps(slices, slices.sequence), strict=True)
+            each = zip(slices.real(), slices.of_steps(slices.sequence), strict=True)
             columns["index"] = [np.where(real, number, -1) for real, number in each]
         return batches_of(columns, options.transform)
 

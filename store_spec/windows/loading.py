@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
-from store_spec.format.runs import merged, spread
+from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.columns import Column
 from store_spec.windows.order import Share
 from store_spec.windows.pools import Pool, Slots
-from store_spec.windows.rows_in_memory import CachedRows, Ints, Ranges
+from store_spec.windows.rows_in_memory import CachedRows, Ranges
 from store_spec.windows.samples import labels_of_sequences
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.runs import spread
+from store_spec.format.runs import Ints, spread
 from store_spec.windows.batches import BatchOptions, Epoch
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
@@ -29,7 +29,6 @@ from store_spec.windows.order import EpochOrder, Share
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 BATCHES = 64  # batches to measure

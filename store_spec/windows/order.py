@@ -29,9 +29,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import merged, spread
+from store_spec.format.runs import Ints, merged, spread
 from store_spec.windows.index import WindowIndex
-from store_spec.windows.rows_in_memory import FEW_MORE, Ints, Ranges, join_ranges
+from store_spec.windows.rows_in_memory import FEW_MORE, Ranges, join_ranges
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import (
     DRAWN_BYTES,

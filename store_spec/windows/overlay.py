@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.format.runs import spread
+from store_spec.format.runs import Ints, spread
 
 if TYPE_CHECKING:
     from store_spec.store import Store
     from store_spec.windows.windows import Windows
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

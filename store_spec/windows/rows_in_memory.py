@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from store_spec.format.runs import Ints
 
 FEW_MORE = 8  # one row in 8 may be unneeded, when ranges are joined
 MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, testing, and one more

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from store_spec.format.runs import merged, runs_of_sequences, spread
+from store_spec.format.runs import Ints, merged, runs_of_sequences, spread
 from store_spec.windows.shape import Target, WindowShape
 
 if TYPE_CHECKING:
     from store_spec.store import Store
 
-Ints = NDArray[np.int64]
 GapUse = Literal["window", "horizon", "last", "sequence"]
 
 TOGETHER = 2**18  # ranges of starts that are computed at once, each of about 100 bytes

@@ -16,13 +16,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store_spec.format.moments import Floats
-from store_spec.format.runs import spread
+from store_spec.format.runs import Ints, spread
 from store_spec.windows.index import WindowIndex
-
-Ints = NDArray[np.int64]
 
 GATHERING = 12  # gathering is about 12 times as fast as decompressing, in bytes per second
 LEAST_WASTE = 16  # one byte in 16 may be decompressed twice, even if that takes longer than gathering

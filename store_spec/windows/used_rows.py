@@ -7,18 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import Moments, merge, moments, stacked
-from store_spec.format.runs import merged, spread
+from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.statistics import Statistics, UsedRows, moments_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
     from store_spec.windows.windows import Windows
-
-Ints = NDArray[np.int64]
 
 
 def stats_of_windows(windows: Windows) -> Statistics:
