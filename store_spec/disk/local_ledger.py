@@ -1,13 +1,12 @@
 """The commit protocol in a folder (SPEC.md, "Commits"): a lock, files that are renamed into place, and fsync."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import folder_locked, locked
@@ -32,7 +31,7 @@ class LocalLedger(Ledger):
 
     @classmethod
     @contextlib.contextmanager
-    def create_at(cls, path: Path, root: Root) -> Iterator[LocalLedger]:
+    def create_at(cls, path: Path, root: Root) -> Iterator[Self]:
         """See `Ledger.create`."""
         check_outside(path)
         path = path.absolute()  # the caller may change to another folder before the commit
@@ -50,7 +49,7 @@ class LocalLedger(Ledger):
 
     @classmethod
     @contextlib.contextmanager
-    def open_at(cls, path: Path) -> Iterator[LocalLedger]:
+    def open_at(cls, path: Path) -> Iterator[Self]:
         """See `Ledger.open`."""
         path = path.absolute()
         if not path.is_dir():
@@ -60,7 +59,7 @@ class LocalLedger(Ledger):
 
     @classmethod
     @contextlib.contextmanager
-    def under_lock(cls, path: Path, folder: Path) -> Iterator[LocalLedger]:
+    def under_lock(cls, path: Path, folder: Path) -> Iterator[Self]:
         """Open a store like `open_at`; the caller holds the lock, which is in `folder`."""
         path = path.absolute()
         with _folder_for_spilled(folder) as spilled:

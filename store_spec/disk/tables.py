@@ -66,10 +66,9 @@ class Tables:
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
         """Check the stored size of a chunk that is larger than usual."""
-        schema = self.root.schema
-        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+        decoded = self._decoded_bytes(fact)
         if decoded > TABLE_CHUNK_BYTES:  # one wide row
-            key = chunk_key(schema, fact.name, number)
+            key = chunk_key(self.root.schema, fact.name, number)
             least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
             size = self.storage.size(key)
             if not least <= size <= most:
@@ -91,10 +90,12 @@ class Tables:
 
     def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
         """Return the bytes of one chunk as they are stored."""
-        schema, key = self.root.schema, chunk_key(self.root.schema, fact.name, number)
-        decoded = table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
-        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else decoded
-        return get_whole(self.storage, key, limit + LARGEST_OVERHEAD)
+        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else self._decoded_bytes(fact)
+        return get_whole(self.storage, chunk_key(self.root.schema, fact.name, number), limit + LARGEST_OVERHEAD)
+
+    def _decoded_bytes(self, fact: ArrayFact) -> int:
+        schema = self.root.schema
+        return table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
 
     def check_offsets(
         self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int

@@ -1,10 +1,8 @@
 """Encode and decode single chunks, of rows or text. A chunk is compressed by Blosc and always ends with its crc32c."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import crc32c as checksum
 import numpy as np
@@ -66,7 +64,7 @@ class Codec:
         return self.name if self.name == "none" else f"{self.name}:{self.level}"
 
     @classmethod
-    def parse(cls, text: str) -> Codec:
+    def parse(cls, text: str) -> Self:
         """Read `zstd`, `lz4:5` or `none`.
 
         >>> Codec.parse("lz4:5"), str(Codec("lz4", 5)), str(Codec("none"))
@@ -100,7 +98,7 @@ class Codec:
         return "bitshuffle" if self.name == "zstd" else "shuffle"
 
     @classmethod
-    def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Codec:
+    def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Self:
         """Read codecs that `metadata` returned."""
         if codecs == cls("none").metadata(itemsize):
             return cls("none")

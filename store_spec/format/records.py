@@ -16,7 +16,7 @@ from store_spec.format.row_facts import RowFacts, RunningRows, derived, describe
 from store_spec.format.runs import Runs, SequenceRuns, cut_at, missing_runs, no_runs
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.times import checked_times
-from store_spec.format.value_checks import as_array, check_classes, check_finite, checked_filled, checked_rows
+from store_spec.format.value_checks import check_classes, check_finite, checked_filled, checked_rows
 from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, NO_FILE, TABLES, Schema
 
 SOURCES = f"{TABLES}/source"
@@ -136,10 +136,8 @@ def check_sequence(
     if labels is inputs and schema.labels_like_inputs:
         y = x  # a single array, which is checked and compressed only once
     else:
-        y = as_array("labels", labels, schema.labels, schema.missing, source)
-        if schema.label_axis == "sequence" and y.shape == schema.labels.shape:
-            y = y[None]
-        y = checked_rows("labels", y, schema.labels, schema.missing, source)
+        single = schema.label_axis == "sequence"
+        y = checked_rows("labels", labels, schema.labels, schema.missing, source, single=single)
     if schema.label_axis == "step" and len(x) != len(y):
         one = '; one for all of them is a label of label_axis="sequence" (--label-axis)' if len(y) == 1 else ""
         raise SequenceError(

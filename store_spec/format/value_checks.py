@@ -14,9 +14,16 @@ CHECKED_VALUES = 2**20  # values that are checked at a time
 MOST_AXES = 64  # of arrays that come as lists in lists
 
 
-def checked_rows(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
-    """Return rows as they will be stored, contiguous and in the dtype of the store; raise a SequenceError otherwise."""
-    array = as_array(name, values, rows, missing, source)
+def checked_rows(
+    name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object, *, single: bool = False
+) -> NDArray[Any]:
+    """Return rows as they will be stored, contiguous and in the dtype of the store; raise a SequenceError otherwise.
+
+    With `single`, the values may be one row without the first axis.
+    """
+    array = _as_array(name, values, rows, missing, source)
+    if single and array.shape == rows.shape:
+        array = array[None]
     if array.shape == (0,):  # an empty list has no dtype, and no second axis
         return rows.empty(0)
     if array.ndim == 0 or array.shape[1:] != rows.shape:
@@ -46,7 +53,7 @@ def refuse_masked_rows(name: str, values: Any, source: object) -> None:
         level = [*chain.from_iterable(level if kinds == lists else [one for one in level if type(one) in lists])]
 
 
-def as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
+def _as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
     """Return values as an array, masked ones as NaN if the store allows that; raise a SequenceError otherwise."""
     refuse_masked_rows(name, values, source)
     if isinstance(values, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(values)).any():

@@ -184,26 +184,19 @@ class UsedRows:
 
 
 def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after: Any) -> Statistics:
-    """Return the statistics of these sequences, or of a period of them, as `store.stats` does."""
-    if steps is not None or before is not None or after is not None:
-        return stats_of_period(store, steps, before, after)
-    if not len(store):
-        warnings.warn(f"{store.path}: statistics of 0 sequences", stacklevel=3)
-    return Statistics(inputs=moments_of(store, "inputs"), labels=moments_of(store, "labels"), store=store)
-
-
-def stats_of_period(
-    store: Store, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None
-) -> Statistics:
-    """Return the statistics of a period of these sequences; only sequences that it divides are read.
+    """Return the statistics of these sequences, or of a period of them; only sequences that it divides are read.
 
     The arguments and errors are those of `store.stats`.
     """
+    if steps is None and before is None and after is None:
+        if not len(store):
+            warnings.warn(f"{store.path}: statistics of 0 sequences", stacklevel=3)
+        return Statistics(inputs=moments_of(store, "inputs"), labels=moments_of(store, "labels"), store=store)
     bounds = {name: moment_of(store, name, value) for name, value in (("before", before), ("after", after))}
     start, stop = usable_steps(store, steps, **bounds)
     if not (stop - start).any():
         raise WindowError(f"{store.path}: there are no steps in this period, of {int(store.lengths.sum()):,} in all")
-    recompute = partial(stats_of_period, steps=steps, before=before, after=after)
+    recompute = partial(stats_of, steps=steps, before=before, after=after)
     first, some = store.starts, stop > start
     ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
     used = UsedRows(ranges=ranges, stop=np.where(some, stop, 0), recompute=recompute)

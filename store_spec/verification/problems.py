@@ -1,11 +1,10 @@
 """The problems that `verify` finds in a store, one line for each."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import numpy as np
 
@@ -88,7 +87,7 @@ class ProblemList:
         where, _, what = text.removeprefix(f"{self._root}/" if inside else str(self._root)).partition(": ")
         return self.add(where, what, sequences=sequences)
 
-    def take(self, other: ProblemList) -> None:
+    def take(self, other: Self) -> None:
         """Add the problems of another list."""
         for key, found in other._found.items():
             mine = self._found.setdefault(key, _Found(found.problem))

@@ -21,10 +21,9 @@ The order is a pure function of the seed, the epoch, the windows, their weights,
 the size of its chunks, and the memory. It depends neither on the size of a batch nor on ranks.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +98,9 @@ class CacheOrder:
     together: int  # visits in a group
 
     @classmethod
-    def plan(cls, shape: WindowShape, row: int, lanes: int) -> CacheOrder | None:
+    def plan(cls, shape: WindowShape, row: int, lanes: int) -> Self | None:
         """Choose by the bytes of a row in memory; None if the cache would not help, or has too few rows."""
-        choice: CacheOrder | None = None
+        choice: Self | None = None
         for cached, least in GROUPS:
             choice = cls._within(cached // (lanes * max(1, row)), least, shape) or choice
             if choice is not None and choice.phases > 1:  # neighbours are in groups far from each other
@@ -109,7 +108,7 @@ class CacheOrder:
         return choice
 
     @classmethod
-    def _within(cls, cached: int, least: int, shape: WindowShape) -> CacheOrder | None:
+    def _within(cls, cached: int, least: int, shape: WindowShape) -> Self | None:
         """Choose by the number of rows of one lane that are to be in the cache."""
         run = (min(2 * shape.span, cached // least) - shape.span) // shape.stride + 1
         if run < 2:
