@@ -183,14 +183,14 @@ def packed(rows: NDArray[Any], mask: NDArray[np.bool_]) -> PackedSequence:
     return pack_padded_sequence(torch.from_numpy(rows), torch.from_numpy(lengths), True, enforce_sorted=False)
 
 
-def nested(rows: torch.Tensor, batch: Any) -> torch.Tensor:
+def nested(rows: Any, batch: Any) -> torch.Tensor:
     """Return rows of `store.packed` as a jagged nested tensor (pieces, steps, ...), without padding.
 
     Args:
-        rows: Inputs or labels of the batch, (batch_size, tokens, ...).
+        rows: Inputs or labels of the batch, (batch_size, tokens, ...), as an array or a tensor.
         batch: The batch, for its `mask` and `position_ids`.
     """
-    real = batch.mask
-    starts = torch.nonzero(batch.position_ids[real] == 0).flatten()
+    real = torch.as_tensor(batch.mask)
+    starts = torch.nonzero(torch.as_tensor(batch.position_ids)[real] == 0).flatten()
     offsets = torch.cat((starts, torch.tensor([int(real.sum())])))
-    return torch.nested.nested_tensor_from_jagged(rows[real], offsets)
+    return torch.nested.nested_tensor_from_jagged(torch.as_tensor(rows)[real], offsets)

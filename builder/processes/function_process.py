@@ -1,15 +1,11 @@
 """A process function of the user, sent to the workers, with its labels."""
 
 import inspect
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import cloudpickle  # type: ignore[import-untyped]
-
-from builder.build_errors import UsageError
 from builder.formats.column_notes import Columns
 from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
@@ -73,41 +69,3 @@ class FunctionProcess(SourceReader):
         """Return the same process, which does not depend on the store."""
         del inputs, labels, columns
         return self
-
-
-class Portable:
-    """A function that is sent to the workers as bytes, and unpickled when it is called.
-
-    If a worker lacks a module, the call raises a UsageError. (A worker that cannot unpickle a message would request it
-    again endlessly.)
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function: Callable[..., Any] | None = function
-        self._data = b""
-
-    def __call__(self, path: Path) -> Any:
-        """Call the function."""
-        if self._function is None:
-            try:
-                self._function = pickle.loads(self._data)  # noqa: S301  # made by our own coordinator
-            except Exception as error:
-                raise UsageError(
-                    f"the process function cannot be imported on a worker: {type(error).__name__}: {error}; "
-                    "its module must be installed there, or be in the folder in which the build is started"
-                ) from error
-        return self._function(path)
-
-    def __getstate__(self) -> bytes:
-        if not self._data:
-            try:
-                self._data = cloudpickle.dumps(self._function)
-            except Exception as error:  # the user's objects can raise anything
-                raise UsageError(
-                    f"the process function cannot be sent to workers: {type(error).__name__}: {error}; create objects "
-                    "that cannot be pickled inside the function, or work in this process: workers=0 (--workers 0)"
-                ) from error
-        return self._data
-
-    def __setstate__(self, data: bytes) -> None:
-        self._function, self._data = None, data

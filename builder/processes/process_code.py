@@ -47,6 +47,7 @@ from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installe
 
 UNKNOWN_CODE = "unknown"
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))
+_CODE = (FunctionType, type, ModuleType, classmethod, staticmethod, property)
 GLOBAL_READS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 GLOBAL_WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 
@@ -85,10 +86,32 @@ def code_of(process: ProcessFunction) -> ProcessCode:
     )
 
 
-class _Walk:
-    """Computes the digests of the objects that a process function reaches, from the digests of their parts."""
+def imported_part(process: ProcessFunction) -> FunctionType | type | None:
+    """Return the function, or the class of an object, that other processes import by its name in the user's module.
 
-    def __init__(self, process: Any) -> None:
+    None if pickle sends the code itself, or if the module is installed.
+    """
+    while isinstance(process, partial):
+        process = process.func
+    part: Any = process if isinstance(process, FunctionType | type) else getattr(process, "__func__", type(process))
+    module = part.__module__
+    by_name = module != "__main__" and not is_installed(module) and _leads_to(module, part.__qualname__, part)
+    return part if by_name else None
+
+
+def code_alone(part: FunctionType | type) -> str:
+    """Return a fingerprint without values, which may be others in other processes."""
+    return _Walk(part, values=False).digest(part).hex()
+
+
+class _Walk:
+    """Computes the digests of the objects that a process function reaches, from the digests of their parts.
+
+    Without `values` only functions, classes and modules count.
+    """
+
+    def __init__(self, process: Any, *, values: bool = True) -> None:
+        self._values = values
         self.unknown = set[str]()  # names of objects that cannot be compared
         self._done: dict[int, tuple[object, bytes]] = {}  # by id; the object is kept, so that its id stays unique
         self._open: dict[int, int] = {}  # the ids of the objects being walked, outermost first
@@ -172,7 +195,8 @@ class _Walk:
                     yield from (name, _hash(self._of_module(import_for(function, name, members, level), names)))
         yield from self._named(values, names)
         yield from self._named(vars(function), names)
-        yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
+        if self._values:
+            yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
 
     def _definition(self, function: FunctionType) -> bytes | str:
         """Return the text of a function, or the digest of its bytecode if no text compiles to it."""
@@ -210,6 +234,8 @@ class _Walk:
     def _named(self, values: dict[str, Any], names: set[str]) -> Iterator[bytes | str]:
         """Yield names and digests of values; of modules among them, only the objects called `names`."""
         for name, value in sorted(values.items()):
+            if not self._values and not isinstance(value, _CODE):
+                continue
             yield name
             yield _hash(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
 

@@ -120,8 +120,8 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
     every = format is not None or any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
-        what = f"none of {len(names):,} objects has a known format" if names else "no objects"
-        raise UsageError(f"{bucket.url}: {what}")
+        what = f"none of {len(names):,} objects has a known format" if names else "there are no such objects"
+        raise UsageError(f"{url}: {what}")
     ignored = sorted(set(names).difference(chosen))
     return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored))
 

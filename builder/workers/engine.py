@@ -2,7 +2,9 @@
 
 import math
 import os
+import socket
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -261,7 +263,9 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
             yield DaskEngine(client, workers, stop)
     elif isinstance(scheduler, str):
         with _connect(scheduler) as client, _report_loss(f"at {scheduler}"):
-            yield DaskEngine(client, max(workers, _threads(client)))
+            if (threads := _threads(client)) == 0:
+                warnings.warn(f"the scheduler at {scheduler} has no workers; the build waits for one", stacklevel=2)
+            yield DaskEngine(client, max(workers, threads))
     else:
         with _report_loss("of the given client"):
             yield DaskEngine(scheduler, max(workers, _threads(scheduler)))
@@ -282,7 +286,11 @@ def _connect(address: str) -> Iterator[Any]:
 
     try:
         if not address.startswith("inproc:"):
-            get_address_host_port(address)  # with a wrong address, the client would be left half open
+            place = get_address_host_port(address)  # with a wrong address, the client would be left half open
+            if not address.startswith(("tls:", "ws:", "wss:", "ucx:")):
+                # A scheduler speaks first. For the first word of another server the client would wait without limit.
+                with socket.create_connection(place, CONNECT_SECONDS) as connection:
+                    connection.recv(1)
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error

@@ -80,7 +80,8 @@ class ObjectStorage(ZarrStorage):
         if ObjectStorage._process != os.getpid():
             raise StorageError(
                 errno.EDEADLK,
-                f"{self.root}: obstore cannot be used in a forked process after its parent; start it by spawn",
+                f"{self.root}: obstore cannot be used in a forked process after its parent; start it by spawn "
+                '(DataLoader: multiprocessing_context="spawn")',
             )
         return self._store_and_process[0]
 
@@ -183,7 +184,7 @@ class WritableObjects(ObjectStorage):
         """
         version = self._put(ROOT, data, self.root_version)
         if version is None:
-            raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
+            raise ConflictError(f"{self.root}: another writer or build opened the store meanwhile; open it again")
         self.root_version = version
 
     def check_conditions(self) -> None:
@@ -207,7 +208,7 @@ class WritableObjects(ObjectStorage):
     def check_claim(self) -> None:
         """Check that no other writer has claimed the store."""
         if f'"writer": "{self.writer}"'.encode() not in bytes(self.get(ROOT)):
-            raise ConflictError(f"{self.root}: another writer opened the store meanwhile; open it again")
+            raise ConflictError(f"{self.root}: another writer or build opened the store meanwhile; open it again")
 
     def _version(self, key: str) -> Version | None:
         """Return the version of an object; None if there is none."""

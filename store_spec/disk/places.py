@@ -41,7 +41,7 @@ def checked_url(url: str) -> str:
         raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SchemaError(
-            f"{shown}: the URL of a store has no user name and nothing after ? or #; obstore takes credentials from "
+            f"{shown}: this URL may have no user name, and nothing after ? or #; obstore takes credentials from "
             "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
         )
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from builder.build_errors import UsageError
 from builder.processes.function_options import FunctionOptions
-from builder.processes.function_process import FunctionProcess, Portable
+from builder.processes.function_process import FunctionProcess
+from builder.processes.portable import Portable
 from builder.sequence import LongSequence, Sequence
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import (
@@ -239,7 +240,7 @@ def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_fi
 
 def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_files):
     portable = Portable(read_made)
-    portable.__setstate__(b"\x80\x04cno_such_module\nread\n.")
+    portable.__setstate__((b"\x80\x04cno_such_module\nread\n.", None))
     for work in (lambda batch: process_batch(batch, STEP), lambda batch: probe(batch, None, "error")):
         with pytest.raises(UsageError, match="cannot be imported on a worker: ModuleNotFoundError"):
             work(batch_of(three_files, "a", process=portable))

@@ -264,7 +264,7 @@ def test_an_object_that_is_replaced_or_deleted_after_the_listing_fails_alone(buc
 
 def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
     for url, text in (
-        (f"{bucket}/nothing", "no objects"),
+        (f"{bucket}/nothing", "/nothing: there are no such objects"),
         ("s3://no-such-bucket/a", "cannot be listed"),
         ("ftp://a/b", "the URL of a store begins with"),
     ):

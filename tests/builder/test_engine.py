@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -147,6 +148,24 @@ def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
     monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{unused_port}"
     with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+        pass
+
+
+def test_a_server_that_is_no_scheduler_is_told(monkeypatch):
+    """dask's client would wait for it without limit."""
+    monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+            pass
+
+
+def test_a_scheduler_without_workers_is_told():
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        pytest.warns(UserWarning, match="has no workers; the build waits for one"),
+        start_engine(1, cluster.scheduler_address),
+    ):
         pass
 
 

@@ -16,7 +16,7 @@ import pytest
 from builder.build_errors import UsageError
 from builder.execution.build import build
 from builder.frames.tabular import tabular
-from builder.processes.function_process import Portable
+from builder.processes.portable import Portable
 from builder.processes.process import (
     describe_process,
     load_process,
@@ -150,6 +150,18 @@ def test_a_function_that_the_other_side_cannot_import_is_an_error_when_called(fo
         arrived(Path("x"))
     with searching([str(folder_with_module)]):
         assert arrived(Path("x")) == ([1], [2])
+
+
+def test_a_worker_refuses_a_function_whose_modules_it_imported_before_an_edit(folder_with_module):
+    names = ("my_reader", "helper_of_mine")
+    assert load_process("my_reader:read")(Path("x")) == ([1], [2])
+    imported = {name: sys.modules.pop(name) for name in names}
+    (folder_with_module / "helper_of_mine.py").write_text("def rows(path):\n    return [1], [3]\n")
+    data = pickle.dumps(Portable(load_process("my_reader:read")))
+    assert pickle.loads(data)(Path("x")) == ([1], [3])
+    sys.modules.update(imported)
+    with pytest.raises(UsageError, match="imported it before it was edited; start the workers again"):
+        pickle.loads(data)(Path("x"))
 
 
 @pytest.mark.usefixtures("folder_with_module")

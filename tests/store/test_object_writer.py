@@ -78,7 +78,7 @@ def test_the_later_writer_goes_on_and_the_earlier_one_is_refused(memory):
     append(earlier, 4, 6)
     with store_spec.open_store(memory, "a") as later:
         append(later, 6, 9)
-    with pytest.raises(errors.ConflictError, match="another writer opened the store meanwhile; open it again"):
+    with pytest.raises(errors.ConflictError, match="another writer or build opened the store meanwhile; open it again"):
         earlier.commit()
     earlier.close()
     assert list(store_spec.open_store(memory).sources) == [f"walk-{number}" for number in (0, 1, 2, 3, 6, 7, 8)]
