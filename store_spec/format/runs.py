@@ -22,6 +22,17 @@ Ints = NDArray[np.int64]
 Runs = NDArray[np.int64]  # (runs, 2): the first row of each run, and the row after its last
 
 
+def bounds_of(counts: NDArray[Any]) -> Ints:
+    """Return (counts + 1,): the sum of the counts before each, then that of all.
+
+    >>> bounds_of(np.array([3, 0, 2])).tolist()
+    [0, 3, 3, 5]
+    """
+    bounds = np.zeros(counts.size + 1, np.int64)
+    np.cumsum(counts, out=bounds[1:])
+    return bounds
+
+
 def spread(first: NDArray[Integer], counts: NDArray[np.int64], step: int = 1) -> NDArray[Integer]:
     """Return `first[i]`, `first[i] + step`, ... (`counts[i]` of them) for each i, of the dtype of `first`.
 
@@ -58,7 +69,7 @@ class SequenceRuns:
     runs: Runs  # rows are counted from the first row of the sequence
 
     def __getitem__(self, sequences: slice) -> SequenceRuns:
-        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
+        ends = bounds_of(self.counts)
         start, stop, _ = sequences.indices(len(self.counts))
         return SequenceRuns(self.counts[start:stop], self.runs[ends[start] : ends[max(start, stop)]])
 

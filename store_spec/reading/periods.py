@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.runs import bounds_of
 from store_spec.format.times import moment
 from store_spec.reading.argument_checks import checked_fractions, fraction_of
 
@@ -56,7 +57,7 @@ def steps_before(store: Store, moment: int) -> NDArray[np.int64]:
             first_row = max(chunk * size, int(low[here].min()))
             after = min((chunk + 1) * size, int(high[here].max()))
             times = snapshot.rows("time", first_row, after)
-            counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(times < limit)])
+            counts = bounds_of(times < limit)
             start, stop = np.maximum(low[here], first_row), np.minimum(high[here], after)
             below = counts[stop - first_row] - counts[start - first_row]
             # If all times are below, the row comes later; if none is, earlier; otherwise it is in this chunk.

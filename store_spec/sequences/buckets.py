@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.runs import Ints
+from store_spec.format.runs import Ints, bounds_of
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions
 
@@ -112,7 +112,7 @@ class PaddedOptions(EpochOptions):
         else:
             order, sizes = order[: first[-1]], np.diff(first)
         shares = sizes[:, None] // self.world_size + (np.arange(self.world_size) < sizes[:, None] % self.world_size)
-        plan = BatchPlan(order=order, first=np.concatenate(([0], np.cumsum(shares))))
+        plan = BatchPlan(order=order, first=bounds_of(shares))
         return _check_resumed(plan, self.world_size, resumed)
 
     def _round_sizes(self, longest: Ints) -> Ints:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints, spread
+from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
 from store_spec.sequences.buckets import drawn
@@ -100,7 +100,7 @@ def pack(
     if random is not None:
         rows = [rows[number] for number in random.permutation(len(rows))]
     which = np.array([piece for row in rows for piece in row], np.int64)
-    first = np.concatenate(([0], np.cumsum([len(row) for row in rows], dtype=np.int64)))
+    first = bounds_of(np.array([len(row) for row in rows], np.int64))
     return PackedRows(tokens=tokens, first=first, sequence=sequence[which], start=start[which], count=count[which])
 
 

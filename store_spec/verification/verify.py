@@ -22,7 +22,7 @@ from store_spec.format.documents import (
 )
 from store_spec.format.layout import BLANK, ROOT, array_document, chunk_number, rows_in_file
 from store_spec.format.records import SOURCES, Records, proved
-from store_spec.format.runs import Runs, wrong_run
+from store_spec.format.runs import Runs, bounds_of, wrong_run
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
 from store_spec.verification.described_rows import PartCheck
@@ -147,7 +147,7 @@ def _bounds(
             return snapshot.tables.check_offsets(name, offsets, sizes_name, sizes, last)
         except DAMAGE as error:
             report.error(error)
-    for bounds in (offsets, None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])):
+    for bounds in (offsets, None if sizes is None else bounds_of(sizes)):
         if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
             return bounds
     return None

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.runs import Ints, spread
+from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.windows.batches import BatchOptions, Epoch
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
@@ -180,7 +180,7 @@ class _Rows:
         by_row = np.flatnonzero(counts)
         by_row = by_row[np.argsort(starts[by_row], kind="stable")]
         self._counts = counts[by_row]
-        self._first = np.concatenate((np.zeros(1, np.int64), np.cumsum(self._counts)))
+        self._first = bounds_of(self._counts)
         self._shift = np.zeros(len(counts), np.int64)  # from the number in the index to that by rows
         self._shift[by_row] = self._first[:-1] - index.first[by_row]
 

@@ -28,7 +28,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints, merged, spread
+from store_spec.format.runs import Ints, bounds_of, merged, spread
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.rows_in_memory import FEW_MORE, Ranges, join_ranges
 from store_spec.windows.shape import WindowShape
@@ -184,7 +184,7 @@ class EpochOrder:
         # In the order of their rows windows have other numbers; `_before` counts these.
         self._stretches, self._sequences = stretches, sequences
         counts = counts[stretches]
-        self._before = _before(counts)
+        self._before = bounds_of(counts)
         rows, until = self._row_bounds(counts)
         skipped = starts[sequences] + index.stretches.start[stretches] - rows  # unused rows of the store before each
         if weights is not None:
@@ -214,12 +214,12 @@ class EpochOrder:
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(with_room[self._order], budget)
-        of_pools, each = (np.diff(_before(all_[self._order])[self._pools]) for all_ in (unit_rows, cost))
+        of_pools, each = (np.diff(bounds_of(all_[self._order])[self._pools]) for all_ in (unit_rows, cost))
         gaps = int(np.ptp(skipped)) if join and len(skipped) else 0  # unneeded rows
         self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), of_pools // FEW_MORE).clip(max=gaps)
         self.most_rows = int((of_pools + self._room).max(initial=0))
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._draws
-        self.first = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows)))[self._pools]
+        self.first = bounds_of(windows)[self._pools]
 
     def __len__(self) -> int:
         """Return the number of pools."""
@@ -304,11 +304,11 @@ class EpochOrder:
         else:
             row_counts = index.stops(sequences, start + (counts - 1) * shape.stride) - start
         if index.stretches.sequence is None:
-            rows = _before(row_counts)
+            rows = bounds_of(row_counts)
             return rows[:-1], rows[1:]
         # Windows before a gap may share rows with those after it: rows of the lead, or between their rows.
         ahead = np.where(sequences[1:] == sequences[:-1], np.minimum(np.diff(start), row_counts[:-1]), row_counts[:-1])
-        rows = _before(ahead)[: len(row_counts)]
+        rows = bounds_of(ahead)[: len(row_counts)]
         return rows, rows + row_counts
 
     def _divide(
@@ -356,13 +356,6 @@ class EpochOrder:
             row=self._starts[sequence] + start,
             stop=self._starts[sequence] + stop,
         )
-
-
-def _before(counts: Ints) -> Ints:
-    """Return (counts + 1,): the sum of the counts before each, then that of all."""
-    before = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=before[1:])
-    return before
 
 
 def _generator(random: tuple[int, int], *key: int) -> np.random.Generator:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from store_spec.format.runs import Ints, merged, runs_of_sequences, spread
+from store_spec.format.runs import Ints, bounds_of, merged, runs_of_sequences, spread
 from store_spec.windows.shape import Target, WindowShape
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, ga
     return Stretches(
         sequence=sequence,
         start=first_start[sequence] + (number - first[sequence]) * shape.stride,
-        first=np.append(np.zeros(1, np.int64), np.cumsum(count[some])),
+        first=bounds_of(count[some]),
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from store_spec.format.moments import Floats
-from store_spec.format.runs import Ints, spread
+from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.windows.index import WindowIndex
 
 GATHERING = 12  # gathering is about 12 times as fast as decompressing, in bytes per second
@@ -73,7 +73,7 @@ def pools_of(cost: Ints, budget: int) -> Ints:
     """Return the first unit of each pool, then the number of units; pools of similar costs, if possible in budget."""
     if not len(cost):
         return np.zeros(1, np.int64)
-    total = np.concatenate((np.zeros(1, np.int64), np.cumsum(cost)))
+    total = bounds_of(cost)
     all_of_them, largest = int(total[-1]), int(cost.max())
     for least in (budget, budget - largest):  # with the second, pools of similar cost certainly fit
         if least > 0:
