@@ -31,9 +31,8 @@ class ObjectLedger(Ledger):
     @contextlib.contextmanager
     def create_at(cls, storage: WritableObjects, root: Root) -> Iterator[ObjectLedger]:
         """See `Ledger.create`."""
-        of_empty_stores = {
-            key.partition("/")[0] for key in root.schema.folders()
-        }  # a writer may have died before its root
+        # A writer may have died before its root.
+        of_empty_stores = {key.partition("/")[0] for key in root.schema.folders()}
         if any(name not in of_empty_stores and not name.startswith(PROBE) for name in storage.list()):
             raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")
         storage.check_conditions()

@@ -26,11 +26,8 @@ class PaddedPlan(SlicePlan):
         super().__init__(options, rows, weights)
         store = rows.store
         store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
-        # (sequences,), how many steps of each sequence are used.
-        self.lengths = lengths = (
-            rows.lengths if options.truncate is None else np.minimum(rows.lengths, options.truncate)
-        )
-        most = options.max_steps
+        lengths = rows.lengths if options.truncate is None else np.minimum(rows.lengths, options.truncate)
+        self.lengths, most = lengths, options.max_steps  # (sequences,), how many steps of each sequence are used
         if most is not None and lengths.max(initial=0) > most:
             number = int(np.argmax(lengths > most))
             raise WindowError(
