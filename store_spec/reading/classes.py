@@ -1,10 +1,8 @@
 """Count the classes of labels, and compute weights that balance them. Classes are whole numbers, of any dtype."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +12,7 @@ from store_spec.format.moments import Floats
 from store_spec.format.runs import Ints
 from store_spec.reading.columns import position
 from store_spec.reading.read_ranges import every_row
-
-if TYPE_CHECKING:
-    from store_spec.store import Store
+from store_spec.reading.selection import Selection
 
 MOST_CLASSES = 2**16  # labels with more values are not classes, but counts or amounts
 
@@ -49,7 +45,7 @@ class ClassCounts:
         return np.asarray(self.rows.sum() / (max(1, len(self)) * self.rows), np.float64)
 
 
-def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
+def class_counts(store: Selection, target: str | int | None = None) -> ClassCounts:
     """Count the classes in the labels of these sequences. The labels are read once, in bounded memory.
 
     Args:
@@ -90,7 +86,7 @@ def class_counts(store: Store, target: str | int | None = None) -> ClassCounts:
     )
 
 
-def sequence_weights(store: Store, target: str | int | None = None) -> Floats:
+def sequence_weights(store: Selection, target: str | int | None = None) -> Floats:
     """Return a weight for each sequence: sequences / (classes * sequences of its class).
 
     All classes have the same total weight. To balance windows, of which long sequences have more, use
@@ -136,7 +132,7 @@ def sequence_weights(store: Store, target: str | int | None = None) -> Floats:
     return ClassCounts(values=values, rows=count).class_weights()[code.reshape(-1)]
 
 
-def _place(store: Store, target: str | int | None) -> int:
+def _place(store: Selection, target: str | int | None) -> int:
     """Return the position of a target on the last axis of a label row."""
     labels = store.schema.labels
     if labels.dtype.kind == "c":
@@ -144,7 +140,7 @@ def _place(store: Store, target: str | int | None) -> int:
     return 0 if target is None and labels.features == 1 else position("target", target, labels, store.path)
 
 
-def _check_whole(values: NDArray[Any], store: Store) -> None:
+def _check_whole(values: NDArray[Any], store: Selection) -> None:
     """Raise a WindowError if a label is neither a whole number nor NaN."""
     if values.dtype.kind != "f":
         return

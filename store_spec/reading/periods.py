@@ -1,8 +1,6 @@
 """The arguments `steps`, `before` and `after`: a period, as a range of steps of each sequence."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +9,10 @@ from store_spec.errors import WindowError
 from store_spec.format.runs import bounds_of
 from store_spec.format.times import moment
 from store_spec.reading.argument_checks import checked_fractions, fraction_of
-
-if TYPE_CHECKING:
-    from store_spec.store import Store
+from store_spec.reading.selection import Selection
 
 
-def moment_of(store: Store, name: str, value: Any) -> int | None:
+def moment_of(store: Selection, name: str, value: Any) -> int | None:
     """Return the argument `before` or `after` as a number of the store's unit of time."""
     if value is None:
         return None
@@ -27,7 +23,7 @@ def moment_of(store: Store, name: str, value: Any) -> int | None:
     return moment(store.schema.time, name, value, store.path)
 
 
-def steps_before(store: Store, moment: int) -> NDArray[np.int64]:
+def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
     """Return how many steps of each sequence have a time below `moment`, int64 (sequences,).
 
     Times never decrease within a sequence, so these are its first steps. The tables of first and last times are enough
@@ -69,7 +65,7 @@ def steps_before(store: Store, moment: int) -> NDArray[np.int64]:
 
 
 def usable_steps(
-    store: Store, steps: tuple[float, float] | None, before: int | None, after: int | None
+    store: Selection, steps: tuple[float, float] | None, before: int | None, after: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first usable step of each sequence, and the step after its last, (sequences,) each.
 

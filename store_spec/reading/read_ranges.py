@@ -15,7 +15,7 @@ from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints, merged, spread
 
 if TYPE_CHECKING:
-    from store_spec.store import Store
+    from store_spec.reading.selection import Selection
 
 PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
 BLOCK_BYTES = 2**23  # decompressed together by `every_row`; at least one chunk
@@ -96,7 +96,7 @@ def _pieces(
             yield piece[0], piece[1], rows[piece[2] : piece[3]]
 
 
-def every_row(store: Store, name: str) -> Iterator[NDArray[Any]]:
+def every_row(store: Selection, name: str) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows of `inputs` or `labels`, in the order of the store.
 
     Each chunk is decompressed once, and one block is in memory, or many smaller ones of a remote store. Rows of a

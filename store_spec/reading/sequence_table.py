@@ -17,7 +17,6 @@ from store_spec.schema import MISSING_RUNS
 
 if TYPE_CHECKING:
     from store_spec.reading.selection import Selection
-    from store_spec.store import Store
 
 OWN = ("source", "part", "length")  # columns of every store, before its further columns
 
@@ -89,7 +88,7 @@ class SequenceTable(Mapping[str, NDArray[Any]]):
         return store.snapshot.table(found.array)[store.selection]
 
 
-def static_columns(store: Store, names: Sequence[str] | None) -> NDArray[Any] | None:
+def static_columns(store: Selection, names: Sequence[str] | None) -> NDArray[Any] | None:
     """Return numeric columns of `store.sequences` as one array (sequences, columns), in their common dtype.
 
     Whole numbers that would be rounded to become floats are refused.
