@@ -167,7 +167,7 @@ class BuildOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
-        from builder.sources.grouping import check_sequence_from
+        from builder.sources.source_list import check_sequence_from
 
         parse_fields(self, {"sequence_from": check_sequence_from})
 

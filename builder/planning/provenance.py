@@ -32,8 +32,7 @@ from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
-from builder.sources.grouping import check_sequence_from
-from builder.sources.source_list import SourceList
+from builder.sources.source_list import SourceList, check_sequence_from
 from store_spec import LabelAxis
 
 ELSEWHERE = "build to another path"

@@ -32,9 +32,16 @@ from builder.planning.resolved_options import gives_option, options_of_new, opti
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.folder import Folder
-from builder.sources.grouping import folder_of, group_files, source_of
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
-from builder.sources.source_list import MISNAMED, SourceList, discover, is_folder_pattern
+from builder.sources.source_list import (
+    MISNAMED,
+    SourceList,
+    discover,
+    folder_of,
+    group_files,
+    is_folder_pattern,
+    source_of,
+)
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema, SequenceColumn
 from store_spec.building import StorePlace, build_folder, place_of
