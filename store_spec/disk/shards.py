@@ -246,7 +246,8 @@ class Shards:
             with self._lock(name, number):  # the last shard can be large
                 one = self._shards.get((name, number)) or self._read_shard(name, number)
             if len(self._shards) >= MOST_INDEXES:
-                self._shards.clear()
+                # The last shards stay, since each is read once, whole.
+                self._shards = {key: other for key, other in list(self._shards.items()) if other.whole is not None}
                 self._fetching.clear()
             self._shards[name, number] = one
         return one
