@@ -34,7 +34,7 @@ from store_spec.schema import CONVENTION
 from tests.store.azure_server import azure_container
 from tests.store.oracle import files
 from tests.store.s3_server import objects_at, s3_bucket
-from tests.store.test_zarr_stores import bits
+from tests.store.zarr_stores import bits
 
 PACKING: dict[str, Any] = {"chunk": "1kB", "shard": "8kB"}
 SERVERS = pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from builder.frames.tabular import tabular
 from builder.maintenance.repair import repair
 from store_spec import schema as facts
 from store_spec.disk.storage import LocalStorage
+from tests.store.forging import forge, put
 from tests.store.oracle import files
-from tests.store.test_verify import forge, put
 
 RUNS = "missing_inputs/c.0.0"
 

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from store_spec.errors import WindowError
 from store_spec.schema import DTYPES
 from tests.frameworks.walks import HORIZON, OPTIONS, WINDOW, make_gaps, make_walks, same
+from tests.store.kinds import threads
 
 pytestmark = pytest.mark.frameworks
 
@@ -41,19 +41,12 @@ def test_shapes_and_dtypes_are_known_beforehand(store, tf, dataset):
     assert whole == (spec((5, 4, 3), "float32"), spec((5, 3), "float32"))
 
 
-def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, dataset):
+def test_masks_and_static_columns_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, tf, dataset):
     store = make_gaps(tmp_path / "gaps.zarr")
-    windows = store.windows(WINDOW, missing="skip", value_mask=True)
+    windows = store.windows(WINDOW, missing="skip", value_mask=True, static=["length"])
+    assert dataset(windows.batches, 5).element_spec[3] == tf.TensorSpec((None, 1), "int64")
     assert 0 < len(windows) < len(store.windows(WINDOW))
     assert same(dataset(windows.batches, 5), windows.batches(5))
-
-
-def test_static_columns_are_a_tensor_of_the_batch(store, tf, dataset):
-    windows = store.windows(WINDOW, static=["length"])
-    assert dataset(windows.batches, 5).element_spec[2] == tf.TensorSpec((None, 1), "int64")
-    assert same(dataset(windows.batches, 5).as_numpy_iterator(), windows.batches(5))
-    whole = dataset(store.padded, 3, static=["length"])
-    assert same(whole.as_numpy_iterator(), store.padded(3, static=["length"]))
 
 
 @pytest.mark.slow
@@ -94,22 +87,19 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows, dataset)
 
 @pytest.mark.slow
 def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows, dataset):
-    def ours():
-        return {each for each in threading.enumerate() if each.name.startswith("seqzarr")}
-
     def slow(batch):  # so that the thread is still at work when it is looked for
         time.sleep(0.2)
         return batch
 
     for method in (windows.batches, store.padded):
         found = dataset(method, 1, shuffle=True, transform=slow)
-        assert not ours()
+        assert not threads()
         batches = iter(found)
         next(batches)
-        assert ours()
+        assert threads()
         del batches
         gc.collect()
-        assert not ours()
+        assert not threads()
 
 
 def test_padded_batches_and_streams_are_datasets_too(store, tf, dataset):

@@ -24,24 +24,21 @@ def test_tensors_are_the_batches_of_windows(windows, options, batch_dataset):
         assert same(dataset, windows.batches(5, **options | {"epoch": epoch}))
 
 
-def test_static_columns_are_a_tensor_of_the_batch(store, batch_dataset):
-    windows = store.windows(WINDOW, static=["length", "part"])
-    assert same(
-        batch_dataset(windows.batches, 5, shuffle=True, index=True), windows.batches(5, shuffle=True, index=True)
-    )
-    assert next(iter(batch_dataset(windows.batches, 5)))[2].tolist() == [[7, 0]] * 3 + [[12, 0]] * 2
-
-
 @pytest.mark.parametrize("workers", [0, 2])
-def test_masks_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, workers, data_loader, batch_dataset):
+def test_masks_and_static_columns_are_tensors_and_windows_that_miss_values_stay_out(
+    tmp_path, workers, data_loader, batch_dataset
+):
     store = make_gaps(tmp_path / "gaps.zarr")
-    windows = store.windows(WINDOW, missing="skip", value_mask=True)
+    windows = store.windows(WINDOW, missing="skip", value_mask=True, static=["length", "part"])
     assert 0 < len(windows) < len(store.windows(WINDOW))
-    dataset = batch_dataset(windows.batches, 5, shuffle=True)
+    dataset = batch_dataset(windows.batches, 5, shuffle=True, index=True)
     found = list(data_loader(dataset, batch_size=None, num_workers=workers))
-    assert same(found, windows.batches(5, shuffle=True))
-    assert not any(x.isnan().any() for x, _, _ in found)
-    assert not all(mask.all() for _, _, mask in found)
+    assert same(found, windows.batches(5, shuffle=True, index=True))
+    assert not any(batch.inputs.isnan().any() for batch in found)
+    assert not all(batch.value_mask.all() for batch in found)
+    assert found[0].static.tolist() == [
+        [store.lengths[number], 0] for number in windows.locate(found[0].index).sequence
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -74,13 +71,6 @@ def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, 
     dataset = batch_dataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
     found = data_loader(dataset, batch_size=None, num_workers=workers)
     assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
-
-
-def test_what_a_transform_returns_becomes_tensors_wherever_it_has_arrays(windows, torch, batch_dataset):
-    dataset = batch_dataset(windows.batches, 5, transform=lambda batch: {"x": batch[0] + 1, "name": "walks"})
-    for batch, (x, _) in zip(dataset, windows.batches(5), strict=True):
-        assert batch["name"] == "walks"
-        assert torch.equal(batch["x"], torch.from_numpy(x + 1))
 
 
 def test_an_epoch_is_that_which_was_set(windows, batch_dataset):

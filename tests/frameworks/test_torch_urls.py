@@ -6,8 +6,7 @@ import pytest
 
 import store_spec
 from tests.frameworks.walks import same
-from tests.store.object_server import serving
-from tests.store.test_urls import walks
+from tests.store.object_server import serving, walks
 
 pytestmark = [
     pytest.mark.frameworks,

@@ -1,11 +1,14 @@
-"""What all tests of the store share."""
+"""What all tests of the store share: small stores whose values are numbered, and the places that a store can lie in."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store_spec.windows import batches
+from tests.store.window_oracle import Numbered, numbered
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,3 +19,53 @@ def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator
         if not request.module.__name__.endswith("test_row_cache"):
             patch.setattr(batches, "_rows_that_fit", lambda *arguments: fit(*arguments) if next(turns) else None)
         yield
+
+
+@pytest.fixture(scope="session")
+def of_each_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbered]:
+    """Numbered sequences with labels on each axis, 8 steps in a chunk."""
+    folder = tmp_path_factory.mktemp("numbered")
+    return {axis: numbered(folder / f"{axis}.zarr", axis, chunk=8) for axis in ("step", "sequence", "own")}
+
+
+@pytest.fixture(scope="session")
+def by_step(of_each_axis: dict[str, Numbered]) -> Numbered:
+    return of_each_axis["step"]
+
+
+@pytest.fixture(scope="session")
+def by_sequence(of_each_axis: dict[str, Numbered]) -> Numbered:
+    return of_each_axis["sequence"]
+
+
+@pytest.fixture(scope="session", params=["step", "sequence", "own"])
+def on_any_axis(request: pytest.FixtureRequest, of_each_axis: dict[str, Numbered]) -> Numbered:
+    return of_each_axis[request.param]
+
+
+@pytest.fixture(scope="session", params=[1, 8, 64])
+def in_any_chunks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Numbered:
+    """Numbered sequences with labels of steps, few or many steps in a chunk."""
+    return numbered(tmp_path_factory.mktemp("chunks") / "step.zarr", "step", chunk=request.param)
+
+
+@pytest.fixture(scope="session")
+def web_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of everything that tests write."""
+    from tests.store.object_server import serving
+
+    with serving(tmp_path_factory.getbasetemp()) as server:
+        yield server
+
+
+@pytest.fixture
+def placed(web_server: Any) -> Callable[[str, Path], Any]:
+    """Return a function that gives the store of a kind with the files of a folder."""
+    from tests.store.zarr_stores import KINDS, URL
+
+    def place(kind: str, folder: Path) -> Any:
+        if kind == URL:
+            return f"{web_server.url}/{folder.relative_to(web_server.folder).as_posix()}"
+        return KINDS[kind](folder)
+
+    return place

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+import store_spec
 from store_spec.format.shard import ShardId
+from store_spec.schema import ROW_ARRAYS
 from tests.store.damage import (
     GONE,
     ROOT,
@@ -376,6 +379,31 @@ def main() -> None:
         entries[fault.name] = {"base": base.name, "rule": fault.rule, "removed": sorted(before - after)}
     (MALFORMED / "faults.json").write_text(json.dumps(entries, indent=2) + "\n")
     print(f"{len(entries)} malformed stores below {MALFORMED}")
+
+
+def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Open a store; read its offsets and tables, then give each sequence."""
+    store = store_spec.open_store(path)
+    label_lengths, lengths = store.label_lengths, store.lengths
+    assert len(lengths) == len(label_lengths) == len(store.sources) == len(store.parts)
+    for fact in store.schema.arrays():
+        if fact.name not in ROW_ARRAYS:
+            store.snapshot.table(fact.name)
+    for name in ("inputs", "labels"):
+        store.snapshot.missing(name)
+    if store.schema.filled:
+        store.snapshot.rows("filled", 0, store.counts.steps)
+    if store.schema.time is not None:
+        for number in range(len(store)):
+            store.times(number)
+    yield from store
+
+
+def read_and_compare(path, golden) -> None:
+    """Read all; whatever sequence is given, before an error comes, is that of the sound store."""
+    for (_, inputs, labels), (found_inputs, found_labels) in zip(golden.live, read_everything(path), strict=True):
+        assert found_inputs.tobytes() == inputs.tobytes()
+        assert np.asarray(found_labels).tobytes() == labels.tobytes()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+import numpy as np
+
+import store_spec
+
 PIECE = 2**18
 
 
@@ -143,3 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()
+
+
+def walks(path: Path, *, sequences: int = 60, seed: int = 0, **options: Any) -> Path:
+    """Write a store of some megabytes."""
+    random = np.random.default_rng(seed)
+    with store_spec.create_store(path, inputs=("float32", (8,)), labels=("float32", (1,)), **options) as writer:
+        for number in range(sequences):
+            inputs = random.normal(size=(int(random.integers(500, 3000)), 8)).astype(np.float32).round(1)
+            writer.append(inputs, inputs[:, :1], source=f"walk-{number}")
+    return path

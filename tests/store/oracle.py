@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -149,6 +150,31 @@ def write(recipe: Recipe, path: Path, sequences: Iterable[Sequence]) -> Path:
     with recipe.create(path) as writer:
         append(writer, sequences)
     return path
+
+
+def store_of(
+    path: Path,
+    inputs: list[NDArray[Any]],
+    labels: list[Any] | None = None,
+    *,
+    sources: Iterable[str] = (),
+    more: Iterable[dict[str, Any]] = (),
+    **options: Any,
+) -> store_spec.Store:
+    """Write sequences of inputs and labels, the inputs again where no labels are given, and open the store.
+
+    Rows are as those of the first sequence; `more` has further arguments of `append` for each one.
+    """
+    labels = inputs if labels is None else [np.asarray(each) for each in labels]
+    shape = labels[0].shape[0 if options.get("label_axis") == "sequence" else 1 :]
+    rows: dict[str, Any] = {"inputs": (inputs[0].dtype, inputs[0].shape[1:]), "labels": (labels[0].dtype, shape)}
+    named = itertools.chain(sources, (f"s{number}" for number in itertools.count()))
+    with store_spec.create_store(path, **rows | options) as writer:
+        for x, y, source, others in zip(
+            inputs, labels, named, itertools.chain(more, itertools.repeat({})), strict=False
+        ):
+            writer.append(x, y, source=source, **others)
+    return store_spec.open_store(path)
 
 
 def append(writer: store_spec.Writer, sequences: Iterable[Sequence]) -> None:

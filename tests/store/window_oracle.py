@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from store_spec.reading.argument_checks import fraction_of
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
+from store_spec.windows.windows import Windows
 
 Sample = tuple[NDArray[Any], ...]
 Sequences = list[tuple[NDArray[Any], NDArray[Any]]]
@@ -33,7 +34,7 @@ class Numbered:
     store: store_spec.Store
 
 
-def numbered(path: Path, axis: Literal["step", "sequence", "own"], *, chunk: int) -> Numbered:
+def numbered(path: Path, axis: Any, *, chunk: int) -> Numbered:
     """Write sequences of LENGTHS, each value of which is there once; chunks hold `chunk` steps, shards five of them."""
     rows = np.arange(2 * sum(LENGTHS)).reshape(-1, 2)
     ends = np.cumsum(LENGTHS)
@@ -60,51 +61,82 @@ def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
     return WindowIndex(start=start, stop=stop, shape=shape)
 
 
-def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
-    """Return the samples of all windows, in order: every start is tried."""
-    return [sample for x, y in sequences for sample in _of_one(x, y, shape)]
+class Listed(NamedTuple):
+    """One window of the oracle."""
+
+    sequence: int
+    start: int
+    rows: list[int]  # the real input rows
+    labels: list[int]  # the label rows that it needs
 
 
-def _of_one(x: NDArray[Any], y: NDArray[Any], shape: WindowShape) -> list[Sample]:
-    low, high = shape.steps or (0, 1)
-    begin, end = (math.floor(round(len(x) * share, 6)) for share in (low, high))
-    fits = {
-        start: [real for real in range(1, shape.window + 1) if _last_needed(start, real, shape) < end]
-        for start in range(begin, end, shape.stride)
-    }
-    least = 1 if shape.pad_end and shape.target != "future" else shape.window
-    chosen = {start: reals[-1] for start, reals in fits.items() if reals and reals[-1] >= least}
-    if not chosen and shape.short == "pad" and begin < end and fits[begin]:
-        chosen = {begin: fits[begin][-1]}
-    return [_sample(x[:end], y[:end] if len(y) == len(x) else y, *each, shape) for each in chosen.items()]
-
-
-def _last_needed(start: int, real: int, shape: WindowShape) -> int:
-    last = start + (real - 1) * shape.sampling_rate
-    rows = shape.lead + (1 if shape.pad_end else shape.horizon)
-    return last + rows * shape.sampling_rate if shape.target == "future" else last
-
-
-def _sample(x: NDArray[Any], y: NDArray[Any], start: int, real: int, shape: WindowShape) -> Sample:
+def rows_used(start: int, real: int, shape: WindowShape) -> tuple[list[int], list[int]]:
+    """Return the rows and label rows of a window at `start` with that many real rows."""
     rows = [start + k * shape.sampling_rate for k in range(real)]
-    inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
-    inputs[:real] = x[rows]
     if shape.target == "future":
-        after = [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
-        after = [row for row in after if row < len(y)]
-        labels = np.zeros((shape.horizon, *y.shape[1:]), y.dtype)
-        labels[: len(after)] = y[after]
-    elif shape.target == "aligned":
-        labels = np.zeros((shape.window, *y.shape[1:]), y.dtype)
-        labels[:real] = y[rows]
+        return rows, [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
+    return rows, {"last": rows[-1:], "aligned": rows, "sequence": []}[shape.target]
+
+
+def used_by(windows: Windows, number: int, real: int | None = None) -> Listed:
+    """Return what a window uses, with all the real rows that it has or with fewer."""
+    sequence, start = windows.index.locate(number)
+    if real is None:
+        real = int(windows.index.real_rows(sequence, start))
+    rows, labels = rows_used(start, real, windows.shape)
+    return Listed(sequence, start, rows, [row for row in labels if row < windows.index.stop[sequence]])
+
+
+def usable(length: int, shape: WindowShape) -> tuple[int, int]:
+    """Return the usable steps of a sequence, by Python's own rounding."""
+    low, high = shape.steps or (0.0, 1.0)
+    return math.floor(round(length * low, 6)), math.floor(round(length * high, 6))
+
+
+def list_windows(lengths: Iterable[int], shape: WindowShape) -> list[Listed]:
+    """Try every start, and keep those whose rows and label rows are all usable."""
+    windows: list[Listed] = []
+    for sequence, length in enumerate(lengths):
+        begin, end = usable(length, shape)
+        found: list[Listed] = []
+
+        def tried(start: int, real: int, sequence: int = sequence, end: int = end, found: Any = found) -> bool:
+            rows, labels = rows_used(start, real, shape)
+            if max(rows + (labels[:1] if shape.pad_end else labels)) >= end:
+                return False
+            found.append(Listed(sequence, start, rows, [row for row in labels if row < end]))
+            return True
+
+        whole_only = shape.window if not shape.pad_end or shape.target == "future" else 1
+        for start in range(begin, end, shape.stride):
+            any(tried(start, real) for real in range(shape.window, whole_only - 1, -1))
+        # Padding is for the sequence that has no whole window: as many rows as fit, if one does.
+        if not found and shape.short == "pad" and begin < end:
+            any(tried(begin, real) for real in range(shape.window - 1, 0, -1))
+        windows += found
+    return windows
+
+
+def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
+    """Return the samples of all windows, in order."""
+    windows = list_windows([len(x) for x, _ in sequences], shape)
+    return [_sample(*sequences[window.sequence], window, shape) for window in windows]
+
+
+def _sample(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowShape) -> Sample:
+    real = [k < len(window.rows) for k in range(shape.window)]
+    inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
+    inputs[real] = x[window.rows]
+    if shape.target in ("future", "aligned"):
+        labels = np.zeros((shape.horizon if shape.target == "future" else shape.window, *y.shape[1:]), y.dtype)
+        labels[: len(window.labels)] = y[window.labels]
     else:
-        labels = y if shape.target == "sequence" else y[rows[-1]]
-    mask = np.array([k < real for k in range(shape.window)])
+        labels = y if shape.target == "sequence" else y[window.labels[0]]
     sample: Sample = (inputs, labels)
     if shape.short == "pad" or (shape.pad_end and shape.target != "future"):
-        sample = (*sample, mask)
+        sample = (*sample, np.array(real))
     if shape.pad_end and shape.target == "future":
-        sample = (*sample, np.array([k < len(after) for k in range(shape.horizon)]))
+        sample = (*sample, np.array([k < len(window.labels) for k in range(shape.horizon)]))
     return sample
 
 

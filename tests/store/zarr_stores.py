@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from zarr.abc.store import Store
 from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, WrapperStore, ZipStore
 
+import store_spec
 from tests.store.make_golden import STORES
 from tests.store.oracle import files
 
@@ -66,13 +67,46 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "a store of somebody else": lambda folder: WrapperStore(in_memory(folder)),
 }
 
+URL = "a web server"
+EVERY = (*KINDS, URL)
 # Tests of all kinds take long, and each kind is a store that zarr tests itself.
-QUICK = ("MemoryStore", "ObjectStore of memory")
-EACH_KIND = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+QUICK = ("MemoryStore", "ObjectStore of memory", URL)
+EACH_KIND = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in EVERY]
 # Each golden store in the quick kinds, and the others in turn; the first golden store in all of them.
 KINDS_OF_GOLDEN = [
     pytest.param(kind, golden, marks=() if kind in QUICK else pytest.mark.slow, id=f"{golden.name}-{kind}")
     for number, golden in enumerate(STORES)
-    for place, kind in enumerate(KINDS)
+    for place, kind in enumerate(EVERY)
     if kind in QUICK or number == 0 or number % len(KINDS) == place
 ]
+
+
+def batches(store: store_spec.Store) -> Iterator[Any]:
+    """Yield what a store gives: whole sequences, times, statistics, padded ones, windows and streams."""
+    yield from store
+    if store.schema.time is not None:
+        yield from (store.times(number) for number in range(len(store)))
+    yield store.sources, store.stats().inputs.mean, *(store.sequences[name] for name in store.sequences)
+    yield from store.padded(2, shuffle=True, seed=3)
+    if store.schema.label_axis != "own":
+        target: Any = "sequence" if store.schema.label_axis == "sequence" else "future"
+        yield from store.windows(2, target=target).batches(3, shuffle=True, seed=4)
+        yield from store.windows(2, target=target, short="pad").batches(3, memory="1MB")
+        yield from store.streams(2, 3, shuffle=True, seed=5)
+        yield from store.packed(64, max_steps=8, shuffle=True, seed=6)
+
+
+def bits(value: Any) -> Any:
+    """Return dtype, shape and bytes of an array, or of each in a tuple."""
+    if isinstance(value, tuple | list):
+        return [bits(each) for each in value]
+    array = np.asarray(value)
+    return array.dtype, array.shape, array.tolist() if array.dtype == object else array.tobytes()
+
+
+def read(store: Any) -> list[Any]:
+    return [bits(batch) for batch in batches(store_spec.open_store(store))]
+
+
+def read_elsewhere(store: store_spec.Store, due: list[Any]) -> None:
+    assert [bits(batch) for batch in batches(store)] == due

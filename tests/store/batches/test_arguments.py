@@ -1,0 +1,133 @@
+"""What is impossible is refused before the first batch, with what to do; what is possible and empty has no batches."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from store_spec.errors import WindowError
+from tests.store.kinds import KINDS, begin
+from tests.store.window_oracle import Numbered
+
+WEIGHTS = np.array([(3 * number) % 5 for number in range(18)], float)
+OF_ALL: list[tuple[dict[str, Any], str]] = [
+    ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
+    ({"batch_size": -1}, "batch_size is -1"),
+    ({"batch_size": True}, "batch_size is True"),
+    ({"batch_size": 1.5}, r"batch_size is 1\.5"),
+    ({"seed": -1}, "seed is -1"),
+    ({"epoch": -1}, "epoch is -1"),
+    ({"epoch": None}, "epoch is None"),
+    ({"world_size": 0}, "world_size is 0"),
+    ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
+    ({"memory": 0}, "memory is 0"),
+    ({"memory": 2.5e8}, r"memory is 250000000\.0"),
+    ({"memory": "lots"}, "'lots' is not a size"),
+    ({"transform": 3}, "transform=3; give a function of the batch"),
+    ({"weights": WEIGHTS, "shuffle": False}, "weights with shuffle=False, but they draw at random"),
+    ({"weights": WEIGHTS[1:]}, r"weights of shape \(17,\); give one for each of 18 sequences"),
+    ({"weights": [[1.0]] * 18}, r"weights of shape \(18, 1\)"),
+    ({"weights": [*WEIGHTS[1:], -1.0]}, r"weights\[17\] is -1.0; a weight is a number from 0 on"),
+    ({"weights": [np.nan, *WEIGHTS[1:]]}, r"weights\[0\] is nan"),
+    ({"weights": [np.inf, *WEIGHTS[1:]]}, r"weights\[0\] is inf"),
+    ({"weights": np.zeros(18)}, "samples make 0.0; nothing can be drawn by that"),
+    ({"weights": np.full(18, 1e308)}, "samples make inf"),
+    ({"weights": ["a"] * 18}, "weights are not numbers"),
+]
+OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "windows": [
+        ({"batch_size": 1, "memory": 500}, "memory=500 bytes is too little: .* windows take 228 .* give memory=608"),
+        ({"batch_size": 4, "memory": 100}, r"memory=100 bytes is too little: .* windows take \d+ .* give memory=\d+"),
+        ({"batch_size": 500, "memory": "10kB"}, "memory=10,000 bytes .* a batch takes 18,720 .* memory=149760"),
+        ({"window": 2**60, "short": "pad"}, "memory=256,000,000 bytes is too little"),
+    ],
+    "padded": [
+        ({"batch_size": None}, "neither batch_size nor max_steps is given"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"truncate": 0}, "truncate is 0"),
+        ({"side": "left"}, "side is 'left'; it must be 'start' or 'end'"),
+        ({"truncate_side": None}, "truncate_side is None"),
+        ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
+        ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
+        (
+            {"world_size": 19},
+            "18 samples cannot be distributed to world_size=19 .* drop_last=True, which leaves out 18",
+        ),
+        ({"batch_size": 1, "world_size": 4}, "18 samples cannot be distributed to world_size=4 .* leaves out 2"),
+    ],
+    "packed": [
+        ({"tokens": 0}, "tokens is 0; it must be a whole number of at least 1"),
+        ({"max_steps": 33}, "max_steps is 33; it must be a whole number of at least 1 and at most 32"),
+        ({"memory": 100}, "memory=100 bytes is too little: a batch of 2 rows of 32 steps takes"),
+        ({"tokens": 10, "world_size": 99}, "31 samples cannot be distributed to world_size=99 ranks"),
+    ],
+    "streams": [
+        ({"window": -5}, "window is -5"),
+        ({"window": 2.0}, r"window is 2\.0"),
+        ({"window": 5, "memory": "1kB"}, "memory=1,000 .*: a batch of 2 lanes of 5 steps takes 260, .*memory=1516"),
+        ({"batch_size": 10**12}, "memory=256,000,000 bytes is too little: a batch of 1,000,000,000,000 lanes"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"), [(kind, *case) for kind in KINDS for case in OF_ALL + OF_KIND[kind]]
+)
+def test_what_is_impossible_is_refused_before_the_first_batch(
+    by_step: Numbered, kind: str, options: dict[str, Any], message: str
+):
+    with pytest.raises(WindowError, match=message):
+        begin(by_step.store, kind, **{"shuffle": True} | options)
+
+
+@pytest.mark.parametrize("kind", ["windows", "packed", "streams"])
+def test_the_memory_that_an_error_asks_for_is_enough_and_less_is_not(by_step: Numbered, kind: str):
+    with pytest.raises(WindowError, match="too little") as error:
+        begin(by_step.store, kind, memory=1)
+    least = int(re.findall(r"give memory=(\d+)", str(error.value))[0])
+    with pytest.raises(WindowError, match=f"memory={least - 1:,} bytes is too little"):
+        begin(by_step.store, kind, memory=least - 1)
+    assert len(list(begin(by_step.store, kind, memory=least))) > 3
+
+
+def test_limits_may_be_larger_than_any_store(by_step: Numbered):
+    assert len(by_step.store.padded(10**30, max_steps=10**30)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("windows", {}),
+        ("windows", {"window": 1000, "memory": 1}),
+        ("padded", {}),
+        ("padded", {"max_steps": 9, "world_size": 2}),
+        ("padded", {"max_steps": 9, "bucket": True}),
+        ("packed", {}),
+        ("streams", {}),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_samples_are_no_batches(on_any_axis: Numbered, kind: str, options: dict[str, Any], *, weighted: bool):
+    axis = on_any_axis.store.schema.label_axis
+    if axis != "step":
+        options = options | {"targets": "inputs"}
+    for selection in ([], [0, 4]) if kind != "padded" else ([],):  # the first two are of no steps
+        weights = np.ones(len(selection)) if weighted else None
+        batches = begin(on_any_axis.store.select(selection), kind, shuffle=True, weights=weights, **options)
+        assert len(batches) == 0
+        assert list(batches) == []
+        assert getattr(batches, "padding", 0) == 0
+
+
+def test_labels_with_lengths_of_their_own_go_with_padded_batches_and_targets_from_inputs_alone(
+    of_each_axis: dict[str, Numbered],
+):
+    store = of_each_axis["own"].store
+    with pytest.raises(WindowError, match='packed need labels on the step or sequence axis, or targets="inputs"'):
+        store.packed(10)
+    with pytest.raises(WindowError, match="labels on the own axis have steps of their own"):
+        store.streams(2, 5)
+    assert all(np.array_equal(x, y) for x, y, *_ in store.packed(10, targets="inputs"))

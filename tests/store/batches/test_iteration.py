@@ -1,0 +1,218 @@
+"""A loop over the batches of any kind: left, ended, closed, given up or ended by an error, it never looks complete."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import subprocess
+import sys
+import threading
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import store_spec
+from store_spec.errors import StoreError, WindowError
+from tests.store.kinds import KINDS, begin, every_kind, threads
+from tests.store.window_oracle import Numbered, all_same, keys
+
+SECONDS = 60  # until a thread that hangs fails a test
+
+
+@every_kind
+def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Numbered, kind: str):
+    """It would train on nothing. A state makes it begin again, and the end is a state too."""
+    batches = begin(by_step.store, kind)
+    first = batches.state_dict()
+    assert len(list(batches)) == len(batches) > 1
+    name = "windows.batches" if kind == "windows" else f"store.{kind}"
+    with pytest.raises(WindowError, match=rf"{len(batches)} taken.*all batches of this epoch were taken.*{name}\("):
+        iter(batches)
+    assert next(batches, None) is None  # as of any iterator
+    with pytest.raises(WindowError, match=rf"of {name} come one after another .*store_spec\.torch\.BatchDataset"):
+        batches[0]
+    end = batches.state_dict()
+    batches.load_state_dict(first)
+    assert len(list(batches)) == len(batches)
+    batches.load_state_dict(end)
+    assert list(batches) == []
+
+
+@every_kind
+def test_a_loop_that_was_left_goes_on_in_the_next_one(by_step: Numbered, kind: str):
+    batches = begin(by_step.store, kind)
+    for _ in batches:
+        break
+    assert len(list(batches)) == len(batches) - 1
+
+
+@every_kind
+@pytest.mark.parametrize("targets", ["labels", "inputs"])
+def test_batches_are_arrays_of_their_own(by_step: Numbered, kind: str, targets: str):
+    """A batch that is kept, or changed, neither changes nor is changed; neither is another array of the same batch."""
+    options: dict[str, Any] = {"targets": targets}
+    if kind == "windows":
+        options |= {"short": "pad", "target": "aligned", "memory": 9000, "batch_size": 5}
+    wanted = [tuple(array.copy() for array in batch) for batch in begin(by_step.store, kind, **options)]
+    assert all_same(list(begin(by_step.store, kind, **options)), wanted)
+    changed: list[Any] = []
+    for batch in begin(by_step.store, kind, **options):
+        changed.append([])
+        for array in batch:
+            assert array.flags.c_contiguous
+            changed[-1].append(array.copy())
+            array[:] = 0
+    assert all_same(changed, wanted)
+
+
+@every_kind
+def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind: str):
+    """Each batch goes to one of them, and nothing is lost; those that come later get nothing, whatever their number."""
+    batches = begin(by_step.store, kind, shuffle=True)
+    taken: list[Any] = []
+
+    def take() -> None:
+        for batch in batches:
+            taken.append(batch)  # noqa: PERF402
+
+    first = [threading.Thread(target=take) for _ in range(3)]
+    for thread in first:
+        thread.start()
+    for thread in first:
+        thread.join(SECONDS)
+    assert Counter(keys(taken)) == Counter(keys(list(begin(by_step.store, kind, shuffle=True))))
+    numbers: set[int | None] = set()
+    for _ in range(20):
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(SECONDS)
+        numbers.add(thread.ident)
+    assert len(numbers) < 20  # those of threads that ended came again
+    assert len(taken) == len(batches)
+
+
+@every_kind
+@pytest.mark.parametrize("end", ["exhausted", "closed", "dropped"])
+def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str):
+    """Not started before the first batch; gone when the iterator is exhausted, closed, or dropped."""
+    others = threads()
+    gc.disable()  # dropping alone must do
+    try:
+        batches = begin(
+            by_step.store, kind, shuffle=True, **{"windows": {"batch_size": 2, "memory": 9000}}.get(kind, {})
+        )
+        assert threads() <= others
+        next(batches)
+        started = threads() - others
+        assert started
+        if end == "exhausted":
+            for _ in range(len(batches) - 1):
+                next(batches)  # nobody asks whether there are more
+        elif end == "closed":
+            batches.close()
+            assert list(batches) == []
+        else:
+            del batches
+        for thread in started if kind != "windows" or end != "exhausted" else ():
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+@every_kind
+@pytest.mark.parametrize("wrong", ["lost", "damaged"])
+def test_what_can_be_read_comes_before_an_error_which_comes_again(
+    by_step: Numbered, tmp_path: Path, kind: str, wrong: str
+):
+    """Who catches it does not train on what is left as if it were all; all threads end with the iterator."""
+    path, others = Path(shutil.copytree(by_step.store.path, tmp_path / "s.zarr")), threads()
+    options = {"windows": {"memory": 6000, "batch_size": 4}, "padded": {"batch_size": 1}, "streams": {"batch_size": 1}}
+    whole = list(begin(by_step.store, kind, **options.get(kind, {})))
+    batches, found = begin(store_spec.open_store(path), kind, **options.get(kind, {})), list[Any]()
+    shard = path / "inputs" / "c.4.0"  # rows 160 to 200 of 308
+    if wrong == "lost":
+        shard.unlink()
+    else:
+        shard.write_bytes(bytes(shard.stat().st_size - 40) + shard.read_bytes()[-40:])
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"inputs/c\.4\.0"):
+                found.extend(iter(batches.__next__, None))
+        assert all_same(found, whole[: len(found)])
+        assert len(found) > (0 if kind == "packed" else 4)
+        gone = weakref.ref(batches)
+        del batches
+        assert gone() is None
+        for thread in threads() - others:
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+@every_kind
+def test_a_transform_that_stops_an_iteration_is_an_error(by_step: Numbered, kind: str):
+    """As `next` of an iterator that has no more items: the batch must not be left out."""
+    numbers = iter(range(3))
+
+    def transform(batch: Any) -> Any:
+        next(numbers)
+        return batch
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(begin(by_step.store, kind, transform=transform))
+
+
+@every_kind
+def test_a_transform_is_called_with_each_batch_in_the_background(by_step: Numbered, kind: str):
+    where: set[threading.Thread] = set()
+
+    def transform(batch: Any) -> Any:
+        where.add(threading.current_thread())
+        return {"x": batch.inputs * 2, "y": batch.labels}
+
+    plain = list(begin(by_step.store, kind, shuffle=True))
+    found: Any = list(begin(by_step.store, kind, shuffle=True, transform=transform))
+    assert all_same([tuple(batch.values()) for batch in found], [(one.inputs * 2, one.labels) for one in plain])
+    assert threading.current_thread() not in where
+    if kind == "windows":
+        assert {thread.name for thread in where} == {"seqzarr transform"}
+
+
+def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
+    def transform(batch: Any) -> Any:
+        if len(batch[0]) < 16:
+            raise ZeroDivisionError("mine")
+        return batch
+
+    batches = by_step.store.windows(4).batches(16, transform=transform)
+    for _ in range(len(batches) - 1):
+        next(batches)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        next(batches)
+    for _ in range(2):  # an end would look like that of the epoch
+        with pytest.raises(
+            WindowError, match=r"ended with an error, ZeroDivisionError\('mine'\); call windows.batches anew"
+        ):
+            next(batches)
+    batches.load_state_dict(by_step.store.windows(4).batches(16).state_dict())
+    assert len(next(batches)[0]) == 16
+
+
+def test_python_ends_without_a_word_though_iterators_are_left(by_step: Numbered):
+    """They are found after the names of our modules are gone, as JAX has it."""
+    code = f"""
+import builtins, store_spec
+from tests.store.kinds import begin
+store = store_spec.open_store({str(by_step.store.path)!r})
+builtins.left = [begin(store, kind) for kind in {KINDS!r}]
+for each in builtins.left:
+    next(each)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

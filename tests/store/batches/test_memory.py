@@ -1,0 +1,129 @@
+"""What batches take in memory, whatever is read: no more than was allowed."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec.disk.ledger import JOIN_RECORDS
+from store_spec.windows import loading
+from tests.store.kinds import begin
+from tests.store.oracle import store_of
+
+# Chunks on their way, threads, the last shard and indexes, which an open store keeps, and the parts of a batch that is
+# joined from two pools.
+BESIDE = 950_000
+
+
+def taken(batches: Callable[[], Any]) -> tuple[int, int]:
+    """Take all batches; return how many samples they have, and the most memory that this took."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        count = sum(len(batch[0]) for batch in batches())
+        return count, tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
+    """Write up to 7 MB decoded, in chunks of 8 kB."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(length, 5)).astype("float32") for length in lengths]
+    labels = [x[:, :1] if axis == "step" else x[0, :1] for x in inputs]
+    return store_of(path, inputs, labels, label_axis=axis, chunk="8kB", shard="160kB")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
+    folder = tmp_path_factory.mktemp("memory")
+    rng = np.random.default_rng(0)
+    warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # what is loaded once and for all is there
+    assert len(list(warm.batches(100, shuffle=True))) == 50
+    return {
+        "one": written(folder / "one.zarr", [300_000], "step"),
+        "many": written(folder / "many.zarr", rng.integers(1, 4_000, 150).tolist(), "step"),
+        "tiny": written(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
+        "labelled": written(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("store", "windows", "batches", "memory"),
+    [
+        ("one", {"window": 64}, {}, "2MB"),
+        ("one", {"window": 64}, {"shuffle": False}, "2MB"),
+        ("one", {"window": 64, "stride": 64}, {}, "5MB"),
+        ("one", {"window": 200, "stride": 7, "sampling_rate": 3, "target": "aligned"}, {"batch_size": 50}, "2MB"),
+        ("one", {"window": 64}, {"world_size": 4, "rank": 1}, "5MB"),
+        ("many", {"window": 64, "stride": 5, "short": "pad"}, {}, "5MB"),
+        ("many", {"window": 32, "stride": 16, "features": [0, 1], "future": [4], "horizon": 8}, {"index": True}, "2MB"),
+        ("many", {"window": 8}, {"index": True}, "2MB"),
+        ("tiny", {"window": 5, "target": "last"}, {}, "2MB"),
+        ("tiny", {"window": 5, "target": "last", "short": "pad"}, {"index": True}, "2MB"),
+        ("labelled", {"window": 20, "target": "sequence"}, {}, "2MB"),
+    ],
+)
+def test_an_epoch_keeps_to_the_memory_it_was_given(
+    stores: dict[str, store_spec.Store],
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
+    windows: Any,
+    batches: Any,
+    memory: str,
+):
+    """Beside the lengths, and what NumPy needs to add them up."""
+    monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks of its own on their way
+    view = stores[store].windows(**windows)
+    allowed = int(memory[0]) * 10**6
+    options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
+    view.store.snapshot.sources()  # all that a store keeps is there
+    count, peak = taken(lambda: view.batches(**options))
+    assert count > 0
+    assert peak < allowed + BESIDE + 200 * len(view.store)
+
+
+@pytest.mark.slow
+def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path):
+    rows, label = np.zeros((3, 4), "float32"), np.zeros((3, 1), "float32")
+    with store_spec.create_store(
+        tmp_path / "s.zarr", inputs=("float32", (4,)), labels=("float32", (1,)), columns={"site": "string"}
+    ) as writer:
+        writer.append(rows, label, source="first")
+        tracemalloc.start()
+        for number in range(3 * JOIN_RECORDS):
+            writer.append(rows, label, source=f"s{number}", columns={"site": "a"})
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    # Measured: 850 bytes, and 6,100 where the table rows of each are arrays of their own.
+    assert size / (3 * JOIN_RECORDS) < 2000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
+@pytest.mark.parametrize("stored", [{}, {"missing": "keep", "filled": True}])
+def test_batches_of_sequences_keep_to_the_memory_they_were_given(tmp_path: Path, stored: dict[str, Any], kind: str):
+    """Beside what an open store keeps and batches on their way, which are small; inputs take little more than masks."""
+    rng, memory = np.random.default_rng(0), 2 * 10**6
+    inputs = [rng.random((500, 32)).astype("f2") for _ in range(60)]
+    more = [{"filled": x < 0.5} if stored else {} for x in inputs]
+    labels = [np.zeros(500, "i1")] * 60
+    store = store_of(tmp_path / "s", inputs, labels, more=more, chunk="4kB", shard="32kB", **stored)
+    size: dict[str, Any] = {
+        "padded": {"batch_size": 2},
+        "packed": {"tokens": 500, "batch_size": 2},
+        "streams": {"batch_size": 2, "window": 500},
+    }[kind]
+    options: dict[str, Any] = size | {"shuffle": True, "memory": memory, "value_mask": bool(stored)}
+    assert taken(lambda: begin(store, kind, **options))[0] == 60  # and the store has what it keeps
+    _, peak = taken(lambda: begin(store, kind, **options))
+    assert memory / 4 < peak < memory + 400_000

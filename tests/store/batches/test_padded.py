@@ -1,0 +1,270 @@
+"""Padded batches of whole sequences, against the arrays that were written."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import StateError, WindowError
+from store_spec.sequences.buckets import PaddedOptions
+from store_spec.sequences.slices import Arrays, SliceReader, Slices
+from tests.store.kinds import chunks_read
+from tests.store.oracle import Recipe, make, write
+from tests.store.window_oracle import Numbered, all_same, keys, selections
+
+Samples = list[tuple[Any, ...]]
+
+
+def unpadded(batch: tuple[Any, ...], axis: str, side: str = "end") -> Samples:
+    """Return the sequences of a batch, after checking where its padding lies, and that it is zero."""
+    inputs, labels, mask = batch[:3]
+    label_mask = {"step": mask, "own": batch[-1], "sequence": None}[axis]
+    assert len(batch) == (4 if axis == "own" else 3)
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in batch)
+
+    def real(array: Any, mask: Any, side: str) -> list[Any]:
+        assert mask.dtype == bool
+        assert mask.shape == array.shape[:2]
+        lengths = mask.sum(axis=1).tolist()
+        assert mask.shape[1] == max(lengths)
+        assert not array[~mask].any()
+        found = []
+        for rows, places, length in zip(array, mask, lengths, strict=True):
+            taken = slice(0, length) if side == "end" else slice(len(rows) - length, len(rows))
+            assert places[taken].all()
+            found.append(rows[taken])
+        return found
+
+    xs = real(inputs, mask, side)
+    ys = list(labels) if label_mask is None else real(labels, label_mask, "end" if axis == "own" else side)
+    return list(zip(xs, ys, strict=True))
+
+
+def cut(sequences: Samples, axis: str, most: int | None, side: str) -> Samples:
+    """Return the first or last steps of sequences."""
+    if most is None:
+        return sequences
+    taken = slice(0, most) if side == "end" else slice(-most, None)
+    return [(x[taken], y[taken] if axis == "step" else y) for x, y in sequences]
+
+
+sides = st.sampled_from(["start", "end"])
+options = st.fixed_dictionaries(
+    {
+        "batch_size": st.none() | st.integers(1, 9),
+        "max_steps": st.none() | st.integers(1, 300),
+        "bucket": st.booleans(),
+        "shuffle": st.booleans(),
+        "epoch": st.integers(0, 5),
+        "side": sides,
+        "truncate": st.none() | st.integers(1, 120),
+        "truncate_side": sides,
+        "memory": st.sampled_from([1, 10_000, "256MB"]),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(selection=selections(), asked=options, ranks=st.integers(1, 4))
+def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
+    on_any_axis: Numbered, selection: list[int], asked: dict[str, Any], ranks: int
+):
+    """In equally many batches, none of them empty, in the order of the store where nothing asks for another; `padding`
+    is the share that their masks have."""
+    axis, store = on_any_axis.store.schema.label_axis, on_any_axis.store.select(selection)
+    size, max_steps = asked["batch_size"], asked["max_steps"]
+    wanted = cut([on_any_axis.sequences[n] for n in selection], axis, asked["truncate"], asked["truncate_side"])
+    try:
+        shares = [store.padded(**asked, rank=rank, world_size=ranks) for rank in range(ranks)]
+    except WindowError as error:
+        impossible = {
+            "neither batch_size nor max_steps": size is None and max_steps is None,
+            "and a whole batch max_steps=": max_steps and max((len(x) for x, _ in wanted), default=0) > max_steps,
+            "cannot be distributed to world_size=": ranks > 1,
+        }
+        assert [held for text, held in impossible.items() if text in str(error)] == [True]  # noqa: PT017
+        return
+    found, computed, real = [], 0, 0
+    assert len({len(share) for share in shares}) == 1
+    for share in shares:
+        batches = list(share)
+        assert len(batches) == len(share)
+        for batch in batches:
+            mask = batch[2]
+            assert 1 <= len(mask) <= (size or len(mask))
+            assert mask.size <= (max_steps or mask.size)
+            computed, real = computed + mask.size, real + mask.sum()
+            found += unpadded(batch, axis, asked["side"])
+    assert sorted(keys(found)) == sorted(keys(wanted))
+    if ranks == 1 and not (asked["shuffle"] or asked["bucket"]):
+        assert keys(found) == keys(wanted)
+        assert max_steps or {len(batch[0]) for batch in batches[:-1]} <= {size}
+    assert shares[0].padding == (1 - real / computed if computed else 0)
+
+
+@pytest.mark.parametrize("side", ["start", "end"])
+@pytest.mark.parametrize("truncate", [None, 5])
+def test_lengths_are_given_where_they_are_asked_for(on_any_axis: Numbered, side: Any, truncate: int | None):
+    """Of the steps that are taken, and on the own axis of label sequences; before static columns."""
+    store = on_any_axis.store
+    asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}
+    plain = list(store.padded(4, **asked))
+    found = list(store.padded(4, **asked, lengths=True))
+    masks = 2 if store.schema.label_axis == "own" else 1
+    for batch, other in zip(found, plain, strict=True):
+        assert all_same([batch[: 2 + masks] + batch[-1:]], [other])
+        lengths = batch[2 + masks : -1]
+        assert [each.dtype for each in lengths] == [np.dtype(np.int64)] * masks
+        assert [each.tolist() for each in lengths] == [mask.sum(axis=1).tolist() for mask in other[2 : 2 + masks]]
+        assert lengths[0].tolist() == np.minimum(batch[-1][:, 0], truncate or 1000).tolist()
+
+
+def test_buckets_pad_little_and_mix_anew_each_epoch():
+    """A sequence meets others in each epoch, most of those that are about as long as it is in the end."""
+    lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
+    meetings: list[Counter[int]] = []
+    for epoch in range(20):
+        plan = PaddedOptions(batch_size=10, bucket=True, shuffle=True, epoch=epoch).plan(lengths)
+        assert plan.padding(lengths) < 0.05
+        assert PaddedOptions(batch_size=10, shuffle=True).plan(lengths).padding(lengths) > 0.4
+        batches = [lengths[plan.order[a:b]] for a, b in itertools.pairwise(plan.first)]
+        assert {len(batch) for batch in batches} == {10}
+        (mine,) = [batch for batch in batches if 500 in batch]
+        meetings.append(Counter(mine.tolist()))
+        longest = [batch.max() for batch in batches]
+        assert abs(np.corrcoef(longest, np.arange(100))[0, 1]) < 0.4
+    assert len({tuple(sorted(each)) for each in meetings}) == 20
+    assert len(set().union(*meetings)) > 50
+
+
+def test_a_budget_is_filled_where_lengths_are_alike():
+    lengths = np.full(1000, 33)
+    plan = PaddedOptions(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
+    assert np.diff(plan.first).max() == 4096 // 33 == 124
+    assert len(plan.first) - 1 == -(-1000 // 124)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 50), max_size=60),
+    size=st.none() | st.integers(1, 8),
+    budget=st.integers(50, 300),
+    ranks=st.integers(1, 3),
+)
+def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: int | None, budget: int, ranks: int):
+    """Against a loop: as many sequences for each rank as fit beside the longest of the round."""
+    rounds: list[list[int]] = []
+    for start in range(0, len(lengths), ranks):
+        more = lengths[start : start + ranks]
+        joined = (rounds[-1] if rounds else []) + more
+        each = -(-len(joined) // ranks)
+        if rounds and each <= (size or each) and each * max(joined) <= budget:
+            rounds[-1] = joined
+        else:
+            rounds.append(more)
+    try:
+        plan = PaddedOptions(batch_size=size, max_steps=budget, world_size=ranks).plan(np.array(lengths, np.int64))
+    except WindowError:
+        assert len(rounds[-1]) < ranks
+        assert all(len(each) < 2 * ranks for each in rounds[:-1])
+        return
+    if not rounds or len(rounds[-1]) >= ranks:
+        assert plan.first[::ranks].tolist() == [0, *itertools.accumulate(map(len, rounds))]
+    assert plan.order.tolist() == list(range(len(lengths)))
+
+
+@given(count=st.integers(0, 80), bucket=st.booleans(), shuffle=st.booleans())
+def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bucket: bool, shuffle: bool):
+    """12 sequences at a time for 1, 2 or 3 ranks; but for the last two rounds, which are dealt evenly."""
+    lengths = np.random.default_rng(1).integers(0, 40, count)
+    rounds = []
+    for ranks in (1, 2, 3):
+        if 0 < count < ranks:
+            continue
+        asked = PaddedOptions(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
+        plan = asked.plan(lengths)
+        rounds.append([plan.order[a:b].tolist() for a, b in itertools.pairwise(plan.first[::ranks].tolist())])
+    assert all(each == rounds[0] for each in rounds)
+    assert all(len(each) == 12 for each in rounds[0])
+    assert len(rounds[0]) == count // 12
+
+
+def test_drop_last_leaves_out_others_in_each_epoch():
+    """Not always the shortest, though buckets begin with the longest."""
+    lengths = np.arange(1, 12)
+    left = set()
+    for epoch in range(10):
+        plan = PaddedOptions(batch_size=4, bucket=True, shuffle=True, drop_last=True, epoch=epoch).plan(lengths)
+        assert np.diff(plan.first).tolist() == [4, 4]
+        left |= set(range(11)) - set(plan.order.tolist())
+    assert len(left) > 8
+
+
+def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """100 sequences of 2 steps, 4 to a chunk, 2 to a batch: 100 chunks one by one, together little more than 25."""
+    recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), chunk=8, shard=80)
+    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [2] * 100)))
+    read = chunks_read(monkeypatch)
+    list(store.padded(2, shuffle=True, memory=1))
+    assert 2 * 90 <= len(read) <= 2 * 100  # of inputs and of labels
+    read.clear()
+    calls, read_some = list[int](), SliceReader.inputs
+
+    def noted(reader: SliceReader, slices: Slices) -> dict[str, Arrays]:
+        calls.append(len(slices.shapes))
+        return read_some(reader, slices)
+
+    monkeypatch.setattr(SliceReader, "inputs", noted)
+    list(store.padded(2, shuffle=True))
+    assert calls == [1, 8, 41]  # the first comes soon
+    assert len(read) <= 2 * (2 + 16 + 25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bucket", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
+    tmp_path: Path,
+    *,
+    bucket: bool,
+    drop_last: bool,
+):
+    """Twelve sequences at a time, of some numbers up to 27; two ranks share what one would have alone, and so on."""
+    recipe = Recipe()
+    write(recipe, tmp_path / "s.zarr", make(recipe, [1 + n * 7 % 11 for n in range(27)]))
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    asked: dict[str, Any] = {"shuffle": True, "bucket": bucket, "drop_last": drop_last}
+
+    def taken(batches: Any) -> list[int]:
+        of_plan, step, ranks = batches._plan.order, batches._next, batches._options.world_size
+        return sorted(of_plan.order[: of_plan.first[step * ranks]].tolist())
+
+    refused = 0
+    for count, ranks, others in itertools.product(range(6, 28, 5), (1, 2, 3, 4, 6), (1, 2, 3, 4, 6)):
+        some = store[:count]
+        begun = some.padded(12 // ranks, world_size=ranks, **asked)
+        for step in range(len(begun) + 1):
+            begun._next = step  # as many batches as this are taken; what they hold is tested elsewhere
+            going = some.padded(12 // others, world_size=others, **asked)
+            state, left = begun.state_dict(), len(begun._plan.order.order) - begun.state_dict()["taken"]
+            if 0 < left < others:
+                refused += 1
+                with pytest.raises(StateError, match=f"{left} samples that are left of the epoch cannot be distrib"):
+                    going.load_state_dict(state)
+                continue
+            going.load_state_dict(state)
+            assert taken(going) == taken(begun)
+            assert going.state_dict()["taken"] == state["taken"]
+            rest = np.diff(going._plan.order.first)[step * others :]
+            assert rest.sum() == left
+            assert not left or (rest.min() >= 1 and rest.max() <= 12 // others)
+            assert sorted(going._plan.order.order.tolist()) == sorted(begun._plan.order.order.tolist())
+            assert len(going) == len(begun)
+    assert (refused > 0) == (not bucket and not drop_last)

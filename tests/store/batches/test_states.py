@@ -1,0 +1,516 @@
+"""An epoch goes on from a state with the same batches: elsewhere, on other ranks, on a store that has grown."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec.errors import StateError, WindowError
+from store_spec.windows.order import VERSION
+from tests.store.kinds import KINDS, begin, chunks_read, every_kind
+from tests.store.window_oracle import Numbered, all_same
+
+Stores = tuple[store_spec.Store, store_spec.Store]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    """A store of 20 sequences with all that a store can have, and the same after 10 more were appended to it."""
+    path, rng = tmp_path_factory.mktemp("grown") / "s.zarr", np.random.default_rng(0)
+    options: dict[str, Any] = {"missing": "keep", "filled": True, "columns": {"age": "float64", "site": "string"}}
+
+    def append(writer: store_spec.Writer, numbers: range) -> None:
+        for number in numbers:
+            length = 33 if number >= 20 else 20 if number % 3 == 0 else 13 + number
+            x = rng.normal(size=(length, 2))
+            x[rng.random(x.shape) < 0.02] = np.nan
+            columns = {"age": 1.5 * number, "site": "ab"[number % 2]}
+            writer.append(x, rng.normal(size=(length, 1)), source=f"s{number}", columns=columns, filled=x > 1)
+
+    rows = ("float64", (2,)), ("float64", (1,))
+    with store_spec.create_store(path, inputs=rows[0], labels=rows[1], chunk=128, shard=1024, **options) as writer:
+        append(writer, range(20))
+    before = store_spec.open_store(path)
+    with store_spec.open_store(path, mode="a") as writer:
+        append(writer, range(20, 30))
+    return before, store_spec.open_store(path)
+
+
+def samples(batches: Any) -> list[bytes]:
+    """Return what batches hold, sample by sample, without padding where they say which that is."""
+    return [
+        np.ascontiguousarray(x if "mask" not in batch._fields else x[batch.mask[place]]).tobytes()
+        for batch in batches
+        for place, x in enumerate(batch.inputs)
+    ]
+
+
+def saved(batches: Any) -> Any:
+    """Return the state as it comes back from a file."""
+    text = json.dumps(batches.state_dict())
+    assert len(text) < 900
+    return json.loads(text)
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("windows", {"shuffle": True, "missing": "skip", "value_mask": True, "static": ["age"], "normalize": "sequence"}),
+    ("windows", {"shuffle": True, "weights": np.arange(20), "rank": 1, "world_size": 2, "batch_size": 40}),
+    ("windows", {"stride": 3, "phase": "random", "short": "pad", "batch_size": 11, "seed": 3, "epoch": 2}),
+    ("windows", {"shuffle": True, "memory": 20_000, "batch_size": 20, "rank": 2, "world_size": 3, "drop_last": True}),
+    ("padded", {}),
+    ("padded", {"shuffle": True, "seed": 3, "epoch": 1, "value_mask": True, "static": ["age"], "lengths": True}),
+    ("padded", {"shuffle": True, "bucket": True, "side": "start", "drop_last": True}),
+    ("padded", {"max_steps": 120, "shuffle": True, "bucket": True, "truncate": 15, "truncate_side": "start"}),
+    ("padded", {"batch_size": 2, "max_steps": 120, "shuffle": True, "rank": 1, "world_size": 2}),
+    ("packed", {}),
+    ("packed", {"shuffle": True, "value_mask": True, "static": ["age"], "max_steps": 7}),
+    ("streams", {}),
+    ("streams", {"shuffle": True, "seed": 3, "epoch": 1, "mask": True, "value_mask": True, "static": ["age"]}),
+    ("streams", {"align": True, "shuffle": True, "weights": np.arange(20)}),
+    ("streams", {"rank": 1, "world_size": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_an_epoch_goes_on_from_a_state_with_the_very_same_batches(grown: Stores, kind: str, options: dict[str, Any]):
+    """After each number of batches, those of none and of all too; a pickle goes on as well."""
+    whole = list(begin(grown[0], kind, **options))
+    assert len(whole) > 2
+    batches = begin(grown[0], kind, **options)
+    for step in range(len(whole) + 1):
+        state = saved(batches)
+        again = begin(grown[0], kind, **options)
+        next(again, None)
+        again.load_state_dict(state)
+        # Those of windows cannot be pickled, as a thread reads ahead for them; their windows can.
+        for copy in [again] if kind == "windows" else [again, pickle.loads(pickle.dumps(batches))]:
+            assert copy.state_dict() == state
+            assert len(copy) == len(whole)
+            assert all_same(list(copy), whole[step:])
+        next(batches, None)
+
+
+@every_kind
+def test_a_state_is_loaded_without_reading_what_comes_before(
+    by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing is read before the next batch is asked for, and then only what that and later ones need."""
+    options: dict[str, Any] = {"windows": {"batch_size": 10, "memory": 6000}, "streams": {"batch_size": 1}}.get(
+        kind, {}
+    )
+    begun = begin(by_step.store, kind, **options)
+    for _ in range(len(begun) - 1):
+        next(begun)
+    state = saved(begun)
+    wanted = list(begun)
+    read = chunks_read(monkeypatch)
+    resumed = begin(by_step.store, kind, **options)
+    resumed.load_state_dict(state)
+    assert not read
+    assert all_same(list(resumed), wanted)
+    every = {chunk for name, chunk in read if name == "inputs"}
+    first = 0 if kind == "packed" else 25  # of 39; pieces are packed wherever there is room for them
+    assert every
+    assert len(every) < 14
+    assert min(every) >= first
+
+
+SCRIPT = """
+import json, sys, store_spec
+from tests.store.kinds import begin
+store = store_spec.open_store(sys.argv[1])
+for kind, state in json.loads(sys.argv[2]).items():
+    batches = begin(store, kind, shuffle=True, seed=5)
+    batches.load_state_dict(state)
+    print(json.dumps([batch.inputs.tolist() for batch in batches]))
+"""
+
+
+def test_another_process_goes_on_with_the_same_batches(by_step: Numbered):
+    begun = {kind: begin(by_step.store, kind, shuffle=True, seed=5) for kind in KINDS}
+    for batches in begun.values():
+        next(batches)
+    states = json.dumps({kind: batches.state_dict() for kind, batches in begun.items()})
+    command = [sys.executable, "-c", SCRIPT, str(by_step.store.path), states]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    for line, batches in zip(found, begun.values(), strict=True):
+        assert json.loads(line) == [batch.inputs.tolist() for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("windows", {}),
+        ("padded", {}),
+        ("padded", {"bucket": True}),
+        ("packed", {"tokens": 10}),
+        ("streams", {"window": 7}),
+    ],
+)
+def test_other_ranks_go_on_where_they_take_as_many_samples_together(
+    by_step: Numbered, kind: str, options: dict[str, Any]
+):
+    """Six at a time: by two ranks, then by three, then by one; none is lost, none comes twice."""
+    found: list[bytes] = []
+    state = None
+    for ranks, steps in ((2, 1), (3, 1), (1, 99)):
+        states = []
+        for rank in range(ranks):
+            more = options | {"batch_size": 6 // ranks, "rank": rank, "world_size": ranks, "shuffle": True}
+            batches = begin(by_step.store, kind, **more)
+            if state is not None:
+                batches.load_state_dict(state)
+            found += samples(itertools.islice(batches, steps))
+            states.append(saved(batches))
+        assert all(each == states[0] for each in states)  # it does not matter which rank saves it
+        state = states[0]
+    wanted = samples(begin(by_step.store, kind, **options, batch_size=6, shuffle=True))
+    assert sorted(found) == sorted(wanted)
+
+
+@every_kind
+@pytest.mark.parametrize(("part", "weighted"), [(False, False), (True, False), (False, True)])
+def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(
+    grown: Stores, kind: str, *, part: bool, weighted: bool
+):
+    """The next one has the new ones too; weights are those of then."""
+
+    def begun(store: store_spec.Store) -> Any:
+        view = store.split("train", {"train": 0.5, "val": 0.5}) if part else store
+        weights = np.arange(len(view)) if weighted else None
+        return begin(view, kind, shuffle=True, static=["age"], weights=weights)
+
+    before, resumed, once_more, longer = map(begun, (grown[0], *[grown[1]] * 3))
+    next(before)
+    state = saved(before)
+    assert len(resumed) > len(before)
+    resumed.load_state_dict(state)
+    assert len(resumed) == len(before)
+    assert all_same(list(resumed), list(before))
+    resumed.load_state_dict(state)
+    next(resumed)
+    once_more.load_state_dict(saved(resumed))
+    assert all_same(list(once_more), list(resumed))
+    # And the same iterator may go on from a state of the longer store again.
+    next(longer)
+    resumed.load_state_dict(saved(longer))
+    assert all_same(list(resumed), list(longer))
+
+
+def in_each_way(store: store_spec.Store, normalize: Any) -> list[Any]:
+    return [begin(store, kind, shuffle=kind != "streams", normalize=normalize) for kind in KINDS]
+
+
+OTHERS: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "windows": [
+        ({"window": 5}, "window=4, and these batches are of 5"),
+        ({"horizon": 2}, "horizon=1, and these batches are of 2"),
+        ({"steps": (0, 0.5)}, r"steps=None, and these batches are of \[0.0, 0.5\]"),
+        ({"features": [0]}, r"features=None, and these batches are of \[0\]"),
+        ({"batch_size": 5}, r"size \* world_size=30, and these batches are of 5"),
+        ({"shuffle": False}, "shuffle=True, and these batches are of False"),
+        ({"memory": 30_000}, "memory=256000000, and these batches are of 30000"),
+        ({"missing": "skip"}, "missing='keep', and these batches are of 'skip'"),
+        ({"phase": "random"}, "phase='first', and these batches are of 'random'"),
+    ],
+    "padded": [
+        ({"batch_size": 5}, r"size \* world_size=4"),
+        ({"max_steps": 400}, "max_steps=None"),
+        ({"bucket": True}, "bucket=False"),
+        ({"side": "start"}, "side='end'"),
+        ({"truncate": 7}, "truncate=None"),
+        ({"truncate_side": "start"}, "truncate_side='end'"),
+    ],
+    "packed": [
+        ({"tokens": 40, "max_steps": 32}, "tokens=32, and these batches are of 40"),
+        ({"max_steps": 20}, "max_steps=32, and these batches are of 20"),
+    ],
+    "streams": [({"batch_size": 3}, "batch_size"), ({"window": 6}, "window=20"), ({"align": True}, "align=False")],
+}
+OF_ALL: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 1}, "seed=0, and these batches are of 1"),
+    ({"epoch": 1}, "epoch=0, and these batches are of 1"),
+    ({"world_size": 2}, "world_size"),
+    ({"drop_last": True}, "drop_last=False, and these batches are of True"),
+    ({"value_mask": True}, "value_mask=False, and these batches are of True"),
+    ({"static": ["age"]}, "static"),
+    ({"weights": np.ones(20)}, "weights="),
+    ({"normalize": "sequence"}, "normalize=None, and these batches are of 'sequence'"),
+]
+
+
+@every_kind
+def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_nothing(grown: Stores, kind: str):
+    state = saved(begin(grown[0], kind, shuffle=True))
+    for change, message in OTHERS[kind] + OF_ALL:
+        batches = begin(grown[0], kind, **{"shuffle": True} | change)
+        next(batches)
+        with pytest.raises(StateError, match=f"{message}.* continues with the parameters that it was started with"):
+            batches.load_state_dict(state)
+        assert batches.state_dict()["step"] == 1
+    for other in set(KINDS) - {kind}:
+        with pytest.raises(StateError, match=f"kind='{kind}', and these batches are of '{other}'"):
+            begin(grown[0], other, shuffle=True).load_state_dict(state)
+    with pytest.raises(StateError, match=r"selected=20, and these batches are of 5; take the selection"):
+        begin(grown[0][:5], kind, shuffle=True).load_state_dict(state)
+
+
+def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by_step: Numbered):
+    """Two ranks share the last whole batch and the one window after it; a single rank with workers goes on between."""
+    every = (by_step.store.windows(length) for length in range(2, 9))
+    windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
+    options: dict[str, Any] = {"shuffle": True, "memory": 20_000, "index": True}
+    begun = [windows.batches(size // 2, rank=rank, world_size=2, **options) for rank in (0, 1)]
+    taken = [batch[-1] for each in begun for batch in itertools.islice(each, len(each) - 1)]
+    state = saved(begun[0])
+    assert state["taken"] == len(windows) - 2
+
+    def on(worker: int, state: Any) -> Any:
+        batches = windows.batches(size, **options)
+        batches.load_state_dict(state)
+        return batches.of_worker(worker, 3)
+
+    states = [saved(on(worker, state)) for worker in range(3)]  # one each, as loaders of torchdata save them
+    taken += [batch[-1] for worker, state in enumerate(states) for batch in on(worker, state)]
+    assert sorted(np.concatenate(taken).tolist()) == list(range(len(windows)))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("others", [1, 2, 3])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
+    by_step: Numbered, ranks: int, others: int, workers: int
+):
+    """Each saves a state of its own, as loaders of torchdata have them; none of 13 windows, six together, is lost."""
+    windows = by_step.store.select([6]).windows(88, target="last")
+    assert len(windows) == 13
+
+    def of(world_size: int) -> list[list[Any]]:
+        return [
+            [
+                windows.batches(6 // world_size, rank=rank, world_size=world_size, index=True).of_worker(
+                    worker, workers
+                )
+                for worker in range(workers)
+            ]
+            for rank in range(world_size)
+        ]
+
+    for steps in range(4):
+        begun = of(ranks)
+        seen = [next(rank[step % workers])[-1] for step in range(steps) for rank in begun]
+        states = [saved(batches) for batches in begun[0]]
+        going = of(others)
+        try:
+            for rank in going:
+                for batches, state in zip(rank, states, strict=True):
+                    batches.load_state_dict(state)
+        except StateError as error:
+            assert others > 1, error  # one window is left, for each of them  # noqa: PT017
+            continue
+        seen += [batch[-1] for rank in going for batches in rank for batch in batches]
+        assert sorted(np.concatenate(seen).tolist()) == list(range(13))
+
+
+def test_a_state_that_is_loaded_leaves_nothing_of_one_before(by_step: Numbered):
+    """A later state, after which what is left is dealt anew, and then one before it."""
+    windows = by_step.store.select([6]).windows(88, target="last")
+    three = windows.batches(2, world_size=3)
+    states = [saved(three), *(saved(three) for _ in three)]
+
+    def two(*loaded: Any) -> Any:
+        batches = windows.batches(3, world_size=2, index=True)
+        for state in loaded:
+            batches.load_state_dict(state)
+        return batches
+
+    assert two(states[2]).state_dict()["taken"] == 10
+    assert all_same(list(two(states[2], states[1])), list(two(states[1])))
+
+
+def test_a_worker_that_there_is_not_changes_nothing(by_step: Numbered):
+    batches, other = begin(by_step.store, "windows"), begin(by_step.store, "windows")
+    with pytest.raises(WindowError, match="worker=2 of 2 workers"):
+        batches.of_worker(2, 2)
+    for each in (batches, other):
+        next(each)
+        next(each)
+    assert saved(batches) == saved(other)
+
+
+def test_a_state_is_small_whatever_is_asked_for(tmp_path: Path):
+    with store_spec.create_store(tmp_path / "s.zarr", inputs=("int8", (600,)), labels=("int8", ())) as writer:
+        writer.append(np.ones((9, 600), "int8"), np.ones(9, "int8"), source="wide")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+
+    def batches(features: Any) -> Any:
+        return store.windows(2, features=features, future=range(300)).batches(2)
+
+    state = saved(batches(range(500)))
+    assert len(json.dumps(state)) < 1000
+    batches(range(500)).load_state_dict(state)
+    for others in (range(499), range(1, 501), [1, 0, *range(2, 500)]):
+        with pytest.raises(StateError, match=r"of features=\[500, '[0-9a-f]{16}'\], and these"):
+            batches(others).load_state_dict(state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda store: store.stats(),
+        lambda store: store.stats().minmax(),
+        lambda store: store.stats().robust(0.1, 0.8),
+        lambda store: store.split("train", {"train": 0.5, "val": 0.5}).stats(),
+        lambda store: store.stats_by("site"),
+    ],
+    ids=["standard", "minmax", "robust", "of a split", "of groups"],
+)
+def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(grown: Stores, found: Any):
+    """As long as they come from the store, which has grown; a later state is loaded after an earlier one too."""
+    before, after = grown
+    begun, longer = in_each_way(before, found(before)), in_each_way(after, found(after))
+    others = in_each_way(after, found(after))
+    for one, other, third in zip(begun, longer, others, strict=True):
+        next(one)
+        state = saved(one)
+        other.load_state_dict(state)
+        assert saved(other) == state  # so that it can be gone on with once more
+        expected = list(one)
+        assert all_same(list(other), expected)
+        next(third)
+        later, left = saved(third), list(third)
+        assert len(left) != len(expected)
+        other.load_state_dict(later)
+        assert all_same(list(other), left)
+    windows = pickle.loads(pickle.dumps(after.windows(4, normalize=found(after))))
+    resumed = windows.batches(30, shuffle=True)
+    resumed.load_state_dict(saved(in_each_way(before, found(before))[0]))
+    assert all_same(list(resumed), list(in_each_way(before, found(before))[0]))
+
+
+def test_the_statistics_of_another_store_stay_what_they_are(grown: Stores, tmp_path: Path):
+    before, after = grown
+    rows: dict[str, Any] = {"inputs": after.schema.inputs, "labels": after.schema.labels, "missing": "keep"}
+    with store_spec.create_store(tmp_path / "t.zarr", **rows) as writer:
+        for number in range(50):
+            writer.append(*(rows * number for rows in after[number % 30]), source=f"t{number}")
+    stats = store_spec.open_store(tmp_path / "t.zarr").stats()
+    for begun, longer in zip(in_each_way(before, stats), in_each_way(after, stats), strict=True):
+        next(begun)
+        longer.load_state_dict(saved(begun))
+        assert all_same(list(longer), list(begun))
+
+
+def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(grown: Stores):
+    def batches(store: store_spec.Store) -> list[Any]:
+        weights = np.arange(len(store)) / len(store)
+        by_numbers = replace(store.stats().standard(), statistics=None)  # as of a scaler that was written down
+        return [*in_each_way(store, by_numbers), begin(store, "windows", shuffle=True, weights=weights)]
+
+    before, after = grown
+    for begun, longer, same in zip(*map(batches, (before, after, after.first(20))), strict=True):
+        next(begun)
+        state = saved(begun)
+        with pytest.raises(StateError, match=r"had 20 sequences then and has 30 now: .* from store.first\(20\)"):
+            longer.load_state_dict(state)
+        same.load_state_dict(state)
+        assert all_same(list(same), list(begun))
+
+
+def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(grown: Stores):
+    before, after = grown
+    few = before.select([0]).windows(19, target="last")
+    state = saved(few.batches(4, memory=20_000))
+    batches = after.select([0, 20, 21]).windows(19, target="last").batches(1, world_size=4, memory=20_000)
+    kept = saved(batches)
+    for _ in range(2):
+        with pytest.raises(StateError, match="continue here: 2 samples cannot be distributed to world_size=4 ranks"):
+            batches.load_state_dict(state)
+        assert saved(batches) == kept
+    assert len(list(batches)) == len(batches)
+
+
+def test_the_last_batches_of_an_epoch_go_on_with_other_ranks_where_one_window_is_left_for_each(by_step: Numbered):
+    """After the last whole round each number of ranks has batches of its own."""
+    windows = by_step.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left
+
+    def batches(world_size: int) -> Any:
+        return windows.batches(24 // world_size, memory=100_000, world_size=world_size)
+
+    one = batches(1)
+    states = [saved(one), *(saved(one) for _ in one)]
+    assert [state["taken"] for state in states] == [0, 24, 48, 72, 96, 120, 144, 156]
+    for state in states:
+        batches(2).load_state_dict(state)
+    five = [windows.batches(31, memory=100_000, rank=rank, world_size=5) for rank in range(5)]  # 155, and 1 left
+    for batches_of_one in five:
+        next(batches_of_one)
+    rest = windows.batches(155, memory=100_000, index=True)
+    rest.load_state_dict(saved(five[0]))
+    assert [batch[-1].tolist() for batch in rest] == [[151, 152, 153, 154, 155]]
+    one = windows.batches(155, memory=100_000)
+    next(one)
+    with pytest.raises(StateError, match=r"1 samples that are left of the epoch .* world_size=5 .* use fewer ranks"):
+        five[0].load_state_dict(saved(one))
+
+
+def refused(message: str, state: Any, store: store_spec.Store, kind: str = "windows") -> None:
+    """Check that a state is refused with the reason, and that the batches are as if it had not been loaded."""
+    batches, fresh = begin(store, kind), begin(store, kind)
+    for each in (batches, fresh):
+        next(each)
+    with pytest.raises(StateError, match=message):
+        batches.load_state_dict(state)
+    assert saved(batches) == saved(fresh)
+    assert all_same(list(batches), list(fresh))
+
+
+@every_kind
+def test_a_state_of_another_store_is_refused(grown: Stores, by_step: Numbered, kind: str):
+    before, after = grown
+    state = saved(begin(before, kind))
+    refused("of a store of 20 sequences, and this one has 18", state, by_step.store, kind)
+    refused("selected=20, and these batches are of 19; take the selection of the run", state, after[1:], kind)
+    others = after.select([1, 0, *range(2, 30)])
+    refused("contents='[0-9a-f]+', and .* of '[0-9a-f]+'; these rows are of another store", state, others, kind)
+    # The epoch of a state of a shorter store is planned before the state can be refused.
+    refused("seed=1", saved(begin(before, kind, seed=1)), after, kind)
+
+
+@every_kind
+def test_what_is_no_state_is_refused(by_step: Numbered, kind: str):
+    store = by_step.store
+    state = saved(begin(store, kind))
+    for wrong in (17, {}, *(state | {name: None} for name in ("format", "store", "parameters", "step"))):
+        refused("is not a state: pass what state_dict returned", wrong, store, kind)
+    refused("format 2, and this version reads 1; upgrade", state | {"format": 2}, store, kind)
+    refused("after 999 batches, and the epoch has", state | {"step": 999}, store, kind)
+    if kind != "streams":
+        refused("0 batches of all ranks, .* do not hold 5, but 0", state | {"taken": 5}, store, kind)
+
+
+@pytest.mark.parametrize("taken", [None, 4, 13, "12", [12]])
+def test_a_state_that_no_ranks_of_batches_of_like_lengths_have_saved_is_refused(by_step: Numbered, taken: Any):
+    batches = by_step.store[:13].padded(3, bucket=True)
+    list(itertools.islice(batches, 4))
+    with pytest.raises(StateError, match=r"4 batches of all ranks.* do not hold .* but 1[12]"):
+        batches.load_state_dict(batches.state_dict() | {"taken": taken})
+
+
+@pytest.mark.parametrize(("name", "value"), [("order", 0), ("generator", "00000000")])
+def test_a_state_of_a_release_or_a_numpy_that_shuffles_otherwise_is_refused(by_step: Numbered, name: str, value: Any):
+    state = saved(begin(by_step.store, "windows"))
+    here = VERSION if name == "order" else ""
+    state["parameters"][name] = value
+    refused(f"{name}={value!r}, and these batches are of '?{here}", state, by_step.store)

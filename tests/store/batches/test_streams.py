@@ -1,0 +1,194 @@
+"""Streams: lanes of sequences one after another, against plain loops over the arrays that were written."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import WindowError
+from store_spec.sequences import streams as streams_module
+from store_spec.sequences.streams import plan_lanes
+from tests.store.kinds import chunks_read
+from tests.store.oracle import Recipe, make, write
+from tests.store.window_oracle import Numbered, selections
+
+Arrays = list[tuple[Any, Any]]
+
+
+def dealt(lengths: list[int], lanes: int, steps: int, *, align: bool) -> list[list[int]]:
+    """Return the sequences of each lane: the longest first, each to the lane that ends first, then in their order."""
+    needed = {n: -(-length // steps) * steps if align else length for n, length in enumerate(lengths) if length}
+    ends, found = [0] * lanes, [list[int]() for _ in range(lanes)]
+    for number in sorted(needed, key=lambda n: -needed[n]):
+        lane = ends.index(min(ends))
+        ends[lane] += needed[number]
+        found[lane].append(number)
+    return [sorted(each) for each in found]
+
+
+def streamed(sequences: Arrays, dealing: list[list[int]], steps: int, axis: str, *, align: bool) -> list[list[Any]]:
+    """Return all batches, step by step: each step of a batch is (inputs, label, reset) or None, lane by lane."""
+    lanes: list[list[Any]] = []
+    for numbers in dealing:
+        lane: list[Any] = []
+        for number in numbers:
+            x, y = sequences[number]
+            while align and len(lane) % steps:
+                lane.append(None)
+            lane += [(row, y[step] if axis == "step" else y, step == 0) for step, row in enumerate(x)]
+        lanes.append(lane)
+    batches = -(-max(map(len, lanes)) // steps)
+    return [
+        [[lane[k] if k < len(lane) else None for k in range(t * steps, (t + 1) * steps)] for lane in lanes]
+        for t in range(batches)
+    ]
+
+
+def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
+    x, y, reset, mask = batch
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in batch)
+    assert reset.dtype == mask.dtype == bool
+    assert reset.shape == mask.shape == x.shape[:2] == y.shape[:2] == (len(wanted), len(wanted[0]))
+    for lane, step in np.ndindex(*mask.shape):
+        said = wanted[lane][step]
+        assert mask[lane, step] == (said is not None)
+        row, label, first = said if said is not None else (0, 0, False)
+        assert np.array_equal(x[lane, step], np.broadcast_to(row, x.shape[2:]))
+        assert np.array_equal(y[lane, step], np.broadcast_to(label, y.shape[2:]))
+        assert reset[lane, step] == first
+
+
+@given(
+    axis=st.sampled_from(["step", "sequence"]),
+    selection=selections(),
+    lanes=st.integers(1, 4),
+    steps=st.integers(1, 20),
+    align=st.booleans(),
+    ranks=st.integers(1, 3),
+    more_memory=st.sampled_from([0, 10_000, 256_000_000]),
+)
+def test_streams_are_what_loops_make_of_the_sequences(
+    of_each_axis: dict[str, Numbered],
+    axis: str,
+    selection: list[int],
+    lanes: int,
+    steps: int,
+    ranks: int,
+    more_memory: int,
+    *,
+    align: bool,
+):
+    """For any ranks, which have equally many batches and their share of the lanes."""
+    store = of_each_axis[axis].store.select(selection)
+    sequences = [of_each_axis[axis].sequences[number] for number in selection]
+    dealing = dealt([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
+    wanted = streamed(sequences, dealing, steps, axis, align=align)
+    real = sum(step is not None for batch in wanted for lane in batch for step in lane)
+    with pytest.raises(WindowError) as error:
+        store.streams(lanes, steps, memory=1)
+    least = int(re.findall(r"give memory=(\d+)", str(error.value))[0])
+    for rank in range(ranks):
+        more: dict[str, Any] = {"align": align, "memory": least + more_memory, "rank": rank, "world_size": ranks}
+        streams = store.streams(lanes, steps, mask=True, **more)
+        assert len(streams) == len(wanted)
+        assert streams.padding == (1 - real / (len(wanted) * lanes * ranks * steps) if wanted else 0)
+        found = list(streams)
+        assert len(found) == len(wanted)
+        for batch, lines in zip(found, wanted, strict=True):
+            assert_batch(batch, lines[rank * lanes : (rank + 1) * lanes])
+        for batch, three in zip(found, store.streams(lanes, steps, **more), strict=True):
+            assert len(three) == 3
+            assert all(np.array_equal(a, b) for a, b in zip(batch, three, strict=False))
+
+
+def lanes_of(batches: Any) -> list[list[int]]:
+    """Return the sequences of each lane as they follow one another, each by its first value."""
+    xs, _, resets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
+    return [x[reset, 0].tolist() for x, reset in zip(xs, resets, strict=True)]
+
+
+@given(lanes=st.integers(1, 4), steps=st.integers(1, 20), align=st.booleans(), epoch=st.integers(0, 9))
+def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
+    by_step: Numbered, lanes: int, steps: int, epoch: int, *, align: bool
+):
+    """Whatever the order is that sequences come in: that is read off the batches, and all else follows from it."""
+    streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)
+    batches = list(streams)
+    number_of = {int(x[0, 0]): number for number, (x, _) in enumerate(by_step.sequences) if len(x)}
+    dealing = [[number_of[value] for value in lane] for lane in lanes_of(batch[:3] for batch in batches)]
+    assert sorted(itertools.chain(*dealing)) == sorted(number_of.values())
+    wanted = streamed(by_step.sequences, dealing, steps, "step", align=align)
+    assert len(wanted) == len(batches)
+    for batch, lines in zip(batches, wanted, strict=True):
+        assert_batch(batch, lines)
+
+
+def test_other_sequences_share_a_lane_in_each_epoch():
+    """Though the longest are dealt first: those about as long take turns."""
+    lengths = np.arange(1, 201)
+    together = []
+    for epoch in range(10):
+        plan = plan_lanes(lengths, lanes=4, steps=16, align=False, random=np.random.default_rng(epoch))
+        assert plan.padding < 0.01
+        lane = plan.start // (plan.batches * plan.steps)
+        (mine,) = lane[plan.sequence == 100]
+        together.append(frozenset(plan.sequence[lane == mine].tolist()))
+    assert len(set(together)) == 10
+    assert len(frozenset.intersection(*together)) < 5
+
+
+def test_few_steps_are_wasted():
+    """One sequence of a thousand lies at the end of a lane, and no lane is longer than another by more than that."""
+    lengths = np.maximum(1, np.random.default_rng(0).lognormal(5, 0.8, 2000)).astype(np.int64)
+    for random in (None, np.random.default_rng(1)):
+        assert plan_lanes(lengths, lanes=32, steps=64, align=False, random=random).padding < 0.01
+    assert 0.1 < plan_lanes(lengths, lanes=32, steps=64, align=True, random=None).padding < 0.2
+
+
+def test_a_million_sequences_are_dealt_as_well(monkeypatch: pytest.MonkeyPatch):
+    """Beyond the longest ones, neighbours are dealt together; a lane ends no later than by one such group."""
+    monkeypatch.setattr(streams_module, "ONE_BY_ONE", 100)
+    lengths = np.random.default_rng(0).integers(1, 30, 10_000)
+    lengths[5] = 20_000
+    plan = plan_lanes(lengths, lanes=2, steps=10, align=False, random=None)
+    assert sorted(plan.sequence.tolist()) == list(range(10_000))
+    assert plan.padding < 0.02
+
+
+@pytest.fixture(scope="module")
+def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
+    """Of 64 rows a chunk."""
+    recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), chunk=64, shard=640)
+    lengths = {"long": [2000] * 8, "short": [5] * 3200}
+    folder = tmp_path_factory.mktemp("chunks")
+    return {
+        name: store_spec.open_store(write(recipe, folder / name, make(recipe, each))) for name, each in lengths.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least", "most"), [("long", 1.0, 1.3), ("short", 1.0, 4.0)])
+def test_a_chunk_is_decompressed_about_once_for_each_sequence_that_it_has_a_part_of(
+    long_and_short: dict[str, store_spec.Store],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    least: float,
+    most: float,
+):
+    """Where memory allows: 1.1 times if sequences are long, 2.7 if short ones lie all over the store; else 4 and 16."""
+    read = chunks_read(monkeypatch, 64)
+    store = long_and_short[name]
+    list(store.streams(8, 16, shuffle=True))
+    chunks = -(-int(store.lengths.sum()) // 64)
+    assert least <= len(read) / chunks / 2 <= most  # of inputs and of labels
+    together = len(read)
+    read.clear()
+    list(store.streams(8, 16, shuffle=True, memory=2 * 64 + 8 * 16 * 4 + 8 * 500))
+    assert len(read) > 3 * together

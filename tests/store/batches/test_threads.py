@@ -1,0 +1,588 @@
+"""Threads that read ahead, and those that take batches: each once, in order, whatever fails, is forked or collected."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import StoreError, WindowError
+from store_spec.reading.ahead import Maker, ahead, in_groups
+from store_spec.reading.named_batch import Batch
+from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
+from store_spec.windows.loading import Loader
+from store_spec.windows.pools import Pool, _Blocks
+from tests.store.kinds import chunks_read, threads
+from tests.store.oracle import Recipe, make, write
+from tests.store.window_oracle import Numbered, keys, numbered, unbatched
+
+SECONDS = 30  # until a thread that hangs fails a test
+STEPS = 100
+
+
+class MadePlan(EpochPlan):
+    """An epoch whose batches a test makes, instead of reading them from a store."""
+
+    read: Callable[[int, int], list[Any]]
+    most: Callable[[int], int]
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __str__(self) -> str:
+        return "something"
+
+    def batches(self, numbers: range) -> Generator[Any, None, None]:
+        return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
+
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    def state(self, step: int) -> dict[str, Any]:
+        return {"taken": step}
+
+    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
+        raise NotImplementedError
+
+
+class MadeEpoch(OneEpoch[Any, MadePlan]):
+    _of, _kind = "made", "made"
+
+    def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
+        store = SimpleNamespace(counts=SimpleNamespace(sequences=1))
+        options, rows = EpochOptions(), SimpleNamespace(store=store, normalize=None)
+        plan = MadePlan(options, rows, None)
+        plan.read, plan.most, plan.steps = read, most, steps
+        super().__init__(options, plan)
+
+
+def made(first: int, stop: int) -> list[tuple[Any]]:
+    return [(np.array(number),) for number in range(first, stop)]
+
+
+def keys_of(batches: Any) -> list[bytes]:
+    return keys(unbatched(list(batches)))
+
+
+def ten(step: int) -> int:
+    return min(10, STEPS - step)
+
+
+def numbers(batches: Any) -> list[int]:
+    return [int(batch[0]) for batch in batches]
+
+
+@given(most=st.lists(st.integers(0, 30), min_size=STEPS, max_size=STEPS), step=st.integers(0, STEPS))
+def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int], step: int):
+    read = list[tuple[int, int]]()
+
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
+        read.append((first, stop))
+        assert stop - first <= max(1, most[first])
+        return made(first, stop)
+
+    found = []
+    epoch = in_groups(
+        lambda some: reading(some.start, some.stop), lambda left: min(most[left.start], len(left)), range(step, STEPS)
+    )
+    for batch in epoch:
+        found += numbers([batch])
+    assert found == list(range(step, STEPS))
+    assert [number for first, stop in read for number in range(first, stop)] == found
+
+
+def test_the_next_ones_are_read_while_those_before_are_in_use():
+    read, go = threading.Event(), threading.Event()
+
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
+        if first:
+            read.set()
+            assert go.wait(60)
+        return made(first, stop)
+
+    together = MadeEpoch(reading, ten, STEPS)
+    assert numbers([next(together)]) == [0]
+    assert read.wait(60)  # nobody asked for them yet
+    go.set()
+    assert numbers([next(together)]) == [1]
+
+
+def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
+    read: list[int] = []
+
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
+        read.append(first)
+        return made(first, stop)
+
+    together = MadeEpoch(reading, lambda _: 0, STEPS)
+    for number in range(3):
+        assert numbers([next(together)]) == [number]
+        assert read == list(range(number + 1))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 5, 40, STEPS - 1])
+@pytest.mark.parametrize("error", [StoreError, MemoryError])
+def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad: int, error: type[Exception]):
+    damaged = True
+
+    def reading(first: int, stop: int) -> list[tuple[Any]]:
+        if damaged and first <= bad < stop:
+            raise error(f"batch {bad} of {first} to {stop}")
+        return made(first, stop)
+
+    together, found = MadeEpoch(reading, ten, STEPS), list[int]()
+    for _ in range(3):
+        with pytest.raises(error, match=f"batch {bad} "):
+            found.extend(int(batch[0]) for batch in together)
+        assert found == list(range(len(found)))
+        assert len(found) == bad or error is MemoryError  # it may be one of several that do not fit
+    damaged = False
+    assert found + numbers(together) == list(range(STEPS))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 20])
+def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
+    together = MadeEpoch(made, ten, STEPS)
+    for number in range(taken):
+        assert numbers([next(together)]) == [number]
+    left = list(range(taken, STEPS))
+    assert numbers(pickle.loads(pickle.dumps(together))) == left
+    ours, theirs = os.pipe()
+    if not (child := os.fork()):
+        signal.alarm(60)  # it would wait without end for a thread that is not there
+        try:
+            os.write(theirs, bytes(numbers(together)))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(theirs)
+    with open(ours, "rb") as answer:
+        assert list(answer.read()) == left
+    assert numbers(together) == left
+
+
+def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.MonkeyPatch):
+    starts = threading.Thread.start
+    left = 1
+
+    def refused(thread: threading.Thread) -> None:
+        nonlocal left
+        if thread.name.startswith("seqzarr batches") and left:
+            left -= 1
+            raise RuntimeError("can't start new thread")
+        starts(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert numbers(MadeEpoch(made, ten, STEPS)) == list(range(STEPS))
+    assert not left
+
+
+@pytest.mark.parametrize(
+    "method", [Loader.__call__, Loader._read_part, _Blocks._batch], ids=lambda one: one.__qualname__
+)
+def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
+    tmp_path: Path, method: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The others of these threads wait for it, so it must not wait for them."""
+    others, dropped, found = threads(), threading.Event(), list[int]()
+    store, later = store_in_small_shards(tmp_path), threading.Event()
+
+    def collected(thing: Any, *arguments: Any) -> Any:
+        if later.is_set() and not found:
+            assert dropped.wait(60)
+            found.append(gc.collect())
+        return method(thing, *arguments)
+
+    monkeypatch.setattr(Loader if method is not _Blocks._batch else _Blocks, method.__name__, collected)
+    gc.disable()
+    try:
+        batches = store.windows(4).batches(8, memory="20kB")
+        next(batches)
+        later.set()
+        next(batches)
+        in_cycle(batches)
+        del batches
+        dropped.set()
+        assert_ended(threads() - others)
+    finally:
+        gc.enable()
+    assert found
+
+
+@pytest.mark.parametrize("kind", ["windows", "padded"])
+def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_thread_of_it_needs(
+    tmp_path: Path, kind: str
+):
+    """As that of a logger."""
+    others, store, found = threads(), store_in_small_shards(tmp_path), list[int]()
+    lock, held, waiting, calls = threading.Lock(), threading.Event(), threading.Event(), itertools.count()
+
+    def transform(batch: Any) -> Any:
+        if next(calls):
+            assert held.wait(20)
+            waiting.set()
+        with lock:
+            return batch
+
+    def collect() -> None:
+        with lock:
+            held.set()
+            assert waiting.wait(20)
+            found.append(gc.collect())
+
+    gc.disable()
+    try:
+        batches: Any = {
+            "windows": lambda: store.windows(4).batches(8, memory="20kB", transform=transform),
+            "padded": lambda: store.padded(1, memory="5kB", transform=transform),
+        }[kind]()
+        next(batches)
+        in_cycle(batches)
+        del batches
+        collecting = threading.Thread(target=collect, daemon=True)
+        collecting.start()
+        collecting.join(40)
+        assert found
+        assert_ended(threads() - others)
+    finally:
+        gc.enable()
+
+
+def test_a_ctrl_c_that_comes_while_the_collector_runs_is_not_lost():
+    """In the middle of a function in C, a signal is noticed by the first code in Python that runs."""
+    code = """
+import pickle, signal, store_spec
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+lists = pickle.dumps([[number] for number in range(3 * 10**5)])
+for _ in range(3):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        for _ in range(100):
+            pickle.loads(lists)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
+    assert (done.stdout, done.stderr) == ("interrupted\n" * 3, "")
+
+
+def store_in_small_shards(folder: Path) -> store_spec.Store:
+    recipe = Recipe(chunk=8, shard=16)
+    return store_spec.open_store(write(recipe, folder / "s.zarr", make(recipe, [20] * 40)))
+
+
+def in_cycle(thing: object) -> None:
+    """Leave a thing to the garbage collector."""
+    cycle: list[Any] = [thing]
+    cycle.append(cycle)
+
+
+def assert_ended(some: set[threading.Thread]) -> None:
+    for thread in some:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+@pytest.mark.parametrize("started", [0, 1])
+def test_threads_that_were_started_end_if_another_cannot_be_started(
+    tmp_path: Path, started: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("store_spec.windows.batches.threads", lambda: 3)
+    others, start, names = threads(), Maker.start, list[str]()
+
+    def failing(maker: Any) -> None:
+        names.append(maker.name)
+        if len(names) == started + 1:
+            raise error
+        start(maker)
+
+    windows = store_in_small_shards(tmp_path).windows(4)
+    whole = keys(list(windows.batches(8, memory="40kB")))
+    batches = windows.batches(8, memory="40kB")
+    monkeypatch.setattr(Maker, "start", failing)
+    if isinstance(error, RuntimeError):
+        assert keys(list(batches)) == whole
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    assert names[: started + 1] == ["seqzarr batches"] * (started + 1)
+    assert_ended(threads() - others)
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypatch: pytest.MonkeyPatch):
+    """It runs in the thread that waits for the next batch, and would wait for that without end."""
+    original, refused = MadePlan.batches, list[str]()
+
+    def interrupted(plan: MadePlan, some: range) -> Any:
+        for batch in original(plan, some):
+            signal.raise_signal(signal.SIGALRM)
+            yield batch
+
+    def handler(*_: Any) -> None:
+        for call in (batches.close, batches.__next__):
+            with pytest.raises(WindowError, match="a signal came while a batch was taken") as error:
+                call()
+            refused.append(str(error.value))
+
+    monkeypatch.setattr(MadePlan, "batches", interrupted)
+    monkeypatch.setattr(MadeEpoch, "_restarts", restarts)
+    batches = MadeEpoch(made, ten, STEPS)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        assert numbers(batches) == list(range(STEPS))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(refused) == 2 * STEPS
+
+
+def test_a_batch_is_given_once_while_another_thread_reads():
+    """The second thread asks while the first is in the middle of a read, and waits for what comes after it."""
+    reading, go = threading.Event(), threading.Event()
+    spans: list[Any] = []
+    taken: list[Any] = []
+
+    def read(first: int, stop: int) -> list[Any]:
+        spans.append((first, stop))
+        reading.set()
+        assert go.wait(SECONDS)
+        return list(range(first, stop))
+
+    together = MadeEpoch(read, lambda _: 1, 2)
+    threads = [threading.Thread(target=lambda: taken.append(next(together))) for _ in range(2)]
+    threads[0].start()
+    assert reading.wait(SECONDS)
+    threads[1].start()
+    go.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert sorted(taken) == [0, 1]
+    assert spans == [(0, 1), (1, 2)]
+    with pytest.raises(StopIteration):
+        next(together)
+
+
+def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(tmp_path: Path):
+    """That thread holds the lock, and is not there after a fork to give it back."""
+    reading, go = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def read(first: int, stop: int) -> list[Any]:
+        if first and os.getpid() == parent:
+            reading.set()
+            assert go.wait(SECONDS)
+        return list(range(first, stop))
+
+    together: Any = MadeEpoch(read, lambda number: 5 - number, 5)
+    assert next(together) == 0
+    rest: list[Any] = []
+    thread = threading.Thread(target=lambda: rest.extend(together))
+    thread.start()
+    assert reading.wait(SECONDS)
+    child = os.fork()
+    if not child:
+        try:
+            taker = threading.Thread(target=lambda: (tmp_path / "found").write_text(str(list(together))), daemon=True)
+            taker.start()
+            taker.join(SECONDS)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    go.set()
+    thread.join(SECONDS)
+    assert (tmp_path / "found").read_text() == "[1, 2, 3, 4]"
+    assert rest == [1, 2, 3, 4]
+
+
+def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
+    """Closing does not wait for the pool to be read to its end."""
+    others, cancelled = threads(), threading.Event()
+
+    def load() -> Generator[int, None, None]:
+        yield 0
+        cancelled.wait()
+        yield 1
+
+    pools = ahead(load, 2, "seqzarr test", cancelled)
+    assert next(pools) == 0
+    pools.close()
+    assert threads() <= others
+
+
+def test_no_more_things_are_made_ahead_than_there_are_slots():
+    """The one in use among them: what is made takes memory."""
+    others, enough = threads(), threading.Event()
+    made: list[int] = []
+
+    def make() -> Generator[int, None, None]:
+        for number in range(9):
+            made.append(number)
+            if number == 2:
+                enough.set()
+            yield number
+
+    things = ahead(make, 3, "seqzarr test", threading.Event())
+    assert next(things) == 0
+    enough.wait()
+    assert made == [0, 1, 2]
+    assert list(things) == list(range(1, 9))
+    assert threads() <= others
+
+
+def test_a_cancelled_loader_reads_nothing(by_step: Numbered, monkeypatch: pytest.MonkeyPatch):
+    read = chunks_read(monkeypatch)
+    windows = by_step.store.windows(4)
+    cancelled = threading.Event()
+    cancelled.set()
+    loader = Loader(windows.batches(4)._plan, None, cancelled)
+    with pytest.raises(StoreError, match="cancelled"):
+        loader(0)
+    loader.close()
+    assert read == []
+
+
+def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The thread that reads has failed and ended before the one that cuts goes on."""
+    store = numbered(tmp_path / "s.zarr", "step", chunk=8).store
+    failed = threading.Event()
+
+    def load(loader: Loader, number: int) -> Pool:
+        if number == 1:
+            failed.set()
+            monkeypatch.setattr(loader, "_read", fail)
+        return call(loader, number)
+
+    def fail(*_: Any) -> None:
+        raise StoreError("the second pool")
+
+    call = Loader.__call__
+    monkeypatch.setattr(Loader, "__call__", load)
+    batches = store.windows(4).batches(1, memory=6000)  # a pool has more of them than may wait
+    next(batches)
+    failed.wait()
+    for thread in threading.enumerate():
+        if thread.name == "seqzarr pools":
+            thread.join()
+    with pytest.raises(StoreError, match="the second pool"):
+        list(batches)
+
+
+def test_an_iterator_that_was_begun_is_refused_after_a_fork(by_step: Numbered):
+    """One that was not, and windows, work there."""
+    windows = by_step.store.windows(4)
+    begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
+    wanted = keys_of(windows.batches(2, shuffle=True))
+    next(begun)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            next(begun)
+            answer = "no error"
+        except WindowError as error:
+            answer = f"{error}|{keys_of(fresh) == wanted}"
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
+            answer = repr(error)
+        os.write(write, answer.encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    assert re.fullmatch(
+        rf"these batches were begun in process {os.getpid()}, but are asked for in {child}; .*\|True", answer
+    )
+
+
+def test_a_child_is_refused_though_a_thread_was_waiting_for_a_batch(by_step: Numbered, tmp_path: Path):
+    """That thread holds the lock, and is not there after a fork to give it back."""
+    waiting, go = threading.Event(), threading.Event()
+
+    def wait(batch: Batch) -> Batch:
+        waiting.set()
+        assert go.wait(30)
+        return batch
+
+    batches = by_step.store.windows(4).batches(2, transform=wait)
+    taken: list[Batch] = []
+    thread = threading.Thread(target=lambda: taken.append(next(batches)))
+    thread.start()
+    assert waiting.wait(30)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # nobody would end it if it hung
+        try:
+            next(batches)
+        except WindowError as error:
+            (tmp_path / "said").write_text(str(error))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    go.set()
+    thread.join(30)
+    assert len(taken) == 1
+    batches.close()
+    assert re.match(rf"these batches were begun in process {os.getpid()}, ", (tmp_path / "said").read_text())
+
+
+def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered):
+    waiting, go = threading.Event(), threading.Event()
+
+    def transform(batch: Any) -> Any:
+        waiting.set()
+        assert go.wait(30)
+        return batch
+
+    batches = by_step.store.windows(4).batches(16, transform=transform)
+    with ThreadPoolExecutor(2) as pool:
+        taken = pool.submit(next, batches)
+        assert waiting.wait(30)
+        closed = pool.submit(batches.close)
+        go.set()
+        assert len(taken.result(30)[0]) == 16
+        closed.result(30)
+    assert list(batches) == []
+
+
+def test_a_worker_reads_ahead_and_gathers_and_transforms_when_it_is_asked(by_step: Numbered):
+    """Who asks has its own batches in advance, and a thread more is one more to wait for."""
+    before, callers = set(threading.enumerate()), []
+
+    def transform(batch: Any) -> Any:
+        callers.append(threading.current_thread())
+        return batch
+
+    batches = by_step.store.windows(4).batches(10, shuffle=True, memory=20_000, transform=transform).of_worker(1, 3)
+    for _ in range(3):
+        next(batches)
+    assert callers == [threading.current_thread()] * 3
+    mine = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "seqzarr pools" in mine
+    assert "seqzarr batches" not in mine
+    batches.close()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(StopIteration):
+        next(batches)

@@ -1,0 +1,285 @@
+"""Which values of batches are real, and not missing or filled in, against loops over `store[i]`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import WindowError
+from store_spec.reading.scaling import Scale, Scaler
+from tests.store.kinds import begin, chunks_read, every_kind
+from tests.store.oracle import Recipe, make, store_of, write
+from tests.store.window_oracle import LENGTHS, Numbered, all_same, selections
+
+KINDS: dict[str, dict[str, Any]] = {
+    "keep": {"missing": "keep"},
+    "filled": {"filled": True},
+    "both": {"missing": "keep", "filled": True},
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Known:
+    """A store of LENGTHS whose first feature is the number of the step, and which values of each step are real."""
+
+    store: store_spec.Store
+    real: NDArray[np.bool_]  # (steps, 3)
+
+
+def known(path: Path, kind: str, axis: Any, *, chunk: int = 8) -> Known:
+    """Write it; the first feature is never missing, and may be filled in."""
+    rng, options = np.random.default_rng(0), KINDS[kind]
+    steps, filled = np.arange(sum(LENGTHS), dtype="f8"), {}
+    with store_spec.create_store(
+        path, inputs=("float64", (3,)), labels=("float64", (1,)), label_axis=axis, chunk=24 * chunk, shard=120 * chunk,
+        **options,
+    ) as writer:  # fmt: skip
+        for number, (length, end) in enumerate(zip(LENGTHS, np.cumsum(LENGTHS).tolist(), strict=True)):
+            x = np.concatenate([steps[end - length : end, None], rng.normal(size=(length, 2))], axis=1)
+            if "missing" in options:
+                x[:, 1:][rng.random((length, 2)) < 0.3] = np.nan
+            y = {"step": x[:, 1:2], "sequence": np.array([float(number)]), "own": np.ones((number % 4, 1))}[axis]
+            filled[number] = (rng.random(x.shape) < 0.3) & ~np.isnan(x)
+            more = {"filled": filled[number]} if "filled" in options else {}
+            writer.append(x, y, source=f"s{number:02}", **more)
+    assert store_spec.verify(path) == []
+    store, real = store_spec.open_store(path), []
+    for number in range(len(store)):
+        x, _ = store[number]
+        real.append(~np.isnan(x) & ~filled[number] if "filled" in options else ~np.isnan(x))
+    return Known(store, np.concatenate(real))
+
+
+@pytest.fixture(scope="module")
+def all_known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Known]:
+    folder = tmp_path_factory.mktemp("known")
+    cases = itertools.product(KINDS, ["step", "sequence", "own"])
+    return {(kind, axis): known(folder / f"{kind}-{axis}.zarr", kind, axis) for kind, axis in cases}
+
+
+def assert_added(found: Sequence[Any], plain: Sequence[Any], place: int) -> None:
+    """Check that batches are those without the mask of values, but for that one, which is in this place."""
+    assert all_same([batch[:place] + batch[place + 1 :] for batch in found], plain)
+    for batch in found:
+        x, values = batch[0], batch[place]
+        assert (values.dtype, values.shape) == (np.dtype(bool), x.shape)
+        assert values.flags.c_contiguous
+        assert values.flags.writeable
+
+
+def wanted_values(given_store: Known, x: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which values of a batch that is not normalised are real: each step says which one it is."""
+    wanted = np.zeros(x.shape, bool)
+    for at in np.ndindex(*mask.shape):
+        if mask[at]:
+            wanted[at] = given_store.real[int(x[at][0])]
+    return wanted
+
+
+sides = st.sampled_from(["start", "end"])
+options_of_padded = st.fixed_dictionaries(
+    {
+        "batch_size": st.integers(1, 9),
+        "max_steps": st.none() | st.integers(100, 300),
+        "bucket": st.booleans(),
+        "shuffle": st.booleans(),
+        "epoch": st.integers(0, 3),
+        "side": sides,
+        "truncate": st.none() | st.integers(1, 60),
+        "truncate_side": sides,
+        "memory": st.sampled_from([1, 20_000, "256MB"]),
+        "static": st.none() | st.just(["length"]),
+    }
+)
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    axis=st.sampled_from(["step", "sequence", "own"]),
+    selection=selections(),
+    asked=options_of_padded,
+    ranks=st.integers(1, 3),
+)
+def test_padded_batches_tell_which_values_are_real(
+    all_known: dict[tuple[str, str], Known],
+    kind: str,
+    axis: str,
+    selection: list[int],
+    asked: dict[str, Any],
+    ranks: int,
+):
+    """Behind the masks of steps, before static columns; all else is as it is without it, for any ranks."""
+    one = all_known[kind, axis]
+    store, place = one.store.select(selection), 4 if axis == "own" else 3
+    for rank in range(ranks):
+        more = asked | {"rank": rank, "world_size": ranks}
+        try:
+            plain = list(store.padded(**more))
+        except WindowError:  # they cannot be dealt to so many ranks
+            return
+        found = list(store.padded(**more, value_mask=True))
+        assert_added(found, plain, place)
+        for batch in found:
+            assert np.array_equal(batch[place], wanted_values(one, batch[0], batch[2]))
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    axis=st.sampled_from(["step", "sequence"]),
+    selection=selections(),
+    lanes=st.integers(1, 4),
+    steps=st.integers(1, 20),
+    align=st.booleans(),
+    shuffle=st.booleans(),
+    ranks=st.integers(1, 3),
+    more_memory=st.sampled_from([0, 10_000, 256_000_000]),
+)
+def test_streams_tell_which_values_are_real(
+    all_known: dict[tuple[str, str], Known],
+    kind: str,
+    axis: str,
+    selection: list[int],
+    lanes: int,
+    steps: int,
+    ranks: int,
+    more_memory: int,
+    **order: bool,
+):
+    """Last of all, with the mask of steps and without it, whatever is read together; for any ranks."""
+    one = all_known[kind, axis]
+    store = one.store.select(selection)
+    with pytest.raises(WindowError) as error:
+        store.streams(lanes, steps, memory=1, value_mask=True)
+    memory = int(re.findall(r"give memory=(\d+)", str(error.value))[0]) + more_memory
+    for rank in range(ranks):
+        more: dict[str, Any] = {**order, "rank": rank, "world_size": ranks, "memory": memory}
+        plain = list(store.streams(lanes, steps, mask=True, **more))
+        found = list(store.streams(lanes, steps, mask=True, value_mask=True, **more))
+        assert_added(found, plain, 4)
+        for x, _, _, mask, values in found:
+            assert np.array_equal(values, wanted_values(one, x, mask))
+        alone = list(store.streams(lanes, steps, value_mask=True, **more))
+        assert all_same(alone, [batch[:3] + batch[4:] for batch in found])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known], kind: str):
+    """Of windows as long as the longest sequence, one of each."""
+    store = all_known[kind, "step"].store
+    store = store.select(np.flatnonzero(store.lengths))
+    windows = store.windows(max(LENGTHS), target="aligned", short="pad", value_mask=True)
+    (batch,) = windows.batches(len(windows))
+    (padded,) = store.padded(len(store), value_mask=True)
+    assert all_same([padded], [batch])
+
+
+@pytest.mark.parametrize("kind", ["keep", "both"])
+def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_it(tmp_path: Path, kind: str):
+    """Numbers of one's own may make NaN of all; what was missing throughout is so in any case."""
+    rng, lengths = np.random.default_rng(0), (12, 18)
+    sequences = [rng.normal(size=(length, 3)) for length in lengths]
+    sequences[0][:, 2], sequences[1][::3, 1] = np.nan, np.nan
+    filled = [(rng.random(x.shape) < 0.3) & ~np.isnan(x) & (kind == "both") for x in sequences]
+    more = [{"filled": places} for places in filled]
+    store = store_of(tmp_path / "s", sequences, [x[:, 0] for x in sequences], more=more, **KINDS[kind])
+    real = [~np.isnan(x) & ~places for x, places in zip(sequences, filled, strict=True)]
+    none = Scale(center=np.full(3, np.nan), scale=np.ones(3))
+    for normalize in (store.stats(), Scaler(inputs=none, labels=none.take([0])), "sequence"):
+        asked: Any = {"normalize": normalize, "value_mask": True}
+        ((x, _, mask, values),) = store.padded(2, **asked)
+        assert np.array_equal(values[mask], np.concatenate(real))
+        ((row, _, _, reals),) = store.streams(1, 30, **asked)
+        assert np.array_equal(reals[0], np.concatenate(real))
+        if isinstance(normalize, Scaler):
+            assert np.isnan(x[mask]).all()
+            assert np.isnan(row).all()
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("complex64", ()), ("float32", (2, 3)), ("int16", (2,)), ("bool", (1,))])
+def test_rows_of_any_dtype_and_shape_have_it(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
+    """Those that cannot be NaN are real, but for what was filled in."""
+    recipe = Recipe(inputs=(dtype, shape), missing="keep", filled=True)
+    sequences = make(recipe, [9, 0, 5, 30])
+    store = store_spec.open_store(write(recipe, tmp_path / "s", sequences))
+    wanted = [~np.isnan(one.inputs) & ~one.rows("filled") for one in sequences]
+    ((_, _, mask, values),) = store.padded(4, value_mask=True)
+    assert values.shape == (4, 30, *shape)
+    for one, places, rows in zip(wanted, mask, values, strict=True):
+        assert np.array_equal(rows[places], one)
+        assert not rows[~places].any()
+    ((_, _, _, values),) = store.streams(1, 44, value_mask=True)
+    assert np.array_equal(values[0], np.concatenate(wanted))
+    (batch,) = store.packed(44, value_mask=True)
+    assert np.array_equal(np.sort(batch.value_mask.ravel()), np.sort(np.concatenate(wanted).ravel()))
+    windows = store.windows(5, target="aligned", value_mask=True)
+    for number, sample in enumerate(windows):
+        place = windows.locate(number)
+        assert np.array_equal(sample.value_mask, wanted[place.sequence][place.step : place.step + 5])
+
+
+@every_kind
+def test_a_byte_that_is_no_bool_is_a_filled_value_and_masks_hold_bools_alone(tmp_path: Path, kind: str):
+    more = [{"filled": np.array([[0, 2], [1, 0], [255, 0]], "u1").view(bool)}]
+    rows, labels = [np.zeros((3, 2), "i2")], [np.zeros(3, "i1")]
+    store = store_of(tmp_path / "s", rows, labels, more=more, filled=True, codec="none")
+    options: dict[str, dict[str, Any]] = {
+        "windows": {"window": 3, "target": "aligned"},
+        "packed": {"tokens": 3},
+        "streams": {"batch_size": 1, "window": 3},
+    }
+    (batch,) = begin(store, kind, value_mask=True, **options.get(kind, {}))
+    assert batch.value_mask.view(np.uint8).tolist() == [[[1, 0], [0, 1], [0, 1]]]
+    if kind == "windows":
+        alone = store.windows(3, target="aligned", value_mask=True)[0].value_mask
+        assert alone.view(np.uint8).tolist() == [[1, 0], [0, 1], [0, 1]]
+    assert "neither 0 nor 1" in str(store_spec.verify(tmp_path / "s"))
+
+
+@every_kind
+def test_a_store_that_knows_nothing_says_how_to_build_one_that_does(by_step: Numbered, kind: str):
+    text = r"value_mask=True, but this store does not say .* --missing keep, or with --mask"
+    with pytest.raises(WindowError, match=text):
+        begin(by_step.store, kind, value_mask=True)
+
+
+def test_it_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str], Known]):
+    """A byte for each value; in streams two, where it is read beside the mask that is made of it."""
+    for kind, more in (("keep", 1), ("filled", 2), ("both", 2)):
+        store = all_known[kind, "step"].store
+        for given_mask in (False, True):
+            takes = 2 * 5 * (4 * 8 + 2 + given_mask * 3 * more)
+            with pytest.raises(WindowError, match=f"of 2 lanes of 5 steps takes {takes:,}, and"):
+                store.streams(2, 5, memory=1, value_mask=given_mask)
+            windows = store.windows(50, value_mask=given_mask)
+            takes = len(windows) * (50 * 3 * (8 + given_mask) + 8)
+            with pytest.raises(WindowError, match=f"a batch takes {takes:,} and may take one"):
+                windows.batches(10**6, memory="1kB")
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
+def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_asked_for(
+    all_known: dict[tuple[str, str], Known], monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    read = chunks_read(monkeypatch)
+    whole = {"padded": {"batch_size": 18}, "packed": {"tokens": 308}, "streams": {"batch_size": 1, "window": 308}}[kind]
+    for name, arrays in (("keep", ["inputs"]), ("both", ["filled", "inputs"])):
+        store = all_known[name, "sequence"].store
+        read.clear()
+        list(begin(store, kind, value_mask=True, **whole))
+        every = [(array, chunk) for array in arrays for chunk in range(-(-sum(LENGTHS) // 8))]
+        assert sorted(each for each in read if each[0] != "labels") == every
+        read.clear()
+        list(begin(store, kind, **whole))
+        assert "filled" not in {array for array, _ in read}

@@ -1,0 +1,68 @@
+"""Stores as a foreign writer might write them: rows and tables that are wrong, every checksum of which is right."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+
+from store_spec.disk.snapshot import Snapshot
+from store_spec.format import shard as shards
+from store_spec.format.codec import crc32c
+from store_spec.format.layout import BLANK, ROOT, chunk_key, table_chunk
+from store_spec.format.records import Records
+from store_spec.schema import TABLE_CODEC
+from tests.store.damage import encode_text
+
+
+def forge(path, *, seal=True, **changes):
+    """Change decoded chunks and write them with right checksums, those of times too, as a foreign writer might."""
+    snapshot = Snapshot.open(path)
+    root, schema = snapshot.root, snapshot.root.schema
+    for key, change in changes.items():
+        name = key.replace("__", "/")
+        if schema.is_sharded(name):
+            rows = snapshot.rows(name, 0, root.committed(name))
+            change(rows)
+            chunking = schema.chunking(name)
+            for number in range(-(-len(rows) // chunking.shard)):
+                part = rows[number * chunking.shard : (number + 1) * chunking.shard]
+                place = shards.ShardId(name, number)
+                data = b"".join(shards.encode([part], place, schema.rows(name), chunking, schema.codec))
+                (path / chunk_key(schema, name, number)).write_bytes(data)
+            continue
+        rows = snapshot.table(name)
+        change(rows)
+        size = table_chunk(schema, schema.fact(name))
+        padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        if rows.dtype == object:
+            padded = np.frombuffer(encode_text(list(rows), size), np.uint8)
+        (path / chunk_key(schema, name, 0)).write_bytes(TABLE_CODEC.encode(padded))
+    if "time" in changes:
+        times, bounds = snapshot.rows("time", 0, root.counts.steps), snapshot.offsets.tolist()
+        changes["time"](times)
+        crcs = [crc32c(times[start:stop]) for start, stop in itertools.pairwise(bounds)]
+        forge(path, seal=False, sequences__time_crc32c=put(slice(None), crcs))
+    if seal:  # the identity that the changed tables have
+        tables = {
+            fact.name: snapshot.table(fact.name) for fact in schema.arrays() if fact.name.startswith("sequences/")
+        }
+        lengths, own = (snapshot.table(name) for name in ("row_size", "label_row_size"))
+        records = Records(tuple(tables["sequences/source"]), lengths, own, tables)
+        (path / ROOT).write_bytes(replace(root, identity=records.identity(BLANK, schema)).encode())
+
+
+def put(where, value):
+    def change(rows):
+        rows[where] = value
+
+    return change
+
+
+def bump(where):
+    def change(rows):
+        rows[where] += 1
+
+    return change

@@ -1,0 +1,218 @@
+"""Written stores, read by other software alone: every sequence is bit-equal through `offsets`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorstore
+import xarray
+import zarr
+from zarr.buffer import default_buffer_prototype
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import MemoryStore
+
+import store_spec
+from store_spec.format.layout import ROOT
+from tests.store.make_golden import GOLDEN
+from tests.store.oracle import Recipe, Sequence, append, make, same, write
+
+RECIPES = {
+    "step": Recipe(),
+    "sequence": Recipe(label_axis="sequence", labels=("float64", (2,)), codec="lz4"),
+    "own": Recipe(label_axis="own", inputs=("uint8", (4, 4, 3)), labels=("int64", (2,)), codec="none"),
+    "missing": Recipe(missing="keep", inputs=("float16", ()), labels=("complex64", (3,)), chunk=40, shard=40),
+    "flags": Recipe(inputs=("bool", (7,)), labels=("uint32", ()), codec="zstd:9", chunk=30, shard=90),
+}
+LENGTHS = [5, 0, 90, 7, 1]
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def written(request, tmp_path_factory):
+    """Return the folder of a store that was appended to, and the list that it holds."""
+    recipe = RECIPES[request.param]
+    sequences = make(recipe, LENGTHS)
+    path = write(recipe, tmp_path_factory.mktemp("interop") / "store.zarr", sequences[:3])
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, sequences[3:])
+    assert len(list((path / "inputs").glob("c.*"))) > 2
+    return path, recipe, sequences
+
+
+def check(arrays, recipe: Recipe, sequences: list[Sequence]) -> None:
+    """Find sequence i from offsets, as the format says, in what some software read."""
+    offsets = arrays["offsets"]
+    label_offsets = {
+        "step": offsets,
+        "sequence": np.arange(len(sequences) + 1),
+        "own": arrays.get("label_offsets"),
+    }[recipe.label_axis]
+    assert len(offsets) == len(sequences) + 1
+    assert offsets[-1] == len(arrays["inputs"])
+    assert label_offsets[-1] == len(arrays["labels"])
+    for number, sequence in enumerate(sequences):
+        assert same(arrays["inputs"][offsets[number] : offsets[number + 1]], sequence.inputs)
+        labels = arrays["labels"][label_offsets[number] : label_offsets[number + 1]]
+        assert same(labels[0] if recipe.label_axis == "sequence" else labels, sequence.labels)
+
+
+def read(group: zarr.Group, name: str) -> np.ndarray:
+    """Return a whole array of a group."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def test_zarr_reads_the_store_as_a_group_with_and_without_consolidated_metadata_and_each_array_by_its_folder(written):
+    path, recipe, sequences = written
+    for consolidated in (True, False):
+        group = zarr.open_group(path, mode="r", use_consolidated=consolidated)
+        assert (group.metadata.consolidated_metadata is not None) == consolidated
+        check({name: np.asarray(array) for name, array in group.arrays()}, recipe, sequences)
+        assert sorted(name for name, _ in group.groups()) == ["sequences", "stats"]
+    assert read(group, "sequences/source").tolist() == [sequence.source for sequence in sequences]
+    assert read(group, "sequences/part").tolist() == [0] * len(sequences)
+    assert read(group, "stats/inputs_count").shape == (len(sequences), (recipe.inputs[1] or (1,))[-1])
+    inputs = group["inputs"]
+    assert isinstance(inputs.metadata, ArrayV3Metadata)
+    assert (inputs.metadata.dimension_names or ())[0] == "step"
+    folders = [file.parent for file in path.glob("*/zarr.json") if file.parent.name not in ("sequences", "stats")]
+    check({folder.name: np.asarray(zarr.open_array(folder, mode="r")) for folder in folders}, recipe, sequences)
+    for file in path.glob("*/*/zarr.json"):
+        assert len(np.asarray(zarr.open_array(file.parent, mode="r"))) == len(sequences)
+
+
+def test_consolidated_metadata_are_those_that_zarr_finds_in_the_folders(written):
+    path, _, _ = written
+    members = json.loads((path / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"]
+    found = {
+        file.parent.relative_to(path).as_posix(): json.loads(file.read_bytes()) for file in path.rglob("*/zarr.json")
+    }
+    assert members == found
+    assert list(members) == sorted(members)
+
+
+def test_xarray_reads_the_store_as_a_contiguous_ragged_array(written):
+    path, recipe, sequences = written
+    with xarray.open_zarr(path) as dataset:
+        dataset.load()
+        check({name: np.asarray(array) for name, array in dataset.items()}, recipe, sequences)
+        (count,) = (array for array in dataset.values() if array.attrs.get("sample_dimension") == "step")
+        assert dataset.attrs["Conventions"].startswith("CF-1.")
+        assert dataset.attrs["featureType"] == "timeSeries"
+        # An attribute that is an object makes `cfdm.read` fail.
+        assert not [name for name, value in dataset.attrs.items() if isinstance(value, dict)]
+        assert count.dims == ("sequence",)
+        stops = np.cumsum(count.values)
+        for size, stop, sequence in zip(count.values, stops, sequences, strict=True):
+            assert same(dataset["inputs"].isel(step=slice(stop - size, stop)).values, sequence.inputs)
+        if recipe.label_axis == "own":
+            (count,) = (array for array in dataset.values() if array.attrs.get("sample_dimension") == "label_step")
+            stops = np.cumsum(count.values)
+            for size, stop, sequence in zip(count.values, stops, sequences, strict=True):
+                assert same(dataset["labels"].isel(label_step=slice(stop - size, stop)).values, sequence.labels)
+
+
+def test_xarray_reads_the_groups(written):
+    path, _, sequences = written
+    with xarray.open_zarr(path, group="sequences") as table:
+        assert table["source"].values.tolist() == [sequence.source for sequence in sequences]
+        assert table["part"].dims == ("sequence",)
+        assert table["source_sha256"].shape == (len(sequences), 32)
+    with xarray.open_zarr(path, group="stats") as stats:
+        rows = np.asarray(sequences[2].inputs)
+        rows = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).astype(float)
+        np.testing.assert_allclose(stats["inputs_mean"].values[2], np.nanmean(rows, axis=0), rtol=1e-9)
+
+
+def test_tensorstore_reads_the_arrays(written):
+    path, recipe, sequences = written
+    arrays = {}
+    for name in ("inputs", "labels", "offsets", *(["label_offsets"] if recipe.label_axis == "own" else [])):
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / name)}}
+        array = tensorstore.open(spec, open=True, read=True).result()
+        arrays[name] = array.read().result()
+        assert array.domain.labels[0] in ("step", "sequence", "label_step", "sequence_bound", "label_sequence_bound")
+    check(arrays, recipe, sequences)
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+def test_a_store_without_sequences_is_read_too(tmp_path, label_axis):
+    recipe = Recipe(label_axis=label_axis)
+    path = write(recipe, tmp_path / "store.zarr", [])
+    check({name: np.asarray(array) for name, array in zarr.open_group(path, mode="r").arrays()}, recipe, [])
+    with xarray.open_zarr(path) as dataset:
+        check({name: np.asarray(array) for name, array in dataset.items()}, recipe, [])
+
+
+@pytest.mark.slow
+def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path, monkeypatch):
+    """The arrays' own metadata are put after the root, offsets last."""
+    recipe = RECIPES["own"]
+    sequences = make(recipe, LENGTHS)
+    path = write(recipe, tmp_path / "store.zarr", sequences[:2])
+    replace, seen = os.replace, []
+
+    def watching(source: str, target: Path) -> None:
+        replace(source, target)
+        folders = [file.parent for file in path.glob("*/zarr.json") if file.parent.name not in ("sequences", "stats")]
+        arrays = {folder.name: np.asarray(zarr.open_array(folder, mode="r")) for folder in folders}
+        count = len(arrays["offsets"]) - 1
+        seen.append(count)
+        assert len(arrays["inputs"]) >= arrays["offsets"][-1]
+        assert len(arrays["label_offsets"]) > count or count == 2
+        for number in range(min(count, len(arrays["label_offsets"]) - 1)):
+            start, stop = arrays["offsets"][number : number + 2]
+            assert same(arrays["inputs"][start:stop], sequences[number].inputs)
+
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, sequences[2:])
+        monkeypatch.setattr(os, "replace", watching)
+        writer.commit()
+        monkeypatch.undo()
+    assert set(seen) == {2, 5}
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
+def test_zarr_writes_the_documents_of_all_arrays(path):
+    """`zarr.create_array` gives the same JSON, but for a member that it adds to vlen-utf8: `"configuration": {}`.
+
+    That codec has no configuration, and the specification of Zarr lets the member be left out where it is empty.
+    """
+    documents = [json.loads(file.read_bytes()) for file in path.rglob("zarr.json")]
+    arrays = [document for document in documents if document["node_type"] == "array"]
+    assert len(arrays) > 10
+    for document in arrays:
+        written = written_by_zarr(document)
+        if document["data_type"] == "string":
+            assert written["codecs"][0].pop("configuration") == {}
+        assert written == document
+
+
+def written_by_zarr(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an array that zarr creates by what a document says."""
+    chunks, shards = document["chunk_grid"]["configuration"]["chunk_shape"], None
+    codecs = document["codecs"]
+    if codecs[0]["name"] == "sharding_indexed":
+        chunks, shards = codecs[0]["configuration"]["chunk_shape"], chunks
+        codecs = codecs[0]["configuration"]["codecs"]
+    store = MemoryStore()
+    zarr.create_array(
+        store,
+        shape=document["shape"],
+        chunks=chunks,
+        shards=shards,
+        dtype=str if document["data_type"] == "string" else document["data_type"],
+        compressors=[BloscCodec.from_dict(one) if one["name"] == "blosc" else Crc32cCodec() for one in codecs[1:]],
+        fill_value=complex(*fill) if isinstance(fill := document["fill_value"], list) else fill,
+        attributes=document["attributes"],
+        dimension_names=document["dimension_names"],
+        chunk_key_encoding=document["chunk_key_encoding"],
+    )
+    data = store.get_sync(ROOT, prototype=default_buffer_prototype())
+    assert data is not None
+    found: dict[str, Any] = json.loads(data.to_bytes())
+    return found

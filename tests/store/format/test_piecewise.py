@@ -1,0 +1,87 @@
+"""A sequence whose rows come piece by piece has the table rows that it has at once, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store_spec.errors import SequenceError
+from store_spec.format.records import CheckedSequence, Piecewise, SourceId, check_sequence, describe
+from store_spec.format.times import Time
+from store_spec.schema import Schema, rows_of
+from tests.store.oracle import Recipe, checked, make, recipes, same
+
+SOURCE = SourceId(name="s", part=2, size=9, sha256=bytes(range(32)))
+
+
+def cut(whole: CheckedSequence, places: list[float]) -> list[CheckedSequence]:
+    """Cut the rows of each array at the same shares of its length."""
+    bounds = {
+        name: [0, *sorted(int(place * (len(rows) + 1)) for place in places), len(rows)]
+        for name, rows in whole.rows.items()
+    }
+    return [
+        CheckedSequence(
+            {name: rows[bounds[name][part] : bounds[name][part + 1]] for name, rows in whole.rows.items()},
+            whole.columns,
+        )
+        for part in range(len(places) + 1)
+    ]
+
+
+@given(
+    recipe=recipes(),
+    length=st.sampled_from([0, 1, 7, 3_000]),
+    places=st.lists(st.floats(0, 1, exclude_max=True), max_size=4),
+    block=st.sampled_from([1, 7, 100, 2**15]),
+)
+def test_any_pieces_give_the_records_of_the_whole(monkeypatch, recipe, length, places, block):
+    """However many values moments are merged of."""
+    monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", max(block, length // 20))
+    (sequence,) = make(recipe, [length])
+    schema = recipe.schema()
+    whole = checked(schema, sequence, SOURCE)
+    pieces = cut(whole, places)
+    if schema.label_axis == "sequence":  # each says the same
+        pieces = [CheckedSequence({**one.rows, "labels": whole.rows["labels"]}, one.columns) for one in pieces]
+    running = Piecewise(schema, SOURCE)
+    for piece in pieces:
+        arrays = {name: rows.copy() for name, rows in piece.rows.items()}
+        running.add(CheckedSequence(arrays, piece.columns))
+        for rows in arrays.values():
+            rows[...] = 0  # the same arrays may be filled again
+    found, wanted = running.record(), describe(schema, whole, SOURCE)
+    assert found.sources == wanted.sources
+    assert same(found.lengths, wanted.lengths)
+    assert same(found.label_lengths, wanted.label_lengths)
+    assert list(found.columns) == list(wanted.columns)
+    for name, column in wanted.columns.items():
+        assert same(found.columns[name], column), name
+    assert list(found.missing) == list(wanted.missing)
+    for name, runs in wanted.missing.items():
+        assert same(found.missing[name].counts, runs.counts), name
+        assert same(found.missing[name].runs, runs.runs), name
+
+
+def test_times_that_fall_between_two_pieces_are_refused_where_they_do():
+    schema = replace(Schema.plan(rows_of("float32", ()), rows_of("float32", ())), time=Time("s"))
+    running = Piecewise(schema, SOURCE)
+
+    def add(*times: int) -> None:
+        rows = np.zeros(len(times), np.float32)
+        running.add(check_sequence(schema, rows, rows, SOURCE, time=np.array(times, "datetime64[s]")))
+
+    add(1, 2)
+    add()
+    add(2, 2)
+    with pytest.raises(SequenceError, match=r"s \(part 2\): time falls at step 4, from 1970-.*:02 to 1970-.*:01; sort"):
+        add(1)
+
+
+def test_no_piece_is_no_sequence():
+    with pytest.raises(SequenceError, match="a sequence that comes in pieces has at least one; give an empty one"):
+        Piecewise(Recipe().schema(), SOURCE).record()

@@ -1,0 +1,431 @@
+"""SPEC.md says what schema.py says, and what is really written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from store_spec import schema
+from store_spec.disk.storage import LocalStorage
+from store_spec.format import codec, documents, layout, names, sequence_columns, shard
+from store_spec.format.codec import Codec
+from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
+from store_spec.schema import ARRAYS, Rows, Schema, rows_of
+from tests.store.damage import attribute, metadata
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.make_malformed import FAULTS
+from tests.store.spec_reader import SpecReader
+
+SPEC = (Path(schema.__file__).parent / "SPEC.md").read_text()
+LENGTHS = (5, 0, 2)
+
+
+def section(heading: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", SPEC, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def prose(heading: str) -> str:
+    """Return the text below a heading on one line, wherever its lines are broken."""
+    return " ".join(section(heading).split())
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows of the table below a heading, without its header."""
+    lines = [line for line in section(heading).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def examples(heading: str) -> list[Any]:
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section(heading), re.DOTALL)]
+
+
+def found_in(heading: str, pattern: str) -> tuple[str, ...]:
+    """Return the groups of a pattern in the text below a heading."""
+    found = re.search(pattern, section(heading))
+    assert found, pattern
+    return found.groups()
+
+
+def number(written: str) -> int:
+    """Read `2^31 - 17`, `20` or `262,144`."""
+    power, minus, less = written.replace(",", "").partition(" - ")
+    base, _, exponent = power.partition("^")
+    value: int = int(base) ** int(exponent or 1)
+    return value - (int(less) if minus else 0)
+
+
+def write_example(path: Path) -> None:
+    """Write the store of which SPEC.md shows the root."""
+    with store_spec.create_store(
+        path,
+        inputs=Rows(np.dtype("float32"), (3,), ("x", "y", "z")),
+        labels=("int64", ()),
+        columns={"site": "string"},
+        provenance={"robot": "walker", "rate_hz": 50},
+    ) as writer:
+        for name, steps, site in zip("abc", LENGTHS, "ABA", strict=True):
+            walk = np.arange(3 * steps, dtype=np.float32).reshape(steps, 3)
+            writer.append(walk, np.arange(steps), source=f"walks/{name}.csv", columns={"site": site})
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("spec") / "walks.zarr"
+    write_example(path)
+    return path
+
+
+ANY_SCHEMA = {
+    axis: Schema.plan(
+        rows_of("float32", (4, 5, 17)),
+        rows_of("int16", (2, 6)),
+        label_axis=axis,
+        missing="keep",
+        codec=Codec("lz4", 7),
+        time=Time("ms"),
+        filled=True,
+    )
+    for axis in schema.LABEL_AXES
+}
+
+
+def test_the_version_is_the_one_of_the_constants():
+    assert SPEC.startswith(f"# The seqzarr store, format version {schema.VERSION[0]}.{schema.VERSION[1]}\n")
+    assert f"The major version is not {schema.VERSION[0]}." in SPEC
+
+
+def test_the_arrays_of_the_table_are_those_of_the_constants_in_this_order():
+    dtypes = {"of `inputs`": "", "of `labels`": ""}
+    tails = {"inputs row": "inputs", "labels row": "labels", "()": "", "F": "features", "G": "targets", "32": "hash"}
+    tails["2"] = "run"
+    only = {"always": "", "own": "own", "time": "time", "keep": "keep", "filled": "filled"}
+    rows = {"T": {"step"}, "L": {""}, "N": {"sequence"}, "N + 1": {"sequence_bound", "label_sequence_bound"}}
+    rows |= {"R": {"missing_inputs_run"}, "S": {"missing_labels_run"}}
+    found = table("Arrays")
+    assert len(found) == len(ARRAYS)
+    for (name, dtype, count, row, dimensions, present, _), fact in zip(found, ARRAYS, strict=True):
+        assert name == f"`{fact.name}`"
+        assert dtypes.get(dtype, dtype) == fact.dtype
+        assert fact.axis in rows[count]
+        assert tails[row] == fact.tail
+        assert only[present] == fact.only
+        first = re.match(r"`(\w+)`", dimensions)
+        assert (first[1] if first else "") == fact.axis
+    assert schema.HASH_BYTES == 32
+    assert f"; {schema.NO_FILE} where there is no file" in section("Arrays")
+
+
+@pytest.mark.parametrize("axis", schema.LABEL_AXES)
+def test_dimension_names_follow_from_the_table(axis):
+    planned = ANY_SCHEMA[axis]
+    names = {
+        "inputs dimensions": ["input_axis_1", "input_axis_2", "feature"],
+        "labels dimensions": ["label_axis_1", "target"],
+        "label axis": [{row[0]: row[2] for row in table("Label axes")}[f"`{axis}`"].strip("`")],
+    }
+    for name in ("input_axis_1", "label_axis_1", "feature", "target"):
+        assert f"`{name}`" in section("Arrays")
+    written = {name.strip("`"): cell for name, _, _, _, cell, _, _ in table("Arrays")}
+    for fact in planned.arrays():
+        document = layout.array_document(planned, fact, layout.Counts())
+        words = [word.strip() for word in written[fact.name].split(",")]
+        assert document["dimension_names"] == [name for word in words for name in names.get(word, [word.strip("`")])]
+
+
+def test_the_dtypes_are_those_of_the_constants():
+    listed = section("Dtypes").partition("is one of:")[2].partition(". A bool")[0]
+    assert tuple(re.findall(r"`(\w+)`", listed)) == schema.DTYPES
+
+
+def test_the_label_axes_and_what_missing_may_be_are_those_of_the_constants():
+    assert tuple(row[0].strip("`") for row in table("Label axes")) == schema.LABEL_AXES
+    assert set(found_in("The root document", r"`missing`: `(\w+)` .*?, `(\w+)`")) == set(schema.MISSING)
+
+
+def test_the_limits_are_those_of_the_constants():
+    assert [number(row[1]) for row in table("Limits")] == [
+        documents.LARGEST_DOCUMENT,
+        layout.LARGEST_COUNT,
+        layout.LARGEST_DIMENSIONS,
+        schema.LARGEST_SHARD_CHUNKS,
+        codec.LARGEST_CHUNK_BYTES,
+        codec.LARGEST_TEXT_BYTES,
+        codec.LARGEST_OVERHEAD,
+        codec.LARGEST_RATIO,
+    ]
+
+
+def test_names_of_classes_are_as_long_as_the_text_says():
+    assert f"Each name has 1 to {names.LARGEST_CLASS_NAME:,} bytes" in prose("The root document")
+
+
+def test_further_columns_are_those_of_the_constants():
+    said = prose("Further columns")
+    assert tuple(re.findall(r"`(\w+)`", said.partition("the column's dtype:")[2].partition(". A missing")[0])) == (
+        sequence_columns.COLUMN_TYPES
+    )
+    assert f"at most {sequence_columns.LARGEST_TEXT:,} bytes" in said
+    assert f"1 to {sequence_columns.LARGEST_COLUMN_NAME} bytes" in said
+    own = {fact.name.removeprefix("sequences/") for fact in ARRAYS if fact.name.startswith("sequences/")}
+    assert own <= set(sequence_columns.RESERVED)
+    assert set(re.findall(r"`([\w.]+)`", said.partition("below `sequences`,")[2].partition("; all these")[0])) <= set(
+        sequence_columns.RESERVED
+    )
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_is_what_the_text_says(unit):
+    said, words = prose("Time"), prose("Array metadata")
+    assert re.findall(r"`(\w+)`", said.partition("a number of `unit`, which is ")[2].partition(", since")[0]) == list(
+        UNITS
+    )
+    assert f'`since` is `"{EPOCH}"`' in said
+    for given in (Time(unit), Time(unit, None), Time(unit, zone="UTC")):
+        planned = Schema.plan(rows_of("int8", ()), rows_of("int8", ()), time=given)
+        written = layout.array_document(planned, planned.fact("time"), layout.Counts())["attributes"]
+        first, since, _ = written["units"].partition(" since 1970-01-01 00:00:00")
+        assert f"`{first}`" in words
+        assert bool(since) == (given.since is not None) == (written.get("calendar") == CALENDAR)
+        assert f"`{CALENDAR}`" in words
+        assert "` since 1970-01-01 00:00:00`" in words
+
+
+def test_the_sizes_of_chunks_are_those_of_the_constants():
+    sizes = section("Array metadata")
+    assert (schema.CHUNK_BYTES, schema.SHARD_BYTES, schema.TABLE_CHUNK_BYTES) == (2**18, 2**26, 2**18)
+    assert all(f"{size} " in sizes for size in ("64 MiB", "256 KiB"))
+    assert f"string counting as {schema.STRING_BYTES} bytes" in sizes
+    assert number("2^64 - 1") == shard.ABSENT
+
+
+def test_what_the_text_says_in_words_of_shards_names_and_codecs_is_what_the_constants_say():
+    said = " ".join(SPEC.split())
+    small, large, tables = schema.CHUNK_BYTES // 2**10, schema.SHARD_BYTES // 2**20, schema.TABLE_CHUNK_BYTES // 2**10
+    compressors = " or ".join(f"`{name}`" for name in codec.COMPRESSORS if name != "none")
+    name_bytes = shard.STAMP.size - struct.calcsize("<QQ")
+    for words in (
+        f"`blosc` with `cname` {compressors}, `clevel` {codec.LEVELS[0]} to {codec.LEVELS[-1]}",
+        "`crc32c`, and `index_location` is `end`;",
+        f"then a stamp of {shard.STAMP_BYTES} bytes, then the index:",
+        f"the name of the array in ASCII, padded with zeros to {name_bytes} bytes;",
+        f"the crc32c of these {shard.STAMP.size} bytes",
+        f"of two of steps that is at most {small} KiB decoded for the widest row on the axis,",
+        f"and as shard as many chunks as {large} MiB hold",
+        f"of two of rows that is at most {tables} KiB decoded, a string counting as {schema.STRING_BYTES} bytes",
+        f"the name of the sequence's source: 1 to {schema.LARGEST_NAME_BYTES:,} bytes of UTF-8",
+        f"It begins with {len(layout.BLANK) // 2} zero bytes.",
+    ):
+        assert words in said, words
+
+
+def test_the_chunks_of_tables_are_those_that_are_written():
+    """Every line of the table of chunk sizes is the chunk of some array."""
+    shapes = {"17": (17,), "50,000": (50_000,)}
+    for what, row_bytes, rows in table("Array metadata"):
+        dtype, _, tail = what.partition(", row ")
+        planned = Schema.plan(rows_of("float32", shapes.get(tail, (2,))), rows_of("bool", ()))
+        wanted = {"": "", "()": "", "32": "hash"}.get(tail, "features")
+        facts = [fact for fact in ARRAYS if fact.dtype == dtype and fact.tail == wanted]
+        assert facts
+        for fact in facts:
+            width = schema.STRING_BYTES if dtype == "string" else planned.dtype(fact).itemsize
+            assert width * int(np.prod(planned.shape(fact))) == number(row_bytes)
+            assert layout.table_chunk(planned, fact) == number(rows)
+
+
+def test_steps_have_the_largest_power_of_two_that_fits_as_chunk_and_whole_chunks_as_shard():
+    for row_bytes in (1, 3, 4, 48, 1000, 2**20 - 1, 2**20, 2**20 + 1, 2**27):
+        found = schema.Chunking.for_rows(row_bytes)
+        chunk = max([2**power for power in range(19) if 2**power * row_bytes <= 2**18], default=1)
+        assert found == schema.Chunking(chunk, chunk * max(1, 2**26 // (chunk * row_bytes)))
+
+
+def test_chunk_codecs_are_those_of_the_text():
+    members = {"bytes", "blosc", "crc32c", "vlen-utf8", "sharding_indexed"}
+    assert all(f"`{name}`" in section("Array metadata") for name in members)
+    for axis, planned in ANY_SCHEMA.items():
+        for fact in planned.arrays():
+            document = layout.array_document(planned, fact, layout.Counts())
+            codecs = document["codecs"]
+            in_shards = fact.name in ("inputs", "time", "filled") or (fact.name == "labels" and axis in ("step", "own"))
+            assert (codecs[0]["name"] == "sharding_indexed") == in_shards
+            if in_shards:
+                assert codecs[0]["configuration"]["index_location"] == "end"
+                codecs = codecs[0]["configuration"]["codecs"]
+            assert [one["name"] for one in codecs] == [
+                "vlen-utf8" if fact.dtype == "string" else "bytes", "blosc", "crc32c",
+            ]  # fmt: skip
+            value = 1 if fact.dtype == "string" else planned.dtype(fact).itemsize
+            assert codecs[1]["configuration"] == {
+                "cname": "lz4" if in_shards else "zstd",
+                "clevel": 7 if in_shards else 3,
+                "typesize": value,
+                "shuffle": "noshuffle" if value == 1 else "shuffle" if in_shards else "bitshuffle",
+                "blocksize": 0,
+            }
+    assert codec.COMPRESSORS == ("zstd", "lz4", "none")
+    assert (codec.LEVELS[0], codec.LEVELS[-1]) == (1, 9)
+
+
+def test_the_metadata_of_arrays_have_the_members_of_the_text_and_no_others():
+    """Each name in code marks that is a member of an array's document, and nothing else, is written."""
+    for planned in ANY_SCHEMA.values():
+        for fact in planned.arrays():
+            document = layout.array_document(planned, fact, layout.Counts())
+            assert set(document) <= set(re.findall(r"`(\w+)`", section("Array metadata")))
+            own = {"row_size": "step", "label_row_size": "label_step"}
+            if fact.name == "time":
+                continue
+            assert document["attributes"] == ({"sample_dimension": own[fact.name]} if fact.name in own else {})
+
+
+def test_the_example_is_the_root_document_of_a_store_that_is_written_now(example):
+    document = json.loads((example / "zarr.json").read_text())
+    (attributes, members), found = examples("The root document"), document["consolidated_metadata"]
+    assert attributes == document["attributes"]
+    assert list(members) == ["inputs", "sequences/source"]
+    assert members == {name: found["metadata"][name] for name in members}
+    (inline,) = found_in("The root document", r"`consolidated_metadata` is `(\{.*?\})`")
+    assert json.loads(inline.replace("{...}", "{}")) == found | {"metadata": {}}
+    (group,) = found_in("The root document", r"groups `sequences` and `stats` \(`(.*?)`\)")
+    assert json.loads(group) == found["metadata"]["sequences"] == found["metadata"]["stats"]
+
+
+def test_digest_and_identity_of_the_example_follow_from_the_text(example):
+    reader = SpecReader(example)
+    assert reader.digest() == reader.said["digest"]
+    assert reader.identity() == reader.said["identity"]
+
+
+@pytest.mark.parametrize("axis", schema.LABEL_AXES)
+def test_the_examples_of_offsets_are_those_that_are_written(axis, tmp_path):
+    rows, offsets = found_in("Label axes", rf"`{axis}` \|.* (\d+) rows; `(\[.*?\])`")
+    label_lengths = {"step": LENGTHS, "sequence": (1, 1, 1), "own": (1, 4, 0)}[axis]
+    path = tmp_path / "walks.zarr"
+    with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", (2,)), label_axis=axis) as writer:
+        for name, steps, label_steps in zip("abc", LENGTHS, label_lengths, strict=True):
+            writer.append(np.zeros(steps, np.int8), np.zeros((label_steps, 2), np.int8), source=name)
+    store = store_spec.open_store(path)
+    assert "`[0, 5, 5, 7]`" in section("Label axes")
+    assert store.snapshot.offsets.tolist() == [0, 5, 5, 7]
+    assert "`[5, 0, 2]`" in section("Label axes")
+    assert store.snapshot.table("row_size").tolist() == [5, 0, 2]
+    assert store.snapshot.label_offsets.tolist() == json.loads(offsets)
+    assert SpecReader(path).arrays["labels"]["shape"] == [int(rows), 2]
+
+
+@pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
+def test_a_reader_written_from_the_text_alone_gets_every_sequence_bit_for_bit(golden):
+    reader = SpecReader(GOLDEN / f"{golden.name}.zarr")
+    expected = golden.live
+    assert reader.identity() == reader.said["identity"]
+    for (source, inputs, labels), (name, rows, label_rows) in zip(reader.sequences(), expected, strict=True):
+        assert source == name
+        assert (inputs.dtype, inputs.shape) == (rows.dtype, rows.shape)
+        assert inputs.tobytes() == rows.tobytes()
+        assert labels.tobytes() == label_rows.tobytes()
+        assert labels.dtype == label_rows.dtype
+    if golden.filled is not None:
+        assert reader.rows("filled").tobytes() == b"".join(rows.tobytes() for rows in golden.filled())
+    for array, place in (("inputs", 1), ("labels", 2)) if golden.missing == "keep" else ():
+        every = np.concatenate([np.isnan(np.atleast_1d(one[place])) for one in golden.sequences()])
+        missing = np.flatnonzero(every.reshape(len(every), -1).any(axis=1)).tolist()
+        assert [row for start, stop in reader.rows(f"missing_{array}") for row in range(start, stop)] == missing
+    for number in range(len(golden.sequences()) if golden.time is not None else 0):
+        assert reader.times(number).tolist() == golden.times()[number].tolist()
+    for column in golden.columns:
+        expected_values = [golden.columns_of(number)[column.name] for number in range(len(golden.sequences()))]
+        assert list(map(repr, reader.column(column.name))) == list(map(repr, expected_values))
+
+
+def test_statistics_are_those_of_the_text_and_merge_by_its_formula(tmp_path):
+    """Two sequences of images with NaN: moments by feature, and of both together, against a plain loop."""
+    path = tmp_path / "stats.zarr"
+    images = np.random.default_rng(1).normal(5, 2, (9, 4, 3))
+    images[2, 1, 0] = np.nan
+    images[:4, :, 2] = np.nan
+    with store_spec.create_store(path, inputs=("float64", (4, 3)), labels=("complex64", ()), missing="keep") as writer:
+        writer.append(images[:4], np.ones(4, np.complex64), source="a")
+        writer.append(images[4:], np.ones(5, np.complex64), source="b")
+    reader = SpecReader(path)
+    count, mean, m2, least, greatest = (reader.rows(f"stats/inputs_{name}") for name in schema.MOMENTS)
+    for sequence, rows in enumerate((images[:4], images[4:])):
+        for feature in range(3):
+            real = [value for value in rows[:, :, feature].ravel().tolist() if not np.isnan(value)]
+            assert count[sequence, feature] == len(real)
+            if not real:
+                assert m2[sequence, feature] == 0
+                assert np.isnan([mean[sequence, feature], least[sequence, feature], greatest[sequence, feature]]).all()
+                continue
+            assert (least[sequence, feature], greatest[sequence, feature]) == (min(real), max(real))
+            middle = sum(real) / len(real)
+            assert mean[sequence, feature] == pytest.approx(middle, rel=1e-12)
+            assert m2[sequence, feature] == pytest.approx(sum((v - middle) ** 2 for v in real), rel=1e-12)
+    assert reader.rows("stats/labels_count").tolist() == [[4], [5]]
+    assert all(np.isnan(reader.rows(f"stats/labels_{name}")).all() for name in schema.MOMENTS[1:])
+    assert dict(re.findall(r"`(count|d|mean|m2) =\s+(.*?)`", section("Statistics"))) == {
+        "count": "a.count + b.count",
+        "d": "b.mean - a.mean",
+        "mean": "a.mean + d * b.count / count",
+        "m2": "a.m2 + b.m2 + d * d * a.count * b.count / count",
+    }
+    total, d = count[:, 0].sum(), mean[1, 0] - mean[0, 0]
+    merged = mean[0, 0] + d * count[1, 0] / total
+    merged_m2 = m2[:, 0].sum() + d * d * count[0, 0] * count[1, 0] / total
+    both = images[:, :, 0][~np.isnan(images[:, :, 0])]
+    assert merged == pytest.approx(both.mean(), rel=1e-12)
+    assert merged_m2 == pytest.approx(both.var() * both.size, rel=1e-12)
+
+
+def test_every_case_that_a_reader_must_refuse_has_a_malformed_store_and_every_store_a_case():
+    numbers = [int(found) for found in re.findall(r"^(\d+)\. ", section("What a reader refuses"), re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert {fault.rule for fault in FAULTS} == set(numbers)
+
+
+def test_an_unknown_minor_version_is_read_and_what_it_adds_is_ignored(example, tmp_path):
+    path = tmp_path / "later.zarr"
+    shutil.copytree(example, path)
+    attribute("version", "1.7")(path)
+    attribute("later", {"than": "this"})(path)
+    metadata("later", {"zarr_format": 3, "node_type": "array", "shape": [7]})(path)
+    (path / "later").mkdir()
+    found, expected = store_spec.open_store(path), store_spec.open_store(example)
+    assert len(found) == len(expected)
+    for (inputs, labels), (rows, label_rows) in zip(found, expected, strict=True):
+        assert np.array_equal(inputs, rows)
+        assert np.array_equal(labels, label_rows)
+
+
+def test_the_arrays_own_documents_are_refreshed_with_offsets_last(tmp_path, monkeypatch):
+    """The order that the text gives, seen at the writer's puts."""
+    keys: list[str] = []
+    put = LocalStorage.put
+
+    def noted(self: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
+        keys.append(key)
+        put(self, key, parts, check)
+
+    path = tmp_path / "order.zarr"
+    with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ()), label_axis="own") as writer:
+        writer.append(np.zeros(3, np.int8), np.zeros(2, np.int8), source="a")
+        writer.commit()
+        monkeypatch.setattr(LocalStorage, "put", noted)
+        writer.append(np.zeros(4, np.int8), np.zeros(5, np.int8), source="b")
+    root = keys.index("zarr.json")
+    documents = keys[root + 1 :]
+    assert not any(key.endswith("/zarr.json") for key in keys[:root])
+    assert documents == [*sorted(documents[:-2]), "label_offsets/zarr.json", "offsets/zarr.json"]
+    shards = [at for at, key in enumerate(keys[:root]) if key.startswith(("inputs/", "labels/"))]
+    assert max(shards) == len(shards) - 1 < root

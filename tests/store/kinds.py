@@ -1,0 +1,52 @@
+"""The four kinds of batches, begun in the same way, for tests of what they have in common."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import store_spec
+from store_spec.disk.snapshot import Snapshot
+
+# Small ones, of which a numbered store has from 4 to 11.
+USUAL: dict[str, dict[str, Any]] = {
+    "windows": {"window": 4, "batch_size": 30},
+    "padded": {"batch_size": 4},
+    "packed": {"tokens": 32, "batch_size": 2},
+    "streams": {"batch_size": 2, "window": 20},
+}
+KINDS = tuple(USUAL)
+OF_BATCHES = (
+    *("batch_size", "shuffle", "seed", "epoch", "rank", "world_size"),
+    *("drop_last", "memory", "index", "weights", "transform"),
+)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def begin(store: store_spec.Store, kind: str, **options: Any) -> Any:
+    """Begin an epoch of a kind; those of windows take the options of `windows` and of `batches` together."""
+    options = USUAL[kind] | options
+    if kind != "windows":
+        return getattr(store, kind)(**options)
+    of_batches = {name: options.pop(name) for name in OF_BATCHES if name in options}
+    return store.windows(**options).batches(**of_batches)
+
+
+def chunks_read(monkeypatch: pytest.MonkeyPatch, size: int = 8) -> list[tuple[str, int]]:
+    """Return a list that grows by each chunk that is decompressed: its array and its number."""
+    read: list[tuple[str, int]] = []
+    rows_in = Snapshot.rows_in
+
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+        read.extend((name, number) for number in range(start // size, -(-stop // size)))
+        return rows_in(self, buffer, name, start, stop, **more)
+
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
+    return read
+
+
+def threads() -> set[threading.Thread]:
+    """Return our threads. Those of another test may be there until the garbage collector comes."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr")}

@@ -1,0 +1,135 @@
+"""Rows that are damaged, lost, another's or older are an error whatever reads them, and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import store_spec
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.format.times import Time
+from tests.store.damage import change_places
+from tests.store.kinds import KINDS, begin
+from tests.store.oracle import Recipe, append, make, same, write
+
+ONE: dict[str, dict[str, Any]] = {
+    "windows": {"window": 2, "target": "last", "batch_size": 2},
+    "padded": {"batch_size": 1},
+    "packed": {"tokens": 5, "batch_size": 1},
+    "streams": {"batch_size": 1, "window": 5},
+}
+
+
+def damage(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_damage_is_an_error_where_it_lies_and_nowhere_else(tmp_path):
+    sequences = make(Recipe(codec="none"), [20, 20, 20])
+    path = write(Recipe(codec="none"), tmp_path / "store", sequences)
+    damage(path / "inputs/c.1.0", 3)  # rows 20 to 40
+    store = store_spec.open_store(path)
+    assert same(store[0][0], sequences[0].inputs)
+    assert same(store.read(1, 5)[0], sequences[1].inputs[5:])
+    with pytest.raises(ChecksumError, match=r"store/inputs/c\.1\.0: chunk 0: its bytes have crc32c"):
+        store[1]
+    with pytest.raises(ChecksumError):
+        store.quantiles([0.5])
+
+
+@pytest.mark.parametrize("file", ["inputs/c.0.0", "inputs/c.2.0", "labels/c.1", "offsets/c.0", "row_size/c.0"])
+def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
+    path = write(Recipe(), tmp_path / "store", make(Recipe(), [20, 20, 20]))
+    (path / file).unlink()
+    with pytest.raises(FormatError, match="lost"):
+        list(store_spec.open_store(path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, kind, axis):
+    """Each chunk is as it was written, and so says its checksum; the stamp says that it is another's."""
+    recipe = Recipe(label_axis=axis, chunk=60, shard=60)
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences)
+    one, other = tmp_path / "s/inputs/c.0.0", tmp_path / "s/inputs/c.1.0"
+    swapped = one.read_bytes(), other.read_bytes()
+    other.write_bytes(swapped[0])
+    one.write_bytes(swapped[1])
+    store = store_spec.open_store(tmp_path / "s")
+    options = ONE[kind] | ({} if axis == "step" or kind == "padded" else {"targets": "inputs"})
+    says = r"inputs/c.[01].0: is shard [01] of 'inputs', by its stamp; a file is another's"
+    for read in (
+        lambda: store[1],
+        lambda: store.read(1, 0, 1),
+        lambda: list(begin(store.select([1]), kind, **options)),
+    ):
+        with pytest.raises(FormatError, match=says):
+            read()
+    assert same(store[5][0], sequences[5].inputs)
+
+
+@pytest.mark.parametrize("array", ["inputs", "labels", "filled", "time"])
+@pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
+def test_rows_of_another_sequence_are_seen_when_a_whole_one_is_read(tmp_path, kind, array):
+    """Chunks and stamps are as they were written; the checksum of the sequence says that they are another's."""
+    recipe = Recipe(chunk=60, shard=60, filled=True, time=Time("s"))
+    sequences = make(recipe, [5] * 6)
+    path = write(recipe, tmp_path / "s", sequences)
+    one, other = (path / array / f"c.{number}{'.0' * (array in ('inputs', 'filled'))}" for number in (0, 1))
+    change_places(one, other)
+    store = store_spec.open_store(path)
+    says = rf"{array}: sequence 0 \(.*\) has crc32c [0-9a-f]{{8}}, not [0-9a-f]{{8}}.*verify says which"
+    if array in ("inputs", "labels"):
+        with pytest.raises(ChecksumError, match=says):
+            store[0]
+    if array == "time":
+        with pytest.raises(ChecksumError, match=says):
+            store.times(0)
+    else:
+        with pytest.raises(ChecksumError, match=says):
+            next(begin(store, kind, value_mask=True, **ONE[kind]))
+    if array in ("filled", "time"):
+        assert len(list(begin(store, kind, **ONE[kind]))) == 6
+    assert same(store[5][0], sequences[5].inputs)
+    assert {problem.where for problem in store_spec.verify(path)} <= {f"{array}/{each.name}" for each in (one, other)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_sequences_that_are_anothers_are_seen_whatever_is_read(tmp_path, kind):
+    recipe = Recipe(label_axis="sequence")
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences)
+    write(recipe, tmp_path / "other", sequences[::-1])
+    (name,) = (path.name for path in (tmp_path / "s/labels").glob("c.*"))
+    shutil.copy(tmp_path / "other/labels" / name, tmp_path / "s/labels" / name)
+    store = store_spec.open_store(tmp_path / "s")
+    options = ONE[kind] | ({"target": "sequence"} if kind == "windows" else {})
+    reads = [lambda: store[0], lambda: store.windows(2)[0], lambda: list(begin(store, kind, **options))]
+    for read in reads:
+        with pytest.raises(ChecksumError, match=r"labels: sequence [0-9] \(.*\) has crc32c"):
+            read()
+
+
+@pytest.mark.parametrize("target", ["last", "future"])
+def test_an_older_copy_of_a_shard_is_seen_whatever_is_read(tmp_path, target):
+    recipe = Recipe(chunk=60, shard=600)
+    sequences = make(recipe, [5] * 6)
+    write(recipe, tmp_path / "s", sequences[:3])
+    old = (tmp_path / "s/inputs/c.0.0").read_bytes()
+    early = store_spec.open_store(tmp_path / "s")
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        append(writer, sequences[3:])
+    assert same(early[2][0], sequences[2].inputs)  # a newer shard has what an older snapshot needs
+    (tmp_path / "s/inputs/c.0.0").write_bytes(old)
+    store = store_spec.open_store(tmp_path / "s")
+    says = "inputs/c.0.0: has 15 rows, by its stamp, where 30 are committed; it is an older copy"
+    with pytest.raises(FormatError, match=says):
+        store.read(5, 0, 1)
+    with pytest.raises(FormatError, match=says):
+        list(store.windows(2, target=target).batches(2))

@@ -1,0 +1,123 @@
+"""Where the rows of a pool are read to, and in which pieces, against sets of rows."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk import shards
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.windows.loading import _cuts
+from store_spec.windows.rows_in_memory import Ranges
+from tests.store.oracle import store_of
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Ranges:
+    steps = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8))
+    stop = np.cumsum([gap + rows for gap, rows in steps])
+    start = stop - np.array([rows for _, rows in steps])
+    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
+
+
+@given(ranges(), st.integers(0, 120), st.integers(1, 60))
+def test_what_lies_between_two_rows_is_what_lies_in_both(all_of_them: Ranges, low: int, count: int):
+    spans = zip(all_of_them.start.tolist(), all_of_them.stop.tolist(), strict=True)
+    rows = [row for start, stop in spans for row in range(start, stop)]
+    found = [
+        (row, place + row - start)
+        for start, stop, place in all_of_them.between(low, low + count)
+        for row in range(start, stop)
+    ]
+    assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
+
+
+@given(ranges(), st.sampled_from([1, 2, 5, 8, 100]))
+def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(all_of_them: Ranges, chunk: int):
+    low = int(all_of_them.start[0]) // chunk * chunk
+    high = -(-int(all_of_them.stop[-1]) // chunk) * chunk
+    cuts = _cuts(all_of_them.between(low, high), chunk, low, high)
+    assert (cuts[0], cuts[-1]) == (low, high)
+    assert all(cut % chunk == 0 for cut in cuts)
+    for begin, end in itertools.pairwise(cuts):
+        pieces = all_of_them.between(begin, end)
+        assert len(pieces) < 2 or end - begin == chunk
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> store_spec.Store:
+    """Return one of many shards: each of 8 steps, in two chunks."""
+    rows = np.arange(8 * 50 * 2, dtype="float32").reshape(-1, 2)
+    return store_of(tmp_path / "s.zarr", [rows], [rows[:, 0]], chunk=32, shard=64)
+
+
+def descriptors(store: store_spec.Store) -> list[str]:
+    """Return what this process has open below a store."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # that of the listing
+            continue
+    return [path for path in found if path.startswith(f"{store.path}/")]
+
+
+def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)  # whatever stores of other tests have open
+    mine, most = store_spec.open_store(store.path), 0
+    for start in range(0, 380, 2):
+        x, _ = mine.read(0, start, start + 2)
+        assert x[0, 0] == 2 * start
+        most = max(most, len(descriptors(store)))
+    assert 1 < most <= shards.MOST_OPEN
+    del mine
+    assert not descriptors(store)
+
+
+def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
+    store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A repair renames one there, and who has the old one open would never see it."""
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)
+    path = store.path / "inputs" / "c.1.0"
+    whole = path.read_bytes()
+    store.read(0, 12, 14)  # of its other chunk: it is open
+    for damaged, error in ((bytes(20) + whole[20:], ChecksumError), (whole[:20], FormatError)):
+        path.write_bytes(damaged)
+        with pytest.raises(error, match=r"c\.1\.0"):
+            store.read(0, 8, 12)
+        (tmp_path / "new").write_bytes(whole)
+        (tmp_path / "new").rename(path)
+        x, _ = store.read(0, 8, 12)
+        assert x[0, 0] == 16
+
+
+def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
+    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
+    program += "from store_spec.disk import shards; print(shards.most_open_of_all())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "25\n"
+    assert shards.most_open_of_all() <= 256
+
+
+def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    most = 3 + len(shards._ALL_OPEN)
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: most)
+    stores = [store_spec.open_store(store.path) for _ in range(4)]
+    for one in [store, *stores]:
+        for start in (0, 100, 200):
+            assert one.read(0, start, start + 1)[0][0, 0] == 2 * start
+    assert len(descriptors(store)) <= 3

@@ -1,0 +1,193 @@
+"""Periods: statistics of them and of windows, compared with plain loops; and what is refused because it would leak."""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import WindowError
+from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.kinds import begin, every_kind
+from tests.store.oracle import store_of
+from tests.store.window_oracle import LENGTHS, Numbered, same, shapes, used_by
+
+START = 10**9  # seconds, of the first step of each sequence
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> store_spec.Store:
+    path, rng = tmp_path_factory.mktemp("periods") / "s", np.random.default_rng(0)
+    with store_spec.create_store(
+        path, inputs=("float32", (2,)), labels=("float64", (1,)), missing="keep", time="s", chunk=64, shard=640
+    ) as writer:
+        for number, length in enumerate(LENGTHS):
+            x = np.cumsum(rng.normal(size=(length, 2)), axis=0).astype("float32")
+            x[rng.random(x.shape) < 0.1] = np.nan
+            writer.append(x, x[:, :1] * 3, source=f"site-{number % 3}/{number:02}", time=np.arange(length) + START)
+    return store_spec.open_store(path)
+
+
+def assert_moments(found: Any, rows: NDArray[Any]) -> None:
+    """Compare with NumPy."""
+    rows = rows.reshape(len(rows), -1).astype(np.float64)
+    assert found.count.tolist() == (~np.isnan(rows)).sum(axis=0).tolist()
+    some = found.count > 0
+    for name, wanted in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
+        assert np.allclose(getattr(found, name)[some], wanted(rows[:, some], axis=0), rtol=1e-12, atol=1e-12)
+
+
+@hypothesis.given(
+    low=st.integers(0, 9), width=st.integers(1, 10), before=st.none() | st.integers(0, 110),
+    after=st.none() | st.integers(-1, 60),
+)  # fmt: skip
+def test_statistics_of_a_period_are_those_of_its_rows(
+    store: store_spec.Store, low: int, width: int, before: int | None, after: int | None
+):
+    share = (low / 10, min(10, low + width) / 10)
+    given = {"before": before, "after": after}
+    moments = {name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()}
+    rows: list[Any] = [[np.zeros((0, 2))], [np.zeros((0, 1))]]
+    for x, y in store:
+        start, stop = (int(round(len(x) * each, 6)) for each in share)
+        start = start if after is None else max(start, min(len(x), after), 0)
+        stop = stop if before is None else min(stop, before)
+        for array, part in zip(rows, (x, y), strict=True):
+            array.append(part[start : max(start, stop)])
+    inputs, labels = (np.concatenate(each) for each in rows)
+    if not len(inputs):
+        with pytest.raises(WindowError, match="there are no steps in this period, of 308 in all"):
+            store.stats(steps=share, **moments)
+        return
+    stats = store.stats(steps=share, **moments)
+    assert_moments(stats.inputs, inputs)
+    assert_moments(stats.labels, labels)
+    if stats.count.all():
+        median = stats.robust().inputs.center
+        assert np.allclose(median, np.nanmedian(inputs.astype(float), axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence"])
+@hypothesis.given(shape=shapes(("future", "last", "aligned")), targets=st.sampled_from([None, "inputs"]))
+def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
+    of_each_axis: dict[str, Numbered], axis: str, shape: WindowShape, targets: Any
+):
+    store = of_each_axis[axis].store
+    if axis == "sequence" and targets is None:
+        shape = WindowShape(**{name: getattr(shape, name) for name in shape.__slots__} | {"target": "sequence"})
+    windows = Windows(store, shape, WindowOptions(targets=targets))
+    if not len(windows):
+        with pytest.raises(WindowError, match="statistics of 0 windows"):
+            windows.stats()
+        return
+    used: list[set[tuple[int, int]]] = [set(), set()]
+    for number in range(len(windows)):
+        sequence, _, rows, labels_of = used_by(windows, number)
+        used[0] |= {(sequence, row) for row in rows}
+        used[1] |= {(sequence, row) for row in labels_of}
+    if targets == "inputs":
+        used[0] |= used[1]
+    stats = windows.stats()
+    assert_moments(stats.inputs, np.array([of_each_axis[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
+    if axis == "step":
+        labels = np.array([of_each_axis[axis].sequences[at][1][row] for at, row in sorted(used[1])])
+        assert_moments(stats.labels, labels)
+        assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
+
+
+@pytest.mark.parametrize("axis", ["sequence", "own"])
+def test_statistics_of_a_period_have_the_labels_of_its_sequences_alone(tmp_path: Path, axis: Any):
+    inputs = [np.full((10, 1), label, "f4") for label in (1, 2, 3, 1000, 2000)]
+    labels = [x[0] if axis == "sequence" else x[:1] for x in inputs]
+    more = [{"time": np.arange(10) + (100 if number > 2 else 0)} for number in range(5)]
+    store = store_of(tmp_path / "s", inputs, labels, more=more, label_axis=axis, time="s")
+    for period, due in (({"before": 50}, [1, 2, 3]), ({"after": 50}, [1000, 2000]), ({"steps": (0, 0.5)}, None)):
+        rows = np.array(due or [1, 2, 3, 1000, 2000], float)
+        bounds: Any = {name: np.datetime64(at, "s") if isinstance(at, int) else at for name, at in period.items()}
+        stats = store.stats(**bounds)
+        assert (stats.labels.count.tolist(), stats.labels.max.tolist()) == ([len(rows)], [rows.max()])
+        assert np.allclose(stats.labels.mean, rows.mean())
+        assert stats.quantiles(0.5).labels.tolist() == [[np.median(rows)]]
+
+
+def test_a_group_without_steps_in_the_period_is_named(tmp_path: Path):
+    more = [{"time": np.arange(10) + 100 * number, "columns": {"site": "ab"[number]}} for number in range(2)]
+    rows = [np.full((10, 1), number, "f4") for number in range(2)]
+    store = store_of(tmp_path / "s", rows, more=more, columns={"site": "string"}, time="s")
+    with pytest.raises(WindowError, match=r"no steps in this period, of 10 in all; .* with site='b'"):
+        store.stats_by("site", before=np.datetime64(50, "s"))
+    with pytest.raises(WindowError, match="give the name of a column"):
+        store.stats_by(cast("Any", ["a", "b"]))
+
+
+def test_labels_that_a_store_lacks_cannot_be_normalised(tmp_path: Path):
+    rows = [np.arange(10.0, dtype="f4")[:, None]]
+    store = store_of(tmp_path / "s", rows, [np.zeros((0, 1), "f4")], label_axis="own")
+    windows = store.windows(3, normalize=store.stats())
+    for undo in (store.stats().inverse, store.stats().minmax().inverse, store.stats().normalize_labels):
+        with pytest.raises(WindowError, match=r"has no labels, .* windows\.scaler\(\)\.inverse"):
+            undo(windows[0].labels)
+    assert np.allclose(windows.scaler().inverse(windows[0].labels), store.windows(3)[0].labels)
+
+
+@every_kind
+def test_statistics_of_later_steps_are_refused_unless_they_are_allowed(store: store_spec.Store, kind: str):
+    read, end = partial(begin, kind=kind), np.datetime64(START + 31, "s")
+    later: tuple[Any, ...] = (store.stats(), store.stats().minmax(), "sequence", store.stats(steps=(0, 0.9)))
+    for normalize in later:
+        assert read(store, normalize=normalize)
+        for period in ({"steps": (0, 0.8)}, {"before": end}):
+            with pytest.raises(WindowError, match=r"statistics of later steps than are used: of sequence \d \(site-"):
+                read(store, normalize=normalize, **period)
+            assert read(store, normalize=normalize, allow_later=True, **period)
+    assert read(store, normalize=store.stats(steps=(0, 0.8)), steps=(0, 0.8))
+    assert read(store, normalize=store.stats(before=end), before=end)
+    assert read(store, normalize=store.stats(before=end), after=end)
+    assert read(store, normalize=store.stats(steps=(0, 0.5)), steps=(0, 0.8))
+    # Of other sequences they may be of all steps.
+    assert read(store[:6], normalize=store[6:].stats(), steps=(0, 0.8))
+
+
+def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
+    windows = store.windows(3, steps=(0, 0.8))
+    stats = windows.stats()
+    assert len(store.windows(3, steps=(0, 0.8), normalize=stats)) == len(windows)
+    with pytest.raises(WindowError, match="up to step 32, where 20 are used"):
+        store.windows(3, steps=(0, 0.5), normalize=stats)
+    pickled = pickle.loads(pickle.dumps(store.windows(3, steps=(0, 0.8), normalize=stats)))
+    assert same(pickled[0], store.windows(3, steps=(0, 0.8), normalize=stats)[0])
+
+
+@hypothesis.given(shape=shapes(shorts=("drop",)), low=st.integers(0, 9))
+def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
+    by_step: Numbered, shape: WindowShape, low: int
+):
+    store = by_step.store
+    given = {name: getattr(shape, name) for name in shape.__slots__} | {"stride": 1}
+    period = WindowShape(**given | {"steps": (low / 10, 1.0)})
+    whole = Windows(store, WindowShape(**given | {"steps": None}))
+    found = Windows(store, period, WindowOptions(context=True))
+    wanted = []
+    for number in range(len(whole)):
+        sequence, start = whole.index.locate(number)
+        if start + shape.context_span >= int(round(LENGTHS[sequence] * low / 10, 6)):
+            wanted.append((sequence, start))
+    assert [found.index.locate(number) for number in range(len(found))] == wanted
+
+
+def test_nothing_is_said(store: store_spec.Store):
+    with pytest.warns(UserWarning, match="0 windows: a window and its targets take 1,001 steps, .* of 18 .* has 100"):
+        store.windows(1000)
+    with pytest.warns(UserWarning, match="the mask selects 0 of 18 sequences"):
+        store.select(store.lengths > 1000)
+    with pytest.warns(UserWarning, match="statistics of 0 sequences"):
+        store.select([]).stats()

@@ -1,0 +1,253 @@
+"""Chunks that a thread decompressed last: rows beside those that were read are there, and are the right ones."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.disk import recent, shards
+from store_spec.disk.storage import LocalStorage
+from store_spec.errors import ChecksumError, FormatError
+from store_spec.format.codec import Codec, crc32c
+from tests.store.oracle import store_of
+
+STEPS, WIDTH = 60, 64
+Stores = list[tuple[store_spec.Store, NDArray[np.float32]]]
+
+
+def write(path: Path, rows: NDArray[np.float32]) -> store_spec.Store:
+    """Write a store of one sequence, in chunks of 4 steps, and shards of 8."""
+    row = 4 * WIDTH
+    return store_of(path, [rows], [-rows[:, 0]], chunk=4 * row, shard=8 * row)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    """Two of other rows."""
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    return [(write(tmp_path_factory.mktemp("recent") / "s.zarr", each), each) for each in (rows, rows + 1000)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which chunks of shards are decompressed."""
+    found: list[str] = []
+    decode = Codec.decode
+
+    def noted(codec: Codec, stored: Any, out: Any, where: str) -> None:
+        if ": chunk " in where:
+            found.append(where)
+        decode(codec, stored, out, where)
+
+    monkeypatch.setattr(Codec, "decode", noted)
+    return found
+
+
+@given(reads=st.lists(st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.integers(0, 12)), max_size=25))
+def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tuple[int, int, int]]):
+    for which, start, count in reads:
+        store, rows = stores[which]
+        stop = min(start + count, STEPS)
+        x, y = store.read(0, start, stop)
+        assert np.array_equal(x, rows[start:stop])
+        assert np.array_equal(y, -rows[start:stop, 0])
+    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
+
+
+def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
+    store = store_spec.open_store(stores[0][0].path)
+    store.read(0, 8, 10)
+    assert len(decoded) == 2  # a chunk of inputs, one of labels
+    for start in (9, 10, 11, 8):
+        store.read(0, start, start + 1)
+    assert len(decoded) == 2
+    store.read(0, 10, 14)  # its first chunk is there
+    store.read(0, 11, 13)
+    assert len(decoded) == 4
+    store_spec.open_store(stores[0][0].path).read(0, 8, 10)  # which may be of another commit
+    assert len(decoded) == 6
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(store.read, 0, 8, 10).result()
+    assert len(decoded) == 8
+
+
+def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
+    chunks = recent.RecentChunks()
+    keys: list[recent.ChunkKey] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
+    buffers = [chunks.buffer(key, 100) for key in keys]
+    for key, buffer in zip(keys, buffers, strict=True):
+        chunks.give_back(key, buffer)
+    assert list(chunks.chunks) == keys[2:]
+    assert chunks.take(keys[0]) is None
+    assert chunks.take(keys[2]) is buffers[2]
+    assert chunks.take(keys[2]) is None  # it is in use
+    chunks.give_back(keys[2], buffers[2])
+    assert chunks.buffer(keys[0], 100) is buffers[3]
+    assert chunks.take(keys[3]) is None  # something else is in it
+    assert len(chunks.buffer(keys[0], 101)) == 101
+    spare = chunks.buffer(None, 50)
+    chunks.give_back(None, spare)
+    assert chunks.buffer(None, 50) is spare
+    assert chunks.buffer(None, 50) is not spare  # it is in use
+    large = chunks.buffer(None, recent.MOST_BYTES + 1)
+    chunks.give_back(None, large)
+    assert not chunks.spare
+
+
+def test_windows_in_order_decompress_each_chunk_once(stores: Stores, decoded: list[str]):
+    windows = store_spec.open_store(stores[0][0].path).windows(3, horizon=2)
+    for number in range(len(windows)):
+        x, y = windows[number]
+        assert x[0, 0] == number * WIDTH
+        assert y[1] == -(number + 4) * WIDTH
+    assert len(decoded) == 2 * -(-STEPS // 4)
+
+
+def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, decoded: list[str]):
+    row = 4 * WIDTH
+    x = np.ones((STEPS, WIDTH), "float32")
+    days = np.datetime64("2024-01-01") + np.arange(STEPS)
+    more = [{"time": days.astype("datetime64[s]"), "filled": x == 0}]
+    options: Any = {"time": "datetime64[s]", "filled": True, "chunk": 4 * row, "shard": 8 * row}
+    store = store_of(tmp_path / "s.zarr", [x], [x[:, 0]], more=more, **options)
+    for step in range(STEPS):
+        assert store.times(0, step, step + 1) == days[step]
+    chunks = len(decoded)
+    assert chunks <= -(-STEPS // 4)
+    windows = store.windows(3, value_mask=True)
+    for number in range(len(windows)):
+        assert windows[number][2].all()
+    assert len(decoded) - chunks == 3 * -(-STEPS // 4)
+
+
+@pytest.mark.parametrize("number", [1, STEPS // 8])  # one that is full, and the last, which is kept whole
+def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores, number: int):
+    """An older copy may lie there until a repair; what was found in it is not what there is now."""
+    rows = stores[0][1]
+    write(tmp_path / "older.zarr", np.zeros_like(rows))  # its chunks are stored in fewer bytes
+    write(tmp_path / "s.zarr", rows)
+    name, step = f"inputs/c.{number}.0", number * 8 + 1
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    right = (store.path / name).read_bytes()
+    (store.path / name).write_bytes((tmp_path / "older.zarr" / name).read_bytes())
+    assert store.read(0, step, step + 1)[0][0, 0] == 0  # nothing tells a few rows from others of as many
+    with pytest.raises(ChecksumError, match="older copy"):
+        store.read(0)
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(store.path / name)
+    assert store.read(0, step, step + 1)[0][0, 0] == WIDTH * step
+    assert np.array_equal(store.read(0)[0], rows)
+
+
+def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = write(tmp_path / "s.zarr", np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)[: STEPS - 1])
+    key = f"inputs/c.{STEPS // 8}.0"
+    data = bytearray((store.path / key).read_bytes())
+    data[20], data[-200] = data[20] ^ 1, data[-200] ^ 1  # of its only chunk
+    (store.path / key).write_bytes(data)
+    got, get = list[str](), LocalStorage.get
+
+    def noted(storage: LocalStorage, name: str, *place: Any) -> bytes:
+        got.append(name)
+        return get(storage, name, *place)
+
+    monkeypatch.setattr(LocalStorage, "get", noted)
+    snapshot = pickle.loads(pickle.dumps(store.snapshot.slim()))
+    for _ in range(3):
+        with pytest.raises(ChecksumError):
+            snapshot.rows("inputs", STEPS - 2, STEPS - 1)
+    assert got.count(key) == 1
+
+
+def test_what_fills_memory_of_others_reads_the_files_again_after_an_error(tmp_path: Path):
+    """As the threads do that read ahead: an index that says nonsense is that of a file, and not of the next one."""
+    rows = np.zeros((STEPS, WIDTH), np.float32)
+    store = write(tmp_path / "s.zarr", rows)
+    file = store.path / "inputs" / "c.1.0"
+    right = file.read_bytes()
+    index = np.frombuffer(right[-36:-4], "<u8").reshape(2, 2).copy()
+    index[:, 1] = 2**40  # bytes of each chunk
+    file.write_bytes(right[:-36] + index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
+    out = np.ones((8, WIDTH), np.float32)
+
+    with pytest.raises(FormatError, match="a chunk of 1,099,511,627,776 stored bytes"):
+        store.snapshot.rows_in(out, "inputs", 8, 16)
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(file)
+    store.snapshot.rows_in(out, "inputs", 8, 16)
+    assert not out.any()
+
+
+def test_a_table_that_was_put_again_is_read_after_an_error(tmp_path: Path, stores: Stores):
+    rows = stores[0][1]
+    write(tmp_path / "other.zarr", rows + 1)
+    store = write(tmp_path / "s.zarr", rows)
+    name = "sequences/inputs_crc32c/c.0"
+    right = (store.path / name).read_bytes()
+    (store.path / name).write_bytes((tmp_path / "other.zarr" / name).read_bytes())
+    with pytest.raises(ChecksumError):
+        store.read(0)
+    (store.path / name).write_bytes(right)
+    assert np.array_equal(store.read(0)[0], rows)
+
+
+def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What one file said is never put beside what another one holds, or kept as if that held it."""
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    write(tmp_path / "older.zarr", np.zeros_like(rows))
+    store = write(tmp_path / "s.zarr", rows)
+    file, right = store.path / "inputs" / "c.1.0", (store.path / "inputs" / "c.1.0").read_bytes()
+    file.write_bytes((tmp_path / "older.zarr" / "inputs" / "c.1.0").read_bytes())
+    get, met = shards.Shards._get, list[str]()
+
+    def meanwhile(found: shards.Shards, key: str, *place: int) -> bytes | memoryview:
+        data = get(found, key, *place)
+        if key == "inputs/c.1.0" and not met:
+            met.append(key)
+            (tmp_path / "right").write_bytes(right)
+            (tmp_path / "right").rename(file)
+            store.snapshot._forget(found)
+        return data
+
+    monkeypatch.setattr(shards.Shards, "_get", meanwhile)
+    assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes had been read
+    assert met
+    assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH
+
+
+def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgotten(tmp_path: Path):
+    class Forgotten(dict[str, Any]):
+        def __setitem__(self, name: str, runs: Any) -> None:
+            """Keep nothing: as if they were forgotten right after that."""
+
+    x = np.array([[1], [np.nan], [3]], "float32")
+    snapshot = store_of(tmp_path / "s.zarr", [x], missing="keep").snapshot
+    snapshot._missing = Forgotten()
+    assert snapshot.missing("inputs").tolist() == [[1, 2]]
+
+
+def test_who_reads_once_opens_a_file_again_after_an_error(tmp_path: Path):
+    rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
+    store = write(tmp_path / "s.zarr", rows)
+    file = store.path / "inputs" / "c.1.0"
+    right = file.read_bytes()
+    file.write_bytes(bytes([right[0] ^ 1]) + right[1:])
+    snapshot = store.snapshot.slim()
+    with pytest.raises(ChecksumError):
+        snapshot.rows("inputs", 8, 9)
+    (tmp_path / "right").write_bytes(right)
+    (tmp_path / "right").rename(file)
+    assert snapshot.rows("inputs", 8, 9).tolist() == rows[8:9].tolist()

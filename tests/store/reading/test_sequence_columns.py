@@ -1,0 +1,322 @@
+"""Further columns of sequences: kept, given back, selected by, and given along with windows and batches."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.errors import ChecksumError, FormatError, SchemaError, SequenceError, WindowError
+from store_spec.format.sequence_columns import COLUMN_TYPES, LARGEST_TEXT, column_type
+from tests.store.oracle import random_value, same
+
+COLUMNS: dict[str, Any] = {"site": "string", "age": "float64", "visits": "int64", "left": "bool"}
+LENGTHS = [7, 0, 12, 3, 30, 5]
+ROWS = [
+    {"site": "A", "age": 41.5, "visits": 3, "left": True},
+    {"site": "B", "age": math.nan, "visits": -7, "left": False},
+    {"site": "A", "age": 17, "visits": 0, "left": True},
+    {"site": "", "age": 80.25, "visits": 12, "left": False},
+    {"site": "C", "age": 3.5, "visits": 2, "left": False},
+    {"site": "A", "age": -1.0, "visits": 1, "left": True},
+]
+
+
+def create(path: Path, label_axis: Any = "step", columns: dict[str, Any] | None = None) -> store_spec.Writer:
+    return store_spec.create_store(
+        path,
+        inputs=("float32", (2,)),
+        labels=("int16", ()),
+        label_axis=label_axis,
+        columns=COLUMNS if columns is None else columns,
+        chunk=32,
+        shard=64,
+    )
+
+
+def labels_of(label_axis: str, steps: int) -> Any:
+    labels: dict[str, Any] = {"step": np.arange(steps), "sequence": steps, "own": np.arange(steps // 2)}
+    return np.asarray(labels[label_axis], np.int16)
+
+
+def rows(steps: int) -> tuple[Any, Any]:
+    return np.zeros((steps, 2), np.float32), np.zeros(steps, np.int16)
+
+
+def write(path: Path, label_axis: Any = "step") -> store_spec.Store:
+    with create(path, label_axis) as writer:
+        for number, (steps, row) in enumerate(zip(LENGTHS, ROWS, strict=True)):
+            inputs = np.arange(2 * steps, dtype=np.float32).reshape(steps, 2) + 100 * number
+            writer.append(inputs, labels_of(label_axis, steps), source=f"s{number}", columns=row)
+    return store_spec.open_store(path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> store_spec.Store:
+    return write(tmp_path / "store.zarr")
+
+
+def test_columns_are_given_back_with_their_types(store):
+    found = store.sequences
+    assert list(found) == ["source", "part", "length", *COLUMNS]
+    assert len(found) == 7
+    assert "age" in found
+    assert "other" not in found
+    assert [found[name].dtype.name for name in COLUMNS] == ["object", "float64", "int64", "bool"]
+    for name in COLUMNS:
+        assert repr(found[name].tolist()) == repr([type(found[name].tolist()[0])(row[name]) for row in ROWS])
+    assert found["length"].tolist() == LENGTHS
+    assert found["part"].tolist() == [0] * 6
+    assert found["source"].tolist() == list(store.sources)
+    assert {"site", "left"} <= dict(found).keys()
+    assert repr(found) == "<source, part, length, site, age, visits, left of 6 sequences of store.zarr>"
+
+
+def test_columns_of_a_selection_are_those_of_its_sequences_in_its_order(store):
+    chosen = store.select([4, 0, 3])
+    assert chosen.sequences["site"].tolist() == ["C", "A", ""]
+    assert chosen.sequences["visits"].tolist() == [2, 3, 12]
+    assert store.select(store.sequences["site"] == "A").sources == ("s0", "s2", "s5")
+    assert store.select(store.sequences["left"]).sources == ("s0", "s2", "s5")
+    assert store.select(store.sequences["age"] > 40).sources == ("s0", "s3")
+
+
+def test_nobody_can_write_to_a_column(store):
+    for name in store.sequences:
+        with pytest.raises(ValueError, match="read-only"):
+            store.sequences[name][0] = store.sequences[name][1]
+
+
+def test_a_column_that_is_not_there_is_a_key_error_that_says_which_are(store):
+    with pytest.raises(KeyError, match="no column 'sites'; there are source, part, length, site, age"):
+        store.sequences["sites"]
+
+
+def test_columns_survive_appends_retiring_and_pickling(tmp_path):
+    store = write(tmp_path / "store.zarr")
+    with store_spec.open_store(tmp_path / "store.zarr", "a") as writer:
+        writer.retire("s1")
+        writer.append(*rows(1), source="s1", columns=ROWS[0] | {"site": "new"})
+    again = pickle.loads(pickle.dumps(store_spec.open_store(tmp_path / "store.zarr")))  # our own
+    assert again.sequences["site"].tolist() == ["A", "A", "", "C", "A", "new"]
+    assert store.sequences["site"].tolist() == ["A", "B", "A", "", "C", "A"]
+    assert store_spec.verify(tmp_path / "store.zarr") == []
+    assert again.identity != store.identity
+
+
+def test_what_is_left_out_is_missing_where_something_stands_for_that(tmp_path):
+    """And texts of the longest length are kept."""
+    with create(tmp_path / "store", columns={"a": "string", "b": "float64"}) as writer:
+        writer.append(*rows(1), source="none")
+        writer.append(*rows(1), source="some", columns={"a": None, "b": np.float32(0.1)})
+        writer.append(*rows(1), source="long", columns={"a": "x" * LARGEST_TEXT})
+    found = store_spec.open_store(tmp_path / "store").sequences
+    assert found["a"].tolist() == ["", "", "x" * LARGEST_TEXT]
+    assert repr(found["b"].tolist()) == f"[nan, {float(np.float32(0.1))!r}, nan]"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"visits": None}, "s: column 'visits': no value, and int64 has none that stands for a missing one"),
+        ({"left": None}, "s: column 'left': no value, and bool has none"),
+        ({"site": 3}, r"s: column 'site' is 3 \(int\), where this store has string"),
+        ({"age": "41"}, r"s: column 'age' is '41' \(str\), where this store has float64"),
+        ({"age": True}, r"s: column 'age' is True \(bool\)"),
+        ({"visits": 1.0}, r"s: column 'visits' is 1.0 \(float\), where this store has int64"),
+        ({"visits": True}, r"s: column 'visits' is True \(bool\)"),
+        ({"visits": 2**63}, "s: column 'visits' is 9223372036854775808, which int64 cannot hold"),
+        ({"left": 1}, r"s: column 'left' is 1 \(int\), where this store has bool"),
+        ({"left": [True]}, r"s: column 'left' is \[True\] \(list\)"),
+        ({"left": np.array([True])}, r"s: column 'left' is array\(\[ True\]\) \(ndarray\)"),
+        ({"age": math.inf}, "s: column 'age' is inf; a store has finite numbers"),
+        ({"age": 10**400}, "s: column 'age' is 10+; a store has finite numbers"),
+        ({"age": 2**53 + 1}, "s: column 'age' is 9007199254740993, which float64 does not hold exactly"),
+        ({"site": "a\ud800"}, "s: column 'site': .* is not valid Unicode"),
+        ({"site": "é" * 2049}, "s: column 'site': .* has 4,098 bytes; at most 4,096 are kept"),
+        ({"sites": "A"}, "s: column 'sites' is not one of those that this store keeps of a sequence: 'site', 'age'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_and_the_writer_goes_on(tmp_path, row, message):
+    with create(tmp_path / "store") as writer:
+        with pytest.raises(SequenceError, match=f"^{message}"):
+            writer.append(*rows(1), source="s", columns=ROWS[0] | row)
+        writer.append(*rows(1), source="s", columns=ROWS[0])
+    assert len(store_spec.open_store(tmp_path / "store")) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": "float32"}, "column 'a' is of 'float32'; take one of string, int64, float64, bool"),
+        ({"": "bool"}, "empty name"),
+        ({3: "bool"}, "the column name 3 is not text"),
+        ({"a/b": "bool"}, "'a/b' cannot be that of an array"),
+        ({"a\\b": "bool"}, "cannot be that of an array"),
+        ({".": "bool"}, "cannot be that of an array"),
+        ({"...": "bool"}, "cannot be that of an array"),
+        ({"__a": "bool"}, "cannot be that of an array"),
+        ({"a\0": "bool"}, "cannot be that of an array"),
+        ({"a\x9b": "bool"}, "cannot be that of an array"),
+        ({"a\u202eb": "bool"}, "cannot be that of an array"),
+        ({"a\u2028b": "bool"}, "cannot be that of an array"),
+        ({"a\u00a0b": "bool"}, "cannot be that of an array"),
+        ({"\ud800": "bool"}, "not valid Unicode"),
+        ({"ü" * 65: "bool"}, "has 130 bytes; at most 128"),
+        ({"source": "bool"}, "'source' is one of the format's own"),
+        ({"Length": "bool"}, "'Length' is one of the format's own"),
+        ({"ZARR.json": "bool"}, "one of the format's own"),
+        ({"time_first": "bool"}, "one of the format's own"),
+        ({"x.Partial": "bool"}, "one of the format's own"),
+        ({"a": "bool", "A": "bool"}, "columns 'a' and 'A' have the same name"),
+        ({"straße": "bool", "STRASSE": "bool"}, "have the same name"),
+        ({"é": "bool", "e\u0301": "bool"}, "have the same name"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused_before_anything_is_made(tmp_path, columns, message):
+    with pytest.raises(SchemaError, match=message):
+        create(tmp_path / "store", columns=columns)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_names_are_names(tmp_path):
+    names = ["c.0", "a b", "größe", ".hidden", "a:b*?", "stats", "_a", "-x", "二" * 42]
+    with create(tmp_path / "store", columns=dict.fromkeys(names, "int64")) as writer:
+        row = {name: number for number, name in enumerate(names)}
+        writer.append(*rows(1), source="s", columns=row)
+    store = store_spec.open_store(tmp_path / "store")
+    assert {name: int(store.sequences[name][0]) for name in names} == row
+    assert store_spec.verify(tmp_path / "store") == []
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+def test_a_store_without_columns_has_what_every_store_has(tmp_path, label_axis):
+    with create(tmp_path / "store", label_axis, columns={}) as writer:
+        writer.append(rows(3)[0], labels_of(label_axis, 3), source="s")
+    assert list(store_spec.open_store(tmp_path / "store").sequences) == ["source", "part", "length"]
+
+
+def test_the_type_of_a_value_is_that_of_its_column():
+    rng = np.random.default_rng(0)
+    assert all(column_type(random_value(rng, dtype)) == dtype for dtype in COLUMN_TYPES for _ in range(20))
+    assert [column_type(value) for value in (None, [1], b"a", np.zeros(1), 1j)] == [None] * 5
+    assert [column_type(np.array(value)) for value in ("a", 1, 1.5, True)] == ["string", "int64", "float64", "bool"]
+
+
+def test_every_column_is_held_against_the_identity(tmp_path):
+    """A chunk that is sound, but another's or an older copy, is found by `verify`."""
+    path = tmp_path / "store.zarr"
+    write(path)
+    old = {name: (path / f"sequences/{name}/c.0").read_bytes() for name in COLUMNS}
+    with store_spec.open_store(path, "a") as writer:
+        writer.append(*rows(1), source="last", columns=ROWS[0])
+    for name, data in old.items():
+        new = (path / f"sequences/{name}/c.0").read_bytes()
+        (path / f"sequences/{name}/c.0").write_bytes(data)
+        (problem,) = store_spec.verify(path)
+        assert "its sequences have the identity" in problem.what
+        (path / f"sequences/{name}/c.0").write_bytes(new)
+    assert store_spec.verify(path) == []
+
+
+def test_a_damaged_column_is_an_error_when_it_is_read_and_rows_are_read_all_the_same(tmp_path):
+    path = tmp_path / "store.zarr"
+    write(path)
+    (path / "sequences/age/c.0").write_bytes(b"nothing of the kind")
+    store = store_spec.open_store(path)
+    assert len(store[0][0]) == LENGTHS[0]
+    with pytest.raises(ChecksumError, match="sequences/age"):
+        store.sequences["age"]
+    (path / "sequences/site/c.0").unlink()
+    with pytest.raises(FormatError, match="sequences/site: 0 chunks where 1 are committed"):
+        store.sequences["site"]
+    assert {problem.where for problem in store_spec.verify(path)} == {"sequences/age/c.0", "sequences/site/c.0"}
+
+
+STATIC = ["visits", "age", "left", "length"]
+
+
+def expected_static(numbers: Any, wanted: list[str] = STATIC) -> Any:
+    every = [row | {"length": length} for row, length in zip(ROWS, LENGTHS, strict=True)]
+    return np.array([[float(every[number][name]) for name in wanted] for number in numbers])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    window=st.integers(1, 6),
+    size=st.integers(1, 9),
+    target=st.sampled_from(["future", "last", "aligned"]),
+    short=st.sampled_from(["drop", "pad"]),
+    shuffle=st.booleans(),
+    wanted=st.lists(st.sampled_from(STATIC), min_size=1, unique=True),
+    selection=st.lists(st.integers(0, 5), min_size=1),
+)
+def test_batches_give_the_static_columns_of_each_window(
+    tmp_path_factory, window, size, target, short, shuffle, wanted, selection
+):
+    path = Path(tmp_path_factory.getbasetemp()) / "static.zarr"
+    whole = store_spec.open_store(path) if path.exists() else write(path)
+    windows = whole.select(selection).windows(window, target=target, short=short, static=wanted)
+    sequences, _ = windows.index.locate_many(np.arange(len(windows)))
+    expected = expected_static(np.array(selection)[sequences], wanted)
+    for sample, due in zip(windows, expected, strict=True):
+        assert same(sample[-1], due.astype(sample[-1].dtype))
+    for *_, static, index in windows.batches(size, shuffle=shuffle, index=True):
+        assert same(static, expected[index].astype(static.dtype))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype"),
+    [(["left"], "bool"), (["left", "visits"], "int64"), (["visits"], "int64"), (["age", "left"], "float64")],
+)
+def test_static_columns_have_the_dtype_that_holds_them_all(store, wanted, dtype):
+    (*_, static) = store.windows(2, static=wanted)[0]
+    assert static.dtype == dtype
+    assert static.tolist() == [ROWS[0][name] for name in wanted]
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+def test_padded_batches_give_static_columns_last(tmp_path, label_axis):
+    store = write(tmp_path / "store.zarr", label_axis)
+    found = []
+    for batch, plain in zip(store.padded(4, static=STATIC), store.padded(4), strict=True):
+        assert all(map(same, batch[:-1], plain))
+        found += batch[-1].tolist()
+    assert repr(found) == repr(expected_static(range(6)).tolist())
+    shuffled = store.padded(2, bucket=True, shuffle=True, seed=1, static=["length"])
+    for batch in shuffled:
+        assert batch[2].sum(axis=1).tolist() == batch[-1][:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("static", "message"),
+    [
+        ("age", "static='age'; give a list of names"),
+        ([], r"static=\[\]; give a list of names"),
+        (["agee"], "static names 'agee'; the columns of sequences are source, part, length, site"),
+        (["age", "age"], "names a column twice"),
+        (["age", "site"], "static names 'site', which holds text; batches have numbers"),
+        (["source"], "static names 'source', which holds text"),
+    ],
+)
+def test_static_columns_that_cannot_be_given_are_refused(store, static, message):
+    with pytest.raises(WindowError, match=message):
+        store.windows(2, static=static)
+    with pytest.raises(WindowError, match=message):
+        store.padded(2, static=static)
+
+
+def test_whole_numbers_are_not_rounded_to_stand_beside_floats(tmp_path):
+    with create(tmp_path / "store", columns={"a": "int64", "b": "float64"}) as writer:
+        writer.append(*rows(3), source="s", columns={"a": 2**53 + 1, "b": 0.5})
+    store = store_spec.open_store(tmp_path / "store")
+    with pytest.raises(WindowError, match=r"'a' holds whole numbers beyond 2\*\*53, which would be rounded"):
+        store.windows(2, static=["a", "b"])
+    assert store.windows(2, static=["a"])[0][-1].tolist() == [2**53 + 1]

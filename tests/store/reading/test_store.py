@@ -1,0 +1,291 @@
+"""The reader, held against a list of arrays."""
+
+import multiprocessing
+import pickle
+import re
+import tempfile
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk import recent, shards, tables
+from store_spec.errors import SequenceIndexError
+from store_spec.format.codec import Codec
+from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, store_of, write
+
+
+@given(recipe=recipes(), lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6), data=st.data())
+def test_any_steps_of_any_sequence_are_those_of_the_array(recipe, lengths, data):
+    sequences = make(recipe, lengths)
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_spec.open_store(write(recipe, Path(folder, "store"), sequences))
+        for _ in range(10):
+            number = data.draw(st.integers(-len(lengths), len(lengths) - 1))
+            start = data.draw(st.integers(0, lengths[number]))
+            stop = data.draw(st.integers(start, lengths[number]))
+            inputs, labels = store.read(number, start, stop)
+            assert same(inputs, sequences[number].inputs[start:stop])
+            due = sequences[number].labels
+            assert same(labels, due[start:stop] if recipe.label_axis == "step" else due)
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return make(Recipe(), [5, 0, 33, 7, 1], sources=["a", "b", "b", "c", "d"])
+
+
+@pytest.fixture
+def store(tmp_path, sequences):
+    return store_spec.open_store(write(Recipe(), tmp_path / "store", sequences))
+
+
+def test_a_store_iterates_over_its_sequences(store, sequences):
+    for (inputs, labels), sequence in zip(store, sequences, strict=True):
+        assert same(inputs, sequence.inputs)
+        assert same(labels, sequence.labels)
+
+
+def test_what_a_store_says_of_itself(store, tmp_path):
+    assert store.path == tmp_path / "store"
+    assert store.provenance == {"made": "by a test"}
+    assert (store.counts.sequences, store.counts.steps, store.counts.label_steps) == (5, 46, 0)
+    assert store.starts.tolist() == [0, 5, 5, 38, 45]
+    assert store.label_starts.tolist() == store.starts.tolist()
+    assert store.label_lengths.tolist() == store.lengths.tolist() == [5, 0, 33, 7, 1]
+    assert store.parts.tolist() == [0, 0, 1, 0, 0]
+    assert store.selection.tolist() == [0, 1, 2, 3, 4]
+    assert store.schema.inputs.shape == (3,)
+    assert "5 sequences, 46 steps" in repr(store)
+    assert "2 of 5 sequences" in repr(store[:2])
+
+
+@pytest.mark.parametrize(("number", "text"), [(5, "5"), (-1000, "-1,000"), (2**70, str(2**70))])
+def test_a_number_beyond_the_last_sequence_is_refused(store, number, text):
+    with pytest.raises(SequenceIndexError, match=f"store: sequence {text} asked for, but there are 5, by whole"):
+        store[number]
+    with pytest.raises(IndexError):
+        store[:2][number]
+
+
+def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
+    monkeypatch.setattr(type(store), "read", lambda *_: pytest.fail("a sequence was read"))
+    first, second = store.sources[0], next(name for name in store.sources if name != store.sources[0])
+    assert first in store
+    assert second in store
+    assert second not in store.select(first)
+    assert "nobody" not in store
+    assert 0 not in store
+
+
+@pytest.mark.parametrize("number", ["b", 2.0, True, None, (0, 1), (0, [1, 2])])
+def test_what_is_no_number_is_refused_and_select_is_named(store, number):
+    message = (
+        rf"sequence {re.escape(repr(number))} asked for, but there are {{}}, by whole numbers from 0; select gives"
+    )
+    for ask, count in ((lambda: store[number], 5), (lambda: store[:2].read(number, 0, 1), 2)):
+        with pytest.raises(SequenceIndexError, match=message.format(count)):
+            ask()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 2), (3, 2), (6, None)])
+def test_steps_that_a_sequence_has_not_are_refused(store, start, stop):
+    with pytest.raises(SequenceIndexError, match="sequence 0 has 5 steps"):
+        store.read(0, start, stop)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 2.0), (None, 2), ("0", 1)])
+def test_steps_that_are_no_whole_numbers_are_refused(store, start, stop):
+    with pytest.raises(SequenceIndexError, match="of sequence 0; they are whole numbers"):
+        store.read(0, start, stop)
+
+
+WAYS = {
+    "numbers": ([3, 0, 3], [3, 0, 3]),
+    "negative numbers": (np.array([-1, -5]), [4, 0]),
+    "a number": (2, [2]),
+    "no numbers": ([], []),
+    "a mask": ([True, False, False, True, False], [0, 3]),
+    "a mask of none": (np.zeros(5, bool), []),
+    "a name": ("b", [1, 2]),
+    "names": (["d", "b", "a"], [4, 1, 2, 0]),
+    "names as an array": (np.array(["c"]), [3]),
+    "names as strings of NumPy's own": (np.array(["c"], np.dtypes.StringDType()), [3]),
+    "a mask of objects, as of pandas": (np.array([True, False, False, True, False], object), [0, 3]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_selection_is_the_sequences_asked_for_in_that_order(store, sequences, way):
+    which, numbers = WAYS[way]
+    assert_holds(store.select(which), [sequences[number] for number in numbers])
+
+
+@pytest.mark.parametrize("cut", [slice(1, 4), slice(None, None, -2), slice(-2, None), slice(3, 1), slice(0, 99)])
+def test_a_slice_selects_as_a_list_does(store, sequences, cut):
+    assert_holds(store[cut], sequences[cut])
+
+
+def test_a_selection_of_a_selection_counts_within_it(store, sequences):
+    some = store.select([4, 2, 0, 1])
+    assert_holds(some.select([1, -1]), [sequences[2], sequences[1]])
+    assert_holds(some.select([True, False, True, False]), [sequences[4], sequences[0]])
+    assert_holds(some.select("b"), [sequences[2], sequences[1]])
+    assert some.starts.tolist() == [45, 5, 0, 5]
+    assert some.parts.tolist() == [0, 1, 0, 0]
+
+
+def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_other_characters(tmp_path):
+    names = ("run1/a.csv", "run[1]/a.csv", "run?/a.csv", "run1/b.csv")
+    sequences = make(Recipe(), [3] * 4, sources=list(names))
+    store = store_spec.open_store(write(Recipe(), tmp_path / "s", sequences))
+    assert store.select("run1/*").sources == ("run1/a.csv", "run1/b.csv")
+    assert [store.select(f"*{name}/*").sources for name in ("run[1]", "run?")] == [("run[1]/a.csv",), ("run?/a.csv",)]
+    assert store[[2, 1]].sources == (names[2], names[1])
+    assert store[store.lengths > 2].sources == names
+    assert store[np.array([3])].sources == (names[3],)
+    with pytest.raises(SequenceIndexError, match=r"no sequence of source 'run9/\*'"):
+        store.select("run9/*")
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ([0, 5], "sequence 5 asked for, but there are 5"),
+        ([-6], "sequence -6 asked for"),
+        ([True] * 4, r"a mask of shape \(4,\) for 5 sequences"),
+        ([0, 2.0], r"array\(\[0., 2.\]\) asked for, but there are 5, by whole numbers from 0, by names or a mask"),
+        ([np.nan], r"array\(\[nan\]\) asked for"),
+        ([b"a"], r"array\(\[b'a'\], dtype='\|S1'\) asked for"),
+        ([True, None, True, True, True], "no sequence of source 'True'"),
+        ("zebra", r"no sequence of source 'zebra' \(1 of 1 unknown\); sources are named like 'a'"),
+        (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
+    ],
+)
+def test_what_is_not_there_cannot_be_selected(store, which, message):
+    with pytest.raises(SequenceIndexError, match=message):
+        store.select(which)
+
+
+def test_nothing_can_be_selected_by_name_from_nothing(store):
+    with pytest.raises(SequenceIndexError, match="no sequences at all"):
+        store[:0].select("a")
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_reader_goes_on_reading_what_it_opened_whatever_is_appended(tmp_path, touched, pickled):
+    recipe = Recipe(label_axis="own")
+    sequences = make(recipe, [33, 9, 200, 4])
+    path = write(recipe, tmp_path / "store", sequences[:2])
+    store = store_spec.open_store(path)
+    if touched:
+        assert_holds(store, sequences[:2])
+    for sequence in sequences[2:]:
+        with store_spec.open_store(path, "a") as writer:
+            append(writer, [sequence])
+        if pickled:
+            store = pickle.loads(pickle.dumps(store))
+        assert_holds(store, sequences[:2])
+    assert_holds(store_spec.open_store(path), sequences)
+
+
+def test_the_last_shard_is_read_once_so_that_it_may_be_replaced_at_any_time(tmp_path):
+    sequences = make(Recipe(), [33])
+    path = write(Recipe(), tmp_path / "store", sequences)
+    store = store_spec.open_store(path)
+    store.read(0, 20, 21)
+    for file in ("inputs/c.1.0", "labels/c.1"):
+        (path / file).write_bytes(b"replaced")
+    assert_holds(store, sequences)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_store_that_was_read_is_read_in_other_threads_in_a_fork_and_from_a_pickle(store, sequences):
+    assert_holds(store, sequences)
+    assert_holds(pickle.loads(pickle.dumps(store.select([3, 1]))), [sequences[3], sequences[1]])
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(assert_holds, store, sequences) for _ in range(4)]:
+            done.result()
+    child = multiprocessing.get_context("fork").Process(target=assert_holds, args=(store, sequences))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+
+
+def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
+    """A change of `lengths` in place would move what is read next across a boundary."""
+    store = store_spec.open_store(write(Recipe(), tmp_path / "store", make(Recipe(), [9, 30])))
+    arrays = [
+        getattr(one, name)
+        for one in (store, store.select([1, 0]))
+        for name in ("selection", "starts", "lengths", "label_starts", "label_lengths", "parts")
+    ]
+    for array in (*arrays, store.snapshot.offsets, store.snapshot.label_offsets):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+@pytest.mark.parametrize("chunk", [64, 2**21])
+def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+):
+    """As where a handler of a signal reads; each thread keeps memory for chunks, unless they are large."""
+    rows = np.arange(2 * chunk, dtype="uint8")[:, None]
+    store = store_of(tmp_path / "s.zarr", [rows], chunk=chunk)
+    begun: list[str] = []
+    decode = Codec.decode
+
+    def within(self: Codec, stored: Any, out: Any, where: str) -> None:
+        decode(self, stored, out, where)
+        if len(begun) < 3:
+            begun.append(where)
+            assert same(store.read(0, chunk + 7, chunk + 9)[0], rows[chunk + 7 : chunk + 9])
+
+    monkeypatch.setattr(Codec, "decode", within)
+    for low in (3, chunk - 5, 9):
+        begun.clear()
+        assert same(store.read(0, low, low + 20)[0], rows[low : low + 20])
+        with ThreadPoolExecutor(1) as pool:
+            assert same(pool.submit(store.read, 0, low, low + 20).result()[0], rows[low : low + 20])
+    assert begun
+    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
+    assert all(len(room) <= recent.MOST_BYTES for room in [*shards._RECENT.chunks.values(), *shards._RECENT.spare])
+
+
+def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It can be large, and is kept whole. A thread that fetches it at a fork holds nothing up in the child."""
+    rows = np.arange(300, dtype="int64")
+    store = store_of(tmp_path / "s.zarr", [rows])
+    store.snapshot.offsets  # noqa: B018
+    fetched: list[str] = []
+    fetching = threading.Event()
+
+    def get_whole(storage: Any, key: str, limit: int) -> bytes | memoryview:
+        fetched.append(key)
+        fetching.set()
+        time.sleep(0.2)
+        return tables.get_whole(storage, key, limit)
+
+    monkeypatch.setattr(shards, "get_whole", get_whole)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(store.snapshot.rows, "inputs", at, at + 9) for at in range(0, 80, 10)]
+        fetching.wait()
+        child = multiprocessing.get_context("fork").Process(target=store.snapshot.rows, args=("inputs", 0, 9))
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of forks with threads
+            child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        for at, read in zip(range(0, 80, 10), found, strict=True):
+            assert same(read.result(), rows[at : at + 9])
+    assert fetched == ["inputs/c.0"]

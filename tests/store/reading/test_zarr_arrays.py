@@ -1,0 +1,234 @@
+"""`store.group` and `store.array`: what zarr, dask and xarray go on from."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+import store_spec
+from store_spec import errors
+from store_spec.disk.storage import LocalStorage
+from store_spec.disk.zarr_arrays import put_rows
+from store_spec.format.layout import ROOT
+from tests.store.damage import index
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
+from tests.store.oracle import files
+from tests.store.zarr_stores import KINDS_OF_GOLDEN
+
+LENGTHS = [5, 0, 90, 7]
+
+
+@pytest.fixture(params=STORES, ids=lambda golden: golden.name)
+def folder(request, tmp_path) -> Path:
+    return Path(shutil.copytree(GOLDEN / f"{request.param.name}.zarr", tmp_path / "golden.zarr"))
+
+
+@pytest.fixture
+def steps(tmp_path) -> Path:
+    return Path(shutil.copytree(GOLDEN / "steps.zarr", tmp_path / "steps.zarr"))
+
+
+def append(path: Path, *, first: int, mode: Any = None) -> None:
+    """Write sequences of rows that count on from a number; shards of 16 rows, the last one partial."""
+    made = mode or store_spec.create_store(path, inputs=("int64", ()), labels=("int64", ()), chunk=64, shard=128)
+    with made as writer:
+        for number, length in enumerate(LENGTHS):
+            rows = np.arange(first, first := first + length)
+            writer.append(rows, rows, source=f"{first}-{number}")
+
+
+def check(found: zarr.Array[Any], due: np.ndarray) -> None:
+    rows = np.asarray(found[:])
+    assert (rows.dtype, rows.shape) == (due.dtype, due.shape)
+    assert rows.tolist() == due.tolist() if due.dtype == object else rows.tobytes() == due.tobytes()
+
+
+def all_of(store: store_spec.Store) -> dict[str, np.ndarray]:
+    """Return each array as we read it: rows of retired sequences too."""
+    snapshot = store.snapshot
+    return {
+        fact.name: snapshot.rows(fact.name, 0, snapshot.root.committed(fact.name))
+        if store.schema.is_sharded(fact.name)
+        else snapshot.table(fact.name)
+        for fact in store.schema.arrays()
+    }
+
+
+@pytest.mark.parametrize(("kind", "folder"), KINDS_OF_GOLDEN, indirect=["folder"])
+def test_arrays_of_zarr_have_the_bits_that_we_read(placed, kind, folder):
+    store = store_spec.open_store(placed(kind, folder))
+    for name, rows in all_of(store).items():
+        if rows.dtype.kind != "O":
+            check(store.array(name), rows)
+        else:
+            assert np.asarray(store.array(name)[:]).tolist() == rows.tolist()
+
+
+def test_the_group_is_the_one_that_zarr_finds_in_the_folder(folder):
+    ours, theirs = store_spec.open_store(folder).group, zarr.open_group(folder, mode="r")
+    assert ours.metadata == theirs.metadata
+    assert sorted(ours.array_keys()) == sorted(theirs.array_keys())
+    for name, array in theirs.members(max_depth=None):
+        found = ours[name]
+        assert found.metadata.to_dict() | {"consolidated_metadata": None} == array.metadata.to_dict() | {
+            "consolidated_metadata": None
+        }
+    apart = zarr.open_group(ours.store, mode="r", use_consolidated=False)
+    keys = {name for name, _ in apart.members(max_depth=None)}
+    assert keys == {name for name, _ in theirs.members(max_depth=None)}
+
+
+@pytest.mark.slow
+def test_dask_goes_on_from_an_array(steps):
+    store = store_spec.open_store(steps)
+    inputs = dask.array.from_zarr(store.array("inputs"))
+    assert inputs.chunks[0][0] == store.schema.steps.chunk
+    due = all_of(store)["inputs"]
+    assert np.array_equal(inputs.sum(axis=0).compute(), due.sum(axis=0))
+    assert np.array_equal(inputs.compute(scheduler="processes", num_workers=2), due)
+
+
+def test_xarray_goes_on_from_the_group(steps):
+    store = store_spec.open_store(steps)
+    with xarray.open_zarr(store.group.store) as dataset:
+        assert dataset["inputs"].dims == ("step", "input_axis_1", "feature")[:: 2 if dataset["inputs"].ndim == 2 else 1]
+        assert np.array_equal(dataset["inputs"].values, all_of(store)["inputs"])
+        assert np.array_equal(dataset["row_size"].values, store.snapshot.table("row_size"))
+
+
+def test_arrays_are_those_of_the_state_that_was_opened(tmp_path):
+    path, count = tmp_path / "s.zarr", sum(LENGTHS)
+    append(path, first=0)
+    touched, untouched = store_spec.open_store(path), store_spec.open_store(path)
+    assert touched.array("inputs")[-1] == count - 1  # in the last shard, which is kept
+    append(path, first=count, mode=store_spec.open_store(path, "a"))
+    last = path / "inputs" / f"c.{count // 16}"
+    for store in (touched, untouched):
+        assert np.array_equal(store.array("inputs")[:], np.arange(count))
+        assert np.asarray(store.array("offsets")[:]).tolist() == [0, *np.cumsum(LENGTHS)]
+        assert store.array("sequences/source").shape == (len(LENGTHS),)
+    last.unlink()
+    assert np.array_equal(touched.array("inputs")[:], np.arange(count))
+    with pytest.raises(errors.FormatError, match="missing; every committed"):
+        store_spec.open_store(path).array("inputs")[:]
+
+
+def committed_chunks(path: Path) -> list[str]:
+    return sorted(file.relative_to(path).as_posix() for file in path.rglob("c.*") if file.is_file())
+
+
+def test_each_missing_chunk_and_shard_is_an_error(steps, tmp_path):
+    """Plain zarr gives its fill value for each."""
+    for key in committed_chunks(steps):
+        path = Path(shutil.copytree(steps, tmp_path / "damaged"))
+        (path / key).unlink()
+        name = key.rpartition("/")[0]
+        zarr.open_group(path, mode="r")[name][:]  # type: ignore[index]
+        with pytest.raises(errors.FormatError, match=rf"{key}: missing; every committed chunk"):
+            store_spec.open_store(path).array(name)[:]
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(("shard", "chunk"), [(FULL_SHARD, 1), (LAST_SHARD, 0)])
+def test_a_chunk_that_is_missing_within_a_shard_is_an_error(shard, chunk, steps):
+    """No setting of zarr makes it one."""
+    index(shard, chunk, (ABSENT, ABSENT))(steps)
+    zarr.open_group(steps, mode="r")["inputs"][:]  # type: ignore[index]
+    with pytest.raises(errors.FormatError, match=f"{shard}: chunk {chunk} is missing"):
+        store_spec.open_store(steps).array("inputs")[:]
+
+
+def test_damage_is_an_error_of_ours_or_of_zarrs_checksum(steps, tmp_path):
+    for key in committed_chunks(steps):
+        path = Path(shutil.copytree(steps, tmp_path / "damaged"))
+        data = bytearray((path / key).read_bytes())
+        data[len(data) // 3] ^= 1
+        (path / key).write_bytes(data)
+        with pytest.raises((errors.StoreError, ValueError)):
+            store_spec.open_store(path).array(key.rpartition("/")[0])[:]
+        shutil.rmtree(path)
+
+
+def test_nothing_can_be_written_through_them(steps):
+    group = store_spec.open_store(steps).group
+    array: Any = group["inputs"]
+    before = files(steps)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        group.create_array("more", shape=(1,), dtype="int8")
+    with pytest.raises(NotImplementedError, match="nothing is deleted through zarr"):
+        zarr.core.sync.sync(group.store.delete(ROOT))
+    assert files(steps) == before
+
+
+def test_what_is_no_array_is_refused(steps):
+    store = store_spec.open_store(steps)
+    for name in ("other", "stats", "", "../inputs", "sequences/source/c.0"):
+        with pytest.raises(errors.SchemaError, match=f"there is no array '{name}'; there are inputs, labels"):
+            store.array(name)
+
+
+def test_arrays_can_be_pickled_and_read_in_threads_and_after_a_fork(steps):
+    store = store_spec.open_store(steps)
+    array, due = store.array("inputs"), all_of(store)["inputs"]
+    check(pickle.loads(pickle.dumps(array)), due)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(check, array, due) for _ in range(8)]:
+            done.result()
+    child = multiprocessing.get_context("fork").Process(target=check, args=(array, due))
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # there are threads of zarr's
+        child.start()
+    child.join(20)
+    assert child.exitcode == 0
+
+
+def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
+    path, put, synced = tmp_path / "s.zarr", list[str](), list[str]()
+    append(path, first=0)
+
+    def noted(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
+        put.append(key)
+        put_before(storage, key, parts, check)
+
+    put_before = LocalStorage.put
+    monkeypatch.setattr(LocalStorage, "put", noted)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    append(path, first=1000, mode=store_spec.open_store(path, "a"))
+    chunks = [key for key in put if "/c." in key]
+    assert sorted(set(chunks)) == sorted(chunks)
+    tables = {fact.name for fact in store_spec.open_store(path).schema.arrays()} - {"inputs", "labels"}
+    assert {key.rpartition("/")[0] for key in chunks} >= tables
+    for key in chunks:
+        assert any(file.startswith(f"{path / key}.") for file in synced), key
+        assert str((path / key).parent) in synced
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
+def test_an_exception_that_ends_a_put_comes_to_the_caller_and_the_next_put_works(tmp_path, monkeypatch, error):
+    """Raised in zarr's event loop, KeyboardInterrupt would end that, and every later call would wait for ever."""
+    path = tmp_path / "s.zarr"
+    append(path, first=0)
+    schema = store_spec.open_store(path).schema
+
+    def refused(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "put", refused)
+        with pytest.raises(error):
+            put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))
+    put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))

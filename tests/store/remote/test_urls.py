@@ -1,0 +1,323 @@
+"""Stores at a URL: the bits of the folder, few requests and many at once, faults of servers, and S3."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+from click.testing import CliRunner
+
+import builder
+import store_spec
+from builder.cli import main
+from store_spec import errors
+from store_spec.disk.object_storage import ObjectStorage
+from store_spec.disk.storage import in_order
+from store_spec.format.layout import chunk_key
+from store_spec.windows import loading
+from tests.store.damage import contents, index
+from tests.store.make_golden import GOLDEN, STORES
+from tests.store.make_malformed import FULL_SHARD
+from tests.store.object_server import ObjectServer, serving, walks
+from tests.store.s3_server import s3_bucket
+from tests.store.zarr_stores import bits, read, read_elsewhere
+
+REQUESTS = 16
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[ObjectServer]:
+    """A server of copies of the golden stores."""
+    shutil.copytree(GOLDEN, tmp_path / "served")
+    with serving(tmp_path / "served") as running:
+        yield running
+
+
+def test_no_key_is_listed_and_the_last_shard_is_got_once(server):
+    url, due = f"{server.url}/rivers.zarr", read(server.folder / "rivers.zarr")
+    store = store_spec.open_store(url)
+    assert str(store.path) == url
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(read_elsewhere, store, due) for _ in range(8)]:
+            done.result()
+    assert {method for method, _ in server.requests} == {"GET"}
+    assert server.requests["GET", f"/rivers.zarr/{chunk_key(store.schema, 'inputs', 2)}"] == 1
+
+
+def test_lost_and_damaged_files_are_found_as_in_the_folder(server):
+    folder = server.folder / "rivers.zarr"
+    (folder / "inputs" / "c.1.0").unlink()
+    (folder / "sequences" / "part" / "c.0").unlink()
+    damaged = folder / "inputs" / "c.0.0"
+    damaged.write_bytes(damaged.read_bytes()[:-50] + bytes(50))
+    found = [(problem.where, problem.what) for problem in store_spec.verify(f"{server.url}/rivers.zarr")]
+    assert found == [(problem.where, problem.what) for problem in store_spec.verify(folder)]
+    assert {where for where, _ in found} >= {"inputs/c.1.0", "sequences/part/c.0", "inputs/c.0.0"}
+    with pytest.raises(errors.FormatError, match=r"/rivers\.zarr/inputs/c\.[01]\.0: "):
+        list(store_spec.open_store(f"{server.url}/rivers.zarr").windows(2, target="sequence").batches(3))
+
+
+@pytest.mark.parametrize("verify", [store_spec.verify, partial(builder.verify, workers=0)])
+def test_parts_of_a_remote_store_are_checked_at_the_same_time(tmp_path, monkeypatch, verify):
+    monkeypatch.setattr("store_spec.verification.parts.PART_BYTES", 2**16)
+    folder = walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    with serving(tmp_path) as server:
+        server.delay = 0.01
+        assert verify(f"{server.url}/walks.zarr") == verify(folder) == []
+        assert server.most_at_once > 8
+        (shard,) = (folder / "inputs").glob("c*0*0")
+        shard.write_bytes(shard.read_bytes()[:1000] + b"?" + shard.read_bytes()[1001:])
+        found = verify(f"{server.url}/walks.zarr")
+    assert found
+    assert [(one.where, one.what) for one in found] == [(one.where, one.what) for one in verify(folder)]
+
+
+def test_the_command_line_takes_urls(server):
+    url = f"{server.url}/rivers.zarr"
+    for command in (["inspect", url], ["inspect", url, "--sequence", "river-0"], ["verify", url]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+    assert "all well: 4 sequences" in result.output
+    result = CliRunner().invoke(main, ["verify", f"{server.url}/other.zarr"])
+    assert (result.exit_code, f"{server.url}/other.zarr: " in result.output) == (2, True)
+    result = CliRunner().invoke(main, ["verify", url, "--sources", "somewhere", "--repair"])
+    assert (result.exit_code, "for a store on a local disk" in result.output) == (2, True)
+
+
+def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tmp_path):
+    walks(tmp_path / "walks.zarr", chunk="4kB", shard="1MB")
+    options: dict[str, Any] = {"batch_size": 64, "shuffle": True, "memory": "8MB"}
+    with serving(tmp_path) as server:
+        server.delay = 0.02
+        remote, local = map(store_spec.open_store, (f"{server.url}/walks.zarr", tmp_path / "walks.zarr"))
+        for epoch in range(2):
+            windows = [store.windows(32, stride=8).batches(epoch=epoch, **options) for store in (remote, local)]
+            assert [bits(batch) for batch in windows[0]] == [bits(batch) for batch in windows[1]]
+        assert REQUESTS // 2 < server.most_at_once <= REQUESTS
+        server.requests.clear()
+        server.most_at_once = 0
+        padded = [store.padded(8, shuffle=True, memory="8MB") for store in (remote, local)]
+        assert [bits(batch) for batch in padded[0]] == [bits(batch) for batch in padded[1]]
+        assert REQUESTS // 2 < server.most_at_once <= REQUESTS
+        chunks = local.counts.steps // local.schema.chunking("inputs").chunk
+        of_inputs = sum(count for (_, path), count in server.requests.items() if "/inputs/" in path)
+        assert of_inputs < chunks / 5
+
+
+def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, monkeypatch):
+    fetch, lengths = ObjectStorage._fetch, list[int]()
+
+    def noted(storage: ObjectStorage, store: Any, key: str, start: int, length: int | None) -> Any:
+        if key == FULL_SHARD and length is not None:
+            lengths.append(length)
+        return fetch(storage, store, key, start, length)
+
+    monkeypatch.setattr(ObjectStorage, "_fetch", noted)
+    path = shutil.copytree(GOLDEN / "steps.zarr", tmp_path / "steps.zarr")
+    entries = np.frombuffer((path / FULL_SHARD).read_bytes()[-36:-4], "<u8").reshape(2, 2)  # offset and size
+    end = int(entries.sum(axis=1).max())
+    contents(FULL_SHARD, lambda data: data[:end] + bytes(2**20) + data[end:])(path)
+    index(FULL_SHARD, 1, (int(entries[1, 0]), 2**20))(path)
+    with serving(tmp_path) as server:
+        batches = store_spec.open_store(f"{server.url}/steps.zarr").select([0]).windows(2).batches(4)
+        with pytest.raises(errors.FormatError, match="a chunk of 1,048,576 stored bytes; it cannot have more than 68"):
+            list(batches)
+    assert lengths == []
+
+
+@pytest.mark.slow
+def test_servers_that_fail_now_and_then_give_the_same_batches(tmp_path):
+    walks(tmp_path / "walks.zarr", sequences=20, chunk="4kB", shard="200kB")
+    due = read(tmp_path / "walks.zarr")
+    with serving(tmp_path) as server:
+        server.faults = SimpleNamespace(get=lambda number: {5: "503", 8: "cut"}.get(number % 20))
+        assert read(f"{server.url}/walks.zarr") == due
+        assert server.count > 100
+
+
+@pytest.mark.slow
+def test_a_server_that_is_gone_is_an_error_that_names_the_key(server):
+    store = store_spec.open_store(f"{server.url}/rivers.zarr")
+    server.faults = SimpleNamespace(get=lambda _: "404")
+    with pytest.raises(errors.FormatError, match=r"rivers\.zarr/offsets/c\.0: missing"):
+        store[0]
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(errors.StorageError, match=rf":{port}/a\.zarr/zarr\.json: reading failed: GenericError: "):
+        store_spec.open_store(f"http://127.0.0.1:{port}/a.zarr")
+
+
+@pytest.mark.parametrize("replaced", ["inputs/c.0.0", "inputs/c.1.0", "offsets/c.0", "sequences/inputs_crc32c/c.0"])
+def test_an_object_that_is_replaced_meanwhile_is_an_error(replaced, tmp_path):
+    path = walks(tmp_path / "walks.zarr", sequences=3, shard="100kB")
+    other = walks(tmp_path / "other.zarr", sequences=3, shard="100kB", seed=1)
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/walks.zarr")
+        shutil.copy(other / replaced, path / replaced)
+        with pytest.raises(errors.FormatError, match=f"^{server.url}/walks.zarr/"):
+            list(store)
+
+
+@pytest.mark.parametrize("batches", ["windows", "padded"])
+def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, tmp_path):
+    """The other shard has chunks of the same sizes and right checksums."""
+    path, other = (
+        walks(tmp_path / f"{seed}.zarr", sequences=6, shard="50kB", chunk="5kB", codec="none", seed=seed)
+        for seed in (0, 1)
+    )
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/0.zarr")
+        store.snapshot.rows("inputs", 0, 1)
+        os.replace(shutil.copy(other / "inputs" / "c.0.0", tmp_path / "new"), path / "inputs" / "c.0.0")
+        with pytest.raises(errors.FormatError, match=r"inputs/c\.0\.0: replaced since its index was read"):
+            list(store.windows(8, stride=8).batches(4) if batches == "windows" else store.padded(2))
+
+
+def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
+    for url, text in (
+        (
+            "ftp://a/b",
+            "ftp://a/b: the URL of a store begins with s3://, gs://, az://, https://, http://, file://, memory://",
+        ),
+        ("s3://", "s3://: obstore does not take this URL"),
+        ("https://name:secret@a/b", "https://a/b: the URL of a store has no user name"),
+        ("https://a/b?signature=secret", "https://a/b: the URL of a store has no user name"),
+    ):
+        with pytest.raises(errors.SchemaError) as caught:
+            store_spec.open_store(url)
+        assert str(caught.value).startswith(text)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(errors.MissingStoreError, match=r"/none\.zarr: .*no store"):
+        store_spec.open_store(f"{server.url}/none.zarr")
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(errors.SchemaError, match=r"pip install 'seqzarr\[remote\]'"):
+        store_spec.open_store(server.url)
+
+
+def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
+    remote: Any = SimpleNamespace(requests=REQUESTS)
+    done: list[int] = []
+
+    def slow(number: int) -> int:
+        time.sleep(0.001 * (number % 3))
+        done.append(number)
+        if number == 40:
+            raise KeyError(number)
+        return number
+
+    assert list(in_order(remote, slow, range(39))) == list(range(39))
+    results = in_order(remote, slow, itertools.count())
+    assert [next(results) for _ in range(40)] == list(range(40))
+    with pytest.raises(KeyError):
+        next(results)
+    done.clear()
+    results = in_order(remote, slow, range(100, 200))
+    assert next(results) == 100
+    results.close()  # type: ignore[attr-defined]
+    assert max(done) <= 100 + REQUESTS
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("seqzarr requests")]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a server of S3's protocol, with the golden stores."""
+    with s3_bucket() as url:
+        store = obstore.store.S3Store("bucket")
+        for file in filter(Path.is_file, GOLDEN.rglob("*")):
+            obstore.put(store, f"golden/{file.relative_to(GOLDEN).as_posix()}", file.read_bytes())
+        yield f"{url}/golden"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [golden.name for golden in STORES[::3]])
+def test_a_store_in_a_bucket_has_the_bits_of_the_folder(name, bucket):
+    url, folder = f"{bucket}/{name}.zarr", GOLDEN / f"{name}.zarr"
+    assert read(url) == read(folder)
+    assert replace(builder.inspect(url), store=folder) == builder.inspect(folder)
+    assert store_spec.verify(url) == []
+
+
+@pytest.mark.slow
+def test_credentials_are_in_no_message(bucket, monkeypatch):
+    store = store_spec.open_store(f"{bucket}/rivers.zarr")
+    with pytest.raises(errors.MissingStoreError) as caught:
+        store_spec.open_store("s3://bucket/nothing.zarr")
+    texts = [str(caught.value), repr(store), repr(store.snapshot.storage), str(pickle.dumps(store))]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(errors.StorageError) as failed:
+        store_spec.open_store(f"{bucket}/rivers.zarr")
+    assert not any("secret" in text for text in (*texts, str(failed.value)))
+
+
+def test_pieces_of_a_pool_that_are_close_together_are_one_request(tmp_path, monkeypatch):
+    walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    groups = loading.Loader._groups
+    found: list[Any] = []
+
+    def counted(self: loading.Loader, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        size = windows.store.schema.chunking(array).shard
+        for group in groups(self, array, reads):
+            if group[-1][1] <= windows.store.counts.steps // size * size:  # the last shard is in memory
+                found.append(group)
+            yield group
+
+    monkeypatch.setattr(loading.Loader, "_groups", counted)
+    with serving(tmp_path) as server:
+        windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16)
+        batches, counts = [], []
+        for most in (loading.REQUEST_BYTES, 0):
+            monkeypatch.setattr(loading, "REQUEST_BYTES", most)
+            found.clear()
+            before = server.count
+            batches.append([bits(batch) for batch in windows.batches(64, shuffle=True, memory="1MB")])
+            counts.append(len(found))
+            assert server.count - before < 1.05 * len(found), "more than one for each group, indexes apart"
+    assert batches[0] == batches[1]
+    assert counts[0] < 0.8 * counts[1], counts
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/s.zarr", "gs://bucket/s.zarr", "file:///data/s.zarr"])
+def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    begins = (
+        lambda: store_spec.create_store(Path(url), inputs=("float32", (2,)), labels=("int64", ())),
+        lambda: store_spec.open_store(Path(url)),
+        lambda: store_spec.open_store(Path(url), "a"),
+    )
+    for begin in begins:
+        with pytest.raises(
+            errors.SchemaError, match=r"(s3|gs|file):/.*: a URL was made into a Path.*; give it as a str"
+        ):
+            begin()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://site/s.zarr", "stores are written to folders, to s3://, gs://, az:// and memory://"),
+        ("http://name:secret@site/s.zarr?key=secret", "http://site/s.zarr: the URL of a store has no user name"),
+    ],
+)
+def test_nothing_is_written_to_a_web_server(url, message):
+    with pytest.raises(errors.SchemaError, match=message):
+        store_spec.create_store(url, inputs=("float32", (2,)), labels=("int64", ()))
+    with pytest.raises(errors.SchemaError, match=message) as caught:
+        store_spec.open_store(url, "a")
+    assert "secret" not in str(caught.value)

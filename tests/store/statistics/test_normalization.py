@@ -1,0 +1,507 @@
+"""Normalisation by a selection's statistics, by sequence and by window, against a loop over plain arrays."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import SequenceIndexError, StateError, WindowError
+from store_spec.format.moments import moments, moments_of_each
+from store_spec.reading import scaling
+from store_spec.reading.scaling import Scale, Scaler, standard
+from tests.store.kinds import KINDS, begin
+from tests.store.oracle import store_of
+from tests.store.window_oracle import Sequences, all_same, same, unbatched
+
+LENGTHS = (30, 0, 9, 25, 1, 14, 2)
+NAMES = ("open", "high", "still", "close")
+
+
+def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *, missing: bool) -> NDArray[Any]:
+    """Return a walk far from 0, with a feature that is constant and, if wanted, NaN and one that has nothing else."""
+    rows = rng.normal(size=(length, features)).cumsum(axis=0) * 3 + 1000
+    rows[:, 2] = 0.1
+    if missing:
+        rows[rng.random(rows.shape) < 0.2] = np.nan
+        rows[: length // 2, 1] = np.nan
+    return rows.astype(dtype)
+
+
+def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
+    """Write sequences of four features; the labels are two of them, and one that is none."""
+    rng = np.random.default_rng(0)
+    sequences: Sequences = []
+    for length in LENGTHS:
+        x = rows_of(rng, length, dtype, 4, missing=missing)
+        y = np.concatenate([x[:, [3, 0]], rng.normal(size=(length, 1))], axis=1).astype("float64")
+        sequences.append((x, y))
+    with store_spec.create_store(
+        path,
+        inputs=store_spec.Rows(np.dtype(dtype), (4,), NAMES),
+        labels=store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
+        missing="keep" if missing else "error",
+        chunk=160,
+        shard=1600,
+    ) as writer:
+        for number, (x, y) in enumerate(sequences):
+            writer.append(x, y, source=f"s{number}")
+    return sequences, store_spec.open_store(path)
+
+
+@pytest.fixture(scope="module", params=["float32", "float64", "int16", "missing"])
+def given_rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("normalization") / "s.zarr"
+    return made(path, "float32" if request.param == "missing" else request.param, missing=request.param == "missing")
+
+
+def scaled(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
+    """The definition, in the dtype that results have."""
+    dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
+    return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
+
+
+def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column, 0 and 1 where there is none, one value and 1 where it is."""
+    centers, scales = [], []
+    for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
+        values = column[~np.isnan(column)]
+        if not len(values) or (values == values[0]).all():
+            centers.append(values[0] if len(values) else 0.0)
+            scales.append(1.0)
+        else:
+            np.testing.assert_allclose([mean, std], [values.mean(dtype=float), values.std(dtype=float)], rtol=1e-9)
+            centers.append(mean)
+            scales.append(std)
+    return np.array(centers, float), np.array(scales, float)
+
+
+PLACES = {"open": 0, "high": 1, "still": 2, "close": 3}
+
+
+def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool) -> list[Any]:
+    """List the windows of 5 rows and a horizon of 3, one row between, all of it normalised."""
+    samples = []
+    for x, y in sequences:
+        of_x, of_y = numbers_of(x), numbers_of(y)
+        for start in range(len(x) - 8 * rate):
+            rows = [start + k * rate for k in range(9)]
+            window, after = x[rows[:5]], rows[6:]
+            if how == "window":
+                of_x = numbers_of(window)
+                center, scale = np.zeros(3), np.ones(3)
+                for target, name in enumerate(("close", "open", "load")):
+                    if name in features:
+                        center[target], scale[target] = (numbers[PLACES[name]] for numbers in of_x)
+                of_y = center, scale
+            elif how != "sequence":
+                of_x = (stats.inputs.center, stats.inputs.scale)
+                of_y = (stats.labels.center, stats.labels.scale)
+            chosen = [PLACES[name] for name in features]
+            sample = [scaled(window, *of_x)[:, chosen], scaled(y[after], *of_y)]
+            if future:
+                known = scaled(x[after], *of_x)
+                if how == "window" and "high" not in features:
+                    known = scaled(x[after], 0, 1)
+                sample.append(known[:, [1]])
+            samples.append(tuple(sample))
+    return samples
+
+
+def normalizations(store: store_spec.Store) -> dict[str, Any]:
+    stats = store.select([0, 3, 5]).stats()
+    return {
+        "standard": (stats, stats.standard()),
+        "minmax": (stats.minmax(), stats.minmax()),
+        "sequence": ("sequence", None),
+        "window": ("window", None),
+    }
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
+@pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
+@pytest.mark.parametrize(("future", "rate"), [(False, 1), (True, 2)])
+def test_windows_are_normalised_as_a_loop_does_it(
+    given_rows: Any, how: str, features: list[str], rate: int, *, future: bool
+):
+    """The same bits by number, in order, and shuffled."""
+    sequences, store = given_rows
+    normalize, scaler = normalizations(store)[how]
+    options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
+    windows = store.windows(5, normalize=normalize, sampling_rate=rate, **options)
+    wanted = oracle(sequences, how, scaler, features, rate, future=future)
+    found = list(windows)
+    assert all_same(found, wanted)
+    assert all_same(unbatched(list(windows.batches(7, memory="40kB"))), wanted)
+    shuffled = unbatched(list(windows.batches(7, memory="40kB", shuffle=True, index=True)))
+    assert all_same([sample[:-1] for sample in shuffled], [wanted[sample[-1]] for sample in shuffled])
+
+
+@given(
+    how=st.sampled_from(["standard", "minmax", "sequence", "window"]),
+    window=st.integers(1, 12),
+    rate=st.integers(1, 2),
+    target=st.sampled_from(["future", "last", "aligned"]),
+    stride=st.integers(1, 4),
+    size=st.integers(1, 9),
+    which=st.lists(st.integers(0, len(LENGTHS) - 1), max_size=6) | st.just(list(range(len(LENGTHS)))),
+    ranks=st.integers(1, 3),
+)
+def test_batches_have_the_bits_of_single_windows_whatever_is_asked_for(
+    given_rows: Any, how: str, window: int, rate: int, target: Any, stride: int, size: int, which: list[int], ranks: int
+):
+    """Padded ones too: their numbers are those of their real steps, and padding stays zero."""
+    store = given_rows[1]
+    normalize = normalizations(store)[how][0]
+    windows = store.select(which).windows(
+        window, stride=stride, sampling_rate=rate, target=target, short="pad", normalize=normalize
+    )
+    alone = [windows[number] for number in range(len(windows))]
+    assert all_same(list(windows), alone)
+    plain = store.select(which).windows(window, stride=stride, sampling_rate=rate, target=target, short="pad")
+    for (x, y, mask), (raw, _, _) in zip(alone, plain, strict=True):
+        assert not x[~mask].any()
+        if target == "aligned":
+            assert not y[~mask].any()
+        if how == "window":
+            center, scale = numbers_of(raw[mask])
+            np.testing.assert_allclose(x[mask], scaled(raw[mask], center, scale), rtol=1e-5, atol=1e-4)
+    for rank in range(ranks):
+        try:
+            batches = windows.batches(
+                size, shuffle=True, index=True, memory="40kB", rank=rank, world_size=ranks, drop_last=True
+            )
+        except WindowError:
+            return
+        for sample in unbatched(list(batches)):
+            assert same(sample[:-1], alone[sample[-1]])
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
+def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
+    store = given_rows[1]
+    normalize = normalizations(store)[how][0]
+    for features in (None, ["close", "open"]):
+        windows = store.windows(5, horizon=2, normalize=normalize, features=features)
+        plain = store.windows(5, horizon=2, features=features)
+        wanted = list(plain)
+        for x, y, index in windows.batches(200, shuffle=True, index=True, memory="2MB"):
+            scaler = windows.scaler(index)
+            back, labels = scaler.inverse_inputs(x), scaler.inverse(y)
+            np.testing.assert_allclose(back, np.array([wanted[i][0] for i in index]), rtol=1e-5)
+            np.testing.assert_allclose(labels, np.array([wanted[i][1] for i in index]), rtol=1e-5)
+            assert same((scaler.normalize(np.array([wanted[i][0] for i in index])),), (x,))
+            assert same((scaler.normalize_labels(np.array([wanted[i][1] for i in index])),), (y,))
+            one = windows.scaler(index[3:4])
+            assert same((one.inverse(y[3:4]),), (labels[3:4],))
+            alone = windows.scaler(index[3])  # of a window as `windows[i]` gives it
+            assert same((alone.inverse(y[3]), alone.inverse_inputs(x[3])), (labels[3], back[3]))
+        assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
+
+
+def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given_rows: Any):
+    sequences, store = given_rows
+    for normalizer, low, high in ((store.stats().robust(), 0.25, 0.75), (store.stats().robust(0.1, 0.9), 0.1, 0.9)):
+        for each, rows in ((normalizer.inputs, 0), (normalizer.labels, 1)):
+            together = np.concatenate([pair[rows] for pair in sequences]).astype("float64")
+            below, median, above = np.nanquantile(together, [low, 0.5, high], axis=0)
+            assert np.array_equal(each.center, median)
+            assert np.array_equal(each.scale, np.where(above == below, 1.0, above - below))
+    assert same(
+        (store.windows(5, normalize=store.stats().robust())[0][0],),
+        (store.stats().robust().normalize(sequences[0][0][:5]),),
+    )
+
+
+@pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
+def test_a_deviation_that_float32_has_not_is_that_of_a_constant(tmp_path: Path, normalize: str):
+    """What a filter leaves of silence, say: one such sequence must not keep all others from being read."""
+    silence, sound = np.zeros((5000, 1), "float32"), np.arange(5000, dtype="float32")[:, None]
+    silence[7] = 1e-45
+    deviation = standard(moments(silence)).scale[0]
+    assert deviation > 0
+    assert np.float32(deviation) == 0
+    store = store_of(tmp_path / "s", [silence, sound])
+    quiet, loud = store[:1], store[1:]
+    given: Any = quiet.stats() if normalize == "stats" else normalize
+    windows = quiet.windows(5000, target="aligned", normalize=given)
+    x, y = windows[0]
+    assert np.abs(x).max() <= 1e-45
+    assert np.abs(y).max() <= 1e-45
+    assert np.abs(windows.scaler([0]).inverse(y[None])[0] - silence).max() <= 1e-45
+    if normalize != "window":
+        assert np.abs(next(quiet.padded(1, normalize=given))[0]).max() <= 1e-45
+        assert np.abs(next(quiet.streams(1, 5000, normalize=given))[0]).max() <= 1e-45
+    if normalize == "sequence":
+        assert abs(loud.windows(5000, target="aligned", normalize="sequence")[0][0].std() - 1) < 1e-3
+
+
+def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
+    sequences, store = made(tmp_path / "s.zarr", "float32", missing=True)
+    for normalize, _ in normalizations(store).values():
+        for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
+            assert np.array_equal(np.isnan(x), np.isnan(rows))
+            still = x[:, 2]
+            assert (still[~np.isnan(still)] == 0).all() or normalize == "standard"
+    assert sequences
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2, 3)])
+def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, shape: tuple[int, ...]):
+    """Labels without names are taken for the inputs where their rows are alike."""
+    rng = np.random.default_rng(0)
+    films = [rng.normal(50, 9, (length, *shape)) for length in (12, 7)]
+    store = store_of(tmp_path / "s.zarr", films)
+    axes = tuple(range(len(shape))) if shape else (0,)
+    for how in ("window", "sequence"):
+        windows = store.windows(5, horizon=2, normalize=how)
+        found, at = list(windows), 0
+        assert all_same(unbatched(list(windows.batches(3, memory="1MB"))), found)
+        for film in films:
+            for start in range(len(film) - 6):
+                rows = film[start : start + 5] if how == "window" else film
+                center, scale = rows.mean(axis=axes), rows.std(axis=axes)
+                np.testing.assert_allclose(found[at][0], (film[start : start + 5] - center) / scale, rtol=1e-9)
+                np.testing.assert_allclose(found[at][1], (film[start + 5 : start + 7] - center) / scale, rtol=1e-9)
+                at += 1
+        assert at == len(found)
+        _, y, index = next(windows.batches(4, index=True))
+        np.testing.assert_allclose(
+            windows.scaler(index).inverse(y), [w[1] for w in store.windows(5, horizon=2).__getitems__(index.tolist())]
+        )
+
+
+def test_labels_of_sequences_go_by_statistics_alone(tmp_path: Path):
+    """By its own sequence's numbers, a single label would always be 0."""
+    inputs = [np.full((9, 2), number, "float32") for number in range(4)]
+    store = store_of(tmp_path / "s.zarr", inputs, [[number * 10.0] for number in range(4)], label_axis="sequence")
+    kinds: list[tuple[Any, list[float]]] = [
+        ("sequence", [0, 10, 20, 30]),
+        ("window", [0, 10, 20, 30]),
+        (store.stats().minmax(), [0, 1 / 3, 2 / 3, 1]),
+    ]
+    for normalize, wanted in kinds:
+        windows = store.windows(9, target="sequence", normalize=normalize)
+        assert np.allclose([y[0] for _, y in windows], wanted)
+        assert np.allclose(np.concatenate([y for _, y in windows.batches(2)])[:, 0], wanted)
+        if normalize != "window":
+            assert np.allclose([y[0, 0] for _, y, _ in store.padded(1, normalize=normalize)], wanted)
+            assert np.allclose([y[0, 0, 0] for _, y, _ in store.streams(1, 9, normalize=normalize)], wanted)
+        if normalize == "sequence":
+            assert windows.scaler([0, 3]).inverse(np.array([[5.0], [6.0]])).tolist() == [[5.0], [6.0]]
+
+
+@pytest.mark.parametrize(
+    ("normalize", "message"),
+    [
+        ("windows", "normalize='windows'; give statistics"),
+        (1.0, "normalize=1.0; give statistics"),
+        (np.ones(3), r"normalize=array\(\[1., 1., 1.\]\); give statistics"),
+        (
+            Scaler(
+                inputs=Scale(center=np.zeros(3), scale=np.ones(3)), labels=Scale(center=np.zeros(3), scale=np.ones(3))
+            ),
+            "inputs have 4 features, but normalize is of 3",
+        ),
+        (
+            Scaler(
+                inputs=Scale(center=np.zeros((7, 4)), scale=np.ones((7, 4))),
+                labels=Scale(center=np.zeros(3), scale=np.ones(3)),
+            ),
+            "normalize is of 4 of each of 7 samples",
+        ),
+    ],
+)
+def test_what_is_no_normalisation_is_refused(given_rows: Any, normalize: Any, message: str):
+    with pytest.raises(WindowError, match=message):
+        given_rows[1].windows(4, normalize=normalize)
+
+
+def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
+    """Or those of the same names in another order: each value would be taken for another."""
+
+    def store(name: str, inputs: str, labels: str) -> store_spec.Store:
+        rows = [store_spec.Rows(np.dtype("float32"), (len(names),), names=tuple(names)) for names in (inputs, labels)]
+        with store_spec.create_store(tmp_path / name, inputs=rows[0], labels=rows[1]) as writer:
+            writer.append(np.ones((9, 3), "float32"), np.ones((9, 2), "float32"), source="s")
+        return store_spec.open_store(tmp_path / name)
+
+    ours = store("ours", "abc", "yz")
+    message = "inputs have 'b' in place 1, but normalize has 'c' there; take the statistics"
+    for stats in (other := store("inputs", "acb", "yz").stats(), other.minmax(), other.robust()):
+        for make in (ours.windows, ours.padded):
+            with pytest.raises(WindowError, match=message):
+                make(4, normalize=stats)
+    with pytest.raises(WindowError, match="labels have 'y' in place 0, but normalize has 'x' there"):
+        ours.windows(4, normalize=store("labels", "abc", "xz").stats())
+    assert len(ours.windows(4, normalize=store("same", "abc", "yz").stats())) == 5
+
+
+def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
+    store = given_rows[1]
+    with pytest.raises(WindowError, match="are not normalised; give normalize="):
+        store.windows(4).scaler()
+    with pytest.raises(WindowError, match='normalize="window", so give the index'):
+        store.windows(4, normalize="window").scaler()
+    with pytest.raises(SequenceIndexError, match="window 1,000 asked for"):
+        store.windows(4, normalize="sequence").scaler([1000])
+    with pytest.raises(WindowError, match="labels: 3 samples, but these are the numbers of 2"):
+        store.windows(4, normalize="sequence").scaler([0, 1]).inverse(np.zeros((3, 1, 3)))
+    for make in (store.padded, store.streams):
+        with pytest.raises(WindowError, match="but these are not windows"):
+            make(2, **({} if make == store.padded else {"window": 2}), normalize="window")
+
+
+@given(
+    windows=st.integers(0, 5),
+    steps=st.integers(1, 40),
+    shape=st.sampled_from([(), (1,), (3,), (2, 3)]),
+    seed=st.integers(0, 99),
+    missing=st.booleans(),
+)
+def test_moments_of_each_are_those_of_each_alone(
+    windows: int, steps: int, shape: tuple[int, ...], seed: int, *, missing: bool
+):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(1e6, 1, (windows, steps, *shape)).astype("float32")
+    if missing:
+        rows[rng.random(rows.shape) < 0.3] = np.nan
+    found = moments_of_each(rows)
+    for number in range(windows):
+        wanted = moments(rows[number])
+        for name in ("count", "mean", "m2", "min", "max"):
+            assert same((getattr(found, name)[number],), (getattr(wanted, name),))
+    assert found.count.shape == (windows, shape[-1] if shape else 1)
+    assert standard(found).center.shape == found.count.shape
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(0, 60),
+    shape=st.lists(st.integers(1, 3), max_size=2),
+    features=st.integers(1, 9),
+    dtype=st.sampled_from(["float32", "float64", "int16", "int64"]),
+    order=st.sampled_from("CF"),
+    inplace=st.booleans(),
+    together=st.integers(9, 40),
+)
+def test_rows_that_are_taken_together_are_scaled_as_each_by_itself(
+    rows, shape, features, dtype, order, inplace, together
+):
+    rng = np.random.default_rng(rows)
+    values = np.asarray((100 * rng.normal(size=(rows, *shape, features))).astype(dtype), order=order)
+    scale = Scale(center=rng.normal(size=features), scale=rng.normal(size=features) + 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "MANY_VALUES", 1)
+        patch.setattr(scaling, "TOGETHER", together)
+        wanted = scaled(values, scale.center, scale.scale)
+        back = wanted * scale.scale.astype(wanted.dtype) + scale.center.astype(wanted.dtype)
+        found = scale.apply(values.copy(order), inplace=inplace)
+        assert same((found,), (wanted,))
+        assert same((scale.undo(found),), (back,))
+
+
+def test_rows_that_are_left_out_are_not_normalised(tmp_path: Path):
+    """They may hold anything: those of a sensor that failed, say."""
+    rows = np.linspace(0, 1e-3, 100, dtype="float32").reshape(50, 2)
+    inputs = [rows + np.float32(3e38 if number == 4 else 0) for number in range(9)]
+    some = store_of(tmp_path / "s", inputs, [x[:, 0] for x in inputs]).select([0, 1, 2, 3, 5, 6, 7, 8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for stride in (1, 8):
+            for shuffle in (False, True):
+                for _ in some.windows(8, stride=stride, normalize=some.stats()).batches(16, shuffle=shuffle):
+                    pass
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # by NumPy, in the statistics of such values
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 3e38), ("float64", 1.7e308)])
+def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path: Path, dtype: str, value: float):
+    rows = np.zeros((10, 2), dtype)
+    rows[3:5, 1] = value, -value
+    store = store_of(tmp_path / "s.zarr", [rows])
+    with pytest.raises(WindowError, match=f"the scale of feature 1 is beyond .*, the largest {dtype}, so its values"):
+        store.windows(3, normalize=store.stats().minmax())[0]
+
+
+def test_whole_numbers_that_are_labels_and_inputs_are_values_and_others_are_classes(tmp_path: Path):
+    """Labels that are the inputs are what forecasting predicts; others of the same dtype and shape are classes."""
+    rng = np.random.default_rng(0)
+    walks = [1000 + rng.integers(-9, 10, (length, 1)).cumsum(axis=0) for length in (30, 12, 20)]
+    store = store_of(tmp_path / "same", walks)
+    other = store_of(tmp_path / "classes", walks, [walk % 3 for walk in walks])
+    stats = store.stats()
+    every = np.concatenate(walks)
+    for normalize in (stats, stats.minmax(), "sequence", "window"):
+        windows = store.windows(4, normalize=normalize)
+        places = [windows.locate(number) for number in range(len(windows))]
+        wanted = [walks[int(place.source[1:])][place.step + 4] for place in places]
+        for x, y in windows.batches(len(windows)):
+            assert x.dtype == y.dtype == np.float64
+            np.testing.assert_allclose(windows.scaler(range(len(windows))).inverse(y)[:, 0], wanted)
+            if normalize is stats:
+                np.testing.assert_allclose(y[:, 0], (np.array(wanted) - every.mean()) / every.std())
+                np.testing.assert_allclose(stats.inverse(y)[:, 0], wanted)
+        assert other.windows(4, normalize=normalize)[0][1].dtype == np.int64
+    x, y, _ = next(store.padded(3, normalize=stats))
+    np.testing.assert_array_equal(x, y)
+    x, y, _ = next(store.streams(2, 40, normalize=stats))
+    np.testing.assert_array_equal(x, y)
+    assert next(other.padded(3, normalize=other.stats()))[1].dtype == np.int64
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "sequence"])
+def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_rows: Any, how: str):
+    sequences, store = given_rows
+    normalize, scaler = normalizations(store)[how]
+
+    def wanted(most: int | None) -> list[NDArray[Any]]:
+        """Return inputs and labels of all sequences one after another, their first steps alone if asked for."""
+        each = []
+        for pair in sequences:
+            numbers = (
+                [numbers_of(rows) for rows in pair]
+                if scaler is None
+                else [(one.center, one.scale) for one in (scaler.inputs, scaler.labels)]
+            )
+            each.append([scaled(rows[:most], *some) for rows, some in zip(pair, numbers, strict=True)])
+        return [np.concatenate(rows) for rows in zip(*each, strict=True)]
+
+    cases: list[tuple[Any, int | None]] = [
+        (store.padded(3, normalize=normalize, memory=2000), None),
+        (store.padded(3, normalize=normalize, side="start"), None),
+        (store.padded(3, normalize=normalize, truncate=11), 11),
+        (store.streams(1, 4, normalize=normalize, mask=True), None),
+        (store.streams(1, 4, normalize=normalize, mask=True, align=True), None),
+        (store.packed(90, normalize=normalize), None),
+    ]
+    for batches, most in cases:
+        taken = list(batches)
+        assert not any(batch.inputs[~batch.mask].any() or batch.labels[~batch.mask].any() for batch in taken)
+        for name, due in zip(("inputs", "labels"), wanted(most), strict=True):
+            found = np.concatenate([getattr(batch, name)[batch.mask] for batch in taken])
+            if taken[0]._fields[3:4] == ("cu_seqlens",):  # the order of packed ones is another
+                assert sorted(map(bytes, found)) == sorted(map(bytes, due))
+            else:
+                assert same((found,), (due,))
+
+
+def test_states_tell_normalisations_apart(given_rows: Any):
+    store = given_rows[1]
+    every = [None, *(normalize for normalize, _ in normalizations(store).values())]
+    every += [store.stats().robust(), store.stats()]
+    for kind in KINDS:
+        some = [one for one in every if one != "window" or kind == "windows"]
+        states = [json.loads(json.dumps(begin(store, kind, normalize=one).state_dict())) for one in some]
+        assert len({state["parameters"]["normalize"] for state in states}) == len(some)
+        begin(store, kind, normalize=some[1]).load_state_dict(states[1])
+        with pytest.raises(StateError, match="normalize="):
+            begin(store, kind, normalize=some[1]).load_state_dict(states[2])

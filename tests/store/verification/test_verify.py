@@ -1,0 +1,663 @@
+"""`verify` finds whatever is wrong with a store, says in which file, and says nothing where all is well."""
+
+import errno
+import json
+import os
+import pickle
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import MissingStoreError, StorageError
+from store_spec.format import shard as shards
+from store_spec.format.codec import Codec, crc32c
+from store_spec.format.documents import encode_document
+from store_spec.format.layout import ROOT, array_document
+from store_spec.format.moments import moments
+from store_spec.format.sequence_columns import ColumnType
+from store_spec.format.times import Time
+from store_spec.schema import MOMENTS, NO_FILE
+from store_spec.verification import described_rows as verify_rows
+from store_spec.verification import parts as verify_parts
+from tests.store.damage import change_places
+from tests.store.forging import bump, forge, put
+from tests.store.oracle import Recipe, Sequence, append, files, make, write
+
+# 4 rows in a chunk, 8 in a shard.
+COLUMNS: tuple[tuple[str, ColumnType], ...] = (
+    ("site", "string"),
+    ("age", "float64"),
+    ("visits", "int64"),
+    ("left handed", "bool"),
+)
+RECIPE = Recipe(label_axis="own", chunk=48, shard=96, codec="none", columns=COLUMNS, time=Time("ms"))
+SCHEMA = RECIPE.schema()
+LENGTHS = [10, 3, 0, 27, 10, 10, 1, 8]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(RECIPE, tmp_path / "prices.zarr", make(RECIPE, LENGTHS))
+
+
+def found(path):
+    """Return the files that are named, after checking that each problem is one line that begins with its file."""
+    problems = store_spec.verify(path)
+    for problem in problems:
+        assert "\n" not in str(problem)
+        assert str(problem) == f"{path.name}/{problem.where}: {problem.what}" or problem.where == ""
+        assert not problem.where or os.path.lexists(path / problem.where) or "missing" in problem.what
+    return {problem.where: problem.what for problem in problems}
+
+
+class Counted:
+    """Calls a function, and keeps the places that it was called for: its last argument."""
+
+    def __init__(self, call):
+        self.call, self.places = call, []
+
+    def __call__(self, *args):
+        self.places.append(args[-1])
+        return self.call(*args)
+
+
+def swap(path, one, other):
+    one, other = path / one, path / other
+    one.rename(path / "swapping")
+    other.rename(one)
+    (path / "swapping").rename(other)
+
+
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+@pytest.mark.parametrize("missing", ["error", "keep"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "uint8", "bool"])
+def test_a_good_store_has_no_problem(tmp_path, label_axis, missing, dtype):
+    recipe = Recipe(label_axis=label_axis, missing=missing, inputs=(dtype, (2, 3)), labels=(dtype, (2,)))
+    path = write(recipe, tmp_path / "store", make(recipe, [0, 5, 0, 60, 1, 0]))
+    assert store_spec.verify(path) == []
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(recipe, [0, 70, 0], seed=1))
+    assert store_spec.verify(str(path)) == []
+
+
+def test_a_problem_is_one_line_with_the_file_first(path):
+    (path / "inputs/c.3.0").unlink()
+    (problem,) = store_spec.verify(path)
+    assert (problem.store, problem.where, problem.leftover) == ("prices.zarr", "inputs/c.3.0", False)
+    assert str(problem) == (
+        "prices.zarr/inputs/c.3.0: missing; every committed chunk and shard is written, so it was lost; "
+        "concerns sequence 3 (wälk/0/003)"
+    )
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b"null"])
+def test_a_root_that_cannot_be_read_is_the_one_problem(path, damage):
+    (path / "inputs/c.0.0").unlink()
+    (path / ROOT).write_bytes(damage)
+    assert list(found(path)) == [ROOT]
+
+
+def test_a_folder_that_is_lost_is_the_one_problem(path):
+    shutil.rmtree(path / "stats/inputs_m2")
+    assert found(path) == {"stats/inputs_m2": "missing; restore that folder"}
+
+
+def test_a_document_that_is_lost_is_the_one_problem(path):
+    (path / "inputs/zarr.json").unlink()
+    assert list(found(path)) == ["inputs/zarr.json"]
+
+
+def test_where_no_store_is_there_is_nothing_to_verify(tmp_path):
+    for missing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(MissingStoreError):
+            store_spec.verify(missing)
+
+
+OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)]
+
+
+@pytest.mark.parametrize(("one", "other"), [("inputs/c.0.0", "inputs/c.1.0"), ("inputs/c.2.0", "inputs/c.5.0")])
+def test_two_shards_that_changed_places_are_found_by_their_stamps_and_by_their_sequences(path, one, other):
+    swap(path, one, other)
+    problems = found(path)
+    assert set(problems) == {one, other}
+    assert all("of 'inputs', by its stamp; a file is another's" in what for what in problems.values())
+    swap(path, one, other)
+    change_places(path / one, path / other)  # stamped for where they are now
+    problems = found(path)
+    assert problems
+    assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
+    assert all("have crc32c" in what and "another's, or an older copy" in what for what in problems.values())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_sequences_without_rows_are_compared_though_the_rows_around_them_are_lost(tmp_path, lost):
+    path = write(RECIPE, tmp_path / "store", make(RECIPE, [5, 0, 2] if lost else [0, 0]))
+    forge(path, stats__inputs_count=put((1, 0), 3))
+    if lost:
+        (path / "inputs/c.0.0").unlink()
+    assert set(found(path)) == {"stats/inputs_count/c.0.0", *(["inputs/c.0.0"] if lost else [])}
+
+
+def test_all_that_is_wrong_is_reported_at_once(path):
+    for name in ("inputs/c.1.0", "labels/c.0", "sequences/source/c.0", "stats/labels_min/c.0.0"):
+        (path / name).unlink()
+    (path / "row_size/c.0").write_bytes(b"")
+    shard = bytearray((path / "inputs/c.3.0").read_bytes())
+    shard[0] ^= 1  # chunk 0
+    shard[60] ^= 1  # chunk 1
+    (path / "inputs/c.3.0").write_bytes(shard)
+    (path / "stats/zarr.json").write_bytes(b"")
+    (path / "mine.txt").write_bytes(b"")
+    problems = [(problem.where, problem.what[:7]) for problem in store_spec.verify(path)]
+    assert sorted(problems) == [
+        ("inputs/c.1.0", "missing"),
+        ("inputs/c.3.0", "chunk 0"),
+        ("inputs/c.3.0", "chunk 1"),
+        ("labels/c.0", "missing"),
+        ("mine.txt", "belongs"),
+        ("row_size/c.0", "0 bytes"),
+        ("sequences/source/c.0", "missing"),
+        ("stats/labels_min/c.0.0", "missing"),
+        ("stats/zarr.json", "not JSO"),
+    ]
+
+
+@pytest.mark.parametrize("lost", ["offsets", "row_size"])
+def test_rows_are_held_against_their_sequences_though_offsets_or_lengths_are_lost(path, lost):
+    (path / lost / "c.0").unlink()
+    swap(path, "inputs/c.2.0", "inputs/c.5.0")
+    assert set(found(path)) == {f"{lost}/c.0", "inputs/c.2.0", "inputs/c.5.0"}
+
+
+def test_every_chunk_is_read_though_nobody_knows_where_sequences_begin(path):
+    damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
+    for name in damaged:
+        data = bytearray((path / name).read_bytes())
+        data[0] ^= 1
+        (path / name).write_bytes(data)
+    assert set(found(path)) == damaged
+
+
+def test_what_a_root_counts_and_nobody_has_is_reported_in_bounds(path):
+    root = Snapshot.open(path).root
+    (path / ROOT).write_bytes(replace(root, counts=replace(root.counts, steps=2**60, sequences=2**50)).encode())
+    problems = store_spec.verify(path)
+    assert len(problems) < 1000
+    lost = [problem for problem in problems if problem.where == "inputs"]
+    assert [problem.what for problem in lost] == [f"{2**57 - 9 - 20:,} more of its {2**57:,} files are missing"]
+
+
+def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_path, monkeypatch):
+    recipe = replace(RECIPE, shard=480)  # ten chunks
+    path = write(recipe, tmp_path / "store", make(recipe, [45, 70]))
+    shard = bytearray((path / "inputs/c.1.0").read_bytes())
+    shard[-1] ^= 1
+    (path / "inputs/c.1.0").write_bytes(shard)
+    monkeypatch.setattr(shards, "decode_index", counted := Counted(shards.decode_index))
+    assert list(found(path)) == ["inputs/c.1.0"]
+    assert counted.places.count(f"{path}/inputs/c.1.0") == 3
+
+
+def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, monkeypatch):
+    waiting = []
+    compare = verify_rows.RowCheck._compare
+
+    def counting(self, facts):
+        waiting.append(len(facts.crcs))
+        compare(self, facts)
+
+    monkeypatch.setattr(verify_rows.RowCheck, "_compare", counting)
+    assert found(path) == {}
+    assert max(waiting) > 1
+    waiting.clear()
+    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 1)
+    assert found(path) == {}
+    assert waiting == [1] * 3 * len(LENGTHS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checked(tmp_path_factory, label_axis, data):
+    """Parts of any size, each through a pickle and back: problems, sequences and sources are the same."""
+    path = tmp_path_factory.mktemp("cut") / "s"
+    lengths = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=12))
+    recipe = replace(RECIPE, label_axis=label_axis)
+    write(recipe, path, make(recipe, lengths))
+    names = sorted(name for name in files(path) if "/c." in name)
+    for name in data.draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
+        kept = (path / name).read_bytes()
+        at = data.draw(st.integers(0, len(kept) - 1))
+        (path / name).write_bytes(kept[:at] + bytes([kept[at] ^ 8]) + kept[at + 1 :])
+        if data.draw(st.booleans()):
+            (path / name).unlink()
+    whole = set(store_spec.verify(path))
+
+    def elsewhere(check, parts):
+        work = [pickle.dumps((check, part)) for part in parts]
+        for one in work:
+            there, part = pickle.loads(one)
+            yield pickle.loads(pickle.dumps(there(part)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify_parts, "PART_BYTES", data.draw(st.integers(1, 400)))
+        patch.setattr(verify_parts, "PART_SEQUENCES", data.draw(st.integers(1, 5)))
+        assert set(store_spec.verify(path, mapper=elsewhere)) == whole
+
+
+def test_all_sequences_that_lost_rows_are_named_and_no_others(path):
+    """Against a list of which sequence has rows in which chunk."""
+    bounds = np.concatenate([[0], np.cumsum(LENGTHS)])
+    kept = (path / "inputs/c.4.0").read_bytes()  # rows 32 to 40, in two chunks
+    for damaged, rows in ((None, range(32, 40)), (0, range(32, 36)), (len(kept) - 1, range(32, 40))):
+        if damaged is None:
+            (path / "inputs/c.4.0").unlink()
+        else:
+            (path / "inputs/c.4.0").write_bytes(kept[:damaged] + bytes([kept[damaged] ^ 1]) + kept[damaged + 1 :])
+        (problem,) = store_spec.verify(path)
+        with_rows = [number for number in range(len(LENGTHS)) if set(range(*bounds[number : number + 2])) & set(rows)]
+        assert [number for start, stop in problem.sequences for number in range(start, stop)] == with_rows
+        assert problem.sources == tuple(store_spec.open_store(path).sources[number] for number in with_rows)
+
+
+@pytest.fixture
+def gappy(tmp_path):
+    """Sequences of 5, 0, 6 and 3 steps: inputs miss values in rows 3 to 6, of two of them, and in 12."""
+    recipe = Recipe(inputs=("float32", (2,)), labels=("float32", ()), missing="keep", chunk=16, shard=32)
+    sequences = make(replace(recipe, missing="error"), [5, 0, 6, 3])
+    for number, steps in ((0, [3, 4]), (2, [0, 1]), (3, [1])):
+        sequences[number].inputs[steps, number % 2] = np.nan
+    sequences[2].labels[4] = np.nan
+    path = write(recipe, tmp_path / "gappy.zarr", sequences)
+    assert Snapshot.open(path).missing("inputs").tolist() == [[3, 5], [5, 7], [12, 13]]
+    assert found(path) == {}
+    return path
+
+
+RUNS = {
+    "too long": (
+        {"missing_inputs": put((2, 1), 14)},
+        "lacks a run that its rows have: 12 to 13 of inputs .* sequence 3",
+    ),
+    "too short": ({"missing_inputs": put((0, 0), 4)}, "lacks a run that its rows have: 3 to 5 of inputs .* sequence 0"),
+    "elsewhere": ({"missing_inputs": put(2, [11, 12])}, "has a run that its rows have not: 11 to 12 .* sequence 3"),
+    "of labels": (
+        {"missing_labels": put(0, [0, 1])},
+        "has a run that its rows have not: 0 to 1 of labels .*2 sequences",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
+    monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
+    changes, text = RUNS[case]
+    forge(gappy, seal=False, **changes)
+    problems = found(gappy)
+    assert list(problems) == list(changes)
+    assert re.search(text, *problems.values())
+
+
+def test_runs_that_cannot_be_are_found(gappy):
+    forge(gappy, seal=False, missing_inputs=put((1, 1), 12))
+    (problem,) = found(gappy).items()
+    assert problem[0] == "missing_inputs/c.0.0"
+    assert problem[1] == "the run 5 to 12 ends after row 11, the end of its sequence; restore or rebuild that file"
+
+
+def test_runs_of_rows_that_are_damaged_themselves_are_no_problem_of_their_own(gappy):
+    forge(gappy, seal=False, inputs=put(3, 7.0))
+    problems = found(gappy)
+    assert "missing_inputs" not in problems
+    assert "have crc32c" in problems["inputs/c.0.0"]
+
+
+SHA, LABELS_CRC = "sequences__source_sha256", "sequences__labels_crc32c"
+FORGED = {
+    "offsets begin late": ({"offsets": put(0, 1)}, {"offsets": "begins with 1, not with 0"}),
+    "offsets fall": ({"offsets": put(2, 5)}, {"offsets": "sequence 1 ends at 5, before its start 10"}),
+    "offsets end late": ({"offsets": put(-1, 70)}, {"offsets": "ends with 70, but 69 steps are committed"}),
+    "offsets disagree": ({"offsets": put(1, 9)}, {"row_size": "sequence 0 has 10 steps, but 9 by offsets"}),
+    "lengths disagree": ({"row_size": put(3, 26)}, {"row_size": "sequence 3 has 26 steps, but 27 by offsets"}),
+    "label offsets fall": ({"label_offsets": put(1, 90)}, {"label_offsets": "before its start 90"}),
+    "a part too high": ({"sequences__part": put(4, 1)}, {"sequences/part/c.0": "its part is 1, where 0 is due"}),
+    "a source twice": (
+        {"sequences__source": put(4, "wälk/0/001")},
+        {"sequences/source/c.0": "lies apart from others of its source; concerns sequence 4 .*001."},
+    ),
+    "a part too low": (
+        {"sequences__source": put(4, "wälk/0/003")},
+        {"sequences/part/c.0": "its part is 0, where 1 is due; concerns sequence 4 .*003."},
+    ),
+    "parts of different files": (
+        {"sequences__source": put(4, "wälk/0/003"), "sequences__part": put(4, 1), SHA: put((4, 0), 1)},
+        {"sequences/source_sha256/c.0.0": "differs from the part before it; concerns sequence 4 .*003."},
+    ),
+    "parts of files of different sizes": (
+        {"sequences__source": put(4, "wälk/0/003"), "sequences__part": put(4, 1), "sequences__source_size": put(4, 9)},
+        {"sequences/source_size/c.0": "differs from the part before it"},
+    ),
+    "no name": ({"sequences__source": put(2, "")}, {"sequences/source/c.0": "without a name; concerns sequence 2"}),
+    "a size below none": (
+        {"sequences__source_size": put(5, NO_FILE - 1)},
+        {"sequences/source_size/c.0": "a source of -2 bytes; concerns sequence 5"},
+    ),
+    "a wrong checksum": (
+        {"sequences__inputs_crc32c": bump(3)},
+        {"inputs/c.1.0": r"its inputs have crc32c .*; concerns sequence 3 \(wälk/0/003\)"},
+    ),
+    "rows of others": (
+        {"inputs": bump(slice(25, 70))},
+        {"inputs/c.1.0": r"its inputs .* sequence 3", "inputs/c.5.0": "sequence 4 .*", "inputs/c.6.0": "sequence 5",
+         "inputs/c.7.0": r"concerns 2 sequences: 6 .*, 7 .*"},
+    ),
+    "a wrong mean": (
+        {"stats__inputs_mean": put((3, 2), 7.5)},
+        {"stats/inputs_mean/c.0.0": r"column 2 has 7.5, where its rows give .*; concerns sequence 3 \(.*\)"},
+    ),
+    "a mean of nothing": (
+        {"stats__inputs_mean": put((2, 1), 0)},
+        {"stats/inputs_mean/c.0.0": "column 1 has 0.0, .*; concerns sequence 2 "},
+    ),
+    "times fall": ({"time": put(slice(14, 17), [5, 4, 4])}, {"time/c.1": "time falls at step 2, from 5 to 4; .* 3 "}),
+    "times fall from a piece to the next": (  # row 16 begins a shard, and lies within sequence 3
+        {"time": lambda times: put(15, times[39])(times)},
+        {"time/c.1": "time falls at step 3, from .*; concerns sequence 3 "},
+    ),
+    "no time": (
+        {"time": put(0, -(2**63))},
+        {"time/c.0": "step 0 has no time; concerns sequence 0 ", "sequences/time_first/c.0": "where its rows give"},
+    ),
+    "another first time": (
+        {"sequences__time_first": bump(3)},
+        {"sequences/time_first/c.0": r"has -?\d+, where its rows give -?\d+; .* concerns sequence 3 "},
+    ),
+    "another last time": (
+        {"sequences__time_last": bump(3)},
+        {"sequences/time_last/c.0": r"has -?\d+, where its rows give -?\d+; .* concerns sequence 3 "},
+    ),
+    "a wrong checksum of times": ({"sequences__time_crc32c": bump(3)}, {"time/c.1": "its time have crc32c"}),
+    "a wrong count": (
+        {"stats__labels_count": bump((slice(None), 0))},
+        {"stats/labels_count/c.0.0": r"concerns 8 sequences: 0 .*, 1 .*, 2 .*, \.\.\."},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "waiting"), [(case, (1, 1024)[at % 2]) for at, case in enumerate(FORGED)])
+def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right(path, case, waiting, monkeypatch):
+    monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", waiting)
+    changes, expected = FORGED[case]
+    forge(path, **changes)
+    problems = found(path)
+    for where, what in expected.items():
+        assert re.search(what, problems[where]), problems
+    if "disagree" in case:  # leaves open which lengths are right, so rows and identity may seem wrong too
+        problems = {where: what for where, what in problems.items() if where in expected}
+    assert set(problems) == set(expected)
+
+
+@pytest.mark.parametrize("name", ["stats__inputs_mean", "stats__inputs_m2"])
+def test_the_last_bits_of_sums_may_be_those_of_another_processor(path, name):
+    def nudge(values):
+        values[values != 0] = np.nextafter(values[values != 0], np.inf)  # without a value they are exact
+
+    forge(path, **{name: nudge})
+    assert found(path) == {}
+
+
+def test_a_name_that_is_another_is_found_by_the_identity(path):
+    forge(path, seal=False, sequences__source=put(4, "another"))
+    assert list(found(path)) == ["sequences"]
+    assert "have the identity" in found(path)["sequences"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "value", "wrong"),
+    [("error", np.nan, True), ("error", -np.inf, True), ("keep", np.nan, False), ("keep", np.inf, True)],
+)
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_values_that_no_writer_may_store_are_found(tmp_path, missing, value, wrong, dtype):
+    recipe = Recipe(missing=missing, inputs=(dtype, (3,)), labels=(dtype, ()), chunk=240, shard=480, label_axis="own")
+    clean = [Sequence(str(at), np.ones((at, 3), dtype), np.ones(at, dtype)) for at in (20, 30)]
+    path = write(recipe, tmp_path / "store", clean)
+    forge(path, inputs=put((slice(45, 47), 1), value), labels=put(3, value))
+    problems = [problem for problem in store_spec.verify(path) if "holds other values" in problem.what]
+    assert len(problems) == 2 * wrong
+    if wrong:
+        numbers = "finite numbers or NaN" if missing == "keep" else "finite numbers"
+        what = f"row 45 holds other values than {numbers}, as do 1 more rows of its chunk"
+        assert problems[0].what == f"{what}; concerns sequence 1 (30)"
+        assert problems[1].where == "labels/c.0"
+
+
+@pytest.mark.parametrize("missing", ["error", "keep"])
+def test_values_that_are_not_finite_are_counted_in_their_chunk_and_found_in_every_file(tmp_path, missing):
+    """A sequence of 20 steps in chunks of 4 and shards of 8, all of which are read together."""
+    recipe = Recipe(missing=missing, inputs=("float32", (3,)), chunk=48, shard=96)
+    path = write(recipe, tmp_path / "store", make(recipe, [20]))
+    forge(path, seal=False, inputs=put(([1, 2, 5, 17], 0), np.inf))
+    problems = {problem.where: problem.what for problem in store_spec.verify(path) if problem.kind == "finite"}
+    assert set(problems) == {"inputs/c.0.0", "inputs/c.2.0"}
+    assert re.match("row 1 .* as do 1 more rows of its chunk; concerns sequence 0 ", problems["inputs/c.0.0"])
+    assert re.match("row 17 .* as do 0 more rows of its chunk; concerns sequence 0 ", problems["inputs/c.2.0"])
+
+
+@pytest.mark.parametrize("forged", [[], ["stats__labels_max"], [LABELS_CRC], ["stats__labels_mean", LABELS_CRC]])
+def test_codes_of_no_class_are_found_whether_or_not_the_tables_agree_with_the_rows(tmp_path, forged):
+    path = tmp_path / "store"
+    classes = [["cat", "dog"], None]
+    with store_spec.create_store(path, inputs=("int8", ()), labels=("int16", (2,)), classes=classes) as writer:
+        for number in range(4):
+            writer.append(np.zeros(3, np.int8), np.array([[0, 7], [1, -7], [1, 7]], np.int16), source=f"{number}")
+
+    def change(rows):
+        rows[:, 0] = [0, 1, 0, 0, 2, 0, 0, 1, 0, -1, 0, 0]  # sequences 1 and 3
+
+    snapshot = Snapshot.open(path)
+    labels = snapshot.rows("labels", 0, 12)
+    change(labels)
+    each = [labels[start : start + 3] for start in range(0, 12, 3)]
+    agreeing = {
+        f"stats__labels_{name}": put(slice(None), [getattr(moments(rows), name) for rows in each]) for name in MOMENTS
+    }
+    agreeing[LABELS_CRC] = put(slice(None), [crc32c(rows) for rows in each])
+    forge(path, seal=False, labels=change, **agreeing)
+    forge(path, seal=False, **dict.fromkeys(forged, bump(1)))
+    (problem,) = [problem for problem in store_spec.verify(path) if problem.kind == "classes"]
+    what = "target 0 has the code 2, where there are 2 classes; concerns 2 sequences: 1 (1), 3 (3)"
+    assert (problem.where, problem.what) == ("labels/c.0.0", what)
+
+
+def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
+    for name in ("inputs/c.99.0", "labels/c.50", "offsets/c.1", "stats/inputs_m2/c.3.0"):
+        (path / name).write_bytes(b"put by a writer that died")
+    assert store_spec.verify(path) == []
+    for name in ("zarr.json.0f.partial", "inputs/c.7.0.0f.partial", "stats/zarr.json.00.partial"):
+        (path / name).write_bytes(b"half")
+    problems = store_spec.verify(path)
+    assert sorted(problem.where for problem in problems) == [
+        "inputs/c.7.0.0f.partial",
+        "stats/zarr.json.00.partial",
+        "zarr.json.0f.partial",
+    ]
+    assert all(problem.leftover for problem in problems)
+    assert all("half written by an interrupted writer; opening the store" in problem.what for problem in problems)
+    store_spec.open_store(path, "a").close()
+    assert store_spec.verify(path) == []
+
+
+def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypatch):
+    partial = path / "inputs/c.7.0.0f.partial"
+    partial.write_bytes(b"half")
+    rows = Snapshot.rows_in
+
+    def meanwhile(*args, **options):
+        partial.unlink(missing_ok=True)
+        return rows(*args, **options)
+
+    monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
+    assert store_spec.verify(path) == []
+
+
+def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
+    rows = Snapshot.rows_in
+    appended: list[bool] = []
+
+    def meanwhile(*args, **options):
+        if not appended:
+            appended.append(True)
+            with store_spec.open_store(path, "a") as writer:
+                append(writer, make(RECIPE, [40, 2], seed=1))
+        return rows(*args, **options)
+
+    monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
+    assert store_spec.verify(path) == []
+    assert len(store_spec.open_store(path)) == len(LENGTHS) + 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", ".zarray", "inputs/c.0.1", "inputs/c.00.0", "inputs/c.0", "stats/extra", "offsets/c.0.0", "c.0"],
+)
+def test_a_file_that_belongs_to_nothing_is_found(path, name):
+    (path / name).write_bytes(b"")
+    assert found(path) == {name: "belongs to nothing in this store; remove it"}
+
+
+def test_a_folder_that_belongs_to_nothing_is_found(path):
+    for name in ("old", "inputs/c.99.0", "sequences/extra", "x.partial"):
+        (path / name).mkdir()
+    assert sorted(found(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
+
+
+@pytest.mark.parametrize(
+    "name", ["inputs/c.1.0", "offsets/c.0", "offsets/zarr.json", "inputs/c.99.0", "more", "zarr.json", "inputs"]
+)
+def test_links_are_found_and_not_followed(path, name):
+    if (path / name).exists():
+        (path / name).rename(path.parent / "elsewhere")
+    else:
+        (path.parent / "elsewhere").write_bytes(b"")
+    (path / name).symlink_to(path.parent / "elsewhere")
+    problems = found(path)
+    assert list(problems) == [name]
+    assert problems[name].startswith("a link; a store holds plain files")
+
+
+def document(path, name, **counts):
+    """Return the metadata that an array would have of its own if other counts were committed."""
+    root = Snapshot.open(path).root
+    return encode_document(array_document(root.schema, root.schema.fact(name), replace(root.counts, **counts)))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "leftover", "what"),
+    [
+        ("inputs", {"steps": 40}, True, "has 40 rows, as after an earlier commit, where 69 are committed"),
+        ("inputs", {"steps": 41}, True, "has 41 rows, as after an earlier commit"),
+        ("inputs", {"steps": 70}, False, "has 70 rows, where 69 are committed"),
+        ("labels", {"label_steps": 0}, True, "has 0 rows, as after"),
+        ("offsets", {"sequences": 0}, True, "has 1 rows, as after an earlier commit, where 9 are committed"),
+        ("offsets", {"sequences": 9}, False, "has 10 rows"),
+        ("stats/inputs_m2", {"sequences": 3}, True, "has 3 rows, as after"),
+        ("row_size", {"sequences": -1}, False, "shape[0] is -1, where version 1 has 8"),
+    ],
+)
+def test_metadata_that_lags_behind_the_root_is_a_leftover(path, name, counts, leftover, what):
+    (path / name / ROOT).write_bytes(document(path, name, **counts))
+    (problem,) = store_spec.verify(path)
+    assert problem.where == f"{name}/{ROOT}"
+    assert problem.what.startswith(what)
+    assert problem.leftover == leftover
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shape", [69]),
+        ("shape", []),
+        ("shape", None),
+        ("shape", [True, 3]),
+        ("data_type", "int8"),
+        ("codecs", []),
+        ("x", 1),
+    ],
+)
+def test_metadata_that_say_something_else_are_found(path, key, value):
+    changed = json.loads((path / "inputs" / ROOT).read_bytes()) | {key: value}
+    (path / "inputs" / ROOT).write_text(json.dumps(changed))
+    (what,) = found(path).values()
+    assert re.match(rf"{key}(\[0\])? is ", what)
+
+
+def test_metadata_that_only_look_different_are_the_same(path):
+    for file in path.rglob(ROOT):
+        if file.parent != path:
+            file.write_text(json.dumps(json.loads(file.read_bytes())))
+    assert store_spec.verify(path) == []
+
+
+def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monkeypatch):
+    pread = os.pread
+
+    def failing(descriptor, length, start):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(("inputs/c.1.0", "/row_size/c.0", "stats/zarr.json")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, length, start)
+
+    monkeypatch.setattr(os, "pread", failing)
+    problems = found(path)
+    assert set(problems) == {"inputs/c.1.0", "row_size/c.0", "stats/zarr.json"}
+    assert all(what.startswith("reading failed: Input/output error") for what in problems.values())
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENFILE, errno.ENOMEM], ids=errno.errorcode.get)
+def test_what_the_process_has_too_much_or_too_little_of_is_no_problem_of_the_store(path, monkeypatch, reason):
+    opening = os.open
+
+    def failing(name, *args, **options):
+        if str(name).endswith("inputs/c.1.0"):
+            raise OSError(reason, os.strerror(reason))
+        return opening(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageError, match=rf"inputs/c\.1\.0: opening failed: {os.strerror(reason)}"):
+        store_spec.verify(path)
+
+
+def test_every_chunk_is_decoded_once(path, monkeypatch):
+    counted = Counted(Codec.decode)
+
+    def decode(*args):  # a method, which Counted is not
+        counted(*args)
+
+    monkeypatch.setattr(Codec, "decode", decode)
+    assert store_spec.verify(path) == []
+    decoded = [place for place in counted.places if not place.endswith("_crc32c/c.0")]  # read for the identity too
+    assert len(decoded) == len(set(decoded))
+    labels = Snapshot.open(path).root.counts.label_steps
+    tables = len(OWN) - 2 - 3  # two are text; three of checksums
+    assert len(decoded) == 2 * -(-69 // 4) + -(-labels // 16) + tables
+
+
+def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", 30)
+    recipe = Recipe(chunk=60, shard=120, missing="keep")
+    path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
+    assert found(path) == {}
+    forge_last = bytearray((path / "inputs/c.20.0").read_bytes())
+    forge_last[-1] ^= 1
+    (path / "inputs/c.20.0").write_bytes(forge_last)
+    assert list(found(path)) == ["inputs/c.20.0"]

@@ -1,0 +1,103 @@
+"""The order within a lane, against loops."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store_spec.windows import loading
+from store_spec.windows.order import GROUPS, LANES, VERSION, CacheOrder
+from store_spec.windows.shape import WindowShape
+
+
+def plans() -> st.SearchStrategy[CacheOrder]:
+    return st.builds(CacheOrder, run=st.integers(1, 20), phases=st.integers(1, 7), together=st.integers(1, 9))
+
+
+def visits_of(visits: CacheOrder, total: int) -> list[list[int]]:
+    """Return the windows of each visit, empty ones too."""
+    found = []
+    for begin in range(0, total, visits.run):
+        run = list(range(begin, min(total, begin + visits.run)))
+        found += [run[phase :: visits.phases] for phase in range(visits.phases)]
+    return found
+
+
+@given(plans(), st.integers(1, 400), st.integers(0, 3))
+def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: CacheOrder, total: int, seed: int):
+    expected: list[int] = []
+    generator = np.random.default_rng(seed)
+    each = visits_of(visits, total)
+    groups = -(-len(each) // visits.together)
+    strata = -(-len(each) // groups)
+    # Of each stratum of neighbouring visits every group has one.
+    dealt = generator.permuted(np.arange(strata * groups).reshape(strata, groups), axis=1).tolist()
+    for group in range(groups):
+        members = [row[group] for row in dealt if row[group] < len(each)]
+        drawn = np.array([window for member in members for window in each[member]], np.int32)
+        generator.shuffle(drawn)
+        expected += drawn.tolist()
+    given_windows = np.arange(1000, 1000 + total, dtype=np.int32)
+    found = visits.arrange(given_windows, np.random.default_rng(seed))
+    assert found.dtype == np.int32
+    assert (found - 1000).tolist() == expected
+    assert sorted(expected) == list(range(total))
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 5000))
+def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int, row: int):
+    shape = WindowShape(window=window, stride=stride)
+    visits = CacheOrder.plan(shape, row, LANES)
+    if visits is None:
+        return
+    rows = (visits.run - 1) * stride + shape.span
+    assert LANES * visits.together * rows * row <= max(cached for cached, _ in GROUPS)
+    # And each row of it is gathered more than once, or the order would be less random for nothing.
+    assert -(-visits.run // visits.phases) * window >= 2 * rows
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        (WindowShape(window=128, stride=128), 36),  # no row is in two windows
+        (WindowShape(window=1, stride=1, target="last"), 36),
+        (WindowShape(window=128), 2052),  # too few windows of such rows fit
+        (WindowShape(window=4096), 36),
+    ],
+)
+def test_where_the_cache_gives_nothing_a_lane_is_shuffled_whole(shape: WindowShape, row: int):
+    assert CacheOrder.plan(shape, row, LANES) is None
+
+
+def test_overlapping_windows_of_the_benchmarks_have_visits():
+    """What is planned is a part of the order: whoever changes it raises `VERSION`."""
+    assert VERSION == 7
+    assert CacheOrder.plan(WindowShape(window=128), 36, LANES) == CacheOrder(run=33, phases=2, together=30)
+    assert CacheOrder.plan(WindowShape(window=128), 52, LANES) == CacheOrder(
+        run=40, phases=2, together=40
+    )  # larger rows
+    # Neighbours would come in the same group, be the cache half or whole.
+    assert CacheOrder.plan(WindowShape(window=128, stride=16), 36, LANES) == CacheOrder(run=8, phases=1, together=40)
+
+
+def test_the_order_stays_what_it_was():
+    """On every platform and with every release."""
+    generator = np.random.default_rng(np.random.SeedSequence((7, 2)))
+    assert CacheOrder(run=6, phases=2, together=4).arrange(np.arange(40), generator).tolist() == GOLDEN
+
+
+GOLDEN = [
+    27, 11, 15, 9, 13, 17, 7, 29, 25, 37, 10, 33, 35, 8, 39, 31, 6, 23, 19, 21,
+    20, 30, 32, 5, 18, 22, 3, 1, 34, 16, 2, 4, 12, 14, 26, 0, 24, 28, 36, 38,
+]  # fmt: skip
+
+
+def test_one_thread_decompresses_where_that_is_less_than_gathering(monkeypatch: pytest.MonkeyPatch):
+    """As where windows overlap much; where they do not, all there are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert [loading.threads(decompressed) for decompressed in (0.03, 0.125, 0.2, 1.1)] == [1, 1, 2, 6]
+    assert loading.threads() == 6

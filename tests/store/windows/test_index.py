@@ -1,0 +1,394 @@
+"""The window arithmetic, against loops that list every window row by row."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from store_spec.errors import SequenceIndexError, StoreError, WindowError
+from store_spec.windows import index as index_module
+from store_spec.windows.index import WindowIndex
+from store_spec.windows.shape import Short, Target, WindowShape
+from tests.store.window_oracle import index_of_lengths, list_windows, usable
+
+TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
+
+
+def assert_agrees(lengths: list[int], shape: WindowShape) -> None:
+    """Everything that an index says of these lengths is what listing all windows says."""
+    index, listed = index_of_lengths(lengths, shape), list_windows(lengths, shape)
+    places = [(window.sequence, window.start) for window in listed]
+    total = len(listed)
+    assert len(index) == total
+    assert [index.locate(number) for number in range(total)] == places
+    assert [index.locate(number - total) for number in range(total)] == places
+
+    sequences, starts = index.locate_many(np.arange(-total, total))
+    assert sequences.dtype == starts.dtype == np.int64
+    assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == places + places
+
+    real = index.real_rows(sequences[:total], starts[:total])
+    last = index.last_rows(sequences[:total], starts[:total])
+    assert real.dtype == last.dtype == np.int64
+    assert real.tolist() == [len(window.rows) for window in listed]
+    assert last.tolist() == [window.rows[-1] for window in listed]
+    if shape.target == "future":
+        assert (last + shape.label_offset).tolist() == [window.labels[0] for window in listed]
+    if shape.short != "pad":
+        assert (real == shape.window).all()
+
+
+@st.composite
+def shapes(draw: st.DrawFn, short: tuple[Short, ...] = ("drop", "pad")) -> WindowShape:
+    """Draw a shape that fits sequences of some tens of steps."""
+    fractions = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
+    steps = draw(st.none() | st.tuples(fractions, fractions).filter(lambda pair: pair[0] < pair[1]))
+    return WindowShape(
+        window=draw(st.integers(1, 9)),
+        stride=draw(st.integers(1, 12)),
+        horizon=draw(st.integers(1, 5)),
+        lead=draw(st.integers(-1, 4)),
+        sampling_rate=draw(st.integers(1, 4)),
+        target=draw(st.sampled_from(TARGETS)),
+        short=draw(st.sampled_from(short)),
+        steps=steps,
+    )
+
+
+length_lists = st.lists(st.integers(0, 40), max_size=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [None, (0.0, 0.8), (0.3, 1.0)])
+@pytest.mark.parametrize("short", ["drop", "pad"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_small_shape_agrees_with_listing_its_windows(
+    target: Target, short: Short, steps: tuple[float, float] | None
+) -> None:
+    """Every combination of small fields, over every small length, in one index."""
+    for window, stride, horizon, lead, rate in itertools.product((1, 2, 4), (1, 3), (1, 2), (-1, 0, 1), (1, 3)):
+        shape = WindowShape(
+            window=window, stride=stride, horizon=horizon, lead=lead, sampling_rate=rate,
+            target=target, short=short, steps=steps,
+        )  # fmt: skip
+        assert_agrees([5, 0, 1, 13, 2, 7, 3, 0, 9, 4, 16, 6, 0], shape)
+
+
+@given(length_lists, shapes())
+def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: WindowShape) -> None:
+    """Counts, places, negative numbers, real rows and last rows, over random lengths and fields."""
+    assert_agrees(lengths, shape)
+
+
+@given(length_lists, shapes(short=("error",)))
+def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
+    """A sequence without a whole window is named, with its usable steps, the span, and how many there are."""
+    dropping = replace(shape, short="drop")
+    whole = {window.sequence for window in list_windows(lengths, dropping)}
+    short = [sequence for sequence in range(len(lengths)) if sequence not in whole]
+    if short:
+        begin, end = usable(lengths[short[0]], shape)
+        with pytest.raises(WindowError) as caught:
+            index_of_lengths(lengths, shape)
+        assert str(caught.value).startswith(
+            f"sequence {short[0]} has {end - begin} usable steps, but a window and its label need"
+            f" {shape.span}; {len(short)} of {len(lengths)} sequences are too short"
+        )
+    else:
+        index, dropped = index_of_lengths(lengths, shape), index_of_lengths(lengths, dropping)
+        assert index.first.tolist() == dropped.first.tolist()
+
+
+@given(st.integers(0, 2**53), st.floats(0, 1, exclude_min=True, exclude_max=True))
+@example(100, 0.29)
+@example(2**53, 0.8)
+@example(2**53 - 1, 0.8)
+@example(2**33 + 1, 0.5)
+@example(10**12, 5e-324)
+@example(10**12, 1 - 2**-53)
+@example(2**33, (2**32 + 1 - 2**-20) / 2**33)  # the product is the float64 just below a whole number
+def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> None:
+    """What (0, at) leaves, (at, 1) begins with, and together they are the sequence."""
+    early, late = (
+        index_of_lengths([length], WindowShape(window=1, target="last", steps=steps)) for steps in ((0, at), (at, 1))
+    )
+    bounds = [int(bound) for index in (early, late) for bound in (index.start[0], index.stop[0])]
+    middle = math.floor(round(length * at, 6))
+    assert bounds == [0, middle, middle, length]
+    assert len(early) + len(late) == length
+
+
+def test_steps_in_hundredths_are_exact() -> None:
+    """For every length to 1,000, `p / 100` of it is what whole numbers give: 0.29 of 100 is 29, not 28."""
+    lengths = np.arange(1001)
+    for hundredths in range(1, 101):
+        shape = WindowShape(window=1, steps=(0, hundredths / 100))
+        assert (index_of_lengths(lengths, shape).stop == lengths * hundredths // 100).all()
+
+
+def test_a_million_sequences_of_a_million_million_steps() -> None:
+    """Places in 10**18 windows are what Python's unbounded integers say."""
+    count, length, stride = 10**6, 10**12, 1
+    index = index_of_lengths(np.full(count, length), WindowShape(window=1000, stride=stride))
+    each = length - 1000
+    assert len(index) == count * each
+    numbers = [0, each - 1, each, 123_456 * each + 789, count * each - 1]
+    places = [divmod(number, each) for number in numbers]
+    assert [index.locate(number) for number in numbers] == places
+    sequences, starts = index.locate_many(numbers)
+    assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == places
+
+
+def test_two_to_the_62_windows_are_the_most() -> None:
+    """2**62 can be numbered and found; one more is refused, and so is a sum that int64 would wrap to zero."""
+    shape = WindowShape(window=1, target="last")
+    most = [2**53] * 512
+    index = index_of_lengths(most, shape)
+    assert len(index) == 2**62
+    assert index.locate(2**62 - 1) == index.locate(-1) == (511, 2**53 - 1)
+    for lengths in ([*most, 1], [2**53] * 2048):
+        with pytest.raises(WindowError, match=f"give {sum(lengths):,} windows, but at most {2**62:,} are"):
+            index_of_lengths(lengths, shape)
+    assert len(index_of_lengths([2**53] * 2048, WindowShape(window=2**53))) == 0
+
+
+@pytest.mark.parametrize("short", ["drop", "pad"])
+def test_fields_as_large_as_int64_do_not_overflow(short: Short) -> None:
+    """A span or a stride far beyond any sequence gives none or one window of each, not a wrapped number."""
+    huge = 2**63 - 1
+    one_each = WindowShape(window=2, stride=huge, target="last", short=short)
+    whole = index_of_lengths([5, 0, 2**53], one_each)
+    assert [whole.locate(number) for number in range(len(whole))] == [(0, 0), (2, 0)]
+    sparse = WindowShape(window=2, sampling_rate=huge - 1, target="last", short=short)
+    index = index_of_lengths([5, 0, 2**53], sparse)
+    assert len(index) == (2 if short == "pad" else 0)
+    assert index.real_rows([0, 2], [0, 0]).tolist() == ([1, 1] if short == "pad" else [2, 2])
+    assert len(index_of_lengths([5, 2**53], WindowShape(window=1, lead=huge - 2, short=short))) == 0
+
+
+@pytest.mark.parametrize(("dtype", "window"), [(np.uint8, np.uint8(200)), (np.int16, np.int8(100)), (np.uint64, 100)])
+def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any], window: Any) -> None:
+    """A length of 250 and a window of 200 in single bytes give what plain integers give."""
+    stride: Any = np.int8(7)
+    narrow = WindowShape(window=window, stride=stride, lead=3)
+    plain = WindowShape(window=int(window), stride=7, lead=3)
+    assert narrow == plain
+    assert hash(narrow) == hash(plain)
+    index = index_of_lengths(np.array([250, 30, 220], dtype), narrow)
+    listed = [(window.sequence, window.start) for window in list_windows([250, 30, 220], plain)]
+    assert [index.locate(number) for number in range(len(index))] == listed
+    sequences, starts = index.locate_many(np.arange(len(index), dtype=dtype))
+    assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == listed
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 3], np.zeros(4, np.int64)])
+@pytest.mark.parametrize("short", ["drop", "pad"])
+def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short) -> None:
+    """There is nothing to find, and the error says so."""
+    index = index_of_lengths(lengths, WindowShape(window=4, horizon=3, short=short))
+    assert len(index) == 0
+    assert index.first.tolist() == [0] * (len(lengths) + 1)
+    assert [part.tolist() for part in index.locate_many([])] == [[], []]
+    assert index.real_rows([], []).tolist() == index.last_rows([], []).tolist() == []
+    for number in (0, -1):
+        with pytest.raises(SequenceIndexError, match=f"^windows: window {number} asked for, but there are 0, by whole"):
+            index.locate(number)
+
+
+@pytest.mark.parametrize("number", [7, -8, -(2**63)])
+def test_a_window_out_of_range_is_refused_with_both_numbers(number: int) -> None:
+    """`locate` and `locate_many` name the number that was asked for, and how many there are."""
+    index = index_of_lengths([5, 6], WindowShape(window=2))
+    said = f"^windows: window {number:,} asked for, but there are 7, by whole numbers from 0$"
+    with pytest.raises(SequenceIndexError, match=said):
+        index.locate(number)
+    with pytest.raises(SequenceIndexError, match=said):
+        index.locate_many([3, number, 99])
+
+
+@pytest.mark.parametrize("numbers", [[0.0], [True], ["0"], [2**70]])
+def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
+    """Neither a mask nor a float nor a number that would wrap is taken for a window number."""
+    index = index_of_lengths([5, 6], WindowShape(window=2))
+    with pytest.raises(
+        SequenceIndexError, match=rf"^windows: window {re.escape(repr(numbers))} asked for, but there are 7"
+    ):
+        index.locate_many(numbers)
+    with pytest.raises(SequenceIndexError, match=f"^windows: window {2**63:,} asked for, but there are 7"):
+        index.locate_many(np.array([0, 2**63], np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ([3.0], "stop has dtype float64; it must hold integers that fit int64"),
+        ([True, False], "stop has dtype bool; it must hold integers that fit int64"),
+        ([[3, 4]], r"stop has shape \(1, 2\); it must be \(sequences,\)"),
+        (7, r"stop has shape \(\); it must be \(sequences,\)"),
+        ([3, -1, -2], r"stop\[1\] is -1; it must be from 0 to 9,007,199,254,740,992"),
+        ([2**53 + 1], r"stop\[0\] is 9,007,199,254,740,993; it must be from 0 to 9,007,199,254,740,992"),
+        (np.array([2**64 - 1], np.uint64), "stop has dtype uint64; it must hold integers that fit int64"),
+    ],
+)
+def test_lengths_that_are_not_lengths_are_refused(lengths: Any, said: str) -> None:
+    """The first offender's position and value, or the dtype or shape, and what is allowed."""
+    with pytest.raises(WindowError, match=f"^{said}$"):
+        WindowIndex(start=np.zeros(1, np.int64), stop=np.array(lengths), shape=WindowShape(window=2))
+
+
+BAD_COUNTS = (True, 1.0, "3", None, 2**63, -(2**70), np.float64(2), np.bool_(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        *itertools.product(("window", "stride", "horizon", "sampling_rate"), (0, -1, *BAD_COUNTS), (1,)),
+        *itertools.product(("lead",), (-2, *BAD_COUNTS), (-1,)),
+    ],
+)
+def test_a_count_out_of_range_is_refused_by_name(name: str, value: Any, least: int) -> None:
+    """Every whole-number field says what it is, what came, and from where to where it may go."""
+    bad: dict[str, Any] = {"window": 4, name: value}
+    good: dict[str, Any] = {"window": 4, name: least}
+    with pytest.raises(WindowError) as caught:
+        WindowShape(**bad)
+    allowed = f"a whole number of at least {least} and at most {2**63 - 1:,}"
+    assert str(caught.value) == f"{name} is {value!r}; it must be {allowed}"
+    assert getattr(WindowShape(**good), name) == least
+
+
+@pytest.mark.parametrize("value", ["Future", "", None, 3, ["last"]])
+def test_an_unknown_target_or_short_is_refused_with_the_known_ones(value: Any) -> None:
+    """The error lists what there is."""
+    with pytest.raises(WindowError) as caught:
+        WindowShape(window=4, target=value)
+    allowed = '"future", "last", "aligned", "sequence"'
+    assert str(caught.value) == f"target is {value!r}; it must be one of {allowed}"
+    with pytest.raises(WindowError) as caught:
+        WindowShape(window=4, short=value)
+    assert str(caught.value) == f'short is {value!r}; it must be one of "drop", "pad", "error"'
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        *((0.5, 0.5), (0.8, 0.2), (-0.1, 1), (0, 1.1), (0, 10**400)),
+        *((math.nan, 1), (0, math.nan), (0, math.inf)),
+        *(0.8, (0.8,), (0, 0.5, 1), "01", ("0", "1"), (None, 1), {0.0: 1, 1.0: 2}),
+    ],
+)
+def test_steps_that_are_no_part_of_a_sequence_are_refused(steps: Any) -> None:
+    """Only two numbers in order from 0 to 1 are."""
+    with pytest.raises(WindowError) as caught:
+        WindowShape(window=4, steps=steps)
+    allowed = "(low, high) with 0 <= low < high <= 1, or None"
+    assert str(caught.value) == f"steps is {steps!r}; it must be {allowed}"
+
+
+def test_steps_become_a_tuple_of_floats() -> None:
+    """A list, as JSON gives, and whole numbers make the same shape, which can be hashed."""
+    steps: Any = [0, np.float32(0.5)]
+    shape = WindowShape(window=4, steps=steps)
+    assert shape == WindowShape(window=4, steps=(0.0, 0.5))
+    assert hash(shape) == hash(WindowShape(window=4, steps=(0.0, 0.5)))
+    assert all(type(bound) is float for bound in shape.steps or ())
+
+
+def test_a_span_beyond_int64_is_refused_with_its_parts() -> None:
+    """Each field fits, their sum does not; targets that ignore horizon and lead do not count them."""
+    with pytest.raises(WindowError) as caught:
+        WindowShape(window=2, sampling_rate=2**62, lead=2**62, horizon=5)
+    said = str(caught.value)
+    assert f"spans {2**62 + 1 + (2**62 + 5) * 2**62:,} steps, but at most {2**63 - 1:,}" in said
+    assert f"window=2 with sampling_rate={2**62:,}, lead={2**62:,} and horizon=5" in said
+    assert WindowShape(window=2, sampling_rate=2**62, lead=2**62, target="last").span == 2**62 + 1
+
+
+@pytest.mark.parametrize(
+    ("target", "label_span", "label_steps"),
+    [("future", 15, 3), ("last", 0, None), ("aligned", 0, 4), ("sequence", 0, None)],
+)
+def test_spans_follow_from_the_fields(target: Target, label_span: int, label_steps: int | None) -> None:
+    """Only a future label reaches past the last input row, by lead and horizon."""
+    shape = WindowShape(window=4, sampling_rate=3, horizon=3, lead=2, target=target)
+    assert (shape.input_span, shape.label_span, shape.span) == (10, label_span, 10 + label_span)
+    assert shape.label_steps == label_steps
+
+
+def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
+    """`start` and `stop` may come from anywhere, a time array for instance."""
+    begin, end = np.array([3, 0, 8]), np.array([9, 0, 10])
+    index = WindowIndex(start=begin, stop=end, shape=WindowShape(window=3, stride=2, short="pad"))
+    places = [index.locate(number) for number in range(len(index))]
+    assert places == [(0, 3), (0, 5), (2, 8)]
+    assert index.real_rows(*index.locate_many(range(3))).tolist() == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "said"),
+    [
+        ([0, -4], [5, 3], r"start\[1\] is -4; it must be from 0 to 9,007,199,254,740,992"),
+        ([0.5], [5], "start has dtype float64; it must hold integers that fit int64"),
+        ([0], [2**60], rf"stop\[0\] is {2**60:,}; it must be from 0 to 9,007,199,254,740,992"),
+    ],
+)
+def test_usable_steps_that_are_no_steps_are_refused(begin: Any, end: Any, said: str) -> None:
+    """The first offender's position and value."""
+    with pytest.raises(WindowError, match=f"^{said}$"):
+        WindowIndex(start=np.array(begin), stop=np.array(end), shape=WindowShape(window=3))
+
+
+def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
+    """The lengths are copied, the arrays cannot be written, and the caller's still can."""
+    lengths = np.array([5, 6])
+    index = index_of_lengths(lengths, WindowShape(window=2))
+    lengths[:] = 0
+    assert index.stop.tolist() == [5, 6]
+    for array in (index.first, index.start, index.stop):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_memory_is_three_numbers_a_sequence_whatever_the_windows() -> None:
+    """A thousand million windows take what three do."""
+    for length in (3, 10**9):
+        index = index_of_lengths([length] * 10, WindowShape(window=2))
+        assert index.first.nbytes + index.start.nbytes + index.stop.nbytes == 8 * (3 * 10 + 1)
+
+
+def test_errors_are_also_what_python_raises_for_the_like() -> None:
+    """`except IndexError` and `except ValueError` work, as does the root of the tree."""
+    index = index_of_lengths([5], WindowShape(window=2))
+    with pytest.raises(IndexError):
+        index.locate(3)
+    with pytest.raises(ValueError, match="window is 0"):
+        WindowShape(window=0)
+    with pytest.raises(StoreError):
+        WindowShape(window=0)
+
+
+def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
+    """Window arithmetic needs no storage."""
+    tree = ast.parse(Path(index_module.__file__).read_text(encoding="utf-8"))
+    froms = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    foreign = {name for name in froms | names if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert foreign == {
+        "numpy",
+        "numpy.typing",
+        "store_spec.errors",
+        "store_spec.reading.argument_checks",
+        "store_spec.windows.shape",
+        "store_spec.windows.stretches",
+    }

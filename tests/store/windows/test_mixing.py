@@ -1,0 +1,283 @@
+"""How well an order mixes, against plain loops over a list of its windows, and against what chance gives."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.errors import WindowError
+from store_spec.windows import mixing as mixing_module
+from store_spec.windows.index import WindowIndex
+from store_spec.windows.mixing import Figures, Mixing, measure, measure_order
+from store_spec.windows.order import EpochOrder, Share, WindowRuns
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.units import Costs
+from tests.store.oracle import store_of
+from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, shapes
+
+COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+
+
+class Listed(EpochOrder):
+    """Any order that is written down: all of it is one lane of one pool."""
+
+    def __init__(self, index: WindowIndex, starts: NDArray[np.int64], numbers: Sequence[int]) -> None:
+        super().__init__(index, starts, chunk=1, costs=COSTS, budget=10**9, random=None)
+        self.first = np.array([0, len(index)])
+        sequences, begin = index.locate_many(np.array(numbers, np.int64))
+        row, zero = starts[sequences] + begin, np.zeros(1, np.int64)
+        count = np.ones_like(row)
+        self._whole = Share(
+            pieces=WindowRuns(sequence=sequences, number=np.array(numbers), count=count, row=row, stop=row + 1),
+            start=zero,
+            stop=zero,
+            before=zero,
+            lanes=zero,
+            lane_start=zero,
+            size=np.array([len(numbers)]),
+            first=0,
+            step=1,
+        )
+
+    def __len__(self) -> int:
+        return 1
+
+    def share(self, number: int, rank: int = 0, world_size: int = 1) -> Share:
+        assert (number, rank, world_size) == (0, 0, 1)
+        return self._whole
+
+
+def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, NDArray[np.int64]]:
+    return index_of_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
+
+
+def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> list[float]:
+    """Return the figures of a list of windows, by loops."""
+    total, size = len(numbers), min(size, len(numbers))
+    places = [index.locate(number) for number in numbers]
+    batches = [places[at : at + size] for at in range(0, total - size + 1, size)]
+    by_rows = sorted(range(total), key=lambda at: (int(starts[places[at][0]]), places[at]))
+    distances = [abs(a - b) / total for a, b in itertools.pairwise(by_rows)]
+    return [
+        float(np.mean([len({sequence for sequence, _ in batch}) for batch in batches])),
+        float(np.corrcoef(np.arange(total), by_rows)[0, 1]),
+        float(np.median(distances)),
+        float(np.quantile(distances, 0.05)),
+    ]
+
+
+def values(figures: Figures) -> list[float]:
+    return [figures.sequences, figures.correlation, figures.apart, figures.near]
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    st.permutations(range(len(LENGTHS))),
+    shapes(),
+    st.integers(8, 10_000),
+    st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    st.integers(1, 100),
+)
+def test_figures_are_those_of_loops_over_the_list_of_windows(
+    selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
+):
+    """Each exactly, as long as all batches are looked at; in any order in which sequences are selected."""
+    index = index_of_lengths(np.array(LENGTHS)[selection], shape)
+    assume(len(index) >= 2)
+    size = max(size, len(index) // mixing_module.BATCHES + 1)
+    starts = (np.cumsum(LENGTHS) - LENGTHS)[selection].astype(np.int64)
+    order = EpochOrder(index, starts, chunk=8, costs=COSTS, budget=budget, random=random)
+    found = measure_order(order, index, starts, size)
+    assert values(found.ours) == pytest.approx(looped(epoch(order), index, starts, size), abs=1e-12)
+    assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
+def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int], size: int, window: int, stride: int):
+    index, starts = indexed(lengths, WindowShape(window=window, stride=stride, target="last"))
+    assume(len(index) >= 2)
+    size = min(size, len(index))
+    every = [
+        looped(list(batch), index, starts, size)[0] if size > 1 else 1.0
+        for batch in itertools.combinations(range(len(index)), size)
+    ]
+    ideal = measure_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
+    assert ideal.sequences == pytest.approx(np.mean(every))
+
+
+def test_a_permutation_of_all_windows_has_the_figures_that_are_ideal():
+    """Measured by the same function."""
+    index, starts = indexed([40 + 7 * number for number in range(60)], WindowShape(window=8))
+    found = measure_order(
+        Listed(index, starts, np.random.default_rng(1).permutation(len(index)).tolist()), index, starts, 64
+    )
+    ours, ideal = found.ours, found.ideal
+    assert found.sequences == pytest.approx(1, abs=0.01)
+    assert abs(ours.correlation) < 3 / math.sqrt(len(index))
+    assert ours.apart == pytest.approx(ideal.apart, rel=0.05)
+    assert ours.near == pytest.approx(ideal.near, rel=0.2)
+
+
+def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_order_minus_1():
+    index, starts = indexed([500] * 40, WindowShape(window=8))
+    in_order = EpochOrder(index, starts, chunk=64, costs=COSTS, budget=10_000, random=None)
+    numbers = range(len(index))
+    for order, correlation in (
+        (in_order, 1),
+        (Listed(index, starts, numbers), 1),
+        (Listed(index, starts, numbers[::-1]), -1),
+    ):
+        found = measure_order(order, index, starts, 64)
+        assert found.ours.correlation == pytest.approx(correlation, abs=1e-12)
+        assert found.ours.apart == found.ours.near == 1 / len(index)
+        assert found.ours.sequences < 2
+        assert found.ideal.sequences > 20
+
+
+@pytest.mark.parametrize("blocks", ["in order", "shuffled"])
+def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str):
+    """As a shuffle buffer does it: each block is shuffled well, but only one is in memory at a time."""
+    index, starts = indexed([500] * 100, WindowShape(window=8))
+    random = np.random.default_rng(2)
+    parts = np.array_split(np.arange(len(index)), 50)
+    if blocks == "shuffled":
+        parts = [parts[number] for number in random.permutation(len(parts))]
+    numbers = np.concatenate([random.permutation(part) for part in parts]).tolist()
+    found = measure_order(Listed(index, starts, numbers), index, starts, 64)
+    assert found.sequences < 0.1
+    assert found.ours.apart < found.ideal.apart / 20
+    assert (found.ours.correlation > 0.99) == (blocks == "in order")
+
+
+@pytest.mark.slow
+def test_the_order_of_batches_is_far_better_than_that():
+    """And the better, the more memory there is."""
+    index, starts = indexed([500] * 400, WindowShape(window=8))
+    shares, apart = [], []
+    for budget in (60_000, 200_000, 600_000):
+        order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=budget, random=(0, 0))
+        found = measure_order(order, index, starts, 64)
+        assert abs(found.ours.correlation) < 0.1
+        shares.append(found.sequences)
+        apart.append(found.ours.apart)
+    assert 0.3 < shares[0] < shares[1] < shares[2]
+    assert apart[0] < apart[1] < apart[2]
+
+
+@pytest.mark.slow
+def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
+    """Where it is too large for all of its batches, pools and neighbours to be looked at."""
+    index, starts = indexed([700 + number for number in range(50)], WindowShape(window=16, stride=2))
+    order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=15_000, random=(3, 1))
+    assert len(order) > 2 * mixing_module.POOLS
+    some = measure_order(order, index, starts, 64).ours
+    monkeypatch.setattr(mixing_module, "BATCHES", 10**6)
+    monkeypatch.setattr(mixing_module, "PAIRS", 10**6)
+    every = measure_order(order, index, starts, 64).ours
+    assert some != every
+    assert some.sequences == pytest.approx(every.sequences, rel=0.05)
+    assert some.correlation == pytest.approx(every.correlation, abs=0.05)
+    assert some.apart == pytest.approx(every.apart, rel=0.1)
+    assert some.near == pytest.approx(every.near, rel=0.4)
+
+
+def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
+    index, starts = indexed([300] * 30, WindowShape(window=4))
+    order = EpochOrder(index, starts, chunk=20, costs=COSTS, budget=5_000, random=(0, 0))
+    size = len(index) // 8
+    assert np.diff(order.first).max() < size // 2
+    wanted = looped(epoch(order), index, starts, size)
+    monkeypatch.setattr(mixing_module, "BATCHES", 4)
+    found = measure_order(order, index, starts, size)
+    assert found.ours.sequences == pytest.approx(wanted[0], rel=0.05)
+
+
+@pytest.mark.slow
+def test_an_epoch_of_a_thousand_million_windows_is_looked_at_in_part():
+    """No more than some lanes of it are worked out, and their numbers are never in memory together."""
+
+    class Counted(EpochOrder):
+        arranged_windows = 0
+
+        def arrange(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+            self.arranged_windows += len(windows)
+            assert len(windows) <= 10**6
+            return super().arrange(number, share, windows)
+
+    index, starts = indexed([10**8] * 10, WindowShape(window=100, stride=1))
+    costs = Costs(row=36, window=8, stored=36, sample=3200)
+    order = Counted(index, starts, chunk=10**5, costs=costs, budget=2 * 10**7, random=(0, 0))
+    found = measure_order(order, index, starts, 256)
+    assert found.windows == len(index) > 999_990_000
+    assert order.arranged_windows < 5 * 10**7
+    assert 0.6 < found.sequences < 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> store_spec.Store:
+    rows = np.arange(2_000, dtype=np.float32).reshape(-1, 2)
+    return store_of(tmp_path / "s.zarr", np.split(rows, 20), chunk=160, shard=1600)
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_the_order_of_the_batches(store: store_spec.Store):
+    """Of these very arguments, found by the numbers that the batches give."""
+    windows = store.windows(5, stride=2, phase="random")
+    found = measure(windows, 16, seed=4, epoch=2, memory="9kB")
+    batches = windows.batches(16, shuffle=True, seed=4, epoch=2, memory="9kB", index=True)
+    numbers = np.concatenate([batch[-1] for batch in batches]).tolist()
+    assert found.pools > 3
+    assert values(found.ours) == pytest.approx(looped(numbers, batches.windows.index, store.starts, 16), abs=1e-12)
+    assert found == measure(windows, 16, seed=4, epoch=2, memory=9_000)
+    assert found != measure(windows, 16, seed=4, epoch=3, memory=9_000)
+
+
+def test_it_reads_no_rows(store: store_spec.Store):
+    for path in (store.path / "inputs").rglob("*"):
+        if path.is_file() and path.name != "zarr.json":
+            path.write_bytes(bytes(path.stat().st_size))
+    assert measure(store.windows(5), 16).windows == 20 * 45
+
+
+def test_fewer_than_two_windows_are_refused_with_their_number(store: store_spec.Store):
+    with pytest.raises(WindowError, match=r"s\.zarr: 0 windows; there is no mixing of fewer than 2"):
+        measure(store.windows(60), 16)
+    assert measure(store.select([0]).windows(48), 16).windows == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 4, "seed": -1}, "seed is -1"),
+        ({"batch_size": 4, "memory": 0}, "memory is 0"),
+        ({"batch_size": 4, "memory": "10kB", "epoch": True}, "epoch is True"),
+        ({"batch_size": 400, "memory": "10kB"}, "memory=10,000 bytes is too little"),
+    ],
+)
+def test_impossible_arguments_are_refused_as_batches_refuse_them(store: store_spec.Store, arguments, message: str):
+    with pytest.raises(WindowError, match=message):
+        measure(store.windows(5), **arguments)
+
+
+def test_it_can_be_read_as_text():
+    figures = Figures(sequences=235.12, correlation=0.0009, apart=0.0208, near=0.0021)
+    ideal = Figures(sequences=247.3, correlation=0.0, apart=0.29289, near=0.02532)
+    text = str(Mixing(windows=27_054_466, size=256, pools=14, runs=4_321, ours=figures, ideal=ideal))
+    assert text.splitlines() == [
+        "27,054,466 windows in batches of 256; 14 pools of 4,321 runs",
+        "               this order  a permutation",
+        "sequences           235.1          247.3",
+        "correlation        0.0009              0",
+        "apart              0.0208         0.2929",
+        "near               0.0021        0.02532",
+    ]

@@ -1,0 +1,200 @@
+"""Predictions laid over steps, against a loop over windows and steps."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.oracle import same, store_of
+from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections, shapes, used_by
+
+
+def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
+    """Return mean and count by sequence of the store, window by window and step by step."""
+    found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+    shape = windows.shape
+    tail = predictions.shape[1 if shape.label_steps is None else 2 :]
+    for number, predicted in zip(index, predictions, strict=True):
+        at, _, _, steps = used_by(windows, number)
+        sequence = int(windows.store.selection[at])
+        if shape.label_steps is None:
+            predicted = predicted[None]  # noqa: PLW2901  # as if it had steps
+        if sequence not in found:
+            found[sequence] = np.zeros((LENGTHS[sequence], *tail)), np.zeros(LENGTHS[sequence], np.int64)
+        for step, one in zip(steps, predicted, strict=False):
+            found[sequence][0][step] += one
+            found[sequence][1][step] += 1
+    means = {}
+    for sequence, (total, count) in found.items():
+        mean = np.full(total.shape, np.nan)
+        for step, times in enumerate(count.tolist()):
+            if times:
+                mean[step] = total[step] / times
+        means[sequence] = mean, count
+    return means
+
+
+@given(
+    selection=selections(),
+    shape=shapes(),
+    tail=st.sampled_from([(), (1,), (2, 3)]),
+    dtype=st.sampled_from(["float32", "float64", "int16", "bool"]),
+    data=st.data(),
+)
+def test_predictions_are_laid_where_a_loop_lays_them(
+    by_step: Numbered, selection: list[int], shape: WindowShape, tail: tuple[int, ...], dtype: str, data: st.DataObject
+):
+    windows = Windows(by_step.store.select(selection), shape)
+    some = st.lists(st.integers(0, len(windows) - 1), max_size=12) if len(windows) else st.just([])
+    index = data.draw(some | st.just(list(range(len(windows)))))
+    steps = () if shape.label_steps is None else (shape.label_steps,)
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    predictions = (rng.normal(size=(len(index), *steps, *tail)) * 9).astype(dtype)
+    overlay, wanted = windows.overlay(predictions, np.array(index, np.int64)), looped(windows, predictions, index)
+    assert [int(windows.store.selection[each.sequence]) for each in overlay] == sorted(wanted)
+    assert len(overlay) == len(wanted)
+    for each in overlay:
+        mean, count = wanted[int(windows.store.selection[each.sequence])]
+        assert same(each.mean, mean)
+        assert same(each.count, count)
+        assert overlay[each.source] is overlay[each.source, each.part] is each
+        assert each.source == windows.store.sources[each.sequence]
+
+
+@pytest.mark.parametrize("how", ["sequence", "window", "standard"])
+def test_labels_laid_back_are_the_labels(tmp_path: Path, how: Any):
+    """Normalised, shuffled, in batches; those of overlapping windows agree."""
+    rng = np.random.default_rng(0)
+    store = store_of(tmp_path / "s.zarr", [rng.normal(50, 9, (12 + number, 2)) for number in range(4)], sources="aabb")
+    windows = store.windows(4, horizon=3, normalize=store.stats() if how == "standard" else how)
+    batches = list(windows.batches(5, shuffle=True, index=True))
+    labels, index = (np.concatenate([batch[place] for batch in batches]) for place in (1, 2))
+    overlay = windows.overlay(labels, index, inverse=True)
+    assert len(overlay) == 4
+    for each, (x, y) in zip(overlay, store, strict=True):
+        assert np.isnan(each.mean[:4]).all()
+        np.testing.assert_allclose(each.mean[4:], y[4:], rtol=1e-12)
+        assert each.count.tolist() == [0, 0, 0, 0, 1, 2, *[3] * (len(x) - 8), 2, 1]
+    assert overlay["b", 1].part == 1
+    with pytest.raises(SequenceIndexError, match=r"2 of the 4 sequences .* are 'b'; give .* overlay\[source, part\]"):
+        overlay["b"]
+    for name in ("c", ("b", 2)):
+        with pytest.raises(SequenceIndexError, match="0 of the 4 sequences with predictions are"):
+            overlay[name]
+    assert repr(overlay) == "<predictions for 38 of 54 steps of 4 sequences>"
+    one = next(iter(overlay))
+    seen = f"{np.count_nonzero(one.count)} of {len(one.count)} steps of {one.source!r}, part {one.part}"
+    assert repr(one) == f"<predictions for {seen}: mean {one.mean.shape} float64>"
+    assert (
+        repr(windows.overlay(np.zeros((0, 3, 2)), np.zeros(0, int))) == "<predictions for 0 of 0 steps of 0 sequences>"
+    )
+
+
+def test_of_a_label_of_the_whole_sequence_windows_vote(tmp_path: Path):
+    given = numbered(tmp_path / "s.zarr", "sequence", chunk=8)
+    windows = given.store.windows(5, target="sequence")
+    votes = np.arange(2 * len(windows), dtype=float).reshape(-1, 2)
+    overlay = windows.overlay(votes, np.arange(len(windows)))
+    for each in overlay:
+        low, high = windows.index.first[each.sequence], windows.index.first[each.sequence + 1]
+        assert each.count.tolist() == [high - low]
+        np.testing.assert_allclose(each.mean, votes[low:high].mean(axis=0)[None])
+
+
+def test_of_a_random_phase_the_windows_of_the_epoch_are_meant(by_step: Numbered):
+    batches = by_step.store.windows(4, stride=3, phase="random").batches(50, epoch=3, shuffle=True, index=True)
+    y, index = (np.concatenate(each) for each in list(zip(*batches, strict=True))[1:])
+    again = pickle.loads(pickle.dumps(batches.windows))
+    for each in (*batches.windows.overlay(y, index), *again.overlay(y, index)):
+        labels = by_step.sequences[each.sequence][1]
+        assert np.array_equal(each.mean[each.count > 0], labels[each.count > 0])
+
+
+def test_of_a_random_phase_other_windows_than_those_of_the_epoch_are_refused(by_step: Numbered):
+    """Their numbers are of other steps."""
+    windows = by_step.store.windows(4, stride=3, phase="random", normalize="sequence")
+    y = np.zeros((2, 1, 1))
+    asked: list[Callable[[Windows], Any]] = [
+        lambda of: of.overlay(y, [0, 1]),
+        lambda of: of.locate([0, 1]),
+        lambda of: of.scaler([0, 1]),
+    ]
+    for ask in asked:
+        with pytest.raises(WindowError, match='phase="random" the numbers of windows are those of one epoch'):
+            ask(windows)
+        with pytest.raises(WindowError, match="those of one epoch"):
+            ask(pickle.loads(pickle.dumps(windows)))
+        ask(windows.of_epoch(0, 0))
+
+
+@pytest.mark.parametrize("number", [0, slice(3), ("a",), None])
+def test_predictions_go_by_names(by_step: Numbered, number: Any):
+    overlay = by_step.store.windows(4).overlay(np.zeros((2, 1, 1)), [0, 1])
+    with pytest.raises(SequenceIndexError, match=r"0 of the .* are .*; give a name as overlay\[source\]"):
+        overlay[number]
+
+
+@pytest.mark.parametrize(
+    ("target", "shape", "index", "message"),
+    [
+        ("future", (3, 1), [0, 1, 2], r'shape \(3, 1\) .* target="future" needs numbers of shape \(3, 2, ...\)'),
+        ("future", (2, 2, 1), [0, 1, 2], r"shape \(2, 2, 1\) and float64, with an index of shape \(3,\)"),
+        ("aligned", (3, 2, 1), [0, 1, 2], r"needs numbers of shape \(3, 4, ...\)"),
+        ("last", (2, 1), [0, 1, 2], r"needs numbers of shape \(3, ...\)"),
+        ("last", (), [0], r"shape \(\)"),
+        ("last", (1, 1), [[0]], r"an index of shape \(1, 1\)"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused_with_both_shapes(
+    by_step: Numbered, target: Any, shape: tuple[int, ...], index: Any, message: str
+):
+    with pytest.raises(WindowError, match=message):
+        by_step.store.windows(4, horizon=2, target=target).overlay(np.zeros(shape), index)
+
+
+def test_what_there_is_not_cannot_be_undone_or_predicted(by_step: Numbered):
+    windows = by_step.store.windows(4)
+    with pytest.raises(WindowError, match="are not normalised"):
+        windows.overlay(np.zeros((1, 1, 1)), [0], inverse=True)
+    with pytest.raises(SequenceIndexError, match="window 10,000 asked for"):
+        windows.overlay(np.zeros((1, 1, 1)), [10_000])
+    with pytest.raises(WindowError, match="complex128"):
+        windows.overlay(np.zeros((1, 1, 1), complex), [0])
+
+
+@pytest.mark.parametrize("target", ["future", "last", "aligned", "sequence"])
+def test_times_of_steps_come_along(tmp_path: Path, target: Any):
+    axis: Any = "sequence" if target == "sequence" else "step"
+    begin, rows = np.datetime64("2020-01-01T00:00:00", "s"), [np.zeros(5 + number, "int8") for number in range(4)]
+    times = {f"s{number}": begin + np.arange(5 + number) ** 2 + number for number in range(4)}
+    labels = rows if axis == "step" else [np.int8(1)] * 4
+    more = [{"time": each} for each in times.values()]
+    store = store_of(tmp_path / "s.zarr", rows, labels, more=more, label_axis=axis, time="datetime64[s]")
+    windows = store.select([2, 0]).windows(3, target=target)
+    shape = () if windows.shape.label_steps is None else (windows.shape.label_steps,)
+    overlay = windows.overlay(np.zeros((len(windows), *shape)), np.arange(len(windows)))
+    assert [each.source for each in overlay] == ["s0", "s2"]
+    for each in overlay:
+        if target == "sequence":
+            assert each.time is None
+            continue
+        assert each.time is not None
+        assert np.array_equal(each.time, times[each.source])
+        assert len(each.time) == len(each.count)
+
+
+def test_a_store_without_times_has_none(by_step: Numbered):
+    windows = by_step.store.windows(4)
+    (each,) = windows.overlay(np.zeros((1, 1, 1)), [0])
+    assert each.time is None

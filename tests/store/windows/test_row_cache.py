@@ -1,0 +1,342 @@
+"""Rows that stay in memory between epochs: batches of a second epoch, against those of windows that are new."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from store_spec.disk.snapshot import Snapshot
+from store_spec.errors import ChecksumError, StoreError, WindowError
+from store_spec.windows import loading, order
+from store_spec.windows import rows_in_memory as rows_module
+from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, RowCache
+from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> store_spec.Store:
+    return numbered(tmp_path / "s.zarr", "step", chunk=8).store
+
+
+def kept_by(windows: Windows) -> CachedRows | None:
+    """Return what is kept, and leave it there."""
+    kept = windows.row_cache.take()
+    if kept is not None:
+        windows.row_cache.give_back(kept)
+    return kept
+
+
+def empty_shards(store: store_spec.Store) -> None:
+    """Leave nothing in them: what is given from now on was in memory."""
+    for name in ("inputs", "labels"):
+        for path in (store.path / name).glob("c.*"):
+            path.write_bytes(b"")
+
+
+def batches_read(batches: Any) -> list[tuple[Any, ...]]:
+    """Return copies of batches, as soon as they come."""
+    return [tuple(array.copy() for array in batch) for batch in batches]
+
+
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "shuffle": st.booleans(),
+        "epoch": st.integers(0, 3),
+        "index": st.booleans(),
+        "drop_last": st.booleans(),
+        "memory": st.sampled_from(["30kB", "50kB", "1MB"]),  # some of which hold all rows, and pools of some
+    },
+)
+
+
+@pytest.mark.slow
+@given(
+    selection=selections(),
+    shape=shapes(),
+    phase=st.sampled_from(["first", "random"]),
+    given_options=st.lists(st.tuples(options, st.integers(1, 3)), min_size=2, max_size=4),
+    features=st.sampled_from([None, [1, 0]]),
+    normalize=st.sampled_from([None, "sequence", "window"]),
+    weighted=st.booleans(),
+)
+def test_any_epochs_of_the_same_windows_are_those_of_new_ones(
+    in_any_chunks: Numbered,
+    selection: list[int],
+    shape: WindowShape,
+    phase: Any,
+    given_options: list[tuple[dict[str, Any], int]],
+    features: Any,
+    normalize: Any,
+    weighted: Any,
+):
+    """Whatever was read before, of which epoch, by which rank, and whatever memory there was."""
+
+    def make() -> Windows:
+        named = {name: getattr(shape, name) for name in shape.__slots__} | {"phase": phase}
+        window = WindowShape(**named)
+        return Windows(
+            in_any_chunks.store.select(selection),
+            window,
+            WindowOptions(allow_later=True, features=features, normalize=normalize),
+        )
+
+    windows = make()
+    for one, world_size in given_options:
+        for rank in range(world_size):
+            arguments = one | {"rank": rank, "world_size": world_size}
+            if weighted and one.get("shuffle") and len(windows):
+                arguments["weights"] = (np.diff(windows.index.first) > 0).astype(float)
+            try:
+                wanted = batches_read(make().batches(5, **arguments))
+            except WindowError:  # too little memory, or too few windows for the ranks
+                continue
+            assert all_same(batches_read(windows.batches(5, **arguments)), wanted)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_that_fit_into_memory_are_read_once(store: store_spec.Store, shuffle: Any):
+    windows = store.windows(4)
+    wanted = batches_read(store.windows(4).batches(5, shuffle=shuffle, epoch=1))
+    assert batches_read(windows.batches(5, shuffle=shuffle))
+    empty_shards(store)
+    assert all_same(batches_read(windows.batches(5, shuffle=shuffle, epoch=1)), wanted)
+    with pytest.raises(StoreError):
+        list(store.windows(4).batches(5))
+
+
+def test_rows_are_read_once_with_other_starts_in_each_epoch_and_by_ranks(store: store_spec.Store):
+    windows = store.windows(4, stride=3, phase="random")
+    epochs: list[dict[str, Any]] = [
+        {"shuffle": True, "epoch": epoch, "rank": rank, "world_size": 2} for epoch, rank in product((1, 2), (0, 1))
+    ]
+    wanted = [batches_read(store.windows(4, stride=3, phase="random").batches(5, **one)) for one in epochs]
+    assert batches_read(windows.batches(5))
+    empty_shards(store)
+    assert all(
+        all_same(batches_read(windows.batches(5, **one)), each) for one, each in zip(epochs, wanted, strict=True)
+    )
+
+
+def test_what_a_loop_that_was_left_has_read_is_kept_and_the_rest_read_later(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    windows, read = store.windows(4), []
+    rows_in = Snapshot.rows_in
+
+    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+        if name == "inputs":
+            read.append((start, stop))
+        return rows_in(self, buffer, name, start, stop, **more)
+
+    monkeypatch.setattr(Snapshot, "rows_in", noted)
+    monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools no more than two are read ahead
+    monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
+    batches = windows.batches(1)
+    first = next(batches)
+    batches.close()
+    half = list(read)
+    assert 0 < sum(stop - start for start, stop in half) < sum(LENGTHS)
+    found = batches_read(windows.batches(1))
+    assert all_same([first], found[:1])
+    rows = [row for start, stop in read for row in range(start, stop)]
+    assert sum(LENGTHS) == len(set(rows)) <= len(rows) < sum(LENGTHS) + sum(stop - start for start, stop in half)
+
+
+def test_rows_of_a_chunk_that_could_not_be_read_are_not_kept(store: store_spec.Store):
+    windows = store.windows(4)
+    path = store.path / "inputs" / "c.0.0"
+    whole = path.read_bytes()
+    path.write_bytes(bytes(40) + whole[40:])
+    for _ in range(2):
+        with pytest.raises(ChecksumError, match=r"inputs/c\.0\.0"):
+            list(windows.batches(5))
+    path.write_bytes(whole)
+    assert all_same(batches_read(windows.batches(5)), batches_read(store.windows(4).batches(5)))
+
+
+def test_two_epochs_at_a_time_have_rows_of_their_own(store: store_spec.Store):
+    windows = store.windows(4)
+    wanted = [batches_read(store.windows(4).batches(5, shuffle=True, epoch=epoch)) for epoch in (0, 1)]
+    for _ in range(2):  # of the second none is read
+        pairs = list(zip(*(windows.batches(5, shuffle=True, epoch=epoch) for epoch in (0, 1)), strict=True))
+        assert all(all_same([pair[epoch] for pair in pairs], wanted[epoch]) for epoch in (0, 1))
+        empty_shards(store)
+
+
+@pytest.mark.slow
+def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: store_spec.Store):
+    windows, rows = store.windows(4), sum(LENGTHS)
+    needed = rows * windows.columns["inputs"].nbytes + rows * windows.columns["labels"].nbytes
+    sizes = {}
+    for memory in range(4000, 100_000, 1500):
+        try:
+            list(windows.batches(2, shuffle=True, memory=memory))
+        except WindowError:
+            continue
+        kept = kept_by(windows)
+        sizes[memory] = 0 if kept is None else sum(array.nbytes for array in kept.space.values())
+        assert sizes[memory] in (0, needed)
+        assert sizes[memory] <= memory * 6 // 8
+    assert set(sizes.values()) == {0, needed}
+    assert max(memory for memory, size in sizes.items() if not size) < 8 * needed  # pieces take the most here
+    list(windows.batches(2, memory=min(sizes)))
+    assert kept_by(windows) is None
+
+
+def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_needed(tmp_path: Path):
+    """As are rows between those of a selection, which were joined."""
+    store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
+    windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
+    list(windows.batches(5))
+    most = windows.row_cache.take()
+    assert most is not None
+    windows.row_cache.give_back(most)
+    memory = next(memory for memory in range(4000, 10**6, 100) if fits(windows, memory))
+    list(windows.batches(5, memory=memory))
+    kept = kept_by(windows)
+    assert kept is not None
+    assert kept.ranges.rows < most.ranges.rows
+
+
+def fits(windows: Windows, memory: int) -> bool:
+    try:
+        return windows.batches(5, memory=memory)._plan.kept is not None
+    except WindowError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):
+    windows = store.windows(4, **options)
+    weights = np.ones(len(LENGTHS)) if weighted else None
+    most = 0
+    for memory in range(4000, 300_000, 1000):
+        try:
+            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan
+        except WindowError:
+            continue
+        if planned.kept is not None:
+            beside = planned.order.beside
+            rows = planned.kept.rows * (windows.columns["inputs"].nbytes + windows.columns["labels"].nbytes)
+            assert rows + 2 * beside <= memory * 6 // 8
+            most = max(most, memory)
+    assert most
+
+
+def test_rows_are_given_back_when_nothing_writes_them_any_more(
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+):
+    windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
+    rows_in = Snapshot.rows_in
+
+    def slow(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+        if start >= 16:  # of the third pool or one after it
+            if name == "inputs":
+                assert reading.wait(60)
+                raise ChecksumError("inputs")
+            reading.set()
+            assert go_on.wait(60)
+        return rows_in(self, buffer, name, start, stop, **more)
+
+    monkeypatch.setattr(Snapshot, "rows_in", slow)
+    monkeypatch.setattr(loading, "threads", lambda _: 2)
+    monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)
+    monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
+    batches = windows.batches(1)
+    for _ in range(4):  # those of the first pool
+        next(batches)
+    assert reading.wait(60)
+    time.sleep(0.2)  # in which the error would be the end, with a thread that writes still
+    assert windows.row_cache.take() is None
+    go_on.set()
+    with pytest.raises(ChecksumError):
+        list(batches)
+    assert kept_by(windows) is not None
+
+
+def test_a_few_windows_keep_rows_at_a_time(store: store_spec.Store):
+    each = [store.windows(4) for _ in range(MOST_IDLE + 1)]
+    for windows in each:
+        list(windows.batches(5))
+    assert [kept_by(windows) is None for windows in each] == [True] + [False] * MOST_IDLE
+    list(each[1].batches(5))  # now the last
+    list(each[0].batches(5))
+    assert [kept_by(windows) is None for windows in each] == [False, False, True] + [False] * (MOST_IDLE - 2)
+
+
+def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(store: store_spec.Store):
+    windows = store.windows(4)
+    before = len(pickle.dumps(windows))
+    list(windows.batches(5))
+    assert len(pickle.dumps(windows)) < before + sum(LENGTHS)
+    assert kept_by(pickle.loads(pickle.dumps(windows))) is None
+    number = id(windows.row_cache)
+    reference = rows_module._RECENT[number]
+    del windows
+    assert reference() is None
+
+
+def test_what_one_has_taken_nobody_else_gets(store: store_spec.Store):
+    windows = store.windows(4)
+    list(windows.batches(5))
+    assert windows.row_cache.take() is not None
+    assert windows.row_cache.take() is None
+
+
+def test_of_two_that_are_given_back_the_one_with_more_is_kept():
+    none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
+    more, less = (CachedRows(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
+    more.add("inputs", 0 * one, 2 * one)
+    less.add("inputs", 0 * one, one)
+    for first, second in ((more, less), (less, more)):
+        keeper = RowCache()
+        keeper.give_back(first)
+        keeper.give_back(second)
+        assert keeper.take() is more
+
+
+def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
+    windows = store.windows(4)
+    wanted = batches_read(windows.batches(5, shuffle=True))
+    empty_shards(store)
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if all_same(batches_read(windows.batches(5, shuffle=True)), wanted) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert all_same(batches_read(windows.batches(5, shuffle=True)), wanted)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
+def test_missing_chunks_are_those_of_a_set(steps: list[list[tuple[int, int]]]):
+    none = np.zeros(0, np.int64)
+    kept, there = CachedRows(ranges=Ranges(start=none, stop=none, before=none)), set[int]()
+    for ranges in steps:
+        wanted = {chunk for begin, count in ranges for chunk in range(begin, begin + count)}
+        edges = sorted(wanted)
+        low = np.array([chunk for chunk in edges if chunk - 1 not in wanted], np.int64)
+        high = np.array([chunk + 1 for chunk in edges if chunk + 1 not in wanted], np.int64)
+        found = kept.missing("inputs", low, high)
+        runs = [range(begin, end) for begin, end in zip(*(bounds.tolist() for bounds in found), strict=True)]
+        assert [chunk for run in runs for chunk in run] == sorted(wanted - there)
+        assert all(before.stop < after.start for before, after in pairwise(runs))
+        kept.add("inputs", *found)
+        there |= wanted

@@ -1,0 +1,137 @@
+"""Windows drawn by weight, against loops; how often each comes, against its weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from store_spec.windows.order import EpochOrder
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.units import DRAWN_BYTES, Costs, unit_masses
+from tests.store.oracle import store_of
+from tests.store.window_oracle import (
+    LENGTHS,
+    epoch,
+    index_of_lengths,
+    numbers_of,
+    shapes,
+)
+
+COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+
+counts_and_weights = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.1, 1.0, 3.0, 1e-12, 1e9])), min_size=1, max_size=8
+)
+
+
+def cut(total: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    low = np.arange(0, total, size)
+    return low, np.minimum(low + size, total)
+
+
+@given(counts_and_weights, st.integers(1, 7))
+def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, float]], size: int):
+    """And 0 only where none of them can be drawn."""
+    counts, weights = (np.array(each) for each in zip(*pairs, strict=True))
+    of_window = np.repeat(weights, counts)
+    low, high = cut(len(of_window), size)
+    found = unit_masses(np.append(low, len(of_window)), np.concatenate(([0], np.cumsum(counts))), weights)
+    wanted = [float(of_window[a:b].sum()) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * max([1.0, *wanted]))
+    assert all(mass == 0 for mass, known in zip(found, wanted, strict=True) if known == 0)
+    assert (found >= 0).all()
+
+
+def planned(
+    shape: WindowShape, weights: NDArray[Any], budget: int, random: tuple[int, int], chunk: int = 8
+) -> EpochOrder:
+    index = index_of_lengths(np.array(LENGTHS, np.int64), shape)
+    starts = np.cumsum(LENGTHS) - np.array(LENGTHS)
+    return EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, weights=weights)
+
+
+some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_size=len(LENGTHS), max_size=len(LENGTHS))
+
+
+@settings(max_examples=4, deadline=None)
+@given(shapes(), some_weights.map(np.array), st.integers(2000, 20_000), st.integers(1, 50))
+def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
+    shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int
+):
+    order = planned(shape, weights, budget, (3, 1))
+    index, starts = order._index, order._starts
+    alone, of_window = epoch(order), np.repeat(weights, np.diff(index.first))
+    assert len(alone) == order.first[-1] == (len(index) if of_window.any() else 0)
+    assert (of_window[alone] > 0).all()
+    for rank in {0, world_size // 2, world_size - 1}:
+        assert epoch(order, rank, world_size) == alone[rank::world_size]
+        for pool in range(len(order)):
+            share = order.share(pool, rank, world_size)
+            given_numbers = numbers_of(share)
+            read = {row for a, b in zip(share.start.tolist(), share.stop.tolist(), strict=True) for row in range(a, b)}
+            for number in order.arrange(pool, share, given_numbers).tolist():
+                sequence, start = index.locate(number)
+                row = int(starts[sequence]) + start
+                real = int(index.real_rows(sequence, start))
+                last = row + (real - 1) * shape.sampling_rate + 1 + shape.label_span
+                last = min(last, int(starts[sequence] + index.stop[sequence]))
+                assert read.issuperset(range(row, last))
+    for pool in range(len(order)):
+        share = order.share(pool)
+        pieces, windows = len(share.pieces.row), int(share.pieces.count.sum())
+        taken = COSTS.pool + share.rows * COSTS.row + windows * (COSTS.window + DRAWN_BYTES) + pieces * COSTS.piece
+        assert taken <= max(budget, order.largest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [3_000, 10**6])
+def test_windows_come_as_often_as_they_weigh(budget: int):
+    """Chi-square over many epochs, which are seeded: by window, whatever the pools."""
+    rng = np.random.default_rng(0)
+    weights = rng.choice([0.0, 0.5, 1.0, 4.0, 20.0], len(LENGTHS))
+    shape = WindowShape(window=3)
+    times = np.zeros(len(index_of_lengths(LENGTHS, shape)), np.int64)
+    for number in range(200):
+        order = planned(shape, weights, budget, (0, number))
+        times += np.bincount(epoch(order), minlength=len(times))
+    index = order._index
+    share = np.repeat(weights, np.diff(index.first))
+    wanted = share / share.sum() * times.sum()
+    some = wanted > 0
+    assert (times[~some] == 0).all()
+    chi_square, freedom = float(((times - wanted)[some] ** 2 / wanted[some]).sum()), int(some.sum()) - 1
+    assert abs(chi_square - freedom) < 4 * np.sqrt(2 * freedom)
+    # Two draws of an epoch have nothing to do with each other: as many pairs of the same window as by chance.
+    drawn = np.array(epoch(order))
+    pairs = sum(int(n) * (int(n) - 1) for n in np.bincount(drawn)) / (len(drawn) * (len(drawn) - 1))
+    assert abs(pairs - float(((share / share.sum()) ** 2).sum())) < 0.01
+
+
+def test_a_sequence_that_has_nearly_all_the_weight_is_taken_again_and_again():
+    """A pool keeps to its memory then too, and the few others are spread over the epoch."""
+    weights = np.full(len(LENGTHS), 1e-3)
+    weights[5] = 1e3  # of 7 steps
+    order = planned(WindowShape(window=3), weights, 5_000, (0, 0))
+    assert len(order) > 1
+    numbers = np.array(epoch(order))
+    low, high = order._index.first[5], order._index.first[6]
+    assert ((numbers >= low) & (numbers < high)).mean() > 0.95
+
+
+def test_balanced_classes_come_equally_often(tmp_path: Path):
+    seldom = [np.int64(number % 10 == 0) for number in range(40)]
+    # Long ones have more windows each; and some have none, whose share the others of their class take.
+    steps = [100 if one else 2 + number % 2 * 20 for number, one in enumerate(seldom)]
+    inputs = [np.zeros((count, 1), "float32") for count in steps]
+    store = store_of(tmp_path / "s.zarr", inputs, seldom, label_axis="sequence")
+    windows = store.windows(3, target="sequence")
+    weights = windows.sequence_weights()
+    labels = [y for number in range(5) for _, y in windows.batches(16, shuffle=True, weights=weights, epoch=number)]
+    assert abs(np.concatenate(labels).mean() - 0.5) < 0.03
+    assert (weights[store.lengths < 3] == 0).all()

@@ -1,0 +1,231 @@
+"""Windows by number, against plain loops over the arrays that were written."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from store_spec.errors import SequenceIndexError, WindowError
+from store_spec.reading import read_ranges
+from store_spec.windows.batches import Batches
+from store_spec.windows.shape import WindowShape
+from store_spec.windows.windows import Windows
+from tests.store.kinds import chunks_read
+from tests.store.oracle import store_of
+from tests.store.window_oracle import (
+    LENGTHS,
+    Numbered,
+    all_same,
+    keys,
+    listed,
+    numbered,
+    same,
+    selections,
+    shapes,
+    unbatched,
+)
+
+
+def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches:
+    """Return batches in the memory given, or in the least that the error asks for."""
+    try:
+        return windows.batches(size, memory=memory, **options)
+    except WindowError as error:
+        least = int(re.findall(r"give memory=(\d+)", str(error))[0])
+        return windows.batches(size, memory=least, **options)
+
+
+def assert_windows(given: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
+    """By number, in any list of numbers, and in batches: in that order unshuffled, each once shuffled."""
+    wanted = listed([given.sequences[number] for number in selection], shape)
+    windows = Windows(given.store.select(selection), shape)
+    assert len(windows) == len(wanted)
+    found = windows.__getitems__(list(range(len(wanted)))[::-1])[::-1]
+    assert all_same(found, wanted)
+    for number in {0, len(wanted) // 2, len(wanted) - 1} if wanted else ():
+        assert same(windows[number], wanted[number])
+        assert same(windows[number - len(wanted)], wanted[number])
+    for shuffle in (False, True):
+        batches = fitting(windows, size, memory, shuffle=shuffle)
+        number = len(batches)
+        every = list(batches)
+        assert len(every) == number == -(-len(wanted) // size)
+        assert all(len(batch[0]) == size for batch in every[:-1])
+        assert all(array.flags.c_contiguous and array.flags.writeable for batch in every for array in batch)
+        samples = unbatched(every)
+        if shuffle:
+            assert sorted(keys(samples)) == sorted(keys(wanted))
+        else:
+            assert all_same(samples, wanted)
+
+
+sizes = st.integers(1, 12)
+memories = st.integers(1, 20_000)
+
+
+@hypothesis.given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
+def test_windows_are_those_that_loops_list(
+    in_any_chunks: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+):
+    assert_windows(in_any_chunks, selection, shape, size, memory)
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
+def test_windows_of_labelled_sequences_have_the_label_of_their_sequence(
+    by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+):
+    assert_windows(by_sequence, selection, shape, size, memory)
+
+
+def test_samples_are_arrays_of_their_own(by_step: Numbered):
+    """A sample that is changed in place changes no other."""
+    store = by_step.store
+    first, second = store.windows(4).__getitems__([0, 1])
+    before = second[0].copy()
+    first[0][:] = 99
+    assert np.array_equal(second[0], before)
+
+
+@pytest.mark.parametrize("numbers", [[10**6], [0, -(10**6)]])
+def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_step: Numbered, numbers: list[int]):
+    windows = by_step.store.windows(5)
+    with pytest.raises(SequenceIndexError, match=rf"step\.zarr: window -?1,000,000 .* {len(windows):,}"):
+        windows.__getitems__(numbers)
+    with pytest.raises(IndexError):
+        windows[len(windows)]
+
+
+@pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1), (0, [1, 2])])
+def test_what_is_no_number_of_a_window_is_refused(by_step: Numbered, number: Any):
+    windows = by_step.store.windows(5)
+    message = (
+        rf"step\.zarr: window {re.escape(repr([number]))} asked for, but there are {len(windows):,}, by whole numbers"
+    )
+    with pytest.raises(SequenceIndexError, match=message):
+        windows[number]
+
+
+def test_a_sequence_too_short_is_an_error_where_asked_for(by_step: Numbered):
+    with pytest.raises(WindowError, match="0 usable steps"):
+        by_step.store.windows(5, short="error")
+
+
+@pytest.mark.parametrize(
+    ("axis", "target", "message"),
+    [
+        ("step", "sequence", 'use target="last"'),
+        ("sequence", "future", 'use target="sequence"'),
+        ("sequence", "last", 'use target="sequence"'),
+        ("own", "sequence", "'own' axis"),
+        ("own", "future", "'own' axis"),
+    ],
+)
+def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axis: Any, target: Any, message: str):
+    store = numbered(tmp_path / "s.zarr", axis, chunk=8).store
+    with pytest.raises(WindowError, match=message):
+        store.windows(3, target=target)
+
+
+@hypothesis.given(
+    bounds=st.lists(st.tuples(st.integers(0, sum(LENGTHS)), st.integers(0, 9)), max_size=12),
+    name=st.sampled_from(["inputs", "labels"]),
+)
+def test_spans_are_the_rows_asked_for(
+    by_step: Numbered, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
+):
+    """In any order, overlapping, empty; the chunks that hold them are read, each once."""
+    sequences, store = by_step.sequences, by_step.store
+    rows = np.concatenate([pair[0 if name == "inputs" else 1] for pair in sequences])
+    starts = np.array([start for start, _ in bounds], np.int64)
+    stops = np.minimum(starts + np.array([count for _, count in bounds], np.int64), len(rows))
+    with monkeypatch.context() as patch:
+        read = chunks_read(patch)
+        found = read_ranges.read_ranges(store.snapshot, name, starts, stops)
+    assert keys([(part,) for part in found]) == keys([(rows[a:b],) for a, b in zip(starts, stops, strict=True)])
+    needed = {n for a, b in zip(starts, stops, strict=True) if b > a for n in range(a // 8, -(-b // 8))}
+    assert sorted(read) == [(name, number) for number in sorted(needed)]
+
+
+def test_images_and_plain_numbers_are_windows_too(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (9, 4, 4, 3), "uint8"), rng.normal(size=9)
+    store = store_of(tmp_path / "s.zarr", [x], [y])
+    sample = store.windows(3, sampling_rate=2, horizon=2)[0]
+    assert same(sample, (x[0:5:2], y[6:9:2]))
+    stats = store.stats()
+    sample = store.windows(3, target="last", normalize=stats)[1]
+    wanted = ((x[1:4] - x.mean((0, 1, 2))) / x.std((0, 1, 2))).astype("float32")
+    np.testing.assert_allclose(sample[0], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sample[1], (y[3] - y.mean()) / y.std(), rtol=1e-12)
+    assert sample[1].shape == ()
+
+
+def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_end(by_step: Numbered):
+    store = by_step.store
+    found = list(store.select([5]).windows(2, horizon=4, lead=-1, pad_end=True, future=[0]))
+    x, y = by_step.sequences[5]
+    for start, (inputs, labels, label_mask, future) in zip(range(len(x) - 1), found, strict=True):
+        real = min(4, len(x) - start - 1)
+        assert np.array_equal(inputs, x[start : start + 2])
+        assert np.array_equal(labels[:real], y[start + 1 : start + 5])
+        assert np.array_equal(future[:real, 0], x[start + 1 : start + 5, 0])
+        assert label_mask.tolist() == [True] * real + [False] * (4 - real)
+        assert not labels[real:].any()
+        assert not future[real:].any()
+    windows = store.windows(2, horizon=4, lead=-1, pad_end=True, future=[0])
+    assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is next to rows of other sequences
+    with pytest.raises(WindowError, match='pad_end=True with target="last"'):
+        store.windows(4, target="last", pad_end=True)
+
+
+def test_batches_of_a_folder_are_the_slices_of_each_file(by_step: Numbered):
+    """The definition that users know: n rows and the one after them, file by file, nothing across files."""
+    n, inputs, labels = 5, [], []
+    for data, targets in by_step.sequences:
+        inputs += [data[i : i + n] for i in range(len(data) - n)]
+        labels += [targets[i + n] for i in range(len(data) - n)]
+    for shuffle in (False, True):
+        xs, ys = zip(*by_step.store.windows(n).batches(16, shuffle=shuffle, memory="20kB"), strict=True)
+        x, y = np.concatenate(xs), np.concatenate(ys)[:, 0]
+        order = np.argsort(x[:, 0, 0]) if shuffle else slice(None)
+        assert np.array_equal(x[order], np.array(inputs))
+        assert np.array_equal(y[order], np.array(labels))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 2, 3)])
+def test_rows_of_any_shape_and_dtype_are_batched(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
+    rng = np.random.default_rng(0)
+    x = [(rng.normal(size=(length, *shape)) * 9).astype(dtype) for length in (30, 3, 17)]
+    store = store_of(tmp_path / "s.zarr", x, [rows[::-1] for rows in x], chunk=96, shard=9600)
+    windows = store.windows(5, target="aligned", short="pad", sampling_rate=2)
+    wanted = listed([(rows, rows[::-1]) for rows in x], windows.shape)
+    assert all_same(unbatched(list(windows.batches(4, memory="90kB"))), wanted)
+    assert sorted(keys(unbatched(list(windows.batches(4, memory="90kB", shuffle=True))))) == sorted(keys(wanted))
+
+
+def test_a_place_has_the_time_of_its_step_too(tmp_path: Path):
+    begin = np.datetime64("2020-01-01", "s")
+    times = [{"time": begin + np.arange(length)} for length in (9, 30)]
+    store = store_of(tmp_path / "s", [np.zeros(9, "i1"), np.zeros(30, "i1")], more=times, time="s")
+    windows = store[::-1].windows(4, stride=3)
+    place = windows.locate(7)
+    sequence, step = windows.index.locate(7)
+    assert place == (windows.store.sources[sequence], 0, sequence, step, begin + step)
+    several = windows.locate([[7, 0]])
+    assert several.sequence.tolist() == [[sequence, windows.index.locate(0)[0]]]
+    assert several.time.tolist() == [[dt.datetime.fromisoformat(str(one)) for one in several.time[0]]]
+
+
+def test_a_slice_of_windows_is_a_list_of_them(by_step: Numbered):
+    windows = by_step.store.windows(4)
+    assert all(same(a, b) for a, b in zip(windows[3:9:2], [windows[3], windows[5], windows[7]], strict=True))
+    assert windows[5:5] == []

@@ -1,0 +1,299 @@
+"""The disk, and the lock."""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import store_spec
+from store_spec.disk.ledger import Ledger
+from store_spec.disk.lock import build_folder, locked
+from store_spec.disk.storage import LocalStorage, sync_folder
+from store_spec.errors import FormatError, LockedError, MissingStoreError, StorageError, StoreError
+from tests.store.oracle import Recipe, append, make, write
+
+
+@pytest.fixture
+def storage(tmp_path):
+    (tmp_path / "a").mkdir()
+    return LocalStorage(tmp_path)
+
+
+def test_what_was_put_is_got_whole_or_in_parts(storage):
+    storage.put("a/x", [b"hello", b"", b" world"])
+    assert storage.get("a/x") == b"hello world"
+    for start in (-20, -5, 0, 3, 11, 20):
+        for length in (None, 0, 4, 100):
+            begin = max(0, start + 11) if start < 0 else start
+            assert storage.get("a/x", start, length) == b"hello world"[begin:][:length]
+    storage.put("a/x", [b"new"])
+    assert storage.get("a/x") == b"new"
+    assert storage.list("a") == ["x"]
+    storage.delete("a/x")
+    assert storage.list("a") == storage.list("none") == []
+
+
+def test_the_disk_may_take_and_give_less_than_asked_for(storage, monkeypatch):
+    write, pread = os.write, os.pread
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+    monkeypatch.setattr(os, "pread", lambda descriptor, length, start: pread(descriptor, min(2, length), start))
+    storage.put("a/x", [b"hello", b" world"])
+    assert storage.get("a/x") == b"hello world"
+    assert storage.get("a/x", 3, 5) == b"lo wo"
+
+
+def test_a_file_is_synced_before_it_gets_its_name(storage, monkeypatch):
+    calls = []
+
+    def noting(call, name):
+        def noted(*args):
+            calls.append(name)
+            return call(*args)
+
+        return noted
+
+    for name in ("write", "fsync", "replace"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name), name))
+    storage.put("a/x", [b"hello"])
+    assert calls == ["write", "fsync", "replace"]
+
+
+def test_a_folder_is_synced_by_its_descriptor(storage, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    storage.sync(["", "a"])
+    assert synced == [str(storage.root), str(storage.root / "a")]
+
+
+def test_every_commit_syncs_the_folders_first_and_the_root_after(tmp_path, monkeypatch):
+    path = write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
+    events = []
+    replace = os.replace
+
+    def renamed(source, target):
+        replace(source, target)
+        events.append(os.path.relpath(target, path))
+
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda descriptor: events.append("sync " + os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), path)),
+    )
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(Recipe(), [30], seed=1))
+    at = events.index("zarr.json")
+    changed = {os.path.dirname(event) for event in events[:at] if not event.startswith("sync ")}
+    assert {"inputs", "labels", "offsets", "sequences/source", "stats/labels_m2"} <= changed
+    for folder in changed:
+        last = max(place for place, event in enumerate(events[:at]) if os.path.dirname(event) == folder)
+        assert f"sync {folder}" in events[last:at]
+    assert events[at + 1] == "sync ."
+    assert events[-1] == "offsets/zarr.json"
+
+
+@pytest.mark.parametrize("kind", ["nothing", "in a file", "link", "dangling link", "folder", "pipe"])
+def test_what_is_no_plain_file_is_not_read(storage, tmp_path, kind):
+    path, key, message = tmp_path / "a/x", "a/x", "not a plain file"
+    error: type[StoreError] = FormatError
+    (tmp_path / "secret").write_text("secret")
+    if kind == "nothing":
+        error, message = MissingStoreError, "there is no such file"
+    elif kind == "in a file":
+        key, error, message = "secret/x", MissingStoreError, "there is no such file"
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        message = "a link; a store holds plain files only"
+        path.symlink_to(tmp_path / ("secret" if kind == "link" else "none"))
+    with pytest.raises(error, match=f"^{tmp_path}/{key}: {message}"):
+        storage.get(key)
+
+
+@pytest.mark.parametrize(
+    ("call", "step"), [("open", "creating"), ("write", "writing"), ("fsync", "syncing"), ("replace", "renaming")]
+)
+def test_a_disk_that_refuses_is_named_with_file_and_step_and_nothing_is_left(
+    storage, tmp_path, monkeypatch, call, step
+):
+    def refuse(*_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    storage.put("a/x", [b"old"])
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(StorageError, match=f"{tmp_path}/a/x: {step} failed: Disk quota exceeded") as caught:
+        storage.put("a/x", [b"new"])
+    monkeypatch.undo()
+    assert caught.value.errno == errno.EDQUOT
+    assert storage.list("a") == ["x"]
+    assert storage.get("a/x") == b"old"
+
+
+def test_a_folder_that_cannot_be_synced_is_named(storage, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError, match=f"{tmp_path}/a: syncing failed: Input/output error"):
+        storage.sync(["a"])
+
+
+def test_other_refusals_are_named_too(storage, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for attempt, step in (
+        (lambda: storage.make_folder("file/x"), "making the folder"),
+        (lambda: storage.list("file"), "listing"),
+        (lambda: storage.delete("a/none"), "deleting"),
+        (lambda: sync_folder(tmp_path / "file"), "syncing"),
+    ):
+        with pytest.raises(StorageError, match=f"{step} failed"):
+            attempt()
+
+
+def test_the_lock_is_held_by_one_and_leaves_nothing(tmp_path):
+    store = tmp_path / "store"
+    with locked(store) as folder:
+        assert folder == build_folder(store) == tmp_path / "store.build"
+        with (
+            pytest.raises(
+                LockedError, match=rf"store: process {os.getpid()} on {os.uname().nodename} is writing to it"
+            ),
+            locked(store),
+        ):
+            pass
+        assert (folder / "lock").exists()
+    assert list(tmp_path.iterdir()) == []
+    with locked(store):
+        pass
+
+
+def test_what_else_lies_in_the_build_folder_stays(tmp_path):
+    with locked(tmp_path / "store") as folder:
+        (folder / "cache").write_text("kept")
+    assert [path.name for path in (tmp_path / "store.build").iterdir()] == ["cache"]
+
+
+def test_a_lock_file_that_was_removed_under_a_waiting_writer_gives_no_second_lock(tmp_path, monkeypatch):
+    """Between opening and locking the file its holder may remove it, and another may make a new one."""
+    flock = fcntl.flock
+    removed: list[bool] = []
+
+    def late(descriptor, operation):
+        if not removed:
+            removed.append(True)
+            (tmp_path / "store.build/lock").unlink()
+        return flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        locked(tmp_path / "store") as folder,
+        (folder / "lock").open() as file,
+        pytest.raises(BlockingIOError),
+    ):
+        flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_that_the_disk_refuses_is_an_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="locking failed"), locked(tmp_path / "file/store"):
+        pass
+    (tmp_path / "store.build").mkdir()
+    (tmp_path / "store.build/lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="locking failed"), locked(tmp_path / "store"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+HOLDER = """
+import sys
+sys.path[:0] = {path!r}
+import store_spec
+writer = store_spec.open_store(sys.argv[1], "a")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_killed(tmp_path):
+    path = write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
+    command = [sys.executable, "-c", HOLDER.format(path=sys.path), str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match=f"store: process {holder.pid} on .* is writing to it; wait until it has"):
+            store_spec.open_store(path, "a")
+        assert len(store_spec.open_store(path)) == 1
+        holder.send_signal(signal.SIGKILL)
+    with store_spec.open_store(path, "a") as writer:
+        append(writer, make(Recipe(), [4], seed=1))
+    assert len(store_spec.open_store(path)) == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_end(tmp_path, monkeypatch):
+    """As below /proc, where the system says that there is no such file."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
+        pass
+
+
+def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_folder(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with locked(store) as folder:
+        shutil.rmtree(folder)
+        with pytest.raises(LockedError, match="another process is writing to it, with another lock"), locked(store):
+            pass
+    with locked(store):
+        pass
+
+
+def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    read, write = os.pipe()
+    with locked(store):
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)  # until the parent closes the pipe
+            os._exit(0)
+    os.close(read)
+    try:
+        with locked(store):
+            pass
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+
+
+def test_a_writer_whose_build_folder_was_removed_leaves_the_next_its_lock_and_its_files(tmp_path):
+    path, schema = tmp_path / "store", Recipe().schema()
+    with ExitStack() as stack:
+        with Ledger.create(path, schema):
+            shutil.rmtree(build_folder(path))
+            ledger = stack.enter_context(Ledger.create(path, schema))
+        with pytest.raises(LockedError), Ledger.create(path, schema):
+            pass
+        ledger.commit()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+    assert store_spec.verify(path) == []
+
+
+def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("store_spec.disk.lock.fcntl.flock", lambda *_: None)
+    with pytest.raises(StorageError, match="locks do nothing on this file system"), locked(tmp_path / "store"):
+        pass
