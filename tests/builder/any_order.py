@@ -1,10 +1,37 @@
-"""An engine that does tasks in any order, some of them twice."""
+"""An engine that does tasks in any order, some of them twice; and builds on engines of the tests."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
+
+import pytest
+
+
+@contextmanager
+def on_engine(engine: Any, memory: int | None = None) -> Iterator[None]:
+    """Let builds do their tasks on an engine; if memory is given, with so many bytes of rows in flight."""
+    module = import_module("builder.execution.build")  # by its name in the package it is the function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "start_engine", lambda *_: nullcontext(engine))
+        if memory is not None:
+            patch.setattr(module, "memory_in_flight", lambda *_: memory)
+        yield
+
+
+class JumpyClock:
+    """A clock that now and then jumps ahead, so that a batch ends and a commit is due where they like."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.now = random.Random(seed), 0.0
+
+    def monotonic(self) -> float:
+        """Return a time after the last one."""
+        self.now += self.random.choice([0.0, 0.0, 0.001, 1.0, 9.0])
+        return self.now
 
 
 class Shuffled:

@@ -10,10 +10,10 @@ import numpy as np
 
 import builder
 from builder import tabular
-from tests.builder import test_labels_in_names as names
-from tests.builder import test_times as times
+from tests.builder.formats.test_dtype_of_text import FEW, MANY
+from tests.builder.functions import test_times_of_functions as times
+from tests.builder.labels import test_labels_in_names as names
 from tests.builder.source_files import write_files
-from tests.builder.test_text_dtype import FEW, MANY
 
 KINDS = ("rain", "sun", "fog", "snow")
 ORDER = (3, 1, 1, 0, 2, 3, 0, 1, 2, 2)

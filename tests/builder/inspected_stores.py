@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from store_spec import Rows, create_store, open_store
 from store_spec.disk.ledger import Ledger
@@ -104,9 +103,3 @@ def short_sequences(path: Path, count: int) -> Path:
             ledger.mark_done(job)
         ledger.commit()
     return path
-
-
-@pytest.fixture
-def hostile(tmp_path: Path) -> Path:
-    """A store in which each name is an attack."""
-    return hostile_store(tmp_path / "hostile <script>.zarr")

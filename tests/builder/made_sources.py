@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
@@ -101,19 +99,6 @@ def assert_store(path: Path, sources: dict[str, Made]) -> dict[str, bytes]:
 def schema_for(axis: Literal["step", "sequence", "own"], *, chunk: int = 60, chunks: int = 3) -> Schema:
     """Return a schema whose chunks are of about so many bytes, and its shards of so many chunks."""
     return Schema.plan(INPUTS, LABELS[axis], label_axis=axis, chunk_bytes=chunk, shard_bytes=chunk * chunks)
-
-
-@st.composite
-def made_folders(draw: st.DrawFn, axis: Literal["step", "sequence", "own"]) -> dict[str, Made]:
-    """Draw sources, good and bad ones in any order."""
-    lengths = st.lists(st.one_of(st.integers(0, 12), st.just(70)), min_size=1, max_size=3).map(tuple)
-    faults = st.one_of(st.just(FAULTS[0]), st.sampled_from(FAULTS))
-    several = draw(st.lists(st.tuples(lengths, faults), max_size=9))
-    counter = itertools.count()
-    return {
-        f"{'ab'[number % 2]}/{number}.made": Made(lengths=lengths, fault=fault, axis=axis, seed=next(counter))
-        for number, (lengths, fault) in enumerate(several)
-    }
 
 
 def sources_in(path: Path) -> tuple[str, ...]:

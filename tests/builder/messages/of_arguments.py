@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.builder.messages.mistakes import Mistake
 
-_MADE: Final = "--process tests.builder.test_arguments:scaled"
+_MADE: Final = "--process tests.builder.functions.test_arguments:scaled"
 _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (

@@ -1,0 +1,185 @@
+"""Columns of decimals in Parquet and Arrow files are the numbers that Python's decimal module makes of them."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import ipc
+
+import store_spec
+from builder import SourceError, build, tabular
+from builder.formats import decimals, open_table
+from builder.formats.table import Table
+from tests.builder.source_files import write_files
+
+TYPES = [
+    getattr(pa, name)(digits, scale)
+    for name, digits in (("decimal32", 9), ("decimal64", 18), ("decimal128", 38), ("decimal256", 76))
+    if hasattr(pa, name)  # the narrow ones came later than the oldest pyarrow that is taken
+    for scale in (0, 2, digits // 2, digits)
+]
+
+
+def written(path, table, row_group_size=50):
+    if path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=row_group_size)
+        return path
+    with ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=row_group_size)
+    return path
+
+
+def some(kind, rows=200, seed=0):
+    """Return values of a type: of few digits and many, in the middle between two floats, and missing."""
+    rng = random.Random(seed)
+    whole = [rng.randrange(-(10**digits) + 1, 10**digits) for digits in rng.choices(range(kind.precision), k=rows)]
+    whole += [value for value in (2**53 + 1, 2**54 + 2, -(2**53) - 1, 2**63 - 1) if abs(value) < 10**kind.precision]
+    with localcontext() as context:
+        context.prec = 200
+        return [Decimal(value).scaleb(-kind.scale) for value in whole] + [None]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_each_is_the_float_nearest_to_it(tmp_path, monkeypatch, suffix, kind):
+    monkeypatch.setattr(decimals, "_ROWS_AT_ONCE", 7)
+    values = some(kind)
+    table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
+    opened = open_table(written(tmp_path / f"x{suffix}", table), source="x")
+    found = Table.of(opened.read(["a", "l[1]"], None))
+    expected = np.array([np.nan if value is None else float(value) for value in values])
+    assert found.columns["a"].tobytes() == expected.tobytes()
+    assert found.columns["l[1]"].tobytes() == expected.tobytes()
+    assert not found.missing
+
+
+def test_dictionaries_of_decimals_are_numbers(tmp_path):
+    column = pa.array([Decimal("0.1"), None, Decimal("0.7")], pa.decimal128(5, 1)).dictionary_encode()
+    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})), source="x")
+    found = Table.of(opened.read(["a"], None))
+    assert found.columns["a"].tobytes() == np.array([0.1, np.nan, 0.7]).tobytes()
+
+
+def test_a_scale_below_zero_counts_zeros(tmp_path):
+    column = pa.array([5_000, -(10**20)], pa.decimal128(38, 0)).cast(pa.decimal128(38, -3))
+    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})), source="x")
+    assert opened.read(["a"], None)["a"].to_pylist() == [5e3, -1e20]
+    with pytest.raises(SourceError, match=r"row 2, column a: -100000000000000000000 does not fit into int64 \(1 in"):
+        opened.read(["a"], np.dtype("int64"))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("kind", TYPES[::4], ids=str)
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint64"])
+def test_whole_numbers_are_exact_where_they_are_asked_for(tmp_path, suffix, kind, dtype):
+    limits, most = np.iinfo(dtype), 10**kind.precision - 1
+    values = [max(limits.min, -most), min(limits.max, most), 0, min(limits.max, 2**53 + 1, most)]
+    column = pa.array([Decimal(value) for value in values], kind)
+    written(tmp_path / f"x{suffix}", pa.table({"a": column, "b": [*column[1:], None]}), row_group_size=1)
+    inputs, _ = tabular(inputs="a", dtype=dtype)(tmp_path / f"x{suffix}")
+    assert inputs.dtype == dtype
+    assert [int(value) for value in inputs[:, 0]] == values
+    (found,) = tabular(inputs="b", dtype=dtype, missing="drop").sequences(tmp_path / f"x{suffix}")
+    assert [int(value) for value in found.inputs[:, 0]] == values[1:]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "dtype", "message"),
+    [
+        ([1, None, 2**63], pa.decimal128(20, 0), "int64", r"row 6, column a: 9223372036854775808 does not fit into in"),
+        ([1, -1, -2], pa.decimal128(20, 0), "uint64", r"row 5, column a: -1 does not fit into uint64 \(2 in all\); ch"),
+        ([1, 200, 2**70], pa.decimal128(30, 0), "int8", r"row 5, column a: 200 does not fit into int8 \(2 in all\)"),
+        ([1, 200, 2], pa.decimal128(30, 0), "int8", r"row 5, column a: 200 does not fit into int8 \(1 in all\)"),
+        ([1, "1.5", 2], pa.decimal128(30, 2), "int8", r"row 5, column a: 1.5 does not fit into int8 \(1 in all\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_row(tmp_path, values, kind, dtype, message):
+    values = [None if value is None else Decimal(value) for value in values]
+    table = pa.table({"a": pa.array([Decimal(1)] * 3 + values, kind)})
+    path = written(tmp_path / "x.parquet", table, row_group_size=3)
+    with pytest.raises(SourceError, match=message):
+        list(tabular(inputs="a", dtype=dtype, missing="drop").sequences(path))
+    table = pa.table(
+        {"a": pa.array([[None if v is None else v, None] for v in table["a"].to_pylist()], pa.list_(kind))}
+    )
+    path = written(tmp_path / "x.parquet", table, row_group_size=3)
+    with pytest.raises(SourceError, match=message.replace("column a", r"column a\[0\]")):
+        list(tabular(inputs="a[0]", dtype=dtype, missing="drop").sequences(path))
+
+
+def test_rows_without_a_list_count_when_a_row_is_named(tmp_path):
+    table = pa.table({"a": pa.array([[1, 1], None, [1, 2**63]], pa.list_(pa.decimal128(20, 0)))})
+    with pytest.raises(SourceError, match=r"row 3, column a\[1\]: 9223372036854775808 does not fit"):
+        open_table(written(tmp_path / "x.parquet", table), source="x").read(["a[0]"], np.dtype("int64"))
+
+
+def test_decimals_with_fractions_of_nothing_are_whole_numbers(tmp_path):
+    table = pa.table({"a": pa.array([Decimal("9007199254740993.00"), Decimal(-1)], pa.decimal128(20, 2))})
+    inputs, _ = tabular(dtype="int64")(written(tmp_path / "x.parquet", table))
+    assert inputs.ravel().tolist() == [2**53 + 1, -1]
+
+
+def test_a_build_takes_decimals_as_inputs_labels_groups_and_times(tmp_path):
+    (tmp_path / "src").mkdir()
+    price = [Decimal("19.99"), Decimal("0.07"), Decimal("-3.10"), Decimal("5.00")]
+    table = pa.table(
+        {
+            "k": pa.array([Decimal(7), Decimal(7), Decimal(9), Decimal(9)], pa.decimal128(38, 0)),
+            "t": pa.array(
+                [Decimal("0.1"), Decimal("1700000000.123456789"), Decimal(1), Decimal(2)], pa.decimal128(30, 9)
+            ),
+            "price": pa.array(price, pa.decimal128(10, 2)),
+            "y": pa.array([Decimal(1), Decimal(0), Decimal(3), Decimal(2)], pa.decimal128(5, 0)),
+        }
+    )
+    written(tmp_path / "src/x.parquet", table)
+    process = tabular(inputs="price", labels="y", group_by="k", time="t", time_unit="s")
+    assert build(tmp_path / "src", tmp_path / "s.zarr", process=process, workers=0).failures == ()
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert store.sequences["k"].tolist() == [7, 9]
+    assert store[0][0].tolist() == [[19.99], [0.07]]
+    assert store[1][1].tolist() == [[3.0], [2.0]]
+    assert store.times(0).astype("i8").tolist() == [100_000_000, 1_700_000_000_123_456_789]
+    assert store_spec.verify(tmp_path / "s.zarr") == []
+
+
+def test_rows_are_not_grouped_by_decimals_with_fractions(tmp_path):
+    table = pa.table({"k": pa.array([Decimal(7), Decimal("7.50")], pa.decimal128(9, 2)), "a": [1.0, 2.0]})
+    with pytest.raises(SourceError, match=r"row 2, column k: 7\.50 is no whole number of 64 bits"):
+        list(tabular(group_by="k").sequences(written(tmp_path / "x.parquet", table)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind.scale == 0], ids=str)
+def test_decimals_group_rows_and_count_a_calendar_whatever_their_size(tmp_path, kind):
+    year, month = ([Decimal(value)] * 2 for value in (2020, 2))
+    columns = {"y": year, "m": month, "d": [Decimal(28), Decimal(29)], "k": [Decimal(5), Decimal(6)]}
+    table = pa.table({name: pa.array(values, kind) for name, values in columns.items()} | {"a": [1.0, 2.0]})
+    path = written(tmp_path / "x.parquet", table)
+    found = list(tabular(group_by="k", time="y,m,d").sequences(path))
+    assert [(one.columns["k"], str(one.time[0])) for one in found] == [
+        (5, "2020-02-28T00:00:00"),
+        (6, "2020-02-29T00:00:00"),
+    ]
+
+
+def test_decimals_in_a_manifest_are_labels_and_kept(tmp_path):
+    write_files(tmp_path / "src", {f"{name}.csv": "x\n1\n2\n" for name in "ab"})
+    table = pa.table(
+        {
+            "source": ["a", "b"],
+            "y": pa.array([Decimal("0.1"), Decimal("2.5")], pa.decimal128(9, 2)),
+            "fee": pa.array([Decimal("0.7"), None], pa.decimal128(9, 1)),
+        }
+    )
+    asked = {"manifest": written(tmp_path / "m.parquet", table), "label_column": "y", "keep": "fee", "workers": 0}
+    for _ in range(2):
+        report = build(tmp_path / "src", tmp_path / "s.zarr", **asked)
+        assert (report.failures, report.changed) == ((), ())
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert [float(y[0]) for _, y in store] == [0.1, 2.5]
+    assert store.sequences["fee"].tobytes() == np.array([0.7, np.nan]).tobytes()

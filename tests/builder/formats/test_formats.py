@@ -1,0 +1,575 @@
+"""Every format is read as plain Python and NumPy read it, bit for bit, and broken files say what is wrong."""
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import ipc
+
+import store_spec
+from builder import SourceError
+from builder.formats import files, format_of, json_lines, open_table, stem_of, text_header, text_table
+from builder.formats.arrays import NpyTable, read_npz
+from builder.formats.table import OpenTable, Table, read_raw
+from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
+from builder.options.table_options import TableOptions
+from tests.builder.broken_sources import npy_bytes
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def names_of(table: OpenTable) -> list[str]:
+    return [name for group in table.groups.values() for name in group]
+
+
+def read_all(path: Path, *, dtype=None, **options) -> Table:
+    table = open_table(path, source=path.name, options=TableOptions(**options))
+    return Table.of(table.read(names_of(table), None if dtype is None else np.dtype(dtype)))
+
+
+def array_of(table: Table) -> np.ndarray:
+    return np.stack(list(table.columns.values()), axis=1)
+
+
+def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def packed(path: Path, text: bytes) -> Path:
+    """Write text, compressed as the suffix says."""
+    if path.suffix == ".gz":
+        text = gzip.compress(text)
+    elif path.suffix == ".zst":
+        text = pa.compress(text, codec="zstd", asbytes=True)
+    elif path.suffix in (".bz2", ".xz"):
+        text = (bz2 if path.suffix == ".bz2" else lzma).compress(text)
+    path.write_bytes(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.csv", "csv"),
+        ("a.b/C.TSV.GZ", "tsv"),
+        ("a.tab.zst", "tsv"),
+        ("a.dat", "blank"),
+        ("a.pq", "parquet"),
+        ("a.feather", "arrow"),
+        ("a.npy", "npy"),
+        ("a.npy.gz", None),
+        (".csv", None),
+        ("csv", None),
+        ("a.csv/b", None),
+    ],
+)
+def test_the_suffix_tells_the_format(name, expected):
+    assert format_of(name) == expected
+
+
+def test_a_stem_is_the_last_part_without_its_suffix():
+    assert [stem_of(name) for name in ("a/b.csv", "a.b/c", "c.csv.zst", "r.1.npy", ".x")] == [
+        "b",
+        "c",
+        "c",
+        "r.1",
+        ".x",
+    ]
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), max_size=6)
+    ),
+    suffix=st.sampled_from([".csv", ".tsv", ".tab", ".csv.gz", ".csv.zst", ".tsv.gz"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    final=st.sampled_from(["", "\n", "\n\n"]),
+    blank=st.sampled_from(["", " "]),
+)
+def test_delimited_text_is_what_float_makes_of_each_field(tmp_path, rows, suffix, end, final, blank):
+    delimiter = "," if "csv" in suffix else "\t"
+    width = len(rows[0]) if rows else 3
+    names = [f"c{i}" for i in range(width)]
+    lines = [(delimiter + blank).join(names), *(delimiter.join(map(repr, row)) for row in rows)]
+    path = packed(tmp_path / f"x{suffix}", (end.join(lines) + final.replace("\n", end)).encode())
+    table = open_table(path, source="x")
+    assert (names_of(table), table.named) == (names, True)
+    read = Table.of(table.read(names, None))
+    assert same_bits(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
+    assert read.block is not None
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(FINITE, min_size=width, max_size=width), min_size=1, max_size=6)
+    ),
+    suffix=st.sampled_from([".txt", ".dat", ".txt.gz", ".dat.zst"]),
+    data=st.data(),
+)
+def test_blank_separated_text_may_have_any_blanks_anywhere(tmp_path, rows, suffix, data):
+    gaps = st.text(" \t", min_size=1, max_size=4)
+    edges = st.text(" \t", max_size=3)
+    lines = [
+        data.draw(edges) + "".join(f"{value!r}{data.draw(gaps)}" for value in row) + data.draw(edges) for row in rows
+    ]
+    text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n", "\n\n \n\t\n"]))
+    table = read_all(packed(tmp_path / f"x{suffix}", text.encode()))
+    assert list(table.columns) == [str(i) for i in range(len(rows[0]))]
+    assert same_bits(array_of(table), np.array(rows))
+
+
+@given(st.lists(st.text(" \t\n\rx", max_size=6), max_size=6))
+def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
+    collapse = CollapseBlanks()
+    found = b"".join([collapse(piece.encode()) for piece in pieces]).decode()
+    text = "".join(pieces).replace("\t", " ")
+    lines = text.replace("\r", "\n").split("\n")
+    ends = [letter for letter in text if letter in "\r\n"]
+    assert found == "".join(" ".join(line.split()) + end for line, end in zip(lines, [*ends, ""], strict=True))
+
+
+@given(st.lists(st.text("x \r\n", max_size=4).map(str.encode)))
+def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
+    drop = DropLastBlankLines()
+    assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
+
+
+@given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
+def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pieces):
+    drop, text = DropComments("#"), b"".join(pieces)
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(b"#")]
+    assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
+
+
+@pytest.fixture(params=[3, 600], ids=["at once", "in pieces"])
+def size(request, monkeypatch):
+    """A number of rows: those of a file that is read at once, and of one in many pieces, which are small here."""
+    if request.param > 3:
+        monkeypatch.setattr(text_header, "FIRST", 1_000)
+        monkeypatch.setattr(text_table, "_BLOCK", 1_000)
+        monkeypatch.setattr(json_lines, "_BLOCK", 1_000)
+    return request.param
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
+@pytest.mark.parametrize("gap", [0, 1, 3_000])
+def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, suffix, gap, size):
+    """It would shift all steps that come after it, and nobody would know."""
+    text = b"1.5\n" * size + b"\n" * gap + b"2.5\n\n\n"
+    path = packed(tmp_path / f"x{suffix}", b"a\n" + text if "csv" in suffix else text)
+    (values,) = read_all(path).columns.values()
+    assert same_bits(values, np.array([1.5] * size + [np.nan] * gap + [2.5]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".txt", ".txt.gz"])
+def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
+    """Larger than what is read at first, and than what is parsed at once; one line is all but blanks."""
+    values = np.random.default_rng(0).standard_normal((30_000, 4))
+    gap = b"," if "csv" in suffix else b"  \t "
+    lines = [gap.join(repr(float(v)).encode() for v in row) for row in values]
+    if "txt" in suffix:
+        lines.insert(7_000, b" " * 3_000_000)
+    text = b"\n".join([gap.join([b"a", b"b", b"c", b"d"]), *lines])
+    read = read_all(packed(tmp_path / f"x{suffix}", text), header=True)
+    assert list(read.columns) == ["a", "b", "c", "d"]
+    assert same_bits(array_of(read), values)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("\ufeff a , b \n1,2\n", {}, {"a": [1], "b": [2]}),
+        ("\ufeff1;2\n3;4\n", {"delimiter": ";", "header": False}, {"0": [1, 3], "1": [2, 4]}),
+        ("1,2\n", {"column_names": ("x", "y")}, {"x": [1], "y": [2]}),
+        ('"a,1","b\nc"\n"1","2"\n', {}, {"a,1": [1], "b\nc": [2]}),
+        (",a\n0,5\n", {}, {"unnamed_0": [0], "a": [5]}),
+        ("0,1\n5,6\n", {}, {"0": [5], "1": [6]}),
+        ("400,410\n5,6\n", {"header": True}, {"400": [5], "410": [6]}),
+        ("\n\na,b\n\n1,3\n\n2,4\n\n", {}, {"a": [1, 2], "b": [3, 4]}),
+        ("\n\na\n1\n\n2\n\n \t\n", {}, {"a": [1, np.nan, 2]}),
+        ("a\r\n\r\n1\r\n\r\n\r\n2\r\n\r\n", {}, {"a": [np.nan, 1, np.nan, np.nan, 2]}),
+        ("a,b\rtrue,1\rfalse,2", {}, {"a": [1, 0], "b": [1, 2]}),
+        ("a,b\n1,TRUE \n2, False\n", {}, {"a": [1, 2], "b": [1, 0]}),
+        ("a\n+1\n-.5e1\n+.25\n", {}, {"a": [1, -5, 0.25]}),
+        ("a,b\n1,\n, NA \n nan,null\n", {}, {"a": [1, np.nan, np.nan], "b": [np.nan, np.nan, np.nan]}),
+        ("a,t\n1,yes\n", {}, SourceError),
+        ("a|b\n1|2\n", {"delimiter": "|"}, {"a": [1], "b": [2]}),
+        ("a,b", {}, {"a": [], "b": []}),
+        ("a,b\n\n", {}, {"a": [], "b": []}),
+        (f"a\n{2**53}\n-{2**53}\n1e300\n{10**20}.0\n", {}, {"a": [2.0**53, -(2.0**53), 1e300, 1e20]}),
+    ],
+)
+def test_odd_text(tmp_path, text, options, expected):
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode())
+    if expected is SourceError:
+        with pytest.raises(SourceError):
+            read_all(path, **options)
+        return
+    read = read_all(path, **options)
+    assert list(read.columns) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(read.columns[name], np.array(values, np.float64))
+        assert read.columns[name].dtype == np.float64
+
+
+def test_rows_longer_than_what_is_parsed_at_once(tmp_path):
+    """The header is read at first, the whole first row is not."""
+    line = ",".join(f"{i}.{'0' * 2_000}" for i in range(1_000))
+    (tmp_path / "x.csv").write_text(",".join(f"c{i}" for i in range(1_000)) + f"\n{line}\n{line}\n")
+    assert array_of(read_all(tmp_path / "x.csv")).tolist() == [list(range(1_000))] * 2
+
+
+def test_a_header_longer_than_what_is_read_at_first(tmp_path):
+    names = [f"{'column' * 10}{i}" for i in range(20_000)]
+    (tmp_path / "x.csv").write_text(",".join(names) + "\n" + ",".join(map(str, range(20_000))) + "\n")
+    read = read_all(tmp_path / "x.csv")
+    assert list(read.columns) == names
+    assert array_of(read).tolist() == [list(map(float, range(20_000)))]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint64])
+def test_whole_numbers_are_parsed_whole_where_they_are_asked_for(tmp_path, dtype):
+    """Also beyond 2**53, with signs, and in a column that has floats elsewhere."""
+    limits = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
+    (tmp_path / "x.csv").write_text(f"a,b\n{limits.max},+1\n{limits.min},2\n")
+    read = read_all(tmp_path / "x.csv", dtype=dtype)
+    assert read.columns["a"].tolist() == [limits.max, limits.min]
+    assert read.columns["b"].tolist() == [1, 2]
+    assert {column.dtype for column in read.columns.values()} == {limits.dtype}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.xz"])
+def test_json_lines_are_what_json_says(tmp_path, suffix, size):
+    rows: list[dict[str, Any]] = [
+        {"t": f"2024-01-{1 + row % 28:02d}", "a": row, "b": row / 8, "e": [row, 0.5], "w": "x"} for row in range(size)
+    ]
+    del rows[2]["b"]
+    rows[1]["a"] = None
+    path = packed(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)).encode())
+    opened = open_table(path, source="x")
+    assert opened.groups == {"t": ("t",), "a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]"), "w": ("w",)}
+    frame = opened.read(["a", "b", "e[1]"], None, ["t", "w"])
+    assert [str(kind) for kind in frame.schema.types] == ["double", "double", "double", "string", "string"]
+    assert frame["a"].to_pylist() == [row["a"] for row in rows]
+    assert frame["b"].to_pylist() == [row.get("b") for row in rows]
+    assert frame["e[1]"].to_pylist() == [0.5] * size
+    assert read_raw(opened, ["t"])["t"].to_pylist() == [row["t"] for row in rows]
+    assert opened.read(["a"], np.dtype("int32"))["a"].type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
+        ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
+        (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
+        ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
+        ('{"a": [1e300, -9007199254740993]}\n', "row 1, column a: -9007199254740993 is beyond"),
+        ('{"a": "x"}\n', "column a holds text, not numbers"),
+        ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
+    ],
+)
+def test_json_lines_that_cannot_be_say_why(tmp_path, text, message):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(SourceError, match=message):
+        read_all(tmp_path / "x.jsonl")
+
+
+ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
+
+
+def arrow_table(rows):
+    rng = np.random.default_rng(rows)
+    columns: dict[str, np.ndarray] = {
+        np.dtype(dtype).name: rng.integers(0, 2, rows).astype(dtype) for dtype in ARROW_DTYPES
+    }
+    lists = rng.standard_normal((rows, 3)).astype(np.float32)
+    fixed = rng.integers(-9, 9, (rows, 2))
+    table = pa.table(columns)
+    table = table.append_column("emb", pa.array(list(lists), pa.list_(pa.float32())))
+    table = table.append_column("big", pa.array(list(lists), pa.large_list(pa.float32())))
+    table = table.append_column("fix", pa.array(list(fixed), pa.list_(pa.int64(), 2)))
+    table = table.append_column("cat", pa.array(columns["int64"]).dictionary_encode())
+    expected = dict(columns)
+    for name in ("emb", "big"):
+        expected |= {f"{name}[{i}]": lists[:, i] for i in range(3)}
+    expected |= {f"fix[{i}]": fixed[:, i] for i in range(2)} | {"cat": columns["int64"]}
+    return table, expected
+
+
+def write_arrow(path: Path, table: pa.Table, *, max_chunksize: int = 3) -> None:
+    if path.suffix in {".parquet", ".pq"}:
+        pq.write_table(table, path, row_group_size=max_chunksize)
+        return
+    new = ipc.new_stream if path.suffix == ".ipc" else ipc.new_file
+    with new(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max_chunksize)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".pq", ".arrow", ".feather", ".ipc"])
+@pytest.mark.parametrize("rows", [1, 10])
+def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, suffix, rows):
+    table, expected = arrow_table(rows)
+    path = tmp_path / f"x{suffix}"
+    write_arrow(path, table)
+    read = read_all(path)
+    assert list(read.columns) == list(expected)
+    assert not read.missing
+    for name, values in expected.items():
+        assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
+
+
+def test_a_column_named_as_those_that_are_hidden_is_refused(tmp_path):
+    write_arrow(tmp_path / "x.parquet", pa.table({"a": [1], "\0row": [7]}))
+    with pytest.raises(SourceError, match=r"the name '.x00row' among its columns begins with a NUL byte; rename it"):
+        read_all(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".ipc"])
+def test_arrow_files_are_read_column_by_column(tmp_path, suffix):
+    table = pa.table({"t": ["x", "y"], "a.b": [1, 2], "a": [3, 4], "e": [[1, 2], [3, 4]]})
+    write_arrow(tmp_path / f"x{suffix}", table)
+    opened = open_table(tmp_path / f"x{suffix}", source="x")
+    assert opened.groups == {"t": ("t",), "a.b": ("a.b",), "a": ("a",), "e": ("e[0]", "e[1]")}
+    assert array_of(Table.of(opened.read(["e[1]", "a", "a.b"], None))).tolist() == [[2, 3, 1], [4, 4, 2]]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_missing_values_in_arrow_files_are_nan_or_told_apart(tmp_path, suffix):
+    table = pa.table(
+        {
+            "i": pa.array([1, None, 3]),
+            "f": pa.array([1.0, None, np.nan]),
+            "h": pa.array([np.float16(1), None, None], pa.float16()),
+            "b": pa.array([True, None, False]),
+            "n": pa.nulls(3),
+            "e": pa.array([[1, 2], None, [None, 4]]),
+            "x": pa.array([[1.0, 2.0], None, [None, 4.0]], pa.list_(pa.float64(), 2)),
+        }
+    )
+    write_arrow(tmp_path / f"x{suffix}", table)
+    read = read_all(tmp_path / f"x{suffix}")
+    absent = {
+        name: (np.isnan(column) if column.dtype.kind == "f" else np.zeros(3, bool)) | read.missing.get(name, False)
+        for name, column in read.columns.items()
+    }
+    assert {name: mask.tolist() for name, mask in absent.items()} == {
+        "i": [False, True, False],
+        "f": [False, True, True],
+        "h": [False, True, True],
+        "b": [False, True, False],
+        "n": [True, True, True],
+        "e[0]": [False, True, True],
+        "e[1]": [False, True, False],
+        "x[0]": [False, True, True],
+        "x[1]": [False, True, False],
+    }
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 2), (5, 1), (5, 3), (4, 2, 3), (3, 2, 2, 2)])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i2", ">u4", "?", "<f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_files_keep_shape_and_dtype(tmp_path, shape, dtype, order):
+    array = np.asarray(np.random.default_rng(1).integers(0, 2, shape).astype(dtype), order=order)
+    np.save(tmp_path / "x.npy", array)
+    read = read_all(tmp_path / "x.npy")
+    expected = array[:, None] if array.ndim == 1 else array
+    native = np.ascontiguousarray(expected).astype(expected.dtype.newbyteorder("="))
+    assert list(read.columns) == [str(i) for i in range(expected.shape[1])]
+    assert same_bits(array_of(read), native)
+    opened = open_table(tmp_path / "x.npy", source="x")
+    assert isinstance(opened, NpyTable)
+    assert same_bits(np.ascontiguousarray(opened.block(names_of(opened))), native)
+
+
+def test_npy_columns_can_be_named_and_chosen(tmp_path):
+    array = np.arange(12).reshape(4, 3)
+    np.save(tmp_path / "x.npy", array)
+    options = TableOptions(column_names=("a", "b", "c"))
+    table = open_table(tmp_path / "x.npy", source="x", options=options)
+    assert table.named
+    assert array_of(Table.of(table.read(["c", "a"], None))).tolist() == array[:, [2, 0]].tolist()
+
+
+def test_npz_arrays_are_read_by_key(tmp_path):
+    arrays: dict[str, Any] = {
+        "inputs": np.ones((4, 2), ">f4"),
+        "labels": np.asfortranarray(np.arange(8).reshape(4, 2)),
+        "x": np.array(7),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", **arrays)
+        read = read_npz(tmp_path / "x.npz", source="x", keys=list(arrays))
+        for key, array in arrays.items():
+            native = array.astype(array.dtype.newbyteorder("="))
+            assert same_bits(
+                np.ascontiguousarray(read[key]).reshape(array.shape), np.ascontiguousarray(native).reshape(array.shape)
+            )
+
+
+def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):
+    (tmp_path / "x.log").write_text("a;b\n1;2\n")
+    packed(tmp_path / "y.npy.gz", b"a\tb\n1\t2\n")
+    (tmp_path / "z.txt").write_text("a,b\n1,2\n")
+    for path, options in [
+        (tmp_path / "x.log", {"delimiter": ";"}),
+        (tmp_path / "y.npy.gz", {"format": "tsv"}),
+        (tmp_path / "z.txt", {"format": "csv"}),
+        (tmp_path / "z.txt", {"delimiter": ","}),
+    ]:
+        read = read_all(path, **options)
+        assert {name: column.tolist() for name, column in read.columns.items()} == {"a": [1.0], "b": [2.0]}
+
+
+def test_what_is_no_file_or_of_no_format_is_a_source_error(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "x.unknown").write_text("1,2\n")
+    for name, message in [
+        ("folder.csv", "is not a file"),
+        ("gone.csv", "No such file"),
+        ("x.unknown", "^x.unknown: no format has the suffix '.unknown'; known are "),
+    ]:
+        with pytest.raises(SourceError, match=message):
+            read_all(tmp_path / name)
+
+
+def test_lack_of_memory_is_no_fault_of_the_source(tmp_path, monkeypatch):
+    def fails(*_args, **_options):
+        raise MemoryError
+
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    monkeypatch.setattr(np, "frombuffer", fails)
+    with pytest.raises(MemoryError):
+        read_all(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"1,2\n" if suffix == ".csv" else npy_bytes(np.ones((3, 2))))
+    with pytest.raises(SourceError, match="has 2 columns, but 3 column names were given"):
+        read_all(path, column_names=("a", "b", "c"))
+
+
+@given(
+    text=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b"\r\n", b"\x0b", b"x" * 40]), max_size=30).map(b"".join)
+)
+def test_lines_are_cut_one_by_one_as_all_at_once(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_header, "_PIECE", 5)
+        assert list(text_header._lines(text)) == text.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(("suffix", "header"), [("csv", True), ("csv", False), ("txt", False)])
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, skip):
+    """Whatever they hold, in files that are read at once and in larger ones."""
+    blank = "," if suffix == "csv" else "  "
+    rows = [blank.join(map(str, (number, number * 2, -number))) for number in range(size)]
+    before = ["station, 44.82", "", 'the "best" of all; a,b,c,d,e'][:skip]
+    names = [blank.join("abc")] if header else []
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("\n".join([*before, *names, *rows, ""]))
+    opened = open_table(path, source=path.name, options=TableOptions(skip_lines=skip, header=header))
+    wanted = ("a", "b", "c") if header else ("0", "1", "2")
+    assert tuple(opened.groups) == wanted
+    read = Table.of(opened.read(wanted, None))
+    assert [read.columns[name].tolist() for name in wanted] == [
+        [factor * number for number in range(size)] for factor in (1, 2, -1)
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "utf-32", "utf-8"])
+def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
+    text = "höhe,straße\n" + "".join(f"{number},{-number}\n" for number in range(size))
+    (tmp_path / "x.csv").write_text(text, encoding=encoding)
+    read = read_all(tmp_path / "x.csv", encoding=encoding)
+    assert list(read.columns) == ["höhe", "straße"]
+    assert read.columns["straße"].tolist() == [-number for number in range(size)]
+
+
+def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
+    with pytest.raises(SourceError, match=r"is not cp1252 text .* name its encoding with --encoding"):
+        read_all(tmp_path / "x.csv", encoding="cp1252")
+    with pytest.raises(
+        SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or name its encoding, such as --encoding"
+    ):
+        read_all(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
+def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
+    gap = "," if "csv" in suffix else "  "
+    rows = [f"{number}{gap}{-number}" for number in range(size)]
+    lines = ["# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
+    path = packed(tmp_path / f"x{suffix}", "\n".join(lines).encode())
+    read = read_all(path, comment="#", skip_after_header=1, header=True)
+    assert {name: column.tolist() for name, column in read.columns.items()} == {
+        "a": list(range(size)),
+        "b": [-number for number in range(size)],
+    }
+
+
+@pytest.mark.parametrize("suffix", [".csv.bz2", ".csv.xz"])
+def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeypatch, suffix):
+    whole = packed(tmp_path / f"x{suffix}", b"a,b\n" + b"1,2\n" * 200_000).read_bytes()
+    assert format_of(f"x{suffix}") == "csv"
+    (tmp_path / f"cut{suffix}").write_bytes(whole[:-9])
+    with pytest.raises(SourceError, match="is it whole"):
+        read_all(tmp_path / f"cut{suffix}")
+    twice = tmp_path / f"twice{suffix}"
+    twice.write_bytes(whole + packed(tmp_path / f"y{suffix}", b"3,4\n").read_bytes())
+    assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
+    monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
+    monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)
+    with pytest.raises(SourceError, match="bytes unpack to more than"):
+        read_all(tmp_path / f"x{suffix}")
+
+
+def test_more_lines_to_skip_than_there_are(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(SourceError, match="holds nothing after the 2 skipped lines"):
+        open_table(path, source=path.name, options=TableOptions(skip_lines=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "advice", "rows"),
+    [
+        ("1,2,3\n4,5,6\n", "--delimiter=,", [[1, 2, 3], [4, 5, 6]]),
+        ("1, 2\n3, 4\n", "--delimiter=,", [[1, 2], [3, 4]]),
+        ("1;2\n3;4\n", "--delimiter=;", [[1, 2], [3, 4]]),
+        ("1,5\n2,5\n", "--decimal=,", [[1.5], [2.5]]),
+    ],
+)
+def test_commas_in_a_file_whose_suffix_says_blanks(tmp_path, text, advice, rows):
+    write_files(tmp_path / "src", {"a.txt": text})
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    flag, _, value = advice.partition("=")
+    assert f"{flag} {value!r}" in refused.stderr
+    assert "--exclude" not in refused.stderr
+    more = ["--no-header"] if flag == "--delimiter" else []
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0", advice, *more).exit_code == 0
+    assert np.array_equal(store_spec.open_store(tmp_path / "t.zarr")[0][0], rows)
+
+
+def test_text_with_commas_between_blanks_is_read_as_before(tmp_path):
+    write_files(tmp_path / "src", {"a.txt": "1 a,b 2\n3 c,d 4\n", "b.txt": "5 6 7\n8 9 1\n"})
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--exclude", "1", "--workers", "0").exit_code == 0
+    assert store_spec.open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]

@@ -1,0 +1,103 @@
+"""Arguments of a process function: read, recorded, given for every source, and held against those of later builds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder import UsageError
+from builder.processes.function_options import parse_arguments
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+
+def scaled(path: Path, *, factor, shift=0, name=""):
+    rows = np.array([[float(path.read_text()) * factor + shift + len(name)]])
+    return rows, rows
+
+
+ME = f"{__name__}:scaled"
+
+
+@pytest.fixture
+def src(tmp_path):
+    root = tmp_path / "src"
+    write_files(root, {f"{number}.raw": str(number) for number in range(3)})
+    return root
+
+
+def values(store):
+    opened = store_spec.open_store(store)
+    return [float(opened[number][0][0, 0]) for number in range(len(opened))]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()))
+def test_what_json_writes_is_read_as_it_was(value):
+    (found,) = parse_arguments([f"k={json.dumps(value)}"]).values()
+    assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "null", "NaN", "Infinity", "1e999", "[1]", "True", "a=b", "", '"open', "1_000"]
+)
+def test_all_else_is_text(text):
+    assert parse_arguments([f"k={text}"]) == {"k": text}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_path, workers):
+    store = tmp_path / "t.zarr"
+    command = ["build", str(src), str(store), "--process", ME, "--workers", str(workers)]
+    result = seqzarr(*command, "--arg", "factor=2.5", "--arg", "name=ab")
+    assert result.exit_code == 0, result.output
+    assert values(store) == [number * 2.5 + 2 for number in range(3)]
+    recorded = store_spec.open_store(store).provenance["build"]["process"]
+    assert recorded == {"function": ME, "arguments": {"factor": 2.5, "name": "ab"}}
+    # A later build needs none of them; the same again is no other.
+    (src / "3.raw").write_text("3")
+    builder.build(src, store, workers=0)
+    (src / "4.raw").write_text("4")
+    builder.build(src, store, workers=0, process=scaled, arguments={"factor": 2.5})
+    assert values(store) == [number * 2.5 + 2 for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"factor": 3}, "argument factor 2, but the option is now factor 3"),
+        ({"factor": 2.0}, r"argument factor 2, but the option is now factor 2\.0"),
+        ({"shift": 1}, "argument shift not given, but the option is now shift 1"),
+    ],
+)
+def test_others_than_those_of_the_first_build_are_refused(src, tmp_path, arguments, message):
+    builder.build(src, tmp_path / "t.zarr", process=scaled, arguments={"factor": 2}, workers=0)
+    with pytest.raises(UsageError, match=message):
+        builder.build(src, tmp_path / "t.zarr", arguments=arguments, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"factor": [1]}, r"argument factor of the process function is \[1\] \(list\)"),
+        ({"factor": float("nan")}, "finite floats"),
+    ],
+)
+def test_arguments_that_cannot_be_recorded_are_refused_before_anything_is_made(src, tmp_path, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        builder.build(src, tmp_path / "t.zarr", process=scaled, arguments=arguments, workers=0)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_a_store_that_records_what_cannot_be_is_refused(src, tmp_path):
+    builder.build(src, tmp_path / "t.zarr", process=scaled, arguments={"factor": 2}, workers=0)
+    root = tmp_path / "t.zarr" / "zarr.json"
+    root.write_text(root.read_text().replace('"factor"', '"fac tor"'))
+    with pytest.raises((UsageError, store_spec.StoreError)):
+        builder.build(src, tmp_path / "t.zarr", workers=0)

@@ -1,0 +1,397 @@
+"""Sequences and sources too long for memory: the bytes of a build that has them whole, in memory that does not grow."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder import LongSequence, Sequence, tabular
+from builder.maintenance.source_checks import verify_sources
+from store_spec.disk.storage import LocalStorage
+from store_spec.errors import StorageError
+from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+SMALL: dict[str, Any] = {"chunk": 600, "shard": 1200, "workers": 0}
+
+
+def cut_lately(path: Path) -> Any:
+    """Give the sequences of a made source in pieces, all in the same array."""
+    whole = read_made(path)
+    for number, (inputs, labels) in enumerate([whole] if isinstance(whole, tuple) else whole):
+        yield LongSequence(pieces_of(inputs, labels, 1 + number * 3))
+
+
+def pieces_of(inputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: int) -> Iterator[Sequence]:
+    buffer = np.zeros((size, *inputs.shape[1:]), inputs.dtype)
+    for start in range(0, max(1, len(inputs)), size):
+        part = inputs[start : start + size]
+        buffer[: len(part)] = part
+        own = labels if labels.shape == (2,) else labels[start : start + size]
+        yield Sequence(buffer[: len(part)], own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["step", "sequence"])
+@pytest.mark.parametrize("batch", [1, "1GB"])
+def test_a_sequence_in_pieces_is_stored_verified_and_repaired_as_if_it_came_at_once(tmp_path, axis, batch):
+    sources = {f"{number}.made": Made(lengths=(90, 0, 41, 1), seed=number, axis=axis) for number in range(4)}
+    sources["2a.made"] = Made(lengths=(90, 9), axis=axis, fault="raises midway")
+    write_made(tmp_path / "src", sources)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    options = SMALL | {"label_axis": axis}
+    builder.build(tmp_path / "src", whole, process=read_made, **options)
+    builder.build(tmp_path / "src", pieces, process=cut_lately, batch=batch, **options)
+    one, other = files(whole), assert_store(pieces, sources)
+    assert [name for name in one if one[name] != other.get(name)] == ["zarr.json"]  # it names the function
+    (tmp_path / "src" / "2a.made").unlink()
+    assert verify_sources(pieces, tmp_path / "src", process=cut_lately, workers=0) == []
+    shard = next(pieces.glob("inputs/c.1*"))
+    shard.write_bytes(b"")
+    assert builder.repair(pieces, tmp_path / "src", process=cut_lately, workers=0).left == ()
+    assert files(pieces) == other
+
+
+def with_masks(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return ((np.ma.masked_array(part, part % 4 == 3), 1) for part in x)
+
+
+def with_masked_labels(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x)
+
+
+def filled_at_times(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return (Sequence(part, 1, filled=part > 3 if number % 2 == 0 else None) for number, part in enumerate(x))
+
+
+def with_one_dict(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    columns: dict[str, Any] = {"site": 0}
+    for part in x:
+        yield Sequence(part, 1, columns)
+        columns["site"] += 1
+
+
+def with_one_dict_gone_wrong(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    columns: dict[str, Any] = {"site": "A"}
+    for part in x:
+        yield Sequence(part, 1, columns)
+        columns["other"] = 1
+
+
+def with_labels_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    return ((part, part.astype(np.uint64 if number else np.int64)) for number, part in enumerate(x))
+
+
+def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
+    for number, part in enumerate(x):
+        time = np.array([2 * number, 2 * number + 1])
+        yield Sequence(part, 1, time=time if number else time.astype("M8[s]"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pieces", "missing"),
+    [
+        (with_masks, "keep"),
+        (with_masked_labels, "keep"),
+        (filled_at_times, None),
+        (with_one_dict, None),
+        (with_one_dict_gone_wrong, None),
+        (with_labels_of_two_dtypes, None),
+        (with_times_of_two_dtypes, None),
+    ],
+)
+def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ(tmp_path, pieces, missing):
+    (tmp_path / "src").mkdir()
+    for number in range(4):
+        np.save(tmp_path / "src" / f"{number}.npy", np.arange(6.0) + number)
+    process, store = (lambda path: LongSequence(pieces(np.load(path).reshape(3, 2)))), tmp_path / "store"
+    report = builder.build(tmp_path / "src", store, process=process, missing=missing, workers=0, chunk=32)
+    assert (report.added, report.failures) == (4, ())
+    assert verify_sources(store, tmp_path / "src", process=process, workers=0) == []
+    before = files(store)
+    schema = store_spec.open_store(store).schema
+    arrays = tuple(f"{name}/c." for names in schema.sharded().values() for name in names)
+    for name in [name for name in before if name.startswith(arrays)]:
+        (store / name).unlink()
+        repaired = builder.repair(store, tmp_path / "src", process=process, workers=0)
+        assert (repaired.left, repaired.files, files(store) == before) == ((), (name,), True), name
+
+
+def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp_path):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "a.npy", np.arange(2.0))
+
+    def read(*begins: int) -> Any:
+        return lambda path: LongSequence(
+            Sequence(np.load(path), 1, time=(np.arange(2) + at).astype("M8[s]")) for at in begins
+        )
+
+    builder.build(tmp_path / "src", tmp_path / "store", process=read(0, 2), workers=0, max_failures=99)
+    (failure,) = builder.build(
+        tmp_path / "src", tmp_path / "none", process=read(0, 0), workers=0, max_failures=99
+    ).failures
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(0, 0), workers=0)
+    assert failure.reason.startswith("time falls at step 2, from ")
+    assert problem.what.endswith(failure.reason)
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(), workers=0)
+    assert "a sequence that comes in pieces has at least one" in problem.what
+
+
+def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path):
+    write_files(tmp_path / "src", {"a": "a"})
+    good = np.zeros((3, 2), np.float32)
+
+    def read(bad: Any) -> Any:
+        return lambda _: LongSequence(iter([Sequence(good, good), Sequence(bad, bad)]))
+
+    for bad, message in (
+        (np.full((3, 2), np.inf, np.float32), "row 0, column 0 is inf, .* in the piece that begins at row 3 of the se"),
+        (np.zeros((3, 5), np.float32), r"inputs have shape \(3, 5\), where .* begins at row 3 of the sequence"),
+    ):
+        report = builder.build(tmp_path / "src", tmp_path / "store", process=read(bad), **SMALL, max_failures=99)
+        with pytest.raises(AssertionError, match=message):
+            raise AssertionError(report.failures[0].reason)
+    for process in (lambda _: LongSequence(()), lambda _: [LongSequence([])]):
+        report = builder.build(tmp_path / "src", tmp_path / "store", process=process, **SMALL, max_failures=99)
+        assert "sequence that comes in pieces has at least one" in report.failures[0].reason
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tmp_path, elsewhere):
+    write_files(tmp_path / "src", {"a": "a"})
+    (tmp_path / "labels.csv").write_text("source,y\na,7\n")
+    x = np.arange(20.0).reshape(10, 2)
+    options = SMALL | ({"manifest": tmp_path / "labels.csv", "label_column": "y"} if elsewhere else {})
+
+    def pairs() -> Iterator[Any]:
+        return ((x[at : at + 3], None if elsewhere else x[at : at + 3, 0]) for at in range(0, 10, 3))
+
+    for number, process in enumerate(
+        (
+            lambda _: LongSequence(pairs()),
+            lambda _: iter([LongSequence(list(pairs()))]),
+            lambda _: LongSequence(map(Sequence, *zip(*pairs(), strict=True))),
+        )
+    ):
+        store = tmp_path / f"store {number}"
+        builder.build(tmp_path / "src", store, process=process, **options, max_failures=99)
+        inputs, labels = store_spec.open_store(store)[0]
+        assert np.array_equal(inputs, x)
+        assert np.array_equal(labels, [7] if elsewhere else x[:, 0])
+    takes = r"a LongSequence takes an iterable of pairs \(inputs, labels\), or of Sequences; "
+    for pieces, message in (
+        ([(x, x[:, 0]), x], "piece 1 is a ndarray"),
+        ([(x, x[:, 0], x)], "piece 0 is a tuple of 3"),
+        (5, "it was given a int"),
+    ):
+        report = builder.build(
+            tmp_path / "src", tmp_path / "none", process=lambda _, p=pieces: LongSequence(p), **options, max_failures=99
+        )
+        with pytest.raises(AssertionError, match=takes + message):
+            raise AssertionError(report.failures[0].reason)
+
+
+@pytest.mark.slow
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.integers(1, 200),
+    row_group=st.integers(1, 90),
+    options=st.sampled_from([{}, {"inputs": "1:2"}, {"inputs": "0,2", "labels": "1"}, {"dtype": "float32"}]),
+    fortran=st.booleans(),
+    batch=st.sampled_from([1, "1kB", "1MB"]),
+)
+def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_read_whole(
+    tmp_path_factory, monkeypatch, rows, row_group, options, fortran, batch
+):
+    place = tmp_path_factory.mktemp("long")
+    values = np.random.default_rng(rows).normal(size=(rows, 3)).round(3)
+    for kind in ("npy", "parquet"):
+        source = place / kind / f"x.{kind}"
+        source.parent.mkdir()
+        if kind == "npy":
+            np.save(source, np.asfortranarray(values) if fortran else values)
+        else:
+            pq.write_table(pa.table({str(i): values[:, i] for i in range(3)}), source, row_group_size=row_group)
+        with monkeypatch.context() as patch:
+            builder.build(source.parent, place / f"{kind} whole", process=tabular(**options), **SMALL)
+            patch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
+            patch.setattr("builder.formats.arrays.LARGE_PIECE", 24 * row_group)
+            builder.build(source.parent, place / f"{kind} pieces", process=tabular(**options), batch=batch, **SMALL)
+            assert files(place / f"{kind} pieces") == files(place / f"{kind} whole")
+            problems = verify_sources(place / f"{kind} pieces", source.parent, workers=0)
+            assert problems == []
+
+
+def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
+    (tmp_path / "src").mkdir()
+    values = np.arange(100.0)
+    values[77] = np.nan
+    pq.write_table(pa.table({"a": values, "b": values}), tmp_path / "src" / "x.parquet", row_group_size=10)
+    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
+    assert report.failures[0].reason.startswith("row 78, column a: missing value")
+    lists = pa.array([[1.0, 2.0]] * 95 + [[1.0]] * 5)
+    pq.write_table(pa.table({"a": lists}), tmp_path / "src" / "x.parquet", row_group_size=10)
+    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
+    assert report.failures[0].reason.startswith("column a holds 1 values in row 96, but 2 in row 1")
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_was(tmp_path, monkeypatch):
+    sources = {f"{number}.made": Made(lengths=(50, 20), seed=number) for number in range(6)}
+    write_made(tmp_path / "some", dict(list(sources.items())[:3]))
+    write_made(tmp_path / "all", sources)
+    options = SMALL | {"process": read_made, "batch": 1}
+    builder.build(tmp_path / "all", tmp_path / "whole", **options)
+    enough = 12  # files: of inputs and labels of each of two sequences of three sources
+    for refused in (1, 4, 8, enough, enough + 1):
+        store = tmp_path / f"store {refused}"
+        builder.build(tmp_path / "some", store, **options)
+        spills, put = 0, LocalStorage.put_for_now
+
+        def full(storage: LocalStorage, key: str, parts: Any, refused: int = refused, put: Any = put) -> None:
+            nonlocal spills
+            spills += 1
+            if spills == refused:
+                raise StorageError(errno.ENOSPC, f"{storage.path(key)}: writing failed: No space left on device")
+            put(storage, key, parts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStorage, "put_for_now", full)
+            patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+            said = "" if refused > enough else rf"store {refused}.build/spilled\..*: writing failed: No space .*; "
+            with pytest.raises(StorageError, match=said) if said else nullcontext():
+                builder.build(tmp_path / "all", store, **options)
+        assert (spills < refused) == (not said)
+        held = {name: sources[name] for name in sources_in(store)}
+        assert len(held) >= 3
+        assert_store(store, held)  # nothing lies beside it
+        builder.build(tmp_path / "all", store, **options)
+        assert assert_store(store, sources) == files(tmp_path / "whole")
+
+
+def test_what_a_build_left_beside_the_store_that_was_killed_is_removed_by_the_next(tmp_path):
+    sources = {"a.made": Made(lengths=(50, 20))}
+    write_made(tmp_path / "src", sources)
+    left = tmp_path / "store.build" / "spilled" / "7" / "inputs.0123456789abcdef"
+    for _ in range(2):  # of a new store, and of one that has nothing to do
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"rows")
+        builder.build(tmp_path / "src", tmp_path / "store", process=read_made, **SMALL)
+        assert_store(tmp_path / "store", sources)
+
+
+GROUPS, STEPS = 160, 20_000  # of 8 features of 4 bytes: 100 MB
+
+
+def group(number: int) -> np.ndarray[Any, Any]:
+    """Return rows that compression makes no smaller: so what is compressed must not lie in memory either."""
+    return np.random.default_rng(number).integers(2**29, 2**30, (STEPS, 8), dtype=np.int32).view(np.float32)
+
+
+def write_groups(path: Path, *, one: bool) -> None:
+    """Write a Parquet file of sequences that follow one another, or one of a single sequence."""
+    schema = pa.schema([("g", pa.int64()), *((f"x{i}", pa.float32()) for i in range(8))])
+    path.parent.mkdir()
+    with pq.ParquetWriter(path, schema) as writer:
+        for number in range(GROUPS):
+            columns = dict(zip(schema.names[1:], np.ascontiguousarray(group(number).T), strict=True))
+            writer.write_table(pa.table({"g": np.full(STEPS, 0 if one else number), **columns}, schema))
+
+
+def yielded(path: Path) -> Iterator[Any]:
+    """Give the same sequences without a file."""
+    for number in range(json.loads(path.read_text())):
+        yield group(number), group(number)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had; `getrusage` tells that of the one which started it too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def hold(path: Path, *, one: bool) -> None:
+    """Check that a store holds all rows, by a loop."""
+    store = store_spec.open_store(path)
+    assert store.lengths.tolist() == [GROUPS * STEPS] if one else [STEPS] * GROUPS
+    for number in range(GROUPS):
+        found = store.read(0, number * STEPS, (number + 1) * STEPS) if one else store[number]
+        assert found[0].tobytes() == found[1].tobytes() == group(number).tobytes()
+
+
+BOUNDED: dict[str, Any] = {"batch": "2MB", "shard": "4MB"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["groups", "one sequence", "npy", "function"])
+def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_it(tmp_path, monkeypatch, kind):
+    """In this process, where every array is counted: 90 MB of rows, with inputs as labels."""
+    monkeypatch.setitem(globals(), "GROUPS", 70)
+    monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 2**22)
+    monkeypatch.setattr("builder.formats.arrays.LARGE_PIECE", 2**20)
+    source = tmp_path / "src" / ("x.npy" if kind == "npy" else "x.json" if kind == "function" else "x.parquet")
+    one = kind in ("one sequence", "npy")
+    if kind == "npy":
+        source.parent.mkdir()
+        np.save(source, np.concatenate([group(number) for number in range(GROUPS)]))
+    elif kind == "function":
+        source.parent.mkdir()
+        source.write_text(str(GROUPS))
+    else:
+        write_groups(source, one=one)
+    process = (
+        yielded
+        if kind == "function"
+        else tabular(
+            inputs=() if one else "x0:x7",
+            exclude="g" if kind == "one sequence" else (),
+            group_by=() if one else "g",
+        )
+    )
+    tracemalloc.start()
+    try:
+        builder.build(source.parent, tmp_path / "store", process=process, workers=0, **BOUNDED)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000_000
+    hold(tmp_path / "store", one=one)
+
+
+@pytest.mark.slow
+def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its_rows_away_by_name(tmp_path):
+    """The peak of a worker process, of a function whose rows lie in no file: 200 MB of them."""
+    write_files(tmp_path / "small", {"x.json": "10"})
+    write_files(tmp_path / "src", {"x.json": str(GROUPS)})
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        build = {"process": yielded, "scheduler": client, **BOUNDED}
+        builder.build(tmp_path / "small", tmp_path / "small.zarr", **build)
+        (before,) = client.run(peak_bytes).values()
+        builder.build(tmp_path / "src", tmp_path / "store", **build)
+        (after,) = client.run(peak_bytes).values()
+    assert after - before < 80_000_000
+    hold(tmp_path / "store", one=False)

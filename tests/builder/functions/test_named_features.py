@@ -1,0 +1,171 @@
+"""Process functions name features and targets: by Sequence, or by data frames whose columns have names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import builder
+import store_spec
+from builder import BuildError, LongSequence, Sequence
+from builder.maintenance.source_checks import verify_sources
+from store_spec import Store
+from tests.builder.source_files import write_files
+
+NAMES = ["x", "y", "z"]
+
+
+class Polars:
+    """What a polars.DataFrame has: its columns' names, and the Arrow PyCapsule interface."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.columns = table.column_names
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "pandas": pd.DataFrame,
+    "pandas with an index": lambda columns: pd.DataFrame(columns, pd.date_range("2024-01-01", periods=4, name="t")),
+    "pyarrow": pa.table,
+    "polars": lambda columns: Polars(pa.table(columns)),
+}
+
+
+def build(tmp_path: Path, process: Any, names: str = "ab", **options: Any) -> Store:
+    """Build sources that have a number each, and return the store."""
+    write_files(tmp_path / "src", {f"{name}": str(number) for number, name in enumerate(names)})
+    report = builder.build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, **options)
+    if report.failures:
+        raise BuildError(str(report.failures[0]))
+    assert verify_sources(tmp_path / "t.zarr", tmp_path / "src", process=process, workers=0) == []
+    return store_spec.open_store(tmp_path / "t.zarr")
+
+
+def columns_of(path: Path) -> dict[str, Any]:
+    """Columns of a source, in another order for each; the second is of whole numbers."""
+    rng = np.random.default_rng(int(path.read_text()))
+    columns = {"x": rng.random(4), "y": rng.integers(0, 9, 4), "z": rng.random(4)}
+    order = rng.permutation(NAMES).tolist() if path.name != "a" else NAMES
+    return {name: columns[name] for name in order}
+
+
+def expected(store: Store, tmp_path: Path, names: list[str]) -> None:
+    """The oracle: each column in a loop, by its name in the order of the first source."""
+    for number, source in enumerate(store.sources):
+        columns = columns_of(tmp_path / "src" / source)
+        x, _ = store[number]
+        for place, name in enumerate(names):
+            assert x[:, place].tolist() == columns[name].tolist()
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_the_columns_of_a_data_frame_are_the_features_in_any_order(tmp_path, kind):
+    def read(path: Path) -> Any:
+        frame = FRAMES[kind](columns_of(path))
+        return frame, frame
+
+    store = build(tmp_path, read, "abcdef")
+    assert store.schema.inputs.names == store.schema.labels.names == tuple(NAMES)
+    assert store.schema.inputs.dtype == np.float64
+    expected(store, tmp_path, NAMES)
+    assert all(np.array_equal(x, y) for x, y in store)
+
+
+def test_sequence_names_features_and_targets_of_arrays(tmp_path):
+    def read(path: Path) -> Sequence:
+        columns = columns_of(path)
+        rows = np.stack(list(columns.values()), axis=1)
+        return Sequence(rows, rows[:, ::-1], features=columns, targets=list(columns)[::-1])
+
+    store = build(tmp_path, read, "abcdef")
+    assert store.schema.inputs.names == tuple(NAMES)
+    assert store.schema.labels.names == tuple(NAMES[::-1])
+    expected(store, tmp_path, NAMES)
+    assert all(np.array_equal(x, y[:, ::-1]) for x, y in store)
+
+
+def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
+    fields = {"x": {"units": " mV ", "long_name": "the voltage"}, "y": {"unit": "s"}, "z": {}}
+    schema = pa.schema([pa.field(name, pa.float64(), metadata=metadata) for name, metadata in fields.items()])
+
+    def frame(path: Path) -> Any:
+        return pa.table(columns_of(path)).select(list(fields)).cast(schema)
+
+    def read(path: Path) -> Sequence:
+        return Sequence(frame(path), frame(path).select(["y", "z"]), units={"z": "A"})
+
+    store = build(tmp_path, read, "abcdef")
+    assert (store.schema.inputs.units, store.schema.labels.units) == (("mV", "s", "A"), ("s", "A"))
+    assert (store.schema.inputs.descriptions, store.schema.labels.descriptions) == (("the voltage", "", ""), None)
+    rows = np.ones((2, 1))
+    (tmp_path / "named").mkdir()
+    named = build(
+        tmp_path / "named", lambda _: Sequence(rows, rows, features=["x"], targets=["k"], units={"x": "mV"}), "a"
+    )
+    assert (named.schema.inputs.units, named.schema.labels.units) == (("mV",), None)
+
+
+def test_labels_elsewhere_and_pieces_and_columns_of_their_own(tmp_path):
+    labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
+    assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
+    expected(labelled, tmp_path, NAMES)
+
+    def read(path: Path) -> LongSequence:
+        frame = pd.DataFrame(columns_of(path))
+        return LongSequence(Sequence(frame[at : at + 3], frame[["z"]][at : at + 3], columns={"n": 1}) for at in (0, 3))
+
+    (tmp_path / "long").mkdir()
+    store = build(tmp_path / "long", read)
+    assert store.schema.labels.names == ("z",)
+    assert store.lengths.tolist() == [4, 4]
+    expected(store, tmp_path / "long", NAMES)
+
+
+def test_missing_values_are_nan_and_labels_may_be_text(tmp_path):
+    inputs = pd.DataFrame({"x": pd.array([1, None], "Int64"), "y": [True, False]})
+    labels = pd.DataFrame({"kind": ["cat", "dog"], "count": [1, 2]})
+    store = build(tmp_path, lambda _: (inputs, labels), "a", missing="keep", classes="0=cat,dog")
+    x, y = store[0]
+    assert np.array_equal(x, np.array([[1, 1], [np.nan, 0]]), equal_nan=True)
+    assert y.tolist() == [[0, 1], [1, 2]]
+    assert store.schema.labels.names == ("kind", "count")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda rows: Sequence(rows, rows, features=["x", "y"]), "2 names of features, but 3 features"),
+        (lambda rows: Sequence(rows, rows, units={"x": "s"}), "a unit of 'x', which names no feature and no target"),
+        (lambda rows: Sequence(rows, rows, features=["x", "y", "x"]), "the name 'x' is given twice"),
+        (lambda rows: Sequence(rows, rows, targets=np.array(["x", "y", 3], object)), "the name 3 is not text"),
+        (lambda rows: (pd.DataFrame({"t": [np.datetime64("2024-01-01")]}), rows), "t of its inputs: holds time stamps"),
+    ],
+)
+def test_names_that_cannot_be_meant(tmp_path, given, message):
+    with pytest.raises(BuildError, match=message):
+        build(tmp_path, lambda _: given(np.ones((1, 3))), "a")
+
+
+def test_other_names_than_in_the_store_are_refused_and_none_are_taken_by_place(tmp_path):
+    def read(path: Path) -> Any:
+        rows, names = np.full((2, 2), int(path.read_text())), {"a": ["x", "y"], "b": None, "c": ["x", "z"]}
+        return Sequence(rows, rows, features=names[path.name])
+
+    store = build(tmp_path, read, "ab")
+    assert (store.schema.inputs.names, len(store)) == (("x", "y"), 2)
+    with pytest.raises(BuildError, match="c: has the features x, z, but this store has x, y"):
+        build(tmp_path, read, "abc")
+
+
+def test_numbers_that_pandas_gives_by_default_are_no_names(tmp_path):
+    store = build(tmp_path, lambda _: pd.DataFrame(np.ones((3, 2))), "a", label_pattern="(?P<kind>[ab])")
+    assert (store.schema.inputs.names, len(store)) == (None, 1)

@@ -1,0 +1,285 @@
+"""Process functions: how they are named, described, sent to workers, and what they may return."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import Sequence, UsageError, build, tabular
+from builder.processes.portable import Portable
+from builder.processes.process import (
+    describe_process,
+    load_process,
+    load_recorded_process,
+    searching,
+)
+from builder.sequence import sequences_of
+from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
+
+X, Y = np.zeros((3, 2)), np.ones(3)
+
+
+@pytest.fixture
+def folder_with_module(tmp_path, monkeypatch):
+    (tmp_path / "my_reader.py").write_text(
+        "import helper_of_mine\nSIZE = 3\ndef read(path):\n    return helper_of_mine.rows(path)\n"
+    )
+    (tmp_path / "helper_of_mine.py").write_text("def rows(path):\n    return [1], [2]\n")
+    (tmp_path / "broken_reader.py").write_text("1 / 0\n")
+    (tmp_path / "exiting_reader.py").write_text("import sys; sys.exit(3)\n")
+    (tmp_path / "needy_reader.py").write_text("import a_library_that_is_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("my_reader", "helper_of_mine"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("folder_with_module")
+def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_is_as_before():
+    before = list(sys.path)
+    assert load_process("my_reader:read")(Path("x")) == ([1], [2])
+    assert sys.path == before
+    assert load_process("os.path:basename")(Path("a/b")) == "b"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_reader", "is not of the form module:function"),
+        (":read", "is not of the form module:function"),
+        ("./my_reader.py:read", "is not of the form module:function"),
+        (".my_reader:read", "is not of the form module:function"),
+        ("my_reader:", "is not of the form module:function"),
+        ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run the command in th"),
+        ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
+        ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
+        ("exiting_reader:read", r"exiting_reader exits when it is imported \(3\); put the code of the script under if"),
+        ("my_reader:raed", "my_reader has no raed; it has read"),
+        ("my_reader:SIZE", "my_reader has no SIZE; it has read"),
+    ],
+)
+@pytest.mark.usefixtures("folder_with_module")
+def test_what_is_wrong_with_a_name_is_told(name, message):
+    with pytest.raises(UsageError, match=message):
+        load_process(name)
+
+
+def test_what_cannot_be_called_is_no_process_function():
+    with pytest.raises(UsageError, match="process=17 cannot be called"):
+        load_process(17)  # type: ignore[arg-type]
+
+    def function(path: Path) -> Path:
+        return path
+
+    assert load_process(function) is function
+
+
+def test_a_pair_or_an_iterable_of_pairs_is_what_a_function_returns():
+    assert pairs((X, Y)) == [(X, Y)]
+    assert pairs([(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
+    assert pairs(pair for pair in [(X, Y)]) == [(X, Y)]
+    assert pairs([]) == []
+    assert pairs(Sequence(X, Y)) == [(X, Y)]
+    assert pairs([Sequence(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
+
+
+def pairs(result):
+    return [(one.inputs, one.labels) for one in sequences_of(result) if isinstance(one, Sequence)]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (17, "it gave a int"),
+        (None, "it gave a NoneType"),
+        (X, "it gave a ndarray"),
+        ((X,), "it gave a tuple of 1"),
+        ((X, Y, Y), "it gave a tuple of 3"),
+        ([X, Y], "it gave a ndarray"),
+        ("ab", "it gave a str"),
+        ({"inputs": X}, "it gave a str"),
+    ],
+)
+def test_anything_else_is_refused_with_what_it_is(result, message):
+    with pytest.raises(TypeError, match=rf"returns \(inputs, labels\), or yields such pairs; {message}"):
+        list(sequences_of(result))
+
+
+def test_a_closure_reaches_another_process(tmp_path):
+    factor = 3
+
+    def scaled(path: Path) -> int:
+        return len(path.name) * factor
+
+    (tmp_path / "function").write_bytes(pickle.dumps(Portable(scaled)))
+    code = (
+        "import pickle, sys, pathlib\n"
+        "function = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print(function(pathlib.Path('abc')))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "function")]
+    assert subprocess.check_output(command, text=True, cwd=Path(__file__).parents[3]) == "9\n"
+
+
+def test_a_function_that_the_other_side_cannot_import_is_an_error_when_called(folder_with_module, monkeypatch):
+    data = pickle.dumps(Portable(load_process("my_reader:read")))
+    sys.modules.pop("my_reader")
+    monkeypatch.chdir("/")
+    arrived = pickle.loads(data)
+    with pytest.raises(
+        UsageError, match=r"cannot be imported on a worker: ModuleNotFoundError: .*my_reader.*installed"
+    ):
+        arrived(Path("x"))
+    with searching([str(folder_with_module)]):
+        assert arrived(Path("x")) == ([1], [2])
+
+
+def test_a_worker_refuses_a_function_whose_modules_it_imported_before_an_edit(folder_with_module):
+    names = ("my_reader", "helper_of_mine")
+    assert load_process("my_reader:read")(Path("x")) == ([1], [2])
+    imported = {name: sys.modules.pop(name) for name in names}
+    (folder_with_module / "helper_of_mine.py").write_text("def rows(path):\n    return [1], [3]\n")
+    data = pickle.dumps(Portable(load_process("my_reader:read")))
+    assert pickle.loads(data)(Path("x")) == ([1], [3])
+    sys.modules.update(imported)
+    with pytest.raises(UsageError, match="imported it before it was edited; start the workers again"):
+        pickle.loads(data)(Path("x"))
+
+
+@pytest.mark.usefixtures("folder_with_module")
+def test_what_the_store_records_of_a_function_is_its_name():
+    assert describe_process(load_process("my_reader:read")) == {"function": "my_reader:read"}
+    assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).recorded()}
+    assert describe_process(lambda path: path)["function"].startswith(f"{__name__}:")
+
+
+@pytest.mark.usefixtures("folder_with_module")
+def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
+    class Reader:
+        def __call__(self, path: Path) -> Path:
+            return path
+
+    module = sys.modules[load_process("my_reader:read").__module__]
+    module.reader = Reader()  # type: ignore[attr-defined]
+    module.again = module.read  # type: ignore[attr-defined]
+    named: list[tuple[Any, str | None, str]] = [
+        (module.read, "my_reader:again", "my_reader:read"),
+        (module.reader, "my_reader:reader", "my_reader:reader"),
+        (functools.partial(module.read), None, "functools:partial()"),
+        (np.load, None, "numpy:load"),
+    ]
+    for process, given, name in named:
+        assert describe_process(process, given) == {"function": name}
+    assert load_recorded_process("my_reader:reader") is module.reader
+    inner, module.read = module.read, functools.lru_cache(module.read)  # type: ignore[attr-defined]
+    assert describe_process(inner) == {"function": "my_reader:read()"}
+    assert describe_process(inner, "my_reader:again") == {"function": "my_reader:again"}
+    hidden: list[Any] = [inner, module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
+    for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
+        with pytest.raises(
+            UsageError, match=r"cannot be found by its name; give the function with process \(--process\)"
+        ):
+            load_recorded_process(name)
+
+
+INSTALLED = [
+    *("os:remove", "shutil:rmtree", "sys:exit", "numpy:load", "pytest:main", "pip:main"),
+    *("builder:build", "builder.build:build", "store_spec:open_store"),
+    *("my_reader:remove", "my_reader:build", "my_reader:bound", "my_reader:method"),  # of which the module is one's own
+]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.usefixtures("folder_with_module")
+def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_so(name):
+    module = sys.modules[load_process("my_reader:read").__module__]
+    others = {"remove": os.remove, "build": build, "bound": functools.partial(os.remove), "method": Path("x").unlink}
+    vars(module).update(others)
+    with pytest.raises(UsageError, match="is in an installed package"):
+        load_recorded_process(name)
+
+
+def test_a_process_function_that_raises_what_a_ctrl_c_does_is_a_failure_but_in_the_main_thread(tmp_path):
+    write_made(tmp_path / "src", {name: Made() for name in ("a.made", "b.made", "c.made")})
+
+    def read(path: Path) -> Any:
+        if path.name == "b.made":
+            raise KeyboardInterrupt
+        return read_made(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(build, tmp_path / "src", tmp_path / "s", process=read, workers=0).result()
+    (failure,) = report.failures
+    assert str(failure).startswith("b.made: KeyboardInterrupt (test_process_functions.py, line ")
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "src", tmp_path / "t", process=read, workers=0)
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise one: no Exception."""
+
+
+def raising(path: Path) -> Any:
+    if path.name == "2.csv":
+        raise Panic("unwrap of None")
+    if path.name == "3.csv":
+        raise SystemExit(3)
+    return np.ones((3, 1)), np.ones(3)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path, workers):
+    write_files(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
+    report = build(tmp_path / "src", tmp_path / "store", process=raising, workers=workers, max_failures=99)
+    assert report.added == 2
+    said = [str(failure).partition(" (test_process_functions.py, line ") for failure in report.failures]
+    assert [(what, bool(where)) for what, where, _ in said] == [
+        ("2.csv: Panic: unwrap of None", True),
+        ("3.csv: SystemExit: 3", True),
+    ]
+
+
+def test_a_process_function_that_goes_to_another_folder_does_not_take_the_store_along(tmp_path, monkeypatch):
+    write_files(tmp_path / "src", {"1.csv": "v\n1\n", "2.csv": "v\n2\n"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def read(path: Path) -> Any:
+        os.chdir(tmp_path / "elsewhere")
+        return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
+
+    assert build("src", "store", process=read, workers=0).added == 2
+    assert [x.tolist() for x, _ in store_spec.open_store(tmp_path / "store")] == [[[1.0]], [[2.0]]]
+    assert Path.cwd() == tmp_path
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+class Locked:
+    """A process function that cannot be sent to another process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, path: Path) -> Any:
+        return np.loadtxt(path, skiprows=1, ndmin=2), np.ones(1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
+def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
+    write_files(tmp_path / "src", {"1.csv": "v\n1\n"})
+    with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
+        build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)
+    assert build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=0).added == 1

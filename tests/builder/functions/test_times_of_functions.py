@@ -1,0 +1,133 @@
+"""Times go with the rows through the pipe of a build, and through everything that handles a store afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import Sequence, build, tabular
+from builder.maintenance.source_checks import verify_sources
+from store_spec.format.times import Time
+from tests.builder.source_files import write_files
+from tests.store.oracle import same
+
+LENGTHS = {"a": (7, 0), "b": (30,), "c": (1, 12, 5), "d": (40,)}
+AXES = ("step", "sequence", "own")
+
+
+def times_of(name: str, part: int) -> np.ndarray[Any, Any]:
+    steps = LENGTHS[name][part]
+    return np.datetime64("2020-01-01T00:00", "ms") + (np.arange(steps) // 2 + 10 * part) * np.timedelta64(1, "s")
+
+
+def sequence_of(name: str, part: int, axis: str = "step") -> Sequence:
+    steps = LENGTHS[name][part]
+    rows = np.full((steps, 2), ord(name) + part, np.int16)
+    labels: dict[str, Any] = {"step": rows, "sequence": np.array([part], np.int16), "own": rows[: steps // 2]}
+    return Sequence(rows, labels[axis], time=times_of(name, part), zone="UTC")
+
+
+def on_steps(path: Path) -> Any:
+    return (sequence_of(path.stem, part, "step") for part in range(len(LENGTHS[path.stem])))
+
+
+def on_sequences(path: Path) -> Any:
+    return (sequence_of(path.stem, part, "sequence") for part in range(len(LENGTHS[path.stem])))
+
+
+def on_own(path: Path) -> Any:
+    return (sequence_of(path.stem, part, "own") for part in range(len(LENGTHS[path.stem])))
+
+
+PROCESSES = {"step": on_steps, "sequence": on_sequences, "own": on_own}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "sources"
+    write_files(folder, {f"{name}.txt": name for name in LENGTHS})
+    return folder
+
+
+def built(root: Path, store: Path, axis: Any = "step", **options: Any) -> Any:
+    asked: dict[str, Any] = {"process": PROCESSES[axis], "label_axis": axis, "workers": 0, "chunk": 64, "shard": 128}
+    return build(root, store, **(asked | options))
+
+
+def assert_times(path: Path) -> store_spec.Store:
+    store = store_spec.open_store(path)
+    assert store.schema.time == Time("ms", zone="UTC")
+    for number, (source, part) in enumerate(zip(store.sources, store.parts.tolist(), strict=True)):
+        assert same(store.times(number), times_of(source[0], part))
+    assert store_spec.verify(path) == []
+    return store
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_times_are_stored_with_their_rows(root, tmp_path, axis):
+    report = built(root, tmp_path / "store", axis)
+    assert report.failures == ()
+    assert len(assert_times(tmp_path / "store")) == 7
+
+
+def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    built(root, store)
+    assert verify_sources(store, root, process=on_steps, workers=0) == []
+    real = times_of
+    monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))
+    (problem,) = verify_sources(store, root, process=on_steps, workers=0)
+    assert problem.what == (
+        "b.txt: sequence 2: time: row 1 is 1577836800001, but the store has 1577836800000 (30 values differ)"
+    )
+
+
+FALLS = (
+    "time falls at step 1, from 1970-01-01T00:00:02 to 1970-01-01T00:00:01; sort the steps, or split the sequence there"
+)
+
+
+def odd(path: Path) -> Sequence:
+    """Give what does not fit the first source, each in its own way."""
+    rows = np.zeros((2, 1), np.int8)
+    given: dict[str, Any] = {
+        "a": {"time": np.array([1, 2], "datetime64[D]")},
+        "b": {},
+        "c": {"time": np.array([1, 2], "datetime64[D]"), "zone": "UTC"},
+        "d": {"time": np.array([2, 1], "datetime64[s]")},
+    }
+    return Sequence(rows, rows, **given[path.stem])
+
+
+def without_unit(_: Path) -> Sequence:
+    return Sequence(np.zeros((2, 1)), np.zeros((2, 1)), time=np.array([1, 2]))
+
+
+def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path):
+    report = build(root, tmp_path / "store", process=odd, workers=0)
+    assert report.added == 1
+    assert store_spec.open_store(tmp_path / "store").schema.time == Time("s")
+    assert [failure.reason for failure in report.failures] == [
+        "no time, where this store keeps one for each step; give time=",
+        "time in UTC, but this store has time without a zone; give the zone of all sources, or of none",
+        FALLS,
+    ]
+
+
+def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
+    report = build(root, tmp_path / "store", process=without_unit, workers=0, max_failures=99)
+    assert report.added == 0
+    assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
+
+
+@pytest.mark.parametrize("elapsed", [False, True])
+def test_a_header_alone_tells_no_unit_and_is_skipped(tmp_path, elapsed):
+    folder = tmp_path / "src"
+    write_files(folder, {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"})
+    process = tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)
+    report = build(folder, tmp_path / "store", process=process, workers=0)
+    assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])

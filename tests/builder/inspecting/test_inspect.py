@@ -1,0 +1,336 @@
+"""What inspect says of a store equals what reading all of it says."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import build, inspect, tabular
+from builder.inspection.values import TimeRange, length_bins
+from store_spec import Rows, create_store, open_store
+from store_spec.format.times import Time
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+
+def shown(*arguments):
+    result = seqzarr("inspect", *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of 40 sequences, two of them empty, with NaN, and with a hostile name among those of its features."""
+    generator = np.random.default_rng(3)
+    with create_store(
+        tmp_path / "s.zarr",
+        inputs=Rows(np.dtype("float32"), (3,), ("a", "b", "[red]\x1b[2J")),
+        labels=("int16", ()),
+        label_axis="sequence",
+        missing="keep",
+        chunk=300,
+        shard=1200,
+        codec="lz4:1",
+    ) as writer:
+        for number in range(40):
+            rows = generator.normal(size=(number % 20, 3)).astype(np.float32)
+            rows[:, 1] = np.nan
+            writer.append(rows, np.int16(number), source=f"source-{number // 2}")
+    return tmp_path / "s.zarr"
+
+
+def test_counts_lengths_and_sizes_are_those_of_the_store(store):
+    found, opened = inspect(store), open_store(store)
+    lengths = [len(x) for x, _ in opened]
+    assert (found.sequences, found.sources, found.steps) == (40, 20, sum(lengths))
+    assert found.lengths is not None
+    assert [found.lengths.median, found.lengths.mean] == [np.median(lengths), np.mean(lengths)]
+    assert (found.lengths.min, found.lengths.max, found.lengths.empty) == (0, 19, 2)
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert (found.files, found.stored_bytes) == (len(files), sum(path.stat().st_size for path in files))
+    arrays = {array.name: array for array in found.arrays}
+    assert arrays["inputs"].decoded_bytes == sum(x.nbytes for x, _ in opened)
+    assert arrays["labels"].decoded_bytes == 40 * 2
+    assert arrays["inputs"].files == len(list((store / "inputs").iterdir()))
+    assert found.decoded_bytes == sum(array.decoded_bytes for array in found.arrays)
+    assert (found.inputs["dtype"], found.inputs["shape"]) == ("float32", [3])
+    assert (found.label_axis, found.missing) == ("sequence", "keep")
+    assert (found.codec, found.chunk_steps, found.shard_steps) == ("lz4:1", 16, 96)
+    assert (found.chunk_bytes, found.shard_bytes) == (192, 1152)
+
+
+def test_splits_are_those_that_the_reader_makes(store):
+    opened = open_store(store)
+    for split in inspect(store).splits:
+        view = opened.split(split.name)
+        assert (split.sequences, split.steps) == (len(view), view.lengths.sum())
+    assert sum(split.sequences for split in inspect(store).splits) == 40
+
+
+def test_statistics_are_those_of_the_rows_and_null_where_there_is_no_value(store):
+    a, b, _, label = inspect(store).statistics
+    rows = np.concatenate([x for x, _ in open_store(store)]).astype(np.float64)
+    assert (a.array, a.column, a.name, a.count) == ("inputs", 0, "a", len(rows))
+    assert [a.mean, a.std] == pytest.approx([rows[:, 0].mean(), rows[:, 0].std()])
+    assert [a.min, a.max] == [rows[:, 0].min(), rows[:, 0].max()]
+    assert (b.count, b.mean, b.std, b.min, b.max) == (0, None, None, None, None)
+    assert (label.array, label.name, label.count, label.mean, label.min, label.max) == ("labels", None, 40, 19.5, 0, 39)
+
+
+def test_json_holds_all_and_no_nan(store):
+    def refuse(text):
+        raise AssertionError(text)
+
+    found = json.loads(shown(store, "--json"), parse_constant=refuse)
+    assert found["sequences"] == 40
+    assert found["statistics"][1]["mean"] is None
+    assert [array["name"] for array in found["arrays"]][:3] == ["inputs", "labels", "offsets"]
+    assert found["build"] is None
+
+
+def test_the_text_fits_80_columns_and_no_name_commands_the_terminal(store):
+    text = shown(store)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+    assert text.count("[red]\\x1b[2J") == 2  # among the features, and their statistics
+    assert "\x1b" not in text
+    assert "min 0, median 9.5, mean 9.5, max 19, 2 empty" in text
+    for heading in ("Lengths", "Arrays", "Default splits", "Statistics"):
+        assert sum(line.startswith(heading) for line in lines) == 1
+
+
+@pytest.mark.parametrize("asked", [(), ("--sequence", "source-3"), ("--shuffle", "2")])
+def test_no_number_is_cut_in_a_narrow_terminal(store, asked):
+    wide = seqzarr("inspect", store, *asked, env={"COLUMNS": "80"}).stdout
+    for width in ("66", "60", "40"):
+        narrow = seqzarr("inspect", store, *asked, env={"COLUMNS": width}).stdout
+        assert numbers(narrow) == numbers(wide)
+
+
+def numbers(text):
+    """Return the words that end in a digit, in whatever lines they stand, but for a name, which may be folded."""
+    return Counter(word for word in text.split() if word[-1].isdigit() and not word.startswith("[red]"))
+
+
+def test_a_store_without_sequences_can_be_inspected(tmp_path):
+    with create_store(tmp_path / "e.zarr", inputs=("float64", (2,)), labels=("float64", (1,))):
+        pass
+    found = inspect(tmp_path / "e.zarr")
+    assert (found.sequences, found.steps, found.lengths) == (0, 0, None)
+    assert all(one.mean is None for one in found.statistics)
+    assert "holds       0 sequences, 0 steps" in shown(tmp_path / "e.zarr")
+
+
+def test_labels_with_lengths_of_their_own_and_complex_numbers_can_be_inspected(tmp_path):
+    rows = ("complex64", (2,))
+    with create_store(tmp_path / "o.zarr", inputs=rows, labels=("bool", ()), label_axis="own") as writer:
+        writer.append(np.ones((3, 2), np.complex64), np.ones(5, bool), source="x")
+    found = inspect(tmp_path / "o.zarr")
+    assert (found.steps, found.label_steps) == (3, 5)
+    assert [one.mean for one in found.statistics] == [None, None, 1.0]
+    assert "1 sequence, 3 steps, 5 label steps" in shown(tmp_path / "o.zarr")
+
+
+def test_of_many_statistics_and_failures_the_first_are_shown_and_json_has_all(tmp_path):
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "good.npy", np.zeros((2, 30)))
+    for number in range(25):
+        (tmp_path / "arrays" / f"bad{number:02}.npy").write_bytes(b"")
+    build(tmp_path / "arrays", tmp_path / "t.zarr", workers=0)
+    text = shown(tmp_path / "t.zarr")
+    assert "and 40 more, see --json" in text
+    assert "Failures (25 sources in the last build)" in text
+    assert "bad19.npy: is empty" in text
+    assert "bad20.npy" not in text
+    assert "and 5 more; --json lists 25" in text
+    found = json.loads(shown(tmp_path / "t.zarr", "--json"))
+    assert len(found["statistics"]) == 60
+    assert len(found["failures_listed"]) == found["failures"] == 25
+    assert found["build"]["process"]["tabular"]["label_source"] == "inputs"
+
+
+@given(st.lists(st.integers(0, 10**6) | st.integers(0, 30), min_size=1))
+def test_every_length_lies_in_one_bin_and_bins_follow_one_another(lengths):
+    bins = length_bins(np.array(lengths))
+    for low, high, count in bins:
+        assert count == sum(low <= length <= high for length in lengths)
+    assert (bins[0][0], bins[-1][1]) == (min(lengths), max(lengths))
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(bins))
+    assert len(bins) <= 20  # a terminal shows them
+
+
+def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
+    rows = np.zeros(3, "float32")
+    with create_store(
+        tmp_path / "s.zarr", inputs=("float32", ()), labels=("float32", ()), columns={"patient": "string"}
+    ) as writer:
+        for number in range(50):
+            writer.append(rows, rows, source=f"s{number}", columns={"patient": f"p{number % 13}"})
+    opened = open_store(tmp_path / "s.zarr")
+    found = inspect(tmp_path / "s.zarr", split_by="patient")
+    lines = shown(tmp_path / "s.zarr", "--split-by", "patient").splitlines()
+    assert "Default splits (by a hash of patient, seed 0)" in lines
+    assert found.split_by == "patient"
+    for split in found.splits:
+        view = opened.split(split.name, by="patient")
+        groups = len(set(view.sequences["patient"].tolist()))
+        assert (split.groups, split.sequences, split.steps) == (groups, len(view), int(view.lengths.sum()))
+        shares = {"train": "80 %", "val": "10 %", "test": "10 %"}
+        expected = [split.name, *shares[split.name].split(), str(groups), str(len(view)), str(view.lengths.sum())]
+        assert expected in [line.split() for line in lines]
+    assert sum(split.groups for split in found.splits) == 13
+    assert json.loads(shown(tmp_path / "s.zarr", "--split-by", "patient", "--json"))["split_by"] == "patient"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split-by", "patients"], "by='patients' is not a column of its sequences; there are source, part, length"),
+        (["--split-by", "patient", "--sequence", "s0"], "--split-by goes without --sequence"),
+    ],
+)
+def test_splits_that_are_none_are_refused(store, options, message):
+    result = seqzarr("inspect", store, *options)
+    assert message in result.stderr
+    assert result.exit_code == 2
+
+
+def test_times_and_further_columns_are_those_of_the_rows(tmp_path):
+    path = tmp_path / "t.zarr"
+    times = [
+        np.array(["2020-01-02T03", "2020-01-03"], "datetime64[s]"),
+        np.zeros(0, "datetime64[s]"),
+        np.array(["2020-01-03", "2021-05-06T07:08:09"], "datetime64[s]"),
+        np.array(["2019-12-31"], "datetime64[s]"),
+    ]
+    sites = ["oslo", "", "rome\x1b[2J", "oslo"]
+    with create_store(
+        path,
+        inputs=("float32", ()),
+        labels=("int8", ()),
+        time=Time("s", zone="UTC"),
+        columns={"site": "string", "age": "float64", "count": "int64", "wet": "bool", "none": "float64"},
+    ) as writer:
+        for number in range(3):
+            rows = np.zeros(len(times[number]))
+            writer.append(
+                rows.astype("float32"),
+                rows.astype("int8"),
+                source=f"s{number}",
+                time=times[number],
+                columns={"site": sites[number], "age": [40.5, None, 2.0][number], "count": number**9, "wet": True},
+            )
+    found = inspect(path)
+    assert found.time == TimeRange(
+        unit="s", elapsed=False, zone="UTC", first="2020-01-02T03:00:00Z", last="2021-05-06T07:08:09Z", in_order=True
+    )
+    site, age, count, wet, none = found.columns
+    assert (site.dtype, site.missing, site.distinct) == ("string", 1, 2)
+    assert site.common == (("oslo", 1), ("rome\x1b[2J", 1))
+    assert (age.missing, age.distinct, age.min, age.max) == (1, 2, 2.0, 40.5)
+    assert (count.missing, count.distinct, count.min, count.max) == (0, 3, 0, 512)
+    assert (wet.distinct, wet.min, wet.max) == (1, True, True)
+    assert (none.missing, none.distinct, none.min, none.max) == (3, 0, None, None)
+    lines = [" ".join(line.split()) for line in shown(path).splitlines()]
+    assert "time s, UTC: 2020-01-02T03:00:00Z to 2021-05-06T07:08:09Z; sequences" in lines
+    assert "site string 1 2 oslo (1), rome\\x1b[2J (1)" in lines
+    assert "age float64 1 2 2 to 40.5" in lines
+    assert "wet bool 0 1 True" in lines
+    assert "none float64 3 0 -" in lines
+    assert json.loads(shown(path, "--json"))["columns"][0]["common"][0] == ["oslo", 1]
+    with open_store(path, "a") as writer:
+        row = {"site": sites[3], "count": 1, "wet": False}
+        writer.append(np.zeros(1, "float32"), np.zeros(1, "int8"), source="s3", time=times[3], columns=row)
+        writer.retire("s0")
+    found = inspect(path)
+    assert found.time is not None
+    assert (found.time.first, found.time.in_order) == ("2019-12-31T00:00:00Z", False)
+    # Every text counts, each in its own array, those of the retired sequence too.
+    arrays = {array.name: array.decoded_bytes for array in found.arrays}
+    assert arrays["sequences/source"] == 4 * 4 + 4 * len("s0")
+    assert arrays["sequences/site"] == 4 * 4 + sum(len(site.encode()) for site in sites)
+
+
+def test_elapsed_times_and_those_of_no_step_are_said(tmp_path):
+    for name, rows in (("e", 2), ("n", 0)):
+        with create_store(
+            tmp_path / name, inputs=("float32", ()), labels=("int8", ()), time=Time("ms", None)
+        ) as writer:
+            writer.append(np.zeros(rows, "float32"), np.zeros(rows, "int8"), source="a", time=np.arange(rows) * 1500)
+    assert "ms, elapsed: 0 ms to 1,500 ms; sequences are in order of time" in shown(tmp_path / "e")
+    assert "ms, elapsed; there is no step" in shown(tmp_path / "n")
+
+
+def test_steps_that_miss_a_value_are_counted_of_what_readers_see(tmp_path):
+    path = tmp_path / "s.zarr"
+    rows = np.zeros((10, 2))
+    rows[[1, 2, 7], [0, 1, 1]] = np.nan
+    with create_store(path, inputs=("f8", (2,)), labels=("f8", ()), missing="keep") as writer:
+        for source in "abc":
+            writer.append(rows, rows[:, 0], source=source)
+        writer.commit()
+        writer.retire("b")
+    found = inspect(path)
+    assert (found.missing_inputs, found.missing_labels) == (6, 2)
+    assert "means a missing value: 6 steps and 2 rows of labels have some" in " ".join(shown(path).split())
+    assert json.loads(shown(path, "--json"))["missing_inputs"] == 6
+    with create_store(tmp_path / "none.zarr", inputs=("f8", (2,)), labels=("f8", ())) as writer:
+        writer.append(np.zeros((3, 2)), np.zeros(3), source="a")
+    assert inspect(tmp_path / "none.zarr").missing_inputs is None
+    assert "NaN" not in shown(tmp_path / "none.zarr")
+
+
+def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
+    path = tmp_path / "s.zarr"
+    rows = np.arange(3, dtype="float32")[:, None]
+    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(rows, rows, source="a")
+    (held,) = (split.name for split in inspect(path).splits if split.sequences)
+    empty = " and ".join(name for name in ("train", "val", "test") if name != held)
+    text = seqzarr("inspect", path).stdout
+    assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
+
+
+def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
+    path, rows = tmp_path / "s.zarr", np.zeros((3, 1), "float32")
+    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,)), columns={"side": "string"}) as writer:
+        for number, side in enumerate(["Train", "test", "train"]):
+            writer.append(rows, rows, source=f"s{number}", columns={"side": side})
+    found = inspect(path, split_by="side")
+    assert (found.pinned, [(split.name, split.sequences) for split in found.splits]) == (
+        True,
+        [("train", 2), ("val", 0), ("test", 1)],
+    )
+    text = shown(path, "--split-by", "side")
+    assert "Splits (from side)\n" in text
+    assert "No sequence is in val of the splits by side." in text
+    html = tmp_path / "s.html"
+    assert seqzarr("inspect", path, "--split-by", "side", "--html", html).exit_code == 0
+    page = html.read_text()
+    assert "from side" in page
+    assert "No sequence is in val of the splits by side." in page
+
+
+def test_a_ratio_is_written_out_however_large_it_is(tmp_path):
+    rows = np.zeros((500_000, 1), np.float32)
+    with create_store(tmp_path / "z.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(rows, rows, source="a")
+    array = inspect(tmp_path / "z.zarr").arrays[0]
+    ratio = array.decoded_bytes / array.stored_bytes
+    assert ratio > 99
+    table = shown(tmp_path / "z.zarr").partition("\nArrays\n")[2].splitlines()
+    assert table[1].split()[-2] == f"{ratio:,.0f}"
+
+
+def test_options_of_the_build_are_shown_where_any_was_given(tmp_path):
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,2\n"})
+    build(tmp_path / "src", tmp_path / "plain.zarr", workers=0)
+    build(tmp_path / "src", tmp_path / "chosen.zarr", process=tabular(labels="y"), workers=0)
+    assert "Build" not in shown(tmp_path / "plain.zarr").splitlines()
+    assert "Build" in shown(tmp_path / "chosen.zarr").splitlines()

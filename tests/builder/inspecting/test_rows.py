@@ -1,0 +1,344 @@
+"""What an inspection says of features, splits and rows equals what loops over all rows say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from builder import build, inspect, tabular
+from builder.inspection.examples import SEQUENCES, spans_of
+from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
+from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
+from builder.inspection.values import BINS, COMMON, describe_column, histogram
+from store_spec import Rows, Store, create_store, open_store
+from store_spec.reading.splits import DEFAULT_SPLITS, position
+from tests.builder.command import seqzarr
+from tests.builder.inspected_stores import HOSTILE, hostile_store
+
+
+def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
+    """Make a store in which each row is a number of its own, in two places."""
+    count = itertools.count()
+    with create_store(
+        path, inputs=("int64", (2, 1)), labels=("int32", ()), label_axis="sequence", chunk=chunk, shard=4 * chunk
+    ) as writer:
+        for number, length in enumerate(lengths):
+            rows = np.array([[[next(count)], [0]] for _ in range(length)], np.int64).reshape(-1, 2, 1)
+            writer.append(rows, np.int32(number), source=f"s{number}")
+        writer.commit()
+        for number in retire:
+            writer.retire(f"s{number}")
+    return open_store(path)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factory, data: st.DataObject):
+    lengths = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+    retire = data.draw(st.sets(st.integers(0, len(lengths) - 1)))
+    most = data.draw(st.integers(1, 4000))
+    store = numbered(tmp_path_factory.mktemp("n") / "n.zarr", lengths, retire=retire)
+    sample = sample_rows(store, "inputs", most)
+    steps = [(number, step, int(x[step, 0, 0])) for number, (x, _) in enumerate(store) for step in range(len(x))]
+    by_value = {value: (number, step) for number, step, value in steps}
+    places = [by_value[value] for value in sample.rows[:, 0, 0].tolist()]
+    assert len(set(places)) == len(places)
+    assert places == sorted(places)
+    assert [number for number, _ in places] == sample.sequence.tolist()
+    assert sample.total == len(steps)
+    assert bool(places) == bool(steps)
+    assert len(places) <= max(1, most // 16)  # bytes of a row
+    if 16 * int(store.snapshot.offsets[-1]) <= most:
+        assert len(places) == len(steps)
+
+
+def test_labels_of_a_table_are_sampled_too(tmp_path: Path):
+    store = numbered(tmp_path / "n.zarr", [3, 0, 5], retire={0})
+    sample = sample_rows(store, "labels")
+    assert (sample.rows.tolist(), sample.total, sample.sequence.tolist()) == ([[[1]], [[2]]], 2, [0, 1])
+
+
+@pytest.mark.parametrize("retire", [(), range(1, 50)])
+def test_rows_come_from_all_over_the_store(tmp_path: Path, retire: Collection[int]):
+    store = numbered(tmp_path / "n.zarr", [10] * 100, retire=retire)
+    numbers = np.concatenate([x[:, 0, 0] for x, _ in store])
+    sample = sample_rows(store, "inputs", 1600)
+    assert np.histogram(np.searchsorted(numbers, sample.rows[:, 0, 0]), bins=5, range=(0, len(numbers)))[0].min() >= 8
+
+
+def test_no_row_is_sampled_twice_if_most_are_retired(tmp_path: Path):
+    store = numbered(tmp_path / "n.zarr", [10] * 100, retire=range(1, 99))
+    values = sample_rows(store, "inputs", 16 * 50).rows[:, 0, 0].tolist()
+    assert len(values) == len(set(values)) > 10
+
+
+@given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))
+def test_every_value_lies_in_one_bin(values: np.ndarray):
+    bins = histogram(values)
+    real = [float(value) for value in values if np.isfinite(value)]
+    assert sum(count for _, _, count in bins) == len(real)
+    if not real:
+        assert bins == ()
+        return
+    assert (bins[0][0], bins[-1][1]) == (min(real), max(real))
+    assert len(bins) <= BINS
+    for number, (low, high, count) in enumerate(bins):
+        whole, last = isinstance(low, int), number == len(bins) - 1
+        assert count == sum(low <= value <= high if whole or last else low <= value < high for value in real)
+
+
+@given(st.lists(st.integers(-300, 300), min_size=1))
+def test_bins_of_whole_numbers_have_equally_many_different_ones(values: list[int]):
+    for dtype in ("int64", "float32"):
+        bins = histogram(np.array(values, dtype))
+        widths = [high - low + 1 for low, high, _ in bins]
+        assert len(set(widths[:-1])) <= 1
+        assert widths[-1] <= widths[0]
+        assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(bins))
+        if max(values) - min(values) < BINS:
+            assert [(low, high, count) for low, high, count in bins] == [
+                (value, value, values.count(value)) for value in range(min(values), max(values) + 1)
+            ]
+
+
+def test_the_ends_of_float64_have_bins_and_complex_numbers_have_none():
+    assert histogram(np.array([-1.7e308, 1.7e308, 0.5]))[0][2] == 1
+    least = histogram(np.array([0.0, 5e-324]))
+    assert (least[0][0], least[-1][1], sum(count for _, _, count in least)) == (0, 5e-324, 2)
+    assert histogram(np.ones(3, np.complex64)) == ()
+
+
+@given(
+    nps.arrays("float64", st.integers(0, 60), elements=st.just(np.nan) | st.integers(-9, 9).map(float)),
+    st.integers(1, 30),
+)
+def test_a_line_has_the_least_and_largest_value_of_each_part(values: np.ndarray, points: int):
+    spans = spans_of(values, points)
+    if len(values) <= points:
+        parts = [[value] for value in values.tolist()]
+    else:
+        cuts = [len(values) * number // points for number in range(points)]
+        parts = [values[a:b].tolist() for a, b in zip(cuts, [*cuts[1:], len(values)], strict=True)]
+    real = [[value for value in part if value == value] for part in parts]  # noqa: PLR0124  # NaN is not itself
+    assert spans == tuple((min(part), max(part)) if part else None for part in real)
+
+
+@given(st.lists(st.sampled_from(["", *"abcdefgh", HOSTILE[0]])))
+def test_text_of_a_column_is_counted(values: list[str]):
+    column = describe_column("site", "string", np.array(values, object))
+    counts = Counter(value for value in values if value)
+    assert (column.missing, column.distinct) == (values.count(""), len(counts))
+    assert column.common == tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))[:COMMON]
+
+
+@given(st.lists(st.just(np.nan) | st.integers(-5, 5).map(float)))
+def test_numbers_of_a_column_are_summed_up(values: list[float]):
+    column = describe_column("age", "float64", np.array(values, np.float64))
+    real = [value for value in values if not np.isnan(value)]
+    assert (column.missing, column.distinct) == (len(values) - len(real), len(set(real)))
+    assert (column.min, column.max) == (min(real, default=None), max(real, default=None))
+    assert column.mean == (pytest.approx(sum(real) / len(real)) if real else None)
+    assert (column.common, column.bins) == ((), histogram(np.array(real)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(hostile_store(tmp_path / "h.zarr"))
+
+
+def test_missing_and_constant_are_exact(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("builder.inspection.features.BLOCK_VALUES", 20)  # 4 sequences at a time
+    for number, one in enumerate(inspect(store.path).statistics[:5]):
+        columns = [x[:, number] for x, _ in store]
+        assert one.missing == sum(int(np.isnan(column).sum()) for column in columns)
+        assert one.constant == sum(len(column) > 1 and float(np.ptp(column)) == 0 for column in columns)
+
+
+def test_rounding_leaves_equal_values_no_deviation(tmp_path: Path):
+    with create_store(tmp_path / "c.zarr", inputs=("float64", ()), labels=("int8", ())) as writer:
+        for length in range(1, 60):
+            writer.append(np.full(length, 518.67), np.zeros(length, np.int8), source=f"s{length}")
+    assert open_store(tmp_path / "c.zarr").stats().std[0] > 0
+    assert inspect(tmp_path / "c.zarr").statistics[0].std == 0
+
+
+def test_one_value_among_missing_ones_is_not_constant(tmp_path: Path):
+    nan = np.nan
+    sequences = [[1, nan, nan], [1, 1, nan], [nan, nan], [2, 2], [3], [1, 2], [nan, 4, nan, 4]]
+    with create_store(
+        tmp_path / "c.zarr", inputs=("float32", (1,)), labels=("float32", (1,)), missing="keep"
+    ) as writer:
+        for number, values in enumerate(sequences):
+            rows = np.array(values, np.float32)[:, None]
+            writer.append(rows, rows, source=f"s{number}")
+    assert inspect(tmp_path / "c.zarr").statistics[0].constant == 3
+
+
+def test_splits_are_compared_as_the_rows_have_it(store: Store):
+    for one in inspect(store.path).statistics:
+        array = 1 if one.array == "labels" else 0
+        parts = [np.concatenate([pair[array][:, one.column] for pair in store.split(name)]) for name in DEFAULT_SPLITS]
+        means = [np.nanmean(part.astype(np.float64)) for part in parts]
+        stds = [np.nanstd(part.astype(np.float64)) for part in parts]
+        assert one.split_means == pytest.approx(means)
+        assert one.split_stds == pytest.approx(stds, abs=1e-12)
+
+
+def test_classes_are_counted_in_all_and_in_each_split(store: Store):
+    rows = inspect(store.path, rows=True).rows
+    assert rows is not None
+    assert rows.labels is not None
+    assert rows.labels.rows == rows.labels.total == int(store.lengths.sum())
+    splits = [np.concatenate([y[:, 0] for _, y in store.split(name)]) for name in DEFAULT_SPLITS]
+    (column,) = rows.labels.columns
+    assert {one.code: one.splits for one in column.classes} == {
+        code: tuple(int((part == code).sum()) for part in splits) for code in (0, 1, 2)
+    }
+    counts = [one.count for one in column.classes]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_inputs_have_no_classes(tmp_path: Path):
+    rows = inspect(numbered(tmp_path / "n.zarr", [3, 2]).path, rows=True).rows
+    assert rows is not None
+    assert rows.labels is not None
+    assert [len(array.columns[0].classes) for array in (rows.inputs, rows.labels)] == [0, 2]
+
+
+def test_numbers_are_no_classes():
+    labels = np.arange(MOST_CLASSES + 1)[:, None]
+    splits = np.zeros(len(labels), np.int64)
+    assert len(count_classes(labels[1:], splits[1:])) == MOST_CLASSES
+    assert count_classes(labels, splits) == []
+    assert count_classes(labels[:3].astype(np.float64), splits[:3]) == []
+
+
+def test_the_drawn_sequences_are_those_of_least_hash_and_stay_so(store: Store):
+    document = inspect(store.path, rows=True)
+    assert document.rows is not None
+    drawn = document.rows.sequences
+    with_steps = {source for source, length in zip(store.sources, store.lengths, strict=True) if length}
+    assert [one.source for one in drawn] == sorted(with_steps, key=lambda source: position(source, 1))[:SEQUENCES]
+    first = drawn[0]
+    x, y = store.select(first.source)[0]
+    assert (first.steps, first.drawn, first.label_rows) == (len(x), len(x), len(y))
+    assert all(one.source in store.split(one.split).sources for one in drawn)
+    assert len({one.split for one in drawn}) > 1
+    assert [line.array for line in first.lines] == ["inputs"] * 5 + ["labels"]
+    for line, values in zip(first.lines, [*x.T, y[:, 0]], strict=True):
+        assert line.spans == spans_of(values.astype(np.float64))
+        real = values[~np.isnan(values)]
+        assert (line.low, line.high) == (real.min(), real.max())
+
+
+def test_of_a_long_sequence_the_start_is_drawn(tmp_path: Path):
+    rows = np.arange(300_000, dtype=np.float64)
+    with create_store(tmp_path / "l.zarr", inputs=("float64", ()), labels=("float64", ())) as writer:
+        writer.append(rows, rows + 1, source="a")
+    document = inspect(tmp_path / "l.zarr", rows=True)
+    assert document.rows is not None
+    (one,) = document.rows.sequences
+    assert (one.steps, one.drawn) == (300_000, 2**17)
+    line = one.lines[1]
+    assert (line.high, line.spans[-1]) == (2**17, (float(2**17 - 546), float(2**17)))
+
+
+def test_the_first_features_that_change_are_drawn(tmp_path: Path):
+    rows = np.ones((5, 9), np.float32)
+    rows[:, [2, 4, 8]] = np.arange(5)[:, None]
+    with create_store(tmp_path / "f.zarr", inputs=("float32", (9,)), labels=("int8", ())) as writer:
+        writer.append(rows, np.zeros(5, np.int8), source="a")
+    document = inspect(tmp_path / "f.zarr", rows=True)
+    assert document.rows is not None
+    titles = [line.title for line in document.rows.sequences[0].lines]
+    assert titles == [*(f"feature {number}" for number in (0, 1, 2, 3, 4, 8)), "target 0"]
+
+
+def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
+    names = [f"s{number}.npy" for number in range(60)]
+    train = [name for name in names if position(name, 0) < 0.8]
+    others = [name for name in names if position(name, 0) >= 0.8]
+    middle = others[len(others) // 2]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number, name in enumerate(names):
+        # Three files of the same bytes are one group, though both others differ in the split from the second.
+        value = 900 if name in {train[0], middle, train[-1]} else 901 if name in train[2:4] else number
+        np.save(folder / name, np.full((3, 1), float(value)))
+    build(folder, tmp_path / "t.zarr", workers=0)
+    duplicates = inspect(tmp_path / "t.zarr").duplicates
+    assert duplicates.count == 1
+    (pair,) = duplicates.examples
+    assert pair == (train[0], middle)
+    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
+    note = f"so test data are in training data (1 group): {pair[0]} = {pair[1]}."
+    assert note in " ".join(shown.split())
+
+
+def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path: Path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    rows = "".join(f"{number},{number}\n" for number in range(30))
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_text(f"unit,x\n{rows}")
+    build(folder, tmp_path / "t.zarr", process=tabular(group_by="unit"), workers=0)
+    document = inspect(tmp_path / "t.zarr", split_by="unit")
+    assert all(split.sequences for split in document.splits)
+    assert document.duplicates.count == 0
+    store = open_store(tmp_path / "t.zarr")
+    # 30 parts: each has the rows of the one with the same number in the other file.
+    assert duplicates_across_splits(store, np.arange(60) % 2).count == 0
+    assert duplicates_across_splits(store, np.arange(60) // 30).examples == (("a.csv", "b.csv"),)
+
+
+def test_arrays_that_come_from_no_file_are_no_duplicates(tmp_path: Path):
+    store = numbered(tmp_path / "n.zarr", [1] * 30)
+    assert len(set(split_numbers(store))) == 3
+    assert inspect(store.path).duplicates.count == 0
+
+
+def test_labels_that_repeat_the_inputs_are_inspected_once(tmp_path: Path):
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    for name, labels in (("same", rows), ("other", rows + 1)):
+        with create_store(tmp_path / name, inputs=("float32", (2,)), labels=("float32", (2,))) as writer:
+            for number in range(3):
+                writer.append(rows, labels if number else rows, source=f"s{number}")
+        document = inspect(tmp_path / name, rows=True)
+        assert document.labels_are_inputs == (name == "same")
+        assert document.rows is not None
+        assert (document.rows.labels is None) == (name == "same")
+        arrays = {line.array for line in document.rows.sequences[0].lines}
+        assert arrays == ({"inputs"} if name == "same" else {"inputs", "labels"})
+
+
+def test_rows_are_read_only_when_asked_for(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*arguments: object, **_: object) -> None:
+        raise AssertionError(arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("store_spec.disk.snapshot.Snapshot.rows", refuse)
+        assert inspect(store.path).rows is None
+        with pytest.raises(AssertionError):
+            inspect(store.path, rows=True)
+    plain, whole = inspect(store.path), inspect(store.path, rows=True)
+    assert replace(whole, rows=None) == plain
+    assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["rows"]["inputs"]["rows"] == plain.steps
+
+
+def test_a_store_without_sequences_has_no_rows(tmp_path: Path):
+    with create_store(tmp_path / "e.zarr", inputs=Rows(np.dtype("int8"), (2,)), labels=("int8", ())):
+        pass
+    document = inspect(tmp_path / "e.zarr", rows=True)
+    assert document.rows is not None
+    assert (document.rows.inputs.rows, document.rows.sequences, document.shuffle) == (0, (), None)

@@ -1,0 +1,415 @@
+"""Labels that are text: codes as a loop gives them, whatever the workers and the number of builds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import UsageError, build, inspect, preview, tabular
+from builder.frames import class_columns
+from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
+from tests.builder.command import seqzarr
+from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
+
+
+def by_loop(sources: Sources) -> tuple[list[str], list[str], list[list[list[int]]]]:
+    """Give each text the next number when it first appears."""
+    names: tuple[list[str], list[str]] = [], []
+    labels: list[list[list[int]]] = []
+    for rows in sources:
+        labels.append([])
+        for row in rows:
+            codes = []
+            for text, known in zip(row, names, strict=True):
+                if text not in known:
+                    known.append(text)
+                codes.append(known.index(text))
+            labels[-1].append(codes)
+    return (*names, labels)
+
+
+def write(folder: Path, sources: Sources, suffix: str, first: int = 0) -> None:
+    """Write sources, each with a feature x and the labels a and b."""
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(sources):
+        path = folder / f"{first + number:03}{suffix}"
+        columns = [[float(row) for row in range(len(rows))], [a for a, _ in rows], [b for _, b in rows]]
+        if suffix == ".parquet":
+            table = pa.table({"x": columns[0], "a": pa.array(columns[1]).dictionary_encode(), "b": columns[2]})
+            pq.write_table(table, path, row_group_size=2)
+        else:
+            lines = ["x,a,b", *(f'{x},"{a}",{b}' for x, a, b in zip(*columns, strict=True))]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+words = st.sampled_from(["cat", "dog", "Ä 1", "a, b", "None of it", "x"])
+some_rows = st.lists(st.tuples(words, words.filter(lambda word: "," not in word)), min_size=1, max_size=5)
+some_sources = st.lists(some_rows, min_size=1, max_size=5)
+
+
+@pytest.mark.slow
+@settings(max_examples=4)
+@given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
+def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
+    shutil.rmtree(tmp_path / "src", ignore_errors=True)
+    for name in ("all.zarr", "parts.zarr"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        shutil.rmtree(tmp_path / f"{name}.build", ignore_errors=True)
+    process = tabular(labels="a,b", dtype="float32")
+    split = min(split, len(sources))
+    if split:
+        write(tmp_path / "src", sources[:split], suffix)
+        assert not build(tmp_path / "src", tmp_path / "parts.zarr", process=process, workers=0).failures
+    write(tmp_path / "src", sources, suffix)
+    for name in ("all.zarr", "parts.zarr"):
+        assert not build(tmp_path / "src", tmp_path / name, process=process, workers=0).failures
+    first, second, labels = by_loop(sources)
+    store = store_spec.open_store(tmp_path / "all.zarr")
+    assert (store.class_names("a"), store.class_names("b")) == (tuple(first), tuple(second))
+    for number, codes in enumerate(labels):
+        x, y = store[number]
+        assert (x.dtype.name, y.dtype.name, y.tolist()) == ("float32", "int64", codes)
+    assert files(tmp_path / "all.zarr") == files(tmp_path / "parts.zarr")
+
+
+@pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.startswith("classes")])
+def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
+    source = write_feature(feature, tmp_path / "src")
+    store = build_feature(feature, source, tmp_path / "t.zarr")
+    if feature == "classes of a column":
+        texts = [line.partition(",")[2] for text in OF_KINDS.values() for line in text.split()[1:]]
+    else:
+        texts = [KINDS[kind] for kind in ORDER]
+    known = list(dict.fromkeys(texts))
+    opened = store_spec.open_store(store)
+    assert opened.class_names() == tuple(known)
+    found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in opened])
+    assert found.tolist() == [known.index(text) for text in texts]
+    # Again, with the codes of the store, from the sources.
+    done = seqzarr("verify", store, "--sources", source, "--workers", "0")
+    assert done.exit_code == 0, done.output
+
+
+def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
+    write(tmp_path / "src", [[("dog", "u")], [("eel", "v"), ("cow", "u")], [("cat", "v")]], ".csv")
+    process = tabular(inputs="x", labels="a", classes="cat,dog,eel")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert [str(failure) for failure in report.failures] == [
+        (
+            "001.csv: row 2, column a: 'cow' is none of the 3 classes (cat, dog, eel) that --classes names; correct "
+            "it, or build to another path with --classes that name it"
+        )
+    ]
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.class_names() == ("cat", "dog", "eel")
+    assert [y.tolist() for _, y in store] == [[[1]], [[0]]]
+    assert store.provenance["build"]["process"]["tabular"]["classes"] == ["cat,dog,eel"]
+    with pytest.raises(UsageError, match="built with classes cat,dog,eel, but the option is now classes cat,dog"):
+        build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a", classes="cat,dog"))
+
+
+def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
+    write_files(tmp_path / "src", {"a.csv": "x,n,a,b\n1,7,p,s\n2,-8,q,t\n", "b.csv": "x,b,a,n\n1,r,q,9\n"})
+    process = tabular(labels="a,n,b", dtype="float32", classes=["a=q,p"])
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert not report.failures
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.schema.labels.classes == (("q", "p"), None, ("s", "t", "r"))
+    assert [y.tolist() for _, y in store] == [[[1, 7, 0], [0, -8, 1]], [[0, 9, 2]]]
+    assert store.schema.labels.dtype == np.int64
+
+
+def test_texts_that_are_numbers_are_classes_where_they_are_named(tmp_path):
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,1\n2,2b\n", "b.csv": "x,y\n1,2\n2,1\n"})
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="1,2,2b"), workers=0)
+    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == [[0, 2], [1, 0]]
+
+
+@pytest.mark.parametrize(("suffix", "gap"), [(".csv", ""), (".csv", "NA"), (".parquet", None), (".parquet", " ")])
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("drop", [[0, 1]]),
+        ("split", [[0], [1]]),
+        ("ffill", [[0, 0, 1]]),
+        (None, "row 2, column y: missing value (1 in all); fill it in"),
+        ("keep", "column y holds classes, and --missing keep would give a value that is no class; say --missing y=dro"),
+        ("interpolate", "column y holds classes, and --missing interpolate would give a value that is no class"),
+    ],
+)
+def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expected):
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "src" / f"a{suffix}"
+    if suffix == ".csv":
+        path.write_text(f"x,y\n1,p\n2,{gap}\n3,q\n")
+    else:
+        pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}), path)
+    report = build(
+        tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", missing=missing), workers=0, max_failures=99
+    )
+    if isinstance(expected, str):
+        assert expected in report.failures[0].reason
+        return
+    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == expected
+
+
+def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
+    (tmp_path / "src").mkdir()
+    table = pa.table({"k": [1, 1, 2, 2, 2], "x": [0.0] * 5, "y": ["p", "q", "p", "r", "q"]})
+    pq.write_table(table, tmp_path / "src" / "a.parquet", row_group_size=2)
+    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", group_by="k"), workers=0, max_failures=99)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.ravel().tolist() for _, y in store]) == (("p", "q", "r"), [[0, 1], [0, 2, 1]])
+    process = tabular(labels="y", group_by="k", classes="p,q")
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
+    assert report.failures[0].reason.startswith("row 4, column y: 'r' is none of the 2 classes (p, q)")
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ('"2,5"', "'2,5' is not a number; decimals are written with a point"),
+        ("2020-01-01", "column y holds time stamps, not numbers"),
+        ("2020-01-01T00:00:05", "column y holds time stamps, not numbers"),
+        ("\uff12", "is not a number; digits and signs must be ASCII"),
+    ],
+)
+def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
+    write_files(tmp_path / "src", {"a.csv": f"x,y\n1,1\n2,{slip}\n"})
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
+    assert message in report.failures[0].reason
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path, rows, first):
+    (tmp_path / "src").mkdir()
+    text = pa.table({"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]})
+    nothing = pa.table({"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())})
+    pq.write_table(text, tmp_path / "src" / "b.parquet")
+    pq.write_table(nothing, tmp_path / "src" / ("a.parquet" if first else "c.parquet"))
+    process = tabular(inputs="x", labels="y,z", missing="y=drop")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    reasons = [one.reason.partition("; leave")[0] for one in report.skipped]
+    assert reasons == ["none of its 2 rows is left; column y is missing in 2 of them" if rows else "has no rows"]
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.lengths.tolist() == [2]
+    assert store.class_names("y") == ("u", "v")
+    assert store.class_names("z") == ("p", "q")  # a source that is skipped adds no class
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (["cat", "1", "dog"], True),
+        (["", "cat", "1", "2", "3"], True),  # of the first no row is left
+        (["1", "cat", "dog", "cat"], False),
+        (["", "1", "cat"], False),
+    ],
+)
+def test_the_first_source_that_can_be_used_decides_whether_labels_are_text(tmp_path, labels, text):
+    write_files(
+        tmp_path / "src",
+        {f"{name}.csv": f"x,y\n1,{label}\n2,{label}\n" for name, label in zip("abcdefgh", labels, strict=False)},
+    )
+    process = tabular(inputs="x", labels="y", missing="y=drop")
+    found = preview(tmp_path / "src", tmp_path / "s", process=process, workers=0)
+    report = build(tmp_path / "src", tmp_path / "s", process=process, workers=0)
+    assert (store_spec.open_store(tmp_path / "s").schema.labels.classes is not None) == text
+    others = {
+        f"{name}.csv" for name, label in zip("abcdefgh", labels, strict=False) if label.isdigit() == text and label
+    }
+    assert {failure.source for failure in report.failures} >= others
+    assert {failure.source for failure in found.failures} <= {failure.source for failure in report.failures}
+
+
+def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
+    write(tmp_path / "src", [[("cat", "u")], [("dog", "v")]], ".csv")
+    process = tabular(inputs="x", labels="a")
+    seen = preview(tmp_path / "src", tmp_path / "t.zarr", process=process)
+    assert seen.result is not None
+    assert seen.result.labels["classes"] == [["cat", "dog"]]
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert inspect(tmp_path / "t.zarr").labels == seen.result.labels
+    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
+    assert "classes     0 cat, 1 dog" in shown
+    write(tmp_path / "src", [[("eel", "v")]], ".csv", first=2)
+    arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--dry-run"]
+    assert "classes seen  0 cat, 1 dog, 2 eel" in seqzarr(*arguments).stdout
+    found = json.loads(seqzarr(*arguments, "--json").stdout)
+    assert found["result"]["labels"]["classes"] == [["cat", "dog", "eel"]]
+
+
+def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alone(tmp_path):
+    """The second source, at which it does not look, has the second class."""
+    write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
+    arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
+    assert "classes seen  cat, eel\n" in seqzarr(*arguments, "--dry-run").stdout
+    seqzarr(*arguments, "--workers", "0")
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog", "eel")
+
+
+def test_a_manifest_that_names_another_class_changes_its_source(tmp_path):
+    write(tmp_path / "src", [[("", "")], [("", "")]], ".csv")
+    table = tmp_path / "m.csv"
+    process = tabular(inputs="x", labels_in_manifest=True)
+    table.write_text("source,y\n000,red\n001,blue\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y", workers=0)
+    table.write_text("source,y\n000,green\n001,red\n")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+    assert (report.changed, store_spec.open_store(tmp_path / "t.zarr").class_names()) == (
+        ("000.csv", "001.csv"),
+        ("red", "blue"),
+    )
+    build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0, update=True)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.tolist() for _, y in store]) == (("red", "blue", "green"), [[2], [0]])
+    table.write_text("source,y\n000,1\n001,2\n")
+    with pytest.raises(UsageError, match="column y holds numbers, such as '1' in row 1, but the store has classes"):
+        build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+
+
+def test_sources_are_unchanged_where_the_manifest_names_the_same_classes(tmp_path):
+    write(tmp_path / "src", [[("", "")]] * 3, ".csv")
+    table = tmp_path / "m.csv"
+    process = tabular(inputs="x", labels_in_manifest=True)
+    table.write_text("source,y,n\n000,red,7\n001,blue,8\n002,red,9\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y,n", workers=0)
+    table.write_text("source,y,n\n000,red,7\n001,red,8\n002,red,9\n003,green,1\n")
+    write(tmp_path / "src", [[("", "")]], ".csv", first=3)
+    report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
+    assert (report.unchanged, report.changed, report.added) == (2, ("001.csv",), 1)
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names("y") == ("red", "blue", "green")
+
+
+def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
+    write_files(tmp_path / "src", {f"{number}.csv": "x,y\n1,\n2,\n" for number in range(2)})
+    process = tabular(inputs="x", labels="y", missing="y=keep")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert not report.failures
+    assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float32", None)
+    assert all(np.isnan(y).all() for _, y in store)
+    given = tabular(inputs="x", labels="y", missing="y=keep", classes="a,b")
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0, max_failures=99)
+    assert all("column y holds classes, and --missing keep" in failure.reason for failure in report.failures)
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["a,b"], ((None, ("a", "b")),)),
+        (
+            ['"a, b", c'],
+            ((None, ("a, b", "c")),),
+        ),
+        (["k=a,b", 'l="x=1",y'], (("k", ("a", "b")), ("l", ("x=1", "y")))),
+        (['"x=1",y'], ((None, ("x=1", "y")),)),
+        (['"a, ""b"" = c"=x,"y, z"', "d, e=u"], (('a, "b" = c', ("x", "y, z")), ("d, e", ("u",)))),
+        (['"""q"""=x', 'p"=y', '"a=b"=z'], (('"q"', ("x",)), ('p"', ("y",)), ("a=b", ("z",)))),
+    ],
+)
+def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
+    assert parse_classes(given) == parsed
+    assert parse_classes(format_classes(parsed)) == parsed
+
+
+def test_classes_are_of_targets():
+    assert classes_by_target(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
+    assert classes_by_target((), ["j", "k"]) == (None, None)
+    with pytest.raises(UsageError, match="there are 2 \\(j, k\\); name the target, as --classes j="):
+        classes_by_target(parse_classes(["a,b"]), ["j", "k"])
+
+
+def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+    write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r", "s")], ".csv")
+    for _ in range(2):
+        with pytest.raises(
+            UsageError, match=r"labels a have more than 3 different texts, 'p' to 's', too many for classes.* stays"
+        ):
+            build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0, batch=1)
+        store = store_spec.open_store(tmp_path / "t.zarr")
+        assert (store.class_names(), [int(y[0, 0]) for _, y in store]) == (("p", "q", "r"), [0, 1, 0, 2])
+
+
+def test_a_source_that_cannot_be_read_adds_no_class_until_it_can(tmp_path):
+    write(tmp_path / "src", [[("cat", "u")], [("eel", "u")], [("dog", "u")]], ".csv")
+    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u,2\n")
+    process = tabular(inputs="x", labels="a")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    assert [failure.source for failure in report.failures] == ["001.csv"]
+    assert "row 1 has 4 fields" in report.failures[0].reason
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog")
+    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u\n")
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", workers=0).failures
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.class_names() == ("cat", "dog", "eel")
+    assert [y.tolist() for _, y in store] == [[[0]], [[1]], [[2]]]
+
+
+def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("cat", "u"), ("dog", "v")]], ".parquet")
+    loaded: list[list[str]] = []
+    read = pq.ParquetFile.read
+
+    def noted(self: pq.ParquetFile, columns: list[str], *, use_threads: bool) -> pa.Table:
+        loaded.append(columns)
+        return read(self, columns, use_threads=use_threads)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noted)
+    path = tmp_path / "src" / "000.parquet"
+    assert tabular(labels="a,b").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
+    assert loaded == [["a"], ["b"]]
+    loaded.clear()
+    assert tabular(labels="a,b", classes="a=cat,dog").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
+    assert loaded == [["b"]]
+
+
+def test_a_number_that_stands_for_missing_values_is_no_code_of_a_class(tmp_path):
+    (tmp_path / "x.csv").write_text("a,y\n1,cat\n2,dog\n3,cat\n")
+    (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(tmp_path / "x.csv")
+    assert (only.inputs.tolist(), only.labels.tolist(), only.columns["dropped"]) == ([[2], [3]], [[1], [0]], 1)
+
+
+def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("cat", "u")], [("dog", "u")]], ".csv")
+    process = tabular(inputs="x", labels="a", classes="dog,cat")
+    x, y = process(tmp_path / "src" / "000.csv")
+    assert (x.tolist(), y.tolist()) == ([[0.0]], [[1]])
+    monkeypatch.setattr(class_columns, "distinct_texts", lambda *_, **__: pytest.fail("the sources are looked at"))
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0).failures
+
+
+def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monkeypatch):
+    write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
+    looked: list[str] = []
+    monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[2]))
+    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
+    assert looked == ["000.csv"]
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float32
+
+
+def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):
+    write(tmp_path / "src", [[("cat", "1")], [("eel", "one")], [("dog", "2")], [("3", "3")]], ".csv")
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
+    assert [failure.source for failure in report.failures] == ["001.csv", "003.csv"]
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.classes == (("cat", "dog"), None)
+    (tmp_path / "src" / "000.csv").unlink()  # text comes first now
+    report = build(tmp_path / "src", tmp_path / "u.zarr", process=tabular(inputs="x", labels="b"), workers=0)
+    assert [failure.source for failure in report.failures] == ["002.csv", "003.csv"]
+    assert store_spec.open_store(tmp_path / "u.zarr").class_names() == ("one",)

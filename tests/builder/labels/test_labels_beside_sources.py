@@ -1,0 +1,489 @@
+"""Labels in another file beside each source: which file is whose, and which rows meet."""
+
+import shutil
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder import SourceError, UsageError, preview, tabular
+from builder.frames.join_keys import match_label_rows
+from builder.maintenance.source_checks import verify_sources
+from builder.sources.folder import LocalFolder
+from builder.sources.label_files import LabelFilePattern, check_below, without_label_files
+from builder.sources.source_list import SourceList
+from store_spec.verification.verify import verify
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+from tests.store.oracle import files, same
+
+
+@pytest.fixture
+def src(tmp_path):
+    """Two recordings; of the second, a row without labels and labels without a row, in another order."""
+    texts = {
+        "a.csv": "t,x\n1,10\n2,20\n",
+        "b.csv": "t,x\n1,11\n2,21\n3,31\n",
+        "labels/a.csv": "t,y,z\n1,0.5,7\n2,1.5,8\n",
+        "labels/b.csv": "t,y,z\n3,3.5,9\n4,4.5,9\n1,2.5,9\n",
+    }
+    return write_files(tmp_path / "src", texts)
+
+
+def read(store):
+    opened = store_spec.open_store(store)
+    return {
+        (source, int(part)): tuple(np.asarray(rows).tolist() for rows in opened[number])
+        for number, (source, part) in enumerate(zip(opened.sources, opened.parts, strict=True))
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("labels/{stem}.csv", {"a.parquet": "labels/a.csv", "d/b.csv.gz": "labels/b.csv"}),
+        ("../y/{name}", {"d/a.csv": "../y/a.csv"}),
+        ("{parent}/{stem}_y.csv", {"a.csv": "a_y.csv", "d/e/a.csv": "d/e/a_y.csv"}),
+        ("y/{path}", {"d/a.csv": "y/d/a.csv"}),
+        (r"(\d+)_.* -> flow/{1}.csv", {"in/07_x.csv": "flow/07.csv"}),
+        (r"(?P<who>[a-z]+)(\d) -> {parent}/{2}{who}{1}.csv", {"in/ab3.npy": "in/3abab.csv"}),
+    ],
+)
+def test_the_pattern_tells_which_file_is_whose(text, pairs):
+    pairing = LabelFilePattern.parse(text)
+    assert {source: pairing.label_file(source) for source in pairs} == pairs
+    # A file of labels under the root is known by its name alone.
+    assert all(pairing.is_label_file(labels) for labels in pairs.values() if not labels.startswith(".."))
+    assert not any(map(pairing.is_label_file, pairs))
+
+
+def test_two_sources_of_one_file_are_refused_by_name(tmp_path):
+    found = SourceList(folder=LocalFolder(tmp_path), names=("d/a.csv", "e/a.csv", "labels/a.csv", "labels/z.csv"))
+    with pytest.raises(UsageError, match=r"pairs both d/a\.csv and e/a\.csv with labels/a\.csv"):
+        without_label_files(found, LabelFilePattern.parse("labels/{stem}.csv").label_file, "labels/{stem}.csv")
+    for text, names, sources in (
+        (r"(.*)_x\.csv -> {1}.csv", ("a.csv", "a_x.csv", "d/b.csv", "d/b_x.csv", "z.csv"), ("a_x.csv", "d/b_x.csv")),
+        (r"(\d+)_.* -> y/{1}_y.csv", ("x/1_x.csv", "y/1_y.csv", "y/2_y.csv"), ("x/1_x.csv",)),
+        (r"x/(\d+).* -> y/{1}.csv", ("q.csv", "x/1.csv", "y/1.csv", "y/2.csv"), ("q.csv", "x/1.csv")),
+    ):
+        given = SourceList(folder=LocalFolder(tmp_path), names=names)
+        assert without_label_files(given, LabelFilePattern.parse(text).label_file, text).names == sources
+    text = "labels/{path}"
+    left = without_label_files(found, LabelFilePattern.parse(text).label_file, text)
+    assert left.names == ("d/a.csv", "e/a.csv")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 9), unique=True),
+    st.lists(st.integers(0, 9), unique=True),
+    st.sampled_from(["int64", "float64", "int8", "string", "padded", "day", "mixed"]),
+)
+def test_rows_are_joined_as_a_loop_joins_them(ours, theirs, kind):
+    write = {
+        "string": lambda v: pa.array([f"k{one}" for one in v], pa.string()),
+        "padded": lambda v: pa.array([f"{one:0{1 + (v is theirs)}}" for one in v], pa.string()),
+        "day": lambda v: pa.array(v, pa.int32()).cast(pa.date32()),
+        "mixed": lambda v: pa.array(v, pa.int64()) if v is ours else pa.array(map(str, v), pa.large_string()),
+    }.get(kind, lambda v: pa.array(v, pa.int64()).cast(kind))
+    left, right = (pa.table({"k": write(values)}) for values in (ours, theirs))
+    expected = [(row, other) for row, one in enumerate(ours) for other, two in enumerate(theirs) if one == two]
+    if ours and not expected:
+        with pytest.raises(SourceError, match=f"none of its {len(ours)} rows"):
+            match_label_rows(left, right, ("s", "l"))
+        return
+    rows = match_label_rows(left, right, ("s", "l")).tolist()
+    assert rows == [dict(expected).get(row, -1) for row in range(len(ours))]
+
+
+NANOSECONDS = [1704067200000000000 + one for one in (0, 10, 60, 1000)]
+CLOSE_KEYS: list[list[Any]] = [
+    NANOSECONDS,
+    [str(one) for one in NANOSECONDS],
+    ["12345678901234567890", "12345678901234567891", "18446744073709551615"],
+    ["99999999999999999999", "99999999999999999998", "100000000000000000000"],
+    ["1704067200.123456789", "1704067200.1234567", "1704067200.123456700001", "0"],
+    ["9007199254740993", "9007199254740992", "1.5", "-1.50001", "+7", "1e3"],
+    [2**64 - 1, 2**64 - 2, 5],
+]
+
+
+@pytest.mark.parametrize("keys", CLOSE_KEYS)
+def test_keys_that_differ_in_their_last_digits_are_different_ones(keys: list[Any]):
+    """Each of one table with all others of another, and all with all; numbers beside text too."""
+    kind = pa.uint64() if max(map(Decimal, keys)) == 2**64 - 1 and isinstance(keys[0], int) else None
+    every = pa.table({"k": pa.array(keys, kind)})
+    assert match_label_rows(every, every, ("s", "l")).tolist() == [*range(len(keys))]
+    for number in range(len(keys)):
+        others = pa.table({"k": pa.array(keys[:number] + keys[number + 1 :], kind)})
+        with pytest.raises(SourceError, match="none of its 1 rows"):
+            match_label_rows(every.slice(number, 1), others, ("s", "l"))
+    as_text = pa.table({"k": pa.array(map(str, keys), pa.string())})
+    assert match_label_rows(every, as_text, ("s", "l")).tolist() == [*range(len(keys))]
+
+
+def test_the_same_number_written_otherwise_is_the_same_key():
+    ours = pa.table({"k": ["1.50", "07", "1e3", "-0", ".25"]})
+    theirs = pa.table({"k": ["1000", "0", "+1.5", "0.250", "7.0"]})
+    assert match_label_rows(ours, theirs, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
+    floats = pa.table({"k": [1000.0, 0.0, 1.5, 0.25, 7.0]})
+    assert match_label_rows(ours, floats, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
+    texts = pa.table({"k": ["9007199254740993", "1.5", "7"]})  # which is not 2**53
+    assert match_label_rows(pa.table({"k": [2**53, 7]}), texts, ("s", "l")).tolist() == [-1, 2]
+    halves = pa.table({"k": ["1e300", "5e-320"]})  # beyond what decimals have here
+    assert match_label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), ("s", "l")).tolist() == [1, 0]
+
+
+def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
+    long = pa.table({"k": ["1704067200.123456789"]})
+    with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
+        match_label_rows(long, pa.table({"k": [1704067200.1234567]}), ("s", "l"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        ([1, 2, 1], [1], "row 3, column k: 1 is also in row 1"),
+        ([1], [2, 1, 2], "l: row 3, column k: 2 is also in row 1"),
+        ([1, None], [1], "row 2, column k: missing value"),
+        ([[1]], [1], "which cannot be paired by --on"),
+        (["x"], [1], r"cannot be compared \(--on\): the first values are x and 1"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(ours, theirs, message):
+    with pytest.raises(SourceError, match=message):
+        match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), ("s", "l"))
+
+
+def test_rows_meet_by_number(src, tmp_path):
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
+    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    assert not report.failures
+    assert report.sources == 2
+    assert read(tmp_path / "t.zarr") == {
+        ("a.csv", 0): ([[10], [20]], [[0.5], [1.5]]),
+        ("b.csv", 0): ([[11], [21], [31]], [[3.5], [4.5], [2.5]]),
+    }
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.names == ("y",)
+
+
+def test_rows_are_joined_counted_and_cleaned(src, tmp_path):
+    write_files(src, {"labels/a.csv": "t,y,z\n2,,8\n1,0.5,7\n"})
+    process = tabular(labels_from="labels/{stem}.csv", on="t", missing="y=drop")
+    builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    assert read(tmp_path / "t.zarr") == {
+        ("a.csv", 0): ([[10]], [[0.5, 7]]),
+        ("b.csv", 0): ([[11], [31]], [[2.5, 9], [3.5, 9]]),
+    }
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.sequences["dropped"].tolist() == [1, 1]
+    assert store.schema.inputs.names == ("x",)
+    assert store.schema.labels.names == ("y", "z")
+    assert not verify(tmp_path / "t.zarr")
+
+
+def test_columns_are_left_out_of_either_file(tmp_path):
+    root = tmp_path / "src"
+    write_files(
+        root, {"a.csv": "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n", "y/a.csv": "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n"}
+    )
+    process = tabular(exclude="note,flag,both", labels_from="y/{name}", on="t")
+    builder.build(root, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
+    assert read(tmp_path / "t.zarr") == {("a.csv", 0): ([[10], [20]], [[6], [5]])}
+    process = tabular(exclude="flags", labels_from="y/{name}", on="t")
+    report = builder.build(root, tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
+    assert [str(failure) for failure in report.failures] == [
+        "a.csv: there is no column 'flags'; there are 4: t, x, note, both"
+    ]
+
+
+def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path):
+    """Paired by the number in their names, with lines to skip before some; one's forcing is longer than its flow."""
+    rng = np.random.default_rng(0)
+    days = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
+    expected = {}
+    for river, (begin, end) in {"01022500": (100, 350), "01547700": (0, 366)}.items():
+        forcing, flow = rng.integers(0, 99, (366, 3)), {day: rng.integers(0, 99) for day in days[begin:end]}
+        pairs = [*zip(days, forcing, strict=True)]
+        lines = [f"{str(day).replace('-', ' ')} 12\t{' '.join(map(str, row))}" for day, row in pairs]
+        lines = [" 44.82", "587675987", "Year Mnth Day Hr\tprcp(mm/day) a b", *lines]
+        write_files(tmp_path, {f"src/forcing/{river}_lump.txt": "\n".join(lines)})
+        lines = [f"{river} {str(day).replace('-', ' ')}   {value} A:e" for day, value in flow.items()]
+        write_files(tmp_path, {f"src/streamflow/{river}_qc.txt": "\n".join(reversed(lines))})
+        rows = [(row.tolist(), [int(flow[day])]) for day, row in zip(days, forcing, strict=False) if day in flow]
+        expected[f"forcing/{river}_lump.txt", 0] = tuple(map(list, zip(*rows, strict=False)))
+    options = ["--labels-from", r"forcing/(\d+)_.* -> streamflow/{1}_qc.txt", "--on", "0=1,1=2,2=3"]
+    options += ["--skip-lines", "3"]
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "4:6", "--labels", "4", *options]
+    result = seqzarr(*command, "--workers", "0")
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "t.zarr") == expected
+    assert store_spec.open_store(tmp_path / "t.zarr").sequences["dropped"].tolist() == [116, 0]
+
+
+def test_labels_of_their_own_length_and_of_another_format(src, tmp_path):
+    for stem, values in (("a", [1.0, 2.0, 3.0]), ("b", [4.0])):
+        pq.write_table(pa.table({"x": values}), src / f"labels/{stem}.parquet")
+        (src / f"labels/{stem}.csv").unlink()
+    process = tabular(inputs="x", labels_from="labels/{stem}.parquet", label_axis="own")
+    builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    assert store_spec.open_store(tmp_path / "t.zarr").schema.label_axis == "own"
+    assert read(tmp_path / "t.zarr") == {
+        ("a.csv", 0): ([[10], [20]], [[1], [2], [3]]),
+        ("b.csv", 0): ([[11], [21], [31]], [[4]]),
+    }
+
+
+@pytest.mark.parametrize("options", [["--label-axis", "own"], ["--on", "t"], []])
+def test_labels_beside_that_are_text_are_classes(tmp_path, options):
+    """Their column has the name of one of the source's, and none of these is taken for it."""
+    words = {"a": ["sil", "ah", "sil"], "b": ["oh", "sil", "ah"]}
+    for stem, ours in words.items():
+        write_files(
+            tmp_path,
+            {
+                f"src/{stem}.csv": "t,x\n1,10\n2,20\n3,30\n",
+                f"src/y/{stem}.csv": "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(ours, 1)),
+            },
+        )
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
+    beside = ["--inputs", "x", "--labels-from", "y/{stem}.csv", "--labels", "x", *options]
+    result = seqzarr(*command, *beside, "--dry-run")
+    assert "classes seen  0 sil, 1 ah, 2 oh" in result.stdout
+    result = seqzarr(*command, *beside)
+    assert result.exit_code == 0, result.output
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names("x"), [y.T.tolist() for _, y in store]) == (
+        ("sil", "ah", "oh"),
+        [[[0, 1, 0]], [[2, 0, 1]]],
+    )
+    again = seqzarr(*command)
+    assert "2 unchanged; 0 failed" in again.stdout
+    write_files(tmp_path, {"src/c.csv": "t,x\n1,10\n", "src/y/c.csv": "t,x\n1,eh\n"})
+    assert seqzarr(*command).exit_code == 0
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("sil", "ah", "oh", "eh")
+    checked = seqzarr("verify", command[2], "--sources", tmp_path / "src", "--workers", "0")
+    assert checked.exit_code == 0, checked.output
+    given = [*command[:2], str(tmp_path / "u.zarr"), "--workers", "0", *beside, "--classes", "x=ah,sil,oh"]
+    result = seqzarr(*given)
+    assert "y/c.csv: row 1, column x: 'eh' is none of the 3 classes (ah, sil, oh) that --classes names" in result.stderr
+    assert store_spec.open_store(tmp_path / "u.zarr")[1][1].T.tolist() == [[2, 1, 0]]
+
+
+def test_a_column_of_the_same_name_in_both_files_and_groups(tmp_path):
+    root = tmp_path / "src"
+    write_files(root, {"a.csv": "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n", "y/a.csv": "d,x\n3,-30\n2,-20\n1,-10\n"})
+    process = tabular(labels="x", labels_from="y/{name}", on="t=d", group_by="g")
+    builder.build(root, tmp_path / "t.zarr", process=process, workers=0)
+    assert read(tmp_path / "t.zarr") == {
+        ("a.csv", 0): ([[10], [30]], [[-10], [-30]]),
+        ("a.csv", 1): ([[20]], [[-20]]),
+    }
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.schema.inputs.names, store.schema.labels.names) == (("x",), ("x",))
+    assert store.sequences["g"].tolist() == [5, 6]
+    assert store.sequences["dropped"].tolist() == [1, 0]
+
+
+def test_other_labels_are_another_source(src, tmp_path):
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
+    store = tmp_path / "t.zarr"
+    builder.build(src, store, process=process, workers=0)
+    assert builder.build(src, store, workers=0).unchanged == 2
+    write_files(src, {"labels/b.csv": "t,y,z\n1,1,1\n2,2,2\n3,3,3\n"})
+    assert builder.build(src, store, workers=0).changed == ("b.csv",)
+    report = builder.build(src, store, workers=0, update=True)
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert read(store)["b.csv", 0][1] == [[1], [2], [3]]
+    assert builder.build(src, store, workers=0).unchanged == 2
+    shutil.rmtree(tmp_path / "t.zarr.build", ignore_errors=True)
+    assert builder.build(src, store, workers=0).unchanged == 2
+    (src / "labels/a.csv").unlink()
+    report = builder.build(src, store, workers=0)
+    assert [failure.source for failure in report.failures] == ["a.csv"]
+    assert report.changed == ()
+
+
+def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**18))
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
+    builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    open_with_sources: list[str] = []
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", open_with_sources.append)
+    assert builder.build(src, tmp_path / "t.zarr", workers=0).unchanged == 2
+    assert not open_with_sources
+
+
+def test_a_source_without_labels_fails_alone(src, tmp_path):
+    write_files(src, {"c.csv": "t,x\n1,1\n"})
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
+    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    assert [str(failure) for failure in report.failures] == [
+        "c.csv: its label file labels/c.csv does not exist (--labels-from)"
+    ]
+    assert report.added == 2
+    (src / "labels" / "b.csv").unlink()
+    failures = [str(failure) for failure in builder.build(src, tmp_path / "t.zarr", workers=0).failures]
+    assert any("b.csv: its label file labels/b.csv cannot be read now (No such file" in one for one in failures)
+    with pytest.raises(UsageError, match=r"no sequence of source 'c.csv': it failed: its label file labels/c.csv does"):
+        builder.inspect_source(tmp_path / "t.zarr", "c.csv")
+
+
+def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):
+    inputs, labels = tabular(inputs="x", labels="z", labels_from="labels/{stem}.csv")(src / "a.csv")
+    assert (inputs.tolist(), labels.tolist()) == ([[10], [20]], [[7], [8]])
+
+
+@given(
+    ours=st.lists(st.integers(0, 9), unique=True, min_size=1),
+    theirs=st.lists(st.integers(0, 9), unique=True, min_size=1),
+    gaps=st.sets(st.integers(0, 9)),
+    policy=st.sampled_from(["error", "drop", "split", "keep", "ffill+drop", "interpolate+keep"]),
+    suffix=st.sampled_from([".csv", ".parquet"]),
+    as_text=st.booleans(),
+)
+def test_of_a_left_join_labels_are_missing_as_a_table_that_was_joined_before_has_them(
+    tmp_path_factory, ours, theirs, gaps, policy, suffix, as_text
+):
+    """The dumb join: one table, a row of the source at a time, whose labels are left empty where there are none."""
+    root = tmp_path_factory.mktemp("left")
+    labels = {k: None if k in gaps else f"class {k // 2}" if as_text else k * 100 for k in theirs}
+    # Parquet says that a column is text where nothing in it is, and so nobody knows its classes.
+    assume(not as_text or any(labels.get(k) for k in ours))
+    whole = {"k": ours, "x": [k * 10 for k in ours], "y": [labels.get(k) for k in ours], "z": [7] * len(ours)}
+    source, beside = {name: whole[name] for name in "kxz"}, {"k": theirs, "y": list(labels.values())}
+    for name, columns in (("src/a", source), ("y/a", beside), ("one/a", whole)):
+        path = root / f"{name}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        types = {key: pa.string() if as_text and key == "y" else pa.int64() for key in columns}
+        table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
+        if suffix == ".csv":
+            pa.csv.write_csv(table, path)
+        else:
+            pq.write_table(table, path)
+    together = tabular(inputs="x,z", labels="y", missing=f"y={policy}")
+    apart = tabular(
+        inputs="x,z", labels="y", labels_from=f"../y/{{stem}}{suffix}", on="k", join="left", missing=f"y={policy}"
+    )
+    reports = [
+        builder.build(root / folder, root / f"{folder}.zarr", process=process, workers=0, max_failures=99)
+        for folder, process in (("one", together), ("src", apart))
+    ]
+    failures = [[one.reason for one in (*report.failures, *report.skipped)] for report in reports]
+    if not set(ours) & set(theirs):
+        assert "none of its" in failures[1][0]
+        return
+    if failures[0]:
+        (one,), (other,) = failures
+        assert one.split(";")[0].split(" (")[0] == other.split(";")[0].split(" (")[0].split(", since")[0]
+        return
+    assert failures[1] == []
+    expected, found = (store_spec.open_store(root / f"{folder}.zarr") for folder in ("one", "src"))
+    assert len(found) == len(expected)
+    names = [store.class_names() if store.schema.labels.classes else () for store in (expected, found)]
+    assert set(names[0]) <= set(names[1])  # those of rows that are no one's are among the others
+    for number in range(len(expected)):
+        (x, y), (other_x, other_y) = expected[number], found[number]
+        if as_text:
+            y, other_y = (np.array(one)[rows] for one, rows in zip(names, (y, other_y), strict=True))
+        assert same(x, other_x)
+        assert same(y, other_y)
+    for name in ("dropped", "filled"):
+        assert found.sequences[name].tolist() == expected.sequences[name].tolist()
+
+
+def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t", join="left")
+    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    (failure,) = report.failures
+    assert str(failure).startswith(
+        "b.csv: row 2, column y: missing value, since no row of its labels labels/b.csv has t 2 (1 in all); fill it in"
+    )
+    write_files(src, {"labels/b.csv": "t,y\n2,\n1,5\n3,5\n"})
+    (failure,) = builder.build(src, tmp_path / "t.zarr", workers=0).failures
+    assert failure.reason.startswith("row 2, column y: missing value (1 in all); fill it in")
+    write_files(src, {"labels/b.csv": "t,y\n2,1\n1,5\n3,5\n"})
+    assert builder.build(src, tmp_path / "t.zarr", workers=0).failures == ()
+
+
+def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_build(src, tmp_path):
+    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
+    write_files(src, {"c.csv": "t,x\n1,1\n"})  # its labels are not there
+    every = [path for path in src.rglob("*.csv") if path.name != "c.csv"]
+    size = sum(path.stat().st_size for path in every)
+    found = preview(src, tmp_path / "t.zarr", process=process)
+    assert found.bytes_to_read == size + (src / "c.csv").stat().st_size
+    tallies: list[int] = []
+
+    def seen(tally):
+        tallies.append(tally.bytes_to_read)
+
+    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0, on_progress=seen)
+    assert set(tallies) == {found.bytes_to_read}
+    assert report.bytes_read == size
+
+
+def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says_so(tmp_path, monkeypatch):
+    src, store = tmp_path / "src", tmp_path / "s.zarr"
+    for folder, header in ((src, "t,x"), (tmp_path / "y", "t,y")):
+        folder.mkdir()
+        (folder / "a.csv").write_text(f"{header}\n1,2\n")
+    given = ["--labels-from", "../y/{stem}.csv"]
+    build = ["build", str(src), str(store), "--workers", "0"]
+    verify = ["verify", str(store), "--sources", str(src), "--workers", "0"]
+    asked = ["--inputs", "x", "--labels", "y", "--on", "t"]
+    assert seqzarr(*build, *asked, *given).exit_code == 0
+    before = files(store)
+    with monkeypatch.context() as patch:
+        patch.setattr("builder.frames.tabular.open_with_labels", None)  # whoever opens such a file calls it
+        for command in (
+            build,
+            [*build, "--dry-run"],
+            [*build, "--update"],
+            [*build, *asked],
+            verify,
+            [*verify, "--repair"],
+        ):
+            result = seqzarr(*command)
+            assert result.exit_code == 2, (command, result.output)
+            assert "by which the labels of a.csv are in ../y/a.csv, outside" in result.stderr
+            assert "repeat the option labels_from (--labels-from)" in result.stderr
+    for command in (build, [*build, "--dry-run"], verify, [*verify, "--repair"]):
+        assert seqzarr(*command, *given).exit_code == 0, command
+    assert files(store) == before
+    result = seqzarr(*verify, "--labels-from", "../z/{stem}.csv")
+    assert "labels_from ../y/{stem}.csv, but the option is now labels_from ../z/{stem}.csv" in result.stderr
+    process = tabular(inputs="x", labels="y", on="t", labels_from="../y/{stem}.csv")
+    assert verify_sources(store, src, process=process, workers=0) == []
+    (store / "inputs" / "c.0.0").unlink()
+    assert seqzarr(*verify, "--repair", *given).exit_code == 0
+    assert files(store) == before
+    assert seqzarr("verify", store, *given).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])
+def test_whatever_leads_out_of_the_sources_is_refused(text):
+    found = SourceList(folder=LocalFolder(Path("src")), names=("in/a.csv",))
+    with pytest.raises(UsageError, match="outside src; no file there is opened only because a store names it"):
+        check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
+    for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):
+        check_below(found, LabelFilePattern.parse(below).label_file, "s.zarr", below)
+
+
+def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_nothing(tmp_path):
+    write_files(tmp_path / "src", {"a.csv": "x\n1\n2\n", "y/a.lab": "k\n5\n6\n"})
+    options = ["--labels-from", "y/{stem}.lab", "--inputs", "x", "--labels", "k", "--workers", "0"]
+    refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options)
+    assert "a.lab: no format has the suffix '.lab' of this label file; --format is for" in refused.stderr
+    assert seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options, "--format", "csv").exit_code == 0
+    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    assert (x.ravel().tolist(), y.ravel().tolist()) == ([1, 2], [5, 6])

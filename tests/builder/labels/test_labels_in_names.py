@@ -1,0 +1,205 @@
+"""Labels in the names of sources that a process function reads: as a manifest of the same labels would give them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import LongSequence, Sequence, UsageError, build, preview, tabular
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.function_options import is_valid_record
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+ME = f"{__name__}:read"
+KINDS = ("cat", "dog", "cow")
+
+
+def read(path: Path, *, twice: bool = False):
+    """Return the inputs alone, or yield them twice."""
+    rows = np.array(json.loads(path.read_text()), np.float32)[:, None]
+    return iter([Sequence(rows), Sequence(rows + 1)]) if twice else rows
+
+
+def with_others(path: Path):
+    """Return labels as well, of text and a row a step: those in the name are taken."""
+    rows = np.array(json.loads(path.read_text()), np.float32)[:, None]
+    return rows, np.array(["eel"] * len(rows))
+
+
+def in_pieces(path: Path):
+    rows = np.array(json.loads(path.read_text()), np.float32)[:, None]
+    return LongSequence(Sequence(rows[at : at + 2]) for at in range(0, len(rows), 2))
+
+
+def write(folder: Path, *names: str) -> Path:
+    texts = (json.dumps([number + step for step in range(len(name) % 5 + 1)]) for number, name in enumerate(names))
+    return write_files(folder, dict(zip(names, texts, strict=True)))
+
+
+def run(*arguments):
+    return seqzarr("build", *arguments, "--workers", "0")
+
+
+def same_but_for_options(one: Path, other: Path) -> None:
+    """Hold two stores against each other, byte for byte, but for what they say of their builds."""
+    found, wanted = files(one), files(other)
+    roots = [json.loads(tree.pop("zarr.json")) for tree in (found, wanted)]
+    assert found == wanted
+    for root in roots:
+        build_of = root["attributes"]["seqzarr"][0]["provenance"].pop("build")
+        assert {"process", "manifest"} <= build_of.keys()
+        root["attributes"]["seqzarr"][0].pop("digest")
+    assert roots[0] == roots[1]
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=10)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KINDS), st.integers(-20, 20), st.sampled_from(["0.5", "-1.25", "2.0"])),
+        min_size=1,
+        max_size=6,
+    ),
+    st.lists(st.sampled_from(["kind", "n", "f"]), min_size=1, max_size=3, unique=True),
+    st.sampled_from([read, with_others, in_pieces]),
+    st.sampled_from([None, "kind=cow,dog,cat"]),
+)
+def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, process, classes):
+    if "kind" in targets:
+        targets = [target for target in targets if target != "f"]  # fractions are no labels beside classes
+    else:
+        classes = None
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        parts = [{"kind": kind, "n": str(n), "f": f} for kind, n, f in made]
+        names = [f"{at}/" + "_".join(part[name] for name in targets) + ".json" for at, part in enumerate(parts)]
+        write(place / "src", *names)
+        rows = [
+            ",".join([name, *(part[target] for target in targets)]) for name, part in zip(names, parts, strict=True)
+        ]
+        (place / "m.csv").write_text("\n".join([",".join(["source", *targets]), *rows]) + "\n")
+        groups = {"kind": "(?P<kind>[a-z]+)", "n": r"(?P<n>-?\d+)", "f": r"(?P<f>-?\d+\.\d+)"}
+        pattern = r"^\d+/" + "_".join(groups[target] for target in targets) + r"\.json$"
+        options: dict[str, Any] = {"process": process, "classes": classes, "workers": 0}
+        report = build(place / "src", place / "t", **options, label_pattern=pattern)
+        other = build(place / "src", place / "u", **options, manifest=place / "m.csv", label_column=",".join(targets))
+        assert report.failures == other.failures == ()
+        same_but_for_options(place / "t", place / "u")
+        store = store_spec.open_store(place / "t")
+        assert store.schema.labels.names == tuple(targets)
+        assert store.schema.label_axis == "sequence"
+        known = list(dict.fromkeys(kind for kind, _, _ in made)) if classes is None else ["cow", "dog", "cat"]
+        for at, part in enumerate(parts):  # the dumb way
+            expected = [known.index(part[name]) if name == "kind" else float(part[name]) for name in targets]
+            assert store[store.sources.index(names[at])][1].tolist() == expected
+
+
+def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_refuses_another(tmp_path):
+    src = write(tmp_path / "src", "a_1.json", "b_2.json")
+    assert run(src, tmp_path / "t", "--process", ME, "--label-pattern", r"_(\d)").exit_code == 0
+    recorded = store_spec.open_store(tmp_path / "t").provenance["build"]["process"]
+    assert recorded == {"function": ME, "label_pattern": r"_(\d)"}
+    write(src, "c_3.json")
+    assert "to_process" in run(src, tmp_path / "t", "--dry-run", "--json").stdout
+    for again in ([], ["--label-pattern", r"_(\d)"], ["--process", ME, "--label-pattern", r"_(\d)"]):
+        result = run(src, tmp_path / "t", *again)
+        assert (result.exit_code, result.stderr) == (0, "")
+    store = store_spec.open_store(tmp_path / "t")
+    assert [y.tolist() for _, y in store] == [[1], [2], [3]]
+    before = files(tmp_path / "t")
+    for dry in ([], ["--dry-run"]):
+        result = run(src, tmp_path / "t", "--label-pattern", r"(\d)", *dry)
+        assert result.exit_code == 2
+        assert r"was built with label_pattern _(\d), but the option is now label_pattern (\d)" in result.stderr
+    assert files(tmp_path / "t") == before
+    assert verify_sources(tmp_path / "t", src, workers=0) == []
+    build(src, tmp_path / "u", process=with_others, label_pattern=r"^(.)", classes="c,b,a", workers=0)
+    assert [int(y.item()) for _, y in store_spec.open_store(tmp_path / "u")] == [2, 1, 0]
+    build(src, tmp_path / "v", process=with_others, classes="eel", workers=0)
+    for name, words in (
+        ("u", r"label_pattern \^\(\.\), but the option is now"),
+        ("v", r"pattern not given, but the option is now label_pattern x\("),
+    ):
+        with pytest.raises(UsageError, match=words):
+            build(src, tmp_path / name, label_pattern="x(.)", workers=0)
+
+
+def test_a_dry_run_says_what_the_build_then_does(tmp_path):
+    src = write(tmp_path / "src", *(f"{kind}_{at}.json" for at, kind in enumerate(["sun", "fog", "sun", "rain"])))
+    options: dict[str, Any] = {"process": read, "label_pattern": "(?P<sky>[a-z]+)_"}
+    seen = preview(src, tmp_path / "t", **options)
+    build(src, tmp_path / "t", **options, workers=0)
+    store = store_spec.open_store(tmp_path / "t")
+    assert seen.failures == ()
+    assert seen.result is not None
+    assert (seen.result.label_axis, seen.result.labels["names"]) == ("sequence", ["sky"])
+    assert store.class_names() == ("fog", "rain", "sun")
+    assert seen.result.labels["classes"] == [["fog", "rain", "sun"]]
+
+
+def test_a_name_that_does_not_fit_fails_alone_and_is_not_processed(tmp_path):
+    src = write(tmp_path / "src", "a1.json", "b.json", "cx.json", "d4.json")
+    (src / "b.json").write_text("not read")
+    report = build(src, tmp_path / "t", process=read, label_pattern=r"[ac-z](\w)\.", workers=0)
+    assert [str(failure) for failure in report.failures] == [
+        (
+            r"b.json: its name does not match '[ac-z](\w)\.' of label_pattern (--label-pattern); correct one of the "
+            "two, or leave the file out of the sources"
+        ),
+        r"cx.json: label_pattern='[ac-z](\\w)\\.' finds ['x'] in its name; each must be a number",
+    ]
+    assert [y.tolist() for _, y in store_spec.open_store(tmp_path / "t")] == [[1], [4]]
+    report = build(src, tmp_path / "u", process=read, label_pattern=r"([a-z]+)\.", classes="b,cx", workers=0)
+    assert [failure.source for failure in report.failures] == ["a1.json", "b.json", "d4.json"]
+    assert "its name does not match" in report.failures[0].reason
+    report = build(src, tmp_path / "v", process=read, label_pattern=r"([a-z]+)\d?\.", classes="a,b,cx", workers=0)
+    assert [failure.source for failure in report.failures] == ["b.json", "d4.json"]
+    assert "group 1: 'd' is none of the 3 classes (a, b, cx) that --classes names" in report.failures[1].reason
+
+
+def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_not(tmp_path):
+    src = write(tmp_path / "src", "a_1.json", "b_2.json")
+    (tmp_path / "m.csv").write_text("source,site\na_1,x\nb_2,y\n")
+    options: dict[str, Any] = {"process": read, "label_pattern": r"_(\d)", "manifest": tmp_path / "m.csv"}
+    build(src, tmp_path / "t", **options, keep="site", workers=0)
+    store = store_spec.open_store(tmp_path / "t")
+    assert [y.tolist() for _, y in store] == [[1], [2]]
+    assert store.sequences["site"].tolist() == ["x", "y"]
+    assert build(src, tmp_path / "t", manifest=options["manifest"], label_axis="sequence", workers=0).unchanged == 2
+    with pytest.raises(UsageError, match="labels come from label_pattern and from the manifest's label_column; choose"):
+        build(src, tmp_path / "u", **options, label_column="site", workers=0)
+    for axis in ("step", "own"):
+        with pytest.raises(
+            UsageError, match=rf"label_axis={axis} \(--label-axis\): labels in names .* one row per seq"
+        ):
+            build(src, tmp_path / "u", process=read, label_pattern=r"_(\d)", label_axis=axis, workers=0)
+    with pytest.raises(UsageError, match="has no group"):
+        build(src, tmp_path / "u", process=read, label_pattern="_", workers=0)
+    assert not (tmp_path / "u").exists()
+
+
+def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):
+    (tmp_path / "a1.csv").write_text("x\n1\n")
+    words = r"label_pattern is for a process function; for tables, give label_pattern to tabular\(\.\.\.\)"
+    for process in (None, tabular()):
+        with pytest.raises(UsageError, match=words):
+            build(tmp_path / "a1.csv", tmp_path / "t", process=process, label_pattern=r"a(\d)")
+    build(tmp_path / "a1.csv", tmp_path / "t", process=tabular(label_pattern=r"a(\d)"), workers=0)
+    with pytest.raises(UsageError, match=words):
+        build(tmp_path / "a1.csv", tmp_path / "t", label_pattern=r"a(\d)")
+
+
+@pytest.mark.parametrize("pattern", [3, "(", "", ["(.)"], "none"])
+def test_what_a_store_records_is_a_pattern_or_cannot_be_understood(pattern):
+    assert is_valid_record({"function": ME, "label_pattern": r"_(\d)"})
+    assert not is_valid_record({"function": ME, "label_pattern": pattern})

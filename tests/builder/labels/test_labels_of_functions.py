@@ -1,0 +1,219 @@
+"""What a process function may give beside plain numbers: labels that are text, and NaN that is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import builder
+import store_spec
+from builder import LongSequence, SourceError, UsageError
+from builder.labels.text_classes import parse_classes
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.text_labels import encode_labels
+from store_spec import SequenceError
+from tests.builder.command import seqzarr
+from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
+from tests.builder.text_sources import given as as_lists
+from tests.store.oracle import files
+
+NAMES = ("cat", "dog", "cow")
+BUILD = ["--process", "tests.builder.text_sources:as_array", "--workers", "0"]
+
+
+def run(*arguments):
+    return seqzarr("build", *arguments)
+
+
+@given(st.lists(st.sampled_from([*NAMES, " dog", "cow\t"]), max_size=9), st.sampled_from(["list", "U", "O", "2-D"]))
+def test_each_text_becomes_the_place_of_its_class(texts, kind):
+    labels = {"list": texts, "U": np.array(texts, "U5"), "O": np.array(texts, object), "2-D": np.array([texts], "U5").T}
+    expected = [NAMES.index(text.strip()) for text in texts]  # the dumb way
+    found = encode_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
+    assert (found.dtype.name, found.reshape(-1).tolist()) == ("int64", expected)
+    assert found.shape == np.shape(labels[kind])
+
+
+def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_numbers():
+    labels = [["cat", 3, "no"], ["dog", 4.0, "yes"]]
+    given = parse_classes(["0=cat,dog", "2=yes,no"])
+    assert encode_labels(labels, given, "s").tolist() == [[0, 3, 1], [1, 4, 0]]
+    assert encode_labels(np.array(labels[0], object), given, "s").tolist() == [0, 3, 1]
+    assert encode_labels("dog", parse_classes(["cat,dog"]), "s").tolist() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ("eel", ["cat,dog"], "labels: 'eel' is none of the 2 classes"),
+        (["cat", ""], ["cat,dog"], "row 1: '' is none of"),
+        (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, but --classes names 2 classes"),
+        (["cat", None], ["cat,dog"], "row 1: None is not text"),
+        (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),
+        (np.ma.array(["cat", "dog"], mask=[False, True]), ["cat,dog"], "row 1: None is not text"),
+        ([["cat", 0.5]], ["0=cat,dog"], "row 0, target 1: 0.5 is not a whole number of 64 bits, as labels beside clas"),
+        ([["cat", "x"]], ["0=cat,dog"], "row 0, target 1: 'x' is not a whole number"),
+        ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is not text"),
+    ],
+)
+def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
+    with pytest.raises(SourceError, match=message):
+        encode_labels(labels, parse_classes(classes), "s")
+
+
+def test_masked_labels_in_a_list_are_refused():
+    with pytest.raises(SequenceError, match=r"s: labels are a list of masked arrays; give one masked array"):
+        encode_labels([np.ma.array(["cat", "dog"], mask=[False, True])], parse_classes(["cat,dog"]), "s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("process", "workers"), [(as_lists, 0), (as_array, 0), (as_objects, 0), (as_array, 2)])
+def test_text_of_each_step_is_stored_as_codes_with_their_names_whatever_the_workers(tmp_path, workers, process):
+    src = write(tmp_path / "src", a=([1, 2, 3], ["dog", "cat", "dog"]), b=([4, 5], ["cow", "cat"]))
+    report = builder.build(src, tmp_path / "t", process=process, classes="cat,dog,cow", workers=workers)
+    assert report.failures == ()
+    store = store_spec.open_store(tmp_path / "t")
+    assert (store.class_names(), store.schema.labels.dtype.name) == (NAMES, "int64")
+    assert store[0][1].tolist() == [1, 0, 1]
+    assert store[len(store) - 1][1].tolist() == [2, 0]
+    assert store_spec.verify(tmp_path / "t") == []
+    assert verify_sources(tmp_path / "t", src, workers=0) == []
+    with store_spec.create_store(tmp_path / "u", inputs=("float64", ()), labels=("int64", ()), classes=[NAMES]) as one:
+        for name, x, y in (("a.json", [1, 2, 3], [1, 0, 1]), ("b.json", [4, 5], [2, 0])):
+            one.append(np.array(x, float), np.array(y), source=name)
+    if process is not as_objects:  # it gives each twice
+        assert store.contents == store_spec.open_store(tmp_path / "u").contents
+
+
+def test_one_text_a_sequence_and_several_targets(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
+    builder.build(src, tmp_path / "t", process=as_lists, classes="cat,dog", workers=0)
+    store = store_spec.open_store(tmp_path / "t")
+    assert (store.schema.label_axis, store.schema.labels.shape) == ("sequence", ())
+    assert [int(store[number][1]) for number in range(2)] == [1, 0]
+    src = write(tmp_path / "two", a=([1, 2, 3], ["dog", 7]))
+    builder.build(src, tmp_path / "u", process=as_lists, classes=["0=cat,dog"], label_axis="sequence", workers=0)
+    store = store_spec.open_store(tmp_path / "u")
+    assert (store.schema.labels.classes, store[0][1].tolist()) == ((("cat", "dog"), None), [1, 7])
+    src = write(tmp_path / "both", a=([1, 2, 3], ["dog", "cat"]))
+    with pytest.raises(UsageError, match="are for one target, but there are 2"):
+        builder.build(src, tmp_path / "v", process=as_lists, classes="cat,dog", label_axis="sequence", workers=0)
+
+
+def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_none(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
+
+    def pieces(path):
+        x, label = as_lists(path)
+        return LongSequence((x[at : at + 1], None if at else label) for at in range(len(x)))
+
+    def late(path):
+        x, label = as_lists(path)
+        return LongSequence([(x[:1], None), (x[1:], label)])
+
+    def lacking(path):
+        x, label = as_lists(path)
+        return LongSequence([(x[:1], [label]), (x[1:], None)])
+
+    options: dict[str, Any] = {"classes": "cat,dog", "label_axis": "sequence", "workers": 0}
+    for name, process in (("t", pieces), ("whole", as_lists)):
+        assert builder.build(src, tmp_path / name, process=process, **options, max_failures=99).failures == ()
+    assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
+    assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
+    for process, axis, messages in (
+        (late, "sequence", ["labels: None is not text, but --classes names classes of text"]),
+        (
+            lacking,
+            "step",
+            ["the process function returns None for labels", "; this is in the piece that begins at row 1"],
+        ),
+    ):
+        report = builder.build(src, tmp_path / "u", process=process, **options | {"label_axis": axis}, max_failures=99)
+        assert len(report.failures) == 2
+        assert report.failures[0].reason.startswith(messages[0]), report.failures[0].reason
+        assert messages[-1] in report.failures[0].reason
+
+
+def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]))
+    assert run(src, tmp_path / "t", *BUILD, "--classes", "cat,dog").exit_code == 0
+    write(src, b=([1], ["cat"]), c=([1], ["eel"]))
+    result = run(src, tmp_path / "t", "--workers", "0")
+    assert result.stderr.startswith("c.json: labels: row 0: 'eel' is none of the 2 classes (cat, dog) that --classes")
+    assert store_spec.open_store(tmp_path / "t")[1][1].tolist() == [0]
+    (src / "c.json").unlink()
+    assert run(src, tmp_path / "t", "--workers", "0").exit_code == 0
+    before = files(tmp_path / "t")
+    for again in (["--classes", "cat, dog"], [*BUILD[:2], "--classes", "cat,dog"], ["--missing", "error"]):
+        result = run(src, tmp_path / "t", *again, "--workers", "0")
+        assert (result.exit_code, result.stderr) == (0, "")
+    for other, words in (
+        (["--classes", "dog,cat"], "was built with classes cat,dog, but the option is now classes dog,cat"),
+        (["--missing", "keep"], "was built with missing error, but the option is now missing keep"),
+    ):
+        for dry in ([], ["--dry-run"]):
+            result = run(src, tmp_path / "t", *other, "--workers", "0", *dry)
+            assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
+    assert files(tmp_path / "t") == before
+
+
+def test_text_without_classes_says_that_they_have_to_be_named(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]), b=([1], "dog"))
+    for process in (as_lists, as_array, as_objects):
+        (first, second) = builder.build(src, tmp_path / "t", process=process, workers=0, max_failures=99).failures
+        assert first.reason.startswith(
+            "labels are text, such as 'dog', but no classes are named; name all of them with"
+        )
+        assert second.reason.startswith("labels are text, such as 'dog'")
+    write(src, a=([1, 2], [1, 2]))
+    (failure,) = builder.build(src, tmp_path / "t", process=as_lists, workers=0, max_failures=99).failures
+    assert failure.reason.startswith("labels are text, such as 'dog'")
+
+
+def test_of_a_manifest_the_labels_are_its_own_and_classes_may_be_given(tmp_path):
+    src = write(tmp_path / "src", a=([1, 2], 0), b=([1], 0))
+    (tmp_path / "m.csv").write_text("source,kind\na,dog\nb,cat\n")
+    for name, classes, expected in (("t", None, ("dog", "cat")), ("u", "cat,dog", ("cat", "dog"))):
+        builder.build(
+            src, tmp_path / name, process=inputs_alone, manifest=tmp_path / "m.csv", label_column="kind",
+            classes=classes, workers=0,
+        )  # fmt: skip
+        store = store_spec.open_store(tmp_path / name)
+        assert store.class_names() == expected
+        assert [expected[int(store[number][1].item())] for number in range(2)] == ["dog", "cat"]
+
+
+def test_nan_of_a_process_function_is_kept_where_that_is_asked_and_else_refused(tmp_path):
+    nan = float("nan")
+    src = write(tmp_path / "src", a=([1, nan, 3], [1, 2, 3]), b=([1, 2], [1, 2]))
+    process = ["--process", "tests.builder.text_sources:given", "--workers", "0"]
+    result = run(src, tmp_path / "t", *process)
+    assert "a.json: inputs: row 1 is nan, where this store has finite numbers" in result.stderr
+    assert 'make a store of missing="keep" (--missing keep)' in result.stderr
+    assert run(src, tmp_path / "u", *process, "--missing", "keep", "--dry-run").exit_code == 0
+    result = run(src, tmp_path / "u", *process, "--missing", "keep")
+    assert (result.exit_code, result.stderr) == (0, "")
+    store = store_spec.open_store(tmp_path / "u")
+    assert store.schema.missing == "keep"
+    assert np.array_equal(store[0][0], [1, nan, 3], equal_nan=True)
+    assert store.stats().inputs.count.tolist() == [4]
+    write(src, c=([nan], [1]))
+    for options in ([], ["--missing", "keep"]):
+        result = run(src, tmp_path / "u", *options, "--workers", "0")
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert len(store_spec.open_store(tmp_path / "u")) == 3
+    result = run(src, tmp_path / "u", "--missing", "error", "--workers", "0")
+    assert "was built with missing keep, but the option is now missing error" in result.stderr
+
+
+def test_in_python_options_of_tables_belong_to_tabular(tmp_path):
+    Path(tmp_path, "a.csv").write_text("x,y\n1,cat\n")
+    with pytest.raises(UsageError, match="missing is for a process function; for tables, give missing to tabular"):
+        builder.build(tmp_path / "a.csv", tmp_path / "t", missing="keep")
+    with pytest.raises(UsageError, match="classes is for a process function; for tables, give classes to tabular"):
+        builder.build(tmp_path / "a.csv", tmp_path / "t", classes="cat")

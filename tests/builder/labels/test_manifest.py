@@ -1,0 +1,318 @@
+"""Reading a manifest, and which row belongs to which source."""
+
+import unicodedata
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import UsageError
+from builder.formats.column_choice import parse_columns
+from builder.manifest.manifest_table import Manifest, read_manifest
+
+
+def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "labels.csv") -> Manifest:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return read_manifest(path, key=key)
+
+
+def labels_of(table: Manifest, columns: str) -> np.ndarray:
+    """Return columns of numbers as labels, a row after another."""
+    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), as_text=(), order=np.arange(len(table)))
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["x/a.csv", "y/a.csv"], ["x/a.csv", "y/a.csv"]),
+        (["a.csv", "b.csv"], ["x/a.csv", "y/b.csv"]),
+        (["a", "b"], ["x/a.csv", "y/b.npy"]),
+        (["a", "b"], ["x/a.csv.gz", "y/b.CSV"]),
+        (["a.1", "b.2"], ["a.1.npy", "b.2.npy"]),
+        (["a", "a.x"], ["a", "a.x"]),
+        (["7", "08"], ["7.csv", "08.csv"]),
+    ],
+)
+def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names):
+    table = manifest(tmp_path, "y,source\n" + "".join(f"{i},{key}\n" for i, key in enumerate(keys)))
+    assert table.match(names)[0] == {name: row for row, name in enumerate(names)}
+    assert list(table.match(names[::-1])[0]) == names[::-1]
+
+
+def test_integer_keys_are_compared_as_their_decimal_text(tmp_path):
+    pq.write_table(pa.table({"id": [12, 7], "y": [1, 2]}), tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet", key="id").match(["7.npy", "12.npy"])[0] == {"7.npy": 1, "12.npy": 0}
+
+
+def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_path):
+    table = manifest(tmp_path, "\ufeff source , y\n a.csv ,3\n")
+    assert table.match(["a.csv"])[0] == {"a.csv": 0}
+    assert labels_of(table, " y ").tolist() == [[3]]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
+    """--delimiter says how sources are read, so a manifest has to say it itself."""
+    rows = [["source", "y", "site"], ["a.csv", "3", "north, left"], ["b.csv", "4", ""]]
+    table = manifest(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
+    assert labels_of(table, "y").tolist() == [[3], [4]]
+    assert table.keys == ("a.csv", "b.csv")
+    with pytest.raises(UsageError, match="there is no column 'file'; there are 3: source, y, site"):
+        read_manifest(table.path, key="file")
+
+
+@pytest.mark.parametrize("name", ["m.txt", "m.csv", "m.tsv", "m.dat"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", " "])
+def test_a_text_file_of_any_suffix_and_delimiter_is_read(tmp_path, name, delimiter):
+    rows = [["source", "y", "site"], ["a.csv", "3", "north"], ["b.csv", "4", "south"]]
+    text = "".join(delimiter.join(row) + "\n" for row in rows)
+    if delimiter == " " and name in {"m.csv", "m.tsv"}:
+        with pytest.raises(UsageError, match="there is no column 'source'"):
+            manifest(tmp_path, text, name=name)
+        return
+    table = manifest(tmp_path, text, name=name)
+    assert labels_of(table, "y").tolist() == [[3], [4]]
+    assert (table.keys, table.kept(["site"], {})[0].values.tolist()) == (("a.csv", "b.csv"), ["north", "south"])
+
+
+def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
+    table = manifest(tmp_path, "source,y\nc,0\na,1\n")
+    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True)[0] == {"a.csv": 1, "c.csv": 0}
+    with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
+        table.match(["a.csv", "b.csv", "c.csv"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "message"),
+    [
+        ("a b a c b", "a.csv", r"2 keys \(a, b\) in more than one row of column source"),
+        ("a b c", "a.csv b.csv", r"By stem: 1 row \(c\) without a source; remove the rows whose files do not exist$"),
+        ("a.csv", "x/a.csv y/a.csv", r"By file name: 1 key \(a.csv \(x/a.csv, y/a.csv\)\) fit more than one source"),
+        ("a.csv", "a.csv b.csv c.csv d.csv e.csv f.csv g.csv", r"By path: 6 sources \(b.csv, .*f.csv, \.\.\.\) withou"),
+        ("z", "a.csv", r"1 row \(z\) without a source; --manifest-only takes .*; remove the rows whose files do not e"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
+    with pytest.raises(UsageError, match=message):
+        table.match(names.split(), strict=True)
+
+
+def test_accents_in_other_bytes_are_pointed_out(tmp_path):
+    """A file of a Mac and a table of another machine may have names that look the same, and are not."""
+    name = "Rh\u00f4ne.csv"
+    table = manifest(tmp_path, f"source,y\nElbe.csv,0\n{unicodedata.normalize('NFD', name)},1\n")
+    with pytest.raises(UsageError, match=r"accents have other bytes .*: 1 key \(Rho\u0302ne.csv\)$"):
+        table.match(["Elbe.csv", name])
+    with pytest.raises(UsageError) as caught:
+        table.match(["Elbe.csv", "Rhine.csv"])
+    assert "NFD" not in str(caught.value)
+
+
+@pytest.mark.parametrize("only_listed", [False, True])
+def test_a_row_without_a_source_is_named_or_an_error_if_that_is_asked_for_or_no_row_has_one(tmp_path, only_listed):
+    table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\n")
+    with pytest.raises(UsageError, match="without a source"):
+        table.match(["a.csv"], only_listed=only_listed, strict=True)
+    assert table.match(["a.csv"], only_listed=only_listed) == ({"a.csv": 0}, ("b.csv",))
+    with pytest.raises(UsageError, match="without a source"):  # another column is meant, or another folder
+        table.match(["c.csv"], only_listed=True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "only_listed", "rows", "absent"),
+    [
+        (["a.csv", "caf\ufffd.csv"], ["a.csv"], False, {"a.csv": 0}, ("caf\ufffd.csv",)),
+        (["caf", "a"], ["x/a.csv"], False, {"x/a.csv": 1}, ("caf",)),
+        (["caf", "a"], ["x/a.csv", "b.csv"], True, {"x/a.csv": 1}, ("caf",)),
+        (["a"], ["x/a.csv"], True, {"x/a.csv": 0}, ()),
+    ],
+)
+def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_listed, rows, absent):
+    """Its row counts as one without a source."""
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys))
+    assert table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"]) == (rows, absent)
+
+
+def test_where_rows_and_sources_do_not_fit_misnamed_files_are_named(tmp_path):
+    table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\nc.csv,0\n")
+    message = r"By path: 2 rows \(b.csv, c.csv\) without a source; first rename .* not UTF-8: 1 file \(caf\\xe9.csv\)"
+    with pytest.raises(UsageError, match=message):
+        table.match(["a.csv"], strict=True, misnamed=[r"caf\xe9.csv"])
+    with pytest.raises(UsageError, match=r"1 source \(d.csv\) without a row"):
+        table.match(["a.csv", "b.csv", "d.csv"], misnamed=[r"caf\xe9.csv"])
+    with pytest.raises(
+        UsageError, match=r"By file name: 1 key \(b.csv \(x/b.csv, y/b.csv\)\) fit more than one source"
+    ):
+        table.match(["a.csv", "x/b.csv", "y/b.csv"], only_listed=True, misnamed=["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "held", "only_listed", "rows"),
+    [
+        ("a b", "x/a.csv", "x/a.csv x/b.csv", False, {"x/a.csv": 0}),
+        ("b.csv a.csv", "x/a.csv", "x/b.csv", False, {"x/a.csv": 1}),
+        ("a b", "", "a.csv b.csv", False, {}),
+        ("a.csv b.csv", "x/a.csv x/b.csv", "a.csv b.csv", True, {"x/a.csv": 0, "x/b.csv": 1}),
+        ("a.csv b.csv", "x/a.csv x/c.csv", "a.csv b.csv", True, {"x/a.csv": 0}),
+        ("a.csv", "y/a.csv", "x/a.csv", False, {"y/a.csv": 0}),
+    ],
+)
+def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
+    """Files that are there come first: none is left out since the store has a row's source under another name."""
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
+    assert table.match(names.split(), only_listed=only_listed, strict=True, stored_names=held.split) == (rows, ())
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "message"),
+    [
+        ("a b c", "a.csv", r"By stem: 1 row \(c\) without a source; remove the rows whose files do not exist$"),
+        ("a b", "a.csv c.csv", r"By stem: 1 source \(c.csv\) without a row; --manifest-only takes only [^;]*$"),
+        ("a b c", "a.csv c.csv d.csv", r"By stem: 1 source \(d.csv\) without a row; --manifest-only takes only [^;]*$"),
+    ],
+)
+def test_of_rows_whose_source_the_store_has_none_is_named(tmp_path, keys, names, message):
+    table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
+    with pytest.raises(UsageError, match=message):
+        table.match(names.split(), strict=True, stored_names=lambda: ["a.csv", "b.csv"])
+
+
+def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
+    table = manifest(tmp_path, "source,y\na,0\nb,0\n")
+    assert len(table.match(["a.csv", "b.csv"], stored_names=lambda: pytest.fail("asked"))[0]) == 2
+
+
+@given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
+def test_full_paths_fit_any_sources(names):
+    """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
+    keys = tuple(names[::-1])
+    table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock())
+    assert [keys[row] for row in table.match(names)[0].values()] == names
+
+
+def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
+    table = manifest(tmp_path, "source,i,j,f,b\na,1,9223372036854775807,0.5,true\nb,-2,3,1,false\n")
+    for columns, dtype, expected in [
+        ("i,j", np.int64, [[1, 2**63 - 1], [-2, 3]]),
+        ("i,f", np.float64, [[1, 0.5], [-2, 1]]),
+        ("b", np.bool_, [[True], [False]]),
+        ("b,i", np.int64, [[1, 1], [0, -2]]),
+        ("i:b", None, None),
+    ]:
+        if dtype is None:
+            message = (
+                r"row 1, column j: 9223372036854775807 does not fit into float64 \(1 in all\); write all numbers of"
+            )
+            with pytest.raises(UsageError, match=message):
+                labels_of(table, columns)
+        else:
+            labels = labels_of(table, columns)
+            assert (labels.dtype, labels.tolist()) == (np.dtype(dtype), expected)
+
+
+def test_fractions_beside_classes_are_refused_without_options_of_sources(tmp_path):
+    table = manifest(tmp_path, "source,k,y\na,cat,2\nb,dog,7.5\n")
+    message = r"column y: 7.5 does not fit into int64 \(1 in all\); labels beside classes \(k\) must be whole numbers"
+    with pytest.raises(UsageError, match=message):
+        labels_of(table, "k,y")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("d", r"row 1, column d holds dates \(2020-01-01\); labels are numbers, bool or text"),
+        ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
+        ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
+        ("f", r"row 1 \(a\), column f: infinite value \(1 in all\)"),
+        ("big", r"row 1, column big: 123456789012345678901 is beyond 2\*\*53 .*; write a letter before each if they a"),
+        ("zz", r"there is no column 'zz'; there are \d: source, t, d, m, n, f"),
+    ],
+)
+def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
+    head, *rows = "source,t,d,m,n,f", "a,PEN,2020-01-01,1,0.5,inf", "b,FEL,2020-01-02,,NA,1"
+    if column == "big":
+        head, *rows = "source,big", "a,123456789012345678901", "b,0"
+    with pytest.raises(UsageError, match=message):
+        labels_of(manifest(tmp_path, "\n".join([head, *rows])), column)
+
+
+def test_large_whole_numbers_are_no_fault_of_columns_that_nothing_takes(tmp_path):
+    large = 13835058055282163712
+    table = manifest(tmp_path, f"source,y,uid\na,1,{large}\nb,2,0\n")
+    assert labels_of(table, "y").tolist() == [[1], [2]]
+    for take in (lambda: labels_of(table, "y:uid"), lambda: table.kept(["uid"], {})):
+        with pytest.raises(
+            UsageError, match=rf"row 1, column uid: {large} is beyond 2\*\*53 = 9,007,199,254,740,992, so"
+        ):
+            take()
+    texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as is advised
+    assert texts[0].values.tolist() == [f"n{large}", "n0"]
+    assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
+
+
+def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"source,k,i\na,x,1\nb,\xe9,2\n")
+    table, message = (
+        read_manifest(path),
+        r"m\.csv: row 2, column k: b'\\xe9' is not valid UTF-8; write the file as UTF-8",
+    )
+    assert labels_of(table, "i").tolist() == [[1], [2]]
+    for take in (
+        lambda: labels_of(table, "k"),
+        lambda: table.kept(["k"], {}),
+        lambda: read_manifest(path, text=["k"]).kept(["k"], {}),
+        lambda: read_manifest(path, key="k"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            take()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("source,y\na\n", "m.csv", "row 1 has 1 fields, but the first line has 2"),
+        ("source,source\na,b\n", "m.csv", "columns 1 and 2 are both named 'source'"),
+        ("", "m.csv", "is empty: 0 bytes"),
+        ("nonsense", "m.parquet", "is it a whole Parquet file"),
+        ("source;y\na;1\nb\n", "m.csv", "row 2 has 1 fields, but the first line has 2"),
+        ("x", "m.xlsx", "no format has the suffix '.xlsx'; a manifest is a CSV, TSV or Parquet file: save it as one"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_says_why(tmp_path, text, name, message):
+    with pytest.raises(UsageError, match=message):
+        manifest(tmp_path, text, name=name)
+
+
+def test_an_npy_file_is_no_manifest(tmp_path):
+    np.save(tmp_path / "m.npy", np.zeros((2, 2)))
+    with pytest.raises(UsageError, match="no column 'source'"):
+        read_manifest(tmp_path / "m.npy")
+    with pytest.raises(UsageError, match="a manifest is a CSV, TSV or Parquet file"):
+        read_manifest(tmp_path / "m.npy", key="0")
+
+
+def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
+    """The first megabyte holds whole numbers, the end does not."""
+    rows = [f"{'x' * 40}{i:06},{i}\n" for i in range(40_000)]
+    labels = labels_of(manifest(tmp_path, "source,y\n" + "".join(rows) + "last,0.5\n"), "y")
+    assert labels.dtype == np.float64
+    assert labels[:, 0].tolist() == [*range(40_000), 0.5]
+
+
+@pytest.mark.parametrize("text", ["1,5", "1,234.5"])
+def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, text):
+    """As labels of a regression they would become codes in the order in which they come, without a word."""
+    table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
+    with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is no number here \(2 in all\)"):
+        labels_of(table, "y")
+    _, _, texts = table.labels(("y",), as_text=("y",), order=np.arange(2))
+    assert texts == (("2,5", text),)

@@ -1,0 +1,571 @@
+"""`verify --repair`: shards of rows that the sources can restore get the very bytes that they had."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import LongSequence, Repair, build, repair, tabular
+from store_spec import StoreError
+from store_spec.disk.job import replace_shard
+from store_spec.disk.storage import LocalStorage
+from store_spec.errors import ConflictError, LockedError, StorageError
+from tests.builder.command import seqzarr
+from tests.builder.features import FEATURES, build_feature, write_feature
+from tests.builder.made_sources import Made, read_made, write_made
+from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
+from tests.campaigns.rot_stores import Specimen
+from tests.store.oracle import files
+
+AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
+SOURCES = {
+    f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
+}
+
+
+@pytest.fixture(scope="module", params=["step", "sequence", "own"])
+def specimen(tmp_path_factory, request):
+    """A store of several shards, of three commits, one of which retired a source."""
+    place = tmp_path_factory.mktemp("repair")
+    made = {name: replace(one, axis=request.param) for name, one in SOURCES.items()}
+    options = {"process": read_made, "label_axis": request.param, "workers": 0, "chunk": 60, "shard": 240}
+    commits = []
+    for some in ("abcd", "abcdefg"):
+        write_made(place / "src", {name: one for name, one in made.items() if name[0] in some})
+        build(place / "src", place / "store", **options)
+        commits.append(files(place / "store"))
+    (place / "src" / "c.made").unlink()
+    build(place / "src", place / "store", retire_missing=True, process=read_made, workers=0)
+    commits.append(files(place / "store"))
+    write_made(place / "src", {"c.made": made["c.made"]})
+    return Specimen(path=place / "store", commits=commits)
+
+
+class Counted:
+    """Calls a function, and counts the calls."""
+
+    def __init__(self, call):
+        self.call, self.calls = call, 0
+
+    def __call__(self, *args, **options):
+        self.calls += 1
+        return self.call(*args, **options)
+
+
+def counted(monkeypatch, name):
+    module = sys.modules["builder.maintenance.repair"]
+    monkeypatch.setattr(module, name, counter := Counted(getattr(module, name)))
+    return counter
+
+
+def damage(path: Path, case: Case) -> None:
+    for name, data in case.files.items():
+        (path / name).unlink(missing_ok=True)
+        if data is not None:
+            (path / name).write_bytes(data)
+
+
+def is_restorable(specimen: Specimen, case: Case) -> bool:
+    """Tell whether a case harms nothing but shards of rows and the metadata that follow from the root."""
+    labels = () if store_spec.open_store(specimen.path).schema.label_axis == "sequence" else ("labels/c.",)
+    return all(name.endswith(f"/{ROOT}") or name.startswith(("inputs/c.", *labels)) for name in case.files)
+
+
+def wrong_after_repair(specimen: Specimen, case: Case) -> str:
+    """Damage a copy, repair it, and say what is not as it should be."""
+    path = specimen.path.with_name("copy")
+    shutil.copytree(specimen.path, path)
+    try:
+        damage(path, case)
+        damaged = files(path)
+        done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
+        now = files(path)
+        if is_restorable(specimen, case):
+            restored = {name for name in case.files if not name.endswith(ROOT)}
+            right = now == specimen.files and not done.left and not done.failures and restored == set(done.files)
+        else:
+            right = now == damaged and done.left != () and done.files == () and AGAIN in str(done.failures)
+        return "" if right else f"{done.files} restored; left: {[str(one) for one in done.left]}; {done.failures}"
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.mark.slow
+def test_shards_are_restored_as_they_were_and_of_all_other_damage_it_says_to_build_again(specimen):
+    every = [*losses(specimen), *swaps(specimen), *older_copies(specimen)]
+    cases = [case for case in every if not case.harmless and ROOT not in case.files]
+    cases = random.Random(0).sample(cases, 15)
+    assert 5 < sum(is_restorable(specimen, case) for case in cases) < 14
+    wrong = {str(case): what for case in cases if (what := wrong_after_repair(specimen, case))}
+    assert not wrong, "\n".join(f"{case}: {what}" for case, what in wrong.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("specimen", ["own"], indirect=True)
+def test_shards_are_restored_by_workers_too_all_of_an_array_may_be_gone_and_paths_relative(specimen, monkeypatch):
+    path = specimen.path.with_name("copy")
+    shutil.copytree(specimen.path, path)
+    gone = [name for name in specimen.files if name.startswith("inputs/c.")]
+    for name in gone:
+        (path / name).unlink()
+    monkeypatch.chdir(path.parent)
+    checks = counted(monkeypatch, "verify")
+    done = repair("copy", "src", process=read_made, workers=2)
+    assert (done.failures, done.left, done.files, checks.calls) == ((), (), tuple(sorted(gone)), 2)
+    assert files(path) == specimen.files
+    shutil.rmtree(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_damaged_and_exchanged_shards_are_restored_whatever_they_hold(tmp_path, feature):
+    source = write_feature(feature, tmp_path / "src")
+    store = build_feature(feature, source, tmp_path / "store")
+    before = files(store)
+    # One row of labels a sequence is a table, which nothing restores.
+    of_sequences = store_spec.open_store(store).schema.label_axis == "sequence"
+    for array in ("inputs", "time", "filled", *([] if of_sequences else ["labels"])):
+        shards = [name for name in before if name.startswith(f"{array}/c.")]
+        for name, data in ((name, before[name]) for name in shards[-1:]):
+            other = before[shards[0]]  # of the same array: only the rows tell that it is not this one
+            damaged = [data[:9] + b"\0\1\2\3" + data[13:], other, None]
+            for new in damaged + [b"", data[:-7]] * (array in ("time", "filled")):
+                (store / name).unlink() if new is None else (store / name).write_bytes(new)
+                done = repair(store, source, workers=0)
+                assert (done.left, files(store)) == ((), before)
+
+
+@pytest.mark.slow
+def test_a_sound_store_is_left_alone(specimen):
+    before = {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files}
+    done = repair(specimen.path, specimen.path.with_name("src"), process=read_made, workers=0)
+    assert done == Repair(found=(), files=(), failures=(), left=())
+    assert {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files} == before
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A store of whose sequences those of the second source lost rows, in the one shard that there is."""
+    (tmp_path / "src").mkdir()
+    for name in ("a", "b", "c"):
+        rows = "".join(f"{number},{number * ord(name)}\n" for number in range(100))
+        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
+    build(tmp_path / "src", tmp_path / "s.zarr", process=tabular(dtype="float64"), chunk=160, codec="none", workers=0)
+    flip(tmp_path / "s.zarr", 150)
+    return tmp_path
+
+
+def flip(store: Path, row: int) -> None:
+    """Change a bit of a row of the inputs, whose chunk has ten rows and a checksum."""
+    shard = store / "inputs" / "c.0.0"
+    data = bytearray(shard.read_bytes())
+    data[row * 16 + row // 10 * 4] ^= 1
+    shard.write_bytes(data)
+
+
+def run_repair(place: Path, *flags: str):
+    return seqzarr("verify", place / "s.zarr", "--sources", place / "src", "--repair", *flags)
+
+
+def test_the_command_repairs_and_says_what_it_did(damaged):
+    before = store_spec.verify(damaged / "s.zarr")
+    result = run_repair(damaged)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        *(f"was wrong: {problem}" for problem in before),
+        "s.zarr: 1 file restored; all well",
+    ]
+    assert seqzarr("verify", damaged / "s.zarr", "--sources", damaged / "src").exit_code == 0
+    assert run_repair(damaged).stdout == "s.zarr: nothing was wrong; all well\n"
+
+
+def test_sources_that_lost_no_rows_are_not_needed(damaged):
+    """Their rows are in the shard still."""
+    before = files(damaged / "s.zarr")
+    (damaged / "src" / "a.csv").unlink()
+    (damaged / "src" / "c.csv").write_text("x,y\n1,2\n")
+    done = repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert (done.files, done.left, done.failures) == (("inputs/c.0.0",), (), ())
+    now = files(damaged / "s.zarr")
+    assert [name for name in now if now[name] != before[name]] == ["inputs/c.0.0"]
+    (damaged / "s.zarr" / "inputs" / "c.0.0").unlink()
+    done = repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert (done.files, [failure.source for failure in done.failures]) == ((), ["a.csv", "s.zarr"])
+
+
+def test_a_source_that_changed_is_named_with_both_fingerprints_and_nothing_is_touched(damaged):
+    before = files(damaged / "s.zarr")
+    (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
+    result = run_repair(damaged)
+    assert result.exit_code == 1
+    changed, advice = result.stderr.splitlines()
+    assert changed.startswith("b.csv: it changed: 8 bytes with SHA-256 ")
+    assert ", but the store records 780 with " in changed
+    assert advice == (
+        "s.zarr: not all could be restored: restore the sources named here, or build with them as they are now "
+        f"(seqzarr build SOURCES STORE with --update or --retire-missing), or {AGAIN}"
+    )
+    assert result.stdout.splitlines()[-1] == "s.zarr: 0 files restored; 1 problem left"
+    assert files(damaged / "s.zarr") == before
+
+
+def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
+    """As the message says: the rows that are lost are then of a retired sequence."""
+    (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
+    assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
+    verified = seqzarr("verify", damaged / "s.zarr")
+    assert (verified.exit_code, verified.stdout.splitlines()[-1]) == (
+        0,
+        "all well but for what is retired: 4 sequences, 301 steps checked",
+    )
+    result = run_repair(damaged)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("s.zarr: 0 files restored; 1 problem left, of retired sequences alone\n")
+    now = store_spec.open_store(damaged / "s.zarr")
+    assert [(name, len(now[number][0])) for number, name in enumerate(now.sources)] == [
+        ("a.csv", 100),
+        ("c.csv", 100),
+        ("b.csv", 1),
+    ]
+
+
+def test_rows_of_a_retired_sequence_keep_a_shard_damaged_unless_its_source_is_as_it_was(damaged):
+    old = (damaged / "src" / "b.csv").read_text()
+    (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
+    assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
+    flip(damaged / "s.zarr", 95)  # the last rows of a
+    before = files(damaged / "s.zarr")
+    result = run_repair(damaged)
+    assert (result.exit_code, files(damaged / "s.zarr")) == (1, before)
+    assert result.stderr.startswith("b.csv: it changed")
+    (damaged / "src" / "b.csv").write_text(old)
+    assert run_repair(damaged).stdout.endswith("s.zarr: 1 file restored; all well\n")
+
+
+def test_both_sequences_of_a_source_that_was_built_twice_are_restored(damaged):
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+    build(damaged / "src", damaged / "s.zarr", redo=["b.csv"], workers=0)
+    before = files(damaged / "s.zarr")
+    (damaged / "s.zarr" / "inputs" / "c.0.0").unlink()
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).files == ("inputs/c.0.0",)
+    assert files(damaged / "s.zarr") == before
+
+
+SHIFT = 0
+
+
+def read_shifted(path):
+    return ((inputs + SHIFT, labels) for inputs, labels in read_made(path))
+
+
+def test_a_source_that_other_code_reads_gives_other_rows_and_is_named(tmp_path, monkeypatch):
+    write_made(tmp_path / "src", {"a.made": Made(lengths=(5, 6))})
+    build(tmp_path / "src", tmp_path / "s", process=read_shifted, workers=0)
+    shard = tmp_path / "s" / "inputs" / "c.0.0"
+    shard.write_bytes(b"")
+    monkeypatch.setattr(f"{__name__}.SHIFT", 1)
+    done = repair(tmp_path / "s", tmp_path / "src", process=read_shifted, workers=0)
+    assert done.files == ()
+    assert str(done.failures[0]) == (
+        "a.made: its rows of sequence 0 differ from the store's: the code that reads it changed"
+    )
+    assert shard.read_bytes() == b""
+
+
+def test_an_older_root_is_not_taken_for_the_store(damaged):
+    store = damaged / "s.zarr"
+    old = (store / ROOT).read_bytes()
+    (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 3000)
+    seqzarr("build", damaged / "src", store, "--workers", "0")
+    whole = files(store)
+    (store / ROOT).write_bytes(old)
+    result = run_repair(damaged)
+    assert result.exit_code == 1
+    assert "an older copy" in result.stderr
+    assert files(store) == whole | {ROOT: old}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [ROOT, "sequences/source/c.0", "offsets/c.0", "stats/inputs_mean/c.0.0"])
+def test_what_no_source_restores_is_built_again_into_a_new_store_of_the_same_bytes(tmp_path, lost):
+    write_made(tmp_path / "src", SOURCES)
+    options: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 60, "shard": 240}
+    build(tmp_path / "src", tmp_path / "s", **options)
+    whole = files(tmp_path / "s")
+    (tmp_path / "s" / lost).write_bytes(b"")
+    (tmp_path / "s" / "inputs" / "c.0.0").unlink()
+    before = files(tmp_path / "s")
+    if lost == ROOT:
+        with pytest.raises(StoreError, match="not JSON") as error:
+            repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+        said = str(error.value)
+    else:
+        done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+        assert {problem.where for problem in done.left} >= {lost, "inputs/c.0.0"}
+        said = str(done.failures[-1])
+        assert f"{lost}: damaged; rows cannot be verified if a table is damaged" in said
+    assert said.endswith(AGAIN)
+    assert files(tmp_path / "s") == before
+    build(tmp_path / "src", tmp_path / "new", **options)
+    assert files(tmp_path / "new") == whole
+
+
+def test_one_damaged_chunk_of_a_long_sequence_touches_one_file_and_reads_its_source_once(tmp_path, monkeypatch):
+    write_made(tmp_path / "src", {"a.made": Made(lengths=(500,)), "b.made": Made(lengths=(3,), seed=1)})
+    build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=120, codec="none")
+    before, times = files(tmp_path / "s"), {}
+    shard = tmp_path / "s" / "inputs" / "c.7.0"
+    shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("c.*") if path != shard}
+    reads = counted(monkeypatch, "read_source")
+    done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+    assert (files(tmp_path / "s"), done.files, reads.calls) == (before, ("inputs/c.7.0",), 1)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    # A sound file in another's place.
+    shutil.copy(tmp_path / "s" / "inputs" / "c.7.0", tmp_path / "s" / "inputs" / "c.8.0")
+    done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
+    assert (files(tmp_path / "s"), done.files) == (before, ("inputs/c.8.0",))
+
+
+def test_of_another_stores_shard_the_checksums_of_sequences_tell_and_only_that_file_is_touched(tmp_path):
+    """Its own checksums and its stamp are right."""
+    options: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 60, "shard": 120}
+    for place, seed in (("one", 0), ("two", 5)):
+        made = {f"{name}.made": Made(lengths=(50,), seed=seed) for name in "abc"}
+        write_made(tmp_path / place, made)
+        build(tmp_path / place, tmp_path / f"{place}.zarr", **options)
+    before = files(tmp_path / "one.zarr")
+    shutil.copy(tmp_path / "two.zarr/inputs/c.7.0", tmp_path / "one.zarr/inputs/c.7.0")
+    done = repair(tmp_path / "one.zarr", tmp_path / "one", process=read_made, workers=0)
+    assert {problem.kind for problem in done.found} == {"crc32c"}
+    assert (done.files, done.left, files(tmp_path / "one.zarr")) == (("inputs/c.7.0",), (), before)
+
+
+PIECES, PIECE_ROWS = 40, 2**15
+
+
+def in_pieces(_):
+    rows = np.arange(PIECE_ROWS, dtype="float64")
+    return LongSequence((np.stack([rows + number] * 8, axis=1), rows) for number in range(PIECES))
+
+
+@pytest.mark.slow
+def test_a_sequence_in_pieces_is_never_whole_in_memory(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.made").write_text("")
+    build(tmp_path / "src", tmp_path / "s", process=in_pieces, workers=0, shard="1MB")
+    before = files(tmp_path / "s")
+    (tmp_path / "s" / "inputs" / "c.9.0").unlink()
+    tracemalloc.start()
+    try:
+        done = repair(tmp_path / "s", tmp_path / "src", process=in_pieces, workers=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (done.files, files(tmp_path / "s")) == (("inputs/c.9.0",), before)
+    assert peak < PIECES * PIECE_ROWS * 64 / 3
+
+
+def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeypatch):
+    put = LocalStorage.put
+
+    def failing(storage, key, parts, check=None):
+        put(storage, key, parts, check)
+        if key == "inputs/c.0.0":
+            path = storage.path(key)
+            path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+    monkeypatch.setattr(LocalStorage, "put", failing)
+    done = repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert done.files == ("inputs/c.0.0",)
+    assert [problem.where for problem in done.left] == ["inputs/c.0.0"]
+
+
+def test_a_full_disk_ends_the_repair_with_an_error(damaged, monkeypatch):
+    before, write = files(damaged / "s.zarr"), os.write
+
+    def full_once(descriptor, data):
+        if "/inputs/c.0.0." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            patch.undo()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full_once)
+        with pytest.raises(StorageError, match=r"inputs/c\.0\.0: writing failed: No space left on device"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).files == ("inputs/c.0.0",)
+
+
+def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
+    """They say nothing of the rows that the shard still has."""
+    before, module = files(damaged / "s.zarr"), sys.modules["builder.maintenance.repair"]
+    verify, opening = module.verify, LocalStorage.open
+
+    def failing(storage, key):
+        if key.startswith("inputs/c."):
+            raise StorageError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(storage, key)
+
+    def verified(*arguments, **options):
+        problems = verify(*arguments, **options)
+        patch.setattr(LocalStorage, "open", failing)
+        return problems
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "verify", verified)
+        with pytest.raises(StorageError, match="Too many open files"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+    assert files(damaged / "s.zarr") == before
+
+
+def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, monkeypatch):
+    """It finds nothing to put, and a power cut must not take away what it says is well."""
+    sync, synced = LocalStorage.sync, []
+
+    def killed(storage, keys):
+        synced.append(list(keys))
+        if synced[-1] == ["inputs"]:
+            raise KeyboardInterrupt
+        sync(storage, synced[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "sync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+        synced.clear()
+        assert repair(damaged / "s.zarr", damaged / "src", workers=0).found == ()
+    assert "inputs" in {folder for folders in synced for folder in folders}
+
+
+def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
+    """A check of a large store takes long, and all of it would be for nothing."""
+    checks = counted(monkeypatch, "verify")
+    before = files(damaged / "s.zarr")
+    with store_spec.open_store(damaged / "s.zarr", "a"):
+        with pytest.raises(LockedError, match="is writing to it; wait until it has ended"):
+            repair(damaged / "s.zarr", damaged / "src", workers=0)
+        assert checks.calls == 0
+    assert files(damaged / "s.zarr") == before
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+
+
+def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
+    module = sys.modules["builder.maintenance.repair"]
+    verify, refused = module.verify, []
+
+    def checking(*arguments, **options):
+        with pytest.raises(LockedError), store_spec.open_store(damaged / "s.zarr", "a"):
+            pass
+        refused.append(1)
+        return verify(*arguments, **options)
+
+    monkeypatch.setattr(module, "verify", checking)
+    assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
+    assert len(refused) == 2
+
+
+def test_what_an_older_snapshot_would_put_is_refused(damaged):
+    """A task of a repair that was cut off ends after a writer committed more rows to the last shard."""
+    store = store_spec.open_store(damaged / "s.zarr")
+    (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 30)
+    seqzarr("build", damaged / "src", damaged / "s.zarr", "--workers", "0")
+    shard = damaged / "s.zarr" / "inputs" / "c.0.0"
+    before = shard.read_bytes()
+    with pytest.raises(ConflictError, match="a writer committed meanwhile"):
+        replace_shard(store.snapshot, "inputs", 0, np.zeros((300, 2)))
+    assert shard.read_bytes() == before
+
+
+def test_without_sources_nothing_can_be_repaired(damaged):
+    result = seqzarr("verify", damaged / "s.zarr", "--repair")
+    assert result.exit_code == 2
+    assert "--repair goes with --sources" in result.stderr
+
+
+def test_a_folder_that_holds_no_source_is_refused(damaged):
+    (damaged / "empty").mkdir()
+    result = seqzarr("verify", damaged / "s.zarr", "--sources", damaged / "empty", "--repair")
+    assert result.exit_code == 2
+    assert "is it mounted?" in result.stderr
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "no longer exists"), ("", "is empty: 0 bytes")])
+def test_a_source_that_is_gone_or_cannot_be_read_now_is_named_with_the_reason(damaged, text, reason):
+    (damaged / "src" / "b.csv").unlink()
+    if text is not None:
+        (damaged / "src" / "b.csv").write_text(text)
+    result = run_repair(damaged, "--json")
+    assert result.exit_code == 1
+    done = json.loads(result.stdout)
+    assert [failure["source"] for failure in done["failures"]] == ["b.csv", "s.zarr"]
+    assert done["failures"][0]["reason"].startswith(reason)
+    assert (done["files"], len(done["left"])) == ([], 1)
+
+
+@pytest.fixture
+def with_labels(tmp_path):
+    """A store of three sources with labels beside them."""
+    for number, name in enumerate("abc"):
+        for folder, column in (("src", "x"), ("src/y", "y")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            rows = "".join(f"{row},{row * 10 + number}\n" for row in range(5))
+            (tmp_path / folder / f"{name}.csv").write_text(f"t,{column}\n{rows}")
+    process = tabular(inputs="x", labels="y", labels_from="y/{stem}.csv", on="t")
+    build(tmp_path / "src", tmp_path / "s", process=process, workers=0, chunk=16, shard=32)
+    return tmp_path
+
+
+@pytest.mark.parametrize("lost", ["labels/c.1.0", "inputs/c.1.0"])
+def test_labels_of_another_file_are_restored_from_there(with_labels, lost):
+    before = files(with_labels / "s")
+    (with_labels / "s" / lost).unlink()
+    done = repair(with_labels / "s", with_labels / "src", workers=0)
+    assert (done.files, done.failures, done.left) == ((lost,), (), ())
+    assert files(with_labels / "s") == before
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (
+            "t,y\n0,7\n1,8\n2,8\n3,8\n4,8\n",
+            "its rows of sequence 1 differ from the store's: the code that reads it or y/b.csv changed",
+        ),
+        (None, "its label file y/b.csv does not exist (--labels-from)"),
+    ],
+)
+def test_a_file_of_labels_that_changed_or_is_gone_is_named(with_labels, now, why):
+    (with_labels / "s" / "labels" / "c.1.0").unlink()
+    file = with_labels / "src" / "y" / "b.csv"
+    if now is None:
+        file.unlink()
+    else:
+        file.write_text(now)
+    done = repair(with_labels / "s", with_labels / "src", workers=0)
+    assert (done.files, str(done.failures[0])) == ((), f"b.csv: {why}")
+
+
+def test_a_build_that_cannot_add_to_a_lost_shard_says_what_to_do(tmp_path):
+    """The last shard is partial, so that new rows follow in it."""
+    write_made(tmp_path / "src", {"a.made": Made(lengths=(45,))})
+    build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=240)
+    max((tmp_path / "s" / "inputs").glob("c.*"), key=lambda path: int(path.name.split(".")[1])).unlink()
+    write_made(tmp_path / "src", {"b.made": Made(lengths=(5,))})
+    with pytest.raises(StoreError, match=r"so nothing was added: restore it first .*, or build again into a new store"):
+        build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0)
+    assert len(repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0).files) == 1
+    assert build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0).added == 1

@@ -1,0 +1,208 @@
+"""Does the store say what the files say? Every row is compared, and each way to differ is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import store_spec
+from builder import UsageError, build, tabular
+from builder.maintenance.source_checks import verify_sources
+from store_spec.errors import StorageError
+from store_spec.schema import LabelAxis
+from tests.builder.command import seqzarr
+from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
+
+SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
+
+
+EVERY_AXIS = pytest.mark.parametrize("place", ["step", "sequence", "own"], indirect=True)
+
+
+@pytest.fixture
+def place(tmp_path, request):
+    """A folder of sources, and their store: with a label for each step, unless a test is of every axis."""
+    axis: LabelAxis = getattr(request, "param", "step")
+    made = {name: Made(lengths=one.lengths, seed=one.seed, axis=axis) for name, one in SOURCES.items()}
+    write_made(tmp_path / "src", made)
+    build(tmp_path / "src", tmp_path / "store", process=read_made, label_axis=axis, workers=0, chunk=60)
+    return tmp_path
+
+
+def problems(place: Path, workers: int = 0) -> list[str]:
+    found = verify_sources(place / "store", place / "src", process=read_made, workers=workers)
+    return [problem.what for problem in found]
+
+
+@pytest.mark.slow
+@EVERY_AXIS
+def test_a_store_is_what_its_sources_are(place):
+    assert problems(place) == []
+    assert problems(place, workers=1) == []
+
+
+@EVERY_AXIS
+def test_each_source_that_says_something_else_is_named(place):
+    axis = store_spec.open_store(place / "store").schema.label_axis
+    other = {
+        "a.made": Made(lengths=(3, 1), seed=9, axis=axis),
+        "b.made": Made(lengths=(3,), seed=1, axis=axis),
+        "c.made": Made(lengths=(4, 3), seed=2, axis=axis),
+        "d.made": Made(fault="raises", axis=axis),
+    }
+    write_made(place / "src", other)
+    a, b, c, d = problems(place)
+    assert a.startswith("a.made: sequence 0: inputs: row 1, column 0 is ")
+    assert a.endswith(" (9 values differ)")
+    assert b == "b.made: number of sequences: 1, but the store has 2"
+    assert c == "c.made: sequence 4: inputs: 4 rows, but the store has 3"
+    assert d.startswith("d.made: cannot be compared: ValueError: ")
+
+
+@EVERY_AXIS
+def test_one_bit_is_enough(place):
+    """The store is changed as a program with all checksums at hand could change it."""
+    before = store_spec.open_store(place / "store")
+    name = before.sources[3]
+    pairs = [before[number] for number in range(len(before))]
+    other = pairs[3][0].copy()
+    other.view(np.uint32).reshape(-1)[-1] ^= 1
+    pairs[3] = other, pairs[3][1]
+    schema = before.schema
+    shutil.move(place / "store", place / "old")
+    with store_spec.create_store(
+        place / "store",
+        inputs=schema.inputs,
+        labels=schema.labels,
+        label_axis=schema.label_axis,
+        provenance=before.provenance,
+    ) as writer:
+        for source, (inputs, labels) in zip(before.sources, pairs, strict=True):
+            writer.append(inputs, labels, source=source)
+    assert store_spec.verify(place / "store") == []
+    (found,) = problems(place)
+    rows = len(other)
+    assert found.startswith(f"{name}: sequence 3: inputs: row {rows}, column 2 is ")
+    assert found.endswith(" (1 value differs)")
+
+
+def test_new_and_vanished_sources_are_named(place):
+    (place / "src" / "a.made").rename(place / "src" / "z.made")
+    assert problems(place) == [
+        "a.made: no longer exists, so it was not compared",
+        "z.made: is not in the store; a build adds it",
+    ]
+
+
+def test_a_source_that_the_last_build_failed_on_is_told_with_why(place):
+    write_made(place / "src", {"z.made": Made(fault="raises")})
+    build(place / "src", place / "store", process=read_made, workers=0)
+    (said,) = problems(place)
+    assert said.startswith("z.made: is not in the store: it failed in the last build: ")
+
+
+def test_a_misnamed_source_is_named(place):
+    (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
+    (missing, misnamed) = problems(place)
+    assert missing.startswith("b.made: no longer exists, so")
+    assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so it cannot be stored; rename it")
+
+
+def test_retired_sequences_are_not_compared(place):
+    write_made(place / "src", {"b.made": Made(seed=50)})
+    assert len(problems(place)) == 1
+    build(place / "src", place / "store", process=read_made, update=True, workers=0)
+    assert problems(place) == []
+
+
+def test_a_store_that_is_damaged_cannot_be_compared(place):
+    path = place / "store" / "inputs" / "c.0.0"
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    assert any("its rows in the store cannot be read" in problem for problem in problems(place))
+
+
+def test_too_many_open_files_say_nothing_of_a_source(place, monkeypatch):
+    opening = os.open
+
+    def failing(name, *args, **options):
+        if str(name).endswith("inputs/c.0.0"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageError, match=r"inputs/c\.0\.0: opening failed: Too many open files"):
+        problems(place)
+
+
+def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp_path):
+    write_made(tmp_path / "src", SOURCES)
+    with pytest.raises(UsageError, match="there is no store"):
+        verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
+    store_spec.create_store(tmp_path / "store", inputs=("int8", ()), labels=("int8", ())).commit()
+    with pytest.raises(UsageError, match="no build made this store"):
+        verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
+
+
+def write_rows(path: Path, values: Sequence[object]) -> None:
+    """Write a table whose column y has these values; in text comments and blank lines are between its rows."""
+    if path.suffix == ".csv":
+        rows = "".join(f"{number},{value}\n# a comment\n\n" for number, value in enumerate(values))
+        path.write_text(f"# made by hand\nx,y\n{rows}")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f'{{"x": {number}, "y": {value}}}\n\n' for number, value in enumerate(values)))
+    else:
+        numbers = [None if value == "null" else value for value in values]
+        pq.write_table(pa.table({"x": range(len(values)), "y": numbers}), path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_have_the_numbers_and_columns_the_names_that_a_build_gives_them(tmp_path, suffix):
+    (tmp_path / "src").mkdir()
+    source, good = tmp_path / "src" / f"b{suffix}", [10, 20, 30, 40, 50]
+    process = tabular(comment="#") if suffix == ".csv" else tabular()
+    write_rows(source, [*good[:3], "null", 50])
+    write_rows(tmp_path / "src" / f"a{suffix}", good)
+    (failure,) = build(tmp_path / "src", tmp_path / "bad", process=process, workers=0).failures
+    assert failure.reason.startswith("row 4, column y: missing value")
+    write_rows(source, good)
+    build(tmp_path / "src", tmp_path / "store", process=process, workers=0)
+    write_rows(source, [*good[:3], 41, 50])
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", workers=0)
+    assert "inputs: row 4, column y is 41" in problem.what
+
+
+def test_where_rows_are_left_out_the_steps_of_a_sequence_are_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n\n3\n4\n")
+    build(tmp_path / "a.csv", tmp_path / "store", process=tabular(missing="drop"), workers=0)
+    (tmp_path / "a.csv").write_text("x\n1\n\n3\n5\n")
+    (problem,) = verify_sources(tmp_path / "store", tmp_path / "a.csv", workers=0)
+    assert "inputs: step 3, column x is 5.0" in problem.what
+
+
+def test_the_command_compares_too(tmp_path):
+    write_files(tmp_path / "src", {f"{name}.csv": "x,y\n1,2\n3,4\n" for name in "ab"})
+    store = str(tmp_path / "s.zarr")
+    seqzarr("build", tmp_path / "src", store)
+    arguments = ["verify", store, "--sources", str(tmp_path / "src")]
+    result = seqzarr(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
+    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n3,5\n")
+    result = seqzarr(*arguments)
+    line = "s.zarr: b.csv: sequence 1: inputs: row 2, column y is 5.0, but the store has 4.0 (1 value differs)\n"
+    assert (result.exit_code, result.stdout) == (1, line)
+    found = json.loads(seqzarr(*arguments, "--json").stdout)
+    assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]
+    assert seqzarr("verify", store, "--manifest", "t.csv").exit_code == 2

@@ -1,0 +1,395 @@
+"""What a worker does with a batch: good sources become rows and records, bad ones failures without a trace."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pickle
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import BuildError, LongSequence, Sequence, UsageError, build
+from builder.processes.function_options import FunctionOptions
+from builder.processes.function_process import FunctionProcess
+from builder.processes.portable import Portable
+from builder.sources.folder import LocalFolder
+from builder.workers.batch import (
+    BatchPart,
+    ProbeResult,
+    ProcessedBatch,
+    complete_batch,
+    compress,
+    probe,
+    process_alone,
+    summarise,
+)
+from builder.workers.batch import process_batch as process_batch_in
+from builder.workers.process_source import Failure, SourceBatch
+from builder.workers.row_blocks import Space
+from store_spec.format import shard
+from store_spec.schema import LabelAxis, Rows, Schema
+from tests.builder.made_sources import (
+    FAULTS,
+    LABELS,
+    RAISED,
+    RAISED_MIDWAY,
+    Made,
+    expected,
+    made_sequences,
+    read_made,
+    schema_for,
+    write_made,
+)
+
+FLOATS = Rows(np.dtype("float32"), (3,))
+STEP = Schema.plan(FLOATS, FLOATS)
+PLACE = shard.ShardId("inputs", 0)
+SPACE = Space(memory=10**9)
+
+
+def process_batch(batch: SourceBatch, schema: Schema) -> ProcessedBatch:
+    return process_batch_in(batch, schema, SPACE)
+
+
+def batch_of(folder: Path, *names: str, process: Any = read_made, labels: Any = None) -> SourceBatch:
+    process = process if hasattr(process, "is_custom") else FunctionProcess(function=process)
+    return SourceBatch(folder=LocalFolder(folder), names=names, labels=labels, process=process)
+
+
+def rows_of(processed: ProcessedBatch, name: str) -> np.ndarray[Any, Any]:
+    return np.concatenate([np.empty((0, 3), np.float32), *processed.rows[name].between(0, 10**9)])
+
+
+@pytest.fixture
+def three_files(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands(tmp_path):
+    for bad in range(4):
+        for fault in FAULTS[1:]:
+            folder = tmp_path / f"{bad} {fault}"
+            sources = {f"{number}.made": Made(lengths=(4, 2), seed=number) for number in range(4)}
+            sources[f"{bad}.made"] = Made(lengths=(4, 2), seed=bad, fault=fault)
+            write_made(folder, sources)
+            processed = process_batch(batch_of(folder, *sorted(sources)), schema_for("step"))
+            wanted = expected(sources)
+            assert [one.source for one in (*processed.summary.failures, *processed.summary.skipped)] == [f"{bad}.made"]
+            assert len(processed.summary.skipped) == (fault == "nothing")
+            assert processed.summary.records.sources == tuple(sequence.source for sequence in wanted)
+            assert processed.summary.records.columns["sequences/part"].tolist() == [0, 1] * 3
+            assert np.array_equal(rows_of(processed, "inputs"), np.concatenate([one.inputs for one in wanted]))
+            good = [folder / name for name in sources if sources[name].fault in {"", "nothing"}]
+            assert processed.summary.bytes_read == sum(path.stat().st_size for path in good)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raises", f"ValueError: x.made: cannot be read{RAISED}"),
+        ("raises midway", f"RuntimeError: half way{RAISED_MIDWAY}"),
+        ("nonsense", "TypeError: a process function returns (inputs, labels), or yields such pairs; it gave a int"),
+        ("wrong shape", "inputs have shape (7, 4), where this store has (rows, 3)"),
+    ],
+)
+def test_the_reason_of_a_failure_names_what_is_wrong_and_no_path_of_this_machine(tmp_path, fault, reason):
+    write_made(tmp_path, {"x.made": Made(fault=fault)})
+    processed = process_batch(batch_of(tmp_path, "x.made"), schema_for("step"))
+    assert processed.summary.failures == (Failure("x.made", reason),)
+    assert str(processed.summary.failures[0]) == f"x.made: {reason}"
+    assert str(tmp_path) not in processed.summary.failures[0].reason
+
+
+def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(tmp_path):
+    (tmp_path / "x").write_text("x")
+    too_large = batch_of(tmp_path, "x", process=lambda _: (np.ones((2**57, 3)), None))
+    reason = str(process_batch(too_large, STEP).summary.failures[0])
+    assert reason.startswith("x: it needs more memory than there is (Unable to allocate 3.00 EiB for an array")
+    assert reason.endswith("; use fewer --workers, or read it in pieces (--process)")
+
+
+def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
+    (tmp_path / "x").write_text("x")
+    dates = np.zeros(3, "M8[s]")  # of a dtype that Rows, a dataclass, refuses as it is made
+    failures = probe(batch_of(tmp_path, "x", process=lambda _: (dates, dates)), None, "error")
+    assert isinstance(failures, list)
+    assert re.fullmatch("SchemaError: .*datetime64.*[^)]", failures[0].reason)
+
+
+NO_LABELS: dict[str, Any] = {
+    "a pair": (np.ones((4, 3), "f4"), None),
+    "a sequence": Sequence(np.ones((4, 3), "f4")),
+    "the second": [(np.ones((4, 3), "f4"), np.ones((4, 3), "f4")), (np.ones((4, 3), "f4"), None)],
+    "pieces": LongSequence([(np.ones((4, 3), "f4"), None)]),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LABELS)
+def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
+    (tmp_path / "x").write_text("x")
+    batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
+    for failures in (probe(batch, None, "error"), process_batch(batch, STEP).summary.failures):
+        assert isinstance(failures, list | tuple)
+        reason = failures[0].reason.removeprefix("(part 1): ")
+        assert reason.startswith("the process function returns None for labels; return one label per step, or ")
+        assert failures[0].reason.endswith("if the labels are the inputs, return (inputs, inputs)")
+
+
+def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
+    (tmp_path / "x").write_text("x")
+    x = np.ones((4, 3), "f4")
+    batch = batch_of(tmp_path, "x", process=lambda _: LongSequence([(x, np.ones(3, "f4")), (x, None)]))
+    schema = Schema.plan(FLOATS, FLOATS, label_axis="sequence")
+    assert process_batch(batch, schema).summary.failures == ()
+
+
+@pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
+@pytest.mark.parametrize("classes", [(), ("cat,dog",)])
+@pytest.mark.filterwarnings("error")  # pytest makes warnings of what Python cannot raise, as that nobody awaited
+def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_path, labels, classes):
+    async def read(_: Path) -> Any:
+        return np.ones((4, 3), "f4"), np.ones((4, 3), "f4")
+
+    async def give(path: Path) -> Any:
+        yield await read(path)
+
+    (tmp_path / "x").write_text("x")
+    process = FunctionProcess(
+        function=read, options=FunctionOptions(classes=classes, labels_in_manifest=labels is not None)
+    )
+    for function in (process, give):
+        failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).summary.failures
+        assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits its")
+    gc.collect()
+
+
+def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
+    (tmp_path / "x").write_text("x")
+    wrong = batch_of(tmp_path, "x", process=lambda _: np.stack([np.zeros(1), np.zeros(2)]))
+    reason = str(process_batch(wrong, STEP).summary.failures[0])
+    assert re.fullmatch(r"x: ValueError: all input arrays .* \(test_batch\.py, line \d+, in <lambda>\)", reason)
+
+
+def test_the_reason_of_a_failure_can_be_stored_whatever_bytes_it_names(three_files):
+    def read(_: Path) -> Any:
+        raise ValueError(f"cannot open {os.fsdecode(b'caf' + bytes([233]))}")
+
+    (failure,) = process_batch(batch_of(three_files, "a", process=read), STEP).summary.failures
+    assert "cannot open caf\\udce9" in failure.reason
+    json.dumps(failure.reason, ensure_ascii=False).encode()
+
+
+def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    processed = process_batch(batch_of(tmp_path, "folder", "gone", "pipe"), schema_for("step"))
+    reasons = [failure.reason for failure in processed.summary.failures]
+    assert [reason.rpartition(": ")[0] != "" for reason in reasons] == [True] * 3
+    assert "not a file" in reasons[0]
+    assert "No such file" in reasons[1]
+    assert "not a file" in reasons[2]
+
+
+def test_a_function_may_fill_the_same_array_again_and_again(three_files):
+    once = np.zeros((2, 3), np.float32)
+
+    def refilled(path: Path) -> Any:
+        for value in range(3):
+            once[:] = ord(path.name) * 10 + value
+            yield once, once
+
+    processed = process_batch(batch_of(three_files, *"abc", process=refilled), STEP)
+    wanted = [ord(name) * 10 + value for name in "abc" for value in range(3) for _ in range(2)]
+    assert rows_of(processed, "inputs")[:, 0].tolist() == wanted
+    assert rows_of(processed, "labels")[:, 2].tolist() == wanted
+
+
+def test_a_small_part_of_a_large_array_does_not_keep_the_large_one_in_memory(three_files):
+    large = np.zeros((1_000_000, 3), np.float32)
+    small_part = large[:400_000]
+    processed = process_batch(batch_of(three_files, "a", process=lambda _: (small_part, small_part)), STEP)
+    assert not any(np.may_share_memory(block, large) for block in processed.rows["inputs"].blocks)
+
+
+def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_files):
+    schema = Schema.plan(FLOATS, Rows(np.dtype("int64"), (2,)), label_axis="sequence")
+    labels = np.array([[1, 2], [3, 4], [5, 6]])
+    inputs = np.ones((4, 3), np.float32)
+    for process in (lambda _: inputs, lambda _: (inputs, None), lambda _: [(inputs, None)]):
+        processed = process_batch(batch_of(three_files, *"abc", process=process, labels=labels), schema)
+        assert processed.summary.failures == ()
+        assert processed.summary.records.columns["labels"].tolist() == labels.tolist()
+
+
+def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_files):
+    portable = Portable(read_made)
+    portable.__setstate__((b"\x80\x04cno_such_module\nread\n.", None))
+    for work in (lambda batch: process_batch(batch, STEP), lambda batch: probe(batch, None, "error")):
+        with pytest.raises(UsageError, match="cannot be imported on a worker: ModuleNotFoundError"):
+            work(batch_of(three_files, "a", process=portable))
+
+
+def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_files, monkeypatch):
+    compressed: list[Any] = []
+    original = shard.compress
+
+    def noted(*arguments: Any) -> shard.EncodedRows:
+        compressed.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr("builder.workers.batch.compress_rows", noted)
+    x = np.random.default_rng(0).normal(size=(1_000, 3)).astype("float32")
+    at_once, apart = (
+        process_batch(batch_of(three_files, *"abc", process=process), STEP)
+        for process in (lambda _: (x, x), lambda _: (x, x.copy()))
+    )
+    assert at_once.summary.records.columns.keys() == apart.summary.records.columns.keys()
+    for name, column in apart.summary.records.columns.items():
+        assert at_once.summary.records.columns[name].tobytes() == column.tobytes()
+    assert (at_once.summary.bytes_decoded, at_once.summary.bytes_in_memory) == (72_000, 36_000)
+    assert (apart.summary.bytes_decoded, apart.summary.bytes_in_memory) == (72_000, 72_000)
+    part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
+    found = compress(at_once, part, STEP)
+    assert len(compressed) == 1
+    wanted = compress(apart, part, STEP)
+    assert len(compressed) == 3
+    for name in part.names:
+        assert found[name].stored == wanted[name].stored
+        assert found[name].head.tobytes() == wanted[name].head.tobytes()
+        assert found[name].tail.tobytes() == wanted[name].tail.tobytes()
+
+
+def test_a_stretch_in_the_wrong_place_is_refused():
+    schema = schema_for("step", chunk=60)
+    stretch = shard.compress([np.zeros((20, 3), np.float32)], 0, schema.inputs, schema.steps, schema.codec)
+    with pytest.raises(ValueError, match="a compressed chunk follows 1 rows"):
+        shard.encode([np.zeros((1, 3), np.float32), stretch], PLACE, schema.inputs, schema.steps, schema.codec)
+
+
+def test_a_summary_has_all_but_the_rows(tmp_path):
+    sources = {"a.made": Made(lengths=(100_000,)), "b.made": Made(fault="raises")}
+    write_made(tmp_path, sources)
+    processed = process_batch(batch_of(tmp_path, *sources), schema_for("step"))
+    summary = summarise(processed)
+    assert summary.bytes_decoded == 100_000 * (12 + 2)
+    assert len(pickle.dumps(summary)) < 5_000
+    assert [failure.source for failure in summary.failures] == ["b.made"]
+
+
+@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
+def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: LabelAxis):
+    good = Made(lengths=(9, 4), axis=axis, seed=3)
+    write_made(tmp_path, {"a.made": Made(fault="raises"), "b.made": Made(fault="nothing"), "c.made": good})
+    guessed = None if axis != "own" else axis
+    found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
+    assert isinstance(found, ProbeResult)
+    assert (found.bytes_read, found.steps, found.schema.label_axis) == ((tmp_path / "c.made").stat().st_size, 13, axis)
+    assert (found.schema.inputs, found.schema.labels) == (schema_for(axis).inputs, LABELS[axis])
+    arrays = made_sequences("", good)
+    assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
+    failure = Failure("a.made", f"ValueError: a.made: cannot be read{RAISED}")
+    assert probe(batch_of(tmp_path, "a.made"), axis, "error") == [failure]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "axis", "reason"),
+    [
+        (np.zeros((4, 2)), np.zeros((5, 2)), None, "4 input rows and labels of shape .5, 2.: say with label_axis"),
+        (np.zeros((4, 2)), 3.0, "step", "labels are a single float, which is only for the axis sequence"),
+        (7, np.zeros(4), None, "inputs are a single int, not one row per step"),
+        (np.zeros((4, 2)), np.zeros(3), "step", "4 input rows but 3 label rows"),
+        (np.zeros((4, 2)), np.zeros(1), "step", 'one for all of them is a label of label_axis="sequence" .--label-axi'),
+    ],
+)
+def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs, labels, axis, reason):
+    failures = probe(batch_of(three_files, "a", process=lambda _: (inputs, labels)), axis, "error")
+    assert isinstance(failures, list)
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(failures[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("labels", "axis"),
+    [
+        (np.zeros((4, 2)), "step"),
+        (np.zeros(4), "step"),
+        (np.zeros(2), "sequence"),
+        (np.float64(3), "sequence"),
+        (3, "sequence"),
+    ],
+)
+def test_the_label_axis_is_guessed_from_the_shapes(three_files, labels, axis):
+    found = probe(batch_of(three_files, "a", process=lambda _: (np.zeros((4, 2)), labels)), None, "error")
+    assert isinstance(found, ProbeResult)
+    assert found.schema.label_axis == axis
+
+
+def test_rows_that_were_lost_are_taken_again_only_if_they_are_the_same(three_files):
+    values, steps = {"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}
+
+    def read(path: Path) -> Any:
+        rows = np.full((steps[path.name], 3), values[path.name], "f4")
+        return rows, rows
+
+    def again(processed: ProcessedBatch) -> ProcessedBatch:
+        return complete_batch(processed, partial(process_batch_in, batch, STEP, SPACE, whole=True), summary.content)
+
+    batch = batch_of(three_files, "a", "b", "c", process=read)
+    first = process_batch(batch, STEP)
+    summary = first.summary
+    assert again(first) is first
+    part = process_batch(batch.only(0), STEP)  # ended after another source
+    assert np.array_equal(rows_of(again(part), "inputs"), rows_of(first, "inputs"))
+    values["b"] = 9
+    for short in (part, process_batch(batch, STEP)):
+        with pytest.raises(BuildError, match=r"^b gave other rows when it was processed again after a worker died"):
+            again(short)
+    values["b"], steps["c"] = 2, 7
+    with pytest.raises(BuildError, match=r"^[bc](, or a source beside it,)? gave other rows"):
+        again(part)
+    (three_files / "c").unlink()
+    with pytest.raises(BuildError, match=r"^[bc](, or a source beside it,)? gave other rows"):
+        again(part)
+
+
+def test_columns_may_be_named_like_checksums(three_files, tmp_path):
+    def read(path: Path) -> Any:
+        rows = np.zeros((2, 3), "f4")
+        return Sequence(inputs=rows, labels=rows, columns={"file_crc32c": path.name})
+
+    store = tmp_path / "stores" / "s.zarr"
+    store.parent.mkdir()
+    assert build(three_files / "[abc]", store, process=read, workers=0).added == 3
+    assert store_spec.open_store(store).sequences["file_crc32c"].tolist() == ["a", "b", "c"]
+
+
+def test_a_batch_is_completed_while_no_other_is_processed(three_files):
+    running, together = [], []
+
+    def slow(path: Path) -> Any:
+        running.append(path)
+        time.sleep(0.05)
+        together.append(len(running))
+        running.remove(path)
+        return np.zeros((1, 3)), np.zeros((1, 3))
+
+    whole, half = batch_of(three_files, "a", "b", process=slow), batch_of(three_files, "a", process=slow)
+    processed, due = process_batch(half, STEP), process_batch(whole, STEP).summary.content
+    together.clear()
+    again = partial(process_alone, whole, STEP, SPACE, whole=True)
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(process_alone, whole, STEP, SPACE)
+        completed = threads.submit(complete_batch, processed, again, due)
+        assert [other.result().summary.done, completed.result().summary.done] == [2, 2]
+    assert together == [1] * 4

@@ -1,0 +1,436 @@
+"""Builds, from files to a store, held against the list of the sequences: bit for bit, whatever runs the tasks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+import builder
+import store_spec
+from builder import BuildError, UsageError, inspect, preview, repair
+from builder.execution.run import put_shards
+from builder.planning.plan import Plan
+from builder.workers.local_cluster import DASK_CONFIG
+from store_spec.disk.ledger import Ledger
+from tests.builder.leftovers import threads_left
+from tests.builder.made_sources import RAISED, Made, assert_store, read_made, write_made
+from tests.builder.source_files import write_files
+from tests.store.oracle import Sequence, assert_holds, files
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers of a cluster that is not ours to stop, in this process: quick to start."""
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
+    )
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+def build(place: Path, store: str = "store", **options: Any) -> builder.Report:
+    """Build with shards of two chunks, so that there are many shards and many chunks."""
+    defaults: dict[str, Any] = {"process": read_made, "chunk": 600, "shard": 1200, "workers": 0}
+    return builder.build(place / "src", place / store, **defaults | options)
+
+
+def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, client, monkeypatch):
+    asked, split_into_batches = [], Plan.batches
+
+    def batches(self: Plan, *arguments: Any, workers: int = 0) -> Any:
+        asked.append((arguments[0], workers))
+        return split_into_batches(self, *arguments, workers=workers)
+
+    monkeypatch.setattr(Plan, "batches", batches)
+    write_made(tmp_path / "src", {"a.made": Made(), "b.made": Made(seed=1)})
+    build(tmp_path, "one", scheduler=client, workers=1)  # the cluster has two, of a thread each
+    build(tmp_path, "two", scheduler=client, workers=1, batch="150kB")
+    build(tmp_path, "three")
+    assert asked == [(2**25, 2), (150_000, 0), (2**25, 0)]
+
+
+def test_only_what_is_new_is_processed_and_what_sorts_after_gives_the_store_of_one_build(tmp_path, client):
+    sources = {f"{number:02}.made": Made(lengths=(30, number), seed=number) for number in range(20)}
+    names = sorted(sources)
+    log = tmp_path / "log"  # a list would not come back from where the function is called
+
+    def counted(path: Path) -> Any:
+        with log.open("a") as file:
+            file.write(f"{path.name}\n")
+        return read_made(path)
+
+    write_made(tmp_path / "src", sources)
+    build(tmp_path, "whole", process=counted)
+    for name in names[7:]:
+        (tmp_path / "src" / name).unlink()
+    build(tmp_path, process=counted)
+    assert_store(tmp_path / "store", {name: sources[name] for name in names[:7]})
+    write_made(tmp_path / "src", sources)
+    log.unlink()
+    report = build(tmp_path, process=counted, scheduler=client, batch="150kB")
+    calls = log.read_text().split()
+    assert sorted(set(calls)) == names[7:]
+    assert len(calls) == len(names[7:]) + 1  # the first is looked at before it is processed
+    assert (report.unchanged, report.added) == (7, 13)
+    assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
+
+    before = files(tmp_path / "store")
+    log.unlink()
+    report = build(tmp_path, process=counted)
+    assert (report.unchanged, report.added, report.sequences, report.total_sequences) == (20, 0, 0, 40)
+    assert not log.exists()
+    assert files(tmp_path / "store") == before
+
+
+def test_a_source_that_failed_is_tried_again(tmp_path):
+    sources = {"a.made": Made(seed=1), "b.made": Made(fault="raises"), "c.made": Made(seed=3)}
+    write_made(tmp_path / "src", sources)
+    build(tmp_path)
+    assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1
+    report = build(tmp_path)
+    assert [failure.source for failure in report.failures] == ["b.made"]
+    assert (report.unchanged, report.added, report.total_sequences) == (2, 0, 2)
+    assert_store(tmp_path / "store", sources)
+    write_made(tmp_path / "src", {"b.made": Made(seed=2)})
+    report = build(tmp_path)
+    assert (report.failures, report.added) == ((), 1)
+    store = store_spec.open_store(tmp_path / "store")
+    assert store.sources == ("a.made", "c.made", "b.made")
+    assert store.provenance["failures"] == {"count": 0, "listed": []}
+
+
+def test_labels_come_from_the_manifest_where_the_function_returns_inputs_only(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(4):
+        np.save(tmp_path / "src" / f"{number}.npy", np.full((number + 1, 2), number, np.float32))
+    (tmp_path / "m.csv").write_text("source,speaker,age\n" + "".join(f"{n},{n * 7},{n + 0.5}\n" for n in range(4)))
+    options = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age"}
+    build(tmp_path, process=np.load, **options)
+    wanted = [Sequence(f"{n}.npy", np.full((n + 1, 2), n, np.float32), np.array([n * 7, n + 0.5])) for n in range(4)]
+    store = store_spec.open_store(tmp_path / "store")
+    assert_holds(store, wanted)
+    assert store.schema.labels.names == ("speaker", "age")
+    build(tmp_path, "tables", process=None, **options)
+    assert_holds(store_spec.open_store(tmp_path / "tables"), wanted)
+
+
+def test_options_of_a_manifest_without_one_are_refused(tmp_path):
+    for option in ("key", "label_column", "manifest_only", "manifest_strict", "keep"):
+        with pytest.raises(UsageError, match=f"{option} goes with a manifest"):
+            build(tmp_path, **{option: "x"})
+    write_made(tmp_path / "src", {"a.made": Made()})
+    with pytest.raises(UsageError, match="workers=-1"):
+        build(tmp_path, workers=-1)
+    with pytest.raises(UsageError, match="label_axis='both' is none of step, sequence, own"):
+        build(tmp_path, label_axis="both")
+
+
+def die_once(path: Path) -> Any:
+    if path.name == "05.made" and (flag := path.parents[1] / "flag").exists():
+        flag.unlink()
+        os._exit(1)
+    return read_made(path)
+
+
+def die_always(path: Path) -> Any:
+    if path.name == "05.made" and (path.parents[1] / "deadly").exists():
+        os._exit(1)
+    return read_made(path)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_no_process_or_thread_is_left(tmp_path):
+    sources = {f"{number:02}.made": Made(lengths=(50, 20), seed=number) for number in range(12)}
+    write_made(tmp_path / "src", sources)
+    build(tmp_path, "whole", process=die_once)
+    (tmp_path / "flag").touch()
+    me = psutil.Process()
+    children, threads = set(me.children(recursive=True)), set(threading.enumerate())
+    build(tmp_path, process=die_once, workers=2, batch="150kB")
+    assert not (tmp_path / "flag").exists()
+    left = set(me.children(recursive=True)) - children
+    assert not [child for child in left if "resource_tracker" not in " ".join(child.cmdline())]
+    assert not threads_left(threads)
+    assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
+
+
+def crash(path: Path) -> Any:
+    if path.name == "00.made" and (path.parents[1] / "deadly").exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return die_always(path)
+
+
+@pytest.mark.slow
+def test_sources_that_end_the_process_that_reads_them_are_left_out_and_named_and_tried_again(tmp_path):
+    sources = {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)}
+    write_made(tmp_path / "src", sources)
+    (tmp_path / "deadly").touch()
+    report = build(tmp_path, process=crash, workers=2, batch="150kB")
+    assert [failure.source for failure in report.failures] == ["00.made", "05.made"]
+    segfault, left = (failure.reason for failure in report.failures)
+    advice = "; the code that reads it crashed, or there was too little memory"
+    assert segfault == "it ended the process that read it, by SIGSEGV" + advice
+    assert left == "it ended the process that read it, with exit status 1" + advice
+    failed = {failure.source for failure in report.failures}
+    assert_store(tmp_path / "store", {name: made for name, made in sources.items() if name not in failed})
+    (tmp_path / "deadly").unlink()
+    assert not build(tmp_path, process=crash, workers=0).failures
+    assert len(store_spec.open_store(tmp_path / "store")) == 12
+
+
+def die_in_workers(path: Path) -> Any:
+    if path.name == "05.made" and multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return read_made(path)
+
+
+@pytest.mark.slow
+def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_them(tmp_path):
+    write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
+    with pytest.raises(BuildError, match=r"died repeatedly on one of these \d+ sources: .*05.made.*--workers 0"):
+        build(tmp_path, process=die_in_workers, workers=1, batch="150kB")
+    build(tmp_path, process=die_in_workers, workers=0)
+    assert len(store_spec.open_store(tmp_path / "store")) == 12
+
+
+def test_the_first_usable_source_is_found_wherever_it_is_and_each_failure_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 2)
+    bad = {f"a{number:02}.made": Made(fault="raises") for number in range(11)}
+    write_made(tmp_path / "src", bad)
+    report = build(tmp_path, max_failures=99)
+    assert sorted(failure.source for failure in report.failures) == sorted(bad)
+    assert not (tmp_path / "store").exists()
+    sources = bad | {"b.made": Made(lengths=(50,))}
+    write_made(tmp_path / "src", sources)
+    report = build(tmp_path, max_failures=99)
+    assert sorted(failure.source for failure in report.failures) == sorted(bad)
+    assert_store(tmp_path / "store", sources)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import builder
+import numpy as np
+
+scale = 3
+
+
+def read(path):
+    rows = np.loadtxt(path, dtype=np.float32, ndmin=2)
+    return rows * scale, rows[:, :1]
+
+
+place = Path(sys.argv[1])
+print(len(builder.build(place / "src", place / "one", process=read, workers=2).failures))
+print(len(builder.build(place / "src", place / "two", process=lambda path: read(path), workers=1).failures))
+"""
+
+
+def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python as a user does, in a folder of the user's own."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """Three files of numbers, which no format of ours reads."""
+    (tmp_path / "src").mkdir()
+    for number in range(1, 4):
+        np.savetxt(tmp_path / "src" / f"{number}.numbers", np.arange(number * 4.0).reshape(-1, 2))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_functions_of_a_script_without_a_main_guard_work_on_worker_processes_and_nothing_else_is_printed(numbers):
+    (numbers / "script.py").write_text(SCRIPT)
+    done = python("script.py", numbers, folder=numbers)
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n0\n", "", 0)
+    for name in ("one", "two"):
+        store = store_spec.open_store(numbers / name)
+        assert [store[number][0].tolist() for number in range(3)] == [
+            (np.arange(number * 4.0).reshape(-1, 2) * 3).tolist() for number in range(1, 4)
+        ]
+
+
+@pytest.mark.slow
+def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
+    (numbers / "my_numbers.py").write_text(
+        "import numpy as np\n\n"
+        "def read(path):\n    import my_helper\n    return my_helper.pair(np.loadtxt(path, ndmin=2))\n"
+    )
+    (numbers / "my_helper.py").write_text("def pair(rows):\n    return rows, rows[:, 0]\n")
+    # The script lies elsewhere, as the command `seqzarr` does, so the working folder is on nobody's path.
+    (numbers / "bin").mkdir()
+    (numbers / "bin" / "script.py").write_text(
+        "import builder\nprint(builder.build('src', 'store', process='my_numbers:read', workers=1).failures)\n"
+    )
+    done = python("bin/script.py", folder=numbers)
+    assert (done.stdout, done.stderr, done.returncode) == ("()\n", "", 0)
+    assert store_spec.open_store(numbers / "store").lengths.tolist() == [2, 4, 6]
+
+
+@pytest.mark.slow
+def test_a_function_that_workers_cannot_import_is_told_before_anything_is_made(numbers):
+    write_files(numbers / "hidden", {"unseen.py": "def read(path): ...\n"})
+    (numbers / "script.py").write_text(
+        "import sys\nsys.path.insert(0, 'hidden')\nimport unseen\nsys.path.remove('hidden')\n"
+        "import builder\n"
+        "try:\n    builder.build('src', 'store', process=unseen.read, workers=1)\n"
+        "except builder.UsageError as error:\n    print(error)\n"
+    )
+    done = python("script.py", folder=numbers)
+    assert done.stdout.startswith("the process function cannot be imported on a worker: ModuleNotFoundError: ")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert not (numbers / "store").exists()
+
+
+def test_a_scheduler_is_reached_by_its_address_and_goes_on_afterwards(tmp_path, client):
+    sources = {f"{number}.made": Made(lengths=(900, 40), seed=number) for number in range(6)}
+    write_made(tmp_path / "src", sources)
+    build(tmp_path, scheduler=client.scheduler.address, batch="150kB")
+    assert_store(tmp_path / "store", sources)
+    assert client.submit(len, "abc").result() == 3
+
+
+def test_the_settings_are_known_to_dask():
+    from dask import config
+
+    # Of variables of the environment, dask has a mapping, to which any can be added.
+    names = {name.rpartition(".")[0] if "environ." in name else name for name in DASK_CONFIG}
+    assert all(config.get(name, default="unknown") != "unknown" for name in names)
+
+
+@pytest.mark.parametrize("together", [2, 64])
+def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
+    """They come first here, as tables of nothing but a header."""
+    monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
+    folder, store = tmp_path / "src", tmp_path / "some.zarr"
+    write_files(folder, {f"{number}.csv": "time,a\n" for number in range(9)})
+    with pytest.raises(BuildError, match="no store was made, as no source could be used: 0 failed, 9 skipped as empty"):
+        builder.build(folder, store, workers=0)
+    (folder / "9.csv").write_text("a\n1\n2\n")
+    (folder / "99.csv").write_text("a\n")
+    report = builder.build(folder, store, workers=0)
+    assert (report.added, report.steps, [one.source for one in report.skipped]) == (1, 2, ["99.csv"])
+    assert [failure.source for failure in report.failures] == [f"{number}.csv" for number in range(9)]
+    assert all("it has besides time" in failure.reason for failure in report.failures)
+    for number in range(1, 9):
+        (folder / f"{number}.csv").unlink()
+    dry = builder.preview(folder, tmp_path / "new.zarr")
+    assert dry.result is not None
+    assert list(dry.result.inputs["names"]) == ["a"]
+
+
+def test_a_store_that_no_build_made_is_not_built_to(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made()})
+    rows = ("float32", (3,))
+    with store_spec.create_store(tmp_path / "store", inputs=rows, labels=rows) as writer:
+        writer.append(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), source="a")
+    with pytest.raises(UsageError, match="no build made this store"):
+        builder.build(tmp_path / "src", tmp_path / "store", process=read_made)
+
+
+def test_results_are_one_line_each(tmp_path: Path):
+    sources = {f"{number}.made": Made(lengths=(9, 4), seed=number) for number in range(3)}
+    write_made(tmp_path / "in", sources | {"bad.made": Made(fault="raises")})
+    store = tmp_path / "s.zarr"
+    ahead = preview(tmp_path / "in", store, process=read_made)
+    assert repr(ahead).startswith("<preview of s.zarr: 4 of 4 sources to process, ")
+    assert repr(ahead).endswith(" bytes to read, 1 of 4 read for this failed>")
+    first, second = repr(builder.build(tmp_path / "in", store, process=read_made, workers=0)).splitlines()
+    assert first.startswith("<build of s.zarr: 3 sources added, 6 sequences, 39 steps, ")
+    assert first.endswith("; 1 failed>")
+    assert second == f"  bad.made: ValueError: bad.made: cannot be read{RAISED}"
+    found = repr(inspect(store))
+    assert found.startswith("<inspection of s.zarr: 6 sequences of 3 sources, 39 steps, ")
+    assert found.endswith(" files, 1 failures>")
+    assert repr(repair(store, tmp_path / "in", process=read_made, workers=0)) == (
+        "<repair: 0 problems, 0 files restored, 0 left>"
+    )
+
+
+def test_a_build_of_which_nothing_can_be_used_is_an_error_unless_failures_are_expected(tmp_path: Path):
+    write_made(tmp_path / "in", {f"{number}.made": Made(fault="raises") for number in range(7)})
+    write_made(tmp_path / "in", {"empty.made": Made(fault="nothing")})
+    with pytest.raises(BuildError) as caught:
+        builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("s.zarr: no store was made, as no source could be used: 7 failed, 1 skipped as empty")
+    assert lines[1].startswith("  0.made: ValueError: 0.made: cannot be read")
+    assert (len(lines), lines[-1]) == (7, "  and 2 more: see failures")
+    report = builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0, max_failures="100%")
+    assert (len(report.failures), len(report.skipped)) == (7, 1)
+    for number in range(7):
+        (tmp_path / f"in/{number}.made").unlink()
+    with pytest.raises(
+        BuildError, match=r"no source could be used: 0 failed, 1 skipped as empty\s+empty.made: it gave no"
+    ):
+        builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    write_made(tmp_path / "in", {"good.made": Made()})
+    builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)
+    write_made(tmp_path / "in", {"0.made": Made(fault="raises")})
+    assert len(builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0).failures) == 1
+
+
+def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_path, monkeypatch):
+    """The first source is good when it is looked at, and bad when it is processed."""
+    write_made(tmp_path / "src", {"a.made": Made(seed=1)})
+    calls: list[Path] = []
+
+    def once(path: Path) -> Any:
+        calls.append(path)
+        if len(calls) % 2 == 0:
+            raise ValueError("not twice")
+        return read_made(path)
+
+    assert builder.build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99).added == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+    # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+    described: dict[str, Any] = {
+        "process": {"function": f"{__name__}:{once.__qualname__}"},
+        "label_axis": None,
+        "manifest": None,
+        "code": [],
+    }
+    found = store_spec.Schema.plan(store_spec.Rows(np.dtype("float32"), (3,)), store_spec.Rows(np.dtype("int16"), ()))
+    with Ledger.create(tmp_path / "store", found, {"build": described}) as ledger:
+        ledger.commit()
+    report = builder.build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99)
+    (failure,) = report.failures
+    assert failure.reason.startswith("ValueError: not twice (test_build.py, line ")
+    assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1
+
+
+def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_path, monkeypatch):
+    write_made(tmp_path / "src", {f"{number}.made": Made(lengths=(40,), seed=number) for number in range(9)})
+    builder.build(tmp_path / "src", tmp_path / "clean", process=read_made, workers=0, chunk=600, shard=1200)
+
+    def litter(jobs: Any, *parts: Any) -> int:
+        for job in jobs:
+            (job.storage.root / job.name / f"c.{job.number}.0.dead.partial").write_bytes(b"half")
+        return put_shards(jobs, *parts)
+
+    monkeypatch.setattr("builder.execution.run.put_shards", litter)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+    builder.build(tmp_path / "src", tmp_path / "store", process=read_made, workers=0, chunk=600, shard=1200)
+    assert files(tmp_path / "store") == files(tmp_path / "clean")

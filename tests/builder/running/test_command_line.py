@@ -1,0 +1,347 @@
+"""The command line: exit statuses, what goes to stdout and what to stderr, and that mistakes change nothing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import builder
+from builder.formats import FORMATS
+from store_spec import create_store, open_store
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+PRINTING_SOURCE = """
+import numpy as np
+
+def read(path):
+    print("a process function may print what it likes")
+    return np.full((3, 1), float(path.stem)), 1
+"""
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    """Return the bytes of each file below a folder, and None for each folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--sequence", "黄河.csv"]])
+def test_names_that_the_encoding_of_stdout_has_not_are_escaped(tmp_path, more):
+    """A traceback at its end would tell of a build that failed, which went well."""
+    write_files(tmp_path / "rivers", {"黄河.csv": "a,b\n1,2\n"})
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    for command in (["build", "rivers", "黄.zarr", "--workers", "0"], ["inspect", "黄.zarr", *more]):
+        done = subprocess.run(
+            [sys.executable, "-m", "builder", *command],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            encoding="latin-1",
+            env={**environment, "PYTHONPATH": str(Path(builder.__file__).parents[1])},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"\u9ec4" in done.stdout
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A folder of three CSV files of 2, 3 and 4 rows."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for number, rows in enumerate((2, 3, 4)):
+        lines = [f"{number}.5,{row}" for row in range(rows)]
+        (folder / f"t{number}.csv").write_text("\n".join(["a,b", *lines, ""]))
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["inspect", "-h"], ["--version"]])
+def test_help_imports_none_of_the_libraries_that_take_long(arguments):
+    heavy = ["dask", "distributed", "crc32c", "numcodecs", "numpy", "pyarrow", "rich", "store_spec", "zarr"]
+    code = f"""
+import sys
+sys.argv = ["seqzarr", *{arguments}]
+try:
+    from builder.cli import main
+    main()
+finally:
+    print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert "seqzarr" in done.stdout
+
+
+def test_python_m_builder_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "builder", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "Usage: seqzarr [OPTIONS] COMMAND [ARGS]..."
+
+
+def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name():
+    code = """
+import builder.execution.build, builder.execution.preview, builder.frames.tabular
+print(callable(builder.build), callable(builder.preview), callable(builder.tabular))
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True True\n"
+
+
+def test_help_names_every_format():
+    text = seqzarr("build", "--help").output
+    assert set(FORMATS) <= set(re.findall(r"\w+", text))
+    assert "\b" not in text  # click's mark for a paragraph to keep as it is
+    assert "Repeat --manifest if it is outside SOURCES." in " ".join(text.split())
+
+
+def test_build_makes_a_store_and_then_only_adds_what_is_new(tables, tmp_path):
+    store = tmp_path / "t.zarr"
+    first = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout.startswith("t.zarr: 3 sources added, 9 steps, ")
+    assert first.stdout.endswith("; 0 failed\n")
+    (tables / "t3.csv").write_text("b,a\n1,2\n")
+    second = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert second.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 1 step, ")
+    third = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert third.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed\n"
+    (tables / "t4.xls").touch()
+    fourth = seqzarr("build", tables, store, "--inputs", "a", "--labels", "b", "--dtype", "float32", "--workers", 0)
+    assert fourth.stdout == "t.zarr: nothing new, 4 unchanged; 0 failed; 1 file ignored (t4.xls)\n"
+    opened = open_store(store)
+    assert opened.sources == ("t0.csv", "t1.csv", "t2.csv", "t3.csv")
+    np.testing.assert_array_equal(opened[3][0], np.array([[2]], np.float32), strict=True)
+
+
+def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(tables, tmp_path):
+    assert seqzarr("build", tables, tmp_path / "good.zarr", "--workers", 0, "--quiet").output == ""
+    (tables / "bad.csv").write_text("a,b\n1,x\n")
+    for number, flags in enumerate(([], ["--quiet"], ["--json"])):
+        result = seqzarr("build", tables, tmp_path / f"{number}.zarr", "--workers", 0, *flags)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("bad.csv: ")
+        assert result.stderr.count("\n") == 1
+        if flags == ["--quiet"]:
+            assert result.stdout == ""
+        elif flags == ["--json"]:
+            report = json.loads(result.stdout)
+            assert (report["added"], report["steps"], report["total_sequences"]) == (3, 9, 3)
+            assert [one["source"] for one in report["failures"]] == ["bad.csv"]
+        else:
+            assert "3 sources added" in result.stdout
+            assert "1 failed" in result.stdout
+
+
+def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path):
+    for number in range(23):
+        (tables / f"bad{number:02}.csv").write_text("")
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    advice, *lines = result.stderr.splitlines()
+    assert advice.startswith("23 of 26 sources failed")
+    assert len(lines) == 21
+    assert lines[19].startswith("bad19.csv: is empty")
+    assert lines[20] == f"and 3 more: seqzarr inspect --json {tmp_path / 't.zarr'} lists them"
+    listed = json.loads(seqzarr("inspect", "--json", tmp_path / "t.zarr").stdout)["failures_listed"]
+    assert [one["source"] for one in listed] == [f"bad{number:02}.csv" for number in range(23)]
+
+
+@pytest.mark.slow
+def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_does_not_print_into_the_json(tmp_path):
+    (tmp_path / "printing_source.py").write_text(PRINTING_SOURCE)
+    write_files(tmp_path / "raw", {f"{number}.raw": "-" for number in range(3)})
+    # A console script has its own folder, not the working folder, on the search path.
+    code = "import sys; sys.path.pop(0); sys.path.append(sys.argv.pop()); from builder.cli import main; main()"
+    arguments = ["build", "raw", "r.zarr", "--process", "printing_source:read", "--workers", "1", "--json"]
+    here = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, here], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["added"] == 3
+    assert "a process function may print" in done.stderr
+    assert [float(x.mean()) for x, _ in open_store(tmp_path / "r.zarr")] == [0, 1, 2]
+
+
+MISTAKES = [
+    ([], "SOURCES and STORE are missing"),
+    (["", "new.zarr"], "SOURCES is empty, like an unset shell variable"),
+    (["tables", ""], "STORE is empty, like an unset shell variable"),
+    ([""], "SOURCES is empty"),
+    (["tables", "new.zarr", "--manifest", ""], "Invalid value for '--manifest': is empty, like an unset shell variabl"),
+    (["tables"], "STORE is missing"),
+    (["tables/t0.csv", "tables/t1.csv", "new.zarr"], "put a pattern in quotes"),
+    (["nowhere", "new.zarr"], "nowhere: no such file or folder"),
+    (["empty", "new.zarr"], "empty holds no files"),
+    (["tables/*.npy", "new.zarr"], "the pattern matches no file; tables holds 3 files: 3 with .csv"),
+    (["tables", "file.txt"], "file.txt: is a file; give another path"),
+    (["tables", "folder"], "folder: is a folder, but no store; give another path"),
+    (["tables", "empty"], "empty: is a folder, but no store"),
+    (["tables", "v2.zarr"], "v2.zarr: is a folder, but no store"),
+    (["tables", "link"], "link: is a broken link"),
+    (["x" * 300, "new.zarr"], f"Error: {'x' * 300}: File name too long"),
+    (["x" * 300 + "/*.csv", "new.zarr"], ": File name too long"),
+    (["tables", "y" * 300], f"Error: {'y' * 300}: File name too long"),
+    (["tables", "new.zarr", "--manifest", "z" * 300], f"Error: {'z' * 300}: File name too long"),
+    (["tables", "other.zarr/new.zarr"], "other.zarr/new.zarr: lies inside of the store "),
+    (["tables", "other.zarr/inputs/new.zarr"], "other.zarr/inputs/new.zarr: lies inside of the store "),
+    (["tables", "new.zarr", "--process", "no_such_module:read"], "there is no module no_such_module"),
+    (["tables", "new.zarr", "--process", "json:no_such_function"], "json has no"),
+    (["tables", "new.zarr", "--process", "json"], "not of the form module:function"),
+    (["tables", "new.zarr", "--process", "broken:read"], "failed: ZeroDivisionError"),
+    (["tables", "new.zarr", "--dtype", "float23"], "is not a dtype"),
+    (["tables", "new.zarr", "--chunk", "much"], "'much' is not a size in bytes"),
+    (["tables", "new.zarr", "--chunk", "2MB", "--shard", "1MB"], "chunks of 2,000,000 bytes in shards of 1,000,000"),
+    (["tables", "new.zarr", "--batch", "-"], "'-' is not a size in bytes"),
+    (["tables", "new.zarr", "--format", "xlsx"], "xlsx"),
+    (["tables", "new.zarr", "--workers", "-1"], "workers=-1"),
+    (["tables", "new.zarr", "--workers", "two"], "'two' is not a valid integer"),
+    (["tables", "new.zarr", "--labels", "a", "--label-pattern", r"t(\d)"], "choose one"),
+    (["tables", "new.zarr", "--key", "file", "--label-column", "y"], "key goes with a manifest, and none is given"),
+    (["tables", "new.zarr", "--label-axis", "own"], "--label-axis goes with --process"),
+    (["tables", "new.zarr", "--label-axis", "row"], "'row' is not one of"),
+    (
+        ["tables", "new.zarr", "--process", "json:loads", "--inputs", "a", "--log", "a", "--no-header", "--dtype=f4"],
+        "--inputs, --dtype, --header and --log: for tables, which --process replaces",
+    ),
+    (["tables", "new.zarr", "--no-such-option"], "No such option"),
+    (["tables", "new.zarr", "--yes"], "--yes goes with --retire-missing"),
+    (["tables", "new.zarr", "--fail-fast", "--max-failures", "3"], "leave out one or the other"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+@pytest.mark.usefixtures("tables")
+def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monkeypatch, arguments, message):
+    (tmp_path / "file.txt").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    write_files(tmp_path / "folder", {"letter.txt": "kept"})
+    with create_store(tmp_path / "other.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(np.ones((1, 1), "float32"), np.ones((1, 1), "float32"), source="s")
+    (tmp_path / "v2.zarr").mkdir()
+    (tmp_path / "v2.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = everything_in(tmp_path)
+    for dry in ([], ["--dry-run"]):
+        result = seqzarr("build", *arguments, *dry)
+        assert message in result.stderr
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert everything_in(tmp_path) == before
+
+
+def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_there_are_listed(tables, tmp_path):
+    before = everything_in(tmp_path)
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    assert result.exit_code == 1
+    assert result.stdout == "t.zarr: no store was made, as no source could be used: 3 failed\n"
+    assert result.stderr.splitlines()[0] == "t0.csv: there is no column 'c'; there are 2: a, b"
+    assert everything_in(tmp_path) == before
+
+
+def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path):
+    (tables / "t9.csv").write_text("c\n1\n2\n")
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
+    assert (result.exit_code, result.stderr.count(".csv: there is no column 'c'")) == (1, 3)
+    assert open_store(tmp_path / "t.zarr").sources == ("t9.csv",)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--chunk", "chunks of 32,768 steps, but the option is now chunks of 1,024 steps"),
+        ("--shard", "shards of 8,388,608 steps, but the option is now shards of 131,072 steps"),
+        ("--codec", "codec lz4:9, but the option is now codec zstd:3"),
+    ],
+)
+def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    before = everything_in(tmp_path)
+    value = {"--chunk": "8192", "--shard": "1MiB", "--codec": "zstd"}[option]
+    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
+    assert result.exit_code == 2
+    assert values in result.stderr
+    assert everything_in(tmp_path) == before
+
+
+def test_the_packing_of_the_first_build_may_be_asked_for_again(tables, tmp_path):
+    packing = ["--chunk", "3kB", "--shard", "100kB", "--codec", "lz4:2"]
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+
+
+def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_source_has_as_many_of_both(tmp_path):
+    write_files(
+        tmp_path / "tables",
+        {f"{number}.csv": "\n".join(["a", *["1"] * rows, ""]) for number, rows in enumerate((2, 5))},
+    )
+    (tmp_path / "m.csv").write_text("source,y,z\n0.csv,1,2\n1.csv,3,4\n")
+    manifest = ["--manifest", tmp_path / "m.csv", "--label-column", "y,z"]
+    result = seqzarr("build", tmp_path / "tables", tmp_path / "t.zarr", "--workers", 0, *manifest)
+    assert result.exit_code == 0, result.stderr
+    opened = open_store(tmp_path / "t.zarr")
+    assert opened.schema.label_axis == "sequence"
+    assert [y.tolist() for _, y in opened] == [[1, 2], [3, 4]]
+
+
+def test_a_tab_can_be_written_as_backslash_t(tmp_path):
+    (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
+    result = seqzarr(
+        "build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0
+    )
+    assert result.exit_code == 0, result.stderr
+    assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_verify_says_that_all_is_well_or_names_the_file_that_is_not(tables, tmp_path):
+    store = tmp_path / "t.zarr"
+    seqzarr("build", tables, store, "--workers", 0)
+    well = seqzarr("verify", store)
+    assert (well.exit_code, well.stdout) == (0, "all well: 3 sequences, 9 steps checked\n")
+    shard = store / "inputs" / "c.0.0"
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1
+    shard.write_bytes(data)
+    bad = seqzarr("verify", store)
+    assert bad.exit_code == 1
+    assert bad.stdout.startswith("t.zarr/inputs/c.0.0: ")
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
+    result = seqzarr(command, tmp_path / "nothing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no store" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["inspect", ""], "STORE"),
+        (["inspect", "t.zarr", "--html", ""], "--html"),
+        (["verify", ""], "STORE"),
+        (["verify", "t.zarr", "--sources", ""], "--sources"),
+        (["verify", "t.zarr", "--sources", "tables", "--manifest", ""], "--manifest"),
+        (["compact", "", "new.zarr"], "STORE"),
+        (["compact", "t.zarr", ""], "NEW"),
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, arguments, name):
+    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    monkeypatch.chdir(tmp_path / "t.zarr")
+    result = seqzarr(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{name}': is empty, like an unset shell variable" in result.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):
+    seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
+    command = f"{sys.executable} -m builder inspect {tmp_path / 't.zarr'} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("t.zarr\n", "")

@@ -1,0 +1,378 @@
+"""The engines: in this process, and on worker processes that are started and stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+import pytest
+from dask import config
+from dask.delayed import delayed
+from distributed import Client, LocalCluster
+
+import builder.workers.local_cluster
+from builder import BuildError, UsageError
+from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine, as_done, start_engine
+from builder.workers.local_cluster import local_cluster, worker_memory
+from tests.builder.leftovers import threads_left
+
+ROOT = Path(__file__).parents[3]
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def die_at_first(flag: str) -> int:
+    if not os.path.exists(flag):
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def note(number: int, path: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+
+
+def die_always() -> None:
+    os._exit(1)
+
+
+def allocation_and_threads() -> list[str | None]:
+    names = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS"
+    return [os.environ.get(name) for name in names]
+
+
+def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
+    engine = InProcessEngine()
+    two = engine.submit(add, 1, 1)
+    engine.submit(add, two, 3, watch=True)
+    engine.submit(fail, "no", watch=True)
+    engine.submit(fail, engine.submit(fail, "the first"), watch=True)
+    assert engine.finished().result() == 5
+    with pytest.raises(ValueError, match="no"):
+        engine.finished().result()
+    with pytest.raises(ValueError, match="the first"):
+        engine.finished().result()
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended between the two looks
+        return False
+
+
+@pytest.mark.slow
+def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # which dask changes
+    me = psutil.Process()
+    environment, threads, children = dict(os.environ), set(threading.enumerate()), set(me.children(recursive=True))
+    with start_engine(2) as engine:
+        for number in range(9):
+            engine.submit(add, engine.submit(add, 1, number), 10, watch=True, urgent=True)
+        assert sorted(engine.finished().result() for _ in range(9)) == list(range(11, 20))
+        assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
+        # Memory is not given back at each turn, and libraries leave the cores to the other workers.
+        assert engine.submit(allocation_and_threads).result() == [None, None, None, "1"]
+
+        workers = set(me.children(recursive=True)) - children
+        assert len(workers) >= 2
+        listening = [
+            connection.laddr.ip
+            for process in (me, *workers)
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) == {"127.0.0.1"}
+
+        assert engine.submit(die_at_first, str(tmp_path / "died")).result() not in (None, os.getpid())
+        assert (tmp_path / "died").exists()
+        with pytest.raises(engine.lost):
+            engine.submit(die_always).result()
+        workers |= set(me.children(recursive=True)) - children
+    assert not any(map(is_worker, workers))
+    assert not threads_left(threads)
+    assert dict(os.environ) == environment
+
+
+@pytest.mark.slow
+def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
+    """They are registered in that order: one that comes late holds back the others, and what memory they take."""
+    with start_engine(1) as engine:
+        for number in range(60):
+            engine.submit(note, number, str(tmp_path / "done"), watch=True)
+        for _ in range(60):
+            engine.finished().result()
+    assert (tmp_path / "done").read_text().split() == [str(number) for number in range(60)]
+
+
+def test_workers_that_cannot_be_started_again_are_told(monkeypatch):
+    monkeypatch.setattr("builder.workers.engine.START_SECONDS", 0.1)
+    with start_engine(1) as engine:
+        monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/no/such/program")
+        engine.submit(die_always, watch=True)
+        with pytest.raises(BuildError, match="all worker processes died"):
+            engine.finished()
+
+
+def test_code_of_others_keeps_its_dask_scheduler():
+    """Clients that are made the default leave their marks in dask's settings, where they end in another order."""
+
+    def assert_kept() -> None:
+        assert dask.config.get("scheduler", None) is None
+        assert delayed(process_id)().compute() == os.getpid()
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        for scheduler in (None, cluster.scheduler_address):
+            with start_engine(1, scheduler) as engine:
+                assert engine.submit(add, 1, 2).result() == 3
+                assert_kept()
+            assert_kept()
+
+
+def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
+    monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
+    address = f"tcp://127.0.0.1:{unused_port}"
+    with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+        pass
+
+
+def test_a_server_that_is_no_scheduler_is_told(monkeypatch):
+    """dask's client would wait for it without limit."""
+    monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+            pass
+
+
+def test_a_scheduler_without_workers_is_told():
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        pytest.warns(UserWarning, match="has no workers; the build waits for one"),
+        start_engine(1, cluster.scheduler_address),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "no-port"])
+def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
+    """It would be left half made, and complain 20 seconds later."""
+    monkeypatch.setattr("distributed.Client", None)
+    with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
+        pass
+
+
+def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wanted():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        for given in (client, cluster.scheduler_address):
+            for wanted, workers in ((1, 4), (5, 5)):
+                with start_engine(wanted, given) as engine:
+                    assert engine.workers == workers
+    with start_engine(0) as engine:
+        assert engine.workers == 0
+
+
+def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        closed = Client(cluster, set_as_default=False)
+        closed.close()
+        with pytest.raises(BuildError, match="the given client went away"), start_engine(1, closed) as engine:
+            engine.submit(add, 1, 2)
+        with Client(cluster, set_as_default=False) as client:
+            monkeypatch.setattr(client, "nthreads", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError), start_engine(1, client):  # no fault of the cluster's
+                pass
+
+            def timed_out():
+                raise OSError("Timed out")
+
+            monkeypatch.setattr(client, "nthreads", timed_out)
+            with start_engine(1, client) as engine:
+                assert engine.workers == 1
+
+
+def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
+    on_the_way = []
+
+    class Slow(InProcessEngine):
+        workers = 4
+
+        def submit(self, *arguments, **options):
+            on_the_way.append(len(self._watched) + 1)
+            return super().submit(*arguments, **options)
+
+    engine = Slow()
+    done = as_done(engine, range(100), lambda one: engine.submit(add, one, 1, watch=True), lambda _: BuildError())
+    assert sorted(done) == [(one, one + 1) for one in range(100)]
+    assert max(on_the_way) == 4 * TASKS_PER_WORKER
+
+
+@pytest.fixture
+def unused_port():
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_nothing_is_printed_even_when_two_engines_run_and_a_worker_dies(tmp_path):
+    code = (
+        "import sys\n"
+        "from builder.workers.engine import start_engine\n"
+        "from tests.builder.running.test_engine import add, die_at_first\n"
+        "with start_engine(1) as one, start_engine(1) as other:\n"
+        "    assert one.submit(die_at_first, sys.argv[1]).result()\n"
+        "    assert other.submit(add, one.submit(add, 1, 2).result(), 3).result() == 6\n"
+    )
+    command = [sys.executable, "-W", "default", "-c", code, str(tmp_path / "died")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
+    shares = {}
+    for machine in (2**30, 2**36):
+        monkeypatch.setattr("distributed.system.memory_limit", lambda machine=machine: machine)
+        shares[machine] = [worker_memory(workers) for workers in (0, 1, 2, 4, 64)]
+    assert shares[2**30] == [2**31] * 5
+    assert shares[2**36] == [7 * 2**33, 7 * 2**33, 7 * 2**32, 7 * 2**31, 7 * 2**31]
+
+
+SECONDS = 40  # for two processes to start, and for those that were killed to be replaced
+
+
+OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(lambda pids: pids[:1], id="the first"),
+        pytest.param(lambda pids: pids[-1:], id="the last"),
+        pytest.param(lambda pids: pids, id="all"),
+    ],
+)
+def test_workers_that_are_killed_as_they_start_are_replaced(
+    chosen: Callable[[list[int]], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder.workers.local_cluster, "START_SECONDS", SECONDS)
+    others = set(multiprocessing.active_children())
+    killed: list[int] = []
+
+    def kill_two_that_start() -> None:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            there = sorted(
+                process.pid
+                for process in set(multiprocessing.active_children()) - others
+                if process.name.startswith("Dask Worker") and process.pid
+            )
+            if len(there) == 2:  # in the order in which they were started, if process numbers do not wrap around
+                killed.extend(chosen(there))
+                for number in signal.SIGSTOP, signal.SIGKILL:
+                    for pid in killed:
+                        os.kill(pid, number)
+                    time.sleep(OTHER_SECONDS)
+                return
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=kill_two_that_start)
+    killer.start()
+    with local_cluster(2) as (client, _):
+        killer.join()
+        pids = client.run(os.getpid).values()
+    assert killed
+    assert len(pids) == 2
+    assert not set(pids) & set(killed)
+
+
+def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
+    """Not given up as soon as dask is told to, which here is long before it can have started."""
+    with (
+        config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
+        local_cluster(1) as (client, _),
+    ):
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
+
+
+def hold_gil(seconds: int) -> int:
+    ctypes.PyDLL(None).usleep(seconds * 1_000_000)
+    return os.getpid()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_function_holds_the_gil_is_not_killed():
+    """dask kills workers that do not answer, at the earliest after 5 s."""
+    with config.set({"distributed.scheduler.worker-ttl": "1 s"}), local_cluster(1) as (client, _):
+        (pid,) = client.run(os.getpid).values()
+        assert client.submit(hold_gil, 8).result(timeout=SECONDS) == pid
+
+
+UNGUARDED = """
+import os, signal
+from builder.workers.local_cluster import local_cluster
+
+print(__name__, flush=True)
+with local_cluster(1) as (client, _):
+    (pid,) = client.run(os.getpid).values()
+    os.kill(pid, signal.SIGKILL)
+    assert client.submit(os.getpid, pure=False).result(timeout=20) != pid
+"""
+
+
+def test_a_worker_that_is_started_again_does_not_run_the_script(tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "__main__\n", "")
+
+
+def test_a_ctrl_c_while_workers_are_stopped_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its exit Python would wait ten seconds for a cluster that is half closed."""
+    close, closed = Client.__exit__, list[str]()
+
+    def interrupted(client: Any, *error: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(client, *error)
+        closed.append(client.status)
+
+    monkeypatch.setattr(Client, "__exit__", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), local_cluster(1):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert closed == ["closed"]

@@ -1,0 +1,202 @@
+"""A dry run says what a build would make, and makes nothing."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from builder import LongSequence, Sequence, build, preview, tabular
+from builder.execution.preview import WORKER_BYTES, spread
+from store_spec import open_store
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+
+def make_arrays(folder, count, rows=lambda _: 10):
+    """Write NPY sources of float32 rows with 3 columns, and return the folder."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        np.save(folder / f"{number:03}.npy", np.full((rows(number), 3), number, np.float32))
+    return folder
+
+
+def names_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_the_sources_that_are_read_are_spread_evenly_from_the_first_to_the_last(count):
+    numbers = spread(count, 5)
+    assert len(numbers) == len(set(numbers)) == min(count, 5)
+    assert (numbers[0], numbers[-1]) == (0, count - 1)
+    gaps = np.diff(numbers)
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_a_preview_of_few_sources_is_what_the_build_then_makes(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 4, rows=lambda number: 100 * number)
+    before = names_below(tmp_path)
+    found = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
+    assert names_below(tmp_path) == before
+    build(sources, tmp_path / "t.zarr", workers=0, chunk="1kB", shard="2kB", codec="lz4:2")
+    store = open_store(tmp_path / "t.zarr")
+    assert found.result is not None
+    assert (found.result.sequences, found.result.steps) == (len(store), store.counts.steps)
+    assert found.result.inputs == store.schema.inputs.to_json()
+    assert found.result.labels == store.schema.labels.to_json()
+    assert found.result.label_axis == store.schema.label_axis
+    assert (found.result.chunk_steps, found.result.shard_steps) == (store.schema.steps.chunk, store.schema.steps.shard)
+    assert found.result.codec == "lz4:2"
+    assert found.result.files == sum(path.is_file() for path in (tmp_path / "t.zarr").rglob("*"))
+    assert found.result.decoded_bytes == 2 * 600 * 3 * 4
+    assert (found.sources, found.to_process, found.ignored, found.exists) == (4, 4, 0, False)
+
+
+def test_a_preview_of_many_sources_scales_up_what_five_hold(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 50, rows=lambda number: 80 + number)
+    found = preview(sources, tmp_path / "t.zarr")
+    assert found.sampled == ("000.npy", "012.npy", "024.npy", "036.npy", "049.npy")
+    assert found.result is not None
+    assert found.result.sequences == 50
+    steps = sum(80 + number for number in range(50))
+    assert abs(found.result.steps - steps) < 0.02 * steps
+
+
+def test_a_preview_of_an_old_store_counts_what_it_holds_and_reads_new_sources_alone(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 3)
+    build(sources, tmp_path / "t.zarr", workers=0)
+    (sources / "note.md").write_text("no source")
+    nothing = preview(sources, tmp_path / "t.zarr")
+    assert (nothing.sources, nothing.unchanged, nothing.new, nothing.sampled, nothing.result) == (3, 3, (), (), None)
+    make_arrays(sources, 5)
+    found = preview(sources, tmp_path / "t.zarr")
+    assert (found.exists, found.sources, found.new) == (True, 5, ("003.npy", "004.npy"))
+    assert (found.ignored, found.ignored_listed) == (1, ("note.md",))
+    assert found.sampled == ("003.npy", "004.npy")
+    assert found.result is not None
+    assert (found.result.sequences, found.result.steps) == (5, 50)
+
+
+def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_schema(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 3)
+    (sources / "000.npy").write_bytes(b"broken")
+    np.save(sources / "002.npy", np.zeros((4, 7), np.float32))
+    found = preview(sources, tmp_path / "t.zarr")
+    assert [failure.source for failure in found.failures] == ["000.npy", "002.npy"]
+    assert found.result is not None
+    assert (found.result.inputs["shape"], found.result.sequences, found.result.steps) == ([3], 1, 10)
+
+
+def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_failed(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 7)
+    before = names_below(tmp_path)
+    arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
+    shown = seqzarr(*arguments)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "7 found, 7 to process" in shown.stdout
+    assert "about 7 sequences, 70 steps" in shown.stdout
+    assert "float32, (3) per step" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    (sources / "000.npy").write_bytes(b"broken")
+    failed = seqzarr(*arguments, "--json")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
+    assert failed.stderr.startswith("000.npy: ")
+    assert names_below(tmp_path) == before
+
+
+def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp_path):
+    write_files(
+        tmp_path / "src",
+        {name: f"{header}\n1,2\n" for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y"))},
+    )
+    seen = preview(tmp_path / "src", tmp_path / "t.zarr")
+    assert seen.failures == build(tmp_path / "src", tmp_path / "t.zarr").failures
+    assert [failure.source for failure in seen.failures] == ["3.csv"]
+
+
+def in_pieces(_: Path) -> LongSequence:
+    """Give a source of 100 pieces of 80 kB, inputs and labels."""
+    return LongSequence(Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
+
+
+def as_a_whole(_: Path) -> Sequence:
+    return Sequence(np.zeros((500_000, 1)), np.zeros((500_000, 1)))
+
+
+def one_by_one(_: Path) -> Iterator[Sequence]:
+    return (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
+
+
+def as_a_list(path: Path) -> list[Sequence]:
+    return list(one_by_one(path))
+
+
+def named_one_by_one(_: Path) -> Iterator[Sequence]:
+    """Yield the same rows, with labels that are text."""
+    return (Sequence(np.zeros((5000, 1)), ["a"] * 5000) for number in range(100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("process", "piece", "options", "workers"),
+    [
+        (as_a_whole, 0, {}, 0),
+        (as_a_list, 0, {}, 0),
+        (in_pieces, 80_000, {}, 0),
+        (in_pieces, 80_000, {}, 3),
+        (one_by_one, 0, {}, 0),
+        (named_one_by_one, 0, {"classes": "a"}, 0),
+    ],
+)
+def test_of_the_sources_of_a_function_one_piece_is_in_memory_beside_the_batch(
+    tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
+):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.raw").write_bytes(b"0")
+    result = preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=workers, **options).result
+    assert result is not None
+    assert result.decoded_bytes == 2 * 8_000_000
+    at_once, processes = (2, 4) if workers else (1, 1)  # as many sources as there are
+    assert (result.whole_bytes, result.own_function) == (0, True)
+    assert result.memory_bytes == WORKER_BYTES * processes + 2 * result.decoded_bytes + 2 * piece * at_once
+
+
+@pytest.mark.parametrize(("name", "adjacent"), [("x.parquet", True), ("x.parquet", False), ("x.csv", True)])
+def test_a_file_of_groups_counts_as_a_whole(tmp_path, name, adjacent):
+    groups = [number // 100 if adjacent else number % 10 for number in range(1000)]
+    table = pa.table({"g": groups, "a": np.arange(1000.0), "b": np.arange(1000.0)})
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    if name == "x.parquet":
+        pq.write_table(table, path, row_group_size=400)
+    else:
+        pa.csv.write_csv(table, path)
+    process = tabular(group_by="g", missing="drop")
+    result = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
+    assert result is not None
+    assert result.sequences == 10
+    rows = 2 * 1000 * 2 * (4 if name == "x.csv" else 8)  # inputs and labels
+    assert result.whole_bytes == 2 * rows + path.stat().st_size
+    assert result.memory_bytes == WORKER_BYTES + 2 * result.decoded_bytes + result.whole_bytes
+
+
+def test_the_text_says_whether_sources_are_read_whole(tmp_path):
+    sources = make_arrays(tmp_path / "arrays", 2)
+    command = ["build", str(sources), str(tmp_path / "t.zarr")]
+    said = " ".join(seqzarr(*command, "--dry-run").stdout.split())
+    # Twice the 240 bytes of inputs and labels, and the 248 of the file.
+    assert "memory at most about 130.0 MB while building, 728 bytes of them for sources, which are read whole" in said
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.raw").write_bytes(b"0")
+    command = ["build", str(tmp_path / "raw"), str(tmp_path / "t.zarr"), "--process", f"{__name__}:in_pieces"]
+    said = seqzarr(*command, "--dry-run").stdout
+    assert "while building, and what the process function takes while it reads" in " ".join(said.split())

@@ -1,0 +1,220 @@
+"""The same bytes, always: every file of a finished store, whatever became of the builds that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import builder
+from tests.builder.any_order import JumpyClock, Shuffled, on_engine
+from tests.builder.features import FEATURES, build_feature, write_feature
+from tests.builder.made_sources import FAULTS, Made, assert_store, expected, read_made, write_made
+from tests.campaigns.operations import CHANGES, Operation, Watch
+from tests.campaigns.trees import difference, promised, read_tree, write_tree
+from tests.store.oracle import files
+
+LENGTHS: list[tuple[int, ...]] = [(0,), (5,), (40, 0, 3), (900,), (1,), (2, 2, 2)]
+GOOD = {
+    f"{'wälk' if number % 2 else 'b'}/{number:02}.made": Made(lengths=LENGTHS[number % 6], seed=number)
+    for number in range(24)
+}
+BAD = {
+    "a.made": Made(fault="raises"),
+    "b/07.made": Made(lengths=(3, 4), fault="raises midway"),
+    "b/15.made": Made(fault="wrong shape"),
+    "z.made": Made(fault="not finite"),
+}
+
+
+def build(sources: Path, store: Path, **options: Any) -> builder.Report:
+    """Build with shards of two chunks, so that there are many shards and many chunks."""
+    defaults: dict[str, Any] = {"process": read_made, "chunk": 600, "shard": 1200, "workers": 0}
+    return builder.build(sources, store, **defaults | options)
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_the_same_report(tmp_path):
+    sources = GOOD | BAD
+    write_made(tmp_path / "src", sources)
+    report = build(tmp_path / "src", tmp_path / "whole", batch="1GB")
+    whole = assert_store(tmp_path / "whole", sources)
+    shards = [name for name in whole if name.startswith(("inputs/c.", "labels/c."))]
+    assert len(shards) > 40
+    assert (report.sources, report.added, report.unchanged) == (28, 24, 0)
+    assert report.sequences == report.total_sequences == len(expected(sources))
+    assert report.bytes_written == sum(len(whole[name]) for name in shards)
+    for workers, batch in [(0, 1), (2, "150kB"), (4, 1)]:
+        store = tmp_path / f"{workers} workers, {batch}"
+        other = build(tmp_path / "src", store, workers=workers, batch=batch)
+        assert assert_store(store, sources) == whole
+        assert [failure.source for failure in other.failures] == sorted(BAD)
+        assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two worker processes, which are started once for all features."""
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0)
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_workers_and_sources_that_come_later_give_the_bytes_of_one_build(tmp_path, client, feature):
+    source = write_feature(feature, tmp_path / "src")
+    whole = files(build_feature(feature, source, tmp_path / "whole"))
+    assert files(build_feature(feature, source, tmp_path / "workers", workers=2, scheduler=client, batch=1)) == whole
+    assert files(build_feature(feature, source, tmp_path / "batches", batch=400)) == whole
+    for count in (1, 3, None):
+        growing = write_feature(feature, tmp_path / "growing", count)
+        build_feature(feature, growing, tmp_path / "grown")
+    assert files(tmp_path / "grown") == whole
+
+
+class Killed(KeyboardInterrupt):
+    """Ends a job where it is: whatever else a source raises is a failure of that source."""
+
+
+def killed(folder: Path, job: Callable[[], object], at: int) -> None:
+    """Do a job up to one operation that changes the disk; leave what a process leaves that is killed there."""
+    count, left = 0, None
+
+    def before(operation: Operation) -> None:
+        nonlocal count, left
+        if operation.kind in CHANGES and left is None:
+            if count == at:
+                left = read_tree(folder)
+                raise Killed
+            count += 1
+
+    try:
+        with Watch(folder, before).watching():
+            job()
+    except BaseException:  # a build may handle what ends it as Ctrl-C, and fail: Ctrl-C is never raised there
+        if left is None:
+            raise
+    if left is not None:  # else the job came to its end
+        write_tree(left, folder)
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate]
+)  # a shorter history takes minutes to find
+@given(data=st.data(), axis=st.sampled_from(["step", "sequence", "own"]))
+def test_any_order_of_tasks_any_time_any_kills_and_any_appends_in_order_give_the_bytes_of_one_build(data, axis):
+    """Builds of more and more of the sources, some killed several times; each does its tasks in an order of its own."""
+    sources = {f"{number:02}.made": Made(lengths=LENGTHS[number % 3], seed=number, axis=axis) for number in range(15)}
+    sources |= {f"{2 * number:02}a.made": Made(fault=fault, axis=axis) for number, fault in enumerate(FAULTS[1:], 1)}
+    names = sorted(sources)
+    options = {"label_axis": axis, "chunk": 120, "shard": 240}
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        place = Path(temporary).resolve()
+        once, live = place / "once", place / "live"
+        for folder in (once, live):
+            folder.mkdir()
+        write_made(place / "all", sources)
+        build(place / "all", once / "store", **options)
+
+        ends = data.draw(st.lists(st.integers(1, len(names)), max_size=3).map(sorted), label="sources at first")
+        for end in [*ends, len(names)]:
+            write_made(place / "some", {name: sources[name] for name in names[:end]})
+            patch.setattr("builder.execution.run.COMMIT_SECONDS", data.draw(st.sampled_from([-1.0, 1e9])))
+            # Memory for more workers lets more batches be in flight.
+            several = {name: data.draw(st.sampled_from([1, 9, 400]), label=name) for name in ("batch", "workers")}
+
+            def job(several: dict[str, int] = several) -> object:
+                seed = data.draw(st.integers(0, 2**32), label="seed")
+                for module in ("builder.execution.run", "builder.workers.batch"):
+                    patch.setattr(f"{module}.time", JumpyClock(seed))
+                with on_engine(Shuffled(seed)):
+                    return build(place / "some", live / "store", max_failures=99, **several, **options)
+
+            for at in data.draw(st.lists(st.integers(0, 400), max_size=3), label="killed at"):
+                killed(live, job, at)
+            job()
+        assert not difference(promised(read_tree(live)), promised(read_tree(once)))
+
+
+def test_sources_that_fail_leave_the_bytes_of_the_others_as_they_are_and_their_names_in_one_place(tmp_path):
+    write_made(tmp_path / "good", GOOD)
+    write_made(tmp_path / "all", GOOD | BAD)
+    for name in ("good", "all"):
+        build(tmp_path / name, tmp_path / f"{name}.zarr")
+    good, both = files(tmp_path / "good.zarr"), files(tmp_path / "all.zarr")
+    assert [name for name in good.keys() | both.keys() if good.get(name) != both.get(name)] == ["zarr.json"]
+    roots = [json.loads(one["zarr.json"]) for one in (good, both)]
+    failures = [root["attributes"]["seqzarr"][0]["provenance"].pop("failures")["count"] for root in roots]
+    digests = {root["attributes"]["seqzarr"][0].pop("digest") for root in roots}  # of this document, so they differ
+    assert (failures, len(digests)) == ([0, len(BAD)], 2)
+    assert roots[0] == roots[1]
+
+
+def test_wherever_the_sources_and_the_store_lie_the_bytes_are_the_same_and_do_not_say_where(tmp_path, monkeypatch):
+    """A folder that moves between two builds, and one that is named relative to the working folder, among them."""
+    sources = GOOD | BAD
+    first = dict(sorted(sources.items())[:15])
+    for name, some in (("m.csv", sources), ("first.csv", first)):
+        (tmp_path / name).write_text("source,x\n" + "".join(f"{source},{len(source)}\n" for source in some))
+    options: dict[str, Any] = {"process": only_inputs, "label_column": "x"}
+    write_made(tmp_path / "hither", sources)
+    build(tmp_path / "hither", tmp_path / "one", manifest=tmp_path / "m.csv", **options)
+    one = files(tmp_path / "one")
+    assert not [name for name, data in one.items() if str(tmp_path).encode() in data or b"hither" in data]
+
+    write_made(tmp_path / "thither", first)
+    build(tmp_path / "thither", tmp_path / "two", manifest=tmp_path / "first.csv", **options)
+    shutil.move(tmp_path / "thither", tmp_path / "elsewhere")
+    write_made(tmp_path / "elsewhere", sources)
+    build(tmp_path / "elsewhere", tmp_path / "two", manifest=tmp_path / "m.csv", **options)
+    assert files(tmp_path / "two") == one
+
+    monkeypatch.chdir(tmp_path / "hither")
+    build(Path(), Path("../three"), manifest="../m.csv", **options)
+    assert files(tmp_path / "three") == one
+
+
+def only_inputs(path: Path) -> Any:
+    result = read_made(path)
+    return next(iter(result))[0]
+
+
+# Of the store of the test below, with zarr 3.1.6 and numcodecs 0.16.6, and with zarr 3.4.2 and numcodecs 0.17.1 alike.
+DIGEST = "74e24de193dc6c9804d170b38983edf94a1f04136c755036f0c8dd61b1f20fee"
+
+
+def test_every_supported_release_of_zarr_and_numcodecs_gives_the_same_bytes(tmp_path):
+    """One digest, whatever is installed. All bytes come from this project, but for compressed chunks and checksums.
+
+    If a new release of numcodecs compresses in another way, only the chunks differ, and the rows read are the same:
+    then say so here, and compare those.
+    """
+    (tmp_path / "src").mkdir()
+    for number in range(40):
+        rows = (np.arange(number * 7 * 3) ** 2 % 1_009).astype(np.float32).reshape(-1, 3)
+        np.save(tmp_path / "src" / f"{number:02}.npy", rows)
+    (tmp_path / "src" / "bad.npy").write_bytes(b"no array")
+    for codec in ("zstd", "lz4", "none"):
+        build(tmp_path / "src", tmp_path / codec, process=None, codec=codec)
+    assert digest(tmp_path / "zstd", tmp_path / "lz4", tmp_path / "none") == DIGEST
+
+
+def digest(*stores: Path) -> str:
+    """Return one hash of the names and bytes of all files."""
+    total = hashlib.sha256()
+    for store in stores:
+        for name, data in files(store).items():
+            total.update(f"{store.name}/{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+    return total.hexdigest()

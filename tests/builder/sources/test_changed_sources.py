@@ -1,0 +1,416 @@
+"""A build of sources that are not what they were: `build` is like `make`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store_spec
+from builder import BuildError, UsageError, build, tabular
+from builder.execution.report import parse_limit
+from builder.execution.run import Run
+from builder.sources.fingerprints import read_fingerprint
+from store_spec.disk.ledger import Ledger
+from tests.builder.command import seqzarr
+from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.builder.source_files import write_files
+from tests.store.oracle import assert_holds, files
+
+SOURCES = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcdef")}
+
+
+def run(place: Path, **options: Any) -> Any:
+    given: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 120, "shard": 240} | options
+    return build(place / "src", place / "store", **given)
+
+
+def sequences(sources: dict[str, Made]) -> list[Any]:
+    return [sequence for name, made in sources.items() for sequence in made_sequences(name, made)]
+
+
+@pytest.fixture
+def place(tmp_path):
+    write_made(tmp_path / "src", SOURCES)
+    run(tmp_path)
+    return tmp_path
+
+
+def changed(place: Path, *names: str, seed: int = 77) -> dict[str, Made]:
+    """Write other things into some sources; return those."""
+    other = {name: Made(lengths=(4, 1, 2), seed=seed + number) for number, name in enumerate(names)}
+    write_made(place / "src", other)
+    return other
+
+
+def test_a_changed_source_is_named_and_left_as_it_was(place):
+    before = files(place / "store")
+    changed(place, "b.made", "e.made")
+    report = run(place)
+    assert (report.changed, report.updated, report.added, report.unchanged) == (("b.made", "e.made"), 0, 0, 4)
+    assert files(place / "store") == before
+
+
+def test_an_update_puts_the_new_version_at_the_end_and_retires_the_old_one(place):
+    old = store_spec.open_store(place / "store")
+    other = changed(place, "b.made", "e.made")
+    write_made(place / "src", {"c2.made": Made(seed=5)})
+    report = run(place, update=True)
+    assert (report.changed, report.updated, report.added, report.unchanged) == ((), 2, 1, 4)
+    assert (report.sources, report.sequences, report.total_sequences) == (7, 7, 15)
+    left = {name: made for name, made in SOURCES.items() if name not in other}
+    now = left | {"b.made": other["b.made"], "c2.made": Made(seed=5), "e.made": other["e.made"]}
+    assert_holds(store_spec.open_store(place / "store"), sequences(now))
+    assert_holds(old, sequences(SOURCES))
+    assert store_spec.verify(place / "store") == []
+    before = files(place / "store")
+    again = run(place, update=True)
+    assert (again.updated, again.added, again.unchanged, again.total_sequences) == (0, 0, 7, 15)
+    assert files(place / "store") == before
+
+
+def test_an_update_that_fails_leaves_the_old_version(place):
+    write_made(place / "src", {"b.made": Made(fault="raises midway", lengths=(2, 2))})
+    report = run(place, update=True)
+    assert [failure.source for failure in report.failures] == ["b.made"]
+    assert (report.updated, report.unchanged, report.total_sequences) == (0, 5, 12)
+    assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES))
+
+
+def test_a_vanished_source_stays_until_it_is_asked_to_go(place):
+    before = files(place / "store")
+    for name in ("a.made", "d.made"):
+        (place / "src" / name).unlink()
+    report = run(place)
+    assert (report.vanished, report.retired, report.unchanged) == (("a.made", "d.made"), 0, 4)
+    assert files(place / "store") == before
+    report = run(place, retire_missing=True)
+    assert (report.vanished, report.retired, report.total_sequences) == (("a.made", "d.made"), 2, 8)
+    left = {name: made for name, made in SOURCES.items() if name not in report.vanished}
+    assert_holds(store_spec.open_store(place / "store"), sequences(left))
+    again = run(place, retire_missing=True)
+    assert (again.vanished, again.retired) == ((), 0)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_where_most_sources_are_gone_none_is_retired_unasked(place, left):
+    before = files(place / "store")
+    for path in sorted((place / "src").iterdir())[left:]:
+        path.unlink()
+    write_made(place / "src", {"new.made": Made()} if not left else {})
+    message = rf"{6 - left} of its 6 sources are not in .*src, such as {'abcdef'[left]}.made; is that the right folder"
+    with pytest.raises(UsageError, match=message):
+        run(place, retire_missing=True)
+    assert files(place / "store") == before
+    assert run(place, retire_missing=True, yes=True).retired == 6 - left
+
+
+def test_an_empty_folder_retires_nothing_unasked_and_everything_when_told_so(place):
+    before = files(place / "store")
+    for path in (place / "src").iterdir():
+        path.unlink()
+    for options in ({}, {"retire_missing": True}):
+        with pytest.raises(UsageError, match=r"no file|nothing|empty"):
+            run(place, **options)
+    assert files(place / "store") == before
+    report = run(place, retire_missing=True, yes=True)
+    assert (report.retired, report.total_sequences) == (6, 0)
+    assert len(store_spec.open_store(place / "store")) == 0
+    shutil.rmtree(place / "src")
+    with pytest.raises(UsageError, match="no such file or folder"):
+        run(place, retire_missing=True, yes=True)
+
+
+def test_a_build_that_another_one_outran_does_nothing(place, monkeypatch):
+    write_made(place / "src", {"g.made": Made()})
+    opening = Ledger.open
+
+    def late(path):
+        monkeypatch.setattr(Ledger, "open", opening)
+        run(place)
+        return opening(path)
+
+    monkeypatch.setattr(Ledger, "open", late)
+    with pytest.raises(BuildError, match="another build changed it while this one looked at the sources"):
+        run(place)
+    assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES | {"g.made": Made()}))
+
+
+kinds = st.sampled_from(["keep", "change", "remove", "add", "break"])
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(rounds=st.lists(st.dictionaries(st.sampled_from("abcdef"), kinds, max_size=4), max_size=4))
+def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory, rounds):
+    place = tmp_path_factory.mktemp("history")
+    now: dict[str, Made] = {}
+    held: list[str] = []  # in the order of the store
+    write_made(place / "src", {"z.made": Made()})
+    (now["z.made"], held) = (Made(), ["z.made"])
+    run(place)
+    seed = 0
+    for changes in rounds:
+        broken = set()
+        fresh = []
+        for letter, kind in sorted(changes.items()):
+            name, seed = f"{letter}.made", seed + 1
+            if kind in ("change", "add"):
+                now[name] = Made(lengths=(seed % 3, 2), seed=seed)
+                write_made(place / "src", {name: now[name]})
+                fresh.append(name)
+            elif kind == "remove" and name in now:
+                (place / "src" / name).unlink()
+                del now[name]
+                held = [one for one in held if one != name]
+            elif kind == "break":
+                write_made(place / "src", {name: Made(fault="nonsense", seed=seed)})
+                broken.add(name)
+        report = run(place, update=True, retire_missing=True, yes=True)
+        assert {failure.source for failure in report.failures} == broken
+        held = [one for one in held if one not in fresh] + [one for one in fresh if one in now]
+        for name in broken:  # an earlier version stays; the file is made good again
+            if name in held:
+                write_made(place / "src", {name: now[name]})
+            else:
+                (place / "src" / name).unlink()
+                now.pop(name, None)
+        assert_holds(store_spec.open_store(place / "store"), sequences({name: now[name] for name in held}))
+    assert store_spec.verify(place / "store") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "sources", "most"), [("10%", 270, 27), (3, 270, 3), ("0", 9, 0), (None, 9, np.inf), ("100%", 7, 7)]
+)
+def test_a_limit_of_failures_is_a_number_or_a_share(limit, sources, most):
+    assert parse_limit(limit, sources) == most
+
+
+@pytest.mark.parametrize("limit", ["many", "-1", "101%", "%", "nan", -3])
+def test_what_is_no_limit_is_refused(limit):
+    with pytest.raises(UsageError, match="max_failures"):
+        parse_limit(limit, 1)
+
+
+@pytest.mark.slow
+def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_path, monkeypatch):
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+    good = {f"a{number}.made": Made(lengths=(40,), seed=number) for number in range(8)}
+    bad = {f"b{number}.made": Made(fault="raises") for number in range(4)}
+    for limit, count in ((0, 1), ("20%", 3), (3, 4)):
+        place = tmp_path / str(count)
+        write_made(place / "src", good | bad)
+        most = f"at most {count - 1} may" if limit else "none may"
+        with pytest.raises(BuildError, match=rf"^{count} of \d+ sources failed, and {most}"):
+            run(place, max_failures=limit, batch=1)
+        held = len(store_spec.open_store(place / "store"))
+        assert held > 0
+        assert_holds(store_spec.open_store(place / "store"), sequences(dict(list(good.items())[:held])))
+        assert len(run(place, max_failures="100%", batch=1).failures) == 4
+        assert_holds(store_spec.open_store(place / "store"), sequences(good))
+
+
+@pytest.fixture
+def tables(tmp_path):
+    write_files(tmp_path / "src", {f"{name}.csv": f"x,y\n1,{ord(name)}\n2,3\n" for name in "abcd"})
+    assert seqzarr("build", tmp_path / "src", tmp_path / "s.zarr").exit_code == 0
+    (tmp_path / "src" / "b.csv").write_text("x,y\n5,6\n")
+    (tmp_path / "src" / "c.csv").unlink()
+    (tmp_path / "src" / "e.csv").write_text("x,y\n7,8\n")
+    return tmp_path
+
+
+def test_a_first_build_that_mostly_fails_says_how_to_build_with_other_options(tables):
+    """What the messages advise would be refused, as the store records how it was built."""
+    for name in "bcd":
+        (tables / "src" / f"{name}.csv").write_text("x,y\n1,\n2,3\n")
+    advice = "3 of 5 sources failed, and the store records the options of this build: to build with others, as these "
+    result = seqzarr("build", tables / "src", tables / "new.zarr")
+    assert (result.exit_code, result.stderr.partition("lines")[0]) == (1, advice)
+    result = seqzarr("build", tables / "src", tables / "new.zarr")  # not again: the others are there
+    assert "other" not in result.stderr
+    shutil.rmtree(tables / "new.zarr")
+    assert seqzarr("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
+
+
+def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
+    result = seqzarr("build", tables / "src", tables / "s.zarr")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
+    assert result.stderr == (
+        "changed since the store was built: 1 source (b.csv); --update builds such sources again\n"
+        "no longer exist: 1 source (c.csv); --retire-missing retires their sequences\n"
+    )
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--update", "--retire-missing")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("s.zarr: 1 source built again, 1 source retired, 3 unchanged, 1 step, ")
+    result = seqzarr("build", tables / "src", tables / "s.zarr")
+    assert (result.exit_code, result.stdout) == (0, "s.zarr: nothing new, 4 unchanged; 0 failed\n")
+    found = json.loads(seqzarr("inspect", tables / "s.zarr", "--json").stdout)
+    assert (found["sequences"], found["retired"], found["sources"]) == (4, 2, 4)
+    assert "2 sequences, whose rows stay on disk" in seqzarr("inspect", tables / "s.zarr").stdout
+
+
+def test_a_dry_run_shows_what_became_of_the_sources(tables):
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--dry-run")
+    lines = [line.split("  ") for line in result.stdout.splitlines()]
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:] if cell.strip()] for cells in lines if len(cells) > 3}
+    assert rows["new"] == ["1", "adds them", "e.csv"]
+    assert rows["changed"][0::2] == ["1", "b.csv"]
+    assert rows["unchanged"] == ["2", "leaves them as they are"]
+    assert rows["vanished"][0::2] == ["1", "c.csv"]
+    assert (result.exit_code, result.stderr) == (1, "")  # as the build would end
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--dry-run", "--json", "--update")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert (found["new"], found["changed"], found["unchanged"], found["vanished"]) == (
+        ["e.csv"],
+        ["b.csv"],
+        2,
+        ["c.csv"],
+    )
+    assert (found["to_process"], found["update"], found["retire_missing"]) == (2, True, False)
+
+
+def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
+    for name in "abe":
+        (tables / "src" / f"{name}.csv").unlink()
+    command = ("build", tables / "src", tables / "s.zarr", "--retire-missing")
+    for more in ((), ("--yes",)):
+        dry, done = seqzarr(*command, *more, "--dry-run"), seqzarr(*command, *more)
+        assert (dry.exit_code, dry.stderr) == (done.exit_code, done.stderr)
+    assert done.exit_code == 0
+
+
+def test_limits_that_mean_nothing_are_refused(tables):
+    for flags, text in (
+        (["--max-failures", "x"], "max_failures='x' is neither a number of sources nor"),
+        (["--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
+    ):
+        result = seqzarr("build", tables / "src", tables / "s.zarr", *flags)
+        assert (result.exit_code, text in result.stderr) == (2, True)
+
+
+def test_fail_fast_stops_at_the_first(tables):
+    for name in ("f", "g"):
+        (tables / "src" / f"{name}.csv").write_text("x,y\nnothing,1\n")
+    result = seqzarr("build", tables / "src", tables / "s.zarr", "--fail-fast")
+    assert result.exit_code == 1
+    assert (
+        "of 3 sources failed, and none may (max_failures=0, --fail-fast); the first: f.csv: column x" in result.stderr
+    )
+    assert "; 4 sequences are committed, and the next build goes on from there" in result.stderr  # as before
+
+
+def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
+    """They are looked at until one is; of a share of them the whole number below it may fail."""
+    monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 3)
+    write_made(tmp_path / "src", {f"{number:02}.made": Made(fault="raises") for number in range(17)})
+    for limit, count, may in ((0, 3, 0), ("10%", 3, 1), (4, 15, 4), ("99%", 17, 16)):
+        most = f"at most {may} may" if may else "none may"
+        with pytest.raises(BuildError, match=rf"^{count} of {count} sources failed, and {most}"):
+            run(tmp_path, max_failures=limit)
+    assert len(run(tmp_path, max_failures="100%").failures) == 17
+    assert not (tmp_path / "store").exists()
+
+
+def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
+    """Their table rows are in memory until then."""
+    monkeypatch.setattr("builder.execution.run.COMMIT_SEQUENCES", 3)
+    made = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(12)}
+    write_made(tmp_path / "src", made)
+    seen, commit = [], Run._commit
+
+    def counting(self: Run) -> None:
+        commit(self)
+        seen.append(self._tally.committed)
+
+    monkeypatch.setattr(Run, "_commit", counting)
+    run(tmp_path, batch=1)
+    assert len(seen) > 3
+    assert_holds(store_spec.open_store(tmp_path / "store"), sequences(made))
+
+
+def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(tmp_path):
+    write_files(tmp_path / "src", {"a/1.csv": "v\n1\n", "a/2.csv": "v\n2\n", "b/1.csv": "v\n3\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    before = files(tmp_path / "store")
+    with pytest.raises(UsageError, match=r"1\.csv is already in the store, as a/1\.csv"):
+        build(tmp_path / "src/a", tmp_path / "store")
+    with pytest.raises(UsageError, match=r"src/a/1\.csv is already in the store, as a/1\.csv"):
+        build(tmp_path, tmp_path / "store", process=tabular())
+    assert files(tmp_path / "store") == before
+    # Not even where another one of the store's has the name of the first.
+    write_files(tmp_path / "src", {"1.csv": "v\n5\n"})
+    assert build(tmp_path / "src", tmp_path / "store").added == 1
+    with pytest.raises(UsageError, match=r"2\.csv is already in the store, as a/2\.csv"):
+        build(tmp_path / "src/a", tmp_path / "store", process=tabular())
+    # Other bytes under such a name are another file.
+    write_files(tmp_path / "more", {"2.csv": "v\n9\n"})
+    assert build(tmp_path / "more", tmp_path / "store").added == 1
+    write_files(tmp_path / "more", {"2.csv": "v\n9\n9\n", "3.csv": "v\n8\n"})
+    report = build(tmp_path / "more", tmp_path / "store")
+    assert (report.added, report.changed) == (1, ("2.csv",))
+
+
+def test_an_old_source_that_cannot_be_read_now_keeps_no_new_one_out(tmp_path, monkeypatch):
+    write_files(tmp_path / "src", {"a.csv": "v\n1\n", "b.csv": "v\n2\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    write_files(tmp_path / "src", {"c.csv": "v\n3\n"})
+
+    def read(path):
+        if os.path.basename(path) == "a.csv":
+            raise PermissionError(13, "Permission denied")
+        return read_fingerprint(path)
+
+    os.utime(tmp_path / "src/a.csv", ns=(0, 0))
+    monkeypatch.setattr("builder.sources.folder.read_fingerprint", read)
+    assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
+
+
+def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources_of_their_own(tmp_path):
+    """As in one build of them all; the other new files are added too."""
+    write_files(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    write_files(tmp_path / "src", {"day2/pump.csv": "v\n0\n0\n", "other.csv": "v\n5\n"})
+    (tmp_path / "src/n1.csv").rename(tmp_path / "src/day2/n1.csv")
+    report = build(tmp_path / "src", tmp_path / "store")
+    assert (report.added, report.vanished) == (3, ("n1.csv",))
+    new = ["day2/n1.csv", "day2/pump.csv", "other.csv"]
+    assert list(store_spec.open_store(tmp_path / "store").sources[-3:]) == new
+    build(tmp_path / "src", tmp_path / "store", retire_missing=True)
+    assert "n1.csv" not in store_spec.open_store(tmp_path / "store").sources
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
+    write_made(tmp_path / "src", {"a.made": Made(seed=1), "b.made": Made(seed=2)})
+
+    def touched(path: Path) -> Any:
+        if path.name == "a.made":
+            os.utime(path, ns=(0, 0))
+        return read_made(path)
+
+    os.utime(tmp_path / "src/a.made", ns=(1, 1))
+    report = build(tmp_path / "src", tmp_path / "store", process=touched, workers=0, max_failures=99)
+    # Looked at and read again: by then it has the time that it keeps.
+    assert [failure.source for failure in report.failures] == []
+
+    def growing(path: Path) -> Any:
+        pairs = list(read_made(path))
+        with path.open("a") as file:
+            file.write(" ")
+        return pairs
+
+    report = build(tmp_path / "src", tmp_path / "other", process=growing, workers=0, max_failures=99)
+    assert [failure.reason for failure in report.failures] == [
+        "it changed while it was read; the next build tries it again"
+    ] * 2
+    assert not (tmp_path / "other").exists()

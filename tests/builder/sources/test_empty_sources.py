@@ -1,0 +1,157 @@
+"""Sources of which nothing is left are skipped: counted, not a failure, and not tried again until they change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import builder
+import store_spec
+from builder import tabular, write_report
+from builder.maintenance.source_checks import verify_sources
+from builder.planning.unused_sources import RecordedSkips
+from builder.sources.fingerprints import read_fingerprint
+from builder.workers.process_source import Skipped
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+WITH_ROWS = {"a.csv": "x,y\n1,2\n,4\n", "c.csv": "x,y\n5,6\n7,8\n"}
+EMPTY = {"b.csv": "x,y\n,1\n,2\n", "d.csv": "x,y\n,3\n"}
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    folder = tmp_path / "src"
+    write_files(folder, WITH_ROWS | EMPTY)
+    return folder
+
+
+def build(src: Path, **options: Any) -> builder.Report:
+    given: dict[str, Any] = {"process": tabular(missing="drop"), "workers": 0} | options
+    return builder.build(src, src.parent / "t.zarr", **given)
+
+
+def rows(store: Path) -> dict[str, list[list[float]]]:
+    opened = store_spec.open_store(store)
+    return {name: opened[number][0].tolist() for number, name in enumerate(opened.sources)}
+
+
+def expected(texts: dict[str, str]) -> dict[str, list[list[float]]]:
+    """The oracle: the rows without an empty field, of files that have such rows."""
+    found = {}
+    for name, text in texts.items():
+        lines = [line.split(",") for line in text.splitlines()[1:]]
+        left = [[float(one) for one in line] for line in lines if all(line)]
+        if left:
+            found[name] = left
+    return found
+
+
+def test_sources_whose_rows_are_all_dropped_are_counted_and_not_tried_again(src, tmp_path):
+    report = build(src)
+    assert (report.added, report.failures, report.skipped_before) == (2, (), 0)
+    assert [one.source for one in report.skipped] == ["b.csv", "d.csv"]
+    assert report.skipped[0].reason.startswith("none of its 2 rows is left; column x is missing in 2 of them")
+    assert rows(tmp_path / "t.zarr") == expected(WITH_ROWS | EMPTY)
+    before = files(tmp_path / "t.zarr")
+    again = build(src)
+    assert (again.added, again.unchanged, again.skipped, again.skipped_before, again.bytes_read) == (0, 2, (), 2, 0)
+    assert again.sources == 4
+    assert files(tmp_path / "t.zarr") == before
+    assert store_spec.verify(tmp_path / "t.zarr") == []
+    assert verify_sources(tmp_path / "t.zarr", src, workers=0) == []
+
+
+def test_the_exit_status_is_0_and_every_output_counts_them(src, tmp_path):
+    store = tmp_path / "t.zarr"
+    dry = seqzarr("build", src, store, "--missing", "drop", "--dry-run")
+    assert dry.exit_code == 0
+    assert "of them empty  b.csv, d.csv" in dry.stdout
+    done = seqzarr("build", src, store, "--missing", "drop", "--workers", "0")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("; 0 failed, 2 skipped as empty\n")
+    assert done.stderr.startswith("empty: 2 sources (b.csv, d.csv); none of its 2 rows is left; column x is missing")
+    assert "; --empty error counts such sources as failed\n" in done.stderr
+    again = seqzarr("build", src, store, "--json")
+    assert (again.exit_code, json.loads(again.stdout)["skipped_before"]) == (0, 2)
+    assert seqzarr("build", src, store).stdout == "t.zarr: nothing new, 2 unchanged; 0 failed, 2 skipped as empty\n"
+    dry = seqzarr("build", src, store, "--dry-run")
+    assert "skipped" in dry.stdout
+    assert "leaves them out, as they are empty" in dry.stdout
+    shown = seqzarr("inspect", store).stdout
+    assert "Skipped (2 empty sources)\n  b.csv\n  d.csv\n" in shown
+    found = json.loads(seqzarr("inspect", "--json", store).stdout)
+    assert (found["skipped"], found["skipped_listed"], found["failures"]) == (2, ["b.csv", "d.csv"], 0)
+    assert "it is empty, and was skipped" in seqzarr("inspect", store, "--sequence", "b.csv").stderr
+    write_report(store, tmp_path / "page.html")
+    assert "Skipped sources" in (tmp_path / "page.html").read_text()
+
+
+def test_a_source_that_gets_rows_is_new_and_one_that_loses_them_is_retired_by_an_update(src, tmp_path):
+    build(src)
+    (src / "b.csv").write_text("x,y\n9,9\n")
+    report = build(src)
+    assert (report.added, report.skipped_before, report.changed) == (1, 1, ())
+    (src / "c.csv").write_text("x,y\n,\n")
+    assert build(src).changed == ("c.csv",)
+    report = build(src, update=True)
+    assert (report.updated, [one.source for one in report.skipped], report.skipped_before) == (0, ["c.csv"], 1)
+    assert report.total_sequences == 2
+    texts = {name: (src / name).read_text() for name in ("a.csv", "b.csv", "c.csv", "d.csv")}
+    assert rows(tmp_path / "t.zarr") == expected(texts)
+    assert build(src).skipped_before == 2
+    assert verify_sources(tmp_path / "t.zarr", src, workers=0) == []
+    (src / "d.csv").write_text("x,y\n1,1\n")
+    problems = [str(one) for one in verify_sources(tmp_path / "t.zarr", src, workers=0)]
+    assert len(problems) == 1
+    assert "d.csv: number of sequences: 1, but the store has 0" in problems[0]
+
+
+def test_with_empty_error_they_fail_as_any_source_that_cannot_be_used(src, tmp_path):
+    report = build(src, empty="error")
+    assert ([one.source for one in report.failures], report.skipped) == (["b.csv", "d.csv"], ())
+    assert [one.source for one in build(src, empty="error").failures] == ["b.csv", "d.csv"]
+    assert "skipped" not in store_spec.open_store(tmp_path / "t.zarr").provenance
+    assert len(build(src).skipped) == 2
+    assert [one.source for one in build(src, empty="error").failures] == ["b.csv", "d.csv"]
+    assert "skipped" not in store_spec.open_store(tmp_path / "t.zarr").provenance
+
+
+def test_other_bytes_other_labels_and_another_function_make_a_skipped_source_new():
+    digest = hashlib.sha256(b"bytes").digest()
+    read = replace(read_fingerprint(__file__), sha256=digest)
+    recorded = RecordedSkips(code="one").record([], [Skipped("b.csv", "", read), Skipped("a.csv", "", read)])
+    assert list(recorded) == ["a.csv", "b.csv"]
+    assert RecordedSkips(recorded, "one").is_same("a.csv", [digest])
+    assert not RecordedSkips(recorded, "one").is_same("a.csv", [digest, digest])
+    assert not RecordedSkips(recorded, "one").is_same("a.csv", [hashlib.sha256(b"others").digest()])
+    assert not RecordedSkips(recorded, "two").is_same("a.csv", [digest])
+    assert RecordedSkips(recorded, "one").record(["b.csv"], []) == {"b.csv": recorded["b.csv"]}
+    assert RecordedSkips.of({"skipped": ["a.csv"]}).by_name == {}
+
+
+def test_a_store_with_skipped_sources_has_the_same_bytes_however_it_was_built(src, tmp_path):
+    """In one build, in steps, and with a source that is listed as skipped before its neighbours are built."""
+    build(src)
+    whole = files(tmp_path / "t.zarr")
+    other = tmp_path / "other"
+    (other / "src").mkdir(parents=True)
+    for name in ("a.csv", "b.csv", "c.csv", "d.csv"):
+        (other / "src" / name).write_bytes((src / name).read_bytes())
+        build(other / "src")
+    assert files(other / "t.zarr") == whole
+
+
+def test_if_every_source_is_empty_no_store_is_made(src, tmp_path):
+    for name in WITH_ROWS:
+        (src / name).unlink()
+    done = seqzarr("build", src, tmp_path / "t.zarr", "--missing", "drop", "--workers", "0")
+    assert done.exit_code == 1
+    assert done.stdout == "t.zarr: no store was made, as no source could be used: 0 failed, 2 skipped as empty\n"
+    assert not (tmp_path / "t.zarr").exists()

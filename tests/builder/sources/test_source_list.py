@@ -1,0 +1,227 @@
+"""Which files are sources, and in what order."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import store_spec
+from builder import BuildError, SourceError, UsageError
+from builder.sources.folder import LocalFolder
+from builder.sources.source_list import SourceList, discover
+from tests.builder.source_files import write_files
+
+
+def make(root: Path, *names: str) -> None:
+    write_files(root, dict.fromkeys(names, "a\n1\n"))
+
+
+def test_a_folder_gives_known_files_at_any_depth_by_code_point(tmp_path):
+    make(tmp_path, "b.csv", "a/z.csv", "a.csv", "a/b/c.TSV", "Z.parquet", "é.npy", "x.txt.gz", "readme.md", "noise")
+    found = discover(tmp_path)
+    assert found.names == tuple(sorted(["b.csv", "a/z.csv", "a.csv", "a/b/c.TSV", "Z.parquet", "é.npy", "x.txt.gz"]))
+    assert found.ignored == ("noise", "readme.md")
+    assert found.folder == LocalFolder(tmp_path)
+
+
+def test_hidden_and_underscored_names_are_no_sources_with_all_below(tmp_path):
+    make(tmp_path, ".a.csv", "_b.csv", ".git/c.csv", "_tmp/d.csv", "e/_f.csv", "g.csv")
+    found = discover(tmp_path)
+    assert (found.names, found.ignored) == (("g.csv",), ())
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "*/*", "**/*.npz", "**/zarr.json"])
+def test_stores_of_ours_and_what_lies_beside_them_hold_no_sources_and_those_of_others_may(tmp_path, pattern):
+    make(tmp_path, "a.csv", "b/c.csv", "b/s.zarr.build/seen.npz", "other.zarr/zarr.json", "made.build/x.npz")
+    rows = np.zeros((3, 1), "float32")
+    with store_spec.create_store(tmp_path / "b/s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
+        writer.append(rows, rows, source="s")
+    found = discover(str(tmp_path / pattern) if pattern else tmp_path, any_suffix=True)
+    every = {"": {"a.csv", "b/c.csv", "other.zarr/zarr.json", "made.build/x.npz"}}
+    every |= {"**": every[""], "*/*": every[""] - {"a.csv"}, "**/*.npz": {"made.build/x.npz"}}
+    assert set(found.names) == every.get(pattern, {"other.zarr/zarr.json"})
+
+
+@pytest.mark.parametrize("options", [{"format": "csv"}, {"any_suffix": True}])
+def test_a_format_or_a_process_function_takes_all_files(tmp_path, options):
+    make(tmp_path, "a.wav", "b", "c.csv", ".d")
+    assert discover(tmp_path, **options).names == ("a.wav", "b", "c.csv")
+
+
+def test_what_is_excluded_is_no_source(tmp_path):
+    make(tmp_path, "labels.csv", "a.csv", "s.zarr/c/a.csv")
+    exclude = [tmp_path / "labels.csv", tmp_path / "x" / ".." / "s.zarr", Path("elsewhere.csv")]
+    assert discover(tmp_path, exclude=exclude).names == ("a.csv",)
+    assert discover(str(tmp_path / "**/*.csv"), exclude=exclude).names == ("a.csv",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.csv", ["_u.csv", "a.csv"]),
+        ("*", ["_u.csv", "a.csv", "b.wav"]),
+        ("**", ["_u.csv", "a.csv", "b.wav", "d/a.csv", "d/e/a.csv", "d/e/f.csv"]),
+        ("**/a.csv", ["a.csv", "d/a.csv", "d/e/a.csv"]),
+        ("d/**/*.csv", ["a.csv", "e/a.csv", "e/f.csv"]),
+        ("**/e/**/*.csv", ["d/e/a.csv", "d/e/f.csv"]),
+        ("*/a.csv", ["d/a.csv"]),
+        ("?/[ef]/f.csv", ["d/e/f.csv"]),
+        (".*.csv", [".h.csv"]),
+        ("d/*.csv", ["a.csv"]),
+    ],
+)
+def test_a_glob_takes_what_it_matches_below_its_fixed_part(tmp_path, pattern, expected):
+    make(tmp_path, "a.csv", "b.wav", "_u.csv", ".h.csv", "d/a.csv", "d/e/a.csv", "d/e/f.csv", ".hid/a.csv")
+    found = discover(str(tmp_path / pattern))
+    assert found.names == tuple(expected)
+    assert found.folder == LocalFolder(tmp_path / "d" if pattern.startswith("d/") else tmp_path)
+    assert found.ignored == ()
+
+
+def test_an_empty_name_is_not_the_working_folder():
+    with pytest.raises(UsageError, match="the name of the sources is empty"):
+        discover("")
+
+
+def test_a_single_file_is_a_source_whatever_its_name(tmp_path):
+    make(tmp_path, "run[1].csv", "run1.csv", "x.unknown")
+    assert discover(tmp_path / "run[1].csv").names == ("run[1].csv",)
+    assert discover(tmp_path / "x.unknown") == SourceList(folder=LocalFolder(tmp_path), names=("x.unknown",))
+
+
+def test_relative_roots_stay_relative(tmp_path, monkeypatch):
+    make(tmp_path, "d/a.csv")
+    monkeypatch.chdir(tmp_path)
+    assert discover("*/a.csv") == SourceList(folder=LocalFolder(Path()), names=("d/a.csv",))
+    assert discover("d") == SourceList(folder=LocalFolder(Path("d")), names=("a.csv",))
+
+
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
+    make(tmp_path, "real/a.csv")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.csv").symlink_to(tmp_path / "real/a.csv")
+    (root / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    (root / "folder").symlink_to(tmp_path / "real")
+    (root / "cycle").symlink_to(root)
+    found = discover(root)
+    assert found.names == ("a.csv", "gone.csv")
+    assert found.ignored == ("cycle/", "folder/")
+    assert discover(str(root / "**/*.csv")).names == ("a.csv", "gone.csv")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "nowhere: no such file or folder"),
+        ("nowhere/*.csv", "there is no folder .*nowhere"),
+        ("full/*.csv", r"the pattern matches no file; .*full holds 3 files: 2 with \.wav, 1 with no suffix"),
+        ("full", r"no file has a known format; .* holds 3 files: 2 with \.wav, .*Known: \.csv .*--format"),
+        ("empty", "no file has a known format; .*empty holds no files"),
+    ],
+)
+def test_finding_nothing_says_what_is_there(tmp_path, where, message):
+    make(tmp_path, "full/a.wav", "full/b.wav", "full/c")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=message):
+        discover(str(tmp_path / where))
+
+
+@pytest.mark.parametrize("where", ["", "**/*"])
+def test_names_that_are_not_utf8_are_told_apart_and_each_is_shown_as_other_text(tmp_path, where):
+    named = [
+        b"b\xff.csv",
+        b"caf\xe9/n.csv",
+        b"\xc3\xa9\xff.csv",
+        b"b\\xff\xff.csv",
+        b"b\xff\xff.csv",
+        b"\xed\xa0\x80.csv",
+    ]
+    make(tmp_path, "a.csv", r"b\xff.csv", "\u00e9.csv", *map(os.fsdecode, named))
+    found = discover(str(tmp_path / where))
+    assert found.names == ("a.csv", r"b\xff.csv", "\u00e9.csv")
+    shown = [
+        r"b\xff.csv",
+        r"caf\xe9/n.csv",
+        "\u00e9\\xff.csv",
+        r"b\\xff\xff.csv",
+        r"b\xff\xff.csv",
+        r"\xed\xa0\x80.csv",
+    ]
+    assert found.misnamed == tuple(shown[named.index(name)] for name in sorted(named, key=os.fsdecode))
+
+
+def test_files_that_are_no_sources_have_names_that_can_be_shown_too(tmp_path):
+    make(tmp_path, "a.csv", os.fsdecode(b"caf\xe9.doc"))
+    (tmp_path / os.fsdecode(b"f\xff")).symlink_to(tmp_path)
+    found = discover(tmp_path)
+    assert (found.names, found.ignored, found.misnamed) == (("a.csv",), (r"caf\xe9.doc", r"f\xff/"), ())
+
+
+def test_a_folder_of_misnamed_files_alone_and_one_such_file_give_no_sources(tmp_path):
+    make(tmp_path, os.fsdecode(b"b\xff.csv"))
+    expected = SourceList(folder=LocalFolder(tmp_path), names=(), misnamed=(r"b\xff.csv",))
+    assert discover(tmp_path) == discover(tmp_path / os.fsdecode(b"b\xff.csv")) == expected
+
+
+def test_a_source_list_is_sorted_and_without_repeats():
+    with pytest.raises(UsageError, match="'a' follows 'b'"):
+        SourceList(folder=LocalFolder(Path()), names=("b", "a"))
+    with pytest.raises(UsageError, match="'a' follows 'a'"):
+        SourceList(folder=LocalFolder(Path()), names=("a", "a"))
+
+
+PARTS = st.sampled_from(["a", "b", "ab", "a.csv", "b.csv", ".c", "_d"])
+PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "a", "b.csv"])
+
+
+@given(
+    paths=st.lists(st.lists(PARTS, min_size=1, max_size=3), min_size=1, max_size=8),
+    pattern=st.lists(PATTERN_PARTS, min_size=1, max_size=3).filter(lambda parts: "*" in "".join(parts)),
+)
+def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
+    """pathlib's own glob of the same pattern is the oracle, less hidden files and folders."""
+    root = tmp_path_factory.mktemp("tree")
+    for parts in paths:
+        path = root.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError:
+            continue  # a part is a file already
+    first = next(i for i, part in enumerate(pattern) if set(part) & set("*?["))
+    base = root.joinpath(*pattern[:first])
+    # Up to Python 3.12 a last ** gives folders alone to pathlib; ours gives the files in them.
+    parts = [*pattern[first:], "*"] if pattern[-1] == "**" else pattern[first:]
+    globbed = (
+        {path.relative_to(base) for path in base.glob("/".join(parts)) if path.is_file()} if base.is_dir() else set()
+    )
+    expected = sorted(p.as_posix() for p in globbed if not any(part.startswith(".") for part in p.parts))
+    if expected:
+        assert list(discover(str(root.joinpath(*pattern))).names) == expected
+    else:
+        with pytest.raises(UsageError):
+            discover(str(root.joinpath(*pattern)))
+
+
+def test_errors_are_one_tree_and_survive_pickling():
+    assert issubclass(UsageError, BuildError)
+    assert issubclass(SourceError, BuildError)
+    for error in (UsageError("no"), SourceError("a.csv", "is empty"), BuildError("x")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+    assert str(SourceError("a.csv", "is empty")) == "a.csv: is empty"
+
+
+def test_importing_the_source_side_loads_no_pyarrow_dask_or_zarr():
+    code = (
+        "import sys, builder.sources.source_list, builder.frames.tabular, builder.manifest.manifest_table\n"
+        "print(sorted({'pyarrow', 'dask', 'zarr'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,0 +1,293 @@
+"""Sources of several files: those of a folder, or those whose paths have the same groups of a pattern."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+import builder
+import store_spec
+from builder import LongSequence, Sequence, UsageError, tabular
+from builder.maintenance.source_checks import verify_sources
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+DAYS = {
+    "north/p7_20240102.csv": [[3.0, 30.0]],
+    "north/p7_20240101.csv": [[1.0, 10.0], [2.0, 20.0]],
+    "south/p12_20240101.csv": [[4.0, 40.0], [5.0, 50.0], [6.0, 60.0]],
+    "south/p7_20240103.csv": [[7.0, 70.0]],
+}
+BY_DEVICE = r"p(?P<device>\d+)_\d{8}\.csv"
+
+
+def write(folder: Path, name: str, rows: Any, header: str = "a,b") -> None:
+    write_files(folder, {name: header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)})
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    for name, rows in DAYS.items():
+        write(tmp_path / "src", name, rows)
+    return tmp_path / "src"
+
+
+def build(src: Path, sources: str = "", store: str = "t.zarr", **options: Any) -> builder.Report:
+    return builder.build(f"{src}{sources}", src.parent / store, **({"workers": 0} | options))
+
+
+def rows_of(store: Path) -> dict[str, list[Any]]:
+    opened = store_spec.open_store(store)
+    return {name: opened[number][0].tolist() for number, name in enumerate(opened.sources)}
+
+
+def test_files_with_the_same_groups_of_a_pattern_form_one_sequence_in_order(src, tmp_path):
+    (src / "notes.csv").write_text("no table\n")
+    report = build(src, sequence_from=BY_DEVICE)
+    expected: dict[str, list[Any]] = {}
+    for name in sorted(DAYS, key=lambda one: re.split(r"_", one)):
+        match = re.search(BY_DEVICE, name)
+        assert match is not None
+        expected.setdefault(match[1], []).extend(DAYS[name])
+    expected["7"] = [*DAYS["north/p7_20240101.csv"], *DAYS["north/p7_20240102.csv"], *DAYS["south/p7_20240103.csv"]]
+    assert rows_of(tmp_path / "t.zarr") == expected
+    assert (report.added, report.sources, report.ignored_listed) == (2, 2, ("notes.csv",))
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.sequences["device"].tolist() == [12, 7]
+    assert store.provenance["build"]["sequence_from"] == BY_DEVICE
+    assert store_spec.verify(tmp_path / "t.zarr") == []
+    assert verify_sources(tmp_path / "t.zarr", src, workers=0) == []
+    splits = store.splits({"train": 0.5, "test": 0.5}, by="device")
+    assert sum(map(len, splits.values())) == 2
+
+
+def test_a_pattern_that_ends_in_a_slash_makes_each_folder_a_source(src, tmp_path):
+    (src / "north/read.me").write_text("ignored")
+    write(src, "north/deeper/p1.csv", [[0, 0]])
+    report = build(src, "/*/")
+    north = [*DAYS["north/p7_20240101.csv"], *DAYS["north/p7_20240102.csv"]]
+    south = [*DAYS["south/p7_20240103.csv"], *DAYS["south/p12_20240101.csv"]]
+    assert rows_of(tmp_path / "t.zarr") == {"north": north, "south": south}
+    assert report.ignored_listed == ("north/read.me",)
+    assert verify_sources(tmp_path / "t.zarr", f"{src}/*/", workers=0) == []
+    again = build(src, "/*/")
+    assert (again.unchanged, again.bytes_read) == (2, 0)
+    # A pattern groups the files of these folders by any part of their paths.
+    build(src, "/*/", "other.zarr", sequence_from=r"(?P<site>\w+)/p(\d+)")
+    assert sorted(rows_of(tmp_path / "other.zarr")) == ["north/7", "south/12", "south/7"]
+    assert store_spec.open_store(tmp_path / "other.zarr").sequences["site"].tolist() == ["north", "south", "south"]
+
+
+def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """One step of a file: an image, and a number."""
+    frame = np.load(path)
+    return frame[None], np.array([frame.sum()], np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_function_is_called_for_each_file_and_what_it_gives_is_joined(tmp_path, workers):
+    rng = np.random.default_rng(0)
+    frames = {f"run{run}/{number}.npy": rng.random((4, 3), np.float32) for run in (1, 2) for number in range(11)}
+    for name, frame in frames.items():
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "src" / name, frame)
+    build(tmp_path / "src", "/*/", process=read_frame, workers=workers)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert store.sources == ("run1", "run2")
+    for number in range(2):
+        x, y = store[number]
+        expected = np.stack([frames[f"run{number + 1}/{step}.npy"] for step in range(11)])  # not 0, 1, 10, 2
+        assert np.array_equal(x, expected)
+        assert np.array_equal(y, [frame.sum() for frame in expected])
+
+
+def test_what_a_function_can_give_for_a_file(src, tmp_path):
+    def read(path: Path) -> Any:
+        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        if "0102" in path.name:
+            return []
+        if "0103" in path.name:
+            return LongSequence([(row[None], row[None]) for row in rows])
+        return Sequence(rows, rows, columns={"first": path.name})
+
+    build(src, sequence_from=r"/(p\d+)_", process=read)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert rows_of(tmp_path / "t.zarr")["p7"] == [*DAYS["north/p7_20240101.csv"], *DAYS["south/p7_20240103.csv"]]
+    assert store.sequences["first"].tolist() == ["p12_20240101.csv", "p7_20240101.csv"]
+    report = build(
+        src, "", "none.zarr", sequence_from=r"/(p\d+)_", process=lambda path: [] if "p7" in path.name else read(path)
+    )
+    assert [(one.source, one.reason) for one in report.skipped] == [("p7", "it gave no sequence")]
+    report = build(
+        src, "", "two.zarr", sequence_from=r"/(p\d+)_", process=lambda path: [read(path)] * (1 + ("p7" in path.name))
+    )
+    assert "p7_20240101.csv: gives several sequences" in report.failures[0].reason
+
+
+def made_day(rng: np.random.Generator, day: int) -> dict[str, list[Any]]:
+    count = int(rng.integers(1, 6))
+    values = [None if rng.random() < 0.3 else float(one) for one in rng.integers(0, 9, count)]
+    return {"t": [100 * day + step for step in range(count)], "a": values, "k": ["u", "v", "u", "v", "u"][:count]}
+
+
+def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".csv":
+        rows = zip(*columns.values(), strict=True)
+        write(path.parent, path.name, [["" if one is None else one for one in row] for row in rows], ",".join(columns))
+    else:
+        types = {"t": pa.int64(), "a": pa.float64(), "k": pa.string()}
+        pq.write_table(pa.table({name: pa.array(values, types[name]) for name, values in columns.items()}), path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_are_cleaned_across_their_files_as_one_table_would_be(tmp_path, suffix):
+    """The oracle: the same rows in one file."""
+    rng = np.random.default_rng(1)
+    for device in "xyz":
+        days = [made_day(rng, day) for day in range(3)]
+        write_table(
+            tmp_path / f"one/{device}{suffix}", {name: [one for day in days for one in day[name]] for name in days[0]}
+        )
+        for number, day in enumerate(days):
+            write_table(tmp_path / f"src/{device}_{number}{suffix}", day)
+    for number, process in enumerate(
+        (
+            tabular(inputs="a", missing="ffill+drop", time="t", elapsed=True, time_unit="s", max_gap="50s"),
+            tabular(inputs="a", missing="ffill+drop", transforms=["diff a"]),
+            tabular(inputs="a", labels="k", missing="a=interpolate+drop"),
+            tabular(inputs="a", group_by="k", missing="drop"),
+        )
+    ):
+        stores = [tmp_path / f"{name}{number}.zarr" for name in ("src", "one")]
+        build(tmp_path / "src", "", f"src{number}.zarr", process=process, sequence_from=r"([xyz])_")
+        build(tmp_path / "one", "", f"one{number}.zarr", process=process)
+        joined, single = (store_spec.open_store(store) for store in stores)
+        assert [f"{source}{suffix}" for source in joined.sources] == list(single.sources)
+        for sequence in range(len(single)):
+            for ours, theirs in zip(joined[sequence], single[sequence], strict=True):
+                assert ours.tobytes() == theirs.tobytes()
+        assert joined.schema == single.schema
+
+
+def test_the_fingerprint_covers_all_files(src, tmp_path):
+    build(src, sequence_from=BY_DEVICE)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    days = [src / name for name in ("north/p7_20240101.csv", "north/p7_20240102.csv", "south/p7_20240103.csv")]
+    hashes = b"".join(hashlib.sha256(day.read_bytes()).digest() for day in days)
+    assert store.snapshot.table("sequences/source_sha256")[1].tobytes() == hashlib.sha256(hashes).digest()
+    assert store.snapshot.table("sequences/source_size")[1] == sum(day.stat().st_size for day in days)
+    before = files(tmp_path / "t.zarr")
+    os.utime(days[1], ns=(1, 1))
+    assert (build(src).unchanged, files(tmp_path / "t.zarr")) == (2, before)
+    days[1].write_text("a,b\n9,90\n")  # as long as before
+    assert (build(src).changed, files(tmp_path / "t.zarr")) == (("7",), before)
+    report = build(src, update=True)
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert rows_of(tmp_path / "t.zarr")["7"][2] == [9, 90]
+    write(src, "south/p7_20240104.csv", [[8, 80]])
+    assert build(src).changed == ("7",)
+    build(src, update=True)
+    assert rows_of(tmp_path / "t.zarr")["7"][-1] == [8, 80]
+    days[0].unlink()
+    assert build(src).changed == ("7",)
+    assert [str(one).split(": ")[1] for one in verify_sources(tmp_path / "t.zarr", src, workers=0)] == ["7"]
+    shutil.rmtree(tmp_path / "t.zarr.build", ignore_errors=True)
+    assert (build(src).changed, build(src).unchanged) == (("7",), 1)
+
+
+def test_labels_come_from_a_manifest_or_a_file_for_each_source(src, tmp_path):
+    write(tmp_path, "m.csv", [["7", 1, "x"], ["12", 0, "y"]], "device,label,site")
+    options = {"manifest": tmp_path / "m.csv", "key": "device", "label_column": "label", "keep": "site"}
+    build(src, sequence_from=r"p(?P<number>\d+)_\d{8}\.csv", **options)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert [int(y[0]) for _, y in store] == [0, 1]
+    assert (store.sequences["site"].tolist(), store.sequences["number"].tolist()) == (["y", "x"], [12, 7])
+    with pytest.raises(UsageError, match="column site is a group of sequence_from"):
+        build(src, "", "twice.zarr", sequence_from=r"p(?P<site>\d+)_\d{8}\.csv", **options)
+    write(src, "labels/7.csv", [[1], [1], [2], [2]], "y")
+    write(src, "labels/12.csv", [[5], [6], [7]], "y")
+    build(src, "", "beside.zarr", sequence_from=r"p(\d+)_\d{8}\.csv", process=tabular(labels_from="labels/{stem}.csv"))
+    store = store_spec.open_store(tmp_path / "beside.zarr")
+    assert [y.ravel().tolist() for _, y in store] == [[5, 6, 7], [1, 1, 2, 2]]
+    assert build(src, "", "beside.zarr").unchanged == 2
+
+
+def test_npz_files_are_joined_as_they_are(tmp_path):
+    (tmp_path / "src").mkdir()
+    for day in range(3):
+        np.savez(tmp_path / f"src/a{day}.npz", inputs=np.full((day + 1, 2), day), labels=np.full(day + 1, day))
+    build(tmp_path / "src", sequence_from="(a)")
+    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    assert (x[:, 0].tolist(), y.ravel().tolist()) == ([0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2])
+    report = build(tmp_path / "src", "", "u.zarr", sequence_from="(a)", process=tabular(missing="drop"), max_failures=1)
+    assert "cannot be changed" in report.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sequence_from": "(p"}, r"sequence_from='\(p' is not a regular expression: missing \)"),
+        ({"sequence_from": "q(.)"}, r"sequence_from='q\(\.\)' .* matches none of the files \(4 in all\), such as nort"),
+        ({"sequence_from": r"(?P<dropped__>\w+)/(?P<source>p\d+)"}, "source"),
+    ],
+)
+def test_a_pattern_that_cannot_be_meant_is_refused(src, options, message):
+    with pytest.raises(UsageError, match=message):
+        build(src, **options)
+
+
+def test_files_of_a_source_with_different_columns_are_a_failure_that_names_both(src):
+    write(src, "north/p7_20240103.csv", [[1, 2]], "a,c")
+    result = seqzarr("build", src, src.parent / "t.zarr", "--sequence-from", BY_DEVICE, "--workers", "0")
+    assert result.exit_code == 1
+    assert "7: its files have different columns: north/p7_20240101.csv has a, b, and" in result.stderr
+    assert "and north/p7_20240103.csv has a, c" in result.stderr
+    write(src, "north/p7_20240103.csv", [["x", 2]], "b,a")
+    result = seqzarr("build", src, src.parent / "t.zarr", "--workers", "0")
+    assert "7: north/p7_20240103.csv: column b holds text, not numbers ('x' in row 1)" in result.stderr
+
+
+WRONG: tuple[tuple[str, dict[str, str], str | None], ...] = (
+    ("", {}, "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)"),
+    ("", {"missing": "split", "labels": "a"}, None),
+    ("", {"missing": "a=drop", "labels": "a"}, "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)"),
+    ("inf", {}, "row 2 of north/p7_20240102.csv, column b: infinite value (1 in all)"),
+    ("300", {"dtype": "int8"}, "row 2 of north/p7_20240102.csv, column b: 300.0 does not fit into int8 (1 in all)"),
+)
+NO_TIME = ("noon", {"time": "b", "time_unit": "s"}, "row 2 of north/p7_20240102.csv, column b: ")  # of text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suffix", "value", "options", "reason"),
+    [("csv", *NO_TIME), *((suffix, *case) for suffix in ("csv", "parquet") for case in WRONG)],
+)
+def test_errors_about_a_value_name_the_file_and_its_row_there(src, value, options, reason, suffix):
+    write(src, "north/p7_20240102.csv", [[3, 30], [4, value]])
+    if suffix == "parquet":
+        for path in [*src.rglob("*.csv")]:
+            header, *rows = [line.split(",") for line in path.read_text().split()]
+            columns = zip(*[[float(one) if one else None for one in row] for row in rows], strict=True)
+            pq.write_table(pa.table(dict(zip(header, columns, strict=True))), path.with_suffix(".parquet"))
+            path.unlink()
+    pattern = BY_DEVICE.replace("csv", suffix)
+    report = build(src, sequence_from=pattern, process=tabular(**options), max_failures=9)
+    reasons = {failure.source: failure.reason for failure in report.failures}
+    if reason is None:
+        assert not reasons
+    else:
+        assert reasons["7"].startswith(reason.replace("csv", suffix))

@@ -1,0 +1,296 @@
+"""Builds that clean: what is recorded, refused, stored and shown, the same for any number of workers."""
+
+# ruff: noqa: DTZ001  # local times without a zone are what NumPy gives
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+import builder
+import store_spec
+from builder import tabular
+from builder.maintenance.source_checks import verify_sources
+from store_spec.verification.verify import verify
+from tests.builder.command import seqzarr
+from tests.builder.features import build_feature, write_feature
+from tests.builder.source_files import write_files
+from tests.store.oracle import files
+
+
+def build(*arguments: object) -> Result:
+    return seqzarr("build", *arguments)
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    """Four sources: with a gap in the middle, without one, with gaps at both ends, and of gaps alone."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for name, text in {
+        "gap": "1,10\n2,\n3,30\n4,40\n",
+        "none": "5,50\n6,60\n",
+        "ends": "7,\n8,80\n9,\n",
+        "only": "1,\n2,\n",
+    }.items():
+        (folder / f"{name}.csv").write_text(f"a,b\n{text}")
+    return folder
+
+
+def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
+    opened = store_spec.open_store(store)
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for number, source in enumerate(opened.sources):
+        part = sum(name == source for name in opened.sources[:number])
+        found[source, part] = opened[number][0].tolist()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mark", "first", "label"),
+    [
+        *((mark, True, False) for mark in ("-", "?", "--", "n.a.", "**", "#DIV/0!", "-,-", "$")),
+        *(("-,-", first, label) for first, label in ((False, False), (False, True), (True, True))),
+    ],
+)
+def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, mark, first, label):
+    (tmp_path / "src").mkdir()
+    cells = [f'"{mark}"', "7"] if first else ["7", f'"{mark}"']
+    (tmp_path / "src" / "a.csv").write_text(
+        "a,b\n" + "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
+    )
+    options = ["--missing", "drop", "--workers", "0", *(["--labels", "b"] if label else [])]
+    done = build(tmp_path / "src", tmp_path / "t.zarr", *options)
+    advice = re.search(r"say (--na-values .*?) if it means a missing value, ", done.stderr)
+    assert advice is not None
+    assert build(tmp_path / "src", tmp_path / "t.zarr", *options, *shlex.split(advice[1])).exit_code == 0
+    assert len(rows(tmp_path / "t.zarr")["a.csv", 0]) == 1
+
+
+@pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
+def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
+    write_files(tmp_path / "src", {"a.csv": f"a,b\n1,7\n2,{text}\n"})
+    done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    assert "is not a number; " in done.stderr
+    assert "--na-values" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--missing", "drop"],
+            {
+                ("ends.csv", 0): [[8, 80]],
+                ("gap.csv", 0): [[1, 10], [3, 30], [4, 40]],
+                ("none.csv", 0): [[5, 50], [6, 60]],
+            },
+        ),
+        (
+            ["--missing", "split", "--scale", "b=0.1", "--clip", "a=2:"],
+            {
+                ("ends.csv", 0): [[8, 8]],
+                ("gap.csv", 0): [[2, 1]],
+                ("gap.csv", 1): [[3, 3], [4, 4]],
+                ("none.csv", 0): [[5, 5], [6, 6]],
+            },
+        ),
+        (
+            ["--missing", "b=ffill+drop"],
+            {
+                ("ends.csv", 0): [[8, 80], [9, 80]],
+                ("gap.csv", 0): [[1, 10], [2, 10], [3, 30], [4, 40]],
+                ("none.csv", 0): [[5, 50], [6, 60]],
+            },
+        ),
+    ],
+)
+def test_a_build_cleans_and_skips_what_nothing_is_left_of(src, tmp_path, options, expected):
+    result = build(src, tmp_path / "t.zarr", *options, "--workers", 0)
+    assert result.exit_code == 0
+    assert "(only.csv); none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
+    assert rows(tmp_path / "t.zarr") == expected
+    assert not verify(tmp_path / "t.zarr")
+    # A later build needs none of the options, and the store is that of one build of all.
+    (src / "only.csv").unlink()
+    (src / "z.csv").write_text("a,b\n3,30\n")
+    assert build(src, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
+    assert build(src, tmp_path / "whole.zarr", *options, "--workers", 0).exit_code == 0
+    assert files(tmp_path / "t.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_kept_gaps_are_nan_in_a_store_that_says_so(src, tmp_path):
+    assert build(src, tmp_path / "t.zarr", "--missing", "keep", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.schema.missing == "keep"
+    np.testing.assert_array_equal(opened[1][0], [[1, 10], [2, math.nan], [3, 30], [4, 40]])
+    assert not verify(tmp_path / "t.zarr")
+    dry = build(src, tmp_path / "u.zarr", "--missing", "keep", "--dry-run")
+    assert "4 found, 4 to process" in dry.stdout
+
+
+def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path):
+    for number, options in enumerate(
+        [
+            ["--diff=a", "--clip", "a=-1:0.5", "--scale", "a=2", "--clip=a=:0.75"],
+            ["--clip=a=:0.75", "--diff", "a", "--scale=a=2", "--clip", "a=-1:0.5"],
+        ]
+    ):
+        store = tmp_path / f"{number}.zarr"
+        build(src, store, "--inputs", "a", *options, "--workers", 0)
+        recorded = store_spec.open_store(store).provenance["build"]["process"]["tabular"]["transforms"]
+        expected = [
+            option for option in " ".join(options).replace("=a", " a").replace("--", "\n").split("\n") if option
+        ]
+        assert recorded == [" ".join(text.split()) for text in expected]
+    assert rows(tmp_path / "0.zarr")["none.csv", 0] == [[0.75]]
+    assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
+
+
+def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
+    (src / "only.csv").unlink()
+    store = tmp_path / "t.zarr"
+    report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
+    assert (report.sequences, report.dropped, report.filled) == (3, 2, 1)
+    assert report.to_json()["dropped"] == 2
+    opened = store_spec.open_store(store)
+    assert opened.sequences["dropped"].tolist() == [2, 0, 0]
+    assert opened.sequences["filled"].tolist() == [0, 1, 0]
+    (src / "parts.csv").write_text("a,b\n1,1\n,2\n3,3\n,4\n,5\n6,6\n")
+    result = build(src, store, "--workers", 0)
+    assert result.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 3 sequences, 3 steps (3 more dropped), ")
+    found = builder.inspect(store).cleaning
+    assert found is not None
+    assert (found.dropped, found.filled, found.several, found.touched) == (5, 1, 1, 3)
+    assert [(one.source, one.sequences, one.steps, one.dropped, one.filled) for one in found.worst] == [
+        ("ends.csv", 1, 1, 2, 0),
+        ("parts.csv", 3, 3, 3, 0),
+        ("gap.csv", 1, 4, 0, 1),
+    ]
+    shown = " ".join(seqzarr("inspect", store).stdout.split())
+    assert "5 steps dropped, 1 value filled in, in 3 sources; 1 source split into several sequences" in shown
+    assert "ends.csv 1 1 2 66.7 % 0" in shown
+    assert json.loads(seqzarr("inspect", store, "--json").stdout)["cleaning"]["touched"] == 3
+
+
+def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tmp_path):
+    (tmp_path / "src").mkdir()
+    rows = {"jumps.csv": (0, 1, 9, 20), "lacks.csv": (0, 1), "jump.csv": (0, 9), "whole.csv": (0, 1)}
+    for name, times in rows.items():
+        lines = [f"{time},{'' if name == 'lacks.csv' and time else 1}" for time in times]
+        (tmp_path / "src" / name).write_text("t,a\n" + "\n".join(lines) + "\n")
+    store = tmp_path / "s.zarr"
+    process = tabular(inputs="a", missing="drop", time="t", elapsed=True, time_unit="s", max_gap="2s")
+    builder.build(tmp_path / "src", store, process=process, workers=0)
+    found = builder.inspect(store).cleaning
+    assert found is not None
+    named = [(one.source, one.sequences, one.dropped) for one in found.worst]
+    assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
+    assert (found.several, found.touched, found.named) == (2, 1, 3)
+    (tmp_path / "src" / "lacks.csv").unlink()
+    alone = tabular(inputs="a", time="t", elapsed=True, time_unit="s", max_gap="2s")
+    builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)
+    found = builder.inspect(tmp_path / "alone.zarr").cleaning
+    assert found is not None
+    assert [(one.source, one.sequences) for one in found.worst] == [("jumps.csv", 3), ("jump.csv", 2)]
+
+
+def test_the_steps_lost_are_those_of_all_batches_and_the_sources_that_lost_most_come_first(tmp_path):
+    """As sorting all of them says; a later build counts its own sources alone."""
+    rng = np.random.default_rng(0)
+    lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
+
+    def write(names):
+        for name in names:
+            gaps, rows = lost[name]
+            write_files(tmp_path / "src", {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows})
+
+    for names in (list(lost)[:30], list(lost)[30:]):
+        write(names)
+        report = builder.build(
+            tmp_path / "src", tmp_path / "t.zarr", process=tabular(missing="drop"), workers=0, batch=1
+        )
+        assert report.dropped == sum(lost[name][0] for name in names)
+    found = builder.inspect(tmp_path / "t.zarr").cleaning
+    assert found is not None
+    share = {name: gaps / (gaps + rows) for name, (gaps, rows) in lost.items() if gaps}
+    assert [one.source for one in found.worst] == sorted(share, key=lambda name: -share[name])[:10]
+
+
+def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):
+    (src / "only.csv").unlink()
+    builder.build(src, tmp_path / "t.zarr", process=tabular(inputs="a", transforms="scale a=2"), workers=0)
+    assert list(store_spec.open_store(tmp_path / "t.zarr").sequences) == ["source", "part", "length"]
+    assert builder.inspect(tmp_path / "t.zarr").cleaning is None
+    assert "Cleaning" not in seqzarr("inspect", tmp_path / "t.zarr").stdout
+
+
+def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp_path):
+    result = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run", "--json")
+    assert (json.loads(result.stdout)["dropped"], json.loads(result.stdout)["filled"]) == (1, 2)
+    shown = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run").stdout
+    assert "1 step dropped, 2 values filled in, of those looked at" in " ".join(shown.split())
+
+
+def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
+    folder = tmp_path / "src"
+    write_files(folder, {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
+    assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["unit"].tolist() == [7, 8, 7]
+    assert opened.sequences["run"].tolist() == ["A", "A", "B"]
+    assert [rows[:, 0].tolist() for rows, _ in opened] == [[1, 3], [2], [4]]
+    assert not verify(tmp_path / "t.zarr")
+    # Text where the store has whole numbers is refused, with what to do; whole numbers where it has text are text.
+    (folder / "b.csv").write_text("unit,run,x\nB7,5,1\n")
+    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    assert result.exit_code == 1
+    assert (
+        "b.csv: column unit, which rows are grouped by, holds 'B7', but in the store and its first source"
+        in result.stderr
+    )
+    assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "u.zarr")
+    assert opened.sequences["unit"].tolist() == ["7", "8", "7", "B7"]
+    assert opened.sequences["run"].tolist() == ["A", "A", "B", "5"]
+
+
+def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "a.csv").write_text("t,x\n")
+    (folder / "b.csv").write_text("t,x\n2020-01-01T12:00+02:00,1\n2020-01-01T10:30Z,2\n2020-01-01T20:00:00.5Z,3\n")
+    assert build(folder, tmp_path / "t.zarr", "--time", "t", "--max-gap", "2h", "--workers", 0).exit_code == 0
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["source"].tolist() == ["b.csv", "b.csv"]
+    assert opened.times(0).astype("M8[m]").tolist() == [datetime(2020, 1, 1, 10), datetime(2020, 1, 1, 10, 30)]
+    assert opened.times(1).astype("M8[ms]").tolist() == [datetime(2020, 1, 1, 20, 0, 0, 500_000)]
+    assert opened.schema.time is not None
+    assert (opened.schema.time.unit, opened.schema.time.zone) == ("ns", "UTC")
+    assert not verify(tmp_path / "t.zarr")
+    # A local time does not go with those of a zone.
+    (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
+    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    assert result.exit_code == 1
+    assert "c.csv: time without a zone, but this store has time in UTC; give the zone of all" in result.stderr
+
+
+def test_elapsed_times_and_groups_are_stored(tmp_path):
+    folder = write_feature("groups, elapsed times", tmp_path / "src")
+    store = build_feature("groups, elapsed times", folder, tmp_path / "t.zarr")
+    opened = store_spec.open_store(store)
+    assert len(opened) == 36
+    assert opened.sequences["k"].tolist() == [0, 1, 2] * 12
+    assert opened.times(1).astype("m8[ms]").astype(int).tolist() == list(range(20, 600, 60))
+    assert not verify(store)
+    assert not verify_sources(store, folder, workers=0)

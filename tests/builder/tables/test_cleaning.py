@@ -1,0 +1,323 @@
+"""What becomes of missing values, bit for bit what loops over rows and columns give; and the counts of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import SourceError, tabular
+from builder.build_errors import EmptySourceError
+from builder.formats.table import Table, column_of
+from builder.frames.cleaning import clean, mark_missing
+from builder.frames.transforms import apply_transforms
+from builder.options.option_syntax import parse_policies, parse_transform
+from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
+
+POLICIES = (
+    *("drop", "split", "keep", "ffill+drop", "ffill+split", "ffill+keep", "interpolate+drop", "interpolate+split"),
+    *("interpolate+keep", "interpolate+ffill+drop", "ffill+interpolate+keep"),
+)
+
+
+def as_table(columns: list[list[float | None]], dtypes: list[str]) -> Table:
+    """Make a table: floats have NaN where nothing is, whole numbers a mask."""
+    arrays, missing = {}, {}
+    for number, (values, dtype) in enumerate(zip(columns, dtypes, strict=True)):
+        absent = np.array([value is None for value in values], np.bool_)
+        rest = math.nan if dtype.startswith("f") else 77
+        arrays[f"c{number}"] = np.array([rest if value is None else value for value in values], dtype)
+        if not dtype.startswith("f"):
+            missing[f"c{number}"] = absent
+    return Table(columns=arrays, missing=missing)
+
+
+gappy = st.lists(st.lists(st.one_of(st.none(), st.integers(-99, 99)), min_size=3, max_size=3), min_size=1, max_size=14)
+
+
+@given(
+    rows=gappy,
+    dtypes=st.lists(st.sampled_from(["float64", "float32", "int64", "int8"]), min_size=3, max_size=3),
+    policies=st.lists(st.sampled_from([*POLICIES, "error", "ffill", "interpolate"]), min_size=3, max_size=3),
+    limit=st.one_of(st.none(), st.integers(1, 3)),
+)
+def test_rows_and_counts_are_those_of_a_loop(rows, dtypes, policies, limit):
+    columns = [list(values) for values in zip(*rows, strict=True)]
+    expected = cleaned_by_loop(columns, policies, limit)
+    table = as_table(columns, dtypes)
+    asked = {name: parse_policies([policy]).general for name, policy in zip(table.columns, policies, strict=True)}
+    if expected is None:
+        with pytest.raises(SourceError, match=r"x.csv: row \d+, column c\d: missing value"):
+            clean(table, asked, "x.csv", limit=limit)
+        return
+    found = clean(table, asked, "x.csv", limit=limit)
+    assert found.lengths.tolist() == [len(part.rows) for part in expected]
+    assert found.dropped.tolist() == [part.dropped for part in expected]
+    assert found.filled.tolist() == [part.filled for part in expected]
+    assert not found.table.missing
+    for number, (dtype, policy) in enumerate(zip(dtypes, policies, strict=True)):
+        column = found.table.columns[f"c{number}"]
+        floats = not dtype.startswith("f") and ("keep" in policy or "interpolate" in policy)
+        wanted = np.array([row[number] for part in expected for row in part.rows], "float64" if floats else dtype)
+        assert (column.dtype, column.tobytes()) == (wanted.dtype, wanted.tobytes())
+    assert [found.table.number(row) for row in range(found.table.rows)] == (found.rows + 1).tolist()
+
+
+def test_a_gap_is_interpolated_in_time_where_there_is_time():
+    table = Table(columns={"a": np.array([0.0, math.nan, math.nan, 10.0])})
+    policies = {"a": parse_policies(["interpolate"]).general}
+    assert clean(table, policies, "x").table.columns["a"].tolist() == [0, 10 * (1 / 3), 10 * (2 / 3), 10]
+    time = np.array([0, 1, 9, 10], np.int64) * 10**9
+    assert clean(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
+
+
+def test_the_ends_of_a_line_can_be_farther_apart_than_floats_reach():
+    table = Table(columns={"a": np.array([-1.5e308, math.nan, 1.5e308])})
+    assert clean(table, {"a": parse_policies(["interpolate"]).general}, "x").table.columns["a"][1] == 0
+
+
+def test_steps_of_any_shape_are_cleaned_number_by_number():
+    values = np.arange(24.0).reshape(4, 2, 3)
+    values[1, 0, 1] = values[0, 1, 2] = math.nan
+    table = Table.from_block(values, ("0", "1"))
+    found = clean(table, {name: parse_policies(["ffill+keep"]).general for name in ("0", "1")}, "x.npy")
+    assert found.table.columns["0"][1, 1] == values[0, 0, 1]
+    assert np.isnan(found.table.columns["1"][0, 2])
+    assert found.filled.tolist() == [1]
+    found = clean(table, {name: parse_policies(["split"]).general for name in ("0", "1")}, "x.npy")
+    assert (found.lengths.tolist(), found.dropped.tolist()) == ([2], [2])
+    assert found.table.block is None
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt", ".parquet", ".arrow", ".npy"])
+def test_numbers_that_stand_for_missing_values_are_found_as_numbers_in_every_format(tmp_path, suffix):
+    array = np.array([[1.0, -999.0], [2.0, 5.0], [-999.0, 6.0], [4.0, 7.0]])
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".csv":
+        path.write_text("a,b\n1,-999\n2,5\n-999.00,6\n?,8\n4,7\n")
+    elif suffix == ".txt":
+        np.savetxt(path, array)
+    elif suffix == ".npy":
+        np.save(path, array)
+    else:
+        table = pa.table({"a": array[:, 0].astype(np.int16), "b": array[:, 1].astype(np.float32)})
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        if suffix == ".parquet":
+            pq.write_table(table, path)
+    (only,) = tabular(missing="drop", na_values="?,-999")(path)
+    assert only.inputs.tolist() == [[2, 5], [4, 7]]
+    assert only.columns == {"dropped": 3 if suffix == ".csv" else 2, "filled": 0}
+    with pytest.raises(SourceError, match=r"row 1, column [1b]: missing value"):
+        list(tabular(na_values=["-999", "?"])(path))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "word", "found"),
+    [
+        ("float32", [-999.9, 1], "-999.9", [True, False]),
+        ("float64", [-999.9, 1], "-999.9", [True, False]),
+        ("float16", [1.0, 2.0], "1e9", [False, False]),
+        ("uint8", [255, 1], "-1", [False, False]),
+        ("uint8", [255, 1], "255.0", [True, False]),
+        ("int64", [2**53 + 1, 2**53], str(2**53 + 1), [True, False]),
+        ("uint64", [2**64 - 1, 5], str(2**64 - 1), [True, False]),
+        ("int32", [7, 8], "7.5", [False, False]),
+        ("float64", [math.inf, -math.inf], "inf", [True, False]),
+        ("float64", [1, 2], "NaN", [False, False]),
+        ("bool", [True, False], "1", [True, False]),
+    ],
+)
+def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
+    frame = mark_missing(pa.table({"a": column_of(np.array(values, dtype))}), ["word", word])
+    assert frame["a"].is_null().to_pylist() == found
+
+
+def test_infinite_values_can_be_called_missing_and_are_refused_otherwise(tmp_path):
+    (tmp_path / "x.csv").write_text("a\n1\ninf\n3\n")
+    (only,) = tabular(missing="interpolate", na_values="inf,-inf")(tmp_path / "x.csv")
+    assert only.inputs.tolist() == [[1], [2], [3]]
+    with pytest.raises(SourceError, match="row 2, column a: infinite value"):
+        list(tabular(missing="drop")(tmp_path / "x.csv"))
+
+
+@given(rows=gappy, policy=st.sampled_from(POLICIES), label_policy=st.sampled_from(POLICIES))
+def test_nullable_whole_numbers_work_under_every_policy(tmp_path, rows, policy, label_policy):
+    columns = [list(values) for values in zip(*rows, strict=True)]
+    table = pa.table({f"c{i}": pa.array(values, pa.int32()) for i, values in enumerate(columns)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    expected = cleaned_by_loop(columns, [policy, policy, label_policy], None)
+    process = tabular(inputs="c0,c1", labels="c2", missing=[policy, f"c2={label_policy}"])
+    if not expected:
+        with pytest.raises(SourceError, match=r"none of its \d+ rows is left"):
+            list(process(tmp_path / "x.parquet"))
+        return
+    found = list(process(tmp_path / "x.parquet"))
+    for sequence, part in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(sequence.inputs, [row[:2] for row in part.rows])
+        np.testing.assert_array_equal(sequence.labels, [row[2:] for row in part.rows])
+        assert sequence.columns == {"dropped": part.dropped, "filled": part.filled}
+        assert sequence.inputs.dtype == (np.float64 if {"keep", "interpolate"} & {*policy.split("+")} else np.int32)
+
+
+def test_files_without_gaps_give_the_dtype_that_files_with_gaps_do(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2], "b": [True, False]}), tmp_path / "x.parquet")
+    for policy, dtype in [("keep", "float64"), ("interpolate", "float64"), ("ffill", "int64"), ("drop", "int64")]:
+        (only,) = tabular(inputs="a", labels="b", missing=policy)(tmp_path / "x.parquet")
+        assert only.inputs.dtype == dtype
+        assert only.columns == {"dropped": 0, "filled": 0}
+
+
+def test_npz_files_are_cleaned_like_tables(tmp_path):
+    x, y = np.array([[1.0, 2.0], [math.nan, 4.0], [5.0, 6.0]]), np.array([1.0, 2.0, math.nan])
+    np.savez(tmp_path / "x.npz", inputs=x, labels=y, single=np.array(7))
+    (only,) = tabular(missing=["drop", "inputs 0=ffill"])(tmp_path / "x.npz")
+    assert (only.inputs.tolist(), only.labels.tolist()) == ([[1, 2], [1, 4]], [[1], [2]])
+    first, second = tabular(missing="split", label_key="single")(tmp_path / "x.npz")
+    assert (first.inputs.tolist(), first.labels.tolist()) == ([[1, 2]], 7)
+    assert (second.inputs.tolist(), second.labels.tolist()) == ([[5, 6]], 7)
+
+
+def test_every_part_has_the_label_in_the_name_and_labels_that_are_the_inputs(tmp_path):
+    (tmp_path / "s7.csv").write_text("a,b\n1,2\n,4\n5,6\n")
+    first, second = tabular(missing="split", label_pattern=r"s(\d)")(tmp_path / "s7.csv")
+    assert (first.labels.tolist(), second.labels.tolist()) == ([7], [7])
+    first, second = tabular(missing="split")(tmp_path / "s7.csv")
+    assert second.labels.tolist() == second.inputs.tolist() == [[5, 6]]
+
+
+def test_a_file_whose_only_row_has_no_difference_is_empty(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(EmptySourceError, match=r"x.csv: none of its 1 rows is left; "):
+        list(tabular(transforms="diff a")(tmp_path / "x.csv"))
+
+
+numbers = st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e3, 1e3, width=32))
+
+
+@given(
+    values=st.lists(numbers, max_size=12),
+    dtype=st.sampled_from(["float32", "float64"]),
+    kinds=st.lists(st.sampled_from(["scale a=0.5", "clip a=-3:40", "diff a", "scale a=-3", "clip a=1:1e9", "log a"])),
+)
+def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
+    expected = [None if value is None else np.dtype(dtype).type(value) for value in values]
+    refused = False
+    for kind in kinds:
+        if kind == "log a" and any(value is not None and value <= 0 for value in expected):
+            refused = True
+            break
+        expected = changed_by_loop(expected, kind, dtype)
+    table = Table(columns={"a": np.array([math.nan if value is None else value for value in values], dtype)})
+    transforms = [parse_transform(kind) for kind in kinds]
+    if refused:
+        with pytest.raises(SourceError, match=r"x.csv: row \d+, column a: .* has no logarithm .* --clip a=LOW:"):
+            apply_transforms(table, [(one, ["a"]) for one in transforms], "x.csv")
+        return
+    found, first = apply_transforms(table, [(one, ["a"]) for one in transforms], "x.csv")
+    column = found.columns["a"]
+    wanted = np.array([math.nan if value is None else value for value in expected], dtype)
+    np.testing.assert_array_equal(column, wanted)
+    assert column.dtype == dtype
+    assert first.get("a", 0) == min(kinds.count("diff a"), len(values))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "transform", "values", "expected", "after"),
+    [
+        ("uint8", "diff a", [5, 3, 255], [None, -2, 252], "int64"),
+        ("bool", "diff a", [True, False, True], [None, -1, 1], "int64"),
+        ("int16", "scale a=2", [5, -3], [10, -6], "float64"),
+        ("uint8", "clip a=-5:300", [0, 255], [0, 255], "uint8"),
+        ("uint8", "clip a=3:", [0, 255], [3, 255], "uint8"),
+        ("uint8", "clip a=:2.5", [0, 255], [0, 2.5], "float64"),
+        ("bool", "clip a=1:", [False, True], [1, 1], "uint8"),
+        ("int32", "log a", [1], [0], "float64"),
+        ("float16", "clip a=:1e9", [1, 2], [1, 2], "float16"),
+        ("int64", "clip a=0:5", [2**62 + 1, -7], [5, 0], "int64"),
+    ],
+)
+def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transform, values, expected, after):
+    found, _ = apply_transforms(
+        Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x"
+    )
+    column, absent = found.columns["a"], found.absent("a")
+    gaps = np.zeros(len(values), np.bool_) if absent is None else absent
+    assert [None if gap else value for value, gap in zip(column.tolist(), gaps, strict=True)] == expected
+    assert column.dtype == after
+
+
+@pytest.mark.parametrize(
+    ("dtype", "transform", "values", "message"),
+    [
+        ("int64", "diff a", [-(2**62), 2**62, 0], r"row 2, column a: its difference to the row before is beyond int64"),
+        ("uint64", "diff a", [1, 2**63], r"row 2, column a: 9223372036854775808 does not fit into int64"),
+        ("int64", "scale a=2", [1, 2**53 + 1], r"row 2, column a: 9007199254740993 does not fit into float64"),
+        ("uint8", "clip a=300:400", [1], r"column a is uint8, which holds 0 to 255: it cannot be clipped to 300:400"),
+        ("int64", "log a", [3, 0, -1], r"row 2, column a: 0.0 has no logarithm \(2 in all\)"),
+    ],
+)
+def test_what_a_transform_cannot_do_names_the_row(dtype, transform, values, message):
+    with pytest.raises(SourceError, match=message):
+        apply_transforms(Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x")
+
+
+@pytest.mark.parametrize("policy", [None, "drop", "split", "ffill", "interpolate", "interpolate+split"])
+def test_the_first_row_of_a_difference_is_left_out_whatever_the_policy_but_keep(tmp_path, policy):
+    (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n9,7\n")
+    (only,) = tabular(missing=policy, transforms=["diff a"])(tmp_path / "x.csv")
+    assert (only.inputs.tolist(), only.columns) == ([[3, 6], [5, 7]], {"dropped": 1, "filled": 0})
+    (twice,) = tabular(missing=policy, transforms=["diff a", "diff a"])(tmp_path / "x.csv")
+    assert (twice.inputs.tolist(), twice.columns) == ([[2, 7]], {"dropped": 2, "filled": 0})
+    (kept,) = tabular(missing="keep", transforms=["diff a"])(tmp_path / "x.csv")
+    np.testing.assert_array_equal(kept.inputs, [[math.nan, 5], [3, 6], [5, 7]])
+
+
+def test_a_difference_needs_both_of_its_values_and_is_filled_after(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n,7\n9,8\n11,9\n")
+    first, second = tabular(missing="split", transforms="diff a")(tmp_path / "x.csv")
+    assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3, 6]], [[2, 9]])
+    assert (first.columns["dropped"], second.columns["dropped"]) == (1, 2)
+    (filled,) = tabular(missing="ffill", transforms="diff a")(tmp_path / "x.csv")
+    assert filled.inputs.tolist() == [[3, 6], [3, 7], [3, 8], [2, 9]]
+    with pytest.raises(SourceError, match=r"row 3, column a: missing value \(2 in all\)"):
+        list(tabular(transforms="diff a")(tmp_path / "x.csv"))
+
+
+def test_policies_and_transforms_take_ranges_and_elements_of_lists(tmp_path):
+    table = pa.table({"a": [None, 2.0], "e": [[1.0, 2.0], [None, 4.0]], "z": [1.0, None]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    process = tabular(missing=["drop", "e,z=ffill"], transforms=["scale e[0]:z=2"], na_values="0")
+    (only,) = process(tmp_path / "x.parquet")
+    assert (only.inputs.tolist(), only.columns) == ([[2, 2, 8, 2]], {"dropped": 1, "filled": 2})
+
+
+def test_a_row_that_does_not_fit_is_named_by_its_number_in_the_file_whatever_was_dropped(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n,\n1e10,1\n")
+    process = tabular(transforms="scale a=1e300", inputs="a", missing="drop")
+    with pytest.raises(SourceError, match="row 2, column a: infinite value"):
+        list(process.under(Path("/"))(tmp_path / "x.csv"))
+    with pytest.raises(SourceError, match=r"row 2, column a: 10000000000\.0 does not fit into int8"):
+        list(tabular(inputs="b", labels="a", dtype="int8", missing="drop")(tmp_path / "x.csv"))
+
+
+def test_what_is_missing_among_whole_numbers_has_no_part_in_a_transform():
+    """Whatever stands in its place: a sentinel, or what a reader filled in."""
+    limits = np.iinfo(np.int64)
+    column = np.array([5, limits.min, 7, 8, limits.max, -9], np.int64)
+    missing = np.array([False, True, False, False, True, True])
+    table = Table(columns={"a": column}, missing={"a": missing})
+    for kind, expected in (("diff a", [None, None, None, 1, None, None]), ("log a", [np.log(5.0), None, np.log(7.0)])):
+        found = apply_transforms(table, [(parse_transform(kind), ["a"])], "x")[0]
+        absent = found.absent("a")
+        assert absent is not None
+        values = zip(found.columns["a"].tolist(), absent.tolist(), strict=True)
+        assert [None if gap else value for value, gap in values][: len(expected)] == expected
+    floats = Table(columns={"a": np.array([-999.0, 1.0])}, missing={"a": np.array([True, False])})
+    assert apply_transforms(floats, [(parse_transform("log a"), ["a"])], "x")[0].columns["a"][1] == 0

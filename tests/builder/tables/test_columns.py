@@ -1,0 +1,612 @@
+"""Columns of a file as inputs and labels, bit for bit what a loop over the rows gives, or an error that says why."""
+
+import itertools
+import json
+import pickle
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import store_spec
+from builder import LongSequence, Sequence, SourceError, UsageError, build, tabular
+from builder.build_errors import EmptySourceError
+from builder.formats.column_choice import as_option, parse_columns, select
+from builder.sequence import sequences_of
+from store_spec import open_store
+from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def as_lists(pair):
+    inputs, labels = pair
+    return inputs.tolist(), None if labels is None else labels.tolist()
+
+
+@given(data=st.data())
+def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
+    """Whatever the order of the columns in the file, and whatever the format."""
+    names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
+    rows = data.draw(
+        st.lists(
+            st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=5, max_size=5), min_size=1, max_size=5
+        )
+    )
+    inputs = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
+    labels = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
+    suffix = data.draw(st.sampled_from([".csv", ".parquet"]))
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".csv":
+        write(path, "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)]))
+    else:
+        pq.write_table(
+            pa.table({n: pa.array([row[i] for row in rows], pa.float64()) for i, n in enumerate(names)}), path
+        )
+    found_inputs, found_labels = tabular(inputs=inputs, labels=",".join(labels))(path)
+    for found, wanted in ((found_inputs, inputs), (found_labels, labels)):
+        expected = np.array([[row[names.index(name)] for name in wanted] for row in rows]).reshape(-1, len(wanted))
+        assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, np.float64, expected.tobytes())
+        assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs", "labels"),
+    [
+        ({}, "t a b c", "t a b c"),
+        ({"labels": "b"}, "t a c", "b"),
+        ({"exclude": "t"}, "a b c", "a b c"),
+        ({"exclude": "t,a:b", "labels": "c"}, None, None),
+        ({"inputs": "b:c,a"}, "b c a", "b c a"),
+        ({"inputs": "t:c", "exclude": "a:b"}, "t c", "t c"),
+        ({"inputs": ["a"], "labels": ["a", "b"]}, "a", "a b"),
+        ({"labels": "a:c", "exclude": "b"}, "t", "a c"),
+    ],
+)
+def test_what_is_chosen_without_inputs_or_labels(tmp_path, options, inputs, labels):
+    path = write(tmp_path / "x.csv", "t,a,b,c\n0,1,2,3\n")
+    process = tabular(**options)
+    if inputs is None:
+        with pytest.raises(SourceError, match="no column is left for the inputs, after labels and exclude"):
+            process(path)
+        return
+    value = {"t": 0.0, "a": 1.0, "b": 2.0, "c": 3.0}
+    assert tuple(one.names for one in process.columns(path)) == (tuple(inputs.split()), tuple(labels.split()))
+    assert as_lists(process(path)) == ([[value[n] for n in inputs.split()]], [[value[n] for n in labels.split()]])
+
+
+def test_numbers_choose_columns_that_have_no_names(tmp_path):
+    array = np.arange(21.0).reshape(3, 7)
+    np.save(tmp_path / "x.npy", array)
+    np.savetxt(tmp_path / "x.txt", array)
+    np.savetxt(tmp_path / "x.csv", array, delimiter=",")
+    for suffix in ("npy", "txt", "csv"):
+        process = tabular(inputs="0:4", labels="6", header=False)
+        inputs, labels = process(tmp_path / f"x.{suffix}")
+        assert (inputs.tolist(), labels.tolist()) == (array[:, :5].tolist(), array[:, 6:].tolist())
+        assert tuple(one.names for one in process.columns(tmp_path / f"x.{suffix}")) == (None, None)
+
+
+def test_list_columns_count_as_their_elements(tmp_path):
+    table = pa.table({"y": [1, 2], "emb": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "z": [7.0, 8.0]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    choices: list[tuple[str | tuple[()], str | tuple[()], tuple[str, ...]]] = [
+        ((), (), ("emb[0]", "emb[1]", "emb[2]", "z")),
+        ("emb", (), ("emb[0]", "emb[1]", "emb[2]")),
+        ("emb[1]:z", (), ("emb[1]", "emb[2]", "z")),
+        ((), "emb", ("z",)),
+    ]
+    for inputs, exclude, names in choices:
+        process = tabular(inputs=inputs, exclude=exclude, labels="y")
+        features, labels = process(tmp_path / "x.parquet")
+        flat = {"emb[0]": [1, 4], "emb[1]": [2, 5], "emb[2]": [3, 6], "z": [7, 8]}
+        assert tuple(one.names for one in process.columns(tmp_path / "x.parquet")) == (names, ("y",))
+        assert features.T.tolist() == [flat[name] for name in names]
+        assert (labels.dtype, labels.tolist()) == (np.int64, [[1], [2]])
+
+
+def test_a_list_column_without_rows_has_no_features(tmp_path):
+    pq.write_table(
+        pa.table({"emb": pa.array([], pa.list_(pa.float32())), "z": pa.array([], pa.int8())}), tmp_path / "x.pq"
+    )
+    with pytest.raises(SourceError, match="the list column emb has no elements in the first row"):
+        tabular()(tmp_path / "x.pq")
+    with pytest.raises(EmptySourceError, match="has no rows"):
+        tabular(exclude="emb")(tmp_path / "x.pq")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": "a,zz"}, r"x.csv: there is no column 'zz'; there are 90: a, c0, .*c58, \.\.\.$"),
+        ({"labels": "c0:zz"}, "there is no column 'zz'"),
+        ({"exclude": "zz"}, "there is no column 'zz'"),
+        ({"inputs": "c5:c2"}, "the range c5:c2 runs backwards: c5 comes after c2 in the file"),
+        ({"inputs": "c1:c5,c3"}, "column c3 is chosen twice by c1:c5,c3"),
+        ({"inputs": "0:3"}, "there is no column '0'"),
+    ],
+)
+def test_a_selection_that_does_not_fit_a_file_is_its_error(tmp_path, options, message):
+    names = ["a", *(f"c{i}" for i in range(89))]
+    path = write(tmp_path / "x.csv", ",".join(names) + "\n" + ",".join("1" * 90) + "\n")
+    with pytest.raises(SourceError, match=message):
+        tabular(**options).under(tmp_path)(path)
+
+
+def test_names_with_colons_and_commas_can_be_chosen():
+    groups = {name: (name,) for name in ("a:b", "b", "a", "x,y", "p:q", "r")}
+    assert select(["a:b", "x,y"], groups, "x") == ("a:b", "x,y")
+    assert select(["a:b:a"], groups, "x") == ("a:b", "b", "a")
+    assert select(["b:p:q"], groups, "x") == ("b", "a", "x,y", "p:q")
+    assert parse_columns(["x,y"], "inputs") == ("x,y",)
+    assert parse_columns('"x,y" ,a:"p:q", "say ""a, b""",5"', "on") == ("x,y", "a:p:q", 'say "a, b"', '5"')
+    assert parse_columns('"a,b"="c,d",e = "f"', "on") == ("a,b=c,d", "e =f")
+
+
+@pytest.mark.parametrize("text", ['"a', 'a,"b', '"a"b', 'a:"b,c', '"'])
+def test_a_quote_that_goes_around_no_name_is_refused(text):
+    with pytest.raises(UsageError, match="quotes go around a whole name"):
+        parse_columns(text, "inputs")
+
+
+@given(
+    st.lists(st.text(alphabet="ab ,\":='", min_size=1, max_size=6).map(str.strip), min_size=1, max_size=4, unique=True)
+)
+def test_names_come_back_from_what_an_option_takes_and_a_shell(names):
+    assume(all(names))
+    (argument,) = shlex.split(as_option(*names))
+    assert parse_columns(argument, "inputs") == tuple(names)
+
+
+def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
+    """Of columns whose names have commas and blanks."""
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "a.csv", '"SpO2, %",my note,"a, b"\n1,x,4\n,y,5\n3,z,6\n')
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
+    done = seqzarr(*command, "--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2')
+    advice = "leave it out with --exclude 'my note', or"
+    assert advice in done.stderr
+    done = seqzarr(*command, "--inputs", "SpO2")
+    assert """there are 3: "SpO2, %", my note, "a, b\"""" in done.stderr
+    options = ["--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2', "--inputs", '"SpO2, %","a, b"']
+    assert seqzarr(*command, *options).exit_code == 0
+    write(tmp_path / "src" / "b.csv", '"SpO2, %",my note,"a, b"\n7,x,8\n')
+    assert seqzarr(*command).exit_code == 0
+    store = open_store(tmp_path / "t.zarr")
+    assert [rows.tolist() for rows, _ in store] == [[[1, 8], [3, 12]], [[7, 16]]]
+    write(tmp_path / "src" / "c.csv", '"SpO2, %",my note,"a, b"\n7,x,no\n')
+    assert """--exclude '"a, b"'""" in seqzarr(*command).stderr
+
+
+def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
+    path = write(tmp_path / "s12_h-0.5_r3.csv", "a\n1\n2\n")
+    for pattern, dtype, expected, names in [
+        (r"s(\d+)", None, np.array([12]), None),
+        (r"s(?P<subject>\d+)_h(?P<height>[-.\d]+)", None, np.array([12, -0.5]), ("subject", "height")),
+        (r"s(\d+)_.*_r(?P<run>\d+)", "float32", np.array([12, 3], np.float32), None),
+        (r"_r(\d)", "int8", np.array([3], np.int8), None),
+    ]:
+        process = tabular(label_pattern=pattern, dtype=dtype).under(tmp_path)
+        inputs, labels = process(path)
+        assert inputs.tolist() == [[1], [2]]
+        assert (labels.dtype, labels.tolist()) == (expected.dtype, expected.tolist())
+        assert tuple(one.names for one in process.columns(path)) == (("a",), names)
+
+
+def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
+    (tmp_path / "run9" / "run7").mkdir(parents=True)
+    path = write(tmp_path / "run9" / "run7" / "x.csv", "a\n1\n")
+    assert tabular(label_pattern=r"run(\d)").under(tmp_path / "run9")(path)[1].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"q(\d)", r"^x_a.csv: its name does not match 'q\(\\d\)' of label_pattern"),
+        (r"x_(\w)", r"finds \['a'\] in its name; each must be a number"),
+        (r"x_(\d)?", r"finds \[''\] in its name"),
+        (r"(_)", r"finds \['_'\] in its name"),
+    ],
+)
+def test_names_without_their_label_are_source_errors(tmp_path, pattern, message):
+    path = write(tmp_path / "x_a.csv", "a\n1\n")
+    with pytest.raises(SourceError, match=message):
+        tabular(label_pattern=pattern).under(tmp_path)(path)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
+def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path, number):
+    path = write(tmp_path / f"x{number}_1.csv", "a\n1\n")
+    with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
+        tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
+    asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as is advised
+    assert build(tmp_path, tmp_path / "store", process=asked, workers=0).added == 1
+
+
+def test_labels_are_the_inputs_themselves_or_none_where_the_manifest_has_them(tmp_path):
+    path = write(tmp_path / "x.csv", "a,b\n1,2\n")
+    process = tabular(labels_in_manifest=True)
+    assert as_lists(process(path)) == ([[1.0, 2.0]], None)
+    assert tuple(one.names for one in process.columns(path)) == (("a", "b"), None)
+    inputs, labels = tabular()(path)
+    assert labels is inputs
+    (part,) = tabular(missing="drop")(path)
+    assert part.labels is part.inputs
+
+
+def test_binary_formats_keep_their_dtype_promoted_over_the_columns(tmp_path):
+    columns: dict[str, np.ndarray] = {
+        "a": np.array([1, 2], np.int8),
+        "b": np.array([0.5, 1], np.float32),
+        "c": np.array([True, False]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    for names in itertools.chain.from_iterable(itertools.combinations(columns, n) for n in (1, 2, 3)):
+        inputs, labels = tabular(inputs=",".join(names), labels="c")(tmp_path / "x.parquet")
+        expected = np.stack([columns[n] for n in names], axis=1)
+        assert (inputs.dtype, inputs.tolist()) == (expected.dtype, expected.tolist())
+        assert labels.dtype == np.bool_
+
+
+CONVERSIONS = [
+    ("float64", "float32", [0.1, -1e30, 1e-50], None),
+    ("float64", "float32", [1.0, 1e39], "row 2, column 0: 1e[+]39 does not fit into float32 .1 in all.; choose anothe"),
+    ("float64", "float16", [1.0, 70000.0], "70000.0 does not fit into float16"),
+    ("float64", "int8", [-128.0, 127.0, -0.0], None),
+    ("float64", "int8", [1.0, 128.0, 500.0], "row 2, column 0: 128.0 does not fit into int8 .2 in all."),
+    ("float64", "int64", [2.0**62, -(2.0**63)], None),
+    ("float64", "int64", [2.0**63], "does not fit into int64"),
+    ("float64", "uint64", [2.0**63, -1.0], "row 2, column 0: -1.0 does not fit into uint64"),
+    ("float64", "uint64", [2.0**64], "does not fit into uint64"),
+    ("float64", "int32", [1.0, 1.5], "row 2, column 0: 1.5 does not fit into int32"),
+    ("float64", "bool", [0.0, 1.0], None),
+    ("float64", "bool", [0.0, 2.0], "row 2, column 0: 2.0 does not fit into bool"),
+    ("int64", "uint8", [0, 255], None),
+    ("int64", "uint8", [255, 256], "row 2, column 0: 256 does not fit into uint8"),
+    ("int64", "uint64", [-1], "-1 does not fit into uint64"),
+    ("uint64", "int64", [2**63], "9223372036854775808 does not fit into int64"),
+    ("int64", "float32", [2**24 + 1], None),
+    ("int64", "float64", [2**53 + 1], None),
+    ("int64", "float16", [70000], "70000 does not fit into float16"),
+    ("bool", "float32", [True, False], None),
+    ("bool", "int8", [True, False], None),
+    ("int8", "bool", [0, 1], None),
+]
+
+
+@pytest.mark.parametrize(("held", "asked", "values", "message"), CONVERSIONS)
+def test_a_dtype_that_is_asked_for_loses_nothing_but_by_rounding(tmp_path, held, asked, values, message):
+    array = np.array(values, held)
+    np.save(tmp_path / "x.npy", array)
+    pq.write_table(pa.table({"0": array, "1": array}), tmp_path / "x.parquet")
+    process = tabular(inputs="0", dtype=asked).under(tmp_path)
+    for name in ("x.npy", "x.parquet"):
+        if message is None:
+            inputs, labels = process(tmp_path / name)
+            assert (inputs.dtype, inputs[:, 0].tolist()) == (np.dtype(asked), array.astype(asked).tolist())
+            assert labels.dtype == inputs.dtype
+        else:
+            with pytest.raises(SourceError, match=f"{name}: .*{message}"):
+                process(tmp_path / name)
+
+
+def test_promotion_does_not_round_whole_numbers(tmp_path):
+    pq.write_table(pa.table({"a": [0, 2**53 + 1], "b": [0.5, 1.5]}), tmp_path / "x.parquet")
+    with pytest.raises(
+        SourceError, match=r"row 2, column a: 9007199254740993 does not fit into float64 .*--dtype float64"
+    ):
+        tabular()(tmp_path / "x.parquet")
+    assert tabular(dtype="float64")(tmp_path / "x.parquet")[0].tolist() == [[0.0, 0.5], [2.0**53, 1.5]]
+
+
+def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
+    path = write(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
+    with pytest.raises(SourceError, match=r"row 1, column id: 9007199254740993 is beyond 2\*\*53"):
+        tabular()(path)
+    assert as_lists(tabular(labels="id", dtype="int64")(path)) == ([[1], [2]], [[2**53 + 1], [-5]])
+    assert as_lists(tabular(labels="id", dtype="float32")(path)) == ([[1], [2]], [[2.0**53], [-5.0]])
+    assert as_lists(tabular(exclude="id")(path)) == ([[1], [2]], [[1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype", "message"),
+    [
+        ("-1,9007199254740993", None, "float64 would round it; keep whole numbers with --dtype int64 or uint64, or"),
+        ("1.5,9007199254740993", None, "float64 would round it; keep whole numbers with --dtype int64 or uint64, or"),
+        ("1,9223372036854775808", "int64", "does not fit into int64; keep whole numbers with --dtype uint64, which"),
+        ("0,18446744073709551616", "uint64", "which ends at 18,446,744,073,709,551,615; round them with --dtype float"),
+    ],
+)
+def test_dtypes_are_advised_for_large_whole_numbers(tmp_path, ids, dtype, message):
+    path = write(tmp_path / "x.csv", "id,v\n" + "".join(f"{one},1\n" for one in ids.split(",")))
+    with pytest.raises(SourceError, match=message):
+        tabular(dtype=dtype)(path)
+    assert tabular(dtype="float64")(path)[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,\nNA,2\n,\n", r"^x.csv: row 1, column b: missing value \(4 in all, also in a\); fill it in, say what"),
+        ("a,b\n1,2\n3,NaN\n", r"row 2, column b: missing value \(1 in all\)"),
+        ("a,b\n1,2\n inf,-inf\n", r"row 2, column a: infinite value \(2 in all, also in b\); correct it"),
+        ("a,b\n1,1e999\n", r"row 1, column b: infinite value"),
+        ("a,b\n1,true\n2,\n", r"row 2, column b: missing value \(1 in all\)"),
+        ("a,b\n,\n", r"row 1, column a: missing value \(2 in all, also in b\)"),
+        ("a,b\n1,x\n", r"column b holds text, not numbers \('x' in row 1\); leave it out with --exclude b"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "int64", "float32"])
+def test_missing_infinite_and_text_values_name_row_and_column(tmp_path, text, message, dtype):
+    with pytest.raises(SourceError, match=message):
+        tabular(dtype=dtype).under(tmp_path)(write(tmp_path / "x.csv", text))
+
+
+def test_missing_values_in_columns_that_are_not_taken_do_not_matter(tmp_path):
+    path = write(tmp_path / "x.csv", "a,b,t\n1,,x\n2,,\n")
+    assert as_lists(tabular(inputs="a")(path)) == ([[1.0], [2.0]], [[1.0], [2.0]])
+
+
+def test_missing_values_in_binary_files_name_row_and_column(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2, None], "b": [True, None, None], "e": [[1], [2], [3]]}), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match=r"row 2, column b: missing value \(3 in all, also in a\)"):
+        tabular()(tmp_path / "x.parquet")
+    array = np.zeros((4, 2, 3), np.float32)
+    array[2, 1, 0] = np.nan
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(SourceError, match=r"row 3, column 1: missing value \(1 in all\)"):
+        tabular()(tmp_path / "x.npy")
+    array[2, 1, 0] = 1e6
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(SourceError, match=r"row 3, column 1\[0\]: 1000000.0 does not fit into float16"):
+        tabular(dtype="float16")(tmp_path / "x.npy")
+
+
+def test_steps_of_any_shape_are_kept(tmp_path):
+    array = np.random.default_rng(0).standard_normal((5, 4, 3, 2)).astype(">f4")
+    np.save(tmp_path / "x.npy", array)
+    inputs, labels = tabular(labels="3")(tmp_path / "x.npy")
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs, array[:, :3])
+    np.testing.assert_array_equal(labels, array[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in ("x.csv", "x.npy", "x.npz", "x.parquet")),
+        *(
+            ("x.csv", options)
+            for options in ({"missing": "split"}, {"group_by": "a"}, {"time": "a", "missing": "drop"})
+        ),
+    ],
+)
+def test_a_file_without_rows_is_empty(tmp_path, name, options):
+    if name == "x.csv":
+        write(tmp_path / name, "a,b\n")
+    elif name == "x.npy":
+        np.save(tmp_path / name, np.zeros((0, 2)))
+    elif name == "x.npz":
+        np.savez(tmp_path / name, inputs=np.zeros((0, 2)), labels=np.zeros((0, 2)))
+    else:
+        pq.write_table(pa.table({"a": pa.array([], pa.float64()), "b": pa.array([], pa.float64())}), tmp_path / name)
+    with pytest.raises(EmptySourceError, match=rf"{name}: has no rows$"):
+        list(tabular(**options).sequences(tmp_path / name))
+
+
+def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
+    path = tmp_path / "x_5.npz"
+    x, y = np.arange(6.0).reshape(3, 2), np.array([1, 2, 3])
+    np.savez(path, inputs=x, labels=y, other=np.array(7))
+    assert as_lists(tabular()(path)) == (x.tolist(), [[1], [2], [3]])
+    assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), 7)
+    assert as_lists(tabular(input_key="labels", label_key="inputs")(path)) == ([[1], [2], [3]], x.tolist())
+    assert as_lists(tabular(label_key="inputs")(path)) == (x.tolist(), x.tolist())
+    assert as_lists(tabular(labels_in_manifest=True)(path)) == (x.tolist(), None)
+    assert as_lists(tabular(label_pattern=r"x_(\d)").under(tmp_path)(path)) == (x.tolist(), [5])
+    assert tabular(dtype="int16")(path)[0].dtype == np.int16
+    assert tuple(one.names for one in tabular().columns(path)) == (None, None)
+
+
+def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence_however_long_that_is(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, steps in (("a", 1), ("b", 4), ("c", 1)):
+        np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((steps, 2)), labels=np.int64(steps))
+    report = build(tmp_path / "src", tmp_path / "s.zarr", workers=0)
+    assert (report.added, report.failures) == (3, ())
+    store = open_store(tmp_path / "s.zarr")
+    assert store.schema.label_axis == "sequence"
+    assert [int(y) for _, y in store] == [1, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({"inputs": [1.0], "y": [1]}, {}, "has no array 'labels'; it has: inputs, y; name them with --input-key and"),
+        ({"inputs": [1.0, 2.0], "labels": [1, 2, 3]}, {}, "2 rows of inputs but 3 of labels; there must be one label"),
+        ({"inputs": 1.0, "labels": 1}, {}, "inputs holds a single value"),
+        ({"inputs": [[1.0, np.nan]], "labels": [1]}, {}, r"row 1, column inputs 1: missing value"),
+        ({"inputs": [1.0], "labels": [np.inf]}, {}, "row 1, column labels 0: infinite value"),
+        ({"inputs": [1.0], "labels": [1]}, {"inputs": "0"}, "an NPZ file's inputs and labels are whole arrays"),
+    ],
+)
+def test_npz_files_that_do_not_fit_say_why(tmp_path, arrays, options, message):
+    np.savez(tmp_path / "x.npz", allow_pickle=False, **arrays)
+    with pytest.raises(SourceError, match=message):
+        tabular(**options)(tmp_path / "x.npz")
+
+
+def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
+    process = tabular(inputs="a:c, d", exclude=["e"], dtype=">f4", format="csv", header=False, column_names="a,b,c,d,e")
+    assert process == tabular(
+        inputs=["a:c", "d"],
+        exclude="e",
+        dtype=np.float32,
+        format="csv",
+        header=False,
+        column_names=("a", "b", "c", "d", "e"),
+    )
+    again = pickle.loads(pickle.dumps(process.under(tmp_path)))
+    assert (again, again.root) == (process.under(tmp_path), tmp_path)
+    assert hash(again) == hash(process.under(tmp_path))
+    described = again.describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described == tabular().describe() | {
+        "column_names": ["a", "b", "c", "d", "e"],
+        "dtype": "float32",
+        "exclude": ["e"],
+        "format": "csv",
+        "header": False,
+        "inputs": ["a:c", "d"],
+    }
+
+
+def test_a_later_build_reads_text_as_the_first_did(tmp_path):
+    src, store = tmp_path / "src", tmp_path / "s.zarr"
+    src.mkdir()
+    (src / "a.csv").write_text("# Zürich\nhöhe,b\nm,s\n1,2\n", encoding="latin-1")
+    options = tabular(encoding="latin-1", comment="#", skip_after_header=1)
+    assert {"encoding", "comment", "skip_after_header"} <= set(options.recorded())
+    assert tabular(time="t", time_zone="Europe/Berlin").recorded()["time_zone"] == "Europe/Berlin"
+    assert "time_zone" not in tabular(time="t").recorded()
+    assert not {"encoding", "comment", "skip_after_header"} & set(tabular(encoding="UTF8").recorded())
+    build(src, store, process=options, workers=0)
+    (src / "b.csv").write_text("höhe,b\n# none\nm,s\n3,4\n", encoding="latin-1")
+    build(src, store, workers=0)
+    opened = open_store(store)
+    assert opened.schema.inputs.names == ("höhe", "b")
+    assert [opened[number][0].tolist() for number in range(2)] == [[[1, 2]], [[3, 4]]]
+    with pytest.raises(UsageError, match="encoding"):
+        build(src, store, process=tabular(comment="#", skip_after_header=1), workers=0)
+
+
+def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):
+    with pytest.raises(SourceError, match=r"^d/x.csv: cannot be read: No such file"):
+        tabular().under(tmp_path)(tmp_path / "d" / "x.csv")
+    with pytest.raises(SourceError, match=rf"^{tmp_path.as_posix()}/x.csv: "):
+        tabular()(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": "b"},
+        {"exclude": "g", "missing": "drop"},
+        {"group_by": "g", "missing": "a=drop"},
+        {"label_pattern": r"(\d)"},
+        {"labels_in_manifest": True},
+    ],
+)
+@pytest.mark.parametrize("long", [False, True])
+def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_path, monkeypatch, options, long):
+    """What calling it gives is a pair, parts, or pieces where a file is long; that is for `build`."""
+    path = tmp_path / "1.parquet"
+    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}), path, row_group_size=2)
+    process = tabular(**options)
+    wanted = [one for one in sequences_of(process(path)) if isinstance(one, Sequence)]
+    if long:
+        monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
+        assert isinstance(process(path), LongSequence) == ("missing" not in options)
+    found = list(process.sequences(path))
+    assert len(found) == len(wanted) == (2 if "group_by" in options else 1)
+    for one, other in zip(found, wanted, strict=True):
+        assert type(one) is Sequence
+        assert one.columns == other.columns
+        for ours, theirs in ((one.inputs, other.inputs), (one.labels, other.labels)):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def halved(path: Path, *, factor: float) -> Iterator[Sequence]:
+    """Yield what a table has of an even group, the inputs changed."""
+    for sequence in tabular(inputs="a", labels="b", group_by="g", missing="drop").sequences(path):
+        if sequence.columns["g"] % 2 == 0:
+            yield replace(sequence, inputs=sequence.inputs * factor)
+
+
+def test_a_process_function_changes_what_it_gives(tmp_path):
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "x.csv", "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n")
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:halved", "--workers", "0"]
+    result = seqzarr(*command, "--arg", "factor=0.5")
+    assert result.exit_code == 0, result.output
+    store = open_store(tmp_path / "t")
+    assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
+    assert (store.sequences["g"].tolist(), store.sequences["dropped"].tolist()) == ([0, 2], [1, 0])
+
+
+def tables(path: Path) -> Iterator[Sequence]:
+    """Yield what a table has, its labels among it."""
+    yield from tabular(inputs="a", labels="b,kind").sequences(path)
+
+
+def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
+    (tmp_path / "src").mkdir()
+    write(tmp_path / "src" / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
+    write(tmp_path / "src" / "y.csv", "a,b,kind\n1,8,cat\n2,9,eel\n")
+    (only,) = tables(tmp_path / "src" / "x.csv")
+    assert only.labels.tolist() == [[5, "dog"], [6, "cat"], [7, "dog"]]
+    (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(tmp_path / "src" / "x.csv")
+    assert coded.labels.tolist() == [[5, 1], [6, 0], [7, 1]]
+    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:tables", "--workers", "0"]
+    result = seqzarr(*command)
+    assert "labels are text, such as 'dog', but no classes are named; name all of them with classes" in result.stderr
+    result = seqzarr(*command, "--classes", "1=cat,dog,eel")
+    assert result.exit_code == 0, result.output
+    store = open_store(tmp_path / "t")
+    assert [y.tolist() for _, y in store] == [[[5, 1], [6, 0], [7, 1]], [[8, 0], [9, 2]]]
+    assert store.class_names(1) == ("cat", "dog", "eel")
+
+
+def test_a_process_function_for_tables_shows_the_options_that_were_given():
+    assert repr(tabular()) == "tabular()"
+    process = tabular(inputs="a,b", label_pattern="(.)", missing="drop", sort_time=True, time="t")
+    assert repr(process) == (
+        "tabular(inputs=['a', 'b'], label_pattern='(.)', missing=['drop'], sort_time=True, time=['t'])"
+    )
+
+
+def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
+    tables = {
+        "1.csv": "a,b,c\n1,2,3\n",
+        "2.csv": "c,a,b\n300,100,200\n",
+        "3.csv": "x,y,z\n7,8,9\n",
+        "4.csv": "a,b\n1,2\n",
+    }
+    report = build(write_files(tmp_path / "src", tables), tmp_path / "store")
+    store = store_spec.open_store(tmp_path / "store")
+    assert store.schema.inputs.names == ("a", "b", "c")
+    assert [inputs.tolist() for inputs, _ in store] == [[[1, 2, 3]], [[100, 200, 300]]]
+    assert [str(failure) for failure in report.failures] == [
+        (
+            "3.csv: its columns for the inputs are not those of the store: it lacks a, b, c and has besides x, y, z; "
+            "name the columns to take with --inputs, or leave some out with --exclude"
+        ),
+        (
+            "4.csv: its columns for the inputs are not those of the store: it lacks c; "
+            "name the columns to take with --inputs, or leave some out with --exclude"
+        ),
+    ]
+    write_files(tmp_path / "src", {"5.csv": "b,c,a\n20,30,10\n"})  # the names come from the store now
+    build(tmp_path / "src", tmp_path / "store")
+    assert store_spec.open_store(tmp_path / "store")[2][0].tolist() == [[10, 20, 30]]
+
+
+def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
+    tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
+    write_files(tmp_path / "src", tables)
+    report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))
+    # In 2.csv the range is a and c alone: that file must say which columns it means.
+    assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
+    assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]

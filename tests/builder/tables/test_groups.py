@@ -1,0 +1,224 @@
+"""One file of many sequences: what a loop over its rows gives, in memory for one group and one row group at most."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import SourceError, tabular
+from builder.formats import open_table
+from builder.formats.table import HIDDEN, ROW
+from builder.frames.groups import read_groups
+
+
+def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], list[list[Any]]]:
+    """Put each row with those of the same first values, in the order in which these first appear."""
+    groups: dict[tuple[Any, ...], list[list[Any]]] = {}
+    for row in rows:
+        groups.setdefault(row[:keys], []).append(list(row[keys:]))
+    return groups
+
+
+def write(path: Path, rows: list[tuple[Any, ...]], row_group: int) -> None:
+    """Write rows with a key of text, one of whole numbers, and two numbers."""
+    names = ("who", "run", "a", "b")
+    if path.suffix == ".csv":
+        text = "\n".join(",".join(map(str, row)) for row in [names, *rows])
+        path.write_text(f"{text}\n")
+        return
+    types = (pa.string(), pa.int32(), pa.float64(), pa.float64())
+    columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(types)]
+    table = pa.table(dict(zip(names, columns, strict=True)))
+    if path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=row_group)
+        return
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+rows_of_groups = st.lists(
+    st.tuples(st.sampled_from(["A", "B", "ü 1"]), st.integers(-1, 1), st.integers(-99, 99), st.floats(-1e6, 1e6)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(
+    rows=rows_of_groups,
+    adjacent=st.booleans(),
+    suffix=st.sampled_from([".csv", ".parquet", ".arrow"]),
+    row_group=st.integers(1, 9),
+    keys=st.sampled_from([("who",), ("run", "who")]),
+)
+def test_groups_are_those_of_a_loop_over_the_rows(tmp_path, rows, adjacent, suffix, row_group, keys):
+    if adjacent:
+        rows = sorted(rows, key=lambda row: row[:2])
+    path = tmp_path / f"x{suffix}"
+    write(path, rows, row_group)
+    place = {"who": 0, "run": 1}
+    expected = by_loop([(*(row[place[key]] for key in keys), *row[2:]) for row in rows], len(keys))
+    found = list(tabular(inputs="a,b", group_by=keys)(path))
+    assert [tuple(sequence.columns[key] for key in keys) for sequence in found] == list(expected)
+    for sequence, wanted in zip(found, expected.values(), strict=True):
+        np.testing.assert_array_equal(sequence.inputs, wanted)
+        assert sequence.labels is sequence.inputs or (sequence.labels == sequence.inputs).all()
+
+
+@given(rows=rows_of_groups, row_group=st.integers(1, 9))
+def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_group):
+    rows = [(*row[:2], number + 1, row[3]) for number, row in enumerate(rows)]
+    for adjacent in (False, True):
+        path = tmp_path / f"{adjacent}.parquet"
+        ordered = sorted(rows, key=lambda row: row[0]) if adjacent else rows
+        write(path, [(*row[:2], number + 1, row[3]) for number, row in enumerate(ordered)], row_group)
+        opened = open_table(path, source="x")
+        groups = read_groups(opened, ("a",), None, "x", by=("who",), raw=("run", "a"))
+        for _, frame in groups:
+            assert frame[ROW].to_pylist() == frame["a"].to_pylist() == frame[f"{HIDDEN}a"].to_pylist()
+
+
+def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_path, monkeypatch):
+    """What is in memory is looked at whenever one was read: it, and the rows of the group that it ends in."""
+    lengths = [7_000, 40_000, 3_000, 25_000, 1_000, 60_000, 12_000] * 3
+    rows = [("g", number, float(i), 0.0) for number, length in enumerate(lengths) for i in range(length)]
+    write(tmp_path / "x.parquet", rows, 10_000)
+    seen: list[int] = []
+    before, read = pa.total_allocated_bytes(), pq.ParquetFile.read_row_group
+
+    def noted(*given, **options):
+        table = read(*given, **options)
+        seen.append(pa.total_allocated_bytes() - before)
+        return table
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("the file is read whole"))
+    found: list[int] = []
+    groups: Iterator[Any] = tabular(inputs="a", group_by="run")(tmp_path / "x.parquet")
+    for sequence in groups:
+        found.append(len(sequence.inputs))
+        del sequence
+        seen.append(pa.total_allocated_bytes() - before)
+    assert found == lengths
+    # Of each row `a` and its number: those of the largest group twice at most; not the 444,000 of the file.
+    assert 60_000 * 16 <= max(seen) <= 2 * 60_000 * 16
+    assert len(rows) == 444_000
+
+
+def test_rows_that_are_not_adjacent_are_read_whole_and_in_file_order(tmp_path):
+    write(tmp_path / "x.parquet", [("A", 0, 1, 1), ("B", 0, 2, 2), ("A", 0, 3, 3), ("B", 0, 4, 4)], 1)
+    found = list(tabular(inputs="a", group_by="who")(tmp_path / "x.parquet"))
+    assert [(one.columns, one.inputs.tolist()) for one in found] == [
+        ({"who": "A"}, [[1], [3]]),
+        ({"who": "B"}, [[2], [4]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["1", "2", "1"], [1, 2]),
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["-7", "0", "7"], [-7, 0, 7]),
+        (["1e1", "10", "2"], ["1e1", "10", "2"]),
+        (["a", "a ", " b"], ["a", "b"]),
+        (["12345678901234567890"], ["12345678901234567890"]),
+    ],
+)
+def test_text_that_is_whole_numbers_throughout_is_grouped_as_such(tmp_path, keys, expected):
+    (tmp_path / "x.csv").write_text("k,a\n" + "".join(f"{key},1\n" for key in keys))
+    found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.csv")]
+    assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([3, 3, -1], pa.int8()), [3, -1]),
+        (pa.array([1.0, -0.0, 0.0]), [1, 0]),
+        (pa.array([True, False, True]), ["true", "false"]),
+        (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y"]),
+        (pa.array([0, 1, 0], pa.date32()), ["1970-01-01", "1970-01-02"]),
+        (pa.array([2**63 - 1, 5, 5], pa.uint64()), [2**63 - 1, 5]),
+    ],
+)
+def test_binary_columns_of_many_types_can_be_grouped_by(tmp_path, column, expected):
+    pq.write_table(pa.table({"k": column, "a": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet", row_group_size=1)
+    found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.parquet")]
+    assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([1, 2, None]), r"row 3, column k: missing value, but rows are grouped by this column"),
+        (pa.array([1.0, 2.0, float("nan")]), "row 3, column k: nan is no whole number"),
+        (pa.array([1, 2, 2**63], pa.uint64()), "row 3, column k: 9223372036854775808 is no whole number of 64 bits"),
+        (pa.array([0, 1, 2], pa.timestamp("s")), "column k holds time stamps; rows are grouped by text, or by whole"),
+    ],
+)
+@pytest.mark.parametrize("row_group", [1, 9])
+def test_what_rows_cannot_be_grouped_by_is_refused_by_row(tmp_path, column, message, row_group):
+    pq.write_table(pa.table({"k": column, "a": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet", row_group_size=row_group)
+    with pytest.raises(SourceError, match=message):
+        list(tabular(group_by="k", inputs="a")(tmp_path / "x.parquet"))
+
+
+def test_numbered_columns_of_arrays_and_text_without_names_can_be_grouped_by(tmp_path):
+    array = np.array([[1.0, 5.0, 6.0], [2.0, 7.0, 8.0], [1.0, 9.0, 10.0]])
+    np.save(tmp_path / "x.npy", array)
+    np.savetxt(tmp_path / "x.txt", array, fmt="%d")
+    for name in ("x.npy", "x.txt"):
+        first, second = tabular(group_by="0")(tmp_path / name)
+        assert (first.columns, first.inputs.tolist()) == ({"0": 1}, [[5, 6], [9, 10]])
+        assert (second.columns, second.inputs.tolist()) == ({"0": 2}, [[7, 8]])
+    np.save(tmp_path / "deep.npy", np.zeros((3, 2, 2)))
+    with pytest.raises(SourceError, match=r"column 0 holds arrays of shape \(2,\), not one value"):
+        list(tabular(group_by="0")(tmp_path / "deep.npy"))
+
+
+def test_the_column_is_no_feature_unless_asked_for_and_every_part_of_a_group_has_its_value(tmp_path):
+    (tmp_path / "x.csv").write_text("a,k\n1,7\n,7\n3,7\n4,8\n,9\n6,10\n")
+    assert tuple(one.names for one in tabular(group_by="k").columns(tmp_path / "x.csv")) == (("a",), ("a",))
+    found = list(tabular(group_by="k", inputs="a,k", missing="split", transforms="scale k=2")(tmp_path / "x.csv"))
+    assert [(one.columns["k"], one.inputs.tolist()) for one in found] == [
+        (7, [[1, 14]]),
+        (7, [[3, 14]]),
+        (8, [[4, 16]]),
+        (10, [[6, 20]]),
+    ]
+    # The step of group 9, of which nothing is left, counts with the sequence after it; at the end, with the last.
+    assert [one.columns["dropped"] for one in found] == [0, 1, 0, 1]
+    (tmp_path / "y.csv").write_text("a,k\n1,7\n,8\n,9\n,9\n")
+    (only,) = tabular(group_by="k", missing="drop")(tmp_path / "y.csv")
+    assert only.columns == {"k": 7, "dropped": 3, "filled": 0}
+    (tmp_path / "z.csv").write_text("a,k\n,7\n,8\n,8\n")
+    with pytest.raises(SourceError, match="none of its 3 rows is left; column a is missing in 2 of the last 2"):
+        list(tabular(group_by="k", missing="drop")(tmp_path / "z.csv"))
+
+
+def test_differences_begin_anew_in_each_group_and_errors_name_the_row_of_the_file(tmp_path):
+    (tmp_path / "x.csv").write_text("a,k\n1,x\n10,y\n2,x\n30,y\n-1,y\n")
+    first, second = tabular(group_by="k", transforms="diff a")(tmp_path / "x.csv")
+    assert (first.inputs.tolist(), second.inputs.tolist()) == ([[1]], [[20], [-31]])
+    with pytest.raises(SourceError, match=r"row 5, column a: -1\.0 has no logarithm"):
+        list(tabular(group_by="k", transforms="log a")(tmp_path / "x.csv"))
+    with pytest.raises(SourceError, match="row 5, column a: -1 does not fit into uint8"):
+        list(tabular(group_by="k", dtype="uint8", inputs="a")(tmp_path / "x.csv"))
+
+
+def test_grouping_costs_no_more_than_the_columns_that_are_asked_for(tmp_path):
+    """Many columns to group by, of many values each: their product is beyond 64 bits."""
+    rows = list(itertools.islice(itertools.product(range(3), repeat=40), 50))
+    names = [f"k{number}" for number in range(40)]
+    table = {name: [row[i] * 10**9 for row in rows] for i, name in enumerate(names)}
+    pq.write_table(pa.table(table | {"a": [1.0] * 50}), tmp_path / "x.parquet")
+    assert len(list(tabular(group_by=names)(tmp_path / "x.parquet"))) == 50

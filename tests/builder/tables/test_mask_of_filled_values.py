@@ -1,0 +1,170 @@
+"""`--mask`: where values were filled in. A build that fills nothing, but keeps NaN, tells which values there were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import store_spec
+from builder import Sequence, build, tabular
+
+MOMENTS = 24  # of each file
+
+
+def write_sources(folder, count=3):
+    """Write files of rows that are numbered, of two groups, not in order, some of one time, with values missing."""
+    (folder / "labels").mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        lines, labels = ["t,group,id,a,b"], ["id,y"]
+        for at, row in enumerate(rng.permutation(MOMENTS).tolist()):
+            time = row - (row % 7 == 3) + 40 * (row > 15)  # some twice, and a jump
+            cells = [f"{value:.3f}" if rng.random() > 0.25 else "" for value in rng.normal(size=2)]
+            lines.append(",".join([str(time), "xy"[row % 2], str(row + 0.5), *cells]))
+            if at % 5:
+                labels.append(f"{row + 0.5},{rng.normal():.3f}" if rng.random() > 0.2 else f"{row + 0.5},")
+        (folder / f"{number}.csv").write_text("\n".join(lines) + "\n")
+        (folder / "labels" / f"{number}.csv").write_text("\n".join(labels) + "\n")
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "as they are": {"inputs": "id,a,b"},
+    "of groups": {"inputs": "id,b,a", "group_by": "group"},
+    "sorted, means of those of one time": {
+        "inputs": "id,a,b", "time": "t", "time_unit": "s", "sort_time": True, "duplicates": "mean", "max_gap": "10s",
+    },
+    "differences": {"inputs": "id,a,b", "transforms": ["diff a", "scale b=2"]},
+    "joined with labels": {"inputs": "id,a,b", "labels_from": "labels/{stem}.csv", "on": "id", "labels": "y"},
+}  # fmt: skip
+POLICIES = ["ffill+keep", "interpolate+drop", "ffill+interpolate+split"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_what_was_filled_in_is_what_a_build_that_keeps_gaps_misses(tmp_path, rows, policy):
+    write_sources(tmp_path / "src")
+    options = {**ROWS[rows], "labels": ROWS[rows].get("labels"), "dtype": "float64"}
+    for name, more in (
+        ("kept", {"missing": "keep"}),
+        ("filled", {"missing": policy, "mask": True, "ffill_limit": 2 if "ffill" in policy else None}),
+    ):
+        build(tmp_path / "src" / "*.csv", tmp_path / name, process=tabular(**options, **more), workers=0)
+    kept, filled = (store_spec.open_store(tmp_path / name) for name in ("kept", "filled"))
+    assert store_spec.verify(tmp_path / "filled") == []
+    column = (filled.schema.inputs.names or ()).index("id")
+    missing = {}
+    for number in range(len(kept)):
+        for row in kept[number][0]:
+            missing[kept.sources[number], row[column]] = np.isnan(row)
+    count = 0
+    for number in range(len(filled)):
+        first = int(filled.starts[number])
+        mask = filled.snapshot.rows("filled", first, first + int(filled.lengths[number]))
+        for row, found in zip(filled[number][0], mask, strict=True):
+            wanted = missing[filled.sources[number], row[column]] & ~np.isnan(row)
+            assert found.tolist() == wanted.tolist()
+            count += int(wanted.sum())
+    assert count > 5
+    assert count <= int(np.sum(filled.sequences["filled"]))  # which counts labels too
+
+
+def built(place, count=3, **options):
+    if not (place / "src").exists():
+        write_sources(place / "src", count)
+    process = tabular(inputs="a,b", labels="a", missing="ffill+drop", mask=True, dtype="float32", **options)
+    build(place / "src" / "*.csv", place / "store", process=process, workers=0, chunk=64, shard=128)
+    return place / "store"
+
+
+@pytest.mark.parametrize("options", [{}, {"short": "pad"}, {"features": [1]}, {"sampling_rate": 2, "future": [0]}])
+def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
+    store = store_spec.open_store(built(tmp_path))
+    filled = store.snapshot.rows("filled", 0, store.counts.steps)
+    assert filled.any()
+    window = 30 if "short" in options else 4
+    windows = store.windows(window, value_mask=True, **options)
+    plain = store.windows(window, **options)
+    rate, take = options.get("sampling_rate", 1), options.get("features", [0, 1])
+    assert len(windows) == len(plain) > 0
+    for number in range(len(windows)):
+        sample, wanted = windows[number], plain[number]
+        sequence, start = windows.index.locate(number)
+        real = int(windows.index.real_rows(sequence, start))
+        rows = store.starts[sequence] + start + rate * np.arange(real)
+        mask = np.zeros(wanted.inputs.shape, bool)
+        mask[:real] = ~filled[rows][:, take]
+        assert sample._fields != wanted._fields
+        for name, array in (wanted._asdict() | {"value_mask": mask}).items():
+            assert getattr(sample, name).tobytes() == np.ascontiguousarray(array).tobytes()
+        assert sample.value_mask.dtype == bool
+    for batch in (windows.batches(5), windows.batches(5, shuffle=True, index=True)):
+        for one in batch:
+            assert one.value_mask.shape == one.inputs.shape
+
+
+def test_it_takes_next_to_nothing(tmp_path):
+    """A bool for each value, nearly all of them False."""
+    rows = np.random.default_rng(0).normal(size=(200_000, 4)).astype("float32")
+    filled = np.zeros(rows.shape, bool)
+    filled[1000:1010] = True
+    for codec in ("lz4", "zstd"):
+        path = tmp_path / codec
+        with store_spec.create_store(
+            path, inputs=("float32", (4,)), labels=("int8", ()), filled=True, codec=codec
+        ) as writer:
+            writer.append(rows, np.zeros(len(rows), "int8"), source="a", filled=filled)
+        sizes = {name: sum(file.stat().st_size for file in (path / name).glob("c.*")) for name in ("inputs", "filled")}
+        assert sizes["filled"] * 100 < sizes["inputs"]
+
+
+def read(path):
+    """Give two sequences, of which the second says nothing of what was filled in."""
+    rows = np.load(path)
+    yield Sequence(rows, np.zeros(len(rows), "int8"), filled=rows == 0)
+    yield Sequence(rows, np.zeros(len(rows), "int8"))
+
+
+def test_a_process_function_can_say_it(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2) % 5 + number % 2)
+    build(tmp_path / "src", tmp_path / "store", process=read, workers=0)
+    store = store_spec.open_store(tmp_path / "store")
+    filled = store.snapshot.rows("filled", 0, store.counts.steps)
+    for number in range(len(store)):
+        first = int(store.starts[number])
+        wanted = store[number][0] == 0 if number % 2 == 0 else np.zeros((6, 2), bool)
+        assert np.array_equal(filled[first : first + 6], wanted)
+    assert store_spec.verify(tmp_path / "store") == []
+
+
+def read_wrong(path):
+    rows = np.load(path)
+    return Sequence(rows, np.zeros(len(rows), "int8"), filled=np.zeros(len(rows), bool))
+
+
+def test_what_does_not_fit_the_inputs_is_a_failure_of_the_source(tmp_path):
+    (tmp_path / "src").mkdir()
+    np.save(tmp_path / "src" / "0.npy", np.zeros((6, 2)))
+    report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
+    assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
+
+
+def test_a_function_that_says_it_only_later_hears_that_the_first_source_decides(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(2):
+        np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2))
+    report = build(tmp_path / "src", tmp_path / "store", process=read_late, workers=0)
+    assert report.failures[0].reason == (
+        "filled is True for 1 of 12 values, where this store does not say which were filled in; a new store does: "
+        "create_store has filled=True; build has --mask for tables, and with --process the first sequence of the first "
+        "source must give filled"
+    )
+
+
+def read_late(path):
+    rows = np.load(path)
+    return Sequence(rows, np.zeros(len(rows), "int8"), filled=None if path.stem == "0" else rows == 0)

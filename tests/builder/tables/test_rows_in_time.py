@@ -1,0 +1,255 @@
+"""Rows in time: what a loop over them gives, sorted, one a moment, cut at gaps, at a regular step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import SourceError, UsageError, tabular
+from builder.formats.table import ROW, column_of
+from builder.frames.step_times import Stamps
+from builder.frames.timeline import Stretch, split_by_time
+from builder.options.table_options import TableOptions
+
+
+def frame_of(**columns):
+    """Return columns with their rows numbered."""
+    found = {name: column_of(np.array(values)) for name, values in columns.items()}
+    return pa.table({**found, ROW: range(1, len(next(iter(found.values()))) + 1)})
+
+
+def times_of(stretch: Stretch) -> list[int]:
+    assert stretch.stamps is not None
+    return [int(time) for time in stretch.stamps.values]
+
+
+def cuts_by_loop(times):
+    """Give the numbers, among the rows with a time, of those that follow one without."""
+    cuts, seen, gap = set(), 0, False
+    for time in times:
+        if time is not None:
+            if gap and seen:
+                cuts.add(seen)
+            seen += 1
+        gap = time is None
+    return cuts
+
+
+def moments_by_loop(rows, cuts):
+    """Put together the rows of one time: [time, values, whether a stretch begins]; or the word that refuses them."""
+    found: list[list[Any]] = []
+    for number, (time, value) in enumerate(rows):
+        if number and time < rows[number - 1][0]:
+            return "comes before"
+        if number and time == rows[number - 1][0]:
+            found[-1][1].append(value)
+        else:
+            found.append([time, [value], number in cuts])
+    return found
+
+
+def chosen(values, duplicates):
+    known = [value for value in values if not math.isnan(value)]
+    total = 0.0
+    for value in known:  # not sum(), which since Python 3.12 compensates for rounding
+        total += value
+    mean = total / len(known) if known else math.nan
+    return {"first": values[0], "last": values[-1], "mean": mean, "error": values[0]}[duplicates]
+
+
+def stretches_by_loop(times, values, rules, without):
+    """Give (values, times) of each stretch; or the word that refuses them."""
+    rows = [(time, value) for time, value in zip(times, values, strict=True) if time is not None]
+    if len(rows) < len(times) and without not in ("drop", "split"):
+        return "missing value"
+    if rules.sort_time:
+        rows.sort(key=lambda row: row[0])
+    found = moments_by_loop(rows, cuts_by_loop(times) if without == "split" and not rules.sort_time else set())
+    if isinstance(found, str):
+        return found
+    if rules.duplicates == "error" and any(len(same) > 1 for _, same, _ in found):
+        return "is also the time of"
+    longest = math.inf if rules.max_gap is None else int(rules.max_gap.removesuffix("s"))
+    out: list[tuple[list[float], list[int]]] = []
+    for number, (time, same, cut) in enumerate(found):
+        step = time - found[number - 1][0] if number else 0
+        if not number or step > longest or cut:
+            out.append(([], []))
+        elif rules.every is not None and step != int(rules.every.removesuffix("s")):
+            return "after"
+        out[-1][0].append(chosen(same, rules.duplicates))
+        out[-1][1].append(time)
+    return out
+
+
+@given(
+    times=st.lists(st.one_of(st.integers(0, 30), st.integers(0, 30), st.none()), max_size=14),
+    ordered=st.booleans(),
+    values=st.lists(st.one_of(st.floats(-99, 99), st.just(math.nan)), min_size=14, max_size=14),
+    sort=st.booleans(),
+    duplicates=st.sampled_from(["error", "first", "last", "mean"]),
+    max_gap=st.sampled_from([None, "1s", "3s"]),
+    every=st.sampled_from([None, None, "1s"]),
+    without=st.sampled_from(["error", "drop", "split", "keep"]),
+)
+def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates, max_gap, every, without):
+    if ordered:
+        rising = iter(sorted(time for time in times if time is not None))
+        times = [None if time is None else next(rising) for time in times]
+    values = values[: len(times)]
+    rules = TableOptions(time=("t",), sort_time=sort, duplicates=duplicates, max_gap=max_gap, every=every)
+    stamps = Stamps(
+        np.array([77 if time is None else time for time in times], np.int64),
+        "s",
+        np.array([time is None for time in times], np.bool_),
+    )
+    floats = np.array(values, np.float64)
+    table = frame_of(a=floats, b=-floats)
+    expected = stretches_by_loop(times, values, rules, without)
+    if isinstance(expected, str):
+        with pytest.raises(SourceError, match=rf"x.csv: row \d+, column t: .*{expected}"):
+            list(split_by_time(table, stamps, rules, without, name="t", source="x.csv"))
+        return
+    found = list(split_by_time(table, stamps, rules, without, name="t", source="x.csv"))
+    assert [times_of(one) for one in found] == [when for _, when in expected]
+    for one, (rows, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.frame["a"].to_numpy(), rows)
+        np.testing.assert_array_equal(one.frame["b"].to_numpy(), [-value for value in rows])
+    if found:
+        assert sum(one.dropped + len(one.frame) for one in found) == len(times)
+    if duplicates != "mean":
+        numbers = [number for one in found for number in one.frame[ROW].to_pylist()]
+        known = [values[number - 1] for number in numbers]
+        np.testing.assert_array_equal(known, [value for rows, _ in expected for value in rows])
+
+
+def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
+    table = frame_of(a=np.array([1, 2, 4], np.int16))
+    for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
+        stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
+        (one,) = split_by_time(
+            table, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x"
+        )
+        assert one.frame["a"].type == pa.float64()
+        assert one.frame["a"].to_pylist() == expected
+    nothing = pa.table({"a": pa.nulls(2, pa.int16()), ROW: [1, 2]})
+    stamps = Stamps(np.zeros(2, np.int64), "s", np.zeros(2, np.bool_))
+    (one,) = split_by_time(nothing, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
+    assert np.isnan(one.frame["a"].to_numpy()).tolist() == [True]
+
+
+def test_times_can_be_as_far_apart_as_int64_reaches():
+    limits = np.iinfo(np.int64)
+    table = frame_of(a=[1.0, 2.0])
+    stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
+    found = list(split_by_time(table, stamps, TableOptions(time=("t",), max_gap="1d"), "error", name="t", source="x"))
+    assert [times_of(one) for one in found] == [[limits.min], [limits.max]]
+    turned = Stamps(stamps.values[::-1].copy(), "ns", stamps.absent, elapsed=True)
+    with pytest.raises(
+        SourceError, match=r"row 2, column t: -9,223,372,036,854,775,808 ns comes before 9,223,372,036,"
+    ):
+        list(split_by_time(table, turned, TableOptions(time=("t",)), "error", name="t", source="x"))
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("t,a,k\n" + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_a_gap_ends_the_sequence_and_differences_and_fillings_begin_anew(tmp_path):
+    path = write(tmp_path / "x.csv", "10:00,1,0", "10:10,,0", "10:40,7,0", "13:00,,0", "13:10,9,0", "13:20,10,0")
+    text = path.read_text().replace("\n1", "\n2020-01-01T1")
+    path.write_text(text)
+    first, second = tabular(time="t", exclude="k", max_gap="2h", missing="interpolate+drop")(path)
+    assert (first.inputs.tolist(), first.columns) == ([[1], [2.5], [7]], {"dropped": 0, "filled": 1})
+    assert (second.inputs.tolist(), second.columns) == ([[9], [10]], {"dropped": 1, "filled": 0})
+    assert second.time.astype("M8[s]").tolist() == [np.datetime64(f"2020-01-01T13:{m}").item() for m in (10, 20)]
+    (tmp_path / "x.csv").write_text(text.replace(",,", ",4,"))
+    first, second = tabular(time="t", exclude="k", max_gap="2h", transforms="diff a")(path)
+    assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3], [3]], [[5], [1]])
+
+
+def test_every_group_has_a_time_of_its_own(tmp_path):
+    rows = [f"2020-01-01T10:{minute:02},{minute},{group}" for minute in (0, 10, 20) for group in ("A", "B")]
+    path = write(tmp_path / "x.csv", *rows)
+    first, second = tabular(time="t", group_by="k", every="10min")(path)
+    for one in (first, second):
+        assert one.inputs.tolist() == [[0], [10], [20]]
+        assert one.time.astype("M8[m]").astype(int).tolist() == [26297880, 26297890, 26297900]
+    with pytest.raises(
+        SourceError, match=r"row 3, column t: 2020-01-01T10:10 is 600 s after 2020-01-01T10:00 in row 1"
+    ):
+        list(tabular(time="t", group_by="k", every="5min")(path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            ("2020-01-01T00:00:00Z,1,0", "2020-01-01T00:00:10Z,1,0", "2020-01-01T00:00:25.5Z,1,0"),
+            {"every": "10s"},
+            r"row 3, column t: 2020-01-01T00:00:25.500Z is 15.5 s after 2020-01-01T00:00:10Z in row 2 \(1 in all\); ea",
+        ),
+        ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
+    ],
+)
+def test_what_is_wrong_with_times_names_row_and_both_stamps(tmp_path, rows, options, message):
+    with pytest.raises(SourceError, match=message):
+        list(tabular(time="t", **options)(write(tmp_path / "x.csv", *rows)))
+
+
+def test_what_is_left_out_counts_with_the_sequence_after_it(tmp_path):
+    path = write(
+        tmp_path / "x.csv",
+        ",1,0",
+        "2020-01-01,2,0",
+        "2020-01-01,3,0",
+        ",4,0",
+        "2020-01-03,5,0",
+        "2020-01-04,6,0",
+        ",7,0",
+    )
+    found = list(tabular(time="t", exclude="k", missing="split", duplicates="last")(path))
+    assert [one.inputs.tolist() for one in found] == [[[3]], [[5], [6]]]
+    assert [one.columns["dropped"] for one in found] == [2, 2]
+    (only,) = tabular(time="t", exclude="k", missing="t=drop", duplicates="mean", sort_time=True)(path)
+    assert (only.inputs.tolist(), only.columns["dropped"]) == ([[2.5], [5], [6]], 4)
+
+
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [
+        ("1D", "1d"), ("1day", "1d"), ("2 days", "2d"), ("1 Day", "1d"), ("1W", "1w"), ("2 weeks", "2w"), ("1H", "1h"),
+        ("2 hours", "2h"), ("1hour", "1h"), ("3hrs", "3h"), ("1 hr", "1h"), ("15T", "15min"), ("15 mins", "15min"),
+        ("15 MIN", "15min"), ("1minute", "1min"), ("20 Minutes", "20min"), ("10S", "10s"), ("10 sec", "10s"),
+        ("1.5 secs", "1500ms"), ("10 seconds", "10s"), ("5 milliseconds", "5ms"), ("5microseconds", "5us"),
+        ("5\u00b5s", "5us"), ("5 \u03bcs", "5us"), ("1 nanosecond", "1ns"), ("24H", "1d"), ("60T", "1h"),
+        (" 1 D ", "1d"), ("7d", "1w"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_is_the_same_in_all_usual_spellings(written, usual):
+    assert tabular(time="t", max_gap=written, every=written) == tabular(time="t", max_gap=usual, every=usual)
+    assert tabular(time="t", every=written).describe()["every"] == usual
+
+
+@pytest.mark.parametrize("written", ["15m", "1M", "1.5 M"])
+def test_a_month_or_a_minute_is_refused(written):
+    number = written.rstrip("mM ")
+    with pytest.raises(UsageError, match=f"every='{written}' may mean months or minutes; write {number}min for minu"):
+        tabular(time="t", every=written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
+)
+def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
+    with pytest.raises(UsageError, match="is not a duration; write a number and one of ns, us, ms, s, min, h, d, w"):
+        tabular(time="t", max_gap=written)

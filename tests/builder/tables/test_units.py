@@ -1,0 +1,107 @@
+"""Units and descriptions of columns, from files that have them to inspect, its page and xarray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+import xarray as xr
+
+import builder
+import store_spec
+from builder import tabular, write_report
+from store_spec.errors import SchemaError
+from store_spec.format import layout
+from store_spec.format.layout import Root
+from store_spec.schema import Rows, Schema
+from tests.builder.command import seqzarr
+from tests.store.oracle import files
+
+NOTES = {"flow": {"units": "m3/s", "long_name": "discharge\n of the river"}, "level": {"unit": "m"}, "id": {}}
+UNITS, DESCRIPTIONS = ("m3/s", "m", ""), ("discharge of the river", "", "")
+
+
+def write(path: Path) -> None:
+    """Write the same columns in any format, with what it can say about them."""
+    values = {name: np.arange(3.0) + place for place, name in enumerate(NOTES)}
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".nc":
+        xr.Dataset({name: ("t", column, NOTES[name]) for name, column in values.items()}).to_netcdf(
+            path, engine="h5netcdf"
+        )
+        return
+    fields = [pa.field(name, pa.float64(), metadata=NOTES[name]) for name in values]
+    table = pa.table(list(values.values()), schema=pa.schema(fields))
+    (pq.write_table if path.suffix == ".parquet" else pa.feather.write_feather)(table, path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".nc"])
+def test_units_and_descriptions_of_files_are_shown_everywhere(tmp_path, suffix):
+    write(tmp_path / f"src/a{suffix}")
+    store = tmp_path / "t.zarr"
+    builder.build(tmp_path / "src", store, process=tabular(inputs="flow,level,id", labels="level"), workers=0)
+    schema = store_spec.open_store(store).schema
+    assert (schema.inputs.units, schema.inputs.descriptions) == (UNITS, DESCRIPTIONS)
+    assert (schema.labels.units, schema.labels.descriptions) == (("m",), None)
+    assert store_spec.verify(store) == []
+    with xr.open_zarr(store, consolidated=True) as dataset:
+        assert dataset.inputs.attrs == {"feature_units": list(UNITS), "feature_descriptions": list(DESCRIPTIONS)}
+        assert dataset.labels.attrs == {"target_units": ["m"]}
+    shown = seqzarr("inspect", store).stdout
+    assert "unit: description" in shown
+    assert "m3/s: discharge of the river" in shown
+    found = json.loads(seqzarr("inspect", "--json", store).stdout)
+    assert found["inputs"]["units"] == list(UNITS)
+    assert [one["unit"] for one in found["statistics"]] == [*UNITS, "m"]
+    write_report(store, tmp_path / "page.html")
+    assert "<small>m3/s: discharge of the river</small>" in (tmp_path / "page.html").read_text()
+    builder.compact(store, tmp_path / "small.zarr", workers=0)
+    assert store_spec.open_store(tmp_path / "small.zarr").schema.inputs == schema.inputs
+    before = files(store)
+    builder.build(tmp_path / "src", store, workers=0)
+    assert files(store) == before
+
+
+def test_a_scaled_column_has_another_unit_and_one_without_notes_stores_none(tmp_path):
+    write(tmp_path / "src/a.parquet")
+
+    def units(**options: Any) -> Any:
+        store = tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr"
+        builder.build(tmp_path / "src", store, process=tabular(**options), workers=0)
+        return store_spec.open_store(store).schema.inputs
+
+    assert units(inputs="level,flow", transforms=["scale flow=0.03"]).units == ("m", "")
+    assert units(inputs="level,flow", transforms=["diff flow", "log level"]).units == ("", "m3/s")
+    assert units(inputs="level", transforms=["log level", "scale level=2"]).units is None
+    assert (units(inputs="id").units, units(inputs="id").descriptions) == (None, None)
+    assert "feature" not in json.dumps(json.loads((tmp_path / "4.zarr/inputs/zarr.json").read_text())["attributes"])
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        (["m"], "1 units for 2 features"),
+        (["m", 3], "3 is not text"),
+        (["m", "x" * 5000], "has 5,000 bytes"),
+        ("m2", "give a list with one for each"),
+    ],
+)
+def test_units_that_do_not_fit_are_refused(units, message):
+    with pytest.raises(SchemaError, match=message):
+        Rows(np.dtype("f4"), (2,), units=units)
+    assert Rows(np.dtype("f4"), (2,), units=("", "")).units is None
+
+
+def test_a_root_with_other_units_than_the_format_has_is_refused():
+    rows = Rows(np.dtype("f4"), (2,), units=("m", "s"))
+    root = Root(schema=Schema.plan(rows, rows))
+    assert Root.decode(root.encode(), "s").schema.inputs.units == ("m", "s")
+    for wrong in (["m", 1], ["", ""], ["m"], None, "ms", []):
+        with pytest.raises(SchemaError):
+            layout._rows({"dtype": "float32", "shape": [2], "names": None, "units": wrong})
