@@ -43,7 +43,7 @@ BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # forma
 def check_format(name: str) -> str:
     """Return the name of a format; any other text is a UsageError."""
     if name not in FORMATS:
-        raise UsageError(f"format={name!r} is none of {', '.join(FORMATS)}")
+        raise UsageError(f"format={name!r} is not one of {', '.join(FORMATS)}")
     return name
 
 
@@ -117,7 +117,7 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
         from builder.formats.netcdf import open_netcdf
 
         return open_netcdf(path, source=source)
-    raise SourceError(source, "an npz file is no table: its inputs and labels are whole arrays")
+    raise SourceError(source, "an npz file is not a table: its inputs and labels are whole arrays")
 
 
 def _split_compression(name: str) -> tuple[str, str | None]:

@@ -104,7 +104,9 @@ def _refuse_line(stream: Any, source: str) -> None:
             is_object = False
         if not is_object:
             shown = shorten(repr(line.decode("utf-8", "replace")), 80)
-            raise SourceError(source, f"line {number:,} is no JSON object ({shown}); correct it, or is it truncated?")
+            raise SourceError(
+                source, f"line {number:,} is not a JSON object ({shown}); correct it, or is it truncated?"
+            )
 
 
 def _may_round(column: Any) -> bool:

@@ -200,8 +200,8 @@ def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], sour
         if policies[name].gives_floats:
             raise SourceError(
                 source,
-                f"column {name} holds classes, and --missing {policies[name]} would give a value that is no class; say "
-                f"--missing {as_option(name)}=drop, or error, split or ffill",
+                f"column {name} holds classes, and --missing {policies[name]} would give a value that is not a class; "
+                f"say --missing {as_option(name)}=drop, or error, split or ffill",
             )
 
 

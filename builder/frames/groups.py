@@ -204,8 +204,8 @@ def _encode(
             row = first_cast_failure(column, pa.int64())
             raise SourceError(
                 source,
-                f"row {before + row + 1:,}, column {name}: {column[row].as_py()} is no whole number of 64 bits; rows "
-                "are grouped by text, or by whole numbers",
+                f"row {before + row + 1:,}, column {name}: {column[row].as_py()} is not a whole number of 64 bits; "
+                "rows are grouped by text, or by whole numbers",
             ) from None
     elif types.is_boolean(column.type) or types.is_date(column.type):
         column = column.cast(pa.string())

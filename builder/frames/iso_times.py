@@ -72,7 +72,7 @@ def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.i
         values = text.cast(pa.timestamp(unit, zone))
     except pa.ArrowInvalid:
         row = first_cast_failure(text, pa.timestamp(unit, zone))
-        why = "is no valid date and time; correct it"
+        why = "is not a valid date and time; correct it"
         second = pc.replace_substring_regex(text.slice(row, 1), r"[.]\d+", "")
         try:
             year = second.cast(pa.timestamp("s", zone))[0].as_py().year
@@ -131,7 +131,7 @@ def convert_unit(values: NDArray[np.int64], has: Unit, unit: Unit) -> NDArray[np
 
 
 def _inexact(count: int, unit: Unit) -> str:
-    return f"its time is no whole number of {unit} ({count:,} in all); store it in a finer --time-unit"
+    return f"its time is not a whole number of {unit} ({count:,} in all); store it in a finer --time-unit"
 
 
 def _moment(text: str, formats: Sequence[str]) -> datetime | str:
@@ -178,14 +178,13 @@ def _not_iso(text: str, decimal: str) -> str:
             both = " or ".join(forms)
             return f"{_shown(text)} may begin with a day or with a month; say which with --time-format, such as {both}"
         if forms:
-            return (
-                f"{_shown(text)} is no time stamp of ISO 8601; give its format with --time-format, such as {forms[0]}"
-            )
+            advice = f"give its format with --time-format, such as {forms[0]}"
+            return f"{_shown(text)} is not a time stamp of ISO 8601; {advice}"
     try:
         float(use_point(text, decimal))
     except ValueError:
         return (
-            f"{_shown(text)} is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with "
+            f"{_shown(text)} is not a time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with "
             "--time-format, such as '%d.%m.%Y %H:%M'"
         )
     return f"{_shown(text)} is a number; give its unit with --time-unit, such as s"

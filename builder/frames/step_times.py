@@ -173,7 +173,7 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
     except pa.ArrowInvalid:
         row = first_cast_failure(column, kind)
         limit = "" if unit == "s" else f", or beyond what int64 holds in {unit}"
-        raise StampError(row, f"{column[row]} is no valid date and time{limit}; correct it") from None
+        raise StampError(row, f"{column[row]} is not a valid date and time{limit}; correct it") from None
     return Stamps(values, unit, column.is_null().to_numpy(zero_copy_only=False))
 
 
@@ -221,7 +221,7 @@ def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: 
         value = _decimal(text, decimal)
         if value is None:
             advice = notation_advice(text, decimal) or "correct it"
-            raise StampError(row, f"{text!r:.80} is no number of {unit}, unlike other values; {advice}")
+            raise StampError(row, f"{text!r:.80} is not a number of {unit}, unlike other values; {advice}")
         exact = (value * size).to_integral_value()
         if abs(exact) > _INT64.max:
             raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")

@@ -20,7 +20,7 @@ def check_pattern(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise UsageError(f"label_pattern={pattern!r} is no regular expression: {error}") from None
+        raise UsageError(f"label_pattern={pattern!r} is not a regular expression: {error}") from None
     if not groups:
         raise UsageError(rf"label_pattern={pattern!r} has no group; put the number or class in brackets: spk(\d+)")
     return pattern

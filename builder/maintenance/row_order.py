@@ -42,7 +42,7 @@ class Order:
                 return cls(kind)
         if word == "shuffle" and _SEED.fullmatch(seed):
             return cls("shuffle", int(seed))
-        raise UsageError(f"order={text!r:.80} is none of {', '.join(_KINDS)}; a seed is a whole number: shuffle:7")
+        raise UsageError(f"order={text!r:.80} is not one of {', '.join(_KINDS)}; a seed is a whole number: shuffle:7")
 
     def __str__(self) -> str:
         return f"shuffle:{self.seed}" if self.kind == "shuffle" else self.kind

@@ -59,7 +59,7 @@ def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, pa
     commas = [] if typed else [row for row, text in enumerate(texts) if notation_advice(text)]
     if commas:
         raise UsageError(
-            f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is no number here "
+            f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is not a number here "
             f"({len(commas):,} in all): numbers in a manifest have a point and no other marks, as 1234.5; or, if these "
             "are classes, name all of them with --classes"
         )

@@ -91,7 +91,7 @@ class Option:
         if value == self.default:
             return value
         if self.choices and value not in self.choices:
-            raise UsageError(f"{self.name}={value!r:.80} is none of {', '.join(self.choices)}")
+            raise UsageError(f"{self.name}={value!r:.80} is not one of {', '.join(self.choices)}")
         return value if parse is None else parse(value)
 
     def to_json(self, value: Any) -> Any:

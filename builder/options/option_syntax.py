@@ -134,7 +134,7 @@ def _policy(text: str, whole_text: str) -> Policy:
     for word in words:
         if word not in (*FILLS, *ENDS):
             raise UsageError(
-                f"missing={whole_text!r:.200}: {word!r:.80} is none of {', '.join((*FILLS, *ENDS))}; these can be "
+                f"missing={whole_text!r:.200}: {word!r:.80} is not one of {', '.join((*FILLS, *ENDS))}; these can be "
                 "combined, as in ffill+drop"
             )
     fills = tuple(fill for word in words for fill in FILLS if word == fill)

@@ -147,7 +147,7 @@ def _check_whole(values: NDArray[Any], store: Selection) -> None:
     wrong = values[(values != np.trunc(values)) & ~np.isnan(values)]
     if len(wrong):
         raise WindowError(
-            f"{store.path}: labels are {values.dtype}, and hold {wrong[0].item()!r}, which is no class; classes are "
+            f"{store.path}: labels are {values.dtype}, and hold {wrong[0].item()!r}, which is not a class; classes are "
             "whole numbers: name those in text when the store is built (--classes 0,1), or for numbers use stats or "
             "quantiles"
         )

@@ -14,7 +14,7 @@ from store_spec.format.names import shown
 from store_spec.format.retired import Ranges
 from store_spec.format.runs import merged
 
-RETIRED = "; all of these are retired, so readers skip them: this is no failure, and `seqzarr compact` removes them"
+RETIRED = "; all of these are retired, so readers skip them: this is not a failure, and `seqzarr compact` removes them"
 NAMED_SEQUENCES = 3  # that the text of a problem names
 
 

@@ -17,7 +17,7 @@ Pieces = dict[str, object]  # by name: what was read, in a form that can be comp
 
 
 class Crash:
-    """An error that is none of ours."""
+    """An error that is not one of ours."""
 
     def __init__(self, error: Exception) -> None:
         self.text = f"{type(error).__name__}: {error}"

@@ -289,14 +289,14 @@ def test_times_with_the_other_mark_are_refused_by_row(tmp_path):
     options = {"time": "t", "delimiter": ";", "decimal": ","}
     path = write(tmp_path / "x.csv", "t;x\n0,5;1\n1.5;1\n")
     text = message(path, time_unit="s", **options)
-    assert "row 2, column t: '1.5' is no number of s, unlike other values; with --decimal ," in text
+    assert "row 2, column t: '1.5' is not a number of s, unlike other values; with --decimal ," in text
     path = write(tmp_path / "y.csv", "t;x\n0.5;1\n1.5;1\n")
-    assert "row 1, column t: '0.5' is no number of s" in message(path, time_unit="s", elapsed=True, **options)
-    assert "row 1, column t: '0.5' is no time stamp" in message(path, time_unit="s", **options)
+    assert "row 1, column t: '0.5' is not a number of s" in message(path, time_unit="s", elapsed=True, **options)
+    assert "row 1, column t: '0.5' is not a time stamp" in message(path, time_unit="s", **options)
     path = write(tmp_path / "z.csv", "t;x\n0,5;1\n")
     assert "'0,5' is a number; give its unit with --time-unit" in message(path, **options)
     path = write(tmp_path / "p.csv", "t;x\n0.5;1\n1,5;2\n")
-    assert "'1,5' is no number of s, unlike other values; decimals are written with a point" in message(
+    assert "'1,5' is not a number of s, unlike other values; decimals are written with a point" in message(
         path, time="t", delimiter=";", time_unit="s"
     )
 
@@ -359,7 +359,7 @@ def test_each_of_two_files_has_its_own_mark(tmp_path):
 
 
 def test_keys_with_the_other_mark_are_text(tmp_path):
-    """1.5 is no number here, so that 1.50 is not the same."""
+    """1.5 is not a number here, so that 1.50 is not the same."""
     write(tmp_path / "in" / "a.csv", "t;x\n1.5;1,5\n2.50;2,5\n")
     write(tmp_path / "a.csv", "t;y\n1.5;1\n2.5;2\n")
     process = tabular(labels_from="{stem}.csv", on="t", delimiter=";", decimal=",", inputs="x").under(tmp_path)

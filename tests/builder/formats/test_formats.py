@@ -274,8 +274,8 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\n{"a": 2\n', r"line 2 is no JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
-        ("[1, 2]\n", r"line 1 is no JSON object \('\[1, 2\]'\)"),
+        ('{"a": 1}\n{"a": 2\n', r"line 2 is not a JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
+        ("[1, 2]\n", r"line 1 is not a JSON object \('\[1, 2\]'\)"),
         (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
         ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
         ('{"a": [1e300, -9007199254740993]}\n', "row 1, column a: -9007199254740993 is beyond"),

@@ -146,8 +146,11 @@ def test_texts_that_are_numbers_are_classes_where_they_are_named(tmp_path):
         ("split", [[0], [1]]),
         ("ffill", [[0, 0, 1]]),
         (None, "row 2, column y: missing value (1 in all); fill it in"),
-        ("keep", "column y holds classes, and --missing keep would give a value that is no class; say --missing y=dro"),
-        ("interpolate", "column y holds classes, and --missing interpolate would give a value that is no class"),
+        (
+            "keep",
+            "column y holds classes, and --missing keep would give a value that is not a class; say --missing y=dro",
+        ),
+        ("interpolate", "column y holds classes, and --missing interpolate would give a value that is not a class"),
     ],
 )
 def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expected):

@@ -312,7 +312,7 @@ def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
 def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, text):
     """As labels of a regression they would become codes in the order in which they come, without a word."""
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
-    with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is no number here \(2 in all\)"):
+    with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is not a number here \(2 in all\)"):
         labels_of(table, "y")
     _, _, texts = table.labels(("y",), as_text=("y",), order=np.arange(2))
     assert texts == (("2,5", text),)

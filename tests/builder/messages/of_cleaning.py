@@ -47,7 +47,7 @@ MISTAKES: Final = (
     Mistake("the same mark between columns and before decimals", "--delimiter , --decimal ,"),
     Mistake("another policy than the store has", "--missing split", before="--missing drop"),
     Mistake("policies for a function of one's own", "--process mine:read --missing drop"),
-    Mistake("a factor that is no number", "--scale x=kW"),
+    Mistake("a factor that is not a number", "--scale x=kW"),
     Mistake("a factor without a column", "--scale 0.001"),
     Mistake("limits the wrong way round", "--clip x=100:0"),
     Mistake(

@@ -64,7 +64,7 @@ def test_what_is_recorded_only_if_given_is_left_out_otherwise():
 
 
 def test_a_value_that_is_no_choice_is_refused():
-    with pytest.raises(UsageError, match="axis='up' is none of step, own"):
+    with pytest.raises(UsageError, match="axis='up' is not one of step, own"):
         Option("axis", None, help="", choices=("step", "own")).normalize("up")
 
 

@@ -11,7 +11,7 @@ from builder import UsageError, tabular
 
 REFUSED = [
     # Formats and text.
-    ({"format": "xml"}, "format='xml' is none of csv, tsv, blank, jsonl, parquet, arrow, npy, npz"),
+    ({"format": "xml"}, "format='xml' is not one of csv, tsv, blank, jsonl, parquet, arrow, npy, npz"),
     ({"delimiter": "::"}, "delimiter='::' must be one ASCII character"),
     ({"delimiter": "\n"}, "must be one ASCII character, and no quote or line end"),
     ({"delimiter": ",", "format": "npy"}, "delimiter=',' has no meaning for format='npy'"),
@@ -34,7 +34,7 @@ REFUSED = [
     ({"exclude": "a,a"}, "exclude names 'a' twice"),
     ({"labels": "a", "label_pattern": "(1)"}, "labels come from labels and from label_pattern; choose one"),
     ({"labels": "a", "labels_in_manifest": True}, "labels come from labels and from the manifest"),
-    ({"label_pattern": "(1"}, "is no regular expression: "),
+    ({"label_pattern": "(1"}, "is not a regular expression: "),
     ({"dtype": "float23"}, "dtype='float23' is not a dtype"),
     ({"dtype": "4:"}, "dtype='4:' is not a dtype"),
     ({"dtype": "complex64"}, "dtype='complex64' cannot be stored"),
@@ -55,10 +55,10 @@ REFUSED = [
     # Times.
     ({"time": list("abcdefg")}, "time=a,b,c,d,e,f,g has 7 columns; give one, or a date and a time"),
     ({"time": "t,u", "elapsed": True, "time_unit": "s"}, "elapsed is for one column of numbers"),
-    ({"time": "t", "time_unit": "min"}, "time_unit='min' is none of s, ms, us, ns"),
+    ({"time": "t", "time_unit": "min"}, "time_unit='min' is not one of s, ms, us, ns"),
     ({"time_unit": "s"}, r"time_unit \(--time-unit\) goes with time: name the column of times with --time"),
     ({"sort_time": True}, r"sort_time \(--sort-time\) goes with time"),
-    ({"time": "t", "duplicates": "median"}, "duplicates='median' is none of error, first, last, mean"),
+    ({"time": "t", "duplicates": "median"}, "duplicates='median' is not one of error, first, last, mean"),
     ({"time": "t", "every": "0s"}, "every='0s' is not a duration"),
     ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is not a duration"),
     ({"time": "t", "time_zone": "Atlantis"}, "time_zone='Atlantis' is not a time zone; Europe/Berlin is one"),

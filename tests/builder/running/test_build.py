@@ -136,7 +136,7 @@ def test_options_of_a_manifest_without_one_are_refused(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made()})
     with pytest.raises(UsageError, match="workers=-1"):
         build(tmp_path, workers=-1)
-    with pytest.raises(UsageError, match="label_axis='both' is none of step, sequence, own"):
+    with pytest.raises(UsageError, match="label_axis='both' is not one of step, sequence, own"):
         build(tmp_path, label_axis="both")
 
 

@@ -160,8 +160,8 @@ def test_binary_columns_of_many_types_can_be_grouped_by(tmp_path, column, expect
     ("column", "message"),
     [
         (pa.array([1, 2, None]), r"row 3, column k: missing value, but rows are grouped by this column"),
-        (pa.array([1.0, 2.0, float("nan")]), "row 3, column k: nan is no whole number"),
-        (pa.array([1, 2, 2**63], pa.uint64()), "row 3, column k: 9223372036854775808 is no whole number of 64 bits"),
+        (pa.array([1.0, 2.0, float("nan")]), "row 3, column k: nan is not a whole number"),
+        (pa.array([1, 2, 2**63], pa.uint64()), "row 3, column k: 9223372036854775808 is not a whole number of 64 bits"),
         (pa.array([0, 1, 2], pa.timestamp("s")), "column k holds time stamps; rows are grouped by text, or by whole"),
     ],
 )

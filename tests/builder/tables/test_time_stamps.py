@@ -86,7 +86,7 @@ def test_iso_8601_is_what_datetime_says(data, zoned, separator, basic):
 )
 def test_the_ways_to_write_iso_8601(text, expected):
     if expected is None:
-        with pytest.raises(SourceError, match=r"row 1, column t: .* is no time stamp of ISO 8601"):
+        with pytest.raises(SourceError, match=r"row 1, column t: .* is not a time stamp of ISO 8601"):
             read([text])
         return
     stamps = read([text])
@@ -140,7 +140,7 @@ def test_columns_of_time_stamps_keep_their_unit_and_zone():
     stamps = read(pa.array([date(2020, 1, 1), None]))
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800, 0], "s", None)
     assert read(pa.array([date(2020, 1, 1)], pa.date64()), time_unit="us").values.tolist() == [1577836800 * 10**6]
-    with pytest.raises(SourceError, match="its time is no whole number of s"):
+    with pytest.raises(SourceError, match="its time is not a whole number of s"):
         read(pa.array([1], pa.timestamp("ms")), time_unit="s")
     with pytest.raises(SourceError, match="4,000,000,000,000 s is beyond what int64 holds in ns"):
         read(pa.array([4 * 10**12], pa.timestamp("s")), time_unit="ns")
@@ -227,13 +227,21 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
     ("values", "how", "message"),
     [
         (["1.2.20 10:00"], {}, r"may begin with a day or with a month; say which with --time-format, such as '%d\.%m"),
-        (["16.8.2020"], {}, r"is no time stamp of ISO 8601; give its format with --time-format, such as '%d\.%m\.%Y'"),
-        (["8/16/20"], {}, "is no time stamp of ISO 8601; give its format with --time-format, such as '%m/%d/%y'"),
-        (["32.1.2020"], {}, "'32.1.2020' is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z"),
-        (["2020-01-01T24:00"], {}, "is no valid date and time"),
-        (["2016-12-31T23:59:60Z"], {}, "is no valid date and time"),
-        (["now"], {}, "'now' is no time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with --tim"),
-        (["1577836800", "x"], {"time_unit": "s"}, "row 2, column t: 'x' is no number of s, unlike other values"),
+        (
+            ["16.8.2020"],
+            {},
+            r"is not a time stamp of ISO 8601; give its format with --time-format, such as '%d\.%m\.%Y'",
+        ),
+        (["8/16/20"], {}, "is not a time stamp of ISO 8601; give its format with --time-format, such as '%m/%d/%y'"),
+        (["32.1.2020"], {}, "'32.1.2020' is not a time stamp of ISO 8601, such as 2020-01-31T12:00:00Z"),
+        (["2020-01-01T24:00"], {}, "is not a valid date and time"),
+        (["2016-12-31T23:59:60Z"], {}, "is not a valid date and time"),
+        (
+            ["now"],
+            {},
+            "'now' is not a time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format with --tim",
+        ),
+        (["1577836800", "x"], {"time_unit": "s"}, "row 2, column t: 'x' is not a number of s, unlike other values"),
         (["1e30"], {"time_unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
         ([1577836800], {}, "column t holds numbers; give their unit with --time-unit, such as s"),
         (pa.array([2**63], pa.uint64()), {"time_unit": "ns"}, "9223372036854775808 ns is beyond what int64 holds"),
@@ -250,9 +258,9 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((2021, 13, 1), "row 1, .*2021-13-01 00:00:00 is no valid date and time; correct it"),
-        ((21, 2, 29), "0021-02-29 00:00:00 is no valid date and time"),
-        ((-999, 1, 1), "-999-01-01 00:00:00 is no valid date and time"),
+        ((2021, 13, 1), "row 1, .*2021-13-01 00:00:00 is not a valid date and time; correct it"),
+        ((21, 2, 29), "0021-02-29 00:00:00 is not a valid date and time"),
+        ((-999, 1, 1), "-999-01-01 00:00:00 is not a valid date and time"),
     ],
 )
 def test_a_calendar_that_has_no_such_day_is_refused(parts, message):

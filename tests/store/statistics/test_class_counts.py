@@ -113,7 +113,7 @@ def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
         with pytest.raises(WindowError, match="more than 8 different values; they are not classes"):
             by_step.class_counts()
     floats = written(tmp_path / "c.zarr", [np.array([0, 1, 0.5])], "step")
-    message = r"labels are float64, and hold 0.5, which is no class; .* when the store is built \(--classes 0,1\)"
+    message = r"labels are float64, and hold 0.5, which is not a class; .* when the store is built \(--classes 0,1\)"
     with pytest.raises(WindowError, match=message):
         floats.class_counts()
     with pytest.raises(WindowError, match=message):
