@@ -26,7 +26,7 @@ LAYERS = {
     "builder/sources": "formats",
     "builder/labels": "formats sources",
     "builder/options": "formats labels sources",
-    "builder/manifest": "amounts formats labels options",
+    "builder/manifest": "amounts formats labels options sources",
     "builder/frames": "formats labels options sequence sources",
     "builder/processes": "amounts formats frames labels sequence",
     "builder/workers": "amounts formats frames labels manifest processes sequence sources",

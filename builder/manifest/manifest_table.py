@@ -22,6 +22,7 @@ from builder.labels.text_classes import CODES
 from builder.manifest.kept_columns import KeptColumn, keep_column
 from builder.manifest.label_classes import TextsOfTargets, check_texts
 from builder.options.table_options import TableOptions
+from builder.sources.fingerprints import State
 from store_spec import SequenceColumn
 
 # The forms in which keys name sources, in the order in which they are tried.
@@ -83,6 +84,7 @@ class Manifest:
     key: str  # the column that names the source
     keys: tuple[str, ...]  # (rows,)
     opened: TextTable | ArrowTable  # the file; other columns are read when they are used
+    state: State  # of the file before it was opened
     text: Sequence[str] = ()  # columns to read as text
 
     def __len__(self) -> int:
@@ -196,9 +198,12 @@ class Manifest:
         """Read selected columns, as a pyarrow.Table."""
         try:
             names = select(columns, single_groups(tuple(self.opened.groups)), str(self.path))
-            return _read(self.opened, names, self.text)
+            read = _read(self.opened, names, self.text)
         except SourceError as error:
             raise UsageError(str(error)) from None
+        if State.of(self.path.stat()) != self.state:
+            raise UsageError(f"{self.path}: it was changed while it was read; start again")
+        return read
 
     def _best_rule(
         self, names: Sequence[str], gone: Collection[str], row_of: Mapping[str, int], *, only_listed: bool
@@ -260,6 +265,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
     """
     if not path.exists():
         raise UsageError(f"manifest {path}: there is no such file")
+    state = State.of(path.stat())
     try:
         opened = _open(path, key)
         keys = _read(opened, [key], [key])[key].to_pylist()
@@ -271,7 +277,8 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
             f"{path}: row {empty[0]:,}, column {key}: names no source ({len(empty):,} in all); name its file, or "
             "remove the row"
         )
-    return Manifest(path=path, key=key, keys=tuple(str(text).strip() for text in keys), opened=opened, text=text)
+    keys = tuple(str(text).strip() for text in keys)
+    return Manifest(path=path, key=key, keys=keys, opened=opened, state=state, text=text)
 
 
 def _open(path: Path, key: str) -> TextTable | ArrowTable:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
-from builder.planning.unused_sources import NO_SKIPS, RecordedSkips
+from builder.planning.unused_sources import RecordedSkips
 from builder.sources.fingerprints import (
     Fingerprint,
     FingerprintCache,
@@ -156,9 +156,9 @@ def compare(
     fingerprints: FingerprintCache,
     labels: NDArray[Any] | None,
     *,
-    kept: Sequence[KeptColumn] = (),
-    files_of: Callable[[str], SourceFiles] = lambda name: SourceFiles((name,)),
-    skips: RecordedSkips = NO_SKIPS,
+    kept: Sequence[KeptColumn],
+    files_of: Callable[[str], SourceFiles],
+    skips: RecordedSkips,
 ) -> Comparison:
     """Compare sources with those in a store.
 

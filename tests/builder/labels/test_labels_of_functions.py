@@ -51,7 +51,7 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
     ("labels", "classes", "message"),
     [
         ("eel", ["cat,dog"], "labels: 'eel' is none of the 2 classes"),
-        (["cat", ""], ["cat,dog"], "row 1: '' is not one of"),
+        (["cat", ""], ["cat,dog"], "row 1: '' is none of"),
         (["cat", "3"], ["cat,dog"], "row 1: '3' is a number, but --classes names 2 classes"),
         (["cat", None], ["cat,dog"], "row 1: None is not text"),
         (["cat", float("nan")], ["cat,dog"], "row 1: nan is not text"),

@@ -194,7 +194,7 @@ def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
 def test_full_paths_fit_any_sources(names):
     """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
-    table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock())
+    table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock(), state=mock.Mock())
     assert [keys[row] for row in table.match(names)[0].values()] == names
 
 
@@ -256,6 +256,13 @@ def test_large_whole_numbers_are_no_fault_of_columns_that_nothing_takes(tmp_path
     texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as is advised
     assert texts[0].values.tolist() == [f"n{large}", "n0"]
     assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
+
+
+def test_a_manifest_that_changes_while_it_is_read_is_refused(tmp_path):
+    table = manifest(tmp_path, "source,y\na,1\nb,2\n")
+    (tmp_path / "labels.csv").write_text("source,y\nb,20\na,10\n")
+    with pytest.raises(UsageError, match="changed while it was read"):
+        labels_of(table, "y")
 
 
 def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
