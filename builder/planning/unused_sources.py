@@ -66,6 +66,3 @@ class RecordedSkips:
 
     def _fingerprint(self, hashes: Iterable[bytes]) -> str:
         return hashlib.sha256(b"".join(hashes) + (self.code or "").encode()).hexdigest()[:_DIGITS]
-
-
-NO_SKIPS: Final = RecordedSkips()

@@ -122,7 +122,7 @@ def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_n
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
         what = f"none of {len(names):,} objects has a known format" if names else "there are no such objects"
-        raise UsageError(f"{url}: {what}")
+        raise UsageError(f"{url.partition('?')[0]}: {what}")  # a query can be a password
     ignored = sorted(set(names).difference(chosen))
     return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored))
 

@@ -273,7 +273,7 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
     with pytest.raises(UsageError, match="inputs are complex64, which cannot be converted"):
         compact(tmp_path / "c", tmp_path / "new", dtype="float32")
     for text in ("size", "shuffle:x", "name:1", "shuffle:"):
-        with pytest.raises(UsageError, match="none of store, name, length, shuffle"):
+        with pytest.raises(UsageError, match="not one of store, name, length, shuffle"):
             compact(tmp_path / "c", tmp_path / "new", order=text)
     assert Order.parse("shuffle:0") == Order("shuffle")
     with pytest.raises(UsageError, match="is not a dtype"):
