@@ -224,4 +224,5 @@ def as_integers(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return column.cast(pa.int64()) if pc.all(pc.match_substring_regex(column.drop_null(), _INTEGER)).as_py() else column
+    matches = pc.match_substring_regex(column.drop_null(), _INTEGER)
+    return column.cast(pa.int64()) if pc.all(matches, min_count=0).as_py() else column

@@ -109,7 +109,7 @@ def check_classes(
 def encode_manifest_labels(labels: NDArray[Any], texts: Iterable[TextLabels], classes: Classes) -> NDArray[Any]:
     """Return labels (sources, targets) with the codes of texts; -1 for a text without a class."""
     labels = labels.copy()
-    for target, (one, names) in enumerate(zip(texts, classes, strict=False)):
+    for target, (one, names) in enumerate(zip(texts, classes, strict=True)):
         if one is not None and names is not None:
             code = {name: number for number, name in enumerate(names)}
             labels[:, target] = np.array([code.get(text, -1) for text in one], np.int64)

@@ -201,7 +201,7 @@ class Manifest:
             read = _read(self.opened, names, self.text)
         except SourceError as error:
             raise UsageError(str(error)) from None
-        if State.of(self.path.stat()) != self.state:
+        if not self.path.exists() or State.of(self.path.stat()) != self.state:
             raise UsageError(f"{self.path}: it was changed while it was read; start again")
         return read
 

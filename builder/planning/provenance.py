@@ -13,8 +13,8 @@
 * `converted`, if `compact` changed a dtype: pairs of `inputs` or `labels` and a dtype. Rows are converted to these
   dtypes in that order.
 
-`provenance["failures"]` has the sources that the last build could not use (see `recorded_failures`), and
-`provenance["skipped"]`, if it exists, the empty sources (see `recorded_skips`).
+`provenance["failures"]` has the sources that the last build could not use, and `provenance["skipped"]`, if it exists,
+the empty sources (see `unused_sources`).
 """
 
 import json

@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from builder.build_errors import UsageError
-from builder.processes.process_code import code_alone, imported_part
+from builder.processes.process_code import code_alone, imported_object
 
 _known_code = lru_cache(maxsize=16)(code_alone)  # an import is not repeated, so the code stays the same
 
@@ -41,11 +41,10 @@ class Portable:
                 "its module must be installed there, or be in the folder in which the build is started, on a disk that "
                 "the worker has too"
             ) from error
-        part = imported_part(function)
-        if None not in (part, self._code) and _known_code(part) != self._code:
+        if None not in (self._code, code := _known_code(imported_object(function))) and code != self._code:
             raise UsageError(
-                "a worker has another version of the process function than this process, or imported it before it was "
-                "edited; start the workers again"
+                "this process and a worker have different versions of the process function: one of them imported it "
+                "before it was edited; start that one again"
             )
         return function
 
@@ -58,8 +57,7 @@ class Portable:
                     f"the process function cannot be sent to workers: {type(error).__name__}: {error}; create objects "
                     "that cannot be pickled inside the function, or work in this process: workers=0 (--workers 0)"
                 ) from error
-            part = None if self._function is None else imported_part(self._function)
-            self._code = None if part is None else code_alone(part)
+            self._code = None if self._function is None else code_alone(imported_object(self._function))
         return self._data, self._code
 
     def __setstate__(self, state: tuple[bytes, str | None]) -> None:

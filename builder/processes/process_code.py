@@ -86,22 +86,27 @@ def code_of(process: ProcessFunction) -> ProcessCode:
     )
 
 
-def imported_part(process: ProcessFunction) -> FunctionType | type | None:
+def imported_object(process: ProcessFunction) -> FunctionType | type | None:
     """Return the function, or the class of an object, that other processes import by its name in the user's module.
 
     None if pickle sends the code itself, or if the module is installed.
     """
     while isinstance(process, partial):
         process = process.func
-    part: Any = process if isinstance(process, FunctionType | type) else getattr(process, "__func__", type(process))
-    module = part.__module__
-    by_name = module != "__main__" and not is_installed(module) and _leads_to(module, part.__qualname__, part)
-    return part if by_name else None
+    found: Any = process if isinstance(process, FunctionType | type) else getattr(process, "__func__", type(process))
+    module = found.__module__ or "__main__"
+    by_name = module != "__main__" and not is_installed(module) and _leads_to(module, found.__qualname__, found)
+    return found if by_name else None
 
 
-def code_alone(part: FunctionType | type) -> str:
-    """Return a fingerprint without values, which may be others in other processes."""
-    return _Walk(part, values=False).digest(part).hex()
+def code_alone(imported: FunctionType | type | None) -> str | None:
+    """Return a fingerprint without values, which may be others in other processes; None if there is none."""
+    if imported is None:
+        return None
+    try:
+        return _Walk(imported, values=False).digest(imported).hex()
+    except RecursionError:
+        return None
 
 
 class _Walk:
@@ -214,9 +219,9 @@ class _Walk:
             yield f"{kind.__module__}:{kind.__qualname__}"
             return
         yield from (kind.__name__, self.digest(kind.__bases__))
-        if issubclass(kind, enum.Enum):
+        if self._values and issubclass(kind, enum.Enum):
             yield self.digest({name: member.value for name, member in kind.__members__.items()})
-        if is_dataclass(kind):
+        if self._values and is_dataclass(kind):
             yield from (self.digest((one.name, one.default, one.default_factory)) for one in fields(kind))
         yield from self._named({name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}, set())
 

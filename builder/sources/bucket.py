@@ -3,22 +3,20 @@
 import errno
 import hashlib
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State
+from builder.sources.patterns import is_wanted, split_pattern
 from store_spec.building import Address, checked_url, is_root, object_store
 
-_WILDCARD = re.compile(r"[*?\[]")
 _PIECE = 2**20
 REQUESTS = 16  # in parallel
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS})
@@ -150,34 +148,6 @@ def list_bucket(url: str) -> tuple[Bucket, list[str]]:
     return bucket, [name for name in names if is_wanted(name, pattern)]
 
 
-def has_wildcard(text: str) -> bool:
-    """Return whether text is a pattern, or a component of one."""
-    return _WILDCARD.search(text) is not None
-
-
-def split_pattern(parts: Sequence[str], *, in_folders: bool) -> tuple[Sequence[str], tuple[str, ...]]:
-    """Split the components of a path before the first one with a wildcard; the pattern is empty if none has one.
-
-    With `in_folders` the pattern matches folders, and means the files in them.
-    """
-    first = next((number for number, part in enumerate(parts) if has_wildcard(part)), len(parts))
-    return parts[:first], (*parts[first:], *("*",) * (in_folders and first < len(parts)))
-
-
-def is_wanted(name: str, pattern: tuple[str, ...], *, is_folder: bool = False) -> bool:
-    """Return whether a pattern matches the name of a file, or can match that of a file in a folder.
-
-    In a pattern `**` matches any folders, and a wildcard does not match a leading dot. Without a pattern all names
-    match but those with components that begin with a dot or an underscore.
-
-    >>> is_wanted("a/b/1.csv", ("**", "*.csv")), is_wanted("a/.1.csv", ("a", "*")), is_wanted("a/_1.csv", ())
-    (True, False, False)
-    """
-    if not pattern:
-        return not name.startswith((".", "_")) and "/." not in name and "/_" not in name
-    return _matches(name.split("/"), pattern, is_folder=is_folder)
-
-
 def _folders(name: str) -> Iterator[str]:
     """Yield the names of the folders of an object, the outermost first, each with a slash at its end."""
     yield from (name[: end + 1] for end, letter in enumerate(name) if letter == "/")
@@ -194,20 +164,6 @@ def _stores(bucket: Bucket) -> set[str]:
             except OSError as error:
                 raise UsageError(f"{bucket.url}/{name}: cannot be read: {error}") from error
     return stores
-
-
-def _matches(name: Sequence[str], pattern: tuple[str, ...], *, is_folder: bool) -> bool:
-    """Return what `is_wanted` does, for the components of a name."""
-    head, rest = pattern[0], pattern[1:]
-    any_depth = head == "**"
-    if any_depth and rest and _matches(name, rest, is_folder=is_folder):
-        return True
-    if (name[0].startswith(".") and not head.startswith(".")) or not fnmatchcase(name[0], head):
-        return False
-    left = pattern if any_depth else rest
-    if len(name) == 1:
-        return bool(left) if is_folder else not rest
-    return bool(left) and _matches(name[1:], left, is_folder=is_folder)
 
 
 def _listed(url: str, name: str | None = None) -> Bucket:

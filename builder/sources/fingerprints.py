@@ -25,8 +25,9 @@ from store_spec.building import LocalStorage, StorePlace, build_folder
 
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**18
+LEAST_BYTES = 2**12  # read at a time from a file that grows meanwhile
 # A file that was written more recently can be written again without a change of its time, since some file systems count
-# whole seconds. Its state is no evidence that its bytes are the same.
+# whole seconds. Its state does not show that its bytes are the same.
 SETTLED_NS = 2_000_000_000
 
 
@@ -94,7 +95,7 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a file")
-        buffer = memoryview(bytearray(min(BUFFER_BYTES, status.st_size + 1)))
+        buffer = memoryview(bytearray(max(LEAST_BYTES, min(BUFFER_BYTES, status.st_size + 1))))
         while count := os.readv(descriptor, [buffer]):
             digest.update(buffer[:count])
             size += count

@@ -292,7 +292,7 @@ def _connect(address: str) -> Iterator[Any]:
                 with socket.create_connection(place, CONNECT_SECONDS) as connection:
                     connection.recv(1)
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # the greeting of another server can be taken for a size
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
     with no_dask_log(), client:
         yield client

@@ -23,7 +23,7 @@ from builder.frames.tabular import Tabular
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import ClassCodes, Texts
 from builder.manifest.kept_columns import KeptColumn
-from builder.manifest.label_classes import TextLabels, encode_manifest_labels
+from builder.manifest.label_classes import TextLabels
 from builder.processes.process import Process, searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, is_data_frame, map_sequence, sequences_of
@@ -154,10 +154,10 @@ class SourceBatch:
         """Return the labels (targets,) of a source; None: the process function returns them."""
         if self.labels is None:
             return process.labels_in_name(self.names[number])
-        texts = (texts and texts[number : number + 1] for texts in self.texts.values())
-        labels: NDArray[Any] = encode_manifest_labels(
-            self.labels[number : number + 1], texts, process.store_classes or ()
-        )[0]
+        labels: NDArray[Any] = self.labels[number].copy()
+        for target, (texts, names) in enumerate(zip(self.texts.values(), process.store_classes or (), strict=False)):
+            if texts is not None and names is not None and texts[number] in names:
+                labels[target] = names.index(texts[number])
         return labels
 
 

@@ -5,6 +5,7 @@ Each chunk is read once for all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 READ_TOGETHER = 64  # windows
+BYTES_TOGETHER = 2**22  # at most of the inputs that are read together, if there are several windows
 
 Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -44,6 +46,15 @@ class Place(NamedTuple):
 
 def read_samples(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
     """Return the samples of windows by number, in this order."""
+    column, samples = windows.columns["inputs"], list[Batch]()
+    nbytes = windows.shape.span * math.prod(column.shape) * column.dtype.itemsize
+    together = max(1, BYTES_TOGETHER // max(1, nbytes))
+    for start in range(0, max(1, len(numbers)), together):
+        samples += _read_together(windows, numbers[start : start + together])
+    return samples
+
+
+def _read_together(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
     store, shape, index = windows.store, windows.shape, windows.index
     sequences, first = index.locate_many(numbers, store.path, ndim=1)
     last = index.last_rows(sequences, first)
@@ -57,6 +68,9 @@ def read_samples(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
     rows, at = _read_steps(windows, sequences, first, steps)
     labels = labels_of_sequences(windows, sequences) if shape.target == "sequence" else None
     batch = assemble(windows, rows, at, places=(sequences, first), labels=labels)
+    if len(first) == 1:
+        return [type(batch)(*(array[0] for array in batch))]
+    # Copies, so that a sample does not keep the others in memory.
     return [type(batch)(*(array[number].copy() for array in batch)) for number in range(len(first))]
 
 

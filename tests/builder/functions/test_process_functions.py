@@ -10,7 +10,9 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -154,8 +156,33 @@ def test_a_worker_refuses_a_function_whose_modules_it_imported_before_an_edit(fo
     data = pickle.dumps(Portable(load_process("my_reader:read")))
     assert pickle.loads(data)(Path("x")) == ([1], [3])
     sys.modules.update(imported)
-    with pytest.raises(UsageError, match="imported it before it was edited; start the workers again"):
+    with pytest.raises(UsageError, match="before it was edited; start that one again"):
         pickle.loads(data)(Path("x"))
+
+
+def test_a_worker_takes_a_function_whose_values_differ_there(folder_with_module):
+    """Values such as a process number, or those of an environment, say nothing about an edit."""
+    (folder_with_module / "helper_of_mine.py").write_text(
+        "import dataclasses, enum, os\n"
+        "PLACE = os.environ['PLACE']\n"
+        "@dataclasses.dataclass\n"
+        "class Row:\n    place: str = PLACE\n"
+        "class Kind(enum.Enum):\n    FIRST = PLACE\n"
+        "def rows(path, place=PLACE):\n    return Row().place, Kind.FIRST.value, place, PLACE\n"
+    )
+    data = b""
+    for place in "ab":
+        with mock.patch.dict(os.environ, PLACE=place):
+            read = load_process("my_reader:read")
+        data = data or pickle.dumps(Portable(read))
+        assert pickle.loads(data)(Path("x")) == (place,) * 4
+        for name in ("my_reader", "helper_of_mine"):
+            sys.modules.pop(name)
+
+
+def test_a_function_without_a_module_is_sent():
+    function = FunctionType((lambda path: path.name).__code__, {})
+    assert pickle.loads(pickle.dumps(Portable(function)))(Path("x")) == "x"
 
 
 @pytest.mark.usefixtures("folder_with_module")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,13 +160,26 @@ def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
         pass
 
 
-def test_a_server_that_is_no_scheduler_is_told(monkeypatch):
-    """dask's client would wait for it without limit."""
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2"])
+def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
+    """dask's client would wait for a silent one without limit, and take the greeting of another for a size."""
     monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+    connections = []
+
+    def greet(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connections.append(server.accept()[0])
+                connections[-1].sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, args=(server,), daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
             pass
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
 
 
 def test_a_scheduler_without_workers_is_told():

@@ -209,6 +209,13 @@ def test_the_fingerprint_covers_all_files(src, tmp_path):
     assert (build(src).changed, build(src).unchanged) == (("7",), 1)
 
 
+def test_all_sources_of_a_store_with_columns_of_numbers_can_be_retired(src):
+    assert build(src, sequence_from=BY_DEVICE).added == 2
+    for name in DAYS:
+        (src / name).unlink()
+    assert build(src, retire_missing=True, yes=True).retired == 2
+
+
 def test_labels_come_from_a_manifest_or_a_file_for_each_source(src, tmp_path):
     write(tmp_path, "m.csv", [["7", 1, "x"], ["12", 0, "y"]], "device,label,site")
     options = {"manifest": tmp_path / "m.csv", "key": "device", "label_column": "label", "keep": "site"}
