@@ -202,7 +202,7 @@ def _without_last_shard(control: bool) -> Iterator[None]:  # noqa: FBT001
     """In the control, read the last, partial shard as others: its index once, then chunks, opening it for each."""
     if control:
         each_anew = mock.patch.object(shards, "most_open_of_all", return_value=0)
-        with mock.patch.object(shards.Shards, "_whole", nothing), each_anew:
+        with mock.patch.object(shards, "get_whole", nothing), each_anew:
             yield
     else:
         yield

@@ -177,7 +177,7 @@ def test_what_there_is_not_cannot_be_undone_or_predicted(by_step: Numbered):
 def test_times_of_steps_come_along(tmp_path: Path, target: Any):
     axis: Any = "sequence" if target == "sequence" else "step"
     begin, rows = np.datetime64("2020-01-01T00:00:00", "s"), [np.zeros(5 + number, "int8") for number in range(4)]
-    times = {f"s{number}": begin + np.arange(5 + number) ** 2 + number for number in range(4)}
+    times = {f"s{number}": begin + (np.arange(5 + number) ** 2 + number).astype("m8[s]") for number in range(4)}
     labels = rows if axis == "step" else [np.int8(1)] * 4
     more = [{"time": each} for each in times.values()]
     store = store_of(tmp_path / "s.zarr", rows, labels, more=more, label_axis=axis, time="datetime64[s]")

@@ -219,7 +219,7 @@ def test_a_place_has_the_time_of_its_step_too(tmp_path: Path):
     windows = store[::-1].windows(4, stride=3)
     place = windows.locate(7)
     sequence, step = windows.index.locate(7)
-    assert place == (windows.store.sources[sequence], 0, sequence, step, begin + step)
+    assert place == (windows.store.sources[sequence], 0, sequence, step, begin + np.timedelta64(int(step), "s"))
     several = windows.locate([[7, 0]])
     assert several.sequence.tolist() == [[sequence, windows.index.locate(0)[0]]]
     assert several.time.tolist() == [[dt.datetime.fromisoformat(str(one)) for one in several.time[0]]]
