@@ -12,13 +12,7 @@ from store_spec import schema as facts
 from store_spec.errors import ChecksumError, FormatError, SchemaError, VersionError
 from store_spec.format import retired
 from store_spec.format.codec import Codec
-from store_spec.format.documents import (
-    decode_document,
-    difference,
-    encode_document,
-    group_document,
-    same,
-)
+from store_spec.format.documents import decode_document, difference, encode_document, group_document, same
 from store_spec.format.names import Classes
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
