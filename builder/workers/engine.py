@@ -4,7 +4,6 @@ import math
 import os
 import socket
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -263,9 +262,7 @@ def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
             yield DaskEngine(client, workers, stop)
     elif isinstance(scheduler, str):
         with _connect(scheduler) as client, _report_loss(f"at {scheduler}"):
-            if (threads := _threads(client)) == 0:
-                warnings.warn(f"the scheduler at {scheduler} has no workers; the build waits for one", stacklevel=2)
-            yield DaskEngine(client, max(workers, threads))
+            yield DaskEngine(client, max(workers, _threads(client)))
     else:
         with _report_loss("of the given client"):
             yield DaskEngine(scheduler, max(workers, _threads(scheduler)))

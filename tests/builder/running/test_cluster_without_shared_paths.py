@@ -53,7 +53,6 @@ def make_sources(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.filterwarnings("ignore:the scheduler at .* has no workers")
 def test_machines_that_share_no_path_build_the_bytes_of_one_process(tmp_path):
     sources = make_sources(tmp_path / "src")
     options: dict[str, Any] = {"process": slow_rows, "chunk": "1kB", "shard": "4kB", "batch": "4kB"}

@@ -182,15 +182,6 @@ def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
         connection.close()
 
 
-def test_a_scheduler_without_workers_is_told():
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
-        pytest.warns(UserWarning, match="has no workers; the build waits for one"),
-        start_engine(1, cluster.scheduler_address),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("address", ["nonsense://x", "no-port"])
 def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
     """It would be left half made, and complain 20 seconds later."""
