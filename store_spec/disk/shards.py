@@ -243,13 +243,13 @@ class Shards:
         """Return a shard, after reading its index or, of the last one, all of it."""
         one = self._shards.get((name, number))
         if one is None:
-            with self._lock(name, number):  # the last shard can be large
+            with self._lock(name, number):  # the last shard can be large, so others wait until it is kept
                 one = self._shards.get((name, number)) or self._read_shard(name, number)
-            if len(self._shards) >= MOST_INDEXES:
-                # The last shards stay, since each is read once, whole.
-                self._shards = {key: other for key, other in list(self._shards.items()) if other.whole is not None}
-                self._fetching.clear()
-            self._shards[name, number] = one
+                if len(self._shards) >= MOST_INDEXES:
+                    # The last shards stay, since each is read once, whole.
+                    self._shards = {key: other for key, other in list(self._shards.items()) if other.whole is not None}
+                    self._fetching.clear()
+                self._shards[name, number] = one
         return one
 
     def _read_shard(self, name: str, number: int) -> _Shard:

@@ -277,7 +277,13 @@ def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fo
         time.sleep(0.2)
         return tables.get_whole(storage, key, limit)
 
+    class KeptSlowly(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            time.sleep(0.2)  # other threads may not fetch it meanwhile
+            super().__setitem__(key, value)
+
     monkeypatch.setattr(shards, "get_whole", get_whole)
+    store.snapshot._shards._shards = KeptSlowly()
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(store.snapshot.rows, "inputs", at, at + 9) for at in range(0, 80, 10)]
         fetching.wait()
