@@ -60,9 +60,11 @@ def die_always() -> None:
     os._exit(1)
 
 
+ALLOCATION = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"
+
+
 def allocation_and_threads() -> list[str | None]:
-    names = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS"
-    return [os.environ.get(name) for name in names]
+    return [os.environ.get(name) for name in (*ALLOCATION, "OMP_NUM_THREADS")]
 
 
 def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
@@ -88,6 +90,8 @@ def is_worker(process: psutil.Process) -> bool:
 @pytest.mark.slow
 def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # which dask changes
+    for name in ALLOCATION:  # a cluster of dask that another test started in this process leaves one of them
+        monkeypatch.delenv(name, raising=False)
     me = psutil.Process()
     environment, threads, children = dict(os.environ), set(threading.enumerate()), set(me.children(recursive=True))
     with start_engine(2) as engine:
