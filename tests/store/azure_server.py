@@ -1,4 +1,4 @@
-"""A server of Azure's protocol, azurite, with one container, which obstore finds by the environment."""
+"""A server with Azure's protocol, azurite, with one container, which obstore finds through the environment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from email.utils import formatdate
 
 import pytest
 
-ACCOUNT = "devstoreaccount1"  # of everyone who runs azurite, as is the key
+ACCOUNT = "devstoreaccount1"  # the account and key of every azurite
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @contextmanager
 def azure_container() -> Iterator[str]:
-    """Start a server with an empty container; yield its URL. Skip the test where azurite is not installed."""
+    """Start a server with an empty container and yield its URL; skip the test if azurite is not installed."""
     program = shutil.which("azurite-blob")
     if program is None:
         pytest.skip("azurite-blob is not on the PATH: npm install --global azurite")
@@ -54,7 +54,7 @@ def azure_container() -> Iterator[str]:
 
 
 def make_container(url: str, name: str) -> None:
-    """Make a container, which obstore has no function for.
+    """Create a container, for which obstore has no function.
 
     The request is signed as in https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
     """

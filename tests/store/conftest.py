@@ -1,4 +1,4 @@
-"""What all tests of the store share: small stores whose values are numbered, and the places that a store can lie in."""
+"""Fixtures for tests of the store: small stores with numbered values, and places where a store can be."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from tests.store.window_oracle import Numbered, numbered
 
 @pytest.fixture(autouse=True, scope="module")
 def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Read every second epoch as where rows do not fit into memory: those of most stores here do, and would be kept."""
+    """Ignore the cache of rows in every second epoch: most stores here fit into memory."""
     fit, turns = batches._rows_that_fit, itertools.cycle((False, True))
     with pytest.MonkeyPatch.context() as patch:
         if not request.module.__name__.endswith("test_row_cache"):
@@ -23,7 +23,7 @@ def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture(scope="session")
 def of_each_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbered]:
-    """Numbered sequences with labels on each axis, 8 steps in a chunk."""
+    """Numbered sequences with labels on each axis, 8 steps per chunk."""
     folder = tmp_path_factory.mktemp("numbered")
     return {axis: numbered(folder / f"{axis}.zarr", axis, chunk=8) for axis in ("step", "sequence", "own")}
 
@@ -45,13 +45,13 @@ def on_any_axis(request: pytest.FixtureRequest, of_each_axis: dict[str, Numbered
 
 @pytest.fixture(scope="session", params=[1, 8, 64])
 def in_any_chunks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Numbered:
-    """Numbered sequences with labels of steps, few or many steps in a chunk."""
+    """Numbered sequences with labels per step, few or many steps per chunk."""
     return numbered(tmp_path_factory.mktemp("chunks") / "step.zarr", "step", chunk=request.param)
 
 
 @pytest.fixture(scope="session")
 def web_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server of everything that tests write."""
+    """A server of all files that tests write."""
     from tests.store.object_server import serving
 
     with serving(tmp_path_factory.getbasetemp()) as server:
@@ -60,7 +60,7 @@ def web_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def placed(web_server: Any) -> Callable[[str, Path], Any]:
-    """Return a function that gives the store of a kind with the files of a folder."""
+    """Return a function that opens a copy of a folder as the given kind of store."""
     from tests.store.zarr_stores import KINDS, URL
 
     def place(kind: str, folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What can be done to a store to make it wrong in one way. Each function returns what does it to a store."""
+"""Ways to damage a store. Each function returns a function that damages a store."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from store_spec.format.shard import STAMP_BYTES, ShardId
 
 ROOT = "zarr.json"
-GONE = object()  # instead of a value: the member is removed
+GONE = object()  # instead of a value: remove the member
 
 Document = dict[str, Any]
 Damage = Callable[[Path], None]
 
 
 def encode_text(strings: Sequence[str], chunk: int) -> bytes:
-    """Return a whole chunk of strings, empty ones after the last, before it is compressed."""
+    """Return the bytes of a chunk of strings before compression, with empty ones after the last."""
     padded = np.full(chunk, "", object)
     padded[: len(strings)] = strings
     return bytes(VLenUTF8().encode(padded))
 
 
 def signed(document: Document) -> bytes:
-    """Return a root document with a digest that fits it."""
+    """Return a root document with its digest."""
     ours = document["attributes"]["seqzarr"][0]
     ours["digest"] = "0" * 64
     blank = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -54,7 +54,7 @@ def put_at(document: Document, place: str, value: object) -> None:
 
 
 def root(change: Callable[[Document], object]) -> Damage:
-    """Change the root document, and sign it anew."""
+    """Change the root document, and update its digest."""
 
     def damage(store: Path) -> None:
         document = json.loads((store / ROOT).read_text())
@@ -65,17 +65,17 @@ def root(change: Callable[[Document], object]) -> Damage:
 
 
 def member(place: str, value: object) -> Damage:
-    """Set one member of the root document."""
+    """Set a member of the root document."""
     return root(lambda document: put_at(document, place, value))
 
 
 def attribute(place: str, value: object) -> Damage:
-    """Set one member of the attribute `seqzarr`."""
+    """Set a member of the attribute `seqzarr`."""
     return root(lambda document: put_at(document["attributes"]["seqzarr"][0], place, value))
 
 
 def metadata(place: str, value: object) -> Damage:
-    """Set one member of the consolidated metadata."""
+    """Set a member of the consolidated metadata."""
     return root(lambda document: put_at(document["consolidated_metadata"]["metadata"], place, value))
 
 
@@ -89,12 +89,12 @@ def contents(name: str, change: Callable[[bytes], bytes]) -> Damage:
 
 
 def swapped(name: str, old: bytes, new: bytes) -> Damage:
-    """Put other bytes where those that a pattern finds first stood."""
+    """Replace the first bytes that match a pattern."""
     return contents(name, lambda data: re.sub(old, lambda _: new, data, count=1))
 
 
 def flipped(name: str, place: int) -> Damage:
-    """Flip one bit of the byte at a place."""
+    """Flip a bit of the byte at a place."""
 
     def flip(data: bytes) -> bytes:
         changed = bytearray(data)
@@ -110,7 +110,7 @@ def checksummed(body: bytes) -> bytes:
 
 
 def compressed(rows: NDArray[Any]) -> bytes:
-    """Return a sound chunk."""
+    """Return a valid chunk."""
     shuffle = blosc.BITSHUFFLE if rows.itemsize > 1 else blosc.NOSHUFFLE
     # Not in the main thread, where Blosc's own threads would decide the order of its blocks.
     with ThreadPoolExecutor(1) as pool:
@@ -118,17 +118,17 @@ def compressed(rows: NDArray[Any]) -> bytes:
 
 
 def garbled(chunk: bytes) -> bytes:
-    """Return a chunk whose Blosc header and checksum are sound, with nothing but ones between."""
+    """Return a chunk with a valid Blosc header and checksum, and ones between them."""
     return checksummed(chunk[:16] + b"\xff" * (len(chunk) - 20))
 
 
 def table(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Damage:
-    """Put other rows into a chunk of int64; it stays a sound one."""
+    """Replace the rows of a chunk of int64; it stays valid."""
     return contents(name, lambda old: compressed(change(np.frombuffer(blosc.decompress(old[:-4]), "<i8").copy())))
 
 
 def values(name: str, new: dict[int, int]) -> Damage:
-    """Set some rows in a chunk of int64; it stays a sound one."""
+    """Set some rows of a chunk of int64; it stays valid."""
 
     def put(rows: NDArray[Any]) -> NDArray[Any]:
         rows[list(new)] = list(new.values())
@@ -138,12 +138,12 @@ def values(name: str, new: dict[int, int]) -> Damage:
 
 
 def column(name: str, dtype: str = "string") -> Damage:
-    """Say that there is one more column of sequences."""
+    """Declare one more column of sequences."""
     return root(lambda document: document["attributes"]["seqzarr"][0]["columns"].append({"name": name, "dtype": dtype}))
 
 
 def bools(name: str, byte: int) -> Damage:
-    """Set the byte of the first bool in a chunk of a table; it stays a sound one."""
+    """Set the byte of the first bool in a chunk of a table; it stays valid."""
 
     def put(old: bytes) -> bytes:
         data = bytearray(blosc.decompress(old[:-4]))
@@ -154,7 +154,7 @@ def bools(name: str, byte: int) -> Damage:
 
 
 def text_chunk(place: slice, new: bytes, name: str = "sequences/source/c.0") -> Damage:
-    """Change some bytes in a chunk of strings, by default that of the sources' names; it stays a sound one."""
+    """Change some bytes in a chunk of strings, by default that of the sources' names; it stays valid."""
 
     def put(old: bytes) -> bytes:
         data = bytearray(blosc.decompress(old[:-4]))
@@ -165,7 +165,7 @@ def text_chunk(place: slice, new: bytes, name: str = "sequences/source/c.0") -> 
 
 
 def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
-    """Change where a shard of two chunks says that a chunk lies; the index stays a sound one."""
+    """Change where the index of a shard with two chunks places a chunk; the index stays valid."""
 
     def put(old: bytes) -> bytes:
         entries = np.frombuffer(old[-36:-4], "<u8").reshape(2, 2).copy()
@@ -176,7 +176,7 @@ def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
 
 
 def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> Damage:
-    """Replace the second of the two chunks of a shard; the index fits."""
+    """Replace the second of the two chunks of a shard, and adapt the index."""
 
     def put(old: bytes) -> bytes:
         start, size = np.frombuffer(old[-20:-4], "<u8").tolist()
@@ -188,12 +188,12 @@ def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> D
 
 
 def stamped(name: str, place: ShardId, rows: int) -> Damage:
-    """Have the stamp of a shard of two chunks say something else; it is a sound one."""
+    """Change the stamp of a shard with two chunks; it stays valid."""
     return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
 
 
 def change_places(one: Path, other: Path) -> None:
-    """Have two shards of an array change places, each stamped for where it is now: its sequences alone tell."""
+    """Swap two shards of an array, with the stamps of their new places: only checksums of sequences differ."""
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(_stamped_like(first, second, one.parent.name))
     other.write_bytes(_stamped_like(second, first, one.parent.name))
@@ -217,7 +217,7 @@ def removed(name: str) -> Damage:
 
 
 def renamed(name: str, new: str) -> Damage:
-    """Give a file another name."""
+    """Rename a file."""
 
     def damage(store: Path) -> None:
         (store / name).rename(store / new)
@@ -226,7 +226,7 @@ def renamed(name: str, new: str) -> Damage:
 
 
 def link(name: str) -> Damage:
-    """Move a file or a folder out of the store, and leave a link to it."""
+    """Move a file or a folder out of the store, and put a link to it in its place."""
 
     def damage(store: Path) -> None:
         outside = store.with_name("outside")
@@ -237,7 +237,7 @@ def link(name: str) -> Damage:
 
 
 def replaced(name: str, inside: str | None) -> Damage:
-    """Put a file where a folder is due, or (`inside`: the name of a file in it) a folder where a file is due."""
+    """Put a file in place of a folder, or (`inside`: the name of a file in it) a folder in place of a file."""
 
     def damage(store: Path) -> None:
         removed(name)(store)
@@ -251,7 +251,7 @@ def replaced(name: str, inside: str | None) -> Damage:
 
 
 def sparse(name: str, size: int) -> Damage:
-    """Make a file long without taking room on the disk."""
+    """Make a file long without using space on the disk."""
 
     def damage(store: Path) -> None:
         with (store / name).open("r+b") as file:
@@ -261,7 +261,7 @@ def sparse(name: str, size: int) -> Damage:
 
 
 def codec_twice(store: Path) -> None:
-    """Let a second checksum follow the first."""
+    """Add a second checksum after the first."""
     root(lambda document: _codecs(document).append({"name": "crc32c"}))(store)
 
 
@@ -272,13 +272,13 @@ def _codecs(document: Document) -> list[Document]:
 
 
 def huge_chunk(store: Path) -> None:
-    """Let a chunk be of 3 GiB."""
+    """Declare chunks of 3 GiB."""
     metadata("inputs codecs 0 configuration chunk_shape", [2**28, 3])(store)
     metadata("inputs chunk_grid configuration chunk_shape", [2**28, 3])(store)
 
 
 def many_steps(store: Path) -> None:
-    """Promise 2**50 steps that are nowhere, in counts, shapes and offsets alike."""
+    """Claim 2**50 steps, in counts, shapes and offsets alike."""
     attribute("counts steps", 2**50)(store)
     metadata("inputs shape 0", 2**50)(store)
     metadata("labels shape 0", 2**50)(store)
@@ -287,7 +287,7 @@ def many_steps(store: Path) -> None:
 
 
 def many_sequences(store: Path) -> None:
-    """Promise 2**50 sequences that are nowhere, in counts and shapes alike."""
+    """Claim 2**50 sequences, in counts and shapes alike."""
     attribute("counts sequences", 2**50)(store)
     for name, array in json.loads((store / ROOT).read_text())["consolidated_metadata"]["metadata"].items():
         axis = array.get("dimension_names", [""])[0]
@@ -296,7 +296,7 @@ def many_sequences(store: Path) -> None:
 
 
 def wrap_around(store: Path) -> None:
-    """Let offsets leap forth and back, so that their differences in 64 bits are all above 0, as `row_size` has them."""
+    """Write offsets that go up and down, so that their differences wrap to positive numbers, like `row_size`."""
     bounds = np.array([0, 2**63 - 1, -(2**62), 23, 23, 23, 23, 23], np.int64)
     values("offsets/c.0", dict(enumerate(bounds.tolist())))(store)
     values("row_size/c.0", dict(enumerate(np.diff(bounds).tolist())))(store)

@@ -1,4 +1,4 @@
-"""Stores as a foreign writer might write them: rows and tables that are wrong, every checksum of which is right."""
+"""Stores as a faulty foreign writer might write them: wrong rows and tables with right checksums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.store.damage import encode_text
 
 
 def forge(path, *, seal=True, **changes):
-    """Change decoded chunks and write them with right checksums, those of times too, as a foreign writer might."""
+    """Change decoded chunks and write them with right checksums, also those of times."""
     snapshot = Snapshot.open(path)
     root, schema = snapshot.root, snapshot.root.schema
     for key, change in changes.items():
@@ -45,7 +45,7 @@ def forge(path, *, seal=True, **changes):
         changes["time"](times)
         crcs = [crc32c(times[start:stop]) for start, stop in itertools.pairwise(bounds)]
         forge(path, seal=False, sequences__time_crc32c=put(slice(None), crcs))
-    if seal:  # the identity that the changed tables have
+    if seal:  # the identity of the changed tables
         tables = {
             fact.name: snapshot.table(fact.name) for fact in schema.arrays() if fact.name.startswith("sequences/")
         }

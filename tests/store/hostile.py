@@ -1,4 +1,4 @@
-"""A process that uses hostile stores while it is watched: by an audit hook, or under a limit of memory and time."""
+"""A process that reads hostile stores under an audit hook, or with limits of memory and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.store.make_golden import GOLDEN
 from tests.store.zarr_stores import in_memory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MEMORY = 2**28  # bytes of address space for hostile stores, beyond what a sound one has taken
+MEMORY = 2**28  # bytes of address space for hostile stores, beyond those of a valid one
 PROCESSOR_SECONDS = 60
 HARMLESS = (
     *("cpython.", "gc.", "object.", "builtins.id", "sys._getframe", "sys._current_frames", "_thread.start"),
@@ -32,7 +32,7 @@ HARMLESS = (
 
 
 def read_windows(store: store_spec.Store) -> None:
-    """Read all windows of a store in batches, and those that are left out by time and by missing values."""
+    """Read all windows of a store in batches, also with selections by time and by missing values."""
     if store.schema.label_axis == "own":
         return
     target: Target = {"step": "future", "sequence": "sequence"}[store.schema.label_axis]  # type: ignore[assignment]
@@ -46,7 +46,7 @@ def read_windows(store: store_spec.Store) -> None:
 
 
 def use(path: Path | MemoryStore) -> tuple[StoreError | None, list[str]]:
-    """Read all that a store gives; return the first error, and what `verify` says."""
+    """Read everything in a store; return the first error, and the problems that `verify` finds."""
     first: StoreError | None = None
 
     def tried(read: Callable[[], object]) -> None:
@@ -82,11 +82,11 @@ def use(path: Path | MemoryStore) -> tuple[StoreError | None, list[str]]:
         return first, [str(error)]
 
 
-# What a process does while hostile stores are read.
+# Events of a process that reads hostile stores.
 
 
 class Watch:
-    """What an audit hook sees, while a store is used, that reading a store has no need of."""
+    """The audit events that reading a store does not need."""
 
     def __init__(self) -> None:
         self._folder: str | None = None
@@ -94,7 +94,7 @@ class Watch:
         sys.addaudithook(self._hook)
 
     def during(self, path: Path, action: Callable[[Path], object]) -> list[str]:
-        """Do something with a store, and return what was seen meanwhile."""
+        """Call a function with a store, and return the events."""
         self._seen.clear()
         self._folder = os.path.realpath(path)
         action(path)
@@ -107,22 +107,22 @@ class Watch:
 
 
 def watched(stores: list[str]) -> dict[str, list[str]]:
-    """Use each store and return what was seen; the first two are used once before, so that all is imported."""
+    """Use each store and return the events; the first two are used once before, so that everything is imported."""
     watch = Watch()
-    importlib.import_module("numpy.ma")  # NumPy itself loads it late, in some of its functions
+    importlib.import_module("numpy.ma")  # some functions of NumPy import it late
     for path in stores[:2]:
         use(Path(path))
     return {path: watch.during(Path(path), use) for path in stores}
 
 
 def tempted(path: str) -> dict[str, list[str]]:
-    """Do what no store may lead to, and return what was seen of each."""
+    """Do things that no store may cause, and return the events of each."""
     watch = Watch()
     return {name: watch.during(Path(path), action) for name, action in TEMPTATIONS.items()}
 
 
 def _stays(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
-    """Tell whether an event is the opening, for reading, of what lies in a folder."""
+    """Return whether an event is the opening of a file in a folder for reading."""
     if event == "open":
         path, _, flags = arguments
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
@@ -132,9 +132,9 @@ def _stays(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
     else:
         return False
     if isinstance(path, int):
-        return True  # opened before
+        return True  # it was opened before
     where = Path(os.fsdecode(path)).absolute()
-    # What is not followed is where it seems to be; the folders on the way there are followed.
+    # Links are not followed in the last part of a path, but in its folders.
     real = (
         os.path.join(os.path.realpath(where.parent), where.name) if flags & os.O_NOFOLLOW else os.path.realpath(where)
     )
@@ -157,13 +157,13 @@ TEMPTATIONS: dict[str, Callable[[Path], object]] = {
 
 
 def bounded(stores: list[str]) -> dict[str, str]:
-    """Use each store in bounded memory, and return what came of it by its name."""
+    """Use each store in a process with little memory, and return the outcomes by name."""
     use(GOLDEN / "steps.zarr")
     return _bounded({Path(path).name: Path(path) for path in stores})
 
 
 def bounded_in_memory(stores: list[str]) -> dict[str, str]:
-    """Do so with a copy of each in a `MemoryStore` of zarr."""
+    """Do the same with a copy of each in a `MemoryStore` of zarr."""
     use(in_memory(GOLDEN / "steps.zarr"))
     return _bounded({Path(path).name: in_memory(Path(path)) for path in stores})
 
@@ -174,7 +174,7 @@ def _bounded(stores: Mapping[str, Path | MemoryStore]) -> dict[str, str]:
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
     found = {}
     for name, store in stores.items():
-        print(name, file=sys.stderr, flush=True)  # should this process be killed
+        print(name, file=sys.stderr, flush=True)  # in case this process is killed
         try:
             error, problems = use(store)
             found[name] = str(error or "\n".join(problems) or "all well")

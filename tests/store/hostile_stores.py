@@ -1,4 +1,4 @@
-"""Stores that somebody made to do harm: too large for any memory, full of links, or of what other software loads."""
+"""Malicious stores: too large for any memory, full of links, or with content that other software would execute."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def copy_of_steps(path: Path, *damages: Damage) -> Path:
 
 
 def lie(change: Callable[[Root], Root]) -> Damage:
-    """Write the root that a store of another schema or other counts would have: nothing in it contradicts itself."""
+    """Write a consistent root for another schema or other counts."""
 
     def damage(store: Path) -> None:
         root = change(Root.decode((store / ROOT).read_bytes(), "a sound store"))
@@ -71,12 +71,12 @@ def all_of(*damages: Damage) -> Damage:
 
 
 def claims(size: int) -> Callable[[bytes], bytes]:
-    """Let the header of a chunk say how many bytes it decodes to; its checksum stays sound."""
+    """Change how many bytes the header of a chunk claims; its checksum stays valid."""
     return lambda chunk: checksummed(chunk[:4] + size.to_bytes(4, "little") + chunk[8:-4])
 
 
 def text_put(name: str, old: bytes, new: Callable[[], bytes]) -> Damage:
-    """Put a text that is too long to stand here into a document; a root is signed anew."""
+    """Put a long text into a document; a root gets a new digest."""
 
     def damage(store: Path) -> None:
         data = (store / name).read_bytes().replace(old, new(), 1)
@@ -98,13 +98,13 @@ def long_text(old: bytes) -> Callable[[], bytes]:
 
 
 def second_time(new: Callable[[bytes], bytes]) -> Damage:
-    """Replace the second of the two chunks of a shard of times; the index fits."""
+    """Replace the second of the two chunks of a shard of times, and adapt the index."""
     return second_chunk(new, "time/c.0")
 
 
 @cache
 def bomb() -> bytes:
-    """Return a sound chunk of some 20 KB that decodes to 300 MB."""
+    """Return a valid chunk of some 20 KB that decodes to 300 MB."""
     stored = checksummed(blosc.compress(np.zeros(300 * 2**20, np.uint8), b"zstd", 9, blosc.NOSHUFFLE, 0))
     assert len(stored) < 24_000
     return stored
@@ -112,7 +112,7 @@ def bomb() -> bytes:
 
 OFFSETS, SHARD, SOURCE, OWN = "offsets/c.0", "inputs/c.0.0", "sequences/source/c.0", f"offsets/{ROOT}"
 PROVENANCE, DIMENSIONS = b'"provenance": {', b'"attributes": {'
-# By name: the golden store, what is done to it, and what the error or the first problem says.
+# By name: the golden store, the damage, and a part of the error or of the first problem.
 TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
     "bomb in a table": ("steps", contents(OFFSETS, lambda _: bomb()), "a chunk of 314,572,800 bytes where"),
     "bomb in a shard": ("steps", second_chunk(lambda _: bomb()), "stored bytes; it cannot have more than 68"),
@@ -190,7 +190,7 @@ def classes_twice(document: Document) -> None:
 
 
 def linked(name: str, target: str) -> Damage:
-    """Put a link in the place of a file or a folder."""
+    """Put a link in place of a file or a folder."""
 
     def damage(store: Path) -> None:
         removed(name)(store)
@@ -200,7 +200,7 @@ def linked(name: str, target: str) -> Damage:
 
 
 def secret_sources(store: Path) -> None:
-    """Let sequences come from places outside."""
+    """Name sources outside of the folder."""
     names = ["../../secret", "/etc/passwd", "../secret", "~/.ssh/id_rsa", "file:///etc/passwd", "zarr.json", "\0"]
     text = np.frombuffer(encode_text(names, 8_192), np.uint8)
     (store / SOURCE).write_bytes(compressed(text))

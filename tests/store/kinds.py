@@ -1,4 +1,4 @@
-"""The four kinds of batches, begun in the same way, for tests of what they have in common."""
+"""The four kinds of batches, for tests of what they have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 
-# Small ones, of which a numbered store has from 4 to 11.
+# Small batches: a numbered store has 4 to 11.
 USUAL: dict[str, dict[str, Any]] = {
     "windows": {"window": 4, "batch_size": 30},
     "padded": {"batch_size": 4},
@@ -26,7 +26,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def begin(store: store_spec.Store, kind: str, **options: Any) -> Any:
-    """Begin an epoch of a kind; those of windows take the options of `windows` and of `batches` together."""
+    """Begin an epoch of a kind; windows take the options of `windows` and of `batches` together."""
     options = USUAL[kind] | options
     if kind != "windows":
         return getattr(store, kind)(**options)
@@ -35,7 +35,7 @@ def begin(store: store_spec.Store, kind: str, **options: Any) -> Any:
 
 
 def chunks_read(monkeypatch: pytest.MonkeyPatch, size: int = 8) -> list[tuple[str, int]]:
-    """Return a list that grows by each chunk that is decompressed: its array and its number."""
+    """Return a list to which each decompressed chunk is added: its array and its number."""
     read: list[tuple[str, int]] = []
     rows_in = Snapshot.rows_in
 
@@ -48,5 +48,5 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch, size: int = 8) -> list[tuple[st
 
 
 def threads() -> set[threading.Thread]:
-    """Return our threads. Those of another test may be there until the garbage collector comes."""
+    """Return our threads. Those of another test may exist until garbage collection."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr")}

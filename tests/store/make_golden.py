@@ -1,6 +1,6 @@
-"""Write the golden stores of format version 1: `python -m tests.store.make_golden` from the repository's root.
+"""Write the golden stores of format version 1: `python -m tests.store.make_golden` in the root of the repository.
 
-They are kept for ever, to show that stores of old releases go on being read; one that is there is never replaced.
+They show that stores of old releases stay readable, so an existing one is never replaced.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ Sequence = tuple[str, NDArray[Any], NDArray[Any]]  # source, inputs, labels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """One golden store: how it is created, its sequences by a formula, and after which of them it was committed.
+    """A golden store: how it is created, its sequences by a formula, and the numbers of sequences at its commits.
 
-    `columns` and `kept` have the further columns, and their values of each sequence, `time` and `times` the same of the
-    times of the steps, `filled` which values of inputs were filled in. `classes` are those of the labels at each
-    commit. `retire` has the sources that are retired before what each commit appends, and `gone` the numbers that these
-    had.
+    `columns` and `kept` are the further columns, and their values for each sequence; `time` and `times` the same for
+    times of steps; `filled` marks the filled values of inputs. `classes` are those of the labels at each commit.
+    `retire` has the sources to retire before each commit, and `gone` the numbers of their sequences.
     """
 
     name: str
@@ -61,11 +60,11 @@ class Golden:
         return self.kept()[number] if self.columns else {}
 
     def times_of(self, number: int) -> NDArray[np.int64] | None:
-        """Return the times of a sequence; None where there are none."""
+        """Return the times of a sequence; None if it has none."""
         return None if self.time is None else self.times()[number]
 
     def write(self, path: Path) -> None:
-        """Write the store with today's writer."""
+        """Write the store with the current writer."""
         sequences, at = self.sequences(), 0
         with store_spec.create_store(
             path,
@@ -111,7 +110,7 @@ def _rows(dtype: str, shape: tuple[int, ...], names: tuple[str, ...] | None = No
 
 
 def _steps() -> list[Sequence]:
-    """Full shards, some that a later commit replaced by a superset, and a last, partial one."""
+    """Full shards, some of which a later commit replaces, and a last, partial one."""
     lengths = {"a/walk-0.csv": [5], "a/walk-1.csv": [0], "b/größe 二.csv": [2, 11], "c.csv": [1, 0, 4]}
     return [
         (source, ramp(steps, STEPS.inputs, 8 * number), ramp(steps, STEPS.labels, number))
@@ -135,7 +134,7 @@ def _own() -> list[Sequence]:
 
 
 def _images() -> list[Sequence]:
-    """Pixels count up within a frame and from frame to frame; the two labels take turns."""
+    """Pixels count up within a frame and from frame to frame; the two labels alternate."""
     sequences = []
     for number, steps in enumerate([4, 0, 2]):
         frames = np.arange(48 * steps).reshape(steps, 4, 4, 3) + number
@@ -145,7 +144,7 @@ def _images() -> list[Sequence]:
 
 
 def _gaps() -> list[Sequence]:
-    """NaN stands in the middle of one column, in all of another, and in a whole sequence."""
+    """NaN in the middle of one column, in all of another, and in a whole sequence."""
     one = ramp(5, GAPS.inputs, 0)
     one[2, 0] = one[:, 1] = np.nan
     two = np.full((3, 2), np.nan)
@@ -163,7 +162,7 @@ def _waves() -> list[Sequence]:
 
 
 def _updated() -> list[Sequence]:
-    """Two sources have a second version, one of them at once behind the first; one is no more, without another."""
+    """Two sources have a second version, one of them directly after the first; one is retired without a new version."""
     lengths = [("a", 3), ("a", 2), ("b", 4), ("c", 1), ("c", 6), ("c", 5), ("a", 2), ("d", 0)]
     return [
         (source, ramp(steps, UPDATED.inputs, number), np.array(number, np.int8))
@@ -179,7 +178,7 @@ def _patients() -> list[Sequence]:
 
 
 def _of_patients() -> list[dict[str, Any]]:
-    """Values of every type, at both ends of what they can be, and missing ones."""
+    """Values of every type, with the smallest, the largest, and missing ones."""
     return [
         {"site": "Köln 二", "age": 41.5, "visits": -(2**63), "left handed": True},
         {"site": "", "age": math.nan, "visits": 2**63 - 1, "left handed": False},
@@ -195,7 +194,7 @@ def _rivers() -> list[Sequence]:
 
 
 def _of_rivers() -> list[NDArray[np.int64]]:
-    """Times that rise, that stand still, and that go from one end of what there is to the other."""
+    """Times that rise, that stand still, and that go from the smallest to the largest."""
     every = np.arange(11) * 3600 - 7200
     return [every[:6], every[:0], every // 7200 * 7200, np.array([-(2**63) + 1, 0, 2**63 - 1])]
 
@@ -208,7 +207,7 @@ def _races() -> list[Sequence]:
 
 
 def _animals() -> list[Sequence]:
-    """The class of the second sequence is named by a later commit."""
+    """A later commit names the class of the second sequence."""
     return [
         (f"animal-{number}", ramp(steps, ANIMALS.inputs, number), np.array([code, -number], np.int8))
         for number, (steps, code) in enumerate([(3, 1), (2, 3), (5, 0)])
@@ -216,7 +215,7 @@ def _animals() -> list[Sequence]:
 
 
 def _holes() -> list[Sequence]:
-    """NaN at either end of sequences that follow one another, in one feature or all, and in labels."""
+    """NaN at the ends of consecutive sequences, in one feature or all, and in labels."""
     sequences = []
     for number, (steps, rows) in enumerate([(7, 3), (0, 2), (4, 0), (12, 5)]):
         inputs, labels = ramp(steps, HOLES.inputs, number), ramp(rows, HOLES.labels, -number)
@@ -228,7 +227,7 @@ def _holes() -> list[Sequence]:
 
 
 def _of_holes() -> list[NDArray[np.bool_]]:
-    """Other values than those that are NaN."""
+    """The filled values, which are not the ones that are NaN."""
     return [(np.arange(steps * 3).reshape(steps, 3) % 5 == 2) for steps in (7, 0, 4, 12)]
 
 
@@ -364,7 +363,7 @@ STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RAC
 
 
 def main() -> None:
-    """Write the stores that are not there yet."""
+    """Write the stores that do not exist."""
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for golden in STORES:
         path = GOLDEN / f"{golden.name}.zarr"

@@ -1,8 +1,8 @@
-"""Write stores that are each wrong in one way: `python -m tests.store.make_malformed` from the repository's root.
+"""Write stores with one fault each: `python -m tests.store.make_malformed` in the root of the repository.
 
-Below `tests/data/malformed/` a folder holds the files in which a store differs from a golden one, and `faults.json`
-says which one that is, which of its files are gone, and which rule of SPEC.md, "What a reader refuses", it breaks.
-Links and large sparse files travel badly, so stores with such a fault are made when the tests run.
+A folder below `tests/data/malformed/` holds the files in which a store differs from a golden one. `faults.json` has the
+name of that store, the files that are removed, and the broken rule of SPEC.md, "What a reader refuses". Stores with
+links or large sparse files are made when the tests run.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ CHECKSUM: Literal["ChecksumError"] = "ChecksumError"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to be wrong, and the error that says so."""
+    """A fault, and its error."""
 
     name: str
     rule: int  # its number in SPEC.md
-    text: str  # what the message holds, besides the path
-    damage: Damage  # turns a copy of the golden store `base` into the malformed one
+    text: str  # a part of the message, besides the path
+    damage: Damage  # damages a copy of the golden store `base`
     error: Literal["FormatError", "ChecksumError", "VersionError", "MissingStoreError"] = "FormatError"
     base: str = "steps"
     committed: bool = True  # False: made when the tests run
@@ -77,14 +77,17 @@ class Fault:
         self.damage(path)
 
     def assemble(self, path: Path) -> None:
-        """Write the malformed store from what is committed: the golden store, the files it lacks, those that differ."""
+        """Write the malformed store from committed files:
+
+        the golden store, without the removed files, with the changed ones.
+        """
         entry = json.loads((MALFORMED / "faults.json").read_text())[self.name]
         copy_files(GOLDEN / entry["base"], path, files_of(GOLDEN / entry["base"]) - set(entry["removed"]))
         copy_files(MALFORMED / self.name, path, files_of(MALFORMED / self.name))
 
 
 def files_of(folder: Path) -> set[str]:
-    """Return the files below a folder, as POSIX paths; none where there is no such folder."""
+    """Return the files below a folder, as POSIX paths; none if the folder does not exist."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -382,7 +385,7 @@ def main() -> None:
 
 
 def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Open a store; read its offsets and tables, then give each sequence."""
+    """Open a store; read its offsets and tables, then yield each sequence."""
     store = store_spec.open_store(path)
     label_lengths, lengths = store.label_lengths, store.lengths
     assert len(lengths) == len(label_lengths) == len(store.sources) == len(store.parts)
@@ -400,7 +403,7 @@ def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def read_and_compare(path, golden) -> None:
-    """Read all; whatever sequence is given, before an error comes, is that of the sound store."""
+    """Read everything; the sequences before the error must be those of the valid store."""
     for (_, inputs, labels), (found_inputs, found_labels) in zip(golden.live, read_everything(path), strict=True):
         assert found_inputs.tobytes() == inputs.tobytes()
         assert np.asarray(found_labels).tobytes() == labels.tobytes()

@@ -1,4 +1,4 @@
-"""A server of the files in a folder: with a delay, a limit of speed, and faults, as object stores have them."""
+"""A server of the files in a folder, with a delay, limited speed, and the faults of object stores."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
         time.sleep(server.delay)
-        # A client that has its answer may ask again before this thread goes on: count no longer than the delay.
+        # A client that has its answer may send another request before this thread continues: count no longer than the
+        # delay.
         with server.lock:
             server.at_once -= 1
         self._answer_with(server.faults.get(number))

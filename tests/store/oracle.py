@@ -1,4 +1,4 @@
-"""The dumb counterpart of a store: a list of NumPy arrays, and what the two must have in common."""
+"""The simple counterpart of a store, a list of NumPy arrays, and their comparison."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPES = [(), (1,), (3,), (2, 5), (4, 4, 3)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What `create_store` needs."""
+    """The arguments of `create_store`."""
 
     inputs: tuple[str, tuple[int, ...]] = ("float32", (3,))
     labels: tuple[str, tuple[int, ...]] = ("int16", ())
@@ -55,7 +55,7 @@ class Recipe:
         )
 
     def schema(self) -> Schema:
-        """Return what `create` makes of it."""
+        """Return the schema that `create` makes of it."""
         return Schema.plan(
             rows_of(*self.inputs),
             rows_of(*self.labels),
@@ -72,7 +72,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One sequence as a user has it."""
+    """A sequence as a user has it."""
 
     source: str
     inputs: NDArray[Any]
@@ -88,7 +88,7 @@ class Sequence:
 
 
 def random_value(rng: np.random.Generator, dtype: ColumnType) -> Any:
-    """Return any value of a column, a missing one among them."""
+    """Return any value of a column, sometimes a missing one."""
     size = int(rng.integers(0, 4))
     if dtype == "string":
         return "".join(rng.choice(list("aé二\0 ,\n😀"), size))
@@ -98,7 +98,7 @@ def random_value(rng: np.random.Generator, dtype: ColumnType) -> Any:
 
 
 def random_times(rng: np.random.Generator, steps: int) -> NDArray[np.int64]:
-    """Return times that rise or stand still, now and then from one end of what int64 holds to the other."""
+    """Return times that rise or stand still, sometimes from the smallest to the largest of int64."""
     if rng.integers(0, 4) == 0:
         return np.sort(rng.integers(-(2**63) + 1, 2**63 - 1, steps, endpoint=True))
     return np.cumsum(rng.integers(0, 3, steps)) + rng.integers(-(10**9), 10**9)
@@ -107,7 +107,7 @@ def random_times(rng: np.random.Generator, steps: int) -> NDArray[np.int64]:
 def random_rows(
     rng: np.random.Generator, rows: int, dtype: str, shape: tuple[int, ...], *, missing: bool = False
 ) -> NDArray[Any]:
-    """Return rows of any values that the dtype has, zeros among them, NaN only if `missing`."""
+    """Return rows of any values of the dtype, with some zeros, and NaN only if `missing`."""
     kind, size = np.dtype(dtype).kind, (rows, *shape)
     if kind == "b":
         return rng.integers(0, 2, size).astype(dtype)
@@ -125,7 +125,7 @@ def random_rows(
 
 
 def make(recipe: Recipe, lengths: Iterable[int], *, seed: int = 0, sources: list[str] | None = None) -> list[Sequence]:
-    """Return one sequence for each length; label lengths on the `own` axis have nothing to do with them."""
+    """Return a sequence for each length; label lengths on the `own` axis are independent of them."""
     rng, others = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     missing = recipe.missing == "keep"
     sequences = []
@@ -146,7 +146,7 @@ def make(recipe: Recipe, lengths: Iterable[int], *, seed: int = 0, sources: list
 
 
 def write(recipe: Recipe, path: Path, sequences: Iterable[Sequence]) -> Path:
-    """Write all sequences in a single go."""
+    """Write all sequences with one writer."""
     with recipe.create(path) as writer:
         append(writer, sequences)
     return path
@@ -161,9 +161,9 @@ def store_of(
     more: Iterable[dict[str, Any]] = (),
     **options: Any,
 ) -> store_spec.Store:
-    """Write sequences of inputs and labels, the inputs again where no labels are given, and open the store.
+    """Write sequences of inputs and labels, by default the inputs again, and open the store.
 
-    Rows are as those of the first sequence; `more` has further arguments of `append` for each one.
+    The first sequence determines the shape of rows; `more` has further arguments of `append` for each sequence.
     """
     labels = inputs if labels is None else [np.asarray(each) for each in labels]
     shape = labels[0].shape[0 if options.get("label_axis") == "sequence" else 1 :]
@@ -203,7 +203,7 @@ def checked(schema: Schema, sequence: Sequence, source: SourceId) -> CheckedSequ
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Tell whether two arrays are the same bit for bit."""
+    """Return whether two arrays are equal bit for bit."""
     found, expected = np.asarray(found), np.asarray(expected)
     return bool(
         found.dtype == expected.dtype and found.shape == expected.shape and found.tobytes() == expected.tobytes()
@@ -211,7 +211,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def assert_holds(store: store_spec.Store, sequences: list[Sequence]) -> None:
-    """Check that a store is the list."""
+    """Check that a store equals the list."""
     assert len(store) == len(sequences)
     assert store.sources == tuple(sequence.source for sequence in sequences)
     assert store.lengths.tolist() == [len(sequence.inputs) for sequence in sequences]
@@ -239,7 +239,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    """Draw any schema, with chunks and shards so small that a few rows make many."""
+    """Draw any schema, with chunks and shards so small that a few rows fill many."""
     rows = st.tuples(st.sampled_from(DTYPES), st.sampled_from(SHAPES))
     chunk = draw(st.integers(1, 400))
     types = draw(st.lists(st.sampled_from(COLUMN_TYPES), max_size=3))

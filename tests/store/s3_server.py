@@ -1,4 +1,4 @@
-"""A server of S3's protocol, moto, with one bucket, which obstore finds by the environment."""
+"""A server with the protocol of S3, moto, with one bucket, which obstore finds through the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reader written from SPEC.md alone: JSON, Blosc, crc32c and NumPy, nothing of store_spec. It trusts the store."""
+"""A reader written from SPEC.md alone, with JSON, Blosc, crc32c and NumPy, without store_spec. It trusts the store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SpecReader:
         return bytes(blosc.decompress(body)) if "blosc" in names else body
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Give the decoded chunks that hold committed rows."""
+        """Yield the decoded chunks that hold committed rows."""
         array = self.arrays[name]
         (rows, *row), (size, *_) = array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"]
         for number in range(-(-rows // size)):
@@ -77,7 +77,7 @@ class SpecReader:
         return found[: self.arrays[name]["shape"][0]]
 
     def sequences(self, *, every: bool = False) -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        """Give the sequences in order: those that are not retired, or every one."""
+        """Yield the sequences in order, without retired ones unless they are requested."""
         gone = {number for start, stop in self.said["retired"] for number in range(start, stop)}
         inputs, labels, bounds = self.rows("inputs"), self.rows("labels"), self.rows("offsets")
         label_bounds = {
@@ -93,7 +93,7 @@ class SpecReader:
             yield source, inputs[start:stop], labels[label_start:label_stop]
 
     def times(self, number: int) -> np.ndarray[Any, Any]:
-        """Return the times of a sequence, the retired ones counted."""
+        """Return the times of a sequence; retired ones are counted."""
         start, stop = self.rows("offsets")[number : number + 2]
         return self.rows("time")[start:stop]
 
@@ -104,7 +104,7 @@ class SpecReader:
         return self.strings(key) if dtype == "string" else list(self.rows(key).tolist())
 
     def column_bytes(self, name: str) -> list[bytes]:
-        """Return each value of a further column as the identity covers it."""
+        """Return each value of a further column as the identity hashes it."""
         if self.arrays[f"sequences/{name}"]["data_type"] == "string":
             encoded = [text.encode() for text in self.column(name)]
             return [len(data).to_bytes(4, "little") + data for data in encoded]

@@ -1,4 +1,4 @@
-"""Every window of a list of arrays, by plain loops, and small stores whose rows are numbered so that none is alike."""
+"""Every window of a list of arrays, by plain loops, and small stores in which every row is different."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STEP_TARGETS: tuple[Target, ...] = ("future", "last", "aligned")
 
 @dataclass(frozen=True, repr=False)
 class Numbered:
-    """Sequences of LENGTHS as arrays and as a store; no value is there twice."""
+    """Sequences of LENGTHS as arrays and as a store; no value occurs twice."""
 
     sequences: Sequences
     store: store_spec.Store
 
 
 def numbered(path: Path, axis: Any, *, chunk: int) -> Numbered:
-    """Write sequences of LENGTHS, each value of which is there once; chunks hold `chunk` steps, shards five of them."""
+    """Write sequences of LENGTHS without equal values; chunks hold `chunk` steps, shards five chunks."""
     rows = np.arange(2 * sum(LENGTHS)).reshape(-1, 2)
     ends = np.cumsum(LENGTHS)
     sequences: Sequences = []
@@ -62,16 +62,16 @@ def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
 
 
 class Listed(NamedTuple):
-    """One window of the oracle."""
+    """A window of the oracle."""
 
     sequence: int
     start: int
     rows: list[int]  # the real input rows
-    labels: list[int]  # the label rows that it needs
+    labels: list[int]  # the label rows that it uses
 
 
 def rows_used(start: int, real: int, shape: WindowShape) -> tuple[list[int], list[int]]:
-    """Return the rows and label rows of a window at `start` with that many real rows."""
+    """Return the rows and label rows of a window at `start` with this number of real rows."""
     rows = [start + k * shape.sampling_rate for k in range(real)]
     if shape.target == "future":
         return rows, [rows[-1] + (1 + shape.lead + k) * shape.sampling_rate for k in range(shape.horizon)]
@@ -79,7 +79,7 @@ def rows_used(start: int, real: int, shape: WindowShape) -> tuple[list[int], lis
 
 
 def used_by(windows: Windows, number: int, real: int | None = None) -> Listed:
-    """Return what a window uses, with all the real rows that it has or with fewer."""
+    """Return the rows that a window uses, with all its real rows or with fewer."""
     sequence, start = windows.index.locate(number)
     if real is None:
         real = int(windows.index.real_rows(sequence, start))
@@ -88,7 +88,7 @@ def used_by(windows: Windows, number: int, real: int | None = None) -> Listed:
 
 
 def usable(length: int, shape: WindowShape) -> tuple[int, int]:
-    """Return the usable steps of a sequence, by Python's own rounding."""
+    """Return the usable steps of a sequence, by Python's rounding."""
     low, high = shape.steps or (0.0, 1.0)
     return math.floor(round(length * low, 6)), math.floor(round(length * high, 6))
 
@@ -110,7 +110,7 @@ def list_windows(lengths: Iterable[int], shape: WindowShape) -> list[Listed]:
         whole_only = shape.window if not shape.pad_end or shape.target == "future" else 1
         for start in range(begin, end, shape.stride):
             any(tried(start, real) for real in range(shape.window, whole_only - 1, -1))
-        # Padding is for the sequence that has no whole window: as many rows as fit, if one does.
+        # Only a sequence without a whole window is padded: with as many rows as fit, if one does.
         if not found and shape.short == "pad" and begin < end:
             any(tried(begin, real) for real in range(shape.window - 1, 0, -1))
         windows += found
@@ -141,7 +141,7 @@ def _sample(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowShape
 
 
 def same(found: Sample, wanted: Sample) -> bool:
-    """Tell whether two samples or batches are equal bit for bit, shapes and dtypes too."""
+    """Return whether two samples or batches are equal bit for bit, with their shapes and dtypes."""
     return len(found) == len(wanted) and all(
         a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
         for a, b in zip(found, wanted, strict=True)
@@ -149,7 +149,7 @@ def same(found: Sample, wanted: Sample) -> bool:
 
 
 def all_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> bool:
-    """Tell whether two lists of samples or batches are."""
+    """Return whether two lists of samples or batches are equal."""
     return len(found) == len(wanted) and all(map(same, found, wanted))
 
 
@@ -159,7 +159,7 @@ def unbatched(batches: Sequence[Sample]) -> list[Sample]:
 
 
 def keys(samples: Sequence[Sample]) -> list[bytes]:
-    """Return bytes that stand for each sample."""
+    """Return each sample as bytes."""
     return [b"|".join(array.tobytes() for array in sample) for sample in samples]
 
 
@@ -191,13 +191,13 @@ def selections() -> Any:
 
 
 def numbers_of(share: Share) -> NDArray[np.int64]:
-    """Return the number of each window of a share, as its pieces have them."""
+    """Return the number of each window of a share, from its pieces."""
     pieces = zip(share.pieces.number.tolist(), share.pieces.count.tolist(), strict=True)
     return np.array([number + turn for number, count in pieces for turn in range(count)], np.int64)
 
 
 def epoch(order: EpochOrder, rank: int = 0, world_size: int = 1) -> list[int]:
-    """Return the numbers of a rank's windows in their order."""
+    """Return the numbers of a rank's windows in order."""
     found: list[int] = []
     for pool in range(len(order)):
         share = order.share(pool, rank, world_size)

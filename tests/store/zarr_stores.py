@@ -1,4 +1,4 @@
-"""The stores of zarr, each with the files of a store that lies in a folder."""
+"""The stores of zarr, each with the files of a store in a folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def in_zip_file(folder: Path) -> ZipStore:
 
 
 def in_memory_of_fsspec(folder: Path) -> FsspecStore:
-    """Return a store in fsspec's memory, which a process has one of."""
+    """Return a store in fsspec's memory, of which a process has one."""
     system, place = fsspec.filesystem("memory"), f"/{folder.name}-{next(_NUMBERS)}"
     for key, data in files(folder).items():
         system.pipe(f"{place}/{key}", data)
@@ -69,10 +69,10 @@ KINDS: dict[str, Callable[[Path], Store]] = {
 
 URL = "a web server"
 EVERY = (*KINDS, URL)
-# Tests of all kinds take long, and each kind is a store that zarr tests itself.
+# Tests of all kinds take long, and zarr itself tests each kind.
 QUICK = ("MemoryStore", "ObjectStore of memory", URL)
 EACH_KIND = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in EVERY]
-# Each golden store in the quick kinds, and the others in turn; the first golden store in all of them.
+# Each golden store in the quick kinds, and in one of the others in turn; the first golden store in all kinds.
 KINDS_OF_GOLDEN = [
     pytest.param(kind, golden, marks=() if kind in QUICK else pytest.mark.slow, id=f"{golden.name}-{kind}")
     for number, golden in enumerate(STORES)
@@ -82,7 +82,7 @@ KINDS_OF_GOLDEN = [
 
 
 def batches(store: store_spec.Store) -> Iterator[Any]:
-    """Yield what a store gives: whole sequences, times, statistics, padded ones, windows and streams."""
+    """Yield everything in a store: whole sequences, times, statistics, padded batches, windows and streams."""
     yield from store
     if store.schema.time is not None:
         yield from (store.times(number) for number in range(len(store)))

@@ -1,4 +1,4 @@
-"""What is impossible is refused before the first batch, with what to do; what is possible and empty has no batches."""
+"""Impossible arguments are refused before the first batch; arguments without samples give no batches."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_no_samples_are_no_batches(on_any_axis: Numbered, kind: str, options: di
     axis = on_any_axis.store.schema.label_axis
     if axis != "step":
         options = options | {"targets": "inputs"}
-    for selection in ([], [0, 4]) if kind != "padded" else ([],):  # the first two are of no steps
+    for selection in ([], [0, 4]) if kind != "padded" else ([],):  # the first two have no steps
         weights = np.ones(len(selection)) if weighted else None
         batches = begin(on_any_axis.store.select(selection), kind, shuffle=True, weights=weights, **options)
         assert len(batches) == 0

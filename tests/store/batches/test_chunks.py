@@ -1,4 +1,4 @@
-"""Which chunks batches decompress: each once where memory allows, and none that is not needed."""
+"""Which chunks batches decompress: each one once if memory allows, and none that is not needed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_selection_reads_only_its_own_chunks(
 
 @pytest.mark.parametrize("name", ["inputs", "filled"])
 def test_a_sequence_that_is_cut_is_read_no_further(tmp_path: Path, name: str):
-    """So what lies behind may be lost."""
+    """So files with later rows may be lost."""
     recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), filled=True, chunk=8, shard=8)
     (sequence,) = sequences = make(recipe, [80])
     store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", sequences))
@@ -65,7 +65,7 @@ def test_a_sequence_that_is_cut_is_read_no_further(tmp_path: Path, name: str):
 
 
 def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Numbered, monkeypatch: pytest.MonkeyPatch):
-    """Labels have small chunks: threads that read nothing else wait for each other."""
+    """Labels have small chunks: threads that read only labels wait for each other."""
     submitted: list[str] = []
     submit = ThreadPoolExecutor.submit
 

@@ -1,4 +1,4 @@
-"""A loop over the batches of any kind: left, ended, closed, given up or ended by an error, it never looks complete."""
+"""A loop over batches of any kind that is left, closed or ended by an error never looks complete."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from store_spec.errors import StoreError, WindowError
 from tests.store.kinds import KINDS, begin, every_kind, threads
 from tests.store.window_oracle import Numbered, all_same, keys
 
-SECONDS = 60  # until a thread that hangs fails a test
+SECONDS = 60  # after which a thread that hangs fails a test
 
 
 @every_kind
 def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Numbered, kind: str):
-    """It would train on nothing. A state makes it begin again, and the end is a state too."""
+    """It would train on nothing. Loading a state starts it again, and the end is a state too."""
     batches = begin(by_step.store, kind)
     first = batches.state_dict()
     assert len(list(batches)) == len(batches) > 1
     name = "windows.batches" if kind == "windows" else f"store.{kind}"
     with pytest.raises(WindowError, match=rf"{len(batches)} taken.*all batches of this epoch were taken.*{name}\("):
         iter(batches)
-    assert next(batches, None) is None  # as of any iterator
+    assert next(batches, None) is None  # like any iterator
     with pytest.raises(WindowError, match=rf"of {name} come one after another .*store_spec\.torch\.BatchDataset"):
         batches[0]
     end = batches.state_dict()
@@ -52,7 +52,7 @@ def test_a_loop_that_was_left_goes_on_in_the_next_one(by_step: Numbered, kind: s
 @every_kind
 @pytest.mark.parametrize("targets", ["labels", "inputs"])
 def test_batches_are_arrays_of_their_own(by_step: Numbered, kind: str, targets: str):
-    """A batch that is kept, or changed, neither changes nor is changed; neither is another array of the same batch."""
+    """Changing a batch changes no other batch, and no two arrays of a batch share memory."""
     options: dict[str, Any] = {"targets": targets}
     if kind == "windows":
         options |= {"short": "pad", "target": "aligned", "memory": 9000, "batch_size": 5}
@@ -70,7 +70,7 @@ def test_batches_are_arrays_of_their_own(by_step: Numbered, kind: str, targets: 
 
 @every_kind
 def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind: str):
-    """Each batch goes to one of them, and nothing is lost; those that come later get nothing, whatever their number."""
+    """Each batch goes to one thread, and none is lost; threads that come later get nothing."""
     batches = begin(by_step.store, kind, shuffle=True)
     taken: list[Any] = []
 
@@ -90,16 +90,16 @@ def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind:
         thread.start()
         thread.join(SECONDS)
         numbers.add(thread.ident)
-    assert len(numbers) < 20  # those of threads that ended came again
+    assert len(numbers) < 20  # the numbers of threads that ended were used again
     assert len(taken) == len(batches)
 
 
 @every_kind
 @pytest.mark.parametrize("end", ["exhausted", "closed", "dropped"])
 def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str):
-    """Not started before the first batch; gone when the iterator is exhausted, closed, or dropped."""
+    """Threads start with the first batch, and end when the iterator is exhausted, closed, or dropped."""
     others = threads()
-    gc.disable()  # dropping alone must do
+    gc.disable()  # dropping alone must end them
     try:
         batches = begin(
             by_step.store, kind, shuffle=True, **{"windows": {"batch_size": 2, "memory": 9000}}.get(kind, {})
@@ -110,7 +110,7 @@ def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str)
         assert started
         if end == "exhausted":
             for _ in range(len(batches) - 1):
-                next(batches)  # nobody asks whether there are more
+                next(batches)  # `next` is not called after the last batch
         elif end == "closed":
             batches.close()
             assert list(batches) == []
@@ -128,7 +128,7 @@ def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str)
 def test_what_can_be_read_comes_before_an_error_which_comes_again(
     by_step: Numbered, tmp_path: Path, kind: str, wrong: str
 ):
-    """Who catches it does not train on what is left as if it were all; all threads end with the iterator."""
+    """So code that catches the error does not take the rest for the whole epoch; all threads end with the iterator."""
     path, others = Path(shutil.copytree(by_step.store.path, tmp_path / "s.zarr")), threads()
     options = {"windows": {"memory": 6000, "batch_size": 4}, "padded": {"batch_size": 1}, "streams": {"batch_size": 1}}
     whole = list(begin(by_step.store, kind, **options.get(kind, {})))
@@ -157,7 +157,7 @@ def test_what_can_be_read_comes_before_an_error_which_comes_again(
 
 @every_kind
 def test_a_transform_that_stops_an_iteration_is_an_error(by_step: Numbered, kind: str):
-    """As `next` of an iterator that has no more items: the batch must not be left out."""
+    """Its StopIteration must not end the epoch like that of an exhausted iterator."""
     numbers = iter(range(3))
 
     def transform(batch: Any) -> Any:
@@ -195,7 +195,7 @@ def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
         next(batches)
     with pytest.raises(ZeroDivisionError, match="mine"):
         next(batches)
-    for _ in range(2):  # an end would look like that of the epoch
+    for _ in range(2):  # otherwise it would look like the end of the epoch
         with pytest.raises(
             WindowError, match=r"ended with an error, ZeroDivisionError\('mine'\); call windows.batches anew"
         ):
@@ -205,7 +205,7 @@ def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
 
 
 def test_python_ends_without_a_word_though_iterators_are_left(by_step: Numbered):
-    """They are found after the names of our modules are gone, as JAX has it."""
+    """JAX, for example, keeps iterators until the names of our modules are gone."""
     code = f"""
 import builtins, store_spec
 from tests.store.kinds import begin

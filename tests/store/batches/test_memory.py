@@ -1,4 +1,4 @@
-"""What batches take in memory, whatever is read: no more than was allowed."""
+"""Batches use no more memory than `memory` allows, whatever they read."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from store_spec.windows import loading
 from tests.store.kinds import begin
 from tests.store.oracle import store_of
 
-# Chunks on their way, threads, the last shard and indexes, which an open store keeps, and the parts of a batch that is
-# joined from two pools.
+# Chunks in flight, threads, the last shard and indexes, which an open store keeps, and the two parts of a batch whose
+# windows come from two pools.
 BESIDE = 950_000
 
 
 def taken(batches: Callable[[], Any]) -> tuple[int, int]:
-    """Take all batches; return how many samples they have, and the most memory that this took."""
+    """Take all batches; return the number of samples, and the peak of memory."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -46,7 +46,7 @@ def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
     folder = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
-    warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # what is loaded once and for all is there
+    warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # so that imports and tables are in memory already
     assert len(list(warm.batches(100, shuffle=True))) == 50
     return {
         "one": written(folder / "one.zarr", [300_000], "step"),
@@ -81,12 +81,12 @@ def test_an_epoch_keeps_to_the_memory_it_was_given(
     batches: Any,
     memory: str,
 ):
-    """Beside the lengths, and what NumPy needs to add them up."""
-    monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks of its own on their way
+    """Apart from the lengths, and what NumPy needs to add them up."""
+    monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks in flight
     view = stores[store].windows(**windows)
     allowed = int(memory[0]) * 10**6
     options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
-    view.store.snapshot.sources()  # all that a store keeps is there
+    view.store.snapshot.sources()  # so that everything that a store keeps is in memory
     count, peak = taken(lambda: view.batches(**options))
     assert count > 0
     assert peak < allowed + BESIDE + 200 * len(view.store)
@@ -104,7 +104,7 @@ def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path
             writer.append(rows, label, source=f"s{number}", columns={"site": "a"})
         size, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    # Measured: 850 bytes, and 6,100 where the table rows of each are arrays of their own.
+    # Measured: 850 bytes, and 6,100 if the table rows of each sequence are separate arrays.
     assert size / (3 * JOIN_RECORDS) < 2000
 
 
@@ -112,7 +112,7 @@ def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
 @pytest.mark.parametrize("stored", [{}, {"missing": "keep", "filled": True}])
 def test_batches_of_sequences_keep_to_the_memory_they_were_given(tmp_path: Path, stored: dict[str, Any], kind: str):
-    """Beside what an open store keeps and batches on their way, which are small; inputs take little more than masks."""
+    """Apart from what an open store keeps, and small batches in flight; inputs take little more than masks."""
     rng, memory = np.random.default_rng(0), 2 * 10**6
     inputs = [rng.random((500, 32)).astype("f2") for _ in range(60)]
     more = [{"filled": x < 0.5} if stored else {} for x in inputs]
@@ -124,6 +124,6 @@ def test_batches_of_sequences_keep_to_the_memory_they_were_given(tmp_path: Path,
         "streams": {"batch_size": 2, "window": 500},
     }[kind]
     options: dict[str, Any] = size | {"shuffle": True, "memory": memory, "value_mask": bool(stored)}
-    assert taken(lambda: begin(store, kind, **options))[0] == 60  # and the store has what it keeps
+    assert taken(lambda: begin(store, kind, **options))[0] == 60  # so that the store has cached what it keeps
     _, peak = taken(lambda: begin(store, kind, **options))
     assert memory / 4 < peak < memory + 400_000

@@ -1,4 +1,4 @@
-"""Which samples are in which batch: by seed and epoch, by weights, the same in every release, dealt to ranks."""
+"""Which samples a batch has: by seed, epoch, weights and rank; the same in every release."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = np.array([(3 * number) % 5 for number in range(len(LENGTHS))], float)
 
 
 def index_of(batches: Any) -> list[int]:
-    """Return the numbers of the windows or sequences of all batches, as they follow one another."""
+    """Return the numbers of the windows or sequences of all batches, in order."""
     return [number for batch in batches for number in batch.index.ravel().tolist()]
 
 
@@ -35,11 +35,11 @@ def test_the_order_follows_from_seed_and_epoch_alone(by_step: Numbered, kind: st
     assert first not in others
     assert len({tuple(each) for each in others}) == len(others)
     assert all(set(each) == set(first) for each in others)
-    if kind != "windows":  # whose pools depend on it
+    if kind != "windows":  # its pools depend on this
         assert order(seed=3, epoch=1, memory="1MB") == first
 
 
-# The first numbers of an epoch, and the sum of all numbers, each times its place.
+# The first numbers of an epoch, and the sum of all numbers, each multiplied by its position.
 GOLDEN: list[tuple[str, dict[str, Any], list[int], int]] = [
     ("windows", {"seed": 7, "epoch": 2, "batch_size": 10, "memory": 9000}, [16, 106, 36, 39, 52, 164, 9, 11], 4466927),
     (
@@ -64,7 +64,7 @@ GOLDEN: list[tuple[str, dict[str, Any], list[int], int]] = [
 def test_the_order_stays_what_it_was(
     by_step: Numbered, kind: str, options: dict[str, Any], numbers: list[int], total: int
 ):
-    """On every platform and with every release: whoever changes it changes what an older state goes on with."""
+    """On every platform and with every release, since a change would alter the batches after an older state."""
     found = index_of(begin(by_step.store, kind, index=True, **{"shuffle": True} | options))
     assert found[:8] == numbers
     assert sum(place * number for place, number in enumerate(found)) == total
@@ -77,7 +77,7 @@ def test_the_order_of_windows_does_not_depend_on_the_size_of_a_batch(by_step: Nu
 
 
 def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Numbered):
-    """With memory for a third of the store, a batch is no run of neighbours."""
+    """With memory for a third of the store, the windows of a batch are no neighbours."""
     for x, _ in by_step.store.windows(4).batches(20, shuffle=True, memory=12_000, drop_last=True):
         rows = np.sort(x[:, 0, 0] // 2)
         assert rows[-1] - rows[0] > 100  # of 308
@@ -96,7 +96,7 @@ def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Numbered):
 def test_ranks_share_the_windows_of_one(
     by_step: Numbered, shape: WindowShape, size: int, world_size: int, memory: int, **more: bool
 ):
-    """Equally many batches on each; in turn they are the order that one rank has."""
+    """All ranks have the same number of batches; taken in turn, these are the batches of a single rank."""
     windows = Windows(by_step.store, shape)
     options: dict[str, Any] = {"shuffle": more["shuffle"], "memory": memory}
     if more["weighted"] and more["shuffle"] and len(windows):
@@ -120,7 +120,7 @@ def test_ranks_share_the_windows_of_one(
 def test_weights_draw_as_many_samples_as_there_are_and_nothing_of_weight_0_is_read(
     by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """The other sequences come again and again; only how weights compare with each other counts."""
+    """Sequences of weight above 0 are drawn several times; only ratios of weights matter."""
     weights = np.zeros(len(LENGTHS))
     weights[[2, 6, 10]] = 1, 3, 1
     options: dict[str, Any] = {"shuffle": True, "index": True, "epoch": 2}
@@ -149,7 +149,7 @@ def test_weights_draw_as_many_samples_as_there_are_and_nothing_of_weight_0_is_re
 def test_the_index_says_which_window_each_is(
     by_step: Numbered, options: dict[str, Any], *, weighted: bool, shuffle: bool
 ):
-    """Of the windows of the epoch, drawn by weight or each once; and it changes nothing else."""
+    """Whether windows are drawn by weight or once each; asking for the index changes nothing else."""
     windows = by_step.store.windows(9, **options)
     more: dict[str, Any] = {"shuffle": shuffle or weighted, "weights": WEIGHTS if weighted else None, "epoch": 2}
     batches = windows.batches(10, memory=60_000, index=True, **more)
@@ -166,7 +166,7 @@ def test_the_index_says_which_window_each_is(
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"bucket": True, "shuffle": True}, {"max_steps": 110}])
 def test_the_index_says_which_sequence_each_row_is(on_any_axis: Numbered, options: dict[str, Any]):
-    """Also of a view, whose numbers they are; the last array of all."""
+    """In a view, it has the numbers of the view; it is the last array of a batch."""
     store = on_any_axis.store[3:17]
     plain = list(store.padded(4, **options, static=["length"]))
     found = list(store.padded(4, **options, static=["length"], index=True))

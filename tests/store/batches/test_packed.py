@@ -21,7 +21,7 @@ options = {
 
 
 def pieces_of(batch: Any) -> list[tuple[int, Any, Any]]:
-    """Return sequence, inputs and labels of each piece of a batch, after comparing all that says where it is."""
+    """Return sequence, inputs and labels of each piece of a batch, after comparing all arrays that locate it."""
     rows, tokens = batch.mask.shape
     cu, index = batch.cu_seqlens.tolist(), batch.index.tolist()
     assert (cu[0], cu[-1], len(index)) == (0, rows * tokens, len(cu) - 1)
@@ -49,7 +49,7 @@ def test_each_step_is_in_one_row_in_pieces_that_are_whole_where_they_fit(
     by_step: Numbered, tokens: int, batch_size: int, max_steps: int, ranks: int, **more: Any
 ):
     max_steps = min(max_steps, tokens)
-    batch_size += ranks > 1  # batches of one row cannot always be dealt evenly
+    batch_size += ranks > 1  # batches of one row cannot always be distributed evenly
     found: dict[int, list[Any]] = {}
     packed = [
         by_step.store.packed(
@@ -109,7 +109,7 @@ def test_rows_are_nearly_full_of_sequences_of_log_normal_lengths(shuffle: Any):
     assert packing.padding < 0.03
     assert int(packing.count.sum()) == int(lengths.sum())
     assert np.add.reduceat(packing.count, packing.first[:-1]).max() <= 8192
-    if shuffle:  # long sequences do not come first, and other ones meet in each epoch
+    if shuffle:  # long sequences do not come first, and batches have other sequences in each epoch
         early = packing.count[: len(packing.count) // 4].mean()
         assert 0.8 < early / packing.count.mean() < 1.2
         other = pack(lengths, np.arange(len(lengths)), tokens=8192, max_steps=8192, random=np.random.default_rng(2))

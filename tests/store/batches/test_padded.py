@@ -1,4 +1,4 @@
-"""Padded batches of whole sequences, against the arrays that were written."""
+"""Padded batches of whole sequences, compared with the arrays that were written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Samples = list[tuple[Any, ...]]
 
 
 def unpadded(batch: tuple[Any, ...], axis: str, side: str = "end") -> Samples:
-    """Return the sequences of a batch, after checking where its padding lies, and that it is zero."""
+    """Return the sequences of a batch, after checking that all other steps are masked and zero."""
     inputs, labels, mask = batch[:3]
     label_mask = {"step": mask, "own": batch[-1], "sequence": None}[axis]
     assert len(batch) == (4 if axis == "own" else 3)
@@ -49,7 +49,7 @@ def unpadded(batch: tuple[Any, ...], axis: str, side: str = "end") -> Samples:
 
 
 def cut(sequences: Samples, axis: str, most: int | None, side: str) -> Samples:
-    """Return the first or last steps of sequences."""
+    """Cut the first or last steps off sequences."""
     if most is None:
         return sequences
     taken = slice(0, most) if side == "end" else slice(-most, None)
@@ -77,8 +77,10 @@ options = st.fixed_dictionaries(
 def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
     on_any_axis: Numbered, selection: list[int], asked: dict[str, Any], ranks: int
 ):
-    """In equally many batches, none of them empty, in the order of the store where nothing asks for another; `padding`
-    is the share that their masks have."""
+    """Ranks have the same number of batches, and none is empty; without other options they keep the store's order.
+
+    `padding` is the share of masked steps.
+    """
     axis, store = on_any_axis.store.schema.label_axis, on_any_axis.store.select(selection)
     size, max_steps = asked["batch_size"], asked["max_steps"]
     wanted = cut([on_any_axis.sequences[n] for n in selection], axis, asked["truncate"], asked["truncate_side"])
@@ -113,7 +115,7 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
 @pytest.mark.parametrize("side", ["start", "end"])
 @pytest.mark.parametrize("truncate", [None, 5])
 def test_lengths_are_given_where_they_are_asked_for(on_any_axis: Numbered, side: Any, truncate: int | None):
-    """Of the steps that are taken, and on the own axis of label sequences; before static columns."""
+    """They count the steps that are used, also of labels with their own axis, and come before static columns."""
     store = on_any_axis.store
     asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}
     plain = list(store.padded(4, **asked))
@@ -128,7 +130,7 @@ def test_lengths_are_given_where_they_are_asked_for(on_any_axis: Numbered, side:
 
 
 def test_buckets_pad_little_and_mix_anew_each_epoch():
-    """A sequence meets others in each epoch, most of those that are about as long as it is in the end."""
+    """In each epoch a sequence is batched with others, in the end with most of those of about its length."""
     lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
     meetings: list[Counter[int]] = []
     for epoch in range(20):
@@ -159,7 +161,7 @@ def test_a_budget_is_filled_where_lengths_are_alike():
     ranks=st.integers(1, 3),
 )
 def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: int | None, budget: int, ranks: int):
-    """Against a loop: as many sequences for each rank as fit beside the longest of the round."""
+    """Compared with a loop: each rank gets as many sequences as fit with the longest of the round."""
     rounds: list[list[int]] = []
     for start in range(0, len(lengths), ranks):
         more = lengths[start : start + ranks]
@@ -182,7 +184,7 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
 
 @given(count=st.integers(0, 80), bucket=st.booleans(), shuffle=st.booleans())
 def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bucket: bool, shuffle: bool):
-    """12 sequences at a time for 1, 2 or 3 ranks; but for the last two rounds, which are dealt evenly."""
+    """12 sequences at a time for 1, 2 or 3 ranks, except in the last two rounds, which are distributed evenly."""
     lengths = np.random.default_rng(1).integers(0, 40, count)
     rounds = []
     for ranks in (1, 2, 3):
@@ -197,7 +199,7 @@ def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bu
 
 
 def test_drop_last_leaves_out_others_in_each_epoch():
-    """Not always the shortest, though buckets begin with the longest."""
+    """They are not always the shortest, though buckets begin with the longest."""
     lengths = np.arange(1, 12)
     left = set()
     for epoch in range(10):
@@ -208,7 +210,10 @@ def test_drop_last_leaves_out_others_in_each_epoch():
 
 
 def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """100 sequences of 2 steps, 4 to a chunk, 2 to a batch: 100 chunks one by one, together little more than 25."""
+    """100 sequences of 2 steps, 4 per chunk, 2 per batch:
+
+    100 chunks if read one by one, little more than 25 together.
+    """
     recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), chunk=8, shard=80)
     store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [2] * 100)))
     read = chunks_read(monkeypatch)
@@ -223,7 +228,7 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
 
     monkeypatch.setattr(SliceReader, "inputs", noted)
     list(store.padded(2, shuffle=True))
-    assert calls == [1, 8, 41]  # the first comes soon
+    assert calls == [1, 8, 41]  # the first batch comes soon
     assert len(read) <= 2 * (2 + 16 + 25)
 
 
@@ -236,7 +241,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
     bucket: bool,
     drop_last: bool,
 ):
-    """Twelve sequences at a time, of some numbers up to 27; two ranks share what one would have alone, and so on."""
+    """Twelve sequences at a time; for example, two ranks share what one rank would take."""
     recipe = Recipe()
     write(recipe, tmp_path / "s.zarr", make(recipe, [1 + n * 7 % 11 for n in range(27)]))
     store = store_spec.open_store(tmp_path / "s.zarr")
@@ -251,7 +256,7 @@ def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
         some = store[:count]
         begun = some.padded(12 // ranks, world_size=ranks, **asked)
         for step in range(len(begun) + 1):
-            begun._next = step  # as many batches as this are taken; what they hold is tested elsewhere
+            begun._next = step  # so many batches are taken; their content is tested elsewhere
             going = some.padded(12 // others, world_size=others, **asked)
             state, left = begun.state_dict(), len(begun._plan.order.order) - begun.state_dict()["taken"]
             if 0 < left < others:

@@ -1,4 +1,4 @@
-"""How batches are dealt to ranks."""
+"""How batches are distributed over ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store_spec.reading.ranks import Turns
 
 
 def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
-    """Return the batches of each rank; None where they cannot be dealt."""
+    """Return the batches of each rank; None if they cannot be distributed."""
     try:
         deals = [
             Turns(samples=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
@@ -36,7 +36,7 @@ def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows:
         return
     assert len({len(each) for each in batches}) == 1
     assert all(1 <= len(batch) <= size for each in batches for batch in each)
-    for number in range(len(batches[0])):  # what all ranks have after so many batches are the first samples
+    for number in range(len(batches[0])):  # after so many batches, all ranks together have the first samples
         taken = [place for each in batches for batch in each[: number + 1] for place in batch]
         assert sorted(taken) == list(range(len(taken)))
     assert len(taken if windows else []) == windows
@@ -57,7 +57,7 @@ def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out
 
 
 def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[int], *, drop_last: bool) -> list[int]:
-    """Return the samples of an epoch that goes on with other ranks after so many batches, the first ones at each."""
+    """Return the samples of an epoch that other ranks continue after the given numbers of batches."""
     found: list[int] = []
     begun = (0, 0)
     for world_size, step in itertools.zip_longest(chain, steps):
@@ -83,7 +83,7 @@ def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[i
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
 def test_other_ranks_go_on_after_each_batch(together: int):
-    """And others after these; each sample comes once."""
+    """And others continue after these; each sample occurs once."""
     worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
     refused = 0
     several = range(0, 3 * together + 2, 5 if together == 12 else 1)
@@ -103,7 +103,7 @@ def test_other_ranks_go_on_after_each_batch(together: int):
 
 @pytest.mark.parametrize("taken", [None, True, 4.0, "8", 3, 5, 6, 7, 9, 10])
 def test_what_no_ranks_have_taken_is_refused(taken: Any):
-    """Of ten samples, four together, all ranks have eight after two batches; where four ranks do, six."""
+    """Of ten samples, four per step, two ranks have eight after two batches, and four ranks have six."""
     turns = Turns(samples=11, size=2, world_size=2)
     if taken != 9:
         with pytest.raises(WindowError, match="2 batches of all ranks, which take 4 samples together, do not hold"):

@@ -1,5 +1,7 @@
-"""A training run that is stopped and goes on any number of times, on other ranks and a store that grows, against one
-that nothing happens to: each sample of the epoch once, the same samples at each step."""
+"""A training run that is stopped and resumed several times, on other ranks and on a store that grows.
+
+Compared with an undisturbed run: each sample of the epoch occurs once, and each step has the same samples.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StateError
 
-TOGETHER = 12  # samples that all ranks take at a time
+TOGETHER = 12  # samples that all ranks take in one step
 WORLDS = (1, 2, 3, 4, 6)
-EXAMPLES = int(os.environ.get("SEQZARR_RUNS", "2"))  # more for whoever looks for rare ones
-Samples = list[tuple[Any, ...]]  # of one batch, each as bytes of all that it has
+EXAMPLES = int(os.environ.get("SEQZARR_RUNS", "2"))  # set this higher to look for rare failures
+Samples = list[tuple[Any, ...]]  # of one batch, each as the bytes of all its arrays
 
 
 def append(path: Path, lengths: list[int]) -> None:
-    """Append sequences in which no two rows are the same."""
+    """Append sequences in which no two rows are equal."""
     known = len(store_spec.open_store(path))
     with store_spec.open_store(path, mode="a") as writer:
         for number, steps in enumerate(lengths, known):
@@ -65,7 +67,7 @@ def of_windows(batch: Any) -> Samples:
 
 
 def of_padded(batch: Any) -> Samples:
-    x, y, mask = batch  # how far they are padded depends on the others
+    x, y, mask = batch  # their padding depends on the other sequences
     return [(x[i][mask[i]].tobytes(), y[i][mask[i]].tobytes()) for i in range(len(x))]
 
 
@@ -87,7 +89,7 @@ KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], Samples]]] = {
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed is no simpler run
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed does not make a simpler run
 )
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
@@ -134,5 +136,5 @@ def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
     for rank in ranks:
         assert list(rank) == []
     assert sorted(chain.from_iterable(taken)) == sorted(chain.from_iterable(wanted))
-    # Where the last samples are fewer than ranks, these get them in two batches, with those of the last whole one.
+    # If fewer samples than ranks are left, they are divided into two batches together with the last whole one.
     assert sum(one != other for one, other in zip(taken, wanted, strict=True)) <= 2

@@ -1,4 +1,7 @@
-"""An epoch goes on from a state with the same batches: elsewhere, on other ranks, on a store that has grown."""
+"""An epoch continues from a state with the same batches:
+
+in another process, on other ranks, on a store that has grown.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ Stores = tuple[store_spec.Store, store_spec.Store]
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    """A store of 20 sequences with all that a store can have, and the same after 10 more were appended to it."""
+    """Return a store of 20 sequences that has everything a store can have, and the same store after 10 more."""
     path, rng = tmp_path_factory.mktemp("grown") / "s.zarr", np.random.default_rng(0)
     options: dict[str, Any] = {"missing": "keep", "filled": True, "columns": {"age": "float64", "site": "string"}}
 
@@ -47,7 +50,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Stores:
 
 
 def samples(batches: Any) -> list[bytes]:
-    """Return what batches hold, sample by sample, without padding where they say which that is."""
+    """Return the samples of batches, without padding if there is a mask."""
     return [
         np.ascontiguousarray(x if "mask" not in batch._fields else x[batch.mask[place]]).tobytes()
         for batch in batches
@@ -56,7 +59,7 @@ def samples(batches: Any) -> list[bytes]:
 
 
 def saved(batches: Any) -> Any:
-    """Return the state as it comes back from a file."""
+    """Return the state as it is after it was saved as JSON."""
     text = json.dumps(batches.state_dict())
     assert len(text) < 900
     return json.loads(text)
@@ -83,7 +86,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
 def test_an_epoch_goes_on_from_a_state_with_the_very_same_batches(grown: Stores, kind: str, options: dict[str, Any]):
-    """After each number of batches, those of none and of all too; a pickle goes on as well."""
+    """After each number of batches, including none and all; pickled iterators continue too."""
     whole = list(begin(grown[0], kind, **options))
     assert len(whole) > 2
     batches = begin(grown[0], kind, **options)
@@ -92,7 +95,7 @@ def test_an_epoch_goes_on_from_a_state_with_the_very_same_batches(grown: Stores,
         again = begin(grown[0], kind, **options)
         next(again, None)
         again.load_state_dict(state)
-        # Those of windows cannot be pickled, as a thread reads ahead for them; their windows can.
+        # Batches of windows cannot be pickled, as a thread reads ahead for them; the windows can.
         for copy in [again] if kind == "windows" else [again, pickle.loads(pickle.dumps(batches))]:
             assert copy.state_dict() == state
             assert len(copy) == len(whole)
@@ -104,7 +107,7 @@ def test_an_epoch_goes_on_from_a_state_with_the_very_same_batches(grown: Stores,
 def test_a_state_is_loaded_without_reading_what_comes_before(
     by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nothing is read before the next batch is asked for, and then only what that and later ones need."""
+    """Nothing is read before the next batch, and then only what this and later batches need."""
     options: dict[str, Any] = {"windows": {"batch_size": 10, "memory": 6000}, "streams": {"batch_size": 1}}.get(
         kind, {}
     )
@@ -119,7 +122,7 @@ def test_a_state_is_loaded_without_reading_what_comes_before(
     assert not read
     assert all_same(list(resumed), wanted)
     every = {chunk for name, chunk in read if name == "inputs"}
-    first = 0 if kind == "packed" else 25  # of 39; pieces are packed wherever there is room for them
+    first = 0 if kind == "packed" else 25  # of 39; pieces are packed wherever there is room
     assert every
     assert len(every) < 14
     assert min(every) >= first
@@ -160,7 +163,7 @@ def test_another_process_goes_on_with_the_same_batches(by_step: Numbered):
 def test_other_ranks_go_on_where_they_take_as_many_samples_together(
     by_step: Numbered, kind: str, options: dict[str, Any]
 ):
-    """Six at a time: by two ranks, then by three, then by one; none is lost, none comes twice."""
+    """Six samples per step: by two ranks, then by three, then by one; each sample occurs once."""
     found: list[bytes] = []
     state = None
     for ranks, steps in ((2, 1), (3, 1), (1, 99)):
@@ -172,7 +175,7 @@ def test_other_ranks_go_on_where_they_take_as_many_samples_together(
                 batches.load_state_dict(state)
             found += samples(itertools.islice(batches, steps))
             states.append(saved(batches))
-        assert all(each == states[0] for each in states)  # it does not matter which rank saves it
+        assert all(each == states[0] for each in states)  # any rank can save it
         state = states[0]
     wanted = samples(begin(by_step.store, kind, **options, batch_size=6, shuffle=True))
     assert sorted(found) == sorted(wanted)
@@ -183,7 +186,7 @@ def test_other_ranks_go_on_where_they_take_as_many_samples_together(
 def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(
     grown: Stores, kind: str, *, part: bool, weighted: bool
 ):
-    """The next one has the new ones too; weights are those of then."""
+    """The next epoch has the new sequences too; weights are those of the first store."""
 
     def begun(store: store_spec.Store) -> Any:
         view = store.split("train", {"train": 0.5, "val": 0.5}) if part else store
@@ -201,7 +204,7 @@ def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(
     next(resumed)
     once_more.load_state_dict(saved(resumed))
     assert all_same(list(once_more), list(resumed))
-    # And the same iterator may go on from a state of the longer store again.
+    # The same iterator can then load a state of the longer store.
     next(longer)
     resumed.load_state_dict(saved(longer))
     assert all_same(list(resumed), list(longer))
@@ -266,7 +269,7 @@ def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_not
 
 
 def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by_step: Numbered):
-    """Two ranks share the last whole batch and the one window after it; a single rank with workers goes on between."""
+    """Two ranks share the last whole batch and the window after it; a single rank with workers continues in between."""
     every = (by_step.store.windows(length) for length in range(2, 9))
     windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
     options: dict[str, Any] = {"shuffle": True, "memory": 20_000, "index": True}
@@ -280,7 +283,7 @@ def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by
         batches.load_state_dict(state)
         return batches.of_worker(worker, 3)
 
-    states = [saved(on(worker, state)) for worker in range(3)]  # one each, as loaders of torchdata save them
+    states = [saved(on(worker, state)) for worker in range(3)]  # one each, as data loaders of torchdata save them
     taken += [batch[-1] for worker, state in enumerate(states) for batch in on(worker, state)]
     assert sorted(np.concatenate(taken).tolist()) == list(range(len(windows)))
 
@@ -291,7 +294,7 @@ def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by
 def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
     by_step: Numbered, ranks: int, others: int, workers: int
 ):
-    """Each saves a state of its own, as loaders of torchdata have them; none of 13 windows, six together, is lost."""
+    """Each worker saves its own state, as with torchdata; none of 13 windows, six per step, is lost."""
     windows = by_step.store.select([6]).windows(88, target="last")
     assert len(windows) == 13
 
@@ -316,14 +319,14 @@ def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
                 for batches, state in zip(rank, states, strict=True):
                     batches.load_state_dict(state)
         except StateError as error:
-            assert others > 1, error  # one window is left, for each of them  # noqa: PT017
+            assert others > 1, error  # one window is left for each rank  # noqa: PT017
             continue
         seen += [batch[-1] for rank in going for batches in rank for batch in batches]
         assert sorted(np.concatenate(seen).tolist()) == list(range(13))
 
 
 def test_a_state_that_is_loaded_leaves_nothing_of_one_before(by_step: Numbered):
-    """A later state, after which what is left is dealt anew, and then one before it."""
+    """First a late state, after which the rest is distributed anew, then an earlier one."""
     windows = by_step.store.select([6]).windows(88, target="last")
     three = windows.batches(2, world_size=3)
     states = [saved(three), *(saved(three) for _ in three)]
@@ -377,7 +380,7 @@ def test_a_state_is_small_whatever_is_asked_for(tmp_path: Path):
     ids=["standard", "minmax", "robust", "of a split", "of groups"],
 )
 def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(grown: Stores, found: Any):
-    """As long as they come from the store, which has grown; a later state is loaded after an earlier one too."""
+    """If they come from the store, which has grown; a late state is loaded after an earlier one too."""
     before, after = grown
     begun, longer = in_each_way(before, found(before)), in_each_way(after, found(after))
     others = in_each_way(after, found(after))
@@ -385,7 +388,7 @@ def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(grown: Stor
         next(one)
         state = saved(one)
         other.load_state_dict(state)
-        assert saved(other) == state  # so that it can be gone on with once more
+        assert saved(other) == state  # so that it can be loaded twice
         expected = list(one)
         assert all_same(list(other), expected)
         next(third)
@@ -415,7 +418,7 @@ def test_the_statistics_of_another_store_stay_what_they_are(grown: Stores, tmp_p
 def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(grown: Stores):
     def batches(store: store_spec.Store) -> list[Any]:
         weights = np.arange(len(store)) / len(store)
-        by_numbers = replace(store.stats().standard(), statistics=None)  # as of a scaler that was written down
+        by_numbers = replace(store.stats().standard(), statistics=None)  # like those of a scaler that was saved
         return [*in_each_way(store, by_numbers), begin(store, "windows", shuffle=True, weights=weights)]
 
     before, after = grown
@@ -442,7 +445,7 @@ def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(grown: St
 
 
 def test_the_last_batches_of_an_epoch_go_on_with_other_ranks_where_one_window_is_left_for_each(by_step: Numbered):
-    """After the last whole round each number of ranks has batches of its own."""
+    """After the last whole round, the batches depend on the number of ranks."""
     windows = by_step.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left
 
     def batches(world_size: int) -> Any:
@@ -466,7 +469,7 @@ def test_the_last_batches_of_an_epoch_go_on_with_other_ranks_where_one_window_is
 
 
 def refused(message: str, state: Any, store: store_spec.Store, kind: str = "windows") -> None:
-    """Check that a state is refused with the reason, and that the batches are as if it had not been loaded."""
+    """Check that a state is refused with this reason, and that this leaves the batches unchanged."""
     batches, fresh = begin(store, kind), begin(store, kind)
     for each in (batches, fresh):
         next(each)

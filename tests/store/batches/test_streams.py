@@ -1,4 +1,4 @@
-"""Streams: lanes of sequences one after another, against plain loops over the arrays that were written."""
+"""Streams: lanes of sequences one after another, compared with plain loops over the arrays that were written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dealt(lengths: list[int], lanes: int, steps: int, *, align: bool) -> list[li
 
 
 def streamed(sequences: Arrays, dealing: list[list[int]], steps: int, axis: str, *, align: bool) -> list[list[Any]]:
-    """Return all batches, step by step: each step of a batch is (inputs, label, reset) or None, lane by lane."""
+    """Return all batches step by step: each step of a batch is (inputs, label, reset) or None, lane by lane."""
     lanes: list[list[Any]] = []
     for numbers in dealing:
         lane: list[Any] = []
@@ -85,7 +85,7 @@ def test_streams_are_what_loops_make_of_the_sequences(
     *,
     align: bool,
 ):
-    """For any ranks, which have equally many batches and their share of the lanes."""
+    """For any number of ranks, which share the lanes and have the same number of batches."""
     store = of_each_axis[axis].store.select(selection)
     sequences = [of_each_axis[axis].sequences[number] for number in selection]
     dealing = dealt([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
@@ -109,7 +109,7 @@ def test_streams_are_what_loops_make_of_the_sequences(
 
 
 def lanes_of(batches: Any) -> list[list[int]]:
-    """Return the sequences of each lane as they follow one another, each by its first value."""
+    """Return the sequences of each lane in order, each by its first value."""
     xs, _, resets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
     return [x[reset, 0].tolist() for x, reset in zip(xs, resets, strict=True)]
 
@@ -118,7 +118,7 @@ def lanes_of(batches: Any) -> list[list[int]]:
 def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
     by_step: Numbered, lanes: int, steps: int, epoch: int, *, align: bool
 ):
-    """Whatever the order is that sequences come in: that is read off the batches, and all else follows from it."""
+    """The order of the sequences is taken from the batches; everything else must follow from it."""
     streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)
     batches = list(streams)
     number_of = {int(x[0, 0]): number for number, (x, _) in enumerate(by_step.sequences) if len(x)}
@@ -131,7 +131,7 @@ def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
 
 
 def test_other_sequences_share_a_lane_in_each_epoch():
-    """Though the longest are dealt first: those about as long take turns."""
+    """Although the longest are assigned first: those of similar length alternate."""
     lengths = np.arange(1, 201)
     together = []
     for epoch in range(10):
@@ -145,7 +145,7 @@ def test_other_sequences_share_a_lane_in_each_epoch():
 
 
 def test_few_steps_are_wasted():
-    """One sequence of a thousand lies at the end of a lane, and no lane is longer than another by more than that."""
+    """One sequence in a thousand is at the end of a lane, and lanes differ by no more than its length."""
     lengths = np.maximum(1, np.random.default_rng(0).lognormal(5, 0.8, 2000)).astype(np.int64)
     for random in (None, np.random.default_rng(1)):
         assert plan_lanes(lengths, lanes=32, steps=64, align=False, random=random).padding < 0.01
@@ -153,7 +153,7 @@ def test_few_steps_are_wasted():
 
 
 def test_a_million_sequences_are_dealt_as_well(monkeypatch: pytest.MonkeyPatch):
-    """Beyond the longest ones, neighbours are dealt together; a lane ends no later than by one such group."""
+    """After the longest ones, neighbours are assigned together; lanes differ by at most one such group."""
     monkeypatch.setattr(streams_module, "ONE_BY_ONE", 100)
     lengths = np.random.default_rng(0).integers(1, 30, 10_000)
     lengths[5] = 20_000
@@ -164,7 +164,7 @@ def test_a_million_sequences_are_dealt_as_well(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
-    """Of 64 rows a chunk."""
+    """With 64 rows per chunk."""
     recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), chunk=64, shard=640)
     lengths = {"long": [2000] * 8, "short": [5] * 3200}
     folder = tmp_path_factory.mktemp("chunks")
@@ -182,7 +182,7 @@ def test_a_chunk_is_decompressed_about_once_for_each_sequence_that_it_has_a_part
     least: float,
     most: float,
 ):
-    """Where memory allows: 1.1 times if sequences are long, 2.7 if short ones lie all over the store; else 4 and 16."""
+    """If memory allows: 1.1 times for long sequences, 2.7 for short ones all over the store; otherwise 4 and 16."""
     read = chunks_read(monkeypatch, 64)
     store = long_and_short[name]
     list(store.streams(8, 16, shuffle=True))

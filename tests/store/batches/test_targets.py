@@ -1,4 +1,4 @@
-"""Rows that are chosen when reading: compared with a store that has just these rows, and these labels."""
+"""Inputs and targets that are chosen when reading, compared with a store of just these inputs and labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("open", "close", "volume")
 
 
 def made(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
-    """Write random walks whose labels are the features at these positions, or a class for each sequence."""
+    """Write random walks whose labels are the features at these positions, or one class per sequence."""
     rng = np.random.default_rng(0)
     names = [NAMES[at] for at in labels]
     inputs = Rows(np.dtype("float64"), (3,), NAMES)
@@ -125,7 +125,7 @@ def test_targets_that_are_not_there_are_refused(
 def test_batches_of_another_dtype_have_the_same_numbers(tmp_path: Path, stored: str, wanted: Any):
     rows = [np.arange(40).reshape(20, 2).astype(stored) + number for number in range(2)]
     store = store_of(tmp_path / "s", rows)
-    windows = store.windows(4, dtype=wanted, targets="inputs")  # labels that are whole numbers keep their dtype
+    windows = store.windows(4, dtype=wanted, targets="inputs")  # integer labels keep their dtype
     each = [x.astype(wanted) for x in rows]
     samples = [(x[start : start + 4], x[start + 4 : start + 5]) for x in each for start in range(16)]
     assert all_same(unbatched(list(windows.batches(3))), samples)

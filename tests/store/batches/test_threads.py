@@ -1,4 +1,7 @@
-"""Threads that read ahead, and those that take batches: each once, in order, whatever fails, is forked or collected."""
+"""Threads that read ahead, and threads that take batches:
+
+each batch once, in order, after errors, forks and collection.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ from tests.store.kinds import chunks_read, threads
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import Numbered, keys, numbered, unbatched
 
-SECONDS = 30  # until a thread that hangs fails a test
+SECONDS = 30  # after which a thread that hangs fails a test
 STEPS = 100
 
 
 class MadePlan(EpochPlan):
-    """An epoch whose batches a test makes, instead of reading them from a store."""
+    """An epoch with batches from a test instead of a store."""
 
     read: Callable[[int, int], list[Any]]
     most: Callable[[int], int]
@@ -120,7 +123,7 @@ def test_the_next_ones_are_read_while_those_before_are_in_use():
 
     together = MadeEpoch(reading, ten, STEPS)
     assert numbers([next(together)]) == [0]
-    assert read.wait(60)  # nobody asked for them yet
+    assert read.wait(60)  # before they are needed
     go.set()
     assert numbers([next(together)]) == [1]
 
@@ -167,7 +170,7 @@ def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
     assert numbers(pickle.loads(pickle.dumps(together))) == left
     ours, theirs = os.pipe()
     if not (child := os.fork()):
-        signal.alarm(60)  # it would wait without end for a thread that is not there
+        signal.alarm(60)  # it would wait endlessly for a thread that does not exist
         try:
             os.write(theirs, bytes(numbers(together)))
         finally:
@@ -201,7 +204,7 @@ def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.Monke
 def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
     tmp_path: Path, method: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    """The others of these threads wait for it, so it must not wait for them."""
+    """The other threads of the epoch wait for the collecting one, so it must not wait for them."""
     others, dropped, found = threads(), threading.Event(), list[int]()
     store, later = store_in_small_shards(tmp_path), threading.Event()
 
@@ -231,7 +234,7 @@ def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
 def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_thread_of_it_needs(
     tmp_path: Path, kind: str
 ):
-    """As that of a logger."""
+    """For example, the lock of a logger."""
     others, store, found = threads(), store_in_small_shards(tmp_path), list[int]()
     lock, held, waiting, calls = threading.Lock(), threading.Event(), threading.Event(), itertools.count()
 
@@ -267,7 +270,7 @@ def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_th
 
 
 def test_a_ctrl_c_that_comes_while_the_collector_runs_is_not_lost():
-    """In the middle of a function in C, a signal is noticed by the first code in Python that runs."""
+    """During a function in C, a signal is handled by the first Python code that runs."""
     code = """
 import pickle, signal, store_spec
 
@@ -294,7 +297,7 @@ def store_in_small_shards(folder: Path) -> store_spec.Store:
 
 
 def in_cycle(thing: object) -> None:
-    """Leave a thing to the garbage collector."""
+    """Create a reference cycle with an object, so that only the garbage collector deletes it."""
     cycle: list[Any] = [thing]
     cycle.append(cycle)
 
@@ -334,7 +337,7 @@ def test_threads_that_were_started_end_if_another_cannot_be_started(
 
 @pytest.mark.parametrize("restarts", [True, False])
 def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypatch: pytest.MonkeyPatch):
-    """It runs in the thread that waits for the next batch, and would wait for that without end."""
+    """It runs in the thread that waits for the next batch, and would wait forever."""
     original, refused = MadePlan.batches, list[str]()
 
     def interrupted(plan: MadePlan, some: range) -> Any:
@@ -360,7 +363,7 @@ def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypat
 
 
 def test_a_batch_is_given_once_while_another_thread_reads():
-    """The second thread asks while the first is in the middle of a read, and waits for what comes after it."""
+    """The second thread calls `next` while the first reads, and gets the batch after it."""
     reading, go = threading.Event(), threading.Event()
     spans: list[Any] = []
     taken: list[Any] = []
@@ -386,7 +389,7 @@ def test_a_batch_is_given_once_while_another_thread_reads():
 
 
 def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(tmp_path: Path):
-    """That thread holds the lock, and is not there after a fork to give it back."""
+    """The thread holds the lock, and does not exist after a fork to release it."""
     reading, go = threading.Event(), threading.Event()
     parent = os.getpid()
 
@@ -418,7 +421,7 @@ def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(t
 
 
 def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
-    """Closing does not wait for the pool to be read to its end."""
+    """Closing does not wait until the pool is read."""
     others, cancelled = threads(), threading.Event()
 
     def load() -> Generator[int, None, None]:
@@ -433,7 +436,7 @@ def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
 
 
 def test_no_more_things_are_made_ahead_than_there_are_slots():
-    """The one in use among them: what is made takes memory."""
+    """The one in use counts: each takes memory."""
     others, enough = threads(), threading.Event()
     made: list[int] = []
 
@@ -465,7 +468,7 @@ def test_a_cancelled_loader_reads_nothing(by_step: Numbered, monkeypatch: pytest
 
 
 def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The thread that reads has failed and ended before the one that cuts goes on."""
+    """The thread that reads fails and ends before the one that gathers continues."""
     store = numbered(tmp_path / "s.zarr", "step", chunk=8).store
     failed = threading.Event()
 
@@ -480,7 +483,7 @@ def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkey
 
     call = Loader.__call__
     monkeypatch.setattr(Loader, "__call__", load)
-    batches = store.windows(4).batches(1, memory=6000)  # a pool has more of them than may wait
+    batches = store.windows(4).batches(1, memory=6000)  # a pool has more of them than slots
     next(batches)
     failed.wait()
     for thread in threading.enumerate():
@@ -491,7 +494,7 @@ def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkey
 
 
 def test_an_iterator_that_was_begun_is_refused_after_a_fork(by_step: Numbered):
-    """One that was not, and windows, work there."""
+    """An iterator that has not started, and windows, work in the child."""
     windows = by_step.store.windows(4)
     begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
     wanted = keys_of(windows.batches(2, shuffle=True))
@@ -518,7 +521,7 @@ def test_an_iterator_that_was_begun_is_refused_after_a_fork(by_step: Numbered):
 
 
 def test_a_child_is_refused_though_a_thread_was_waiting_for_a_batch(by_step: Numbered, tmp_path: Path):
-    """That thread holds the lock, and is not there after a fork to give it back."""
+    """The thread holds the lock, and does not exist after a fork to release it."""
     waiting, go = threading.Event(), threading.Event()
 
     def wait(batch: Batch) -> Batch:
@@ -533,7 +536,7 @@ def test_a_child_is_refused_though_a_thread_was_waiting_for_a_batch(by_step: Num
     assert waiting.wait(30)
     child = os.fork()
     if not child:
-        signal.alarm(30)  # nobody would end it if it hung
+        signal.alarm(30)  # nothing else would end it if it hung
         try:
             next(batches)
         except WindowError as error:
@@ -568,7 +571,7 @@ def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered
 
 
 def test_a_worker_reads_ahead_and_gathers_and_transforms_when_it_is_asked(by_step: Numbered):
-    """Who asks has its own batches in advance, and a thread more is one more to wait for."""
+    """A worker makes its batches in advance anyway, and one more thread would be one more to wait for."""
     before, callers = set(threading.enumerate()), []
 
     def transform(batch: Any) -> Any:

@@ -31,14 +31,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, repr=False)
 class Known:
-    """A store of LENGTHS whose first feature is the number of the step, and which values of each step are real."""
+    """A store of LENGTHS whose first feature is the number of the step, and the mask of its real values."""
 
     store: store_spec.Store
     real: NDArray[np.bool_]  # (steps, 3)
 
 
 def known(path: Path, kind: str, axis: Any, *, chunk: int = 8) -> Known:
-    """Write it; the first feature is never missing, and may be filled in."""
+    """Write it; the first feature is never missing, but may be filled."""
     rng, options = np.random.default_rng(0), KINDS[kind]
     steps, filled = np.arange(sum(LENGTHS), dtype="f8"), {}
     with store_spec.create_store(
@@ -69,7 +69,7 @@ def all_known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str],
 
 
 def assert_added(found: Sequence[Any], plain: Sequence[Any], place: int) -> None:
-    """Check that batches are those without the mask of values, but for that one, which is in this place."""
+    """Check that batches are those without `value_mask`, apart from this array, which is at this position."""
     assert all_same([batch[:place] + batch[place + 1 :] for batch in found], plain)
     for batch in found:
         x, values = batch[0], batch[place]
@@ -79,7 +79,7 @@ def assert_added(found: Sequence[Any], plain: Sequence[Any], place: int) -> None
 
 
 def wanted_values(given_store: Known, x: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which values of a batch that is not normalised are real: each step says which one it is."""
+    """Return which values of a batch without normalisation are real: each step has its number."""
     wanted = np.zeros(x.shape, bool)
     for at in np.ndindex(*mask.shape):
         if mask[at]:
@@ -119,14 +119,14 @@ def test_padded_batches_tell_which_values_are_real(
     asked: dict[str, Any],
     ranks: int,
 ):
-    """Behind the masks of steps, before static columns; all else is as it is without it, for any ranks."""
+    """After the mask of steps, before static columns; all other arrays are as without it, for any number of ranks."""
     one = all_known[kind, axis]
     store, place = one.store.select(selection), 4 if axis == "own" else 3
     for rank in range(ranks):
         more = asked | {"rank": rank, "world_size": ranks}
         try:
             plain = list(store.padded(**more))
-        except WindowError:  # they cannot be dealt to so many ranks
+        except WindowError:  # they cannot be distributed over so many ranks
             return
         found = list(store.padded(**more, value_mask=True))
         assert_added(found, plain, place)
@@ -157,7 +157,7 @@ def test_streams_tell_which_values_are_real(
     more_memory: int,
     **order: bool,
 ):
-    """Last of all, with the mask of steps and without it, whatever is read together; for any ranks."""
+    """It is the last array, with or without the mask of steps, for any number of ranks."""
     one = all_known[kind, axis]
     store = one.store.select(selection)
     with pytest.raises(WindowError) as error:
@@ -176,7 +176,7 @@ def test_streams_tell_which_values_are_real(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known], kind: str):
-    """Of windows as long as the longest sequence, one of each."""
+    """Of windows as long as the longest sequence, one for each."""
     store = all_known[kind, "step"].store
     store = store.select(np.flatnonzero(store.lengths))
     windows = store.windows(max(LENGTHS), target="aligned", short="pad", value_mask=True)
@@ -187,7 +187,7 @@ def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known
 
 @pytest.mark.parametrize("kind", ["keep", "both"])
 def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_it(tmp_path: Path, kind: str):
-    """Numbers of one's own may make NaN of all; what was missing throughout is so in any case."""
+    """Normalising by given numbers may yield only NaN; features without any value are masked anyway."""
     rng, lengths = np.random.default_rng(0), (12, 18)
     sequences = [rng.normal(size=(length, 3)) for length in lengths]
     sequences[0][:, 2], sequences[1][::3, 1] = np.nan, np.nan
@@ -209,7 +209,7 @@ def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_
 
 @pytest.mark.parametrize(("dtype", "shape"), [("complex64", ()), ("float32", (2, 3)), ("int16", (2,)), ("bool", (1,))])
 def test_rows_of_any_dtype_and_shape_have_it(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
-    """Those that cannot be NaN are real, but for what was filled in."""
+    """Values that cannot be NaN are real unless they were filled."""
     recipe = Recipe(inputs=(dtype, shape), missing="keep", filled=True)
     sequences = make(recipe, [9, 0, 5, 30])
     store = store_spec.open_store(write(recipe, tmp_path / "s", sequences))
@@ -255,7 +255,7 @@ def test_a_store_that_knows_nothing_says_how_to_build_one_that_does(by_step: Num
 
 
 def test_it_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str], Known]):
-    """A byte for each value; in streams two, where it is read beside the mask that is made of it."""
+    """One byte for each value; in streams two, as it is read beside the mask that is computed from it."""
     for kind, more in (("keep", 1), ("filled", 2), ("both", 2)):
         store = all_known[kind, "step"].store
         for given_mask in (False, True):

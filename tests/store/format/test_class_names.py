@@ -1,4 +1,4 @@
-"""Names of classes: given back, checked, extended and never renumbered."""
+"""Names of classes: stored, returned, validated, extended and never renumbered."""
 
 from __future__ import annotations
 

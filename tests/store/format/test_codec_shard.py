@@ -1,4 +1,4 @@
-"""Chunks and shards: rows to bytes and back, and every damage seen."""
+"""Chunks and shards: from rows to bytes and back, and damage of every kind."""
 
 import concurrent.futures
 import pickle

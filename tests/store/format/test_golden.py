@@ -1,4 +1,4 @@
-"""Stores of every release are read for ever, by this reader and by any other Zarr reader."""
+"""Stores of every release stay readable by this reader and by any other Zarr reader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path_of(golden: Golden) -> Path:
 
 
 def assert_same(found, expected):
-    """Equal in dtype, shape and every bit, NaN included."""
+    """Check that dtype, shape and every bit are equal, including those of NaN."""
     expected = np.asarray(expected)
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     assert np.ascontiguousarray(found).tobytes() == expected.tobytes()

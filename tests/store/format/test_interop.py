@@ -1,4 +1,4 @@
-"""Written stores, read by other software alone: every sequence is bit-equal through `offsets`."""
+"""Stores as other software reads them: every sequence is bit-equal, found through `offsets`."""
 
 import json
 import os
@@ -32,7 +32,7 @@ LENGTHS = [5, 0, 90, 7, 1]
 
 @pytest.fixture(scope="module", params=RECIPES)
 def written(request, tmp_path_factory):
-    """Return the folder of a store that was appended to, and the list that it holds."""
+    """Return the folder of a store that was appended to, and the list of its sequences."""
     recipe = RECIPES[request.param]
     sequences = make(recipe, LENGTHS)
     path = write(recipe, tmp_path_factory.mktemp("interop") / "store.zarr", sequences[:3])
@@ -43,7 +43,7 @@ def written(request, tmp_path_factory):
 
 
 def check(arrays, recipe: Recipe, sequences: list[Sequence]) -> None:
-    """Find sequence i from offsets, as the format says, in what some software read."""
+    """Find each sequence from offsets, as the format says, in arrays that other software read."""
     offsets = arrays["offsets"]
     label_offsets = {
         "step": offsets,
@@ -150,7 +150,7 @@ def test_a_store_without_sequences_is_read_too(tmp_path, label_axis):
 
 @pytest.mark.slow
 def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path, monkeypatch):
-    """The arrays' own metadata are put after the root, offsets last."""
+    """The arrays' own metadata are written after the root, offsets last."""
     recipe = RECIPES["own"]
     sequences = make(recipe, LENGTHS)
     path = write(recipe, tmp_path / "store.zarr", sequences[:2])
@@ -178,9 +178,9 @@ def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
 def test_zarr_writes_the_documents_of_all_arrays(path):
-    """`zarr.create_array` gives the same JSON, but for a member that it adds to vlen-utf8: `"configuration": {}`.
+    """`zarr.create_array` gives the same JSON, apart from a member that it adds to vlen-utf8: `"configuration": {}`.
 
-    That codec has no configuration, and the specification of Zarr lets the member be left out where it is empty.
+    That codec has no configuration, and the specification of Zarr permits leaving out the member if it is empty.
     """
     documents = [json.loads(file.read_bytes()) for file in path.rglob("zarr.json")]
     arrays = [document for document in documents if document["node_type"] == "array"]
@@ -193,7 +193,7 @@ def test_zarr_writes_the_documents_of_all_arrays(path):
 
 
 def written_by_zarr(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of an array that zarr creates by what a document says."""
+    """Return the metadata of an array that zarr creates from a document."""
     chunks, shards = document["chunk_grid"]["configuration"]["chunk_shape"], None
     codecs = document["codecs"]
     if codecs[0]["name"] == "sharding_indexed":

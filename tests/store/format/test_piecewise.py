@@ -1,4 +1,4 @@
-"""A sequence whose rows come piece by piece has the table rows that it has at once, bit for bit."""
+"""A sequence whose rows come piece by piece has the same table rows, bit for bit."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def cut(whole: CheckedSequence, places: list[float]) -> list[CheckedSequence]:
     block=st.sampled_from([1, 7, 100, 2**15]),
 )
 def test_any_pieces_give_the_records_of_the_whole(monkeypatch, recipe, length, places, block):
-    """However many values moments are merged of."""
+    """For any number of values whose moments are merged."""
     monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", max(block, length // 20))
     (sequence,) = make(recipe, [length])
     schema = recipe.schema()
     whole = checked(schema, sequence, SOURCE)
     pieces = cut(whole, places)
-    if schema.label_axis == "sequence":  # each says the same
+    if schema.label_axis == "sequence":  # both give the number of rows
         pieces = [CheckedSequence({**one.rows, "labels": whole.rows["labels"]}, one.columns) for one in pieces]
     running = Piecewise(schema, SOURCE)
     for piece in pieces:

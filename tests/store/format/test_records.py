@@ -1,4 +1,4 @@
-"""What the tables keep of a sequence."""
+"""The table rows of a sequence."""
 
 import hashlib
 import tracemalloc
@@ -32,7 +32,7 @@ def records(*names: str, schema: Schema = SCHEMA) -> Records:
 
 
 def test_the_identity_is_what_the_format_says():
-    """Stores are recognised by it for ever: another one makes another version of the format."""
+    """Stores are recognised by it: another identity needs another version of the format."""
     whole = records("a", "b/c.csv", "d\nä")
     digest = bytes(32)
     for number, name in enumerate(whole.sources):
@@ -107,7 +107,7 @@ def test_labels_that_are_the_inputs_are_described_as_equal_ones_are(missing):
 
 
 def test_labels_that_are_the_inputs_are_one_row_each_where_they_are_of_the_sequence():
-    """A sequence of as many steps as there are targets, of which each has as many values as a step."""
+    """A sequence of as many steps as there are targets, each of which has as many values as a step."""
     x = np.arange(6, dtype="float32").reshape(3, 2)
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (3, 2)), label_axis="sequence")
     assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].shape == (1, 3, 2)

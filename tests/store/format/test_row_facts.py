@@ -1,4 +1,4 @@
-"""What the tables keep of rows: the same bits for sequences together and one by one."""
+"""What the tables store about rows: the same bits for sequences together and one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store may be, and the sizes that follow from it."""
+"""The possible schemas of a store, and the sizes that follow from a schema."""
 
 import itertools
 from dataclasses import replace
@@ -80,7 +80,7 @@ PLAIN = rows_of("float32", (2,))
 
 
 def wrong_rows(shape: Any, names: Any = None) -> Rows:
-    """Describe a row by what is no shape, or no names."""
+    """Describe a row by an invalid shape, or invalid names."""
     return Rows(np.dtype("int8"), shape, names)
 
 

@@ -1,4 +1,4 @@
-"""SPEC.md says what schema.py says, and what is really written."""
+"""SPEC.md agrees with schema.py, and with what is written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def section(heading: str) -> str:
 
 
 def prose(heading: str) -> str:
-    """Return the text below a heading on one line, wherever its lines are broken."""
+    """Return the text below a heading on one line."""
     return " ".join(section(heading).split())
 
 
@@ -66,7 +66,7 @@ def number(written: str) -> int:
 
 
 def write_example(path: Path) -> None:
-    """Write the store of which SPEC.md shows the root."""
+    """Write the store whose root SPEC.md shows."""
     with store_spec.create_store(
         path,
         inputs=Rows(np.dtype("float32"), (3,), ("x", "y", "z")),
@@ -230,7 +230,7 @@ def test_what_the_text_says_in_words_of_shards_names_and_codecs_is_what_the_cons
 
 
 def test_the_chunks_of_tables_are_those_that_are_written():
-    """Every line of the table of chunk sizes is the chunk of some array."""
+    """Every line of the table of chunk sizes gives the chunk of some array."""
     shapes = {"17": (17,), "50,000": (50_000,)}
     for what, row_bytes, rows in table("Array metadata"):
         dtype, _, tail = what.partition(", row ")
@@ -279,7 +279,7 @@ def test_chunk_codecs_are_those_of_the_text():
 
 
 def test_the_metadata_of_arrays_have_the_members_of_the_text_and_no_others():
-    """Each name in code marks that is a member of an array's document, and nothing else, is written."""
+    """Every name in code marks that is a member of an array's document, and no other member, is written."""
     for planned in ANY_SCHEMA.values():
         for fact in planned.arrays():
             document = layout.array_document(planned, fact, layout.Counts())
@@ -409,7 +409,7 @@ def test_an_unknown_minor_version_is_read_and_what_it_adds_is_ignored(example, t
 
 
 def test_the_arrays_own_documents_are_refreshed_with_offsets_last(tmp_path, monkeypatch):
-    """The order that the text gives, seen at the writer's puts."""
+    """The order in the text is that of the writer's puts."""
     keys: list[str] = []
     put = LocalStorage.put
 

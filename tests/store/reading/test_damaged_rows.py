@@ -1,4 +1,4 @@
-"""Rows that are damaged, lost, another's or older are an error whatever reads them, and nowhere else."""
+"""Rows that are damaged, lost, swapped or outdated are an error in every way to read them; other rows are not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, kind, axis):
-    """Each chunk is as it was written, and so says its checksum; the stamp says that it is another's."""
+    """The checksums of its chunks are right; its stamp is that of another shard."""
     recipe = Recipe(label_axis=axis, chunk=60, shard=60)
     sequences = make(recipe, [5] * 6)
     write(recipe, tmp_path / "s", sequences)
@@ -77,7 +77,7 @@ def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, kind
 @pytest.mark.parametrize("array", ["inputs", "labels", "filled", "time"])
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
 def test_rows_of_another_sequence_are_seen_when_a_whole_one_is_read(tmp_path, kind, array):
-    """Chunks and stamps are as they were written; the checksum of the sequence says that they are another's."""
+    """Checksums of chunks and stamps are right; the checksum of the sequence is that of others."""
     recipe = Recipe(chunk=60, shard=60, filled=True, time=Time("s"))
     sequences = make(recipe, [5] * 6)
     path = write(recipe, tmp_path / "s", sequences)

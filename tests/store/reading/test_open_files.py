@@ -55,18 +55,18 @@ def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(all_
 
 @pytest.fixture
 def store(tmp_path: Path) -> store_spec.Store:
-    """Return one of many shards: each of 8 steps, in two chunks."""
+    """Return a store of many shards: each of 8 steps, in two chunks."""
     rows = np.arange(8 * 50 * 2, dtype="float32").reshape(-1, 2)
     return store_of(tmp_path / "s.zarr", [rows], [rows[:, 0]], chunk=32, shard=64)
 
 
 def descriptors(store: store_spec.Store) -> list[str]:
-    """Return what this process has open below a store."""
+    """Return the files below a store that this process has open."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
             found.append(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:  # that of the listing
+        except FileNotFoundError:  # the one of the listing
             continue
     return [path for path in found if path.startswith(f"{store.path}/")]
 
@@ -74,7 +74,7 @@ def descriptors(store: store_spec.Store) -> list[str]:
 def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)  # whatever stores of other tests have open
+    monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)  # files that stores of other tests have open
     mine, most = store_spec.open_store(store.path), 0
     for start in range(0, 380, 2):
         x, _ = mine.read(0, start, start + 2)
@@ -88,11 +88,11 @@ def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
 def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
     store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A repair renames one there, and who has the old one open would never see it."""
+    """A repair renames a file to it; a reader that keeps the old one open would never see it."""
     monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)
     path = store.path / "inputs" / "c.1.0"
     whole = path.read_bytes()
-    store.read(0, 12, 14)  # of its other chunk: it is open
+    store.read(0, 12, 14)  # the file is open, because of its other chunk
     for damaged, error in ((bytes(20) + whole[20:], ChecksumError), (whole[:20], FormatError)):
         path.write_bytes(damaged)
         with pytest.raises(error, match=r"c\.1\.0"):

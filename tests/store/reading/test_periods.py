@@ -153,7 +153,7 @@ def test_statistics_of_later_steps_are_refused_unless_they_are_allowed(store: st
     assert read(store, normalize=store.stats(before=end), before=end)
     assert read(store, normalize=store.stats(before=end), after=end)
     assert read(store, normalize=store.stats(steps=(0, 0.5)), steps=(0, 0.8))
-    # Of other sequences they may be of all steps.
+    # Those of other sequences may be of all steps.
     assert read(store[:6], normalize=store[6:].stats(), steps=(0, 0.8))
 
 

@@ -1,4 +1,4 @@
-"""Chunks that a thread decompressed last: rows beside those that were read are there, and are the right ones."""
+"""The chunks that a thread decompressed last: rows near those that were read come from memory, and are right."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def write(path: Path, rows: NDArray[np.float32]) -> store_spec.Store:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    """Two of other rows."""
+    """Two stores with different rows."""
     rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
     return [(write(tmp_path_factory.mktemp("recent") / "s.zarr", each), each) for each in (rows, rows + 1000)]
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which chunks of shards are decompressed."""
+    """Record which chunks of shards are decompressed."""
     found: list[str] = []
     decode = Codec.decode
 
@@ -70,10 +70,10 @@ def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, 
     for start in (9, 10, 11, 8):
         store.read(0, start, start + 1)
     assert len(decoded) == 2
-    store.read(0, 10, 14)  # its first chunk is there
+    store.read(0, 10, 14)  # its first chunk is in memory
     store.read(0, 11, 13)
     assert len(decoded) == 4
-    store_spec.open_store(stores[0][0].path).read(0, 8, 10)  # which may be of another commit
+    store_spec.open_store(stores[0][0].path).read(0, 8, 10)  # it may be of another commit
     assert len(decoded) == 6
     with ThreadPoolExecutor(1) as pool:
         pool.submit(store.read, 0, 8, 10).result()
@@ -92,7 +92,7 @@ def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
     assert chunks.take(keys[2]) is None  # it is in use
     chunks.give_back(keys[2], buffers[2])
     assert chunks.buffer(keys[0], 100) is buffers[3]
-    assert chunks.take(keys[3]) is None  # something else is in it
+    assert chunks.take(keys[3]) is None  # it has the rows of another chunk
     assert len(chunks.buffer(keys[0], 101)) == 101
     spare = chunks.buffer(None, 50)
     chunks.give_back(None, spare)
@@ -129,17 +129,17 @@ def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, dec
     assert len(decoded) - chunks == 3 * -(-STEPS // 4)
 
 
-@pytest.mark.parametrize("number", [1, STEPS // 8])  # one that is full, and the last, which is kept whole
+@pytest.mark.parametrize("number", [1, STEPS // 8])  # one that is full, and the last one, which is kept whole
 def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores, number: int):
-    """An older copy may lie there until a repair; what was found in it is not what there is now."""
+    """A repair may replace an older copy; rows that were read from that copy are outdated."""
     rows = stores[0][1]
-    write(tmp_path / "older.zarr", np.zeros_like(rows))  # its chunks are stored in fewer bytes
+    write(tmp_path / "older.zarr", np.zeros_like(rows))  # its chunks take fewer bytes
     write(tmp_path / "s.zarr", rows)
     name, step = f"inputs/c.{number}.0", number * 8 + 1
     store = store_spec.open_store(tmp_path / "s.zarr")
     right = (store.path / name).read_bytes()
     (store.path / name).write_bytes((tmp_path / "older.zarr" / name).read_bytes())
-    assert store.read(0, step, step + 1)[0][0, 0] == 0  # nothing tells a few rows from others of as many
+    assert store.read(0, step, step + 1)[0][0, 0] == 0  # nothing distinguishes a few rows from as many others
     with pytest.raises(ChecksumError, match="older copy"):
         store.read(0)
     (tmp_path / "right").write_bytes(right)
@@ -171,7 +171,7 @@ def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
 
 
 def test_what_fills_memory_of_others_reads_the_files_again_after_an_error(tmp_path: Path):
-    """As the threads do that read ahead: an index that says nonsense is that of a file, and not of the next one."""
+    """Threads that read ahead do this: a wrong index belongs to one file, not to the file that replaces it."""
     rows = np.zeros((STEPS, WIDTH), np.float32)
     store = write(tmp_path / "s.zarr", rows)
     file = store.path / "inputs" / "c.1.0"
@@ -205,7 +205,7 @@ def test_a_table_that_was_put_again_is_read_after_an_error(tmp_path: Path, store
 def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """What one file said is never put beside what another one holds, or kept as if that held it."""
+    """Indexes and rows of different files are never combined, or cached as if they were of one file."""
     rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
     write(tmp_path / "older.zarr", np.zeros_like(rows))
     store = write(tmp_path / "s.zarr", rows)
@@ -223,7 +223,7 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
         return data
 
     monkeypatch.setattr(shards.Shards, "_get", meanwhile)
-    assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes had been read
+    assert store.read(0, 9, 10)[0][0, 0] == 0  # of the older copy, whose bytes were read before
     assert met
     assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH
 
@@ -231,7 +231,7 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
 def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgotten(tmp_path: Path):
     class Forgotten(dict[str, Any]):
         def __setitem__(self, name: str, runs: Any) -> None:
-            """Keep nothing: as if they were forgotten right after that."""
+            """Keep nothing, as if it were forgotten at once."""
 
     x = np.array([[1], [np.nan], [3]], "float32")
     snapshot = store_of(tmp_path / "s.zarr", [x], missing="keep").snapshot

@@ -1,4 +1,4 @@
-"""What a prompt shows of objects: short and readable."""
+"""The `repr` of objects is short and readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further columns of sequences: kept, given back, selected by, and given along with windows and batches."""
+"""Further columns of sequences are stored, returned, used to select, and added to windows and batches."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_columns_survive_appends_retiring_and_pickling(tmp_path):
     with store_spec.open_store(tmp_path / "store.zarr", "a") as writer:
         writer.retire("s1")
         writer.append(*rows(1), source="s1", columns=ROWS[0] | {"site": "new"})
-    again = pickle.loads(pickle.dumps(store_spec.open_store(tmp_path / "store.zarr")))  # our own
+    again = pickle.loads(pickle.dumps(store_spec.open_store(tmp_path / "store.zarr")))  # ours
     assert again.sequences["site"].tolist() == ["A", "A", "", "C", "A", "new"]
     assert store.sequences["site"].tolist() == ["A", "B", "A", "", "C", "A"]
     assert store_spec.verify(tmp_path / "store.zarr") == []
@@ -112,7 +112,7 @@ def test_columns_survive_appends_retiring_and_pickling(tmp_path):
 
 
 def test_what_is_left_out_is_missing_where_something_stands_for_that(tmp_path):
-    """And texts of the longest length are kept."""
+    """Texts of the greatest length are kept."""
     with create(tmp_path / "store", columns={"a": "string", "b": "float64"}) as writer:
         writer.append(*rows(1), source="none")
         writer.append(*rows(1), source="some", columns={"a": None, "b": np.float32(0.1)})
@@ -211,7 +211,7 @@ def test_the_type_of_a_value_is_that_of_its_column():
 
 
 def test_every_column_is_held_against_the_identity(tmp_path):
-    """A chunk that is sound, but another's or an older copy, is found by `verify`."""
+    """`verify` finds a valid chunk that belongs elsewhere, or is an older copy."""
     path = tmp_path / "store.zarr"
     write(path)
     old = {name: (path / f"sequences/{name}/c.0").read_bytes() for name in COLUMNS}

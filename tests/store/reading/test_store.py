@@ -1,4 +1,4 @@
-"""The reader, held against a list of arrays."""
+"""The reader, compared with a list of arrays."""
 
 import multiprocessing
 import pickle
@@ -222,7 +222,7 @@ def test_a_store_that_was_read_is_read_in_other_threads_in_a_fork_and_from_a_pic
 
 
 def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
-    """A change of `lengths` in place would move what is read next across a boundary."""
+    """If `lengths` were changed in place, the next read would cross a boundary."""
     store = store_spec.open_store(write(Recipe(), tmp_path / "store", make(Recipe(), [9, 30])))
     arrays = [
         getattr(one, name)
@@ -238,7 +238,7 @@ def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
 def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
-    """As where a handler of a signal reads; each thread keeps memory for chunks, unless they are large."""
+    """A signal handler may read during a read; each thread has its own memory for chunks, unless they are large."""
     rows = np.arange(2 * chunk, dtype="uint8")[:, None]
     store = store_of(tmp_path / "s.zarr", [rows], chunk=chunk)
     begun: list[str] = []
@@ -264,7 +264,7 @@ def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
 def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """It can be large, and is kept whole. A thread that fetches it at a fork holds nothing up in the child."""
+    """It can be large, and is kept whole. A thread that fetches it during a fork does not block the child."""
     rows = np.arange(300, dtype="int64")
     store = store_of(tmp_path / "s.zarr", [rows])
     store.snapshot.offsets  # noqa: B018
@@ -288,7 +288,7 @@ def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fo
         found = [pool.submit(store.snapshot.rows, "inputs", at, at + 9) for at in range(0, 80, 10)]
         fetching.wait()
         child = multiprocessing.get_context("fork").Process(target=store.snapshot.rows, args=("inputs", 0, 9))
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of forks with threads
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # a warning of forks with threads
             child.start()
         child.join(20)
         assert child.exitcode == 0

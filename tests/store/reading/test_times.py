@@ -1,4 +1,4 @@
-"""When steps were: taken exactly or refused, given back, checked, and windows before and after a moment."""
+"""Times of steps: stored exactly or refused, returned, verified; windows before and after a moment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rows(steps: int) -> tuple[Any, Any]:
 
 
 def write(path: Path, times: list[Any], time: Any = "s") -> store_spec.Store:
-    """Write sequences of these times; 4 steps in a chunk, 8 in a shard."""
+    """Write sequences with these times; 4 steps per chunk, 8 per shard."""
     with create(path, time) as writer:
         for number, each in enumerate(times):
             writer.append(*rows(len(each)), source=f"s{number}", time=each)
@@ -188,7 +188,7 @@ def test_xarray_reads_elapsed_times(tmp_path):
         ("2020-01", "s", 1577836800),
         ("2020-01-01T00:00", "s", 1577836800),
         ("2020-01-01 00:00:01", "s", 1577836801),
-        ("2020-01-01T00:00:00.5", "s", 1577836801),  # what is before it, is before the second after it
+        ("2020-01-01T00:00:00.5", "s", 1577836801),  # what is before this moment is before the following second
         ("1969-12-31T23:59:59.5", "s", 0),
         ("2020-01-01T00:00:00.5", "ms", 1577836800500),
         (np.datetime64("2020-01-01"), "ns", 1577836800 * 10**9),
@@ -261,7 +261,7 @@ def sequences(draw: st.DrawFn) -> list[np.ndarray[Any, Any]]:
 def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
     tmp_path_factory, times, low, high, window, horizon, stride, short, selection
 ):
-    """The oracle: cut each sequence's steps out by their times, and take the windows of what is left."""
+    """Compared with a loop that cuts out the steps of each sequence by time, and takes the windows of the rest."""
     path = tmp_path_factory.mktemp("times") / "store"
     store = write(path, times, Time("s", None))
     order = [selection.randrange(len(times)) for _ in times]
@@ -332,7 +332,7 @@ def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
     windows = store.windows(2, horizon=1, before="2020-01-05")
     numbers = sorted(int(number) for *_, index in windows.batches(3, shuffle=True, index=True) for number in index)
     assert numbers == list(range(len(windows))) == list(range(4))
-    assert same(pickle.loads(pickle.dumps(windows))[3][0], windows[3][0])  # our own
+    assert same(pickle.loads(pickle.dumps(windows))[3][0], windows[3][0])  # ours
     state = windows.batches(3, shuffle=True).state_dict()
     store.windows(2, before=np.datetime64("2020-01-05")).batches(3, shuffle=True).load_state_dict(state)
     with pytest.raises(StateError, match="before"):
@@ -343,7 +343,7 @@ def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
     assert len(late) > 0
     every = store.windows(2)
     both = len(store.windows(2, before="2020-01-05")) + len(store.windows(2, after="2020-01-05"))
-    assert both < len(every)  # those that lie on both sides are on neither
+    assert both < len(every)  # windows across the moment are on neither side
 
 
 def test_a_sequence_that_the_moment_leaves_too_short_is_an_error_where_that_is_asked_for(tmp_path):

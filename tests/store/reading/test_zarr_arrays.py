@@ -1,4 +1,4 @@
-"""`store.group` and `store.array`: what zarr, dask and xarray go on from."""
+"""`store.group` and `store.array`, from which zarr, dask and xarray continue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def steps(tmp_path) -> Path:
 
 
 def append(path: Path, *, first: int, mode: Any = None) -> None:
-    """Write sequences of rows that count on from a number; shards of 16 rows, the last one partial."""
+    """Write sequences whose rows count upwards from a number; shards of 16 rows, the last one partial."""
     made = mode or store_spec.create_store(path, inputs=("int64", ()), labels=("int64", ()), chunk=64, shard=128)
     with made as writer:
         for number, length in enumerate(LENGTHS):
@@ -57,7 +57,7 @@ def check(found: zarr.Array[Any], due: np.ndarray) -> None:
 
 
 def all_of(store: store_spec.Store) -> dict[str, np.ndarray]:
-    """Return each array as we read it: rows of retired sequences too."""
+    """Return each array as our reader returns it, with the rows of retired sequences."""
     snapshot = store.snapshot
     return {
         fact.name: snapshot.rows(fact.name, 0, snapshot.root.committed(fact.name))
@@ -131,7 +131,7 @@ def committed_chunks(path: Path) -> list[str]:
 
 
 def test_each_missing_chunk_and_shard_is_an_error(steps, tmp_path):
-    """Plain zarr gives its fill value for each."""
+    """Plain zarr returns its fill value for each."""
     for key in committed_chunks(steps):
         path = Path(shutil.copytree(steps, tmp_path / "damaged"))
         (path / key).unlink()
@@ -144,7 +144,7 @@ def test_each_missing_chunk_and_shard_is_an_error(steps, tmp_path):
 
 @pytest.mark.parametrize(("shard", "chunk"), [(FULL_SHARD, 1), (LAST_SHARD, 0)])
 def test_a_chunk_that_is_missing_within_a_shard_is_an_error(shard, chunk, steps):
-    """No setting of zarr makes it one."""
+    """No setting of zarr makes it an error."""
     index(shard, chunk, (ABSENT, ABSENT))(steps)
     zarr.open_group(steps, mode="r")["inputs"][:]  # type: ignore[index]
     with pytest.raises(errors.FormatError, match=f"{shard}: chunk {chunk} is missing"):
@@ -190,7 +190,7 @@ def test_arrays_can_be_pickled_and_read_in_threads_and_after_a_fork(steps):
         for done in [pool.submit(check, array, due) for _ in range(8)]:
             done.result()
     child = multiprocessing.get_context("fork").Process(target=check, args=(array, due))
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # there are threads of zarr's
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # because zarr has started threads
         child.start()
     child.join(20)
     assert child.exitcode == 0
@@ -219,7 +219,7 @@ def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
 def test_an_exception_that_ends_a_put_comes_to_the_caller_and_the_next_put_works(tmp_path, monkeypatch, error):
-    """Raised in zarr's event loop, KeyboardInterrupt would end that, and every later call would wait for ever."""
+    """In zarr's event loop, a KeyboardInterrupt would end the loop, and every later call would hang."""
     path = tmp_path / "s.zarr"
     append(path, first=0)
     schema = store_spec.open_store(path).schema

@@ -1,4 +1,4 @@
-"""The cache of remote shards: the same batches, bounded, for many processes, whatever is damaged, killed or full."""
+"""The cache of remote shards: the same batches, bounded, shared by processes; damage, kills and full disks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BYTES = np.random.default_rng(0).integers(0, 256, 20 * PAGE + 777, np.uint8).tob
 
 
 class Server:
-    """Has some bytes, and counts how many of them were fetched."""
+    """A server that has some bytes, and counts how many of them are fetched."""
 
     def __init__(self) -> None:
         self.fetched = 0
@@ -59,7 +59,7 @@ def test_pages_that_are_there_are_not_fetched_again(tmp_path):
     server, pages = Server(), Cache(tmp_path, 10**9, "a store")
     pages.get("a shard", 3 * PAGE + 5, PAGE, server.fetch)
     assert (server.fetched, pages.use.hit_bytes) == (2 * PAGE, 0)
-    pages.get("a shard", 2 * PAGE, 5 * PAGE, server.fetch)  # the pages 3 and 4 come again, as they are in between
+    pages.get("a shard", 2 * PAGE, 5 * PAGE, server.fetch)  # pages 3 and 4 are fetched again, as they are in between
     assert (server.fetched, pages.use.hit_bytes) == (7 * PAGE, 2 * PAGE)
     pages.get("a shard", 3 * PAGE, 6 * PAGE, server.fetch)
     assert (server.fetched, pages.use.hit_bytes) == (9 * PAGE, 6 * PAGE)
@@ -181,7 +181,7 @@ def _read_again_and_again(url: str, folder: Path) -> None:
 
 
 def test_a_fork_does_not_keep_a_lock(tmp_path):
-    """A thread that reads ahead may hold one at a fork."""
+    """A thread that reads ahead may hold one during a fork."""
     used = Cache(tmp_path / "cache", 10**6, "store")
     with used._locked("locks/abc"):
         child = os.fork()

@@ -1,4 +1,4 @@
-"""Writers on object stores: the bytes of a folder, one writer at a time, and servers that ignore conditions."""
+"""Writers on object stores: the same bytes as in a folder, one writer at a time, servers that ignore conditions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def memory() -> ObjectStore[MemoryStore]:
 
 
 def append(writer: store_spec.Writer, start: int, stop: int) -> None:
-    """Append some sequences, which follow from their numbers."""
+    """Append some sequences whose values follow from their numbers."""
     for number in range(start, stop):
         rows = np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
         writer.append(rows, rows[:, 0], source=f"walk-{number}")

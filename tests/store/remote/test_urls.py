@@ -1,4 +1,4 @@
-"""Stores at a URL: the bits of the folder, few requests and many at once, faults of servers, and S3."""
+"""Stores at a URL: the same bits as from the folder, few requests and many at once, faults of servers, and S3."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REQUESTS = 16
 
 @pytest.fixture
 def server(tmp_path) -> Iterator[ObjectServer]:
-    """A server of copies of the golden stores."""
+    """A server with copies of the golden stores."""
     shutil.copytree(GOLDEN, tmp_path / "served")
     with serving(tmp_path / "served") as running:
         yield running
@@ -176,7 +176,7 @@ def test_an_object_that_is_replaced_meanwhile_is_an_error(replaced, tmp_path):
 
 @pytest.mark.parametrize("batches", ["windows", "padded"])
 def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, tmp_path):
-    """The other shard has chunks of the same sizes and right checksums."""
+    """The other shard has chunks of the same sizes, with right checksums."""
     path, other = (
         walks(tmp_path / f"{seed}.zarr", sequences=6, shard="50kB", chunk="5kB", codec="none", seed=seed)
         for seed in (0, 1)
@@ -236,7 +236,7 @@ def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket of a server of S3's protocol, with the golden stores."""
+    """A bucket of a server with the protocol of S3, with the golden stores."""
     with s3_bucket() as url:
         store = obstore.store.S3Store("bucket")
         for file in filter(Path.is_file, GOLDEN.rglob("*")):

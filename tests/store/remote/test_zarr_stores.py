@@ -1,4 +1,4 @@
-"""Stores of zarr are read as the folder is that they were copied from: in threads, after a fork, and when damaged."""
+"""Stores of zarr are read like the folder from which they were copied: in threads, after a fork, and when damaged."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def folder(request, tmp_path) -> Path:
 
 @pytest.fixture
 def rivers(tmp_path) -> Path:
-    """A store with times, whose labels are those of its steps."""
+    """A store with times, whose labels are on the step axis."""
     return Path(shutil.copytree(GOLDEN / "rivers.zarr", tmp_path / "rivers.zarr"))
 
 
 def outcome_of_fork(function: Any) -> int | None:
-    """Return the exit code of a forked child; None where it hangs."""
+    """Return the exit code of a forked child; None if it hangs."""
     forked = multiprocessing.get_context("fork").Process(target=function)
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # there are threads of zarr's
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # because zarr has started threads
         forked.start()
     forked.join(20)
     if forked.is_alive():
@@ -79,7 +79,7 @@ def test_each_kind_can_be_read_in_threads_and_pickled(placed, kind, rivers):
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(read_elsewhere, store, due) for _ in range(8)]:
             done.result()
-    if kind != "ObjectStore of memory":  # which obstore refuses to pickle
+    if kind != "ObjectStore of memory":  # obstore refuses to pickle it
         read_elsewhere(pickle.loads(pickle.dumps(store)), due)
 
 
@@ -105,7 +105,7 @@ def test_each_kind_can_be_read_after_a_fork_or_says_that_it_cannot(placed, kind,
 
 
 def test_a_zip_file_is_read_by_two_processes_at_once(rivers):
-    """One open file has one position: a child that shared it would move the parent's."""
+    """An open file has one position: a child that shared it would move that of the parent."""
     due, store = read(rivers), store_spec.open_store(KINDS["ZipStore"](rivers))
     read_elsewhere(store, due)
 
@@ -146,7 +146,7 @@ def test_each_kind_gives_what_there_is_of_a_range_as_a_folder_does(placed, kind,
 
 
 class Counting(WrapperStore[MemoryStore]):
-    """Counts how often each key is asked for, and fails where it is told to."""
+    """Count how often each key is read, and fail for chosen keys."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
@@ -207,7 +207,7 @@ def test_a_store_says_where_it_lies(rivers):
         store[99]
 
 
-# A store of zarr has neither links nor folders, and takes no file that is larger than memory.
+# A store of zarr has neither links nor folders, and cannot have a file larger than memory.
 OTHERWISE = {
     "root-is-folder": ("MissingStoreError", "a folder without zarr.json"),
     "array-folder-missing": ("FormatError", "stats/inputs_m2: 0 chunks where 1 are committed"),
@@ -218,7 +218,7 @@ OTHERWISE = {
     "table-chunk-is-folder": ("FormatError", "offsets/c.0: missing"),
 }
 LEFT_OUT = {fault.name for fault in FAULTS if fault.name.endswith(("-link", "-huge"))}
-# Every third of those that are refused by the same code as on disk.
+# Every third of the damages that the same code refuses as on disk.
 IN_MEMORY = [fault for fault in FAULTS[::3] if fault.name not in LEFT_OUT | set(OTHERWISE)]
 IN_MEMORY += [fault for fault in FAULTS if fault.name in OTHERWISE]
 

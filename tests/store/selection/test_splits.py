@@ -23,7 +23,7 @@ def in_split(sources: Sequence[str], name: str, shares: Mapping[str, float], see
 
 
 def visits(path: Path, columns: Sequence[Any] = ({},) * 60, **types: str) -> store_spec.Store:
-    """Write sequences of these values of columns."""
+    """Write sequences with these values of columns."""
     more = [{"columns": values} for values in columns]
     sources = [f"visit-{number}" for number in range(len(columns))]
     return store_of(path, [np.zeros(2, "int8")] * len(columns), sources=sources, more=more, columns=types)
@@ -65,7 +65,7 @@ SHARES = st.lists(
 
 @given(both=SHARES, sources=st.lists(st.text(max_size=3), unique=True, max_size=40), data=st.data())
 def test_splits_are_those_of_the_plain_loop_in_any_order_and_keep_their_sources(both, sources, data):
-    """They are disjoint and complete; neither the order of the shares nor sources added later move a source."""
+    """They are disjoint and complete; neither the order of the shares nor later sources move a source."""
     shares, order = both
     by = data.draw(
         st.none()
@@ -118,7 +118,7 @@ def test_values_that_are_names_of_splits_only_in_part_are_listed():
 
 
 def test_where_a_source_lies_is_fixed_for_ever():
-    """Another value would move sources of existing stores from one split to another."""
+    """Otherwise sources of existing stores would move from one split to another."""
     assert [position(name, seed).hex() for name in ("a", "däta/7.csv") for seed in (0, 1)] == PINNED
     found = [
         in_split([f"s{number}" for number in range(40)], name, DEFAULT_SPLITS, 0).tolist() for name in ("val", "test")
@@ -133,7 +133,7 @@ def test_shares_are_about_those_asked_for(seed):
 
 
 def test_another_seed_deals_anew():
-    """Be it a number of NumPy's."""
+    """A seed may be an integer of NumPy."""
     one, two, three = (
         in_split(NAMES, "val", DEFAULT_SPLITS, seed).tolist() for seed in (0, 1, cast("int", np.int64(1)))
     )
@@ -142,7 +142,7 @@ def test_another_seed_deals_anew():
 
 @pytest.mark.parametrize("seed", [1.0, True, "1", -1, None])
 def test_a_seed_that_is_no_whole_number_deals_nothing(seed):
-    """As text, which is hashed, 1.0 is another seed than 1: train and test by the two would share sources."""
+    """Seeds are hashed as text, so 1.0 would not be the seed 1, and train and test by the two would share sources."""
     with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number of at least 0"):
         in_split(NAMES, "val", DEFAULT_SPLITS, seed)
     with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number"):
@@ -179,7 +179,7 @@ def test_a_source_stays_in_its_fold_whatever_is_added_and_its_parts_stay_togethe
 
 
 def test_folds_of_a_split_are_of_like_size():
-    """Had they the hash that splits have, one fold of five would be empty."""
+    """With the hash of splits, one fold of five would be empty."""
     train = [NAMES[number] for number in in_split(NAMES, "train", DEFAULT_SPLITS, 0)]
     sizes = [int(out.sum()) for out in folds(train, 5, 0)]
     assert max(sizes) - min(sizes) < 0.1 * len(train) / 5
@@ -206,7 +206,7 @@ def test_folds_that_are_none_are_refused(names, count, message):
 
 
 def test_a_store_is_split_and_folded_by_groups_given(tmp_path):
-    """No group is on two sides; groups that are called like sources are dealt like these."""
+    """No group is on two sides; groups named like sources are assigned like these."""
     store = visits(tmp_path / "s.zarr")
     patients = [f"patient-{number % 17}" for number in range(60)]
     for by in (patients, np.arange(60) % 17, [number % 17 for number in range(60)]):
@@ -232,7 +232,7 @@ def test_a_store_is_split_and_folded_by_groups_given(tmp_path):
 
 
 def test_a_store_is_split_and_folded_by_a_column(tmp_path):
-    """As by the values of that column, given as an array; also of a view."""
+    """As by an array of the values of that column; also of a view."""
     columns = [{"patient": f"p{number % 17}", "site": number % 11, "age": 40.5} for number in range(60)]
     store = visits(tmp_path / "s.zarr", columns, patient="string", site="int64", age="float64")
     for view in (store, store.select(range(5, 55))):
@@ -283,7 +283,7 @@ def test_a_column_of_the_names_of_splits_says_which_each_sequence_is_in(tmp_path
     for call in (store.splits, lambda shares: store.split("train", shares)):
         with pytest.raises(WindowError, match=r"shares \['train', 'val'\]; give each split's share, as"):
             call(names)
-    # What no pin says is dealt alike, whether anything that is selected has one or not.
+    # Sequences without a pin are assigned alike, whether or not any selected one has a pin.
     unpinned = store.select(store.sequences["split"] == "")
     for name in DEFAULT_SPLITS:
         both = set(store.split(name, by="split").sources) & set(unpinned.sources)
@@ -291,7 +291,7 @@ def test_a_column_of_the_names_of_splits_says_which_each_sequence_is_in(tmp_path
 
 
 def test_a_store_gives_all_splits_by_a_column_in_capitals(tmp_path):
-    """All 270 sequences were in train; `split` and `splits` agree."""
+    """All 270 sequences were in train once; `split` and `splits` agree."""
     values = ["Train"] * 200 + ["Validation"] * 40 + ["TEST"] * 30
     store = visits(tmp_path / "s.zarr", [{"split": value} for value in values], split="string")
     shares = {"test": 0.1, "valid": 0.1, "train": 0.8}

@@ -1,4 +1,4 @@
-"""Class counts and weights, against counting by hand."""
+"""Class counts and weights, compared with counting by hand."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_rows_of_each_class_are_counted(
     block: int,
     data: st.DataObject,
 ):
-    """Also of sequences that many blocks are needed for, and of such that are selected twice."""
+    """In sequences of many blocks, and in sequences that are selected twice."""
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     high = 2 if dtype == "bool" else 100
-    lengths[0] += 1  # the shape of a row is taken from it
+    lengths[0] += 1  # its first element gives the shape of a row
     labels = [
         rng.integers(0, high, shape if axis == "sequence" else (length, *shape)).astype(dtype)
         if rng.random() < 0.5
@@ -89,7 +89,7 @@ def test_one_of_several_targets_is_named(tmp_path: Path):
 
 
 def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path):
-    """n / (k * count): all classes weigh as much together."""
+    """n / (k * count): all classes have the same total weight."""
     labels = [np.int8(each) for each in (3, 3, 3, 3, 3, 3, 7, 7, 9)]
     store = written(tmp_path / "s.zarr", [np.asarray(each) for each in labels], "sequence")
     counts, weights = store.class_counts(), store.sequence_weights()
@@ -124,7 +124,7 @@ def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
 
 
 def test_missing_labels_are_not_counted_and_have_no_weight(tmp_path: Path):
-    """NaN is in two sequences, one of which has no other label."""
+    """NaN is in two sequences; one of them has only NaN."""
     labels = [np.array([[0, 1], [np.nan, 1]]), np.array([[np.nan, 2]]), np.array([[3, np.nan]])]
     store = written(tmp_path / "s.zarr", labels, "step", missing="keep")
     counts = store.class_counts(0)

@@ -1,4 +1,4 @@
-"""Normalisation by the statistics of groups, against a loop over the sequences of each."""
+"""Normalisation by the statistics of groups, compared with a loop over the sequences of each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def made(tmp_path: Path) -> tuple[Sequences, store_spec.Store]:
 
 
 def normalized(sequences: Sequences, store: store_spec.Store, how: str, groups: list[Any]) -> Sequences:
-    """Normalise each sequence by the statistics of the sequences of its group, one after another."""
+    """Normalise each sequence by the statistics of the sequences in its group."""
     results: Sequences = []
     for (x, y), group in zip(sequences, groups, strict=True):
         members = [number for number, other in enumerate(groups) if other == group]

@@ -1,4 +1,4 @@
-"""Moments, held against NumPy on all rows at once."""
+"""Moments, compared with NumPy on all rows at once."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_merged_moments_are_those_of_all_rows(count):
 
 
 def test_blocks_are_merged_in_an_order_that_is_part_of_the_format():
-    """These bits stand in stores: another order or formula makes another version."""
+    """Stores contain these bits: another order or formula needs another version of the format."""
     values = (np.arange(1, 70_001, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype("float64")
     found = moments(np.stack([values / 3.0, np.sqrt(values)], axis=1))
     assert [value.hex() for value in (*found.mean.tolist(), *found.m2.tolist())] == PINNED

@@ -1,4 +1,4 @@
-"""Normalisation by a selection's statistics, by sequence and by window, against a loop over plain arrays."""
+"""Normalisation by statistics, by sequence and by window, compared with a loop over plain arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("open", "high", "still", "close")
 
 
 def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *, missing: bool) -> NDArray[Any]:
-    """Return a walk far from 0, with a feature that is constant and, if wanted, NaN and one that has nothing else."""
+    """Return a walk far from 0 with a constant feature and, if wanted, NaN and a feature of only NaN."""
     rows = rng.normal(size=(length, features)).cumsum(axis=0) * 3 + 1000
     rows[:, 2] = 0.1
     if missing:
@@ -37,7 +37,7 @@ def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *,
 
 
 def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
-    """Write sequences of four features; the labels are two of them, and one that is none."""
+    """Write sequences of four features; the labels are two of them, and a column that is no feature."""
     rng = np.random.default_rng(0)
     sequences: Sequences = []
     for length in LENGTHS:
@@ -64,13 +64,13 @@ def given_rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def scaled(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
-    """The definition, in the dtype that results have."""
+    """Normalise by the definition, in the dtype of results."""
     dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
     return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
 
 
 def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each column, 0 and 1 where there is none, one value and 1 where it is."""
+    """Return mean and standard deviation of each column: 0 and 1 without values, the value and 1 if it is constant."""
     centers, scales = [], []
     for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
         values = column[~np.isnan(column)]
@@ -88,7 +88,7 @@ PLACES = {"open": 0, "high": 1, "still": 2, "close": 3}
 
 
 def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool) -> list[Any]:
-    """List the windows of 5 rows and a horizon of 3, one row between, all of it normalised."""
+    """List the windows of 5 rows with a horizon of 3, one row between them, all normalised."""
     samples = []
     for x, y in sequences:
         of_x, of_y = numbers_of(x), numbers_of(y)
@@ -158,7 +158,7 @@ def test_windows_are_normalised_as_a_loop_does_it(
 def test_batches_have_the_bits_of_single_windows_whatever_is_asked_for(
     given_rows: Any, how: str, window: int, rate: int, target: Any, stride: int, size: int, which: list[int], ranks: int
 ):
-    """Padded ones too: their numbers are those of their real steps, and padding stays zero."""
+    """Padded windows too: only their real steps count, and padding stays zero."""
     store = given_rows[1]
     normalize = normalizations(store)[how][0]
     windows = store.select(which).windows(
@@ -202,7 +202,7 @@ def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
             assert same((scaler.normalize_labels(np.array([wanted[i][1] for i in index])),), (y,))
             one = windows.scaler(index[3:4])
             assert same((one.inverse(y[3:4]),), (labels[3:4],))
-            alone = windows.scaler(index[3])  # of a window as `windows[i]` gives it
+            alone = windows.scaler(index[3])  # of a window, as `windows[i]` returns it
             assert same((alone.inverse(y[3]), alone.inverse_inputs(x[3])), (labels[3], back[3]))
         assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
 
@@ -223,7 +223,7 @@ def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given
 
 @pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
 def test_a_deviation_that_float32_has_not_is_that_of_a_constant(tmp_path: Path, normalize: str):
-    """What a filter leaves of silence, say: one such sequence must not keep all others from being read."""
+    """For example a filter applied to silence: one such sequence must not make all others unreadable."""
     silence, sound = np.zeros((5000, 1), "float32"), np.arange(5000, dtype="float32")[:, None]
     silence[7] = 1e-45
     deviation = standard(moments(silence)).scale[0]
@@ -256,7 +256,7 @@ def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
 
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
 def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, shape: tuple[int, ...]):
-    """Labels without names are taken for the inputs where their rows are alike."""
+    """Labels without names are regarded as the inputs if their rows have the same shape."""
     rng = np.random.default_rng(0)
     films = [rng.normal(50, 9, (length, *shape)) for length in (12, 7)]
     store = store_of(tmp_path / "s.zarr", films)
@@ -280,7 +280,7 @@ def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, 
 
 
 def test_labels_of_sequences_go_by_statistics_alone(tmp_path: Path):
-    """By its own sequence's numbers, a single label would always be 0."""
+    """By the numbers of its own sequence, a single label would always be 0."""
     inputs = [np.full((9, 2), number, "float32") for number in range(4)]
     store = store_of(tmp_path / "s.zarr", inputs, [[number * 10.0] for number in range(4)], label_axis="sequence")
     kinds: list[tuple[Any, list[float]]] = [
@@ -326,7 +326,7 @@ def test_what_is_no_normalisation_is_refused(given_rows: Any, normalize: Any, me
 
 
 def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
-    """Or those of the same names in another order: each value would be taken for another."""
+    """And those of the same names in another order: values would be scaled by those of another feature."""
 
     def store(name: str, inputs: str, labels: str) -> store_spec.Store:
         rows = [store_spec.Rows(np.dtype("float32"), (len(names),), names=tuple(names)) for names in (inputs, labels)]
@@ -410,7 +410,7 @@ def test_rows_that_are_taken_together_are_scaled_as_each_by_itself(
 
 
 def test_rows_that_are_left_out_are_not_normalised(tmp_path: Path):
-    """They may hold anything: those of a sensor that failed, say."""
+    """They may have any values, for example those of a failed sensor."""
     rows = np.linspace(0, 1e-3, 100, dtype="float32").reshape(50, 2)
     inputs = [rows + np.float32(3e38 if number == 4 else 0) for number in range(9)]
     some = store_of(tmp_path / "s", inputs, [x[:, 0] for x in inputs]).select([0, 1, 2, 3, 5, 6, 7, 8])
@@ -433,7 +433,7 @@ def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path:
 
 
 def test_whole_numbers_that_are_labels_and_inputs_are_values_and_others_are_classes(tmp_path: Path):
-    """Labels that are the inputs are what forecasting predicts; others of the same dtype and shape are classes."""
+    """Forecasting predicts labels that are the inputs; other labels of the same dtype and shape are classes."""
     rng = np.random.default_rng(0)
     walks = [1000 + rng.integers(-9, 10, (length, 1)).cumsum(axis=0) for length in (30, 12, 20)]
     store = store_of(tmp_path / "same", walks)
@@ -464,7 +464,7 @@ def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_row
     normalize, scaler = normalizations(store)[how]
 
     def wanted(most: int | None) -> list[NDArray[Any]]:
-        """Return inputs and labels of all sequences one after another, their first steps alone if asked for."""
+        """Return inputs and labels of all sequences one after another, or of their first steps."""
         each = []
         for pair in sequences:
             numbers = (
@@ -488,7 +488,7 @@ def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_row
         assert not any(batch.inputs[~batch.mask].any() or batch.labels[~batch.mask].any() for batch in taken)
         for name, due in zip(("inputs", "labels"), wanted(most), strict=True):
             found = np.concatenate([getattr(batch, name)[batch.mask] for batch in taken])
-            if taken[0]._fields[3:4] == ("cu_seqlens",):  # the order of packed ones is another
+            if taken[0]._fields[3:4] == ("cu_seqlens",):  # packed sequences have another order
                 assert sorted(map(bytes, found)) == sorted(map(bytes, due))
             else:
                 assert same((found,), (due,))

@@ -1,4 +1,4 @@
-"""Exact quantiles and every row of a selection, against NumPy over its rows put together."""
+"""Exact quantiles of the rows of a selection, compared with NumPy over all its rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REAL = [dtype for dtype in DTYPES if not dtype.startswith("complex")]
 
 
 def wanted(rows: NDArray[Any], q: list[float]) -> NDArray[np.float64]:
-    """What NumPy gives, column by column."""
+    """Return what NumPy computes, column by column."""
     found = np.full((len(q), rows.shape[1]), np.nan)
     with np.errstate(invalid="ignore"):  # NumPy 2.5 warns of signalling NaN
         floats = rows.T.astype("float64")
@@ -48,7 +48,7 @@ def found(rows: NDArray[Any], q: list[float], block: int) -> NDArray[np.float64]
 
 @st.composite
 def columns(draw: st.DrawFn) -> NDArray[Any]:
-    """Draw rows of any dtype: all values it has, few different ones, NaN, zeros of both signs."""
+    """Draw rows of any dtype: any values, few different ones, NaN, zeros of both signs."""
     dtype = np.dtype(draw(st.sampled_from(REAL)))
     rows, features = draw(st.integers(0, 60)), draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
@@ -74,7 +74,7 @@ def columns(draw: st.DrawFn) -> NDArray[Any]:
     counters=st.sampled_from([8, 64, 2**19]),
 )
 def test_quantiles_have_the_bits_that_numpy_gives(rows: NDArray[Any], q: list[float], block: int, counters: int):
-    """Whatever the memory: with little of it, there are more looks at the rows."""
+    """With any memory: with little, the rows are read more often."""
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         patch.setattr(statistics_module, "COUNTERS", counters)
         assert same(found(rows, q, block), wanted(rows, q))

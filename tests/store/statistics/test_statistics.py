@@ -1,4 +1,4 @@
-"""Statistics of a selection, against NumPy over its rows put together."""
+"""Statistics of a selection, compared with NumPy over all its rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5, 3)])
 @pytest.mark.parametrize("selection", [[0, 1, 2, 3, 4], [3], [4, 1], [2], []])
 def test_statistics_are_those_of_the_rows_together(tmp_path: Path, shape: tuple[int, ...], selection: list[int]):
-    """Of any selection, empty and zero-length sequences among them; features are the last axis."""
+    """Of any selection, also with empty sequences; features are the last axis."""
     rng = np.random.default_rng(0)
     x = [rng.normal(1000, 3, (length, *shape)) for length in (7, 100, 0, 1, 33)]
     y = [rng.normal(size=(len(rows), 2)) for rows in x]
@@ -65,7 +65,7 @@ def test_float32_holds_what_it_is_taken_to_hold():
 
 
 def test_a_constant_feature_is_divided_by_1_and_one_without_values_stays():
-    """Also one whose standard deviation is not quite 0, by rounding alone."""
+    """Also if its standard deviation is not quite 0 because of rounding."""
     rows = np.full((1001, 3), 0.1)
     rows[:, 1] = np.nan
     rows[:, 2] = np.arange(1001)
@@ -130,7 +130,7 @@ def test_statistics_have_the_same_bits_however_many_are_in_memory(
 
 
 def test_one_number_for_all_features_is_that_of_all_values(tmp_path: Path):
-    """Of images, say: rows of (H, W, C)."""
+    """For example for images: rows of shape (H, W, C)."""
     rng = np.random.default_rng(0)
     x = [(rng.normal(size=(length, 4, 5, 3)) * [1, 5, 20] + 100).astype("float32") for length in (7, 30, 0, 11)]
     x[1][2:9, ..., 1] = np.nan

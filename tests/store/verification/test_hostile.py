@@ -1,6 +1,6 @@
-"""Stores from strangers: nothing in them runs, leads out, hangs, or takes memory by what it merely says.
+"""Hostile stores: nothing in them is executed, leads outside, hangs, or takes memory by a false claim.
 
-`test_malformed` has what each single fault is answered with; here it is what happens meanwhile.
+`test_malformed` tests the error for each single fault; this tests what happens meanwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.store.make_malformed import FAULTS, ZARR_2
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a process of bounded memory was answered by each of the stores that are too large, by name."""
+    """Return by name how a process with little memory answers each of the stores that are too large."""
     folder = tmp_path_factory.mktemp("large")
     for name, (base, damage, _) in TOO_LARGE.items():
         shutil.copytree(GOLDEN / f"{base}.zarr", folder / name)
@@ -83,7 +83,7 @@ def test_finding_what_is_given_twice_takes_no_square_of_time(damage, text, tmp_p
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Every third malformed store, and some with links, to be watched; a sound one first, so that all is imported."""
+    """Every third malformed store, and some with links, to watch; a valid one first, so that everything is imported."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "secret").write_text("secret")
     paths = [copy_of_steps(folder / "sound"), copy_of_steps(folder / "unsound", attribute("missing", 1))]
@@ -130,7 +130,7 @@ def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):
     damage = linked(name, str({**targets, "itself": path / name, "nowhere": tmp_path / "nowhere"}[target]))
     damage(path)
     error, problems = use(path)
-    if name in OWN_DOCUMENTS:  # which readers do not look at
+    if name in OWN_DOCUMENTS:  # readers do not look at it
         assert error is None
     else:
         assert isinstance(error, FormatError)
@@ -147,7 +147,7 @@ def test_what_would_wait_for_a_writer_is_refused(name, kind, tmp_path, monkeypat
     if kind == "pipe":
         os.mkfifo(path / name)
     else:
-        monkeypatch.chdir((path / name).parent)  # the name of a socket has some hundred bytes at most
+        monkeypatch.chdir((path / name).parent)  # the name of a socket has at most some hundred bytes
         with socket.socket(socket.AF_UNIX) as server:
             server.bind((path / name).name)
     error, problems = use(path)

@@ -1,4 +1,4 @@
-"""Stores that are each wrong in one way are refused, each with its own error: never a crash, never wrong rows."""
+"""Stores with one fault are refused, each with its own error: never a crash, never wrong rows."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_malformed_store_is_refused_with_its_own_error_and_verify_finds_it(fau
     assert str(path) in message
     assert len(message) < 1500
     assert peak < LARGEST_MEMORY
-    if fault.error == "MissingStoreError":  # nothing is there that could have a problem
+    if fault.error == "MissingStoreError":  # nothing there could have a problem
         with pytest.raises(errors.MissingStoreError):
             store_spec.verify(path)
     else:
         problems = store_spec.verify(path)
         assert problems
         assert all(len(str(problem)) < 1500 for problem in problems)
-    if fault.committed:  # it is the one that its script makes
+    if fault.committed:  # the file is what its script makes
         fault.make(tmp_path / "made.zarr")
         assert files(tmp_path / "made.zarr") == files(path)
 

@@ -1,4 +1,4 @@
-"""`verify` finds whatever is wrong with a store, says in which file, and says nothing where all is well."""
+"""`verify` finds every problem of a store and names its file, and finds nothing in a valid store."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ from tests.store.damage import change_places
 from tests.store.forging import bump, forge, put
 from tests.store.oracle import Recipe, Sequence, append, files, make, write
 
-# 4 rows in a chunk, 8 in a shard.
+# 4 rows per chunk, 8 per shard.
 COLUMNS: tuple[tuple[str, ColumnType], ...] = (
     ("site", "string"),
     ("age", "float64"),
@@ -48,7 +48,7 @@ def path(tmp_path):
 
 
 def found(path):
-    """Return the files that are named, after checking that each problem is one line that begins with its file."""
+    """Return the named files, after checking that each problem is one line that begins with its file."""
     problems = store_spec.verify(path)
     for problem in problems:
         assert "\n" not in str(problem)
@@ -58,7 +58,7 @@ def found(path):
 
 
 class Counted:
-    """Calls a function, and keeps the places that it was called for: its last argument."""
+    """Call a function, and record its last argument."""
 
     def __init__(self, call):
         self.call, self.places = call, []
@@ -130,7 +130,7 @@ def test_two_shards_that_changed_places_are_found_by_their_stamps_and_by_their_s
     assert set(problems) == {one, other}
     assert all("of 'inputs', by its stamp; a file is another's" in what for what in problems.values())
     swap(path, one, other)
-    change_places(path / one, path / other)  # stamped for where they are now
+    change_places(path / one, path / other)  # with the stamps of where they are now
     problems = found(path)
     assert problems
     assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
@@ -228,7 +228,7 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checked(tmp_path_factory, label_axis, data):
-    """Parts of any size, each through a pickle and back: problems, sequences and sources are the same."""
+    """In parts of any size, each pickled and unpickled: problems, sequences and sources are the same."""
     path = tmp_path_factory.mktemp("cut") / "s"
     lengths = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=12))
     recipe = replace(RECIPE, label_axis=label_axis)
@@ -255,7 +255,7 @@ def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checke
 
 
 def test_all_sequences_that_lost_rows_are_named_and_no_others(path):
-    """Against a list of which sequence has rows in which chunk."""
+    """Compared with a list of the sequences with rows in each chunk."""
     bounds = np.concatenate([[0], np.cumsum(LENGTHS)])
     kept = (path / "inputs/c.4.0").read_bytes()  # rows 32 to 40, in two chunks
     for damaged, rows in ((None, range(32, 40)), (0, range(32, 36)), (len(kept) - 1, range(32, 40))):
@@ -271,7 +271,7 @@ def test_all_sequences_that_lost_rows_are_named_and_no_others(path):
 
 @pytest.fixture
 def gappy(tmp_path):
-    """Sequences of 5, 0, 6 and 3 steps: inputs miss values in rows 3 to 6, of two of them, and in 12."""
+    """Sequences of 5, 0, 6 and 3 steps: inputs lack values in rows 3 to 6, of two sequences, and in 12."""
     recipe = Recipe(inputs=("float32", (2,)), labels=("float32", ()), missing="keep", chunk=16, shard=32)
     sequences = make(replace(recipe, missing="error"), [5, 0, 6, 3])
     for number, steps in ((0, [3, 4]), (2, [0, 1]), (3, [1])):
@@ -371,7 +371,7 @@ FORGED = {
         {"stats/inputs_mean/c.0.0": "column 1 has 0.0, .*; concerns sequence 2 "},
     ),
     "times fall": ({"time": put(slice(14, 17), [5, 4, 4])}, {"time/c.1": "time falls at step 2, from 5 to 4; .* 3 "}),
-    "times fall from a piece to the next": (  # row 16 begins a shard, and lies within sequence 3
+    "times fall from a piece to the next": (  # row 16 begins a shard, and is within sequence 3
         {"time": lambda times: put(15, times[39])(times)},
         {"time/c.1": "time falls at step 3, from .*; concerns sequence 3 "},
     ),
@@ -403,7 +403,7 @@ def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right
     problems = found(path)
     for where, what in expected.items():
         assert re.search(what, problems[where]), problems
-    if "disagree" in case:  # leaves open which lengths are right, so rows and identity may seem wrong too
+    if "disagree" in case:  # does not say which lengths are right, so rows and identity may seem wrong too
         problems = {where: what for where, what in problems.items() if where in expected}
     assert set(problems) == set(expected)
 
@@ -444,7 +444,7 @@ def test_values_that_no_writer_may_store_are_found(tmp_path, missing, value, wro
 
 @pytest.mark.parametrize("missing", ["error", "keep"])
 def test_values_that_are_not_finite_are_counted_in_their_chunk_and_found_in_every_file(tmp_path, missing):
-    """A sequence of 20 steps in chunks of 4 and shards of 8, all of which are read together."""
+    """A sequence of 20 steps in chunks of 4 and shards of 8, which are all read together."""
     recipe = Recipe(missing=missing, inputs=("float32", (3,)), chunk=48, shard=96)
     path = write(recipe, tmp_path / "store", make(recipe, [20]))
     forge(path, seal=False, inputs=put(([1, 2, 5, 17], 0), np.inf))
@@ -557,7 +557,7 @@ def test_links_are_found_and_not_followed(path, name):
 
 
 def document(path, name, **counts):
-    """Return the metadata that an array would have of its own if other counts were committed."""
+    """Return the metadata that an array would have if other counts were committed."""
     root = Snapshot.open(path).root
     return encode_document(array_document(root.schema, root.schema.fact(name), replace(root.counts, **counts)))
 
@@ -640,15 +640,15 @@ def test_what_the_process_has_too_much_or_too_little_of_is_no_problem_of_the_sto
 def test_every_chunk_is_decoded_once(path, monkeypatch):
     counted = Counted(Codec.decode)
 
-    def decode(*args):  # a method, which Counted is not
+    def decode(*args):  # a method, unlike Counted
         counted(*args)
 
     monkeypatch.setattr(Codec, "decode", decode)
     assert store_spec.verify(path) == []
-    decoded = [place for place in counted.places if not place.endswith("_crc32c/c.0")]  # read for the identity too
+    decoded = [place for place in counted.places if not place.endswith("_crc32c/c.0")]  # read for the identity
     assert len(decoded) == len(set(decoded))
     labels = Snapshot.open(path).root.counts.label_steps
-    tables = len(OWN) - 2 - 3  # two are text; three of checksums
+    tables = len(OWN) - 2 - 3  # two are text; three have checksums
     assert len(decoded) == 2 * -(-69 // 4) + -(-labels // 16) + tables
 
 

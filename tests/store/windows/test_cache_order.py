@@ -1,4 +1,4 @@
-"""The order within a lane, against loops."""
+"""The order within a lane, compared with loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plans() -> st.SearchStrategy[CacheOrder]:
 
 
 def visits_of(visits: CacheOrder, total: int) -> list[list[int]]:
-    """Return the windows of each visit, empty ones too."""
+    """Return the windows of each visit, also of empty ones."""
     found = []
     for begin in range(0, total, visits.run):
         run = list(range(begin, min(total, begin + visits.run)))
@@ -34,7 +34,7 @@ def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: CacheO
     each = visits_of(visits, total)
     groups = -(-len(each) // visits.together)
     strata = -(-len(each) // groups)
-    # Of each stratum of neighbouring visits every group has one.
+    # Every group has one of each stratum of neighbouring visits.
     dealt = generator.permuted(np.arange(strata * groups).reshape(strata, groups), axis=1).tolist()
     for group in range(groups):
         members = [row[group] for row in dealt if row[group] < len(each)]
@@ -56,7 +56,7 @@ def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int
         return
     rows = (visits.run - 1) * stride + shape.span
     assert LANES * visits.together * rows * row <= max(cached for cached, _ in GROUPS)
-    # And each row of it is gathered more than once, or the order would be less random for nothing.
+    # Each of its rows is gathered more than once; otherwise the order would be less random for no gain.
     assert -(-visits.run // visits.phases) * window >= 2 * rows
 
 
@@ -74,13 +74,13 @@ def test_where_the_cache_gives_nothing_a_lane_is_shuffled_whole(shape: WindowSha
 
 
 def test_overlapping_windows_of_the_benchmarks_have_visits():
-    """What is planned is a part of the order: whoever changes it raises `VERSION`."""
+    """The plan is a part of the order: a change has to raise `VERSION`."""
     assert VERSION == 7
     assert CacheOrder.plan(WindowShape(window=128), 36, LANES) == CacheOrder(run=33, phases=2, together=30)
     assert CacheOrder.plan(WindowShape(window=128), 52, LANES) == CacheOrder(
         run=40, phases=2, together=40
     )  # larger rows
-    # Neighbours would come in the same group, be the cache half or whole.
+    # Otherwise neighbours would be in the same group.
     assert CacheOrder.plan(WindowShape(window=128, stride=16), 36, LANES) == CacheOrder(run=8, phases=1, together=40)
 
 
@@ -97,7 +97,7 @@ GOLDEN = [
 
 
 def test_one_thread_decompresses_where_that_is_less_than_gathering(monkeypatch: pytest.MonkeyPatch):
-    """As where windows overlap much; where they do not, all there are."""
+    """If windows overlap much; otherwise as many threads as there are."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     assert [loading.threads(decompressed) for decompressed in (0.03, 0.125, 0.2, 1.1)] == [1, 1, 2, 6]
     assert loading.threads() == 6

@@ -1,4 +1,4 @@
-"""Batches that several threads gather: the same ones in the same order, whatever ends them."""
+"""Batches that several threads gather: the same batches in the same order, however they end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store_spec.windows.pools import gather
 
 
 class Numbers:
-    """A pool of numbers, of which a batch has a range; it is not used once the next one is loaded."""
+    """A pool of numbers, of which a batch is a range; it is not used once the next one is loaded."""
 
     def __init__(self, first: int) -> None:
         self.first, self.valid = first, True

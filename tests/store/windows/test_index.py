@@ -1,4 +1,4 @@
-"""The window arithmetic, against loops that list every window row by row."""
+"""The arithmetic of windows, compared with loops that list every window row by row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 
 
 def assert_agrees(lengths: list[int], shape: WindowShape) -> None:
-    """Everything that an index says of these lengths is what listing all windows says."""
+    """Check everything that an index returns for these lengths against a list of all windows."""
     index, listed = index_of_lengths(lengths, shape), list_windows(lengths, shape)
     places = [(window.sequence, window.start) for window in listed]
     total = len(listed)
@@ -93,7 +93,7 @@ def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: Wi
 
 @given(length_lists, shapes(short=("error",)))
 def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
-    """A sequence without a whole window is named, with its usable steps, the span, and how many there are."""
+    """The error names a sequence without a whole window, its usable steps, the span, and how many there are."""
     dropping = replace(shape, short="drop")
     whole = {window.sequence for window in list_windows(lengths, dropping)}
     short = [sequence for sequence in range(len(lengths)) if sequence not in whole]
@@ -117,9 +117,9 @@ def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shap
 @example(2**33 + 1, 0.5)
 @example(10**12, 5e-324)
 @example(10**12, 1 - 2**-53)
-@example(2**33, (2**32 + 1 - 2**-20) / 2**33)  # the product is the float64 just below a whole number
+@example(2**33, (2**32 + 1 - 2**-20) / 2**33)  # the product is the float64 just below an integer
 def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> None:
-    """What (0, at) leaves, (at, 1) begins with, and together they are the sequence."""
+    """(at, 1) begins where (0, at) ends, and together they are the sequence."""
     early, late = (
         index_of_lengths([length], WindowShape(window=1, target="last", steps=steps)) for steps in ((0, at), (at, 1))
     )
@@ -130,7 +130,7 @@ def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> No
 
 
 def test_steps_in_hundredths_are_exact() -> None:
-    """For every length to 1,000, `p / 100` of it is what whole numbers give: 0.29 of 100 is 29, not 28."""
+    """For every length to 1,000, `p / 100` of it is computed as with integers: 0.29 of 100 is 29, not 28."""
     lengths = np.arange(1001)
     for hundredths in range(1, 101):
         shape = WindowShape(window=1, steps=(0, hundredths / 100))
@@ -138,7 +138,7 @@ def test_steps_in_hundredths_are_exact() -> None:
 
 
 def test_a_million_sequences_of_a_million_million_steps() -> None:
-    """Places in 10**18 windows are what Python's unbounded integers say."""
+    """Places in 10**18 windows are computed as with Python's unbounded integers."""
     count, length, stride = 10**6, 10**12, 1
     index = index_of_lengths(np.full(count, length), WindowShape(window=1000, stride=stride))
     each = length - 1000
@@ -151,7 +151,7 @@ def test_a_million_sequences_of_a_million_million_steps() -> None:
 
 
 def test_two_to_the_62_windows_are_the_most() -> None:
-    """2**62 can be numbered and found; one more is refused, and so is a sum that int64 would wrap to zero."""
+    """2**62 windows can be numbered and found; one more is refused, also if the sum wraps to zero in int64."""
     shape = WindowShape(window=1, target="last")
     most = [2**53] * 512
     index = index_of_lengths(most, shape)
@@ -165,7 +165,7 @@ def test_two_to_the_62_windows_are_the_most() -> None:
 
 @pytest.mark.parametrize("short", ["drop", "pad"])
 def test_fields_as_large_as_int64_do_not_overflow(short: Short) -> None:
-    """A span or a stride far beyond any sequence gives none or one window of each, not a wrapped number."""
+    """A span or a stride far beyond any sequence gives no or one window per sequence, not a wrapped number."""
     huge = 2**63 - 1
     one_each = WindowShape(window=2, stride=huge, target="last", short=short)
     whole = index_of_lengths([5, 0, 2**53], one_each)
@@ -179,7 +179,7 @@ def test_fields_as_large_as_int64_do_not_overflow(short: Short) -> None:
 
 @pytest.mark.parametrize(("dtype", "window"), [(np.uint8, np.uint8(200)), (np.int16, np.int8(100)), (np.uint64, 100)])
 def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any], window: Any) -> None:
-    """A length of 250 and a window of 200 in single bytes give what plain integers give."""
+    """A length of 250 and a window of 200 in uint8 give the same as Python integers."""
     stride: Any = np.int8(7)
     narrow = WindowShape(window=window, stride=stride, lead=3)
     plain = WindowShape(window=int(window), stride=7, lead=3)
@@ -208,7 +208,7 @@ def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short)
 
 @pytest.mark.parametrize("number", [7, -8, -(2**63)])
 def test_a_window_out_of_range_is_refused_with_both_numbers(number: int) -> None:
-    """`locate` and `locate_many` name the number that was asked for, and how many there are."""
+    """`locate` and `locate_many` name the number, and how many windows there are."""
     index = index_of_lengths([5, 6], WindowShape(window=2))
     said = f"^windows: window {number:,} asked for, but there are 7, by whole numbers from 0$"
     with pytest.raises(SequenceIndexError, match=said):
@@ -219,7 +219,7 @@ def test_a_window_out_of_range_is_refused_with_both_numbers(number: int) -> None
 
 @pytest.mark.parametrize("numbers", [[0.0], [True], ["0"], [2**70]])
 def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
-    """Neither a mask nor a float nor a number that would wrap is taken for a window number."""
+    """Masks, floats and numbers that would wrap are refused as numbers of windows."""
     index = index_of_lengths([5, 6], WindowShape(window=2))
     with pytest.raises(
         SequenceIndexError, match=rf"^windows: window {re.escape(repr(numbers))} asked for, but there are 7"
@@ -242,7 +242,7 @@ def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
     ],
 )
 def test_lengths_that_are_not_lengths_are_refused(lengths: Any, said: str) -> None:
-    """The first offender's position and value, or the dtype or shape, and what is allowed."""
+    """The error has the first wrong position and value, or the dtype or shape, and what is allowed."""
     with pytest.raises(WindowError, match=f"^{said}$"):
         WindowIndex(start=np.zeros(1, np.int64), stop=np.array(lengths), shape=WindowShape(window=2))
 
@@ -258,7 +258,7 @@ BAD_COUNTS = (True, 1.0, "3", None, 2**63, -(2**70), np.float64(2), np.bool_(1))
     ],
 )
 def test_a_count_out_of_range_is_refused_by_name(name: str, value: Any, least: int) -> None:
-    """Every whole-number field says what it is, what came, and from where to where it may go."""
+    """The error of every integer field has the name, the value, and the range."""
     bad: dict[str, Any] = {"window": 4, name: value}
     good: dict[str, Any] = {"window": 4, name: least}
     with pytest.raises(WindowError) as caught:
@@ -270,7 +270,7 @@ def test_a_count_out_of_range_is_refused_by_name(name: str, value: Any, least: i
 
 @pytest.mark.parametrize("value", ["Future", "", None, 3, ["last"]])
 def test_an_unknown_target_or_short_is_refused_with_the_known_ones(value: Any) -> None:
-    """The error lists what there is."""
+    """The error lists the possible values."""
     with pytest.raises(WindowError) as caught:
         WindowShape(window=4, target=value)
     allowed = '"future", "last", "aligned", "sequence"'
@@ -289,7 +289,7 @@ def test_an_unknown_target_or_short_is_refused_with_the_known_ones(value: Any) -
     ],
 )
 def test_steps_that_are_no_part_of_a_sequence_are_refused(steps: Any) -> None:
-    """Only two numbers in order from 0 to 1 are."""
+    """They are two ascending numbers from 0 to 1."""
     with pytest.raises(WindowError) as caught:
         WindowShape(window=4, steps=steps)
     allowed = "(low, high) with 0 <= low < high <= 1, or None"
@@ -297,7 +297,7 @@ def test_steps_that_are_no_part_of_a_sequence_are_refused(steps: Any) -> None:
 
 
 def test_steps_become_a_tuple_of_floats() -> None:
-    """A list, as JSON gives, and whole numbers make the same shape, which can be hashed."""
+    """A list, as from JSON, and integers give the same hashable shape."""
     steps: Any = [0, np.float32(0.5)]
     shape = WindowShape(window=4, steps=steps)
     assert shape == WindowShape(window=4, steps=(0.0, 0.5))
@@ -306,7 +306,7 @@ def test_steps_become_a_tuple_of_floats() -> None:
 
 
 def test_a_span_beyond_int64_is_refused_with_its_parts() -> None:
-    """Each field fits, their sum does not; targets that ignore horizon and lead do not count them."""
+    """Each field fits, but not their sum; targets that ignore horizon and lead do not count them."""
     with pytest.raises(WindowError) as caught:
         WindowShape(window=2, sampling_rate=2**62, lead=2**62, horizon=5)
     said = str(caught.value)
@@ -320,14 +320,14 @@ def test_a_span_beyond_int64_is_refused_with_its_parts() -> None:
     [("future", 15, 3), ("last", 0, None), ("aligned", 0, 4), ("sequence", 0, None)],
 )
 def test_spans_follow_from_the_fields(target: Target, label_span: int, label_steps: int | None) -> None:
-    """Only a future label reaches past the last input row, by lead and horizon."""
+    """Only a future label reaches beyond the last input row, by lead and horizon."""
     shape = WindowShape(window=4, sampling_rate=3, horizon=3, lead=2, target=target)
     assert (shape.input_span, shape.label_span, shape.span) == (10, label_span, 10 + label_span)
     assert shape.label_steps == label_steps
 
 
 def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
-    """`start` and `stop` may come from anywhere, a time array for instance."""
+    """`start` and `stop` may come from anywhere, for example from an array of times."""
     begin, end = np.array([3, 0, 8]), np.array([9, 0, 10])
     index = WindowIndex(start=begin, stop=end, shape=WindowShape(window=3, stride=2, short="pad"))
     places = [index.locate(number) for number in range(len(index))]
@@ -344,13 +344,13 @@ def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
     ],
 )
 def test_usable_steps_that_are_no_steps_are_refused(begin: Any, end: Any, said: str) -> None:
-    """The first offender's position and value."""
+    """The error has the first wrong position and value."""
     with pytest.raises(WindowError, match=f"^{said}$"):
         WindowIndex(start=np.array(begin), stop=np.array(end), shape=WindowShape(window=3))
 
 
 def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
-    """The lengths are copied, the arrays cannot be written, and the caller's still can."""
+    """The index copies the lengths and makes its arrays read-only; those of the caller stay writeable."""
     lengths = np.array([5, 6])
     index = index_of_lengths(lengths, WindowShape(window=2))
     lengths[:] = 0
@@ -361,14 +361,14 @@ def test_an_index_does_not_change_with_the_array_it_came_from() -> None:
 
 
 def test_memory_is_three_numbers_a_sequence_whatever_the_windows() -> None:
-    """A thousand million windows take what three do."""
+    """A thousand million windows take as much as three."""
     for length in (3, 10**9):
         index = index_of_lengths([length] * 10, WindowShape(window=2))
         assert index.first.nbytes + index.start.nbytes + index.stop.nbytes == 8 * (3 * 10 + 1)
 
 
 def test_errors_are_also_what_python_raises_for_the_like() -> None:
-    """`except IndexError` and `except ValueError` work, as does the root of the tree."""
+    """`except IndexError` and `except ValueError` work, as does our base class."""
     index = index_of_lengths([5], WindowShape(window=2))
     with pytest.raises(IndexError):
         index.locate(3)
@@ -379,7 +379,7 @@ def test_errors_are_also_what_python_raises_for_the_like() -> None:
 
 
 def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
-    """Window arithmetic needs no storage."""
+    """The arithmetic of windows needs no storage."""
     tree = ast.parse(Path(index_module.__file__).read_text(encoding="utf-8"))
     froms = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}

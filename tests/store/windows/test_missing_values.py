@@ -1,4 +1,4 @@
-"""Windows that touch missing values, left out when asked: against loops that look at every value of every window."""
+"""Windows with missing values are left out on request: compared with loops over every value of every window."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MEMORY = 20_000
 
 @dataclass(frozen=True, repr=False)
 class Gappy:
-    """Sequences of LENGTHS that miss values here and there, as arrays and as a store."""
+    """Sequences of LENGTHS with some missing values, as arrays and as a store."""
 
     sequences: Sequences
     store: store_spec.Store
 
 
 def gappy(path: Path, axis: LabelAxis, *, chunk: int = 8, share: float = 0.04, seed: int = 0) -> Gappy:
-    """Write them: a step misses a value in any of two features, or in its label, and so may the few after it."""
+    """Write them: a step may lack a value in two features, or in its label, and so may the few steps after it."""
     rng = np.random.default_rng(seed)
     sequences: Sequences = []
     for number, length in enumerate(LENGTHS):
@@ -63,7 +63,7 @@ def gappy(path: Path, axis: LabelAxis, *, chunk: int = 8, share: float = 0.04, s
 
 
 def whole(samples: list[Sample]) -> list[Sample]:
-    """Return the samples that hold no NaN."""
+    """Return the samples without NaN."""
     return [sample for sample in samples if not any(np.isnan(array).any() for array in sample)]
 
 
@@ -106,7 +106,7 @@ def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, se
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
-    """Of inputs and of labels, whatever their axis, in a store that is appended to as in one that is written whole."""
+    """Of inputs and of labels on every axis, in a store that is written at once or appended to."""
     given = gappy(tmp_path / "once.zarr", axis)
     for array, place in (("inputs", 0), ("labels", 1)):
         wanted: list[list[int]] = []
@@ -259,7 +259,7 @@ def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], te
     assert store.snapshot.missing("inputs").tolist() == [[3, 5], [9, 10], [14, 15]]
     values("missing_inputs/c.0.0", new)(tmp_path / "s")
     store = store_spec.open_store(tmp_path / "s")
-    assert len(store.windows(3)) > 0  # who does not ask need not look
+    assert len(store.windows(3)) > 0  # without missing="skip" the tables are not read
     with pytest.raises(FormatError, match=text):
         store.windows(3, missing="skip")
 
@@ -305,7 +305,7 @@ def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
 
 @pytest.mark.parametrize("normalize", ["stats", "sequence", "window"])
 def test_a_mask_is_of_values_as_they_are_stored_and_other_arrays_follow_it(by_step: Gappy, normalize: str):
-    """A feature that is missing throughout gives statistics of NaN, which make every value NaN."""
+    """A feature without any value has NaN as its statistics, which turn every value into NaN."""
     store = by_step.store
     stats: Any = store.stats() if normalize == "stats" else normalize
     windows = store.windows(4, horizon=2, value_mask=True, normalize=stats, future=[1], static=["length"])
@@ -318,7 +318,7 @@ def test_a_mask_is_of_values_as_they_are_stored_and_other_arrays_follow_it(by_st
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any]]:
-    """A store that keeps missing values, and says which others were filled in; labels are of whole sequences."""
+    """A store with missing values and a mask of filled ones; labels are of whole sequences."""
     given = gappy(tmp_path_factory.mktemp("both") / "keep.zarr", "sequence")
     rng = np.random.default_rng(1)
     inputs, labels = (list(each) for each in zip(*given.sequences, strict=True))

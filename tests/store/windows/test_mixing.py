@@ -1,4 +1,4 @@
-"""How well an order mixes, against plain loops over a list of its windows, and against what chance gives."""
+"""How well an order mixes, compared with plain loops over a list of its windows, and with chance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
 
 
 class Listed(EpochOrder):
-    """Any order that is written down: all of it is one lane of one pool."""
+    """Any given order, as one lane of one pool."""
 
     def __init__(self, index: WindowIndex, starts: NDArray[np.int64], numbers: Sequence[int]) -> None:
         super().__init__(index, starts, chunk=1, costs=COSTS, budget=10**9, random=None)
@@ -61,7 +61,7 @@ def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, ND
 
 
 def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> list[float]:
-    """Return the figures of a list of windows, by loops."""
+    """Return the figures of a list of windows, computed by loops."""
     total, size = len(numbers), min(size, len(numbers))
     places = [index.locate(number) for number in numbers]
     batches = [places[at : at + size] for at in range(0, total - size + 1, size)]
@@ -90,7 +90,7 @@ def values(figures: Figures) -> list[float]:
 def test_figures_are_those_of_loops_over_the_list_of_windows(
     selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
 ):
-    """Each exactly, as long as all batches are looked at; in any order in which sequences are selected."""
+    """Exactly, if all batches are measured; for sequences selected in any order."""
     index = index_of_lengths(np.array(LENGTHS)[selection], shape)
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
@@ -145,7 +145,7 @@ def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_or
 
 @pytest.mark.parametrize("blocks", ["in order", "shuffled"])
 def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str):
-    """As a shuffle buffer does it: each block is shuffled well, but only one is in memory at a time."""
+    """Like a shuffle buffer: each block is shuffled well, but only one is in memory at a time."""
     index, starts = indexed([500] * 100, WindowShape(window=8))
     random = np.random.default_rng(2)
     parts = np.array_split(np.arange(len(index)), 50)
@@ -160,7 +160,7 @@ def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str)
 
 @pytest.mark.slow
 def test_the_order_of_batches_is_far_better_than_that():
-    """And the better, the more memory there is."""
+    """And it improves with memory."""
     index, starts = indexed([500] * 400, WindowShape(window=8))
     shares, apart = [], []
     for budget in (60_000, 200_000, 600_000):
@@ -175,7 +175,7 @@ def test_the_order_of_batches_is_far_better_than_that():
 
 @pytest.mark.slow
 def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
-    """Where it is too large for all of its batches, pools and neighbours to be looked at."""
+    """If the epoch is too large to measure all of its batches, pools and neighbours."""
     index, starts = indexed([700 + number for number in range(50)], WindowShape(window=16, stride=2))
     order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=15_000, random=(3, 1))
     assert len(order) > 2 * mixing_module.POOLS
@@ -203,7 +203,7 @@ def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.slow
 def test_an_epoch_of_a_thousand_million_windows_is_looked_at_in_part():
-    """No more than some lanes of it are worked out, and their numbers are never in memory together."""
+    """Only some of its lanes are computed, and their numbers are never in memory together."""
 
     class Counted(EpochOrder):
         arranged_windows = 0
@@ -230,7 +230,7 @@ def store(tmp_path: Path) -> store_spec.Store:
 
 @pytest.mark.slow
 def test_what_is_measured_is_the_order_of_the_batches(store: store_spec.Store):
-    """Of these very arguments, found by the numbers that the batches give."""
+    """With these arguments, compared with the numbers that the batches return."""
     windows = store.windows(5, stride=2, phase="random")
     found = measure(windows, 16, seed=4, epoch=2, memory="9kB")
     batches = windows.batches(16, shuffle=True, seed=4, epoch=2, memory="9kB", index=True)

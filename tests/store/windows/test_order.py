@@ -1,4 +1,4 @@
-"""The order of an epoch, by arithmetic alone, against listing every window."""
+"""The order of an epoch, as arithmetic, compared with a list of all windows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plans() -> st.SearchStrategy[Arguments]:
 
 @given(plans())
 def test_an_epoch_has_each_window_once(arguments: Arguments):
-    """In the order of their numbers where it is not shuffled."""
+    """In the order of their numbers if it is not shuffled."""
     index, _, order = planned(*arguments)
     found = epoch(order)
     assert (sorted(found) if arguments[4] else found) == list(range(len(index)))
@@ -54,7 +54,7 @@ def test_an_epoch_has_each_window_once(arguments: Arguments):
 
 @given(plans(), st.integers(1, 60))
 def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: int):
-    """Window p of the epoch is for rank p mod world_size, in its order, whatever the world size."""
+    """Window p of the epoch belongs to rank p mod world_size, for any world size."""
     _, _, order = planned(*arguments)
     alone = epoch(order)
     for rank in {0, world_size // 2, world_size - 1}:
@@ -63,7 +63,7 @@ def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: 
 
 @given(plans(), st.integers(1, 3))
 def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, world_size: int):
-    """Every row and label row of each window is in one range of rows; of others, less than a chunk in one place."""
+    """Every row and label row of each window is in one range of rows; between them are less than a chunk of others."""
     index, starts, order = planned(*arguments)
     for pool in range(len(order)):
         share = order.share(pool, world_size - 1, world_size)
@@ -93,7 +93,7 @@ def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, worl
 
 
 def runs_of(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Part rising numbers where one is missing."""
+    """Split ascending numbers where one is missing."""
     return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else []
 
 
@@ -102,7 +102,7 @@ def runs_of(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 )
 def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, chunk: int, ranges: int):
     index = index_of_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
-    needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units are of one window
+    needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units have one window
     budget = needed + room * COSTS.row
     order = EpochOrder(index, np.arange(0, 130, 13), chunk=chunk, costs=COSTS, budget=budget, random=(0, 0), join=True)
     assert len(order) == 1
@@ -112,7 +112,7 @@ def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, c
 
 
 def test_pools_have_room_for_the_rows_between_those_of_their_units():
-    """So that they are read in one piece; where the budget leaves none, pools are smaller."""
+    """So they are read in one piece; if the budget leaves no room for them, pools are smaller."""
     lengths = np.random.default_rng(0).integers(100, 300, 2_000)
     index = index_of_lengths(lengths, WindowShape(window=10, target="last", stride=10))
     costs, starts = Costs(row=36, window=8, piece=30, stored=36, sample=360), np.cumsum(lengths) - lengths
@@ -146,7 +146,7 @@ def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int,
 
 
 def long(windows: int, **options: Any) -> EpochOrder:
-    """Return the order of one sequence, of a window of 5 steps at each of its steps."""
+    """Return the order of one sequence, with a window of 5 steps at each of its steps."""
     index = index_of_lengths([windows + 4], WindowShape(window=5, target="last", **options))
     costs = Costs(row=8, window=4, stored=8, sample=40)
     return EpochOrder(index, np.zeros(1, np.int64), chunk=10, costs=costs, budget=4000, random=(0, 0))
@@ -154,11 +154,11 @@ def long(windows: int, **options: Any) -> EpochOrder:
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 6, 8, 12, 16, 24, 48])
 def test_a_rank_reads_its_share_of_the_rows(world_size: int):
-    """Not all that the epoch needs: units that two lanes share are read by both."""
+    """Not all rows of the epoch; two ranks may read units that two lanes share."""
     order = long(100_000)
     alone = sum(order.share(pool).rows for pool in range(len(order)))
     mine = sum(order.share(pool, 1, world_size).rows for pool in range(len(order)))
-    again = len(order) * LANES // world_size * 5  # rows that windows at the ends of a lane reach beyond it
+    again = len(order) * LANES // world_size * 5  # rows beyond a lane, which windows at its ends reach
     assert mine <= alone / world_size + again
 
 
@@ -177,7 +177,7 @@ def test_a_pool_has_many_units_where_memory_allows():
 
 
 def test_units_grow_as_windows_overlap_less():
-    """Where nothing overlaps, units are many chunks, so that few chunks are decompressed twice."""
+    """Without overlap, units have many chunks, so that few chunks are decompressed twice."""
 
     def rows(stride: int) -> float:
         index = index_of_lengths([10**7], WindowShape(window=64, stride=stride))
@@ -197,7 +197,7 @@ def test_a_sequence_that_is_selected_twice_is_read_once():
 
 
 def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
-    """Shuffled, units follow the rows of the store, in whatever order sequences are selected."""
+    """If shuffled, units follow the rows of the store, in whatever order sequences are selected."""
     shape = WindowShape(window=2)
     rows = [
         planned(selection, shape, 64, 10**6, (0, 0))[2].share(0).pieces.row.tolist()
@@ -207,7 +207,7 @@ def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
 
 
 def test_units_are_halved_until_the_largest_fits_the_budget():
-    """They are chosen by the rows that a window needs on average; here one place needs far more."""
+    """Units are chosen by the rows that a window needs on average; here one place needs far more."""
     index = index_of_lengths([300] * 50 + [50_000], WindowShape(window=300, target="last"))
     starts = np.cumsum([0] + [300] * 50)
     costs = Costs(row=10, window=0, stored=10, sample=300)
@@ -219,7 +219,7 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
 @pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[5] * 10, [30] * 60, [3_000]])
 def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list[int]):
-    """All rows fit one pool, and less than a chunk: over 300 epochs as with a permutation, up to a twentieth."""
+    """All rows fit one pool, and less than a chunk: over 300 epochs it is like a permutation, up to a twentieth."""
     index = index_of_lengths(lengths, WindowShape(window=2, target="last"))
     starts = (np.cumsum(lengths) - lengths).astype(np.int64)
     generator, found = np.random.default_rng(0), []
@@ -245,7 +245,7 @@ def _batch_of(window: int, order: NDArray[np.int64]) -> list[int]:
 
 
 class Counted(EpochOrder):
-    """Counts for how many units it works out what they cost."""
+    """Count the units whose costs are computed."""
 
     units: ClassVar[list[int]] = []
 
@@ -259,20 +259,20 @@ class Counted(EpochOrder):
     ("windows", "window", "short"), [(10**6, 10**5, "drop"), (10**8, 10, "drop"), (10**8, 10, "pad")]
 )
 def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(windows: int, window: int, short: Any):
-    """Else a store of 10^8 steps takes minutes and gigabytes to refuse a memory that is too little."""
+    """Otherwise a store of 10^8 steps takes minutes and gigabytes to refuse too little memory."""
     shape = WindowShape(window=window, target="last", short=short)
     index = index_of_lengths([windows + window - 1], shape)
     Counted.units.clear()
     order = Counted(index, np.zeros(1, np.int64), chunk=100, costs=COSTS, budget=COSTS.pool + 100, random=(0, 0))
     assert order.largest > COSTS.pool + 100
     assert max(Counted.units) <= MOST_UNITS
-    if window > 10:  # not even one window has room
+    if window > 10:  # not even one window fits
         assert order.largest == COSTS.pool + window * COSTS.row + COSTS.window + COSTS.piece
         assert len(Counted.units) == 1
 
 
 def test_units_of_the_benchmarks_are_what_they_were():
-    """They are a part of the order: whoever changes them raises `VERSION`."""
+    """They are a part of the order: a change has to raise `VERSION`."""
     assert VERSION == 7
     index = index_of_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=4_100)
@@ -282,7 +282,7 @@ def test_units_of_the_benchmarks_are_what_they_were():
 
 
 def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():
-    """There the same chunk is needed again and again, so as many windows as fit are served by one reading of it."""
+    """A selection in another order needs the same chunk many times, so each reading serves as many windows as fit."""
     index = index_of_lengths([10**6] * 2, WindowShape(window=5))
     costs = Costs(row=64, window=0)
     for starts, small in (([0, 10**6], True), ([10**6, 0], False)):

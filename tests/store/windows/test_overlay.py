@@ -1,4 +1,4 @@
-"""Predictions laid over steps, against a loop over windows and steps."""
+"""Predictions averaged by step, compared with a loop over windows and steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections, s
 
 
 def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
-    """Return mean and count by sequence of the store, window by window and step by step."""
+    """Return mean and count of each sequence of the store, window by window and step by step."""
     found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
     shape = windows.shape
     tail = predictions.shape[1 if shape.label_steps is None else 2 :]
@@ -74,7 +74,7 @@ def test_predictions_are_laid_where_a_loop_lays_them(
 
 @pytest.mark.parametrize("how", ["sequence", "window", "standard"])
 def test_labels_laid_back_are_the_labels(tmp_path: Path, how: Any):
-    """Normalised, shuffled, in batches; those of overlapping windows agree."""
+    """Normalised, shuffled, in batches; values of overlapping windows agree."""
     rng = np.random.default_rng(0)
     store = store_of(tmp_path / "s.zarr", [rng.normal(50, 9, (12 + number, 2)) for number in range(4)], sources="aabb")
     windows = store.windows(4, horizon=3, normalize=store.stats() if how == "standard" else how)

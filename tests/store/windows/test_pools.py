@@ -1,4 +1,4 @@
-"""Windows are gathered out of memory: the same as a loop, in parts or not, and the interpreter's lock is given up."""
+"""Gathering windows from memory: the same as a loop, in parts or not, without the interpreter's lock."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_windows_are_those_of_a_loop_in_as_many_parts_as_it_takes(data):
 
 @pytest.mark.parametrize("windows", [1, 8, 63, 128, 250, 256, 500])
 def test_gathering_gives_up_the_lock_where_a_window_can_be_cut(windows, monkeypatch):
-    """NumPy does for more than 500 values (NPY_BEGIN_THREADS_THRESHOLDED): threads that decompress run meanwhile."""
+    """NumPy does for more than 500 values (NPY_BEGIN_THREADS_THRESHOLDED), so threads can decompress meanwhile."""
     sizes = []
     real = np.ndarray
 

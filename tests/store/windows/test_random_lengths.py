@@ -1,4 +1,4 @@
-"""Windows of random lengths: how many rows, which label, and that they follow from the seed and the epoch alone."""
+"""Windows of random lengths: their rows and labels, which follow from the seed and the epoch alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that stay in memory between epochs: batches of a second epoch, against those of windows that are new."""
+"""Rows that stay in memory between epochs: batches of later epochs, compared with those of new windows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> store_spec.Store:
 
 
 def kept_by(windows: Windows) -> CachedRows | None:
-    """Return what is kept, and leave it there."""
+    """Return the cached rows, and leave them in the cache."""
     kept = windows.row_cache.take()
     if kept is not None:
         windows.row_cache.give_back(kept)
@@ -40,14 +40,14 @@ def kept_by(windows: Windows) -> CachedRows | None:
 
 
 def empty_shards(store: store_spec.Store) -> None:
-    """Leave nothing in them: what is given from now on was in memory."""
+    """Empty all shards, so that later rows can only come from memory."""
     for name in ("inputs", "labels"):
         for path in (store.path / name).glob("c.*"):
             path.write_bytes(b"")
 
 
 def batches_read(batches: Any) -> list[tuple[Any, ...]]:
-    """Return copies of batches, as soon as they come."""
+    """Return copies of batches, made as soon as they come."""
     return [tuple(array.copy() for array in batch) for batch in batches]
 
 
@@ -58,7 +58,7 @@ options = st.fixed_dictionaries(
         "epoch": st.integers(0, 3),
         "index": st.booleans(),
         "drop_last": st.booleans(),
-        "memory": st.sampled_from(["30kB", "50kB", "1MB"]),  # some of which hold all rows, and pools of some
+        "memory": st.sampled_from(["30kB", "50kB", "1MB"]),  # some hold all rows, others those of some pools
     },
 )
 
@@ -83,7 +83,7 @@ def test_any_epochs_of_the_same_windows_are_those_of_new_ones(
     normalize: Any,
     weighted: Any,
 ):
-    """Whatever was read before, of which epoch, by which rank, and whatever memory there was."""
+    """Whatever was read before, of any epoch, by any rank, with any memory."""
 
     def make() -> Windows:
         named = {name: getattr(shape, name) for name in shape.__slots__} | {"phase": phase}
@@ -143,7 +143,7 @@ def test_what_a_loop_that_was_left_has_read_is_kept_and_the_rest_read_later(
         return rows_in(self, buffer, name, start, stop, **more)
 
     monkeypatch.setattr(Snapshot, "rows_in", noted)
-    monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools no more than two are read ahead
+    monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools, at most two are read ahead
     monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
     batches = windows.batches(1)
     first = next(batches)
@@ -171,7 +171,7 @@ def test_rows_of_a_chunk_that_could_not_be_read_are_not_kept(store: store_spec.S
 def test_two_epochs_at_a_time_have_rows_of_their_own(store: store_spec.Store):
     windows = store.windows(4)
     wanted = [batches_read(store.windows(4).batches(5, shuffle=True, epoch=epoch)) for epoch in (0, 1)]
-    for _ in range(2):  # of the second none is read
+    for _ in range(2):  # nothing is read for the second
         pairs = list(zip(*(windows.batches(5, shuffle=True, epoch=epoch) for epoch in (0, 1)), strict=True))
         assert all(all_same([pair[epoch] for pair in pairs], wanted[epoch]) for epoch in (0, 1))
         empty_shards(store)
@@ -198,7 +198,7 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
 
 
 def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_needed(tmp_path: Path):
-    """As are rows between those of a selection, which were joined."""
+    """So are rows between those of a selection, which were joined."""
     store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
     windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
     list(windows.batches(5))
@@ -246,7 +246,7 @@ def test_rows_are_given_back_when_nothing_writes_them_any_more(
     rows_in = Snapshot.rows_in
 
     def slow(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
-        if start >= 16:  # of the third pool or one after it
+        if start >= 16:  # of the third pool or a later one
             if name == "inputs":
                 assert reading.wait(60)
                 raise ChecksumError("inputs")
@@ -262,7 +262,7 @@ def test_rows_are_given_back_when_nothing_writes_them_any_more(
     for _ in range(4):  # those of the first pool
         next(batches)
     assert reading.wait(60)
-    time.sleep(0.2)  # in which the error would be the end, with a thread that writes still
+    time.sleep(0.2)  # then the error would end the epoch while a thread still writes
     assert windows.row_cache.take() is None
     go_on.set()
     with pytest.raises(ChecksumError):
@@ -275,7 +275,7 @@ def test_a_few_windows_keep_rows_at_a_time(store: store_spec.Store):
     for windows in each:
         list(windows.batches(5))
     assert [kept_by(windows) is None for windows in each] == [True] + [False] * MOST_IDLE
-    list(each[1].batches(5))  # now the last
+    list(each[1].batches(5))  # now the last one
     list(each[0].batches(5))
     assert [kept_by(windows) is None for windows in each] == [False, False, True] + [False] * (MOST_IDLE - 2)
 

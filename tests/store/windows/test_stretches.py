@@ -1,4 +1,4 @@
-"""Windows that touch missing values, left out by arithmetic: against a loop that looks at every row of every window."""
+"""Windows with missing values are left out by arithmetic: compared with a loop over every row of every window."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from store_spec.windows.units import Costs
 from tests.store.window_oracle import Listed, index_of_lengths, list_windows
 from tests.store.windows.test_index import TARGETS, shapes
 
-Row = tuple[bool, bool]  # whether a step misses an input, and a label
+Row = tuple[bool, bool]  # whether a step lacks an input, and a label
 
 
 def gaps_of(missing: list[list[Row]], which: int, taken: GapUse) -> Gaps:
-    """Return the gaps of inputs (0) or labels (1) of sequences, each of which says so of every step."""
+    """Return the gaps of inputs (0) or labels (1) of sequences of such steps."""
     found = [
         (number, *run)
         for number, rows in enumerate(missing)
@@ -34,7 +34,7 @@ def gaps_of(missing: list[list[Row]], which: int, taken: GapUse) -> Gaps:
 
 
 def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
-    """Return the index without windows that touch what is missing."""
+    """Return the index without windows that use missing values."""
     as_label: GapUse | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
     gaps = [gaps_of(missing, 0, "window")]
     if as_label is not None:
@@ -58,7 +58,7 @@ def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False)
 
 
 def drawn(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
-    """Draw which steps of sequences miss something: now and then one, or a few that follow one another."""
+    """Draw which steps of sequences lack values: single ones, or a few in a row."""
     rng = np.random.default_rng(seed)
     missing = []
     for length in lengths:
@@ -70,7 +70,7 @@ def drawn(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
 
 
 def small_shapes() -> st.SearchStrategy[WindowShape]:
-    """Shapes of which many windows fit between gaps."""
+    """Shapes with many windows between gaps."""
     few = st.integers(1, 4)
     return st.builds(
         WindowShape,
@@ -119,7 +119,7 @@ def test_windows_left_are_those_that_a_look_at_every_row_leaves(
 
 @given(sequences_of_rows, any_shape)
 def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowShape) -> None:
-    """Two of one sequence have a window between them that was left out."""
+    """Between two of one sequence, at least one window was left out."""
     left = index_of(missing, shape).stretches
     if left.sequence is None:
         return
@@ -149,7 +149,7 @@ def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
 def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
     missing: list[list[Row]], shape: WindowShape
 ) -> None:
-    """And no more than if none were left out between them: a pool holds as many as memory allows."""
+    """And no more than without gaps: a pool holds as many as memory allows."""
     index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
     starts = np.cumsum(lengths) - lengths
     costs = Costs(row=1, window=0)
@@ -176,7 +176,7 @@ def test_without_gaps_nothing_more_is_kept() -> None:
 
 
 def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
-    """A million windows less those of ten gaps are eleven stretches."""
+    """A million windows without those of ten gaps are eleven stretches."""
     at = np.arange(10) * 100_000 + 50_000
     gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, use="window")
     index = WindowIndex(

@@ -1,4 +1,4 @@
-"""Windows drawn by weight, against loops; how often each comes, against its weight."""
+"""Windows drawn by weight, compared with loops; their frequency compared with their weight."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cut(total: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 @given(counts_and_weights, st.integers(1, 7))
 def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, float]], size: int):
-    """And 0 only where none of them can be drawn."""
+    """It is 0 only if none of them can be drawn."""
     counts, weights = (np.array(each) for each in zip(*pairs, strict=True))
     of_window = np.repeat(weights, counts)
     low, high = cut(len(of_window), size)
@@ -92,7 +92,7 @@ def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [3_000, 10**6])
 def test_windows_come_as_often_as_they_weigh(budget: int):
-    """Chi-square over many epochs, which are seeded: by window, whatever the pools."""
+    """A chi-square test over many seeded epochs, window by window, for any pools."""
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 0.5, 1.0, 4.0, 20.0], len(LENGTHS))
     shape = WindowShape(window=3)
@@ -107,14 +107,14 @@ def test_windows_come_as_often_as_they_weigh(budget: int):
     assert (times[~some] == 0).all()
     chi_square, freedom = float(((times - wanted)[some] ** 2 / wanted[some]).sum()), int(some.sum()) - 1
     assert abs(chi_square - freedom) < 4 * np.sqrt(2 * freedom)
-    # Two draws of an epoch have nothing to do with each other: as many pairs of the same window as by chance.
+    # The draws of an epoch are independent: as many pairs of the same window as by chance.
     drawn = np.array(epoch(order))
     pairs = sum(int(n) * (int(n) - 1) for n in np.bincount(drawn)) / (len(drawn) * (len(drawn) - 1))
     assert abs(pairs - float(((share / share.sum()) ** 2).sum())) < 0.01
 
 
 def test_a_sequence_that_has_nearly_all_the_weight_is_taken_again_and_again():
-    """A pool keeps to its memory then too, and the few others are spread over the epoch."""
+    """A pool stays within its memory, and the few others are spread over the epoch."""
     weights = np.full(len(LENGTHS), 1e-3)
     weights[5] = 1e3  # of 7 steps
     order = planned(WindowShape(window=3), weights, 5_000, (0, 0))
@@ -126,7 +126,7 @@ def test_a_sequence_that_has_nearly_all_the_weight_is_taken_again_and_again():
 
 def test_balanced_classes_come_equally_often(tmp_path: Path):
     seldom = [np.int64(number % 10 == 0) for number in range(40)]
-    # Long ones have more windows each; and some have none, whose share the others of their class take.
+    # Long ones have more windows each; some have none, and the others of their class get their share.
     steps = [100 if one else 2 + number % 2 * 20 for number, one in enumerate(seldom)]
     inputs = [np.zeros((count, 1), "float32") for count in steps]
     store = store_of(tmp_path / "s.zarr", inputs, seldom, label_axis="sequence")

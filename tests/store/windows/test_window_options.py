@@ -1,4 +1,4 @@
-"""What batches can be asked for beside the windows themselves, against plain loops."""
+"""Options of batches besides the shape of windows, compared with plain loops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.store.window_oracle import LENGTHS, Numbered, all_same, index_of_leng
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], store_spec.Store]:
-    """Three files of five named features, one of them in two parts."""
+    """Three files with five named features, one of them in two parts."""
     path = tmp_path_factory.mktemp("options") / "named.zarr"
     rng = np.random.default_rng(0)
     rows = store_spec.Rows(np.dtype("float32"), (5,), ("open", "high", "low", "close", "day"))
@@ -112,7 +112,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Number
 def test_with_a_random_phase_windows_start_elsewhere_each_epoch(
     by_step: Numbered, window: int, stride: int, short: Any, epoch: int
 ):
-    """`stride` steps apart, as before, and no sequence that has a window is left without one."""
+    """Windows stay `stride` steps apart, and every sequence that had a window keeps at least one."""
     windows = by_step.store.windows(window, stride=stride, short=short, phase="random")
     batches = windows.batches(10, epoch=epoch, seed=1, memory="50kB", index=True, shuffle=True)
     x = unbatched(list(batches))
@@ -144,7 +144,7 @@ def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Numbered):
 
 
 def test_a_phase_needs_no_more_than_the_first_window():
-    """Where a sequence has one window at one place only, it stays there."""
+    """A sequence with room for one window at one place only keeps it there."""
     index = index_of_lengths([5, 4], WindowShape(window=4, stride=100, target="last", phase="random"))
     assert len(index) == 2
 

@@ -34,7 +34,7 @@ from tests.store.window_oracle import (
 
 
 def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches:
-    """Return batches in the memory given, or in the least that the error asks for."""
+    """Return batches with the given memory, or with the least that the error names."""
     try:
         return windows.batches(size, memory=memory, **options)
     except WindowError as error:
@@ -43,7 +43,7 @@ def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches
 
 
 def assert_windows(given: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
-    """By number, in any list of numbers, and in batches: in that order unshuffled, each once shuffled."""
+    """Check windows by number, by lists of numbers, and in batches: in order, and each once if shuffled."""
     wanted = listed([given.sequences[number] for number in selection], shape)
     windows = Windows(given.store.select(selection), shape)
     assert len(windows) == len(wanted)
@@ -86,7 +86,7 @@ def test_windows_of_labelled_sequences_have_the_label_of_their_sequence(
 
 
 def test_samples_are_arrays_of_their_own(by_step: Numbered):
-    """A sample that is changed in place changes no other."""
+    """Changing a sample in place changes no other."""
     store = by_step.store
     first, second = store.windows(4).__getitems__([0, 1])
     before = second[0].copy()
@@ -141,7 +141,7 @@ def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axi
 def test_spans_are_the_rows_asked_for(
     by_step: Numbered, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
 ):
-    """In any order, overlapping, empty; the chunks that hold them are read, each once."""
+    """In any order, overlapping, empty; each chunk that holds them is read once."""
     sequences, store = by_step.sequences, by_step.store
     rows = np.concatenate([pair[0 if name == "inputs" else 1] for pair in sequences])
     starts = np.array([start for start, _ in bounds], np.int64)
@@ -181,13 +181,13 @@ def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_
         assert not labels[real:].any()
         assert not future[real:].any()
     windows = store.windows(2, horizon=4, lead=-1, pad_end=True, future=[0])
-    assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is next to rows of other sequences
+    assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is beside rows of other sequences
     with pytest.raises(WindowError, match='pad_end=True with target="last"'):
         store.windows(4, target="last", pad_end=True)
 
 
 def test_batches_of_a_folder_are_the_slices_of_each_file(by_step: Numbered):
-    """The definition that users know: n rows and the one after them, file by file, nothing across files."""
+    """As users define them: n rows and the row after them, file by file, nothing across files."""
     n, inputs, labels = 5, [], []
     for data, targets in by_step.sequences:
         inputs += [data[i : i + n] for i in range(len(data) - n)]

@@ -1,4 +1,4 @@
-"""The commit protocol: what every moment of a writer's death leaves, and what the next writer makes of it."""
+"""The commit protocol: what a writer leaves when it dies at any moment, and what the next writer makes of it."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ SEQUENCES = make(RECIPE, [7, 30, 0, 12, 25, 3])
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """Return the files of a folder in which all sequences were written in a single go."""
+    """Return the files of a folder in which all sequences were written by one writer."""
     folder = tmp_path_factory.mktemp("expected")
     write(RECIPE, folder / "store", SEQUENCES)
     return files(folder)
@@ -117,7 +117,7 @@ def test_shards_may_be_put_in_any_order_twice_and_at_once(tmp_path, expected, se
 
 def test_a_commit_covers_the_sequences_whose_shards_were_put_without_a_gap(tmp_path, expected):
     with Ledger.create(tmp_path / "store", SCHEMA, {"made": "by a test"}) as ledger:
-        ledger.commit()  # the folder has its name from here on
+        ledger.commit()  # from here on, the folder has its name
         ledger.register(Records.concatenate([described(sequence) for sequence in SEQUENCES]))
         assert ledger.sequences == 6
         jobs = ledger.jobs(final=True)
@@ -194,7 +194,7 @@ def test_provenance_is_part_of_the_commit(tmp_path):
 
 @pytest.mark.parametrize("bad", [{"x": float("nan")}, {"x": object()}, {"x": {"digest": "0" * 64}}])
 def test_provenance_that_json_has_not_is_refused(tmp_path, bad):
-    """Before anything is written, and not after hours of appending."""
+    """Before anything is written, not after hours of appending."""
     with pytest.raises(SchemaError, match="provenance"), Ledger.create(tmp_path / "store", SCHEMA, bad):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -202,7 +202,7 @@ def test_provenance_that_json_has_not_is_refused(tmp_path, bad):
 
 @pytest.mark.parametrize("rows", [6, 7])
 def test_without_the_lock_the_slower_of_two_writers_replaces_nothing(tmp_path, monkeypatch, rows):
-    """Both start from the same commit; the second must not touch what the first committed, shards and tables."""
+    """Both start from the same commit; the second must change neither shards nor tables of the first."""
     path = write(RECIPE, tmp_path / "store", SEQUENCES[:2])
 
     @contextmanager

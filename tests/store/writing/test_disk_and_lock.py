@@ -1,4 +1,4 @@
-"""The disk, and the lock."""
+"""Files and folders on disk, and the lock."""
 
 import errno
 import fcntl
@@ -183,7 +183,7 @@ def test_what_else_lies_in_the_build_folder_stays(tmp_path):
 
 
 def test_a_lock_file_that_was_removed_under_a_waiting_writer_gives_no_second_lock(tmp_path, monkeypatch):
-    """Between opening and locking the file its holder may remove it, and another may make a new one."""
+    """Between opening and locking the file, its holder may remove it, and another writer may create a new one."""
     flock = fcntl.flock
     removed: list[bool] = []
 
@@ -240,7 +240,7 @@ def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_ki
 
 
 def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_end(tmp_path, monkeypatch):
-    """As below /proc, where the system says that there is no such file."""
+    """For example below /proc, where the system says that there is no such file."""
 
     def refuse(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -1,4 +1,4 @@
-"""Sequences that are no more: readers skip them, older snapshots keep them, and new versions take their place."""
+"""Retired sequences: readers skip them, older snapshots keep them, and new versions replace them."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_verify_sees_a_root_that_is_older_than_the_last_commit_that_only_retired
     (tmp_path / "s" / "zarr.json").write_bytes(after)
     own = tmp_path / "s" / "sequences" / "zarr.json"
     witness = own.read_bytes()
-    own.write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')  # its writer was cut off
+    own.write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')  # its writer was killed
     (problem,) = store_spec.verify(tmp_path / "s")
     assert problem.leftover
     store_spec.open_store(tmp_path / "s", "a").close()

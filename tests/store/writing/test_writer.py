@@ -1,4 +1,4 @@
-"""The writer, held against a list of arrays."""
+"""The writer, compared with a list of arrays."""
 
 import errno
 import gc
@@ -352,7 +352,7 @@ def test_a_full_disk_is_an_error_that_names_file_and_step_and_the_store_stays(tm
         with pytest.raises(StoreError, match=failed):
             writer.commit()
 
-    # Also at the end of the block, which would otherwise look as if all had been committed.
+    # Leaving the block raises too; otherwise everything would seem to be committed.
     with pytest.raises(StoreError, match=failed), store_spec.open_store(tmp_path / "store", "a") as writer:
         filled_disk(writer)
     assert files(tmp_path) == before
@@ -371,7 +371,7 @@ def test_a_single_label_that_the_dtype_cannot_hold_is_refused(tmp_path):
 
 
 def assert_each_is_of_its_source(path: Path) -> list[str]:
-    """Hold rows and labels against the name that all of them are of; return the names."""
+    """Check that rows and labels belong to the source that they name; return the sources."""
     store = store_spec.open_store(path)
     for (x, y), source in zip(store, store.sources, strict=True):
         wanted = int(source.removeprefix("s"))
@@ -380,7 +380,7 @@ def assert_each_is_of_its_source(path: Path) -> list[str]:
 
 
 def test_threads_may_share_a_writer(tmp_path):
-    """Rows and labels of a sequence stay together, and none is lost."""
+    """Rows and labels of a sequence stay together, and no sequence is lost."""
     with (
         store_spec.create_store(
             tmp_path / "s", inputs=("float32", ()), labels=("int64", ()), chunk=512, shard=4096
@@ -407,7 +407,7 @@ def test_a_writer_is_closed_only_once_a_thread_has_appended(tmp_path):
         def __array__(self, *_: object, **__: object) -> Any:
             begun.set()
             time.sleep(0.1)
-            steps.append("given")  # it may be asked for more than once
+            steps.append("given")  # it may be called more than once
             return np.array([1.0], "float32")
 
     writer = store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int64", ()))
@@ -423,7 +423,7 @@ def test_a_writer_is_closed_only_once_a_thread_has_appended(tmp_path):
 
 
 def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
-    """As by a handler of a signal, in the middle of an append: nothing is written, and the writer goes on."""
+    """For example by a signal handler during an append: nothing is written, and the writer continues."""
     with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int64", ())) as writer:
 
         class Rows:
@@ -437,11 +437,11 @@ def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a file is closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as when a file is closed
 def test_a_writer_that_is_interrupted_at_any_line_commits_no_row_of_another_sequence(tmp_path):
-    """Ctrl-C in an append, and the caller goes on: the sequence is there or not, or the writer says that it cannot.
+    """Ctrl-C during an append, and the caller continues: the sequence is appended or not, or the writer is unusable.
 
-    At every third line.
+    Tried at every third line.
     """
     ended = {"refused": 0, "went on": 0}
     for line in itertools.count(step=3):
@@ -531,7 +531,7 @@ def test_a_path_that_leads_out_of_a_store_again_is_not_inside_of_it(tmp_path, mo
     ],
 )
 def test_values_that_the_dtype_can_hold_are_converted(tmp_path, stored, given):
-    """Those of lists, which have no dtype of their own, are taken at their value."""
+    """Values of lists, which have no dtype, are converted by value."""
     with store_spec.create_store(tmp_path / "s", inputs=(stored, ()), labels=(stored, ())) as writer:
         writer.append(given, given, source="a")
     for rows in store_spec.open_store(tmp_path / "s")[0]:
@@ -570,7 +570,7 @@ def test_values_that_the_dtype_can_hold_are_converted(tmp_path, stored, given):
     ],
 )
 def test_values_that_the_dtype_might_not_hold_are_refused(tmp_path, stored, given, found):
-    """Lists as arrays are."""
+    """In lists as in arrays."""
     fitting, said = np.zeros(len(given), stored), rf"are ({found}), where this store has {stored}; .* lose values"
     with store_spec.create_store(tmp_path / "s", inputs=(stored, ()), labels=(stored, ()), missing="keep") as writer:
         for rows in (given, np.asarray(given)) if isinstance(given, list) else (given,):
