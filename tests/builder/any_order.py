@@ -1,4 +1,4 @@
-"""An engine that does tasks in any order, some of them twice; and builds on engines of the tests."""
+"""An engine that runs tasks in any order, some of them twice, and builds on engines of tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 @contextmanager
 def on_engine(engine: Any, memory: int | None = None) -> Iterator[None]:
-    """Let builds do their tasks on an engine; if memory is given, with so many bytes of rows in flight."""
-    module = import_module("builder.execution.build")  # by its name in the package it is the function
+    """Let builds run their tasks on an engine; `memory`, if given, is the bytes of rows in flight."""
+    module = import_module("builder.execution.build")  # in its package, this name is the function
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "start_engine", lambda *_: nullcontext(engine))
         if memory is not None:
@@ -23,7 +23,7 @@ def on_engine(engine: Any, memory: int | None = None) -> Iterator[None]:
 
 
 class JumpyClock:
-    """A clock that now and then jumps ahead, so that a batch ends and a commit is due where they like."""
+    """A clock that sometimes jumps ahead, so that batches end and commits are due at any time."""
 
     def __init__(self, seed: int) -> None:
         self.random, self.now = random.Random(seed), 0.0
@@ -35,7 +35,7 @@ class JumpyClock:
 
 
 class Shuffled:
-    """An engine that does a task when it likes, some of them twice, as when the worker with the result has died."""
+    """An engine that runs tasks in random order, some of them twice, as after the death of a worker with a result."""
 
     workers = 2
 
@@ -45,7 +45,7 @@ class Shuffled:
         self.watched: list[Later] = []
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Later:
-        """Do it later, urgent or not."""
+        """Run it later, urgent or not."""
         del urgent
         later = Later(self, function, arguments)
         if watch:
@@ -57,7 +57,7 @@ class Shuffled:
         return self.watched.pop(self.random.randrange(len(self.watched)))
 
     def wait(self, seconds: float) -> bool:
-        """Tell whether there is a watched task."""
+        """Return whether there is a watched task."""
         del seconds
         return bool(self.watched)
 
@@ -67,14 +67,14 @@ class Shuffled:
 
 
 class Later:
-    """A task that is done when its result is asked for, and perhaps again each time."""
+    """A task that runs when its result is needed, and perhaps again each time."""
 
     def __init__(self, engine: Shuffled, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.engine, self.function, self.arguments = engine, function, arguments
         self.results: list[Any] = []
 
     def result(self) -> Any:
-        """Return what the function returned, the last time."""
+        """Return the result of the last run."""
         if not self.results or self.engine.random.random() < 0.2:
             values = [one.result() if isinstance(one, Later) else one for one in self.arguments]
             self.results.append(self.function(*values))

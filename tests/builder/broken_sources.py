@@ -1,8 +1,7 @@
-"""Source files that are broken or odd, one fault each, and what has to become of them.
+"""Source files with one fault or oddity each, and the expected outcome.
 
-Each is either quarantined, with the message in `tests/data/broken-sources.txt`, or read right, to the rows given here.
-After a message was changed on purpose, `python -m tests.builder.broken_sources` writes that file again, to be read in
-review.
+Each is either quarantined, with the message in `tests/data/broken-sources.txt`, or read to the rows given here. After
+an intended change of a message, `python -m tests.builder.broken_sources` writes that file again; review the difference.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from builder.processes.process import Process
 
 SNAPSHOT = Path(__file__).parents[1] / "data" / "broken-sources.txt"
 GOOD = [[1.0, 2.0], [3.0, 4.0]]
-# What bombs unpack to here; files in earnest may unpack to much more, which takes long to make and to read.
+# What bombs unpack to here; the limit for real files is much larger, which would take long to write and to read.
 UNPACKED_FREELY = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file under a name: its bytes, or what makes it at a path; its rows, or None if it is to be quarantined."""
+    """A file: its name, its bytes or a function that writes it, and its rows, or None if it is to be quarantined."""
 
     name: str
     content: bytes | Callable[[Path], object]
@@ -47,7 +46,7 @@ class Source:
 
 
 class Harmful:
-    """Unpickling it changes the message."""
+    """Unpickling it would change the message."""
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return (sys.exit, ("a pickle was loaded",))
@@ -66,7 +65,7 @@ def processes() -> dict[str, Process]:
 
 
 def groups() -> dict[str, list[Source]]:
-    """Return all sources; the first of each group is a good one, and tells what its store is like."""
+    """Return all sources; the first of each group is valid, and determines the schema of its store."""
     return {
         "as they are": [
             Source("0 good.csv", b"a,b\n1,2\n3,4\n", GOOD),
@@ -116,7 +115,7 @@ def groups() -> dict[str, list[Source]]:
 
 
 def lines_of_text() -> Iterator[Source]:
-    """Yield text whose lines, columns or quotes are odd."""
+    """Yield text with odd lines, columns or quotes."""
     yield Source("empty.csv", b"")
     yield Source("line ends alone.csv", b"\n\r\n\n")
     yield Source("header alone.csv", b"a,b\n", [])
@@ -176,7 +175,7 @@ def values_in_text() -> Iterator[Source]:
 
 
 def letters_of_text() -> Iterator[Source]:
-    """Yield text in odd encodings, and bytes that are no text."""
+    """Yield text in odd encodings, and bytes that are not text."""
     yield Source("utf-8 mark.csv", b"\xef\xbb\xbfa,b\n1,2\n3,4\n", GOOD)
     yield Source("two utf-8 marks.csv", b"\xef\xbb\xbf\xef\xbb\xbfa,b\n1,2\n3,4\n", GOOD)
     yield Source("mark in the middle.csv", b"a,b\n1,2\n\xef\xbb\xbf3,4\n")
@@ -202,7 +201,7 @@ def no_text() -> Iterator[Source]:
 
 
 def packed() -> Iterator[Source]:
-    """Yield packed text."""
+    """Yield compressed text."""
     whole = b"a,b\n" + b"1,2\n3,4\n" * 50
     member, frame = gzip.compress(whole, mtime=0), zstd(whole)
     yield Source("empty.csv.gz", b"")
@@ -287,7 +286,7 @@ def parquet() -> Iterator[Source]:
 
 
 def list_columns() -> Iterator[Source]:
-    """Yield Parquet files whose second column is of lists."""
+    """Yield Parquet files whose second column has lists."""
     yield Source("of two lengths.parquet", lists([[1.0], [2.0, 3.0]]))
     yield Source("of other lengths.parquet", lists([[1.0, 2.0], [3.0, 4.0]]))
     yield Source("one is missing.parquet", lists([[1.0], None]))
@@ -392,7 +391,7 @@ def npz() -> Iterator[Source]:
 
 
 def places() -> Iterator[Source]:
-    """Yield what is odd in a file's name or place rather than in its content."""
+    """Yield files with odd names or places."""
     good = b"a,b\n1,2\n3,4\n"
     yield Source("line\nend.csv", good, GOOD)
     yield Source("tab\tand \x1b[31mred.csv", b"a,b\n1,x\n")
@@ -444,7 +443,7 @@ def npz_bytes(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
 
 
 def inflated(steps: int) -> bytes:
-    """Return an archive of arrays (steps, 2) that holds but their first values, and says that all are there."""
+    """Return an archive that claims to have arrays (steps, 2), but holds only their first values."""
     start = npy_file(described(f"({steps}, 2)"), bytes(2000))
     archive = npz_bytes({"inputs": start, "labels": start}, zipfile.ZIP_DEFLATED)
     return archive.replace(struct.pack("<I", len(start)), struct.pack("<I", len(start) - 2000 + 16 * steps))
@@ -466,7 +465,7 @@ def arrow_bytes(table: pa.Table, *, stream: bool = False, compression: str | Non
 
 
 def write(folder: Path, sources: list[Source]) -> Path:
-    """Make the files in a folder, which it returns."""
+    """Write the files into a folder, and return it."""
     for source in sources:
         path = folder / source.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -478,9 +477,9 @@ def write(folder: Path, sources: list[Source]) -> Path:
 
 
 def messages(failures: dict[str, dict[str, str]]) -> str:
-    """Return the snapshot of the reasons why sources were quarantined, by group and name.
+    """Return the reasons why sources were quarantined, by group and name, as the snapshot has them.
 
-    What libraries say differs from release to release, so it is left out.
+    Messages of libraries are left out, since they differ between releases.
     """
     parts = ["# Why sources are quarantined. Made by `python -m tests.builder.broken_sources`."]
     for group, reasons in failures.items():
@@ -492,7 +491,7 @@ def messages(failures: dict[str, dict[str, str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text on one line, without letters that cannot be seen."""
+    """Return text on one line, without invisible characters."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""A disk that goes away in the middle of a copy."""
+"""A disk that fails in the middle of a copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store_spec.errors import StoreError
 
 @contextmanager
 def failing_puts(count: int) -> Iterator[None]:
-    """Let so many puts succeed, and all after them fail; small batches, and a commit whenever one adds something."""
+    """Let this number of puts succeed, and later ones fail; batches are small, and a commit follows each of them."""
     put, left = LocalStorage.put, count
 
     def failing(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:

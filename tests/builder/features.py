@@ -1,4 +1,4 @@
-"""Sources and options of small builds, one for each feature that every later job has to carry along."""
+"""Sources and options of small builds, one for each feature that other jobs have to preserve."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MANIFEST = "file,kind,site,age,visits,left\n" + "".join(
 )
 LISTED: dict[str, Any] = {"manifest": "manifest.csv", "key": "file"}
 
-# The texts of the sources by name, of which those that begin with m are no sources; and the options of the build.
+# The text of each source by name; names that begin with m are not sources. Then the options of the build.
 FEATURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "steps cleaned": (
         {
@@ -102,7 +102,7 @@ FEATURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 
 
 def write_feature(feature: str, folder: Path, count: int | None = None) -> Path:
-    """Write so many of its sources, or all, and the manifest if it has one."""
+    """Write this number of its sources, or all, and its manifest if it has one."""
     texts, _ = FEATURES[feature]
     chosen = [name for name in sorted(texts) if name != "manifest.csv"][:count]
     return write_files(folder, {name: text for name, text in texts.items() if name in (*chosen, "manifest.csv")})

@@ -1,6 +1,6 @@
 """Valid files of every source format, damaged at random: each is refused with a reason, or read as an oracle reads it.
 
-`fuzz` runs as many examples as it is told to, for the tests and for campaigns.
+`fuzz` runs any number of examples, for the tests and for campaigns.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from numpy.typing import NDArray
 from builder import SourceError, tabular
 from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parquet_bytes, zstd
 
-# In these, the end of a file shows that it is the end.
+# The end of such a file shows that it is complete.
 ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz"})
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """How many damaged files were read, and how many were refused."""
+    """The numbers of damaged files that were read, and that were refused."""
 
     read: int = 0
     refused: int = 0
 
 
 def valid_files() -> dict[str, list[bytes]]:
-    """Return some files of each format, by suffix; none of HDF5, whose library can loop endlessly on a damaged one."""
+    """Return valid files of each format, by suffix; none of HDF5, whose library can loop endlessly on a damaged one."""
     values = np.array([[1.5, -2.0], [3e-7, 4.0], [0.0, 1e300]])
     text = b"a,b\n1.5,-2\n3e-7,4\n0,1e300\n"
     quoted = b'\xef\xbb\xbf"a","b c"\r\n"1",true\r\n"-2.5",false\r\n'
@@ -91,15 +91,15 @@ FORMATS = tuple(valid_files())
 
 
 def fuzz(format: str, examples: int, seed: int) -> Outcomes:  # noqa: A002 - what builds call it
-    """Damage files of a format, and check what becomes of each.
+    """Damage files of a format, and check the result of reading each.
 
     Args:
         format: One of FORMATS.
-        examples: How many files.
-        seed: The same one damages them in the same way.
+        examples: The number of files.
+        seed: Determines the damage.
 
     Raises:
-        Exception: An example, made as small as possible, was read wrong or ended in anything but a SourceError or
+        Exception: An example, made as small as possible, was read wrong, or raised another error than SourceError or
             MemoryError.
     """
     outcomes = Outcomes()
@@ -143,7 +143,7 @@ def read(path: Path) -> NDArray[Any] | None:
         assert len(error.reason) > 8  # noqa: PT017
         assert str(path.parent) not in str(error)  # noqa: PT017
         return None
-    except MemoryError:  # which a build takes for a fault of the source
+    except MemoryError:  # a build regards it as a fault of the source
         return None
     assert rows.dtype.kind in "biuf"
     assert rows.ndim >= 2
@@ -160,13 +160,13 @@ def check(format: str, data: bytes, rows: NDArray[Any]) -> None:  # noqa: A002
 
 
 def expected_rows(format: str, data: bytes) -> NDArray[Any] | None:  # noqa: A002
-    """Read with NumPy and plain Python; None for formats of which pyarrow is the only reader at hand."""
+    """Read with NumPy and plain Python; None for formats that only pyarrow reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if format == "npy":
             return column(np.load(io.BytesIO(data), allow_pickle=False))
         if format == "npz":
-            # NumPy knows the format by its first bytes, but an archive may have others in front.
+            # NumPy determines the format by the first bytes, but an archive may have other bytes before it.
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 return column(np.load(io.BytesIO(archive.read("inputs.npy")), allow_pickle=False))
     if format == "jsonl":
@@ -191,7 +191,7 @@ def text_rows(data: bytes, delimiter: str | None) -> NDArray[np.float64]:
     fields = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or " ")
     rows = [row for row in fields if len(row) > 1 or any(map(str.strip, row))]
     names, rows = (rows[0], rows[1:]) if delimiter is not None else (rows[0], rows)
-    if rows:  # pyarrow, which reads what follows the header, passes over a byte-order mark there
+    if rows:  # pyarrow, which reads the rows, skips a byte-order mark there
         rows[0][0] = rows[0][0].removeprefix("\ufeff")
     values = [[one.strip(" \t\r\n\u00a0") for one in row] for row in rows]
     table = [[words[one] if one in words else float(one) for one in row] for row in values]
@@ -199,10 +199,10 @@ def text_rows(data: bytes, delimiter: str | None) -> NDArray[np.float64]:
 
 
 def json_rows(data: bytes) -> NDArray[np.float64] | None:
-    """Read JSON line by line, where all that it holds is numbers."""
+    """Read JSON line by line, if it holds only numbers."""
     try:
         rows = [json.loads(line) for line in data.splitlines() if line.strip()]
-    except ValueError:  # as of two objects in a line, which pyarrow reads
+    except ValueError:  # for example, two objects in a line, which pyarrow reads
         return None
     names = [*dict.fromkeys(name for row in rows for name in row)]
     lists = [[row[name] if isinstance(row[name], list) else [row[name]] for name in names] for row in rows]
@@ -211,7 +211,7 @@ def json_rows(data: bytes) -> NDArray[np.float64] | None:
 
 
 def damage() -> st.SearchStrategy[Callable[[bytes], bytes]]:
-    """Draw a way to damage a file: a flipped bit, a part cut out, the end cut off, bytes put in, a part twice."""
+    """Draw a damage: flip a bit, remove, insert or repeat a part, or cut off the end."""
     place = st.integers(0, 4095)
     odd = st.one_of(
         st.binary(min_size=1, max_size=8),

@@ -26,7 +26,7 @@ SECTIONS = (
 
 
 def hostile_store(path: Path) -> Path:
-    """Make a store in which each name is an attack: missing values, runs, classes, retired ones, a long name."""
+    """Make a store in which each name is an attack; it has missing values, runs, classes and retired sequences."""
     random = np.random.default_rng(0)
     with create_store(
         path,
@@ -67,7 +67,7 @@ SHORT_COLUMNS: dict[str, ColumnType] = {"site": "string", "age": "float64"}
 
 
 def short_sequence(number: int) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
-    """Return inputs, labels and further columns of one sequence; after 15 of them they begin anew."""
+    """Return inputs, labels and further columns of one sequence; they repeat after 15 sequences."""
     steps = number % 5
     rows = np.arange(2 * steps, dtype=np.float32).reshape(steps, 2)
     rows[1::2, 1] = np.nan
@@ -75,9 +75,9 @@ def short_sequence(number: int) -> tuple[np.ndarray, np.ndarray, dict[str, objec
 
 
 def short_sequences(path: Path, count: int) -> Path:
-    """Make a store of very many short sequences, as a writer does that appends them one by one, but faster.
+    """Make a store of very many short sequences, faster than by appending them one by one.
 
-    Those that differ are described, and the tables get these rows again and again.
+    Only the different ones are described, and the tables get their rows many times.
     """
     schema = Schema.plan(
         Rows(np.dtype("float32"), (2,)),

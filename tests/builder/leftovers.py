@@ -1,4 +1,4 @@
-"""What a build has left behind."""
+"""Threads that a build leaves."""
 
 import threading
 from collections.abc import Collection
@@ -7,10 +7,10 @@ ENDING_SECONDS = 10
 
 
 def threads_left(before: Collection[threading.Thread]) -> list[threading.Thread]:
-    """Return the threads that were not there before and do not end.
+    """Return the threads that are new and do not end.
 
-    On a busy machine dask's last ones may be on their way out still. Those that dask, and the event loop of zarr,
-    offload work to stay, idle.
+    On a busy machine, dask's last ones may still be ending. Those to which dask, and the event loop of zarr, offload
+    work stay, idle.
     """
     ending = [thread for thread in threading.enumerate() if thread not in before and not _stays(thread)]
     for thread in ending:

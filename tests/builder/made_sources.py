@@ -1,4 +1,4 @@
-"""Source files whose sequences are known, the function that reads them, and the list that a store must equal."""
+"""Source files with known sequences, the function that reads them, and the comparison of a store with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a source file holds: the lengths of its sequences, and what is wrong with it."""
+    """A source file: the lengths of its sequences, and its fault."""
 
     lengths: tuple[int, ...] = (5,)
     axis: Literal["step", "sequence", "own"] = "step"
@@ -41,7 +41,7 @@ class Made:
 
 
 def write_made(folder: Path, sources: dict[str, Made]) -> None:
-    """Write the files, in folders as their names say."""
+    """Write the files, in the folders of their names."""
     for name, made in sources.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,13 @@ def made_sequences(name: str, made: Made) -> list[Sequence]:
 
 
 def expected(sources: dict[str, Made]) -> list[Sequence]:
-    """Return what a store of these sources holds, in order."""
+    """Return the sequences of a store of these sources, in order."""
     good = (name for name in sorted(sources) if not sources[name].fault)
     return [sequence for name in good for sequence in made_sequences(name, sources[name])]
 
 
 def assert_store(path: Path, sources: dict[str, Made]) -> dict[str, bytes]:
-    """Check that a store holds these sources, and nothing but the cache lies beside it; return its files."""
+    """Check that a store holds these sources, and that only the cache is beside it; return its files."""
     assert_holds(store_spec.open_store(path), expected(sources))
     assert store_spec.verify(path) == []
     assert {one.name for one in path.with_name(f"{path.name}.build").glob("*")} <= {CACHE}
@@ -97,12 +97,12 @@ def assert_store(path: Path, sources: dict[str, Made]) -> dict[str, bytes]:
 
 
 def schema_for(axis: Literal["step", "sequence", "own"], *, chunk: int = 60, chunks: int = 3) -> Schema:
-    """Return a schema whose chunks are of about so many bytes, and its shards of so many chunks."""
+    """Return a schema whose chunks have about this number of bytes, and its shards this number of chunks."""
     return Schema.plan(INPUTS, LABELS[axis], label_axis=axis, chunk_bytes=chunk, shard_bytes=chunk * chunks)
 
 
 def sources_in(path: Path) -> tuple[str, ...]:
-    """Return the sources that a store holds; none where there is no store."""
+    """Return the sources in a store; none if it does not exist."""
     try:
         return tuple(dict.fromkeys(store_spec.open_store(path).sources))
     except MissingStoreError:

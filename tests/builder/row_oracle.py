@@ -1,4 +1,4 @@
-"""What is done to rows, as loops over Python values: slow, and plainly right."""
+"""Operations on rows as loops over Python values: slow and simple."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass
 class Part:
-    """A part: its rows of numbers, steps left out before it (or after the last), and values filled in."""
+    """A part: its rows of numbers, steps dropped before it (or after the last), and filled values."""
 
     rows: list[list[float]]
     dropped: int = 0
@@ -39,7 +39,7 @@ def filled_by_loop(values: list[float | None], fill: str, limit: int | None) -> 
 
 
 def cleaned_by_loop(columns: list[list[float | None]], policies: list[str], limit: int | None) -> list[Part] | None:
-    """Clean a table, row by row; None: a value is missing that must not be."""
+    """Clean a table row by row; None: a value is missing that must not be."""
     full = []
     for values, policy in zip(columns, policies, strict=True):
         for fill in policy.split("+"):

@@ -1,11 +1,11 @@
-"""Start a slow build in a process of its own, to be ended from outside."""
+"""Start a slow build in another process, which the test ends."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-# Where the tests run in the background, a shell has had them ignore a Ctrl-C.
+# If the tests run in the background, a shell has made them ignore Ctrl-C.
 COMMAND = """
 import signal
 import sys
@@ -19,13 +19,13 @@ main()
 
 
 def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.zarr") -> subprocess.Popen[str]:
-    """Build the store from `raw` in a session of its own, as from a terminal of its own.
+    """Build a store from `raw` in a new session, as from a terminal of its own.
 
     Args:
-        options: Of `seqzarr build`.
-        workers: How many.
-        setting: Of `builder.execution.run`, as an assignment.
-        store: Its path or URL.
+        options: Further options of `seqzarr build`.
+        workers: The number of worker processes.
+        setting: An assignment to a constant of `builder.execution.run`.
+        store: The path or URL of the store.
     """
     code = COMMAND.format(here=str(Path(__file__).parents[2]), setting=setting)
     return subprocess.Popen(
@@ -33,6 +33,6 @@ def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SLOW": "1", "PYTHONDONTWRITEBYTECODE": "1"},  # so that it leaves nothing of its own
+        env=os.environ | {"SLOW": "1", "PYTHONDONTWRITEBYTECODE": "1"},  # so that it adds no files
         start_new_session=True,
     )

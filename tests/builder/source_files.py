@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
-    """Write these texts in UTF-8, each under its path below the folder, which is returned."""
+    """Write these texts in UTF-8, each at its path below the folder, and return the folder."""
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sources of which a process function gives labels that are text, or arrays with NaN."""
+"""Sources for which a process function returns labels that are text, or arrays with NaN."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from builder import Sequence
 
 
 def given(path: Path) -> Any:
-    """Return one value per step, and the labels that the file has, as JSON has them."""
+    """Return one value per step, and the labels of the file, as JSON has them."""
     made = json.loads(path.read_text())
     return np.array(made["x"], np.float64), made["y"]
 
 
 def as_array(path: Path) -> Any:
-    """Return the labels as an array of NumPy's own text."""
+    """Return the labels as an array of NumPy's text."""
     x, y = given(path)
     return x, np.array(y)
 

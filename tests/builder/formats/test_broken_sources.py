@@ -1,4 +1,4 @@
-"""Broken and odd sources are quarantined with a message that says what to do, or read right; no other notices."""
+"""Broken and odd sources are quarantined with a message that says what to do, or read correctly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def readable(sources: list[Source]) -> list[Source]:
 
 @pytest.mark.parametrize("group", processes())
 def test_exactly_the_broken_sources_are_quarantined(built, group):
-    """First those whose names are no text."""
+    """First those whose names are not text."""
     broken = sorted(source.name for source in built[group].sources if source.rows is None)
     misnamed = [name for name in broken if name.encode(errors="ignore").decode() != name]
     shown = [os.fsencode(name).decode(errors="backslashreplace") for name in misnamed]
@@ -78,7 +78,7 @@ def test_all_others_are_read_bit_for_bit(built, group):
 
 @pytest.mark.parametrize("group", processes())
 def test_a_store_is_what_it_were_without_the_broken_sources(built, group):
-    """Every byte of it, but for the list of failures and the digest of the document that holds it."""
+    """Every byte of it, apart from the list of failures and the digest of the document that holds it."""
     with_bad, without = files_of(built[group].store), files_of(built[group].good_store)
     roots = [json.loads(found.pop("zarr.json")) for found in (with_bad, without)]
     assert with_bad == without
@@ -90,7 +90,7 @@ def test_a_store_is_what_it_were_without_the_broken_sources(built, group):
 
 
 def test_messages_are_those_that_were_read_in_review(built):
-    """If one is better now: python -m tests.builder.broken_sources, and read the difference."""
+    """After an improvement, run python -m tests.builder.broken_sources, and read the difference."""
     failures = {
         group: {failure.source: failure.reason for failure in one.report.failures} for group, one in built.items()
     }
@@ -106,7 +106,7 @@ def test_messages_are_short_and_name_no_place_on_this_machine(built, tmp_path_fa
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path):
-    """Root may read it all the same, and then its rows are right."""
+    """Root may read it all the same; then its rows are right."""
     write(tmp_path / "src", [Source("0 good.csv", b"a,b\n1,2\n"), Source("no right.csv", b"a,b\n1,2\n3,4\n")])
     (tmp_path / "src/no right.csv").chmod(0)
     report = build(tmp_path / "src", tmp_path / "store", workers=0)
@@ -174,7 +174,7 @@ print(json.dumps({failure.source: failure.reason for failure in report.failures}
 
 @pytest.mark.slow
 def test_bombs_do_not_fill_the_memory(tmp_path):
-    """What unpacks to more than 4 GiB, or says so, is refused in a process that may not have as much."""
+    """Files that unpack to more than 4 GiB, or claim to, are refused in a process with less memory."""
     done = subprocess.run(
         [sys.executable, "-c", BOMBS, str(tmp_path), str(MEMORY)], capture_output=True, text=True, check=False
     )

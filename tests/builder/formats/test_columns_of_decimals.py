@@ -1,4 +1,4 @@
-"""Columns of decimals in Parquet and Arrow files are the numbers that Python's decimal module makes of them."""
+"""Columns of decimals in Parquet and Arrow files are read as the numbers that Python's decimal module gives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.builder.source_files import write_files
 TYPES = [
     getattr(pa, name)(digits, scale)
     for name, digits in (("decimal32", 9), ("decimal64", 18), ("decimal128", 38), ("decimal256", 76))
-    if hasattr(pa, name)  # the narrow ones came later than the oldest pyarrow that is taken
+    if hasattr(pa, name)  # the oldest supported pyarrow lacks the narrow ones
     for scale in (0, 2, digits // 2, digits)
 ]
 
@@ -35,7 +35,7 @@ def written(path, table, row_group_size=50):
 
 
 def some(kind, rows=200, seed=0):
-    """Return values of a type: of few digits and many, in the middle between two floats, and missing."""
+    """Return values of a type: with few and many digits, midway between two floats, and missing."""
     rng = random.Random(seed)
     whole = [rng.randrange(-(10**digits) + 1, 10**digits) for digits in rng.choices(range(kind.precision), k=rows)]
     whole += [value for value in (2**53 + 1, 2**54 + 2, -(2**53) - 1, 2**63 - 1) if abs(value) < 10**kind.precision]

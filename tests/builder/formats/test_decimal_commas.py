@@ -1,4 +1,4 @@
-"""Numbers with a decimal comma: bit for bit those of the same table with points, and nothing guessed."""
+"""Numbers with a decimal comma equal those of the same table with points, bit for bit; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def write(path: Path, text: str) -> Path:
 
 
 def text_of(rows: list[list[str]], between: str, decimal: str = ".") -> str:
-    """Write rows, the first of which are names."""
+    """Write rows as text; the first one has the names."""
     names, *others = rows
     lines = [names, *([cell.replace(".", decimal) for cell in row] for row in others)]
     return "".join(f"{between.join(row)}\n" for row in lines)
 
 
 def read(path: Path, **options: Any) -> list[tuple[Any, ...]] | None:
-    """Return all that the sequences of a file are, with every bit; None where it is refused."""
+    """Return everything in the sequences of a file, bit by bit; None if it is refused."""
 
     def bits(values: Any) -> Any:
         if values is None:
@@ -68,7 +68,7 @@ def message(path: Path, **options: Any) -> str:
 
 
 def numbers_of(kind: str) -> st.SearchStrategy[str]:
-    """Draw numbers as files have them, with points."""
+    """Draw numbers as they occur in files, with points."""
     whole = st.integers(-(2**31), 2**31 - 1).map(str)
     floats = st.floats(allow_nan=False, allow_infinity=False)
     written = st.sampled_from(["{!r}", "{:.3f}", "{:+.2e}", "{:.1E}", "{:.17g}"])
@@ -92,7 +92,7 @@ KINDS = ("whole", "plus", "whole decimals", "decimals", "odd", "gaps", "missing"
 
 @given(data=st.data(), suffix=st.sampled_from([*SUFFIXES]))
 def test_a_table_with_commas_gives_the_bits_of_the_same_table_with_points(tmp_path, data, suffix):
-    """Whatever the format, the dtype, the policies and the columns; and where one is refused, so is the other."""
+    """For any format, dtype, policies and columns; if one table is refused, so is the other."""
     kinds = [data.draw(st.sampled_from([*KINDS, *KINDS, "faults"])) for _ in range(3)]
     count = data.draw(st.integers(0, 6))
     between = SUFFIXES[suffix]
@@ -178,7 +178,7 @@ def test_labels_with_the_other_mark_throughout_are_no_classes(tmp_path, decimal,
 
 
 def test_numbers_with_commas_are_no_classes(tmp_path):
-    """Nor do they become some where another source has classes."""
+    """They do not become classes either if another source has classes."""
     write(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
     write(tmp_path / "src" / "b.csv", "x;y\n1;eel\n2;1,5\n")
     write(tmp_path / "src" / "c.csv", "x;y\n1;2,5\n2;1,5\n")
@@ -302,7 +302,7 @@ def test_times_with_the_other_mark_are_refused_by_row(tmp_path):
 
 
 def test_time_stamps_are_what_they_are(tmp_path):
-    """ISO 8601 has either mark before parts of a second; and formats may have points."""
+    """ISO 8601 permits both marks before fractions of a second, and other formats may have points."""
     path = write(tmp_path / "x.csv", "t;x\n2020-01-31 12:00:00,25;1,5\n2020-01-31 12:00:00.5;2,5\n")
     (one,) = tabular(time="t", delimiter=";", decimal=",").sequences(path)
     assert one.time.astype(str).tolist() == ["2020-01-31T12:00:00.250000000", "2020-01-31T12:00:00.500000000"]
@@ -325,7 +325,7 @@ def test_rows_are_grouped_by_text_as_it_is_written_and_by_whole_numbers(tmp_path
 
 @pytest.mark.parametrize("labels", [".csv", ".tsv", ".txt", ".parquet"])
 def test_labels_in_a_file_beside_it(tmp_path, labels):
-    """Read by the same mark; rows are paired by numbers, however many digits these have."""
+    """It has the same decimal mark; rows are matched by numbers with any number of digits."""
     write(tmp_path / "in" / "a.csv", "t;x\n0,5;1,5\n1,50;2,5\n2;3,5\n")
     rows = [["t", "y"], ["1,5", "10,5"], ["0,50", "20,5"], ["2,0", "30,5"]]
     if labels == ".parquet":
@@ -359,7 +359,7 @@ def test_each_of_two_files_has_its_own_mark(tmp_path):
 
 
 def test_keys_with_the_other_mark_are_text(tmp_path):
-    """1.5 is not a number here, so that 1.50 is not the same."""
+    """1.5 is not a number here, so 1.50 is another key."""
     write(tmp_path / "in" / "a.csv", "t;x\n1.5;1,5\n2.50;2,5\n")
     write(tmp_path / "a.csv", "t;y\n1.5;1\n2.5;2\n")
     process = tabular(labels_from="{stem}.csv", on="t", delimiter=";", decimal=",", inputs="x").under(tmp_path)
@@ -398,7 +398,7 @@ def test_it_is_recorded_where_it_is_a_comma_and_only_there():
 
 
 def test_a_store_goes_on_as_it_was_built(tmp_path):
-    """Given again or not, it is as recorded; and another is refused with both."""
+    """With or without the option, the recorded mark is used; another one is refused, and the message has both."""
     src, store = tmp_path / "src", tmp_path / "t.zarr"
     options = ["--delimiter", ";", "--decimal", ",", "--na-values", '"-999,0"', "--missing", "drop", "--workers", 0]
     write(src / "a.csv", "x;y\n1,5;2\n-999,0;3\n")

@@ -1,4 +1,4 @@
-"""Numbers in text are stored as float32, unless those of the first source need more digits or a dtype is given."""
+"""Numbers in text are stored as float32, unless those of the first source need more digits, or a dtype is given."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_other_formats_keep_their_dtype(tmp_path):
 
 
 def is_lost(text: str) -> bool:
-    """Say whether float32 does not have a decimal number, and, written with as many digits, is another number."""
+    """Return whether float32 cannot represent a decimal number, and gives another number with as many digits."""
     if float(np.float32(float(text))) == float(text):
         return False
     digits = len(Decimal(text).normalize().as_tuple().digits)

@@ -1,4 +1,4 @@
-"""Every format is read as plain Python and NumPy read it, bit for bit, and broken files say what is wrong."""
+"""Every format is read as plain Python and NumPy read it, bit for bit, and broken files are refused with the reason."""
 
 import bz2
 import gzip
@@ -48,7 +48,7 @@ def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 def packed(path: Path, text: bytes) -> Path:
-    """Write text, compressed as the suffix says."""
+    """Write text, compressed according to the suffix."""
     if path.suffix == ".gz":
         text = gzip.compress(text)
     elif path.suffix == ".zst":
@@ -155,7 +155,10 @@ def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pie
 
 @pytest.fixture(params=[3, 600], ids=["at once", "in pieces"])
 def size(request, monkeypatch):
-    """A number of rows: those of a file that is read at once, and of one in many pieces, which are small here."""
+    """A number of rows:
+
+    of a file that is read at once, and of one that is read in many pieces, which are small here.
+    """
     if request.param > 3:
         monkeypatch.setattr(text_header, "FIRST", 1_000)
         monkeypatch.setattr(text_table, "_BLOCK", 1_000)
@@ -166,7 +169,7 @@ def size(request, monkeypatch):
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".txt"])
 @pytest.mark.parametrize("gap", [0, 1, 3_000])
 def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, suffix, gap, size):
-    """It would shift all steps that come after it, and nobody would know."""
+    """Skipping it would shift all later steps without notice."""
     text = b"1.5\n" * size + b"\n" * gap + b"2.5\n\n\n"
     path = packed(tmp_path / f"x{suffix}", b"a\n" + text if "csv" in suffix else text)
     (values,) = read_all(path).columns.values()
@@ -176,7 +179,7 @@ def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, su
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".txt", ".txt.gz"])
 def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
-    """Larger than what is read at first, and than what is parsed at once; one line is all but blanks."""
+    """Larger than the first read, and than what is parsed at once; one line is almost only blanks."""
     values = np.random.default_rng(0).standard_normal((30_000, 4))
     gap = b"," if "csv" in suffix else b"  \t "
     lines = [gap.join(repr(float(v)).encode() for v in row) for row in values]
@@ -227,7 +230,7 @@ def test_odd_text(tmp_path, text, options, expected):
 
 
 def test_rows_longer_than_what_is_parsed_at_once(tmp_path):
-    """The header is read at first, the whole first row is not."""
+    """The first read has the header, but not the whole first row."""
     line = ",".join(f"{i}.{'0' * 2_000}" for i in range(1_000))
     (tmp_path / "x.csv").write_text(",".join(f"c{i}" for i in range(1_000)) + f"\n{line}\n{line}\n")
     assert array_of(read_all(tmp_path / "x.csv")).tolist() == [list(range(1_000))] * 2
@@ -243,7 +246,7 @@ def test_a_header_longer_than_what_is_read_at_first(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint64])
 def test_whole_numbers_are_parsed_whole_where_they_are_asked_for(tmp_path, dtype):
-    """Also beyond 2**53, with signs, and in a column that has floats elsewhere."""
+    """Also beyond 2**53, with signs, and in a column with floats elsewhere."""
     limits = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
     (tmp_path / "x.csv").write_text(f"a,b\n{limits.max},+1\n{limits.min},2\n")
     read = read_all(tmp_path / "x.csv", dtype=dtype)
@@ -478,7 +481,7 @@ def test_lines_are_cut_one_by_one_as_all_at_once(text):
 @pytest.mark.parametrize(("suffix", "header"), [("csv", True), ("csv", False), ("txt", False)])
 @pytest.mark.parametrize("skip", [0, 1, 3])
 def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, skip):
-    """Whatever they hold, in files that are read at once and in larger ones."""
+    """With any content, in files that are read at once and in larger ones."""
     blank = "," if suffix == "csv" else "  "
     rows = [blank.join(map(str, (number, number * 2, -number))) for number in range(size)]
     before = ["station, 44.82", "", 'the "best" of all; a,b,c,d,e'][:skip]

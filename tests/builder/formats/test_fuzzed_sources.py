@@ -1,6 +1,6 @@
-"""However a source is damaged, it is refused with a reason, or read as other readers read it.
+"""A damaged source is refused with a reason, or read as other readers read it.
 
-`SEQZARR_FUZZ_EXAMPLES=100000 python -m pytest tests/builder/formats/test_fuzzed_sources.py` looks further.
+`SEQZARR_FUZZ_EXAMPLES=100000 python -m pytest tests/builder/formats/test_fuzzed_sources.py` runs more examples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXAMPLES = int(os.environ.get("SEQZARR_FUZZ_EXAMPLES", "150"))
 def test_damaged_sources_are_refused_or_read_as_others_read_them(format):  # noqa: A002
     outcomes = fuzz(format, EXAMPLES, seed=0)
     assert outcomes.refused > 0
-    assert outcomes.read > 0 or format in {"npz", "csv.xz"}  # which have checksums
+    assert outcomes.read > 0 or format in {"npz", "csv.xz"}  # these have checksums
 
 
 @pytest.mark.parametrize("format", FORMATS)

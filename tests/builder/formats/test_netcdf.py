@@ -1,4 +1,4 @@
-"""NetCDF and HDF5 files are read as xarray reads them, bit for bit, and broken ones say what is wrong."""
+"""NetCDF and HDF5 files are read as xarray reads them, bit for bit, and broken ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_missing_library_is_told_with_what_installs_it(tmp_path, monkeypatch, 
 
 
 def test_a_file_that_cannot_be_read_is_closed(tmp_path, monkeypatch):
-    """xarray may leave it open, and HDF5 takes two files of one inode for the same while the first is open."""
+    """xarray may leave it open, and HDF5 confuses two files with the same inode while the first is open."""
     path, opened, open_dataset = every_kind(tmp_path / "a.nc"), [], xarray.open_dataset
 
     def fail(*arguments: Any, **options: Any) -> None:

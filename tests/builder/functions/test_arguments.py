@@ -1,4 +1,4 @@
-"""Arguments of a process function: read, recorded, given for every source, and held against those of later builds."""
+"""Arguments of a process function: parsed, recorded, passed for every source, and compared by later builds."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_p
     assert values(store) == [number * 2.5 + 2 for number in range(3)]
     recorded = store_spec.open_store(store).provenance["build"]["process"]
     assert recorded == {"function": ME, "arguments": {"factor": 2.5, "name": "ab"}}
-    # A later build needs none of them; the same again is no other.
+    # A later build needs none of them; the same ones are accepted.
     (src / "3.raw").write_text("3")
     builder.build(src, store, workers=0)
     (src / "4.raw").write_text("4")

@@ -1,4 +1,4 @@
-"""The fingerprint of a process function: it changes with code and values, and with nothing else."""
+"""The fingerprint of a process function changes with code and values, and with nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 class Edit(NamedTuple):
     """A piece of code, and an edit of it."""
 
-    code: str  # that defines `process`
+    code: str  # it defines `process`
     old: str
     new: str
     same: bool = False
@@ -198,7 +198,7 @@ EDITS = {
 
 
 def defined(code: str, name: str = "process", *, source: str | None = None, module: str = "__main__") -> Any:
-    """Run code as a notebook runs a cell; with `source` under that name Python finds the text."""
+    """Run code as a notebook runs a cell; `source` is the name under which Python finds its text."""
     namespace: dict[str, Any] = {"__name__": module, "__file__": f"/somewhere/{source}"}
     if source is not None:
         linecache.cache[source] = len(code), None, code.splitlines(keepends=True), source
@@ -207,7 +207,7 @@ def defined(code: str, name: str = "process", *, source: str | None = None, modu
 
 
 def fingerprint(process: Any) -> str:
-    """Return the fingerprint where everything can be compared."""
+    """Return the fingerprint; everything must be comparable."""
     code = code_of(process)
     assert code.uncompared is None
     assert code.sha256 is not None
@@ -226,7 +226,7 @@ def test_it_changes_with_code_and_values_and_with_nothing_else(edit, with_text):
     assert (one == other) == edit.same
     assert fingerprint(processes[0]) == one
     again = defined(before, source=sources[1], module="my_reader")
-    assert fingerprint(again) == one  # by whatever name, wherever it lies
+    assert fingerprint(again) == one  # under any name, in any place
 
 
 PRINTING = """
@@ -272,7 +272,7 @@ def test_calling_a_function_changes_nothing():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A working folder with modules of the user's own, which can be edited as between two commands."""
+    """Return a working folder with the user's modules, which can be edited as between two commands."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

@@ -1,4 +1,4 @@
-"""Sequences and sources too long for memory: the bytes of a build that has them whole, in memory that does not grow."""
+"""Sequences and sources larger than memory: the same bytes as a build in one piece, in bounded memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {"chunk": 600, "shard": 1200, "workers": 0}
 
 
 def cut_lately(path: Path) -> Any:
-    """Give the sequences of a made source in pieces, all in the same array."""
+    """Yield the sequences of a made source in pieces, all in the same array."""
     whole = read_made(path)
     for number, (inputs, labels) in enumerate([whole] if isinstance(whole, tuple) else whole):
         yield LongSequence(pieces_of(inputs, labels, 1 + number * 3))
@@ -60,7 +60,7 @@ def test_a_sequence_in_pieces_is_stored_verified_and_repaired_as_if_it_came_at_o
     builder.build(tmp_path / "src", whole, process=read_made, **options)
     builder.build(tmp_path / "src", pieces, process=cut_lately, batch=batch, **options)
     one, other = files(whole), assert_store(pieces, sources)
-    assert [name for name in one if one[name] != other.get(name)] == ["zarr.json"]  # it names the function
+    assert [name for name in one if one[name] != other.get(name)] == ["zarr.json"]  # it has the name of the function
     (tmp_path / "src" / "2a.made").unlink()
     assert verify_sources(pieces, tmp_path / "src", process=cut_lately, workers=0) == []
     shard = next(pieces.glob("inputs/c.1*"))
@@ -283,7 +283,7 @@ def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_wa
         assert (spills < refused) == (not said)
         held = {name: sources[name] for name in sources_in(store)}
         assert len(held) >= 3
-        assert_store(store, held)  # nothing lies beside it
+        assert_store(store, held)  # nothing is left beside it
         builder.build(tmp_path / "all", store, **options)
         assert assert_store(store, sources) == files(tmp_path / "whole")
 
@@ -292,7 +292,7 @@ def test_what_a_build_left_beside_the_store_that_was_killed_is_removed_by_the_ne
     sources = {"a.made": Made(lengths=(50, 20))}
     write_made(tmp_path / "src", sources)
     left = tmp_path / "store.build" / "spilled" / "7" / "inputs.0123456789abcdef"
-    for _ in range(2):  # of a new store, and of one that has nothing to do
+    for _ in range(2):  # of a new store, and of one without changes
         left.parent.mkdir(parents=True)
         left.write_bytes(b"rows")
         builder.build(tmp_path / "src", tmp_path / "store", process=read_made, **SMALL)
@@ -303,12 +303,12 @@ GROUPS, STEPS = 160, 20_000  # of 8 features of 4 bytes: 100 MB
 
 
 def group(number: int) -> np.ndarray[Any, Any]:
-    """Return rows that compression makes no smaller: so what is compressed must not lie in memory either."""
+    """Return rows that cannot be compressed, so that compressed rows must not stay in memory either."""
     return np.random.default_rng(number).integers(2**29, 2**30, (STEPS, 8), dtype=np.int32).view(np.float32)
 
 
 def write_groups(path: Path, *, one: bool) -> None:
-    """Write a Parquet file of sequences that follow one another, or one of a single sequence."""
+    """Write a Parquet file of several adjacent sequences, or of a single one."""
     schema = pa.schema([("g", pa.int64()), *((f"x{i}", pa.float32()) for i in range(8))])
     path.parent.mkdir()
     with pq.ParquetWriter(path, schema) as writer:
@@ -318,19 +318,19 @@ def write_groups(path: Path, *, one: bool) -> None:
 
 
 def yielded(path: Path) -> Iterator[Any]:
-    """Give the same sequences without a file."""
+    """Yield the same sequences without a file."""
     for number in range(json.loads(path.read_text())):
         yield group(number), group(number)
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has had; `getrusage` tells that of the one which started it too."""
+    """Return the peak of this process's memory; `getrusage` would include that of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def hold(path: Path, *, one: bool) -> None:
-    """Check that a store holds all rows, by a loop."""
+    """Check in a loop that a store holds all rows."""
     store = store_spec.open_store(path)
     assert store.lengths.tolist() == [GROUPS * STEPS] if one else [STEPS] * GROUPS
     for number in range(GROUPS):
@@ -344,7 +344,7 @@ BOUNDED: dict[str, Any] = {"batch": "2MB", "shard": "4MB"}
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["groups", "one sequence", "npy", "function"])
 def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_it(tmp_path, monkeypatch, kind):
-    """In this process, where every array is counted: 90 MB of rows, with inputs as labels."""
+    """In this process, in which every array is counted: 90 MB of rows, with inputs as labels."""
     monkeypatch.setitem(globals(), "GROUPS", 70)
     monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 2**22)
     monkeypatch.setattr("builder.formats.arrays.LARGE_PIECE", 2**20)
@@ -379,7 +379,7 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
 
 @pytest.mark.slow
 def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its_rows_away_by_name(tmp_path):
-    """The peak of a worker process, of a function whose rows lie in no file: 200 MB of them."""
+    """The peak of a worker process, for a function whose 200 MB of rows are in no file."""
     write_files(tmp_path / "small", {"x.json": "10"})
     write_files(tmp_path / "src", {"x.json": str(GROUPS)})
     with (

@@ -1,4 +1,4 @@
-"""Process functions name features and targets: by Sequence, or by data frames whose columns have names."""
+"""Process functions name features and targets with Sequence, or with data frames that have column names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ["x", "y", "z"]
 
 
 class Polars:
-    """What a polars.DataFrame has: its columns' names, and the Arrow PyCapsule interface."""
+    """The part of a polars.DataFrame that is used: its column names, and the Arrow PyCapsule interface."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -41,7 +41,7 @@ FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def build(tmp_path: Path, process: Any, names: str = "ab", **options: Any) -> Store:
-    """Build sources that have a number each, and return the store."""
+    """Build sources with a number each, and return the store."""
     write_files(tmp_path / "src", {f"{name}": str(number) for number, name in enumerate(names)})
     report = builder.build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, **options)
     if report.failures:
@@ -51,7 +51,7 @@ def build(tmp_path: Path, process: Any, names: str = "ab", **options: Any) -> St
 
 
 def columns_of(path: Path) -> dict[str, Any]:
-    """Columns of a source, in another order for each; the second is of whole numbers."""
+    """Return columns of a source, in another order for each; the second has integers."""
     rng = np.random.default_rng(int(path.read_text()))
     columns = {"x": rng.random(4), "y": rng.integers(0, 9, 4), "z": rng.random(4)}
     order = rng.permutation(NAMES).tolist() if path.name != "a" else NAMES
@@ -59,7 +59,7 @@ def columns_of(path: Path) -> dict[str, Any]:
 
 
 def expected(store: Store, tmp_path: Path, names: list[str]) -> None:
-    """The oracle: each column in a loop, by its name in the order of the first source."""
+    """Return each column, found in a loop by its name, in the order of the first source."""
     for number, source in enumerate(store.sources):
         columns = columns_of(tmp_path / "src" / source)
         x, _ = store[number]

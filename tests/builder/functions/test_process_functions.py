@@ -1,4 +1,4 @@
-"""Process functions: how they are named, described, sent to workers, and what they may return."""
+"""Process functions: their names, descriptions, transfer to workers, and possible results."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_worker_refuses_a_function_whose_modules_it_imported_before_an_edit(fo
 
 
 def test_a_worker_takes_a_function_whose_values_differ_there(folder_with_module):
-    """Values such as a process number, or those of an environment, say nothing about an edit."""
+    """Values such as a process number, or those of an environment, do not show that code was edited."""
     (folder_with_module / "helper_of_mine.py").write_text(
         "import dataclasses, enum, os\n"
         "PLACE = os.environ['PLACE']\n"
@@ -224,7 +224,7 @@ def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
 INSTALLED = [
     *("os:remove", "shutil:rmtree", "sys:exit", "numpy:load", "pytest:main", "pip:main"),
     *("builder:build", "builder.build:build", "store_spec:open_store"),
-    *("my_reader:remove", "my_reader:build", "my_reader:bound", "my_reader:method"),  # of which the module is one's own
+    *("my_reader:remove", "my_reader:build", "my_reader:bound", "my_reader:method"),  # its module is the user's own
 ]
 
 
@@ -255,7 +255,7 @@ def test_a_process_function_that_raises_what_a_ctrl_c_does_is_a_failure_but_in_t
 
 
 class Panic(BaseException):
-    """As libraries in Rust raise one: no Exception."""
+    """An exception like a panic of Rust, which is not an Exception."""
 
 
 def raising(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""A later build finds the process function by its recorded name, and says which sources older code made."""
+"""A later build finds the process function by its recorded name, and names the sources that older code processed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def code(factor: int) -> str:
 
 
 class Reader:
-    """The module `my_reader` in the working folder: its code can change, as between two commands."""
+    """The module `my_reader` in the working folder, whose code can change, as between two commands."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -137,7 +137,7 @@ if __name__ == "__main__":
 
 
 def as_script(reader: Reader) -> None:
-    """Build as `python my_reader.py` does, where the function is one of `__main__`."""
+    """Build as `python my_reader.py` does; the function is then in `__main__`."""
     (reader.place / "my_reader.py").write_text(READER.format(factor=1) + AS_SCRIPT)
     root = str(Path(builder.__file__).parent.parent)
     subprocess.run([sys.executable, "my_reader.py"], check=True, env=os.environ | {"PYTHONPATH": root}, timeout=120)
@@ -202,7 +202,7 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
     assert recorded(store) == {
         "process": {"function": name}, "label_axis": None, "manifest": None, "code": expected
     }  # fmt: skip
-    if same:  # by whatever name, the store is what one build would have made
+    if same:  # under any name, the store is what one build would have made
         grown = files(store)
         shutil.rmtree(store)
         first(reader)
@@ -271,7 +271,7 @@ def test_code_that_adds_no_sequence_leaves_no_trace(reader):
     assert len(reader.build().failures) == 1
     assert store_spec.open_store(reader.place / "store").provenance["failures"]["count"] == 1
     assert recorded(reader.place / "store")["code"] == [[0, code(1)]]
-    # The same where the source can be used when it is looked at, and no more when it is read.
+    # The same if the source can be used for the schema, but no longer when it is processed.
     reader.add(b=[2])
     sys.modules.pop("my_reader")
     (reader.place / "my_reader.py").write_text(READER.format(factor=2) + ONCE)
@@ -307,7 +307,7 @@ def test_a_build_with_new_code_that_was_cut_off_after_some_commits_ends_with_the
 
 
 def refuse_after(commits: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the disk refuse every put after so many commits."""
+    """Let the disk refuse every put after this number of commits."""
     done, put = 0, LocalStorage.put
 
     def refusing(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Times go with the rows through the pipe of a build, and through everything that handles a store afterwards."""
+"""Times accompany the rows through a build, and through everything that is done with a store later."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ FALLS = (
 
 
 def odd(path: Path) -> Sequence:
-    """Give what does not fit the first source, each in its own way."""
+    """Yield values that do not fit the first source, each in another way."""
     rows = np.zeros((2, 1), np.int8)
     given: dict[str, Any] = {
         "a": {"time": np.array([1, 2], "datetime64[D]")},

@@ -1,4 +1,4 @@
-"""What inspect says of a store equals what reading all of it says."""
+"""What `inspect` reports of a store equals what a loop over all its rows finds."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ def shown(*arguments):
 
 @pytest.fixture
 def store(tmp_path):
-    """A store of 40 sequences, two of them empty, with NaN, and with a hostile name among those of its features."""
+    """A store of 40 sequences, two of them empty, with NaN, and with a hostile feature name."""
     generator = np.random.default_rng(3)
     with create_store(
         tmp_path / "s.zarr",
@@ -114,7 +114,7 @@ def test_no_number_is_cut_in_a_narrow_terminal(store, asked):
 
 
 def numbers(text):
-    """Return the words that end in a digit, in whatever lines they stand, but for a name, which may be folded."""
+    """Return the words that end in a digit, on any line, except in a name, which may be wrapped."""
     return Counter(word for word in text.split() if word[-1].isdigit() and not word.startswith("[red]"))
 
 
@@ -251,7 +251,7 @@ def test_times_and_further_columns_are_those_of_the_rows(tmp_path):
     found = inspect(path)
     assert found.time is not None
     assert (found.time.first, found.time.in_order) == ("2019-12-31T00:00:00Z", False)
-    # Every text counts, each in its own array, those of the retired sequence too.
+    # Every text counts, each in its own array, also those of the retired sequence.
     arrays = {array.name: array.decoded_bytes for array in found.arrays}
     assert arrays["sequences/source"] == 4 * 4 + 4 * len("s0")
     assert arrays["sequences/site"] == 4 * 4 + sum(len(site.encode()) for site in sites)

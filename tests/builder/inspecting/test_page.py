@@ -1,4 +1,4 @@
-"""The page of a store: well-formed, whole, harmless, small, and the same each time. A browser opens it elsewhere."""
+"""The HTML page of a store: well-formed, complete, harmless, small and reproducible; other tests use a browser."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
 
 
 class Page(HTMLParser):
-    """Elements that all end in order, their attributes, and the text."""
+    """The elements of a page, checked to be closed in order, with their attributes and the text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def page_of(store: Path, shuffle: Shuffle | None = None) -> str:
 
 
 def checked(text: str) -> Page:
-    """Take a page apart, and check what holds of every one."""
+    """Parse a page, and check what holds for every one."""
     assert len(text.encode()) < LARGEST
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
@@ -91,7 +91,7 @@ def checked(text: str) -> Page:
     assert linked <= set(page.ids)
     assert not page.tags & {"script", "img", "link", "iframe", "object", "form", "base"}
     assert not [one for one in page.attributes if one[1].startswith("on") or one[1] in {"src", "srcset", "action"}]
-    # No address of any kind in what a browser obeys: the text of names may hold some.
+    # Nothing that a browser loads has an address; the text of names may.
     assert not [one for one in page.attributes if "//" in one[2] or "url(" in one[2] or "javascript" in one[2]]
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert len(styles) == 1

@@ -1,4 +1,4 @@
-"""A browser opens the page of a store, on a desk and on a phone: nothing is complained of, nothing asked of a network.
+"""The page of a store in a browser, as wide as a desk or a phone: no errors, and no requests to a network.
 
 Run by `python -m pytest -m browser`, with chromium on the PATH.
 """
@@ -24,11 +24,11 @@ QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-default-apps"),
     *("--disable-dev-shm-usage", "--enable-logging=stderr", "--hide-scrollbars"),
-    # What asks for an address all the same gets none.
+    # Any request for an address fails.
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 PHONE, DESK = 390, 1280
-# A window is not as narrow as a phone, but a frame is. The page itself has no script: a copy is measured.
+# A window cannot be as narrow as a phone, but a frame can. The page has no script, so a copy is measured.
 FRAME = """<!doctype html><html><body>
 <iframe src="measured.html" style="width: WIDTHpx; height: 900px; border: 0"></iframe>
 <script>addEventListener("message", (event) => { document.documentElement.dataset.widths = event.data })</script>
@@ -39,11 +39,11 @@ POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What a browser made of a page."""
+    """The result of opening a page."""
 
     dom: str
     console: tuple[str, ...]
-    asked: frozenset[str]  # addresses beyond this machine's files
+    asked: frozenset[str]  # addresses other than files of this machine
 
 
 def framed(text: str, folder: Path, width: int) -> Path:
@@ -54,14 +54,14 @@ def framed(text: str, folder: Path, width: int) -> Path:
 
 
 def widths(opened: Opened) -> tuple[int, int]:
-    """Return how wide the frame is, and what lies in it."""
+    """Return the width of the frame, and of its content."""
     found = re.search(r'<html data-widths="([0-9]+) ([0-9]+)"', opened.dom)
     assert found, opened.dom[:500]
     return int(found[1]), int(found[2])
 
 
 def browse(page: Path, folder: Path) -> Opened:
-    """Open a page, and return what came of it."""
+    """Open a page, and return the result."""
     browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
     assert browser, f"no browser: looked for {', '.join(BROWSERS)} on PATH; apt-get install chromium"
     log = folder / "net.json"
@@ -80,10 +80,10 @@ def browse(page: Path, folder: Path) -> Opened:
 
 
 def _asked(log: Path) -> frozenset[str]:
-    """Return the addresses that pages asked for, from a log of the browser's network."""
+    """Return the addresses that pages requested, from a log of the browser's network."""
     events = json.loads(log.read_text())["events"]
     asked = [event["params"] for event in events if "initiator" in event.get("params", {})]
-    # What the browser itself wants of its maker has no page behind it.
+    # Requests of the browser to its maker belong to no page.
     return frozenset(str(one["url"]) for one in asked if one["initiator"] != "not an origin")
 
 
@@ -117,7 +117,7 @@ def test_the_page_is_no_wider_than_the_screen(pages: dict[str, Path], name: str,
 
 
 def test_what_these_tests_look_for_is_found(pages: dict[str, Path], tmp_path: Path):
-    """A control: a page with each fault that the tests above are to find."""
+    """A control: a page with each fault that the tests above should find."""
     faults = "<script>missing()</script><img src=https://example.org/x.png><p style='width:2000px'>wide</p>"
     text = pages["hostile"].read_text().replace("</body>", f"{faults}</body>")
     opened = browse(framed(text, tmp_path, PHONE), tmp_path)

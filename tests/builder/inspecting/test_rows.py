@@ -1,4 +1,4 @@
-"""What an inspection says of features, splits and rows equals what loops over all rows say."""
+"""What an inspection reports of features, splits and rows equals what loops over all rows find."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.builder.inspected_stores import HOSTILE, hostile_store
 
 
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
-    """Make a store in which each row is a number of its own, in two places."""
+    """Make a store in which each row is a different number, in two places."""
     count = itertools.count()
     with create_store(
         path, inputs=("int64", (2, 1)), labels=("int32", ()), label_axis="sequence", chunk=chunk, shard=4 * chunk
@@ -273,7 +273,7 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
     folder = tmp_path / "files"
     folder.mkdir()
     for number, name in enumerate(names):
-        # Three files of the same bytes are one group, though both others differ in the split from the second.
+        # Three files of the same bytes are one group, though both others are in another split than the second.
         value = 900 if name in {train[0], middle, train[-1]} else 901 if name in train[2:4] else number
         np.save(folder / name, np.full((3, 1), float(value)))
     build(folder, tmp_path / "t.zarr", workers=0)
@@ -297,7 +297,7 @@ def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path: Path):
     assert all(split.sequences for split in document.splits)
     assert document.duplicates.count == 0
     store = open_store(tmp_path / "t.zarr")
-    # 30 parts: each has the rows of the one with the same number in the other file.
+    # 30 parts: each has the rows of the part with the same number in the other file.
     assert duplicates_across_splits(store, np.arange(60) % 2).count == 0
     assert duplicates_across_splits(store, np.arange(60) // 30).examples == (("a.csv", "b.csv"),)
 

@@ -1,4 +1,4 @@
-"""`seqzarr inspect --shuffle`: how well a shuffle mixes, as the command tells it."""
+"""`seqzarr inspect --shuffle`: how well a shuffle mixes, as the command reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of one source equals what its rows and its file say."""
+"""What an inspection reports of one source equals what its rows and its file contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store of three sources, the second built again after it changed."""
+    """A store of three sources, the second of which changed and was built again."""
     sources = {f"a/{number}.made": Made(lengths=(9, 0, 4), seed=number) for number in range(3)}
     write_made(tmp_path / "in", sources)
     build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0)

@@ -1,4 +1,4 @@
-"""Labels that are text: codes as a loop gives them, whatever the workers and the number of builds."""
+"""Labels that are text: the same codes as in a loop, for any workers and any number of builds."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
     assert opened.class_names() == tuple(known)
     found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in opened])
     assert found.tolist() == [known.index(text) for text in texts]
-    # Again, with the codes of the store, from the sources.
+    # Built again, with the codes of the store.
     done = seqzarr("verify", store, "--sources", source, "--workers", "0")
     assert done.exit_code == 0, done.output
 
@@ -211,14 +211,14 @@ def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert store.lengths.tolist() == [2]
     assert store.class_names("y") == ("u", "v")
-    assert store.class_names("z") == ("p", "q")  # a source that is skipped adds no class
+    assert store.class_names("z") == ("p", "q")  # a skipped source adds no class
 
 
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
         (["cat", "1", "dog"], True),
-        (["", "cat", "1", "2", "3"], True),  # of the first no row is left
+        (["", "cat", "1", "2", "3"], True),  # no row of the first is left
         (["1", "cat", "dog", "cat"], False),
         (["", "1", "cat"], False),
     ],
@@ -257,7 +257,7 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
 
 
 def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alone(tmp_path):
-    """The second source, at which it does not look, has the second class."""
+    """It does not look at the second source, which has the second class."""
     write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
     assert "classes seen  cat, eel\n" in seqzarr(*arguments, "--dry-run").stdout

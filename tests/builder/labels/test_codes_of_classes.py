@@ -1,4 +1,4 @@
-"""Codes of classes where workers cannot know those of earlier batches: as a loop over the sources gives them."""
+"""Codes of classes if workers do not know those of earlier batches: the same as in a loop over the sources."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROCESSES = {
 
 
 def write(folder: Path, axis: Axis, sources: list[list[str]]) -> list[str]:
-    """Write sources with these labels, of which one without any cannot be read; return their names."""
+    """Write sources with these labels, and return their names; one without labels cannot be read."""
     texts = {}
     for number, labels in enumerate(sources):
         name = f"{number:02}-{labels[0] if labels else 'bad'}.csv"
@@ -43,7 +43,7 @@ def write(folder: Path, axis: Axis, sources: list[list[str]]) -> list[str]:
 
 
 def build(place: Path, store: str, axis: Axis, engine: Any = None, **options: Any) -> builder.Report:
-    """Build the sources in `src`; with an engine one in each batch."""
+    """Build the sources in `src`; with an engine, in batches of one."""
     given: dict[str, Any] = {"process": PROCESSES[axis], "chunk": 40, "shard": 120, "workers": 0, "max_failures": 99}
     sources = f"{place}/src/*.csv"
     if engine is None:
@@ -68,7 +68,7 @@ def codes_of(store: store_spec.Store) -> list[list[int]]:
 
 
 class InOrder(Shuffled):
-    """Gives tasks back in their order, and does none twice."""
+    """An engine that returns tasks in order, and runs none twice."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -112,14 +112,14 @@ def test_batches_whose_codes_differ_are_recoded_and_others_are_not(tmp_path, mon
     monkeypatch.setattr("builder.execution.run.recode", noted)
     build(tmp_path, "store", "step", InOrder())
     assert codes_of(store_spec.open_store(tmp_path / "store")) == [[0], [1, 0], [0], [1]]
-    # Four batches are sent at once. Only the second and the fourth begin with a class that is not the first one.
+    # Four batches are sent at once. Only the second and the fourth begin with a class other than the first one.
     assert recoded == [(names[1],), (names[3],)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", AXES)
 def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis, monkeypatch):
-    """A build that dies at its third commit leaves a store that the next build completes to the same bytes."""
+    """After a build that is killed at its third commit, the next one completes the store to the same bytes."""
     sources = [["dog"] * 3, ["cat", "dog"], [], ["eel"] * 5, ["fox", "cat"], ["Ä 1", "dog"]]
     write(tmp_path / "src", axis, sources)
     build(tmp_path, "whole", axis)

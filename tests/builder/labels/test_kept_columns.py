@@ -1,4 +1,4 @@
-"""Columns of a manifest, and of process functions, that are kept with each sequence."""
+"""Columns of a manifest, and of process functions, that are stored for each sequence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def error_of(asked: Callable[[], Any]) -> str:
 
 
 def kept(store: Path, *names: str) -> str:
-    """Return columns as text that tells all values apart."""
+    """Return columns as text that distinguishes all values."""
     found = store_spec.open_store(store)
     return repr([found.sequences[name].tolist() for name in names or KEEP.split(",")])
 
@@ -84,7 +84,7 @@ def test_columns_of_the_manifest_are_kept_with_their_types(root, tmp_path, suffi
 
 
 def test_a_later_build_needs_neither_the_option_nor_the_same_types_in_text(root, tmp_path):
-    """Once all sites are numbers the column looks like numbers; it stays text, as the store has it."""
+    """If all sites look like numbers now, the column stays text, as in the store."""
     store = tmp_path / "store.zarr"
     built(root, store)
     (root / "d.csv").write_text("x,y\n1,2\n")
@@ -119,13 +119,13 @@ def test_whole_numbers_of_which_some_are_missing_are_floats(root, tmp_path):
     write_manifest(root, MANIFEST | {"visits": [3, None, 5]})
     built(root, tmp_path / "store.zarr", keep="visits")
     assert kept(tmp_path / "store.zarr", "visits") == "[[3.0, nan, 5.0]]"
-    write_manifest(root, MANIFEST | {"visits": [3, 4, 5]})  # none is missing: they are whole numbers now
+    write_manifest(root, MANIFEST | {"visits": [3, 4, 5]})  # none is missing, so they are integers now
     assert build(root, tmp_path / "store.zarr", workers=0).changed == ("b.csv",)
 
 
 @pytest.mark.parametrize("first", ["007", " 01", "-01", "00"])
 def test_numbers_that_begin_with_a_zero_are_names(root, tmp_path, first):
-    """007 is another patient than 7, and comes back as it was written."""
+    """Patient 007 is another one than 7, and is returned as it was written."""
     write_manifest(root, MANIFEST | {"visits": [first, 12, 0]})
     built(root, tmp_path / "store.zarr", keep="site:visits")
     assert kept(tmp_path / "store.zarr", "visits") == repr([[first, "12", "0"]])
@@ -216,7 +216,7 @@ def test_rows_are_restored_whatever_the_manifest_says_now_of_kept_columns(root, 
 
 
 def counted(path: Path) -> Any:
-    """Give two sequences, with what was done to each."""
+    """Yield two sequences, with what was done to each."""
     for part in range(2):
         rows = np.full((part + 3, 2), part, np.float32)
         yield Sequence(

@@ -1,4 +1,4 @@
-"""Labels in another file beside each source: which file is whose, and which rows meet."""
+"""Labels in another file for each source: which file belongs to which source, and which rows are joined."""
 
 import shutil
 from decimal import Decimal
@@ -29,7 +29,7 @@ from tests.store.oracle import files, same
 
 @pytest.fixture
 def src(tmp_path):
-    """Two recordings; of the second, a row without labels and labels without a row, in another order."""
+    """Two recordings; the second has a row without labels, and labels without a row, in another order."""
     texts = {
         "a.csv": "t,x\n1,10\n2,20\n",
         "b.csv": "t,x\n1,11\n2,21\n3,31\n",
@@ -61,7 +61,7 @@ def read(store):
 def test_the_pattern_tells_which_file_is_whose(text, pairs):
     pairing = LabelFilePattern.parse(text)
     assert {source: pairing.label_file(source) for source in pairs} == pairs
-    # A file of labels under the root is known by its name alone.
+    # A label file in the folder of sources is recognised by its name alone.
     assert all(pairing.is_label_file(labels) for labels in pairs.values() if not labels.startswith(".."))
     assert not any(map(pairing.is_label_file, pairs))
 
@@ -119,7 +119,7 @@ CLOSE_KEYS: list[list[Any]] = [
 
 @pytest.mark.parametrize("keys", CLOSE_KEYS)
 def test_keys_that_differ_in_their_last_digits_are_different_ones(keys: list[Any]):
-    """Each of one table with all others of another, and all with all; numbers beside text too."""
+    """Each key of one table with all others of another, and all with all; numbers beside text too."""
     kind = pa.uint64() if max(map(Decimal, keys)) == 2**64 - 1 and isinstance(keys[0], int) else None
     every = pa.table({"k": pa.array(keys, kind)})
     assert match_label_rows(every, every, ("s", "l")).tolist() == [*range(len(keys))]
@@ -137,9 +137,9 @@ def test_the_same_number_written_otherwise_is_the_same_key():
     assert match_label_rows(ours, theirs, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
     floats = pa.table({"k": [1000.0, 0.0, 1.5, 0.25, 7.0]})
     assert match_label_rows(ours, floats, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
-    texts = pa.table({"k": ["9007199254740993", "1.5", "7"]})  # which is not 2**53
+    texts = pa.table({"k": ["9007199254740993", "1.5", "7"]})  # not equal to 2**53
     assert match_label_rows(pa.table({"k": [2**53, 7]}), texts, ("s", "l")).tolist() == [-1, 2]
-    halves = pa.table({"k": ["1e300", "5e-320"]})  # beyond what decimals have here
+    halves = pa.table({"k": ["1e300", "5e-320"]})  # more digits than decimals have here
     assert match_label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), ("s", "l")).tolist() == [1, 0]
 
 
@@ -207,7 +207,7 @@ def test_columns_are_left_out_of_either_file(tmp_path):
 
 
 def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path):
-    """Paired by the number in their names, with lines to skip before some; one's forcing is longer than its flow."""
+    """Paired by the number in their names, with lines to skip before some; one forcing is longer than its flow."""
     rng = np.random.default_rng(0)
     days = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
     expected = {}
@@ -245,7 +245,7 @@ def test_labels_of_their_own_length_and_of_another_format(src, tmp_path):
 
 @pytest.mark.parametrize("options", [["--label-axis", "own"], ["--on", "t"], []])
 def test_labels_beside_that_are_text_are_classes(tmp_path, options):
-    """Their column has the name of one of the source's, and none of these is taken for it."""
+    """The source has a column of the same name, which must not be used."""
     words = {"a": ["sil", "ah", "sil"], "b": ["oh", "sil", "ah"]}
     for stem, ours in words.items():
         write_files(
@@ -354,10 +354,10 @@ def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):
 def test_of_a_left_join_labels_are_missing_as_a_table_that_was_joined_before_has_them(
     tmp_path_factory, ours, theirs, gaps, policy, suffix, as_text
 ):
-    """The dumb join: one table, a row of the source at a time, whose labels are left empty where there are none."""
+    """Compared with one table, joined row by row, whose labels are empty if there are none."""
     root = tmp_path_factory.mktemp("left")
     labels = {k: None if k in gaps else f"class {k // 2}" if as_text else k * 100 for k in theirs}
-    # Parquet says that a column is text where nothing in it is, and so nobody knows its classes.
+    # Parquet says that a column is text if no value is in it, so its classes are unknown.
     assume(not as_text or any(labels.get(k) for k in ours))
     whole = {"k": ours, "x": [k * 10 for k in ours], "y": [labels.get(k) for k in ours], "z": [7] * len(ours)}
     source, beside = {name: whole[name] for name in "kxz"}, {"k": theirs, "y": list(labels.values())}
@@ -390,7 +390,7 @@ def test_of_a_left_join_labels_are_missing_as_a_table_that_was_joined_before_has
     expected, found = (store_spec.open_store(root / f"{folder}.zarr") for folder in ("one", "src"))
     assert len(found) == len(expected)
     names = [store.class_names() if store.schema.labels.classes else () for store in (expected, found)]
-    assert set(names[0]) <= set(names[1])  # those of rows that are no one's are among the others
+    assert set(names[0]) <= set(names[1])  # those of unmatched rows are among the others
     for number in range(len(expected)):
         (x, y), (other_x, other_y) = expected[number], found[number]
         if as_text:
@@ -417,7 +417,7 @@ def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
 
 def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_build(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
-    write_files(src, {"c.csv": "t,x\n1,1\n"})  # its labels are not there
+    write_files(src, {"c.csv": "t,x\n1,1\n"})  # it has no labels
     every = [path for path in src.rglob("*.csv") if path.name != "c.csv"]
     size = sum(path.stat().st_size for path in every)
     found = preview(src, tmp_path / "t.zarr", process=process)
@@ -444,7 +444,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
     assert seqzarr(*build, *asked, *given).exit_code == 0
     before = files(store)
     with monkeypatch.context() as patch:
-        patch.setattr("builder.frames.tabular.open_with_labels", None)  # whoever opens such a file calls it
+        patch.setattr("builder.frames.tabular.open_with_labels", None)  # called by any reader of such a file
         for command in (
             build,
             [*build, "--dry-run"],

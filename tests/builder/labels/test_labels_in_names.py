@@ -1,4 +1,4 @@
-"""Labels in the names of sources that a process function reads: as a manifest of the same labels would give them."""
+"""Labels in the names of sources for a process function: the same as with a manifest of these labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(path: Path, *, twice: bool = False):
 
 
 def with_others(path: Path):
-    """Return labels as well, of text and a row a step: those in the name are taken."""
+    """Return labels as well, as text and per step; those in the name replace them."""
     rows = np.array(json.loads(path.read_text()), np.float32)[:, None]
     return rows, np.array(["eel"] * len(rows))
 
@@ -51,7 +51,7 @@ def run(*arguments):
 
 
 def same_but_for_options(one: Path, other: Path) -> None:
-    """Hold two stores against each other, byte for byte, but for what they say of their builds."""
+    """Compare two stores byte by byte, apart from the options of their builds."""
     found, wanted = files(one), files(other)
     roots = [json.loads(tree.pop("zarr.json")) for tree in (found, wanted)]
     assert found == wanted
@@ -76,7 +76,7 @@ def same_but_for_options(one: Path, other: Path) -> None:
 )
 def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, process, classes):
     if "kind" in targets:
-        targets = [target for target in targets if target != "f"]  # fractions are no labels beside classes
+        targets = [target for target in targets if target != "f"]  # fractions cannot be labels beside classes
     else:
         classes = None
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +99,7 @@ def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, proc
         assert store.schema.labels.names == tuple(targets)
         assert store.schema.label_axis == "sequence"
         known = list(dict.fromkeys(kind for kind, _, _ in made)) if classes is None else ["cow", "dog", "cat"]
-        for at, part in enumerate(parts):  # the dumb way
+        for at, part in enumerate(parts):  # the simple way
             expected = [known.index(part[name]) if name == "kind" else float(part[name]) for name in targets]
             assert store[store.sources.index(names[at])][1].tolist() == expected
 

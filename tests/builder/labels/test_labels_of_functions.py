@@ -1,4 +1,4 @@
-"""What a process function may give beside plain numbers: labels that are text, and NaN that is kept."""
+"""Process functions may also return labels that are text, and NaN that is kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*arguments):
 @given(st.lists(st.sampled_from([*NAMES, " dog", "cow\t"]), max_size=9), st.sampled_from(["list", "U", "O", "2-D"]))
 def test_each_text_becomes_the_place_of_its_class(texts, kind):
     labels = {"list": texts, "U": np.array(texts, "U5"), "O": np.array(texts, object), "2-D": np.array([texts], "U5").T}
-    expected = [NAMES.index(text.strip()) for text in texts]  # the dumb way
+    expected = [NAMES.index(text.strip()) for text in texts]  # the simple way
     found = encode_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
     assert (found.dtype.name, found.reshape(-1).tolist()) == ("int64", expected)
     assert found.shape == np.shape(labels[kind])
@@ -86,7 +86,7 @@ def test_text_of_each_step_is_stored_as_codes_with_their_names_whatever_the_work
     with store_spec.create_store(tmp_path / "u", inputs=("float64", ()), labels=("int64", ()), classes=[NAMES]) as one:
         for name, x, y in (("a.json", [1, 2, 3], [1, 0, 1]), ("b.json", [4, 5], [2, 0])):
             one.append(np.array(x, float), np.array(y), source=name)
-    if process is not as_objects:  # it gives each twice
+    if process is not as_objects:  # it yields each twice
         assert store.contents == store_spec.open_store(tmp_path / "u").contents
 
 

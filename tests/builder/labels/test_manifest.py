@@ -1,4 +1,4 @@
-"""Reading a manifest, and which row belongs to which source."""
+"""Reading a manifest, and assigning its rows to sources."""
 
 import unicodedata
 from pathlib import Path
@@ -23,7 +23,7 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 
 def labels_of(table: Manifest, columns: str) -> np.ndarray:
-    """Return columns of numbers as labels, a row after another."""
+    """Return columns of numbers as labels, row by row."""
     labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), as_text=(), order=np.arange(len(table)))
     return labels
 
@@ -59,7 +59,7 @@ def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_pa
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
-    """--delimiter says how sources are read, so a manifest has to say it itself."""
+    """--delimiter says how to read sources, so the delimiter of a manifest is found in its text."""
     rows = [["source", "y", "site"], ["a.csv", "3", "north, left"], ["b.csv", "4", ""]]
     table = manifest(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
     assert labels_of(table, "y").tolist() == [[3], [4]]
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
 
 
 def test_accents_in_other_bytes_are_pointed_out(tmp_path):
-    """A file of a Mac and a table of another machine may have names that look the same, and are not."""
+    """Names written on a Mac and on other machines may look the same and have other bytes."""
     name = "Rh\u00f4ne.csv"
     table = manifest(tmp_path, f"source,y\nElbe.csv,0\n{unicodedata.normalize('NFD', name)},1\n")
     with pytest.raises(UsageError, match=r"accents have other bytes .*: 1 key \(Rho\u0302ne.csv\)$"):
@@ -166,7 +166,7 @@ def test_where_rows_and_sources_do_not_fit_misnamed_files_are_named(tmp_path):
     ],
 )
 def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
-    """Files that are there come first: none is left out since the store has a row's source under another name."""
+    """Existing files are assigned first: none is left out because the store has a row's source under another name."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     assert table.match(names.split(), only_listed=only_listed, strict=True, stored_names=held.split) == (rows, ())
 
@@ -192,7 +192,7 @@ def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
 
 @given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
 def test_full_paths_fit_any_sources(names):
-    """Keys that are the sources' own paths fit by path, in any order, whatever else is ambiguous."""
+    """Keys that are the paths of sources are matched by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
     table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock(), state=mock.Mock())
     assert [keys[row] for row in table.match(names)[0].values()] == names
@@ -253,7 +253,7 @@ def test_large_whole_numbers_are_no_fault_of_columns_that_nothing_takes(tmp_path
             UsageError, match=rf"row 1, column uid: {large} is beyond 2\*\*53 = 9,007,199,254,740,992, so"
         ):
             take()
-    texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as is advised
+    texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as the message advises
     assert texts[0].values.tolist() == [f"n{large}", "n0"]
     assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
 
@@ -308,7 +308,7 @@ def test_an_npy_file_is_no_manifest(tmp_path):
 
 
 def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
-    """The first megabyte holds whole numbers, the end does not."""
+    """The first megabyte has integers, the end does not."""
     rows = [f"{'x' * 40}{i:06},{i}\n" for i in range(40_000)]
     labels = labels_of(manifest(tmp_path, "source,y\n" + "".join(rows) + "last,0.5\n"), "y")
     assert labels.dtype == np.float64
@@ -317,7 +317,7 @@ def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
 
 @pytest.mark.parametrize("text", ["1,5", "1,234.5"])
 def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, text):
-    """As labels of a regression they would become codes in the order in which they come, without a word."""
+    """Labels of a regression would otherwise silently become codes in order of appearance."""
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
     with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is not a number here \(2 in all\)"):
         labels_of(table, "y")

@@ -1,4 +1,4 @@
-"""`--labels none`: the store has the inputs alone, and windows take their targets from them."""
+"""`--labels none`: the store has only inputs, and windows take their targets from them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`compact`: the sequences that readers see, in a new store; as if the others had never been there."""
+"""`compact` writes the sequences that readers see into a new store, as if there had never been others."""
 
 from __future__ import annotations
 

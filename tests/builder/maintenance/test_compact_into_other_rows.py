@@ -1,4 +1,4 @@
-"""`compact` into another order, and to another dtype: as if the sequences had been appended so."""
+"""`compact` into another order, and to another dtype: as if the sequences had been appended like this."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def grouped(sequences):
 
 
 def in_order(sequences, order):
-    """The dumb order: sort lists of sequences, one for each source."""
+    """Sort lists of sequences, one for each source, in the simple way."""
     groups = grouped(sequences)
     if order == "name":
         groups.sort(key=lambda group: group[0].source)
@@ -71,14 +71,14 @@ def write(recipe, path, sequences, provenance):
 
 
 def several(recipe, lengths, seed):
-    """Return sequences of sources in no order, of which some have parts."""
+    """Return sequences of unordered sources, some of which have several parts."""
     rng = np.random.default_rng(seed)
     names = [f"s{number}" for number in rng.permutation(len(lengths)) for _ in range(int(rng.integers(1, 4)))]
     return make(recipe, lengths, seed=seed, sources=names[: len(lengths)])
 
 
 def everything_of(path):
-    """Return what a sound store has of each sequence: rows, times, which values were filled in, and columns."""
+    """Return everything in each sequence of a valid store: rows, times, filled values, and columns."""
     assert store_spec.verify(path) == []
     store = store_spec.open_store(path)
     found = []
@@ -146,7 +146,7 @@ def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
         place / "old", place / "new", order=order, dtype=dtypes[0], label_dtype=dtypes[1], chunk=recipe.chunk,
         shard=recipe.shard, codec=recipe.codec, workers=0,
     )  # fmt: skip
-    # What the old store would be in that order has the identity that the copy records.
+    # The copy records the identity that the old store would have in that order.
     sequences = in_order(sequences, order)
     write(recipe, place / "ordered", sequences, {})
     record = {"order": order}
@@ -179,13 +179,13 @@ def test_cut_off_at_any_put_and_started_again_it_ends_with_the_same_bytes(tmp_pa
             except StoreError:
                 continue
     if (place / "new").exists():
-        compact(place / "old", place / "new", workers=0)  # begun with these, it goes on with them
+        compact(place / "old", place / "new", workers=0)  # it was started with these, and continues with them
     again()
     assert files(place / "new") == files(place / "whole")
 
 
 def begun(place, **options):
-    """Copy the first sequences of a store, then let it have more."""
+    """Copy the first sequences of a store, then append more to the store."""
     recipe = Recipe(inputs=("float64", (2,)), labels=("float64", ()), label_axis="sequence")
     sequences = make(recipe, [3, 4, 5], sources=["a", "b", "c"])
     write(recipe, place / "old", sequences[:2], {})
@@ -304,7 +304,7 @@ def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtyp
     process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
     build(tmp_path / "src", tmp_path / "old", process=process)
     compact(tmp_path / "old", tmp_path / "half", dtype="float32", order="length")
-    compact(tmp_path / "half", tmp_path / "new", dtype="float16")  # rounded twice, as new ones have to be too
+    compact(tmp_path / "half", tmp_path / "new", dtype="float16")  # rounded twice, so new ones have to be as well
     csvs(tmp_path / "src", "abcdef")
     report = build(tmp_path / "src", tmp_path / "new")
     assert (report.unchanged, report.added, report.failures) == (3, 3, ())

@@ -1,4 +1,4 @@
-"""`verify --repair`: shards of rows that the sources can restore get the very bytes that they had."""
+"""`verify --repair` restores shards of rows from their sources to the same bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SOURCES = {
 
 @pytest.fixture(scope="module", params=["step", "sequence", "own"])
 def specimen(tmp_path_factory, request):
-    """A store of several shards, of three commits, one of which retired a source."""
+    """A store of several shards and three commits, one of which retired a source."""
     place = tmp_path_factory.mktemp("repair")
     made = {name: replace(one, axis=request.param) for name, one in SOURCES.items()}
     options = {"process": read_made, "label_axis": request.param, "workers": 0, "chunk": 60, "shard": 240}
@@ -54,7 +54,7 @@ def specimen(tmp_path_factory, request):
 
 
 class Counted:
-    """Calls a function, and counts the calls."""
+    """Call a function, and count the calls."""
 
     def __init__(self, call):
         self.call, self.calls = call, 0
@@ -78,13 +78,13 @@ def damage(path: Path, case: Case) -> None:
 
 
 def is_restorable(specimen: Specimen, case: Case) -> bool:
-    """Tell whether a case harms nothing but shards of rows and the metadata that follow from the root."""
+    """Return whether a case damages only shards of rows, and metadata that follow from the root."""
     labels = () if store_spec.open_store(specimen.path).schema.label_axis == "sequence" else ("labels/c.",)
     return all(name.endswith(f"/{ROOT}") or name.startswith(("inputs/c.", *labels)) for name in case.files)
 
 
 def wrong_after_repair(specimen: Specimen, case: Case) -> str:
-    """Damage a copy, repair it, and say what is not as it should be."""
+    """Damage a copy, repair it, and return what is wrong with it."""
     path = specimen.path.with_name("copy")
     shutil.copytree(specimen.path, path)
     try:
@@ -134,12 +134,12 @@ def test_damaged_and_exchanged_shards_are_restored_whatever_they_hold(tmp_path, 
     source = write_feature(feature, tmp_path / "src")
     store = build_feature(feature, source, tmp_path / "store")
     before = files(store)
-    # One row of labels a sequence is a table, which nothing restores.
+    # With one label row per sequence, labels are a table, which cannot be restored.
     of_sequences = store_spec.open_store(store).schema.label_axis == "sequence"
     for array in ("inputs", "time", "filled", *([] if of_sequences else ["labels"])):
         shards = [name for name in before if name.startswith(f"{array}/c.")]
         for name, data in ((name, before[name]) for name in shards[-1:]):
-            other = before[shards[0]]  # of the same array: only the rows tell that it is not this one
+            other = before[shards[0]]  # of the same array: only the rows show that it belongs elsewhere
             damaged = [data[:9] + b"\0\1\2\3" + data[13:], other, None]
             for new in damaged + [b"", data[:-7]] * (array in ("time", "filled")):
                 (store / name).unlink() if new is None else (store / name).write_bytes(new)
@@ -157,7 +157,7 @@ def test_a_sound_store_is_left_alone(specimen):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """A store of whose sequences those of the second source lost rows, in the one shard that there is."""
+    """A store in which the sequences of the second source lost rows, in its only shard."""
     (tmp_path / "src").mkdir()
     for name in ("a", "b", "c"):
         rows = "".join(f"{number},{number * ord(name)}\n" for number in range(100))
@@ -192,7 +192,7 @@ def test_the_command_repairs_and_says_what_it_did(damaged):
 
 
 def test_sources_that_lost_no_rows_are_not_needed(damaged):
-    """Their rows are in the shard still."""
+    """Their rows are in the shard."""
     before = files(damaged / "s.zarr")
     (damaged / "src" / "a.csv").unlink()
     (damaged / "src" / "c.csv").write_text("x,y\n1,2\n")
@@ -222,7 +222,7 @@ def test_a_source_that_changed_is_named_with_both_fingerprints_and_nothing_is_to
 
 
 def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
-    """As the message says: the rows that are lost are then of a retired sequence."""
+    """As the message says: the lost rows then belong to a retired sequence."""
     (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
     assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
     verified = seqzarr("verify", damaged / "s.zarr")
@@ -333,7 +333,7 @@ def test_one_damaged_chunk_of_a_long_sequence_touches_one_file_and_reads_its_sou
     done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
     assert (files(tmp_path / "s"), done.files, reads.calls) == (before, ("inputs/c.7.0",), 1)
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    # A sound file in another's place.
+    # A valid file in another's place.
     shutil.copy(tmp_path / "s" / "inputs" / "c.7.0", tmp_path / "s" / "inputs" / "c.8.0")
     done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
     assert (files(tmp_path / "s"), done.files) == (before, ("inputs/c.8.0",))
@@ -411,7 +411,7 @@ def test_a_full_disk_ends_the_repair_with_an_error(damaged, monkeypatch):
 
 
 def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
-    """They say nothing of the rows that the shard still has."""
+    """They do not show which rows the shard still has."""
     before, module = files(damaged / "s.zarr"), sys.modules["builder.maintenance.repair"]
     verify, opening = module.verify, LocalStorage.open
 
@@ -433,7 +433,7 @@ def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
 
 
 def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, monkeypatch):
-    """It finds nothing to put, and a power cut must not take away what it says is well."""
+    """It finds nothing to put, and a power loss must not undo what it reports as valid."""
     sync, synced = LocalStorage.sync, []
 
     def killed(storage, keys):
@@ -452,7 +452,7 @@ def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, mo
 
 
 def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
-    """A check of a large store takes long, and all of it would be for nothing."""
+    """Checking a large store takes long, and would be in vain."""
     checks = counted(monkeypatch, "verify")
     before = files(damaged / "s.zarr")
     with store_spec.open_store(damaged / "s.zarr", "a"):
@@ -479,7 +479,7 @@ def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
 
 
 def test_what_an_older_snapshot_would_put_is_refused(damaged):
-    """A task of a repair that was cut off ends after a writer committed more rows to the last shard."""
+    """A task of a killed repair ends after a writer has committed more rows to the last shard."""
     store = store_spec.open_store(damaged / "s.zarr")
     (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 30)
     seqzarr("build", damaged / "src", damaged / "s.zarr", "--workers", "0")
@@ -560,7 +560,7 @@ def test_a_file_of_labels_that_changed_or_is_gone_is_named(with_labels, now, why
 
 
 def test_a_build_that_cannot_add_to_a_lost_shard_says_what_to_do(tmp_path):
-    """The last shard is partial, so that new rows follow in it."""
+    """The last shard is partial, so new rows belong into it."""
     write_made(tmp_path / "src", {"a.made": Made(lengths=(45,))})
     build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=240)
     max((tmp_path / "s" / "inputs").glob("c.*"), key=lambda path: int(path.name.split(".")[1])).unlink()

@@ -1,4 +1,4 @@
-"""Does the store say what the files say? Every row is compared, and each way to differ is named."""
+"""`verify` compares every row with its source, and names each kind of difference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVERY_AXIS = pytest.mark.parametrize("place", ["step", "sequence", "own"], indir
 
 @pytest.fixture
 def place(tmp_path, request):
-    """A folder of sources, and their store: with a label for each step, unless a test is of every axis."""
+    """A folder of sources, and their store: with a label per step, unless a test is about every axis."""
     axis: LabelAxis = getattr(request, "param", "step")
     made = {name: Made(lengths=one.lengths, seed=one.seed, axis=axis) for name, one in SOURCES.items()}
     write_made(tmp_path / "src", made)
@@ -71,7 +71,7 @@ def test_each_source_that_says_something_else_is_named(place):
 
 @EVERY_AXIS
 def test_one_bit_is_enough(place):
-    """The store is changed as a program with all checksums at hand could change it."""
+    """The store is changed by a program that can update all checksums."""
     before = store_spec.open_store(place / "store")
     name = before.sources[3]
     pairs = [before[number] for number in range(len(before))]
@@ -156,7 +156,7 @@ def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp
 
 
 def write_rows(path: Path, values: Sequence[object]) -> None:
-    """Write a table whose column y has these values; in text comments and blank lines are between its rows."""
+    """Write a table whose column y has these values; in text, comments and blank lines are between its rows."""
     if path.suffix == ".csv":
         rows = "".join(f"{number},{value}\n# a comment\n\n" for number, value in enumerate(values))
         path.write_text(f"# made by hand\nx,y\n{rows}")

@@ -1,4 +1,4 @@
-"""`verify` on worker processes: what it finds is what it finds in one process, wherever the parts are checked."""
+"""`verify` on worker processes finds the same as in one process."""
 
 from __future__ import annotations
 

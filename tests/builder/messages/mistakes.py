@@ -1,4 +1,4 @@
-"""Mistakes that people make with the command, and what it says of each, in one file that is read in review.
+"""Mistakes that people make with the command, and its messages, in one file for reviews.
 
 `python -m tests.builder.messages.mistakes` writes `mistakes.txt` again; read the difference.
 """
@@ -26,14 +26,14 @@ SNAPSHOT: Final = Path(__file__).with_suffix(".txt")
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake.
+    """A mistake.
 
     Args:
-        what: It, in words.
-        options: Of `seqzarr build src t.zarr`, as in a shell.
-        files: What lies in the folder `src`, or beside it where the name begins with `../`: text, the columns of a
+        what: A description.
+        options: The options of `seqzarr build src t.zarr`, as in a shell.
+        files: The files in the folder `src`, or beside it if the name begins with `../`: text, the columns of a
             Parquet file, or the arrays of an NPZ file, each by name.
-        before: Options of a build that made the store already; None: there is none.
+        before: Options of an earlier build of the store; None: there was none.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Mistake:
 
 
 def sections() -> dict[str, Sequence[Mistake]]:
-    """Give the mistakes, by what they are made with."""
+    """Yield the mistakes, by topic."""
     from tests.builder.messages import (
         of_arguments,
         of_classes,
@@ -66,7 +66,7 @@ def sections() -> dict[str, Sequence[Mistake]]:
 
 
 def snapshot() -> str:
-    """Make each mistake in a folder of its own, and write down what the command says."""
+    """Make each mistake in a new folder, and return the messages of the command."""
     lines = ["# What the command says of mistakes. Made by `python -m tests.builder.messages.mistakes`."]
     for title, mistakes in sections().items():
         lines += ["", f"== {title}"]
@@ -77,7 +77,7 @@ def snapshot() -> str:
 
 
 def said(mistake: Mistake) -> list[str]:
-    """Return what the command says on stderr, and its exit status."""
+    """Return what the command prints to stderr, and its exit status."""
     with tempfile.TemporaryDirectory() as folder, _working_in(Path(folder)):
         write(mistake.files)
         if mistake.before is not None:

@@ -1,4 +1,4 @@
-"""Mistakes with when steps were."""
+"""Mistakes with times of steps."""
 
 from __future__ import annotations
 

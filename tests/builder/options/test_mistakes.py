@@ -1,4 +1,4 @@
-"""What the command says of mistakes is what was read in review."""
+"""The messages for mistakes are those that were reviewed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.builder.messages.mistakes import SNAPSHOT, sections, snapshot
 
 
 def test_messages_are_those_that_were_read_in_review():
-    """If one is better now: python -m tests.builder.messages.mistakes, and read the difference."""
+    """After an improvement, run python -m tests.builder.messages.mistakes, and read the difference."""
     assert snapshot() == SNAPSHOT.read_text(encoding="utf-8")
 
 

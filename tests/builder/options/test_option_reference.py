@@ -1,4 +1,4 @@
-"""What is derived from the declarations of options: documentation, signatures, and values in one form."""
+"""What follows from the declarations of options: documentation, signatures, and normalised values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A later build needs sources and store alone: what the store records of the first one, and what differs from it."""
+"""A later build needs only sources and the store: the options that it records, and differences from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def recorded(store: Path) -> Any:
 
 @pytest.fixture
 def tables(tmp_path):
-    """Three text files, one of which sorts after the others and comes later."""
+    """Three text files; another one sorts after them and is added later."""
     write_files(tmp_path / "src", {f"{number}.txt": f"a;b;c\n{number};2;3\n4;5;6\n" for number in range(2)})
     return tmp_path
 
@@ -96,7 +96,7 @@ def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_va
 
 BESIDE = "--labels-from y/{stem}.csv"
 TOGETHER = [
-    # Of the first build; as little of it as is asked for again; another one; and what is said of that.
+    # Options of the first build; as few as suffice; other ones; and the message about these.
     ("--missing ffill --ffill-limit 3", "--ffill-limit 3", "--ffill-limit 4", "ffill_limit 3, but the option is now"),
     ("--missing ffill", "", "--ffill-limit 4", "ffill_limit not given, but the option is now ffill_limit 4"),
     ("--missing ffill --mask", "--mask", "--missing ffill+drop", "missing ffill, but the option is now missing ffill+"),
@@ -179,7 +179,7 @@ TIMES: list[dict[str, Any]] = [
 
 @st.composite
 def tabulars(draw: st.DrawFn) -> Tabular:
-    """Draw any options that go together."""
+    """Draw any options that can be combined."""
     source = draw(st.sampled_from(["inputs", "columns", "pattern", "manifest"]))
     names = draw(some)
     fills = draw(st.booleans())
@@ -237,7 +237,7 @@ def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(liste
     assert build("link", store).stdout.startswith("t.zarr: 1 source added, 2 unchanged")
     assert [labels.tolist() for _, labels in store_spec.open_store(store)] == [[5, 6], [7, 8], [9, 10]]
     assert build("src/*.npy", store, "--label-column", "y, z", "--manifest-only").exit_code == 0
-    # Another one is used where it is given; the first is no source all the same.
+    # Another manifest is used if given; the first is not a source either way.
     shutil.copy(src / "labels.csv", listed / "other.csv")
     again = build("src", store, "--manifest", "other.csv")
     assert again.stdout == "t.zarr: nothing new, 3 unchanged; 0 failed\n"
@@ -296,7 +296,7 @@ def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_
 def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(lengths=(3,), axis="own")})
     builder.build(tmp_path / "src", tmp_path / "store", process=read_made, label_axis="own", workers=0)
-    # In a new store nobody could tell what its labels are.
+    # A new store would not show the origin of its labels.
     several = (Made(lengths=(4,), axis="own", seed=seed) for seed in range(99))
     unlike = next(made for made in several if len(made_sequences("", made)[0].labels) != 4)
     write_made(tmp_path / "src", {"b.made": unlike})
@@ -393,7 +393,7 @@ GOOD: dict[str, Any] = {"process": {"tabular": {}}, "label_axis": None, "manifes
 
 
 def recording(place: Path, record: Any) -> Path:
-    """Make an empty store that records this of its build, beside one source."""
+    """Make an empty store that records this about its build, beside one source."""
     (place / "src").mkdir()
     np.save(place / "src" / "0.npy", np.zeros((2, 1), np.float32))
     rows = Rows(np.dtype("float32"), (1,))

@@ -1,6 +1,6 @@
-"""Options of tables that cannot be, alone or together, are refused when they are given.
+"""Impossible options of tables, and impossible combinations, are refused at once.
 
-What the command says of many others is in `tests/builder/messages/mistakes.txt`.
+`tests/builder/messages/mistakes.txt` has the messages of many others.
 """
 
 from __future__ import annotations

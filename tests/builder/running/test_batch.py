@@ -1,4 +1,4 @@
-"""What a worker does with a batch: good sources become rows and records, bad ones failures without a trace."""
+"""The work of a worker on a batch: good sources become rows and records, bad ones failures without a trace."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(t
 
 def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
     (tmp_path / "x").write_text("x")
-    dates = np.zeros(3, "M8[s]")  # of a dtype that Rows, a dataclass, refuses as it is made
+    dates = np.zeros(3, "M8[s]")  # of a dtype that the dataclass Rows refuses
     failures = probe(batch_of(tmp_path, "x", process=lambda _: (dates, dates)), None, "error")
     assert isinstance(failures, list)
     assert re.fullmatch("SchemaError: .*datetime64.*[^)]", failures[0].reason)
@@ -156,7 +156,7 @@ def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
 
 @pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
 @pytest.mark.parametrize("classes", [(), ("cat,dog",)])
-@pytest.mark.filterwarnings("error")  # pytest makes warnings of what Python cannot raise, as that nobody awaited
+@pytest.mark.filterwarnings("error")  # such as the one that nothing awaited a coroutine
 def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_path, labels, classes):
     async def read(_: Path) -> Any:
         return np.ones((4, 3), "f4"), np.ones((4, 3), "f4")

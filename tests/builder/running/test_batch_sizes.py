@@ -1,4 +1,4 @@
-"""What a build is going to do: new sources, their batches, and whether the store was made in the same way."""
+"""The plan of a build: new sources, their batches, and whether the store was made in the same way."""
 
 from __future__ import annotations
 

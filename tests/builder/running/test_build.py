@@ -1,4 +1,4 @@
-"""Builds, from files to a store, held against the list of the sequences: bit for bit, whatever runs the tasks."""
+"""Builds, from files to a store, compared with the list of the sequences bit for bit, on any engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """Two workers of a cluster that is not ours to stop, in this process: quick to start."""
+    """A cluster of the user with two workers in this process, which is quick to start."""
     cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
     )
@@ -58,7 +58,7 @@ def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, 
 
     monkeypatch.setattr(Plan, "batches", batches)
     write_made(tmp_path / "src", {"a.made": Made(), "b.made": Made(seed=1)})
-    build(tmp_path, "one", scheduler=client, workers=1)  # the cluster has two, of a thread each
+    build(tmp_path, "one", scheduler=client, workers=1)  # the cluster has two, with one thread each
     build(tmp_path, "two", scheduler=client, workers=1, batch="150kB")
     build(tmp_path, "three")
     assert asked == [(2**25, 2), (150_000, 0), (2**25, 0)]
@@ -67,7 +67,7 @@ def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, 
 def test_only_what_is_new_is_processed_and_what_sorts_after_gives_the_store_of_one_build(tmp_path, client):
     sources = {f"{number:02}.made": Made(lengths=(30, number), seed=number) for number in range(20)}
     names = sorted(sources)
-    log = tmp_path / "log"  # a list would not come back from where the function is called
+    log = tmp_path / "log"  # a list in a worker would not be this one
 
     def counted(path: Path) -> Any:
         with log.open("a") as file:
@@ -85,7 +85,7 @@ def test_only_what_is_new_is_processed_and_what_sorts_after_gives_the_store_of_o
     report = build(tmp_path, process=counted, scheduler=client, batch="150kB")
     calls = log.read_text().split()
     assert sorted(set(calls)) == names[7:]
-    assert len(calls) == len(names[7:]) + 1  # the first is looked at before it is processed
+    assert len(calls) == len(names[7:]) + 1  # the first is also processed for the schema
     assert (report.unchanged, report.added) == (7, 13)
     assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
 
@@ -244,7 +244,7 @@ print(len(builder.build(place / "src", place / "two", process=lambda path: read(
 
 
 def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python as a user does, in a folder of the user's own."""
+    """Run Python as a user does, in a folder of the user."""
     command = [sys.executable, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -252,7 +252,7 @@ def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def numbers(tmp_path):
-    """Three files of numbers, which no format of ours reads."""
+    """Three files of numbers, in a format that we do not read."""
     (tmp_path / "src").mkdir()
     for number in range(1, 4):
         np.savetxt(tmp_path / "src" / f"{number}.numbers", np.arange(number * 4.0).reshape(-1, 2))
@@ -278,7 +278,7 @@ def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
         "def read(path):\n    import my_helper\n    return my_helper.pair(np.loadtxt(path, ndmin=2))\n"
     )
     (numbers / "my_helper.py").write_text("def pair(rows):\n    return rows, rows[:, 0]\n")
-    # The script lies elsewhere, as the command `seqzarr` does, so the working folder is on nobody's path.
+    # Like that of the command `seqzarr`, the script is in another folder, so the working folder is not on the path.
     (numbers / "bin").mkdir()
     (numbers / "bin" / "script.py").write_text(
         "import builder\nprint(builder.build('src', 'store', process='my_numbers:read', workers=1).failures)\n"
@@ -314,14 +314,14 @@ def test_a_scheduler_is_reached_by_its_address_and_goes_on_afterwards(tmp_path, 
 def test_the_settings_are_known_to_dask():
     from dask import config
 
-    # Of variables of the environment, dask has a mapping, to which any can be added.
+    # dask's configuration has a mapping of environment variables, to which any can be added.
     names = {name.rpartition(".")[0] if "environ." in name else name for name in DASK_CONFIG}
     assert all(config.get(name, default="unknown") != "unknown" for name in names)
 
 
 @pytest.mark.parametrize("together", [2, 64])
 def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
-    """They come first here, as tables of nothing but a header."""
+    """They come first here, as tables with only a header."""
     monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
     write_files(folder, {f"{number}.csv": "time,a\n" for number in range(9)})
@@ -392,7 +392,7 @@ def test_a_build_of_which_nothing_can_be_used_is_an_error_unless_failures_are_ex
 
 
 def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_path, monkeypatch):
-    """The first source is good when it is looked at, and bad when it is processed."""
+    """The first source is good when the schema is made from it, and bad when it is processed."""
     write_made(tmp_path / "src", {"a.made": Made(seed=1)})
     calls: list[Path] = []
 
@@ -404,7 +404,7 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
 
     assert builder.build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99).added == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
-    # The same into a store that is there and empty: it is not waited for a lock that this build holds itself.
+    # The same into an existing empty store: the build must not wait for its own lock.
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     described: dict[str, Any] = {
         "process": {"function": f"{__name__}:{once.__qualname__}"},

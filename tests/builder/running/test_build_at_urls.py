@@ -1,4 +1,4 @@
-"""Builds of stores at URLs: the bytes of a build in a folder, updates, and messages."""
+"""Builds of stores at URLs: the same bytes as in a folder, updates, and messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def container() -> Iterator[str]:
 
 
 def make_sources(folder: Path, start: int, stop: int) -> Path:
-    """Write some arrays, which follow from their numbers."""
+    """Write some arrays, whose values follow from their numbers."""
     folder.mkdir(exist_ok=True)
     for number in range(start, stop):
         np.save(folder / f"{number:03}.npy", np.random.default_rng(number).normal(size=(150 + number, 4)).astype("f4"))
@@ -137,7 +137,7 @@ def upload(folder: Path, url: str) -> None:
 
 
 def make_tables(folder: Path) -> Path:
-    """Write tables below two folders, with a column of labels, and files that are no sources."""
+    """Write tables below two folders, with a column of labels, and files that are not sources."""
     for number in range(7):
         path = folder / f"site-{number % 2}" / f"patient {number}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +273,7 @@ def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
 
 
 def test_a_bucket_is_listed_with_the_environment_of_that_time():
-    for _ in range(2):  # each server has an address of its own
+    for _ in range(2):  # each server has another address
         with s3_bucket() as url:
             obstore.put(object_store(url).store, "again/a.npy", b"1")
             listed, names = list_bucket(f"{url}/again")

@@ -1,4 +1,4 @@
-"""A build from one bucket into another, on a cluster whose machines share no path; workers die and join meanwhile."""
+"""A build from one bucket into another, on a cluster whose machines share no path, while workers die and join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`codec="auto"`: chosen by the sizes of the first rows, against compressing them by hand."""
+"""`codec="auto"` chooses by the sizes of the first rows, compared with compressing them by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.builder.command import seqzarr
 KINDS = {
     "none": np.random.default_rng(0).integers(0, 2**32, (20_000, 2)).astype("uint32"),
     "lz4": np.cumsum(np.random.default_rng(1).normal(size=(20_000, 2)), axis=0).astype("float32"),
-    # Few values, in no order: entropy coding makes them small, which lz4 lacks.
+    # Few different values in random order: entropy coding, which lz4 lacks, makes them small.
     "zstd": np.round(np.random.default_rng(2).normal(size=(20_000, 2)), 1).astype("float64"),
 }
 

@@ -1,4 +1,4 @@
-"""The command line: exit statuses, what goes to stdout and what to stderr, and that mistakes change nothing."""
+"""The command line: exit statuses, stdout and stderr, and that mistakes change nothing."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--sequence", "黄河.csv"]])
 def test_names_that_the_encoding_of_stdout_has_not_are_escaped(tmp_path, more):
-    """A traceback at its end would tell of a build that failed, which went well."""
+    """A traceback at the end would suggest that a successful build failed."""
     write_files(tmp_path / "rivers", {"黄河.csv": "a,b\n1,2\n"})
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     for command in (["build", "rivers", "黄.zarr", "--workers", "0"], ["inspect", "黄.zarr", *more]):
@@ -94,7 +94,7 @@ print(callable(builder.build), callable(builder.preview), callable(builder.tabul
 def test_help_names_every_format():
     text = seqzarr("build", "--help").output
     assert set(FORMATS) <= set(re.findall(r"\w+", text))
-    assert "\b" not in text  # click's mark for a paragraph to keep as it is
+    assert "\b" not in text  # click's mark for a paragraph that is not to be wrapped
     assert "Repeat --manifest if it is outside SOURCES." in " ".join(text.split())
 
 
@@ -153,7 +153,7 @@ def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path
 def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_does_not_print_into_the_json(tmp_path):
     (tmp_path / "printing_source.py").write_text(PRINTING_SOURCE)
     write_files(tmp_path / "raw", {f"{number}.raw": "-" for number in range(3)})
-    # A console script has its own folder, not the working folder, on the search path.
+    # A console script has its own folder on the search path, not the working folder.
     code = "import sys; sys.path.pop(0); sys.path.append(sys.argv.pop()); from builder.cli import main; main()"
     arguments = ["build", "raw", "r.zarr", "--process", "printing_source:read", "--workers", "1", "--json"]
     here = str(Path(__file__).parents[3])

@@ -1,4 +1,4 @@
-"""Sources that end the process that reads them, found one after another beside."""
+"""Sources that kill the process that reads them are found in an extra process, one after another."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, mon
     class Ended(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self.wait()  # before it is told anything
+            self.wait()  # before it gets its task
 
     monkeypatch.setattr(sys, "executable", program)
     assert find_crashes(batch_of(tmp_path), MEMORY, end_some, {}) == {}
@@ -121,7 +121,7 @@ def wait(_: SourceBatch, folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
     program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may have it ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may ignore it
         "from pathlib import Path; from builder.workers.crashes import find_crashes; "
         "from tests.builder.running.test_crashes import MEMORY, batch_of, wait; "
         f"find_crashes(batch_of(Path({str(tmp_path)!r})), MEMORY, wait, Path({str(tmp_path)!r}))"
@@ -143,7 +143,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, nu
 
 @pytest.mark.slow
 def test_what_takes_more_memory_than_a_worker_may_have_is_quarantined(tmp_path, monkeypatch):
-    """It holds zeros, packed, and no metadata say how many."""
+    """It holds compressed zeros, and no metadata give their number."""
     most = 3 * 2**29
     monkeypatch.setattr("builder.workers.local_cluster.worker_memory", lambda _: most)
     (tmp_path / "src").mkdir()

@@ -83,14 +83,14 @@ def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
 def is_worker(process: psutil.Process) -> bool:
     try:
         return process.is_running() and "spawn_main" in " ".join(process.cmdline())
-    except psutil.Error:  # it ended between the two looks
+    except psutil.Error:  # it ended between the two calls
         return False
 
 
 @pytest.mark.slow
 def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONHASHSEED", "0")  # which dask changes
-    for name in ALLOCATION:  # a cluster of dask that another test started in this process leaves one of them
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # dask changes it
+    for name in ALLOCATION:  # a dask cluster that another test started in this process leaves one of them
         monkeypatch.delenv(name, raising=False)
     me = psutil.Process()
     environment, threads, children = dict(os.environ), set(threading.enumerate()), set(me.children(recursive=True))
@@ -99,7 +99,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
             engine.submit(add, engine.submit(add, 1, number), 10, watch=True, urgent=True)
         assert sorted(engine.finished().result() for _ in range(9)) == list(range(11, 20))
         assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
-        # Memory is not given back at each turn, and libraries leave the cores to the other workers.
+        # Memory is not returned to the system at once, and libraries leave the cores to the other workers.
         assert engine.submit(allocation_and_threads).result() == [None, None, None, "1"]
 
         workers = set(me.children(recursive=True)) - children
@@ -124,7 +124,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_
 
 @pytest.mark.slow
 def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
-    """They are registered in that order: one that comes late holds back the others, and what memory they take."""
+    """They are registered in that order: a late one delays the others, and keeps their memory."""
     with start_engine(1) as engine:
         for number in range(60):
             engine.submit(note, number, str(tmp_path / "done"), watch=True)
@@ -143,7 +143,7 @@ def test_workers_that_cannot_be_started_again_are_told(monkeypatch):
 
 
 def test_code_of_others_keeps_its_dask_scheduler():
-    """Clients that are made the default leave their marks in dask's settings, where they end in another order."""
+    """Clients that are the default leave traces in dask's settings if they end in another order."""
 
     def assert_kept() -> None:
         assert dask.config.get("scheduler", None) is None
@@ -166,7 +166,7 @@ def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2"])
 def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
-    """dask's client would wait for a silent one without limit, and take the greeting of another for a size."""
+    """dask's client would wait for a silent one forever, and take the greeting of another for a size."""
     monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
     connections = []
 
@@ -188,7 +188,7 @@ def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
 
 @pytest.mark.parametrize("address", ["nonsense://x", "no-port"])
 def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
-    """It would be left half made, and complain 20 seconds later."""
+    """It would be left incomplete, and print an error 20 seconds later."""
     monkeypatch.setattr("distributed.Client", None)
     with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
         pass
@@ -215,7 +215,7 @@ def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
             engine.submit(add, 1, 2)
         with Client(cluster, set_as_default=False) as client:
             monkeypatch.setattr(client, "nthreads", lambda: 1 / 0)
-            with pytest.raises(ZeroDivisionError), start_engine(1, client):  # no fault of the cluster's
+            with pytest.raises(ZeroDivisionError), start_engine(1, client):  # not the fault of the cluster
                 pass
 
             def timed_out():
@@ -275,10 +275,10 @@ def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
     assert shares[2**36] == [7 * 2**33, 7 * 2**33, 7 * 2**32, 7 * 2**31, 7 * 2**31]
 
 
-SECONDS = 40  # for two processes to start, and for those that were killed to be replaced
+SECONDS = 40  # for two processes to start, and for killed ones to be replaced
 
 
-OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, as far as the machine lets it
+OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, if the machine is not too busy
 
 
 @pytest.mark.slow
@@ -325,7 +325,7 @@ def test_workers_that_are_killed_as_they_start_are_replaced(
 
 
 def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
-    """Not given up as soon as dask is told to, which here is long before it can have started."""
+    """dask would give up earlier, here long before it can have started."""
     with (
         config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
         local_cluster(1) as (client, _),
@@ -342,7 +342,7 @@ def hold_gil(seconds: int) -> int:
 
 @pytest.mark.slow
 def test_a_worker_whose_function_holds_the_gil_is_not_killed():
-    """dask kills workers that do not answer, at the earliest after 5 s."""
+    """dask would kill workers that do not answer, at the earliest after 5 s."""
     with config.set({"distributed.scheduler.worker-ttl": "1 s"}), local_cluster(1) as (client, _):
         (pid,) = client.run(os.getpid).values()
         assert client.submit(hold_gil, 8).result(timeout=SECONDS) == pid
@@ -369,7 +369,7 @@ def test_a_worker_that_is_started_again_does_not_run_the_script(tmp_path):
 
 
 def test_a_ctrl_c_while_workers_are_stopped_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its exit Python would wait ten seconds for a cluster that is half closed."""
+    """At its exit, Python would wait ten seconds for a half-closed cluster."""
     close, closed = Client.__exit__, list[str]()
 
     def interrupted(client: Any, *error: Any) -> None:

@@ -1,4 +1,4 @@
-"""How much finished work a build loses that is killed or interrupted, however slow and small its sources are."""
+"""How much finished work a killed or interrupted build loses, with slow and small sources."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.store.s3_server import objects_at, s3_bucket
 
 SOURCES = 240
 KILLS = 4  # of a build into a bucket
-# The same options in Python; without SLOW in the environment sources take no time.
+# The same options in Python; without SLOW in the environment, sources take no time.
 FAST: dict[str, Any] = {"process": "slow_source:read", "shard": "128kB", "chunk": "16kB", "workers": 0}
 OPTIONS = ("--process", "slow_source:read", "--shard", "128kB", "--chunk", "16kB")
 
-# Each source takes 0.2 s, and leaves a file when it is finished.
+# Each source takes 0.2 s, and writes a file when it is finished.
 SLOW_SOURCE = """
 import os
 import time
@@ -50,7 +50,7 @@ def read(path):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The working folder, with the sources and their process function."""
+    """Return the working folder, with the sources and their process function."""
     (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
     (tmp_path / "finished").mkdir()
     write_files(tmp_path / "raw", {f"{number:03}.raw": "-" for number in range(SOURCES)})
@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 @contextmanager
 def slow_build(workers: int) -> Iterator[subprocess.Popen[str]]:
-    # On a busy machine the workers take longer than usual to finish what they have in hand.
+    # On a busy machine, workers take longer than usual to finish their batches.
     started = start_slow_build(*OPTIONS, workers=workers, setting="STOP_SECONDS = 60")
     try:
         yield started
@@ -75,7 +75,7 @@ def rows_of(number: int) -> Any:
 
 
 def committed_at(url: str) -> int:
-    """Return how many sequences a store has; 0 if there is none yet."""
+    """Return how many sequences a store has; 0 if it does not exist yet."""
     with contextlib.suppress(MissingStoreError):
         return len(open_store(url))
     return 0
@@ -93,7 +93,7 @@ def assert_goes_on_to_the_same_bytes() -> None:
 
 
 def is_behind() -> bool:
-    """Whether less than half of the finished sources are committed."""
+    """Return whether less than half of the finished sources are committed."""
     return not Path("s.zarr").exists() or 2 * len(open_store("s.zarr")) <= len(finished())
 
 
@@ -101,7 +101,7 @@ def is_behind() -> bool:
 def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_finished():
     with slow_build(workers=2) as started:
         at_least = time.monotonic() + 20
-        # A busy machine may begin late, and commit late.
+        # A busy machine may start late, and commit late.
         while time.monotonic() < at_least or len(finished()) < 100 or (is_behind() and len(finished()) < SOURCES - 30):
             assert started.poll() is None
             time.sleep(0.1)
@@ -116,7 +116,7 @@ def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_fi
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_is_finished_when_a_build_is_interrupted_is_committed(folder, workers):
-    """Before the first commit that is due."""
+    """Before the first commit is due."""
     for path in sorted((folder / "raw").iterdir())[60:]:
         path.unlink()
     with slow_build(workers) as started:
@@ -132,7 +132,7 @@ def test_what_is_finished_when_a_build_is_interrupted_is_committed(folder, worke
         PROGRESS.sub("", err)
         == f"interrupted: {len(committed):,} sequences are committed; the same command goes on from there\n"
     )
-    # In this process the signal cuts a source off, which may just have told that it is finished.
+    # In this process, the signal interrupts a source that may just have reported that it is finished.
     assert len(before.difference(committed)) <= (workers == 0)
     assert_goes_on_to_the_same_bytes()
 

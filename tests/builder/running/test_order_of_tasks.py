@@ -1,4 +1,4 @@
-"""Builds on engines that do their tasks in any order, die or are slow: what is in memory, in files and committed."""
+"""Builds on engines that run tasks in any order, die or are slow: their memory, files and commits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.builder.made_sources import Made, assert_store, read_made, sources_in
 
 
 def build(place: Path, sources: dict[str, Made], engine: Any, *, memory: int = 10**9, **options: Any) -> None:
-    """Build a store of these sources, one in each batch, on an engine; and check what it holds."""
+    """Build a store of these sources, one per batch, on an engine, and check its content."""
     write_made(place / "src", sources)
     given: dict[str, Any] = {"process": read_made, "batch": 1, "chunk": 60, "shard": 180, "workers": 0} | options
     with on_engine(engine, memory):
@@ -34,7 +34,7 @@ MANY = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in rang
 
 
 def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
-    """Its rows were more than it may have in memory, so that they lay beside the store."""
+    """Its rows exceeded its memory, so they are in files beside the store."""
     sources = {"a.made": Made(), "b.made": Made(lengths=(9, 4), fault="raises midway")}
     build(tmp_path, sources, InProcessEngine())
 
@@ -77,7 +77,7 @@ def test_table_rows_are_committed_when_they_have_many_bytes(tmp_path, monkeypatc
 
 
 class InFlight(Shuffled):
-    """Counts the batches that were submitted and whose rows are in no shard yet."""
+    """Count the batches that were submitted and whose rows are in no shard yet."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -151,7 +151,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
 
 @pytest.mark.slow
 def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
-    """The worker that died may have had other batches in hand, and be given up for one that is not at fault."""
+    """The dead worker may have had other batches, and tasks may be given up for one without a fault."""
 
     class Deadly(Shuffled):
         def finished(self) -> Later:
@@ -169,7 +169,7 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tmp_path, monkeypatch, seed):
-    """A commit whenever one adds something: the store gets its name while other shards wait to be put."""
+    """A commit whenever one adds something: the store gets its name while other shards are not yet put."""
     sources = {f"{number:02}.made": Made(lengths=(9, 14), seed=number) for number in range(12)}
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", 1e9)
     build(tmp_path / "clean", sources, InProcessEngine())
@@ -179,7 +179,7 @@ def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tm
 
 
 class Interrupted(InProcessEngine):
-    """Ctrl-C is pressed when the first shard is written."""
+    """Ctrl-C when the first shard is written."""
 
     pressed = False
 

@@ -1,4 +1,4 @@
-"""A dry run says what a build would make, and makes nothing."""
+"""A dry run reports what a build would make, and makes nothing."""
 
 import json
 from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp
 
 
 def in_pieces(_: Path) -> LongSequence:
-    """Give a source of 100 pieces of 80 kB, inputs and labels."""
+    """Yield a source in 100 pieces of 80 kB, inputs and labels."""
     return LongSequence(Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
 
 

@@ -1,4 +1,4 @@
-"""What a build shows while it runs, and the line that it leaves."""
+"""The output of a build while it runs, and its last line."""
 
 import io
 import sys
@@ -121,7 +121,7 @@ def test_text_of_strangers_cannot_command_a_terminal():
 
 
 class Notebook:
-    """What IPython has in a notebook: a kernel, and displays that are updated in place."""
+    """The parts of IPython in a notebook: a kernel, and displays that are updated in place."""
 
     kernel = None
 
@@ -161,7 +161,7 @@ def test_a_notebook_shows_one_bar_that_is_updated_in_place(tmp_path, monkeypatch
 
 
 def slow(path: Path) -> Any:
-    """Wait until a line was printed, whatever it says."""
+    """Wait until a line was printed."""
     deadline = time.monotonic() + 60
     while not PRINTED.exists() and time.monotonic() < deadline:
         time.sleep(0.01)

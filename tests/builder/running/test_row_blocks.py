@@ -1,4 +1,4 @@
-"""Rows of a batch, in memory and in files: those that were added, in their order, and no more memory than allowed."""
+"""The rows of a batch, in memory and in files: complete, in order, and within the memory limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store_spec.errors import StorageError
 from store_spec.schema import Schema
 from tests.builder.made_sources import schema_for
 
-SCHEMA = schema_for("own")  # 12 bytes a row of inputs, 4 a row of labels
+SCHEMA = schema_for("own")  # 12 bytes per row of inputs, 4 per row of labels
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -63,13 +63,13 @@ def test_any_rows_are_those_that_were_added_whatever_lies_in_files_and_without_w
                 added.append({name: one.copy() for name, one in arrays.items()})
                 rows.add(arrays, shared=["inputs", "labels"])
                 for one in arrays.values():
-                    one[:] = -1  # the function of a user may fill the same array again
+                    one[:] = -1  # a user's function may fill the same array again
                 assert sum(blocks.in_memory for blocks in rows.arrays.values()) <= memory
             if fails:
                 rows.cut(mark)
             else:
                 kept += added
-        # Another worker gets what lies in memory, and the names of files.
+        # Another worker gets the rows in memory, and the names of files.
         for name, blocks in pickle.loads(pickle.dumps(rows.close())).items():
             wanted = np.concatenate([SCHEMA.rows(name).empty(0), *(arrays[name] for arrays in kept)])
             assert (blocks.rows, blocks.nbytes) == (len(wanted), wanted.nbytes)
@@ -122,7 +122,7 @@ def test_labels_of_sequences_are_not_among_the_rows_even_where_they_are_like_a_s
 
 
 def test_a_large_array_goes_to_its_file_from_where_it_lies_and_is_never_copied(tmp_path, monkeypatch):
-    """As one that is mapped from a file larger than memory."""
+    """For example an array that is mapped from a file larger than memory."""
     mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (10_000, 3))
     mapped[:] = np.arange(30_000).reshape(-1, 3)
     written: list[Any] = []

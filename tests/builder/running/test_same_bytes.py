@@ -1,4 +1,4 @@
-"""The same bytes, always: every file of a finished store, whatever became of the builds that made it."""
+"""Every file of a finished store has the same bytes, whatever happened to the builds that made it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_t
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """Two worker processes, which are started once for all features."""
+    """Return two worker processes, which are started once for all features."""
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0)
     with cluster, Client(cluster) as client:
         yield client
@@ -84,11 +84,11 @@ def test_workers_and_sources_that_come_later_give_the_bytes_of_one_build(tmp_pat
 
 
 class Killed(KeyboardInterrupt):
-    """Ends a job where it is: whatever else a source raises is a failure of that source."""
+    """Ends a job at once: any other exception of a source is a failure of that source."""
 
 
 def killed(folder: Path, job: Callable[[], object], at: int) -> None:
-    """Do a job up to one operation that changes the disk; leave what a process leaves that is killed there."""
+    """Run a job up to one operation that changes the disk, and leave what a killed process leaves."""
     count, left = 0, None
 
     def before(operation: Operation) -> None:
@@ -102,10 +102,10 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
     try:
         with Watch(folder, before).watching():
             job()
-    except BaseException:  # a build may handle what ends it as Ctrl-C, and fail: Ctrl-C is never raised there
+    except BaseException:  # a build may handle what ends it like Ctrl-C, and fail: Ctrl-C is never raised there
         if left is None:
             raise
-    if left is not None:  # else the job came to its end
+    if left is not None:  # otherwise the job was completed
         write_tree(left, folder)
 
 
@@ -115,7 +115,7 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
 )  # a shorter history takes minutes to find
 @given(data=st.data(), axis=st.sampled_from(["step", "sequence", "own"]))
 def test_any_order_of_tasks_any_time_any_kills_and_any_appends_in_order_give_the_bytes_of_one_build(data, axis):
-    """Builds of more and more of the sources, some killed several times; each does its tasks in an order of its own."""
+    """Builds of more and more sources, some killed several times; each runs its tasks in another order."""
     sources = {f"{number:02}.made": Made(lengths=LENGTHS[number % 3], seed=number, axis=axis) for number in range(15)}
     sources |= {f"{2 * number:02}a.made": Made(fault=fault, axis=axis) for number, fault in enumerate(FAULTS[1:], 1)}
     names = sorted(sources)
@@ -163,7 +163,7 @@ def test_sources_that_fail_leave_the_bytes_of_the_others_as_they_are_and_their_n
 
 
 def test_wherever_the_sources_and_the_store_lie_the_bytes_are_the_same_and_do_not_say_where(tmp_path, monkeypatch):
-    """A folder that moves between two builds, and one that is named relative to the working folder, among them."""
+    """Also a folder that moves between two builds, and a path relative to the working folder."""
     sources = GOOD | BAD
     first = dict(sorted(sources.items())[:15])
     for name, some in (("m.csv", sources), ("first.csv", first)):
@@ -191,15 +191,15 @@ def only_inputs(path: Path) -> Any:
     return next(iter(result))[0]
 
 
-# Of the store of the test below, with zarr 3.1.6 and numcodecs 0.16.6, and with zarr 3.4.2 and numcodecs 0.17.1 alike.
+# Of the store of the test below, with zarr 3.1.6 and numcodecs 0.16.6, and also with zarr 3.4.2 and numcodecs 0.17.1.
 DIGEST = "74e24de193dc6c9804d170b38983edf94a1f04136c755036f0c8dd61b1f20fee"
 
 
 def test_every_supported_release_of_zarr_and_numcodecs_gives_the_same_bytes(tmp_path):
-    """One digest, whatever is installed. All bytes come from this project, but for compressed chunks and checksums.
+    """All bytes come from this project, apart from compressed chunks and checksums.
 
-    If a new release of numcodecs compresses in another way, only the chunks differ, and the rows read are the same:
-    then say so here, and compare those.
+    If a new release of numcodecs compresses differently, only the chunks differ, and their rows are the same. Then say
+    so here, and compare the rows.
     """
     (tmp_path / "src").mkdir()
     for number in range(40):

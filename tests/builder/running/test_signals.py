@@ -1,4 +1,4 @@
-"""A build that a signal ends: no process is left, the lock is free, the next build finishes to the same bytes."""
+"""A build that a signal ends leaves no process and a free lock, and the next build finishes to the same bytes."""
 
 import json
 import os
@@ -23,9 +23,9 @@ from tests.documents import PROGRESS
 from tests.store.oracle import files
 
 SOURCES = 40
-OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source a batch
+OPTIONS = ("--process", "slow_source:read", "--chunk", "1kB", "--shard", "8kB", "--batch", "64kB")  # a source per batch
 
-# Tells the test through a pipe as soon as something is committed.
+# Tells the test through a pipe that something is committed.
 SLOW_SOURCE = """
 import os
 import time
@@ -53,12 +53,12 @@ def read(path):
 
 
 def start() -> subprocess.Popen[str]:
-    """Start a build that commits whenever it can: one this short would else commit at its end only."""
+    """Start a build that commits whenever it can; one this short would otherwise commit only at its end."""
     return start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0")
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Wait for processes to end, and return those that did not; nobody need have collected their exit status."""
+    """Wait for processes to end, and return those that did not; their exit status need not have been collected."""
     _, left = psutil.wait_procs(processes, timeout=30)
     return [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
@@ -75,7 +75,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working folder, with sources whose reading is slow, and their process function."""
+    """Return the working folder, with sources that are slow to read, and their process function."""
     (tmp_path / "slow_source.py").write_text(SLOW_SOURCE)
     write_files(tmp_path / "raw", {f"{number:02}.raw": "-" for number in range(SOURCES)})
     os.mkfifo(tmp_path / "pipe")
@@ -101,7 +101,7 @@ def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished
     finally:
         started.kill()
     assert left_of(processes) == []
-    with locked(Path("s.zarr")):  # nobody else holds the lock
+    with locked(Path("s.zarr")):  # no other process holds the lock
         pass
     count = len(open_store("s.zarr"))
     assert 0 < count < SOURCES
@@ -254,7 +254,7 @@ def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(fol
 
 
 def test_a_signal_counts_again_after_a_second_however_often_it_is_repeated(monkeypatch):
-    """Somebody who presses Ctrl-C again and again is obeyed."""
+    """Pressing Ctrl-C repeatedly ends the build."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     taken = []

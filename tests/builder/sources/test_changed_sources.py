@@ -1,4 +1,4 @@
-"""A build of sources that are not what they were: `build` is like `make`."""
+"""A build of changed sources: `build` is like `make`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def place(tmp_path):
 
 
 def changed(place: Path, *names: str, seed: int = 77) -> dict[str, Made]:
-    """Write other things into some sources; return those."""
+    """Change the content of some sources; return these."""
     other = {name: Made(lengths=(4, 1, 2), seed=seed + number) for number, name in enumerate(names)}
     write_made(place / "src", other)
     return other
@@ -177,7 +177,7 @@ def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory,
         report = run(place, update=True, retire_missing=True, yes=True)
         assert {failure.source for failure in report.failures} == broken
         held = [one for one in held if one not in fresh] + [one for one in fresh if one in now]
-        for name in broken:  # an earlier version stays; the file is made good again
+        for name in broken:  # an earlier version stays; the file is restored
             if name in held:
                 write_made(place / "src", {name: now[name]})
             else:
@@ -229,13 +229,13 @@ def tables(tmp_path):
 
 
 def test_a_first_build_that_mostly_fails_says_how_to_build_with_other_options(tables):
-    """What the messages advise would be refused, as the store records how it was built."""
+    """The options in the advice would be refused, as the store records how it was built."""
     for name in "bcd":
         (tables / "src" / f"{name}.csv").write_text("x,y\n1,\n2,3\n")
     advice = "3 of 5 sources failed, and the store records the options of this build: to build with others, as these "
     result = seqzarr("build", tables / "src", tables / "new.zarr")
     assert (result.exit_code, result.stderr.partition("lines")[0]) == (1, advice)
-    result = seqzarr("build", tables / "src", tables / "new.zarr")  # not again: the others are there
+    result = seqzarr("build", tables / "src", tables / "new.zarr")  # not again: the others are built
     assert "other" not in result.stderr
     shutil.rmtree(tables / "new.zarr")
     assert seqzarr("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
@@ -311,7 +311,7 @@ def test_fail_fast_stops_at_the_first(tables):
 
 
 def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
-    """They are looked at until one is; of a share of them the whole number below it may fail."""
+    """They are tried until one is usable; of a share of them, the integer below it may fail."""
     monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 3)
     write_made(tmp_path / "src", {f"{number:02}.made": Made(fault="raises") for number in range(17)})
     for limit, count, may in ((0, 3, 0), ("10%", 3, 1), (4, 15, 4), ("99%", 17, 16)):
@@ -348,7 +348,7 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     with pytest.raises(UsageError, match=r"src/a/1\.csv is already in the store, as a/1\.csv"):
         build(tmp_path, tmp_path / "store", process=tabular())
     assert files(tmp_path / "store") == before
-    # Not even where another one of the store's has the name of the first.
+    # Not even if another source of the store has the name of the first.
     write_files(tmp_path / "src", {"1.csv": "v\n5\n"})
     assert build(tmp_path / "src", tmp_path / "store").added == 1
     with pytest.raises(UsageError, match=r"2\.csv is already in the store, as a/2\.csv"):
@@ -400,7 +400,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
 
     os.utime(tmp_path / "src/a.made", ns=(1, 1))
     report = build(tmp_path / "src", tmp_path / "store", process=touched, workers=0, max_failures=99)
-    # Looked at and read again: by then it has the time that it keeps.
+    # Tried and then read again: by then it has its final time.
     assert [failure.source for failure in report.failures] == []
 
     def growing(path: Path) -> Any:

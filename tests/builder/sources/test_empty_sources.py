@@ -1,4 +1,4 @@
-"""Sources of which nothing is left are skipped: counted, not a failure, and not tried again until they change."""
+"""Sources without rows are skipped: counted, not failed, and not tried again until they change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows(store: Path) -> dict[str, list[list[float]]]:
 
 
 def expected(texts: dict[str, str]) -> dict[str, list[list[float]]]:
-    """The oracle: the rows without an empty field, of files that have such rows."""
+    """Return the rows without an empty field, of files that have such rows."""
     found = {}
     for name, text in texts.items():
         lines = [line.split(",") for line in text.splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""The cache of files that need not be read again: never a hash that the bytes do not have."""
+"""The cache of files that need not be read again never has a hash that differs from that of the bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.builder.source_files import write_files
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Let files that were just written count as written long ago: as if this machine's clock were ahead."""
+    """Treat new files as old ones, as if this machine's clock were ahead."""
     now = time.time_ns
     monkeypatch.setattr("builder.sources.fingerprints.time.time_ns", lambda: now() + 2 * SETTLED_NS)
 
@@ -95,7 +95,7 @@ def test_what_was_seen_last_is_known_in_the_next_build_and_the_rest_stays(tmp_pa
 
 
 def set_back(path: Path) -> None:
-    """Write as many other bytes, and give the file the time of writing that it had."""
+    """Write as many other bytes, and restore the file's time of writing."""
     before = os.stat(path)
     path.write_bytes(b"2")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -106,7 +106,7 @@ def set_back(path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda path: path.write_bytes(b"2"),  # as long as before
+        lambda path: path.write_bytes(b"2"),  # of the same size as before
         lambda path: path.write_bytes(b"12"),
         lambda path: os.utime(path, ns=(0, 0)),
         lambda path: path.replace(path.with_name("b")) and path.with_name("b").replace(path),
@@ -153,7 +153,7 @@ def test_names_that_came_from_another_process_are_not_kept_twice():
 
 
 class Builds:
-    """A folder of three files in a store, and which of them are read to tell whether they changed."""
+    """A folder of three files in a store, and the files that are read to find changes."""
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.src, self.store = place / "src", place / "store"
@@ -182,9 +182,9 @@ def test_files_are_read_once_and_then_only_looked_at(builds):
     builds.forget()
     assert (builds.again().unchanged, sorted(builds.read)) == (3, ["1.csv", "2.csv", "3.csv"])
     assert (builds.again().unchanged, len(builds.read)) == (3, 3)
-    os.utime(builds.src / "2.csv", ns=(1, 1))  # touched: it is read, and is what it was
+    os.utime(builds.src / "2.csv", ns=(1, 1))  # touched: it is read, and is unchanged
     assert (builds.again().unchanged, builds.read[3:]) == (3, ["2.csv"])
-    (builds.src / "1.csv").write_text("x\n7\n")  # as long as before
+    (builds.src / "1.csv").write_text("x\n7\n")  # of the same size as before
     for _ in range(2):  # it is known then, and its hash is not the store's
         assert (builds.again().changed, builds.read[4:]) == (("1.csv",), ["1.csv"])
 

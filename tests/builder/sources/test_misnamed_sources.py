@@ -1,4 +1,4 @@
-"""A file whose name is not valid UTF-8: it is named and left out, all others are built, and renaming it is enough."""
+"""A file whose name is not valid UTF-8 is named and left out, all others are built, and renaming it is enough."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE = (
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, and in it a folder of three tables, one of them misnamed."""
+    """Return the working folder, with a folder of three tables, one of them misnamed."""
     monkeypatch.chdir(tmp_path)
     write_files(
         tmp_path / "src",
@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(*arguments: str) -> Result:
-    """Run the command on a terminal that shows ASCII alone; a traceback is a failure of the test."""
+    """Run the command on a terminal that shows only ASCII; a traceback fails the test."""
     result = CliRunner(charset="ascii").invoke(main, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -72,11 +72,11 @@ def test_it_is_named_at_every_build_until_it_is_renamed(place):
 
 @pytest.mark.parametrize("options", [["--json"], ["--json", "--dry-run"]])
 def test_json_is_utf8_without_halves_of_letters(place, options):
-    (place / "src" / os.fsdecode(b"note\xff")).touch()  # no source, but the dry run names it
+    (place / "src" / os.fsdecode(b"note\xff")).touch()  # it is not a source, but the dry run names it
     done = command("build", "src", "s.zarr", "--workers", "0", *options)
     assert (done.exit_code, done.stderr) == (1, LINE)
     found = json.loads(done.stdout)
-    json.dumps(found, ensure_ascii=False).encode()  # raises where half a letter is
+    json.dumps(found, ensure_ascii=False).encode()  # raises for half a letter
     assert [one["source"] for one in found["failures"]] == [SHOWN]
     assert found["sources"] == 3
 
@@ -118,7 +118,7 @@ def test_a_manifest_with_a_row_for_it_labels_the_others(place):
 
 
 def test_the_others_give_the_store_that_they_give_without_it(place):
-    """Every byte of it, but for the list of failures and the digest of the document that holds it."""
+    """Every byte of it, apart from the list of failures and the digest of the document that holds it."""
     before = build(place / "src", place / "s.zarr", workers=0)
     assert (before.sources, before.added, len(before.failures)) == (3, 2, 1)
     with_it, (root, failures) = provenance_aside(place / "s.zarr")

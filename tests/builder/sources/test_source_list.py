@@ -186,7 +186,7 @@ PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "a", "b.
     pattern=st.lists(PATTERN_PARTS, min_size=1, max_size=3).filter(lambda parts: "*" in "".join(parts)),
 )
 def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
-    """pathlib's own glob of the same pattern is the oracle, less hidden files and folders."""
+    """Compared with pathlib's glob of the same pattern, without hidden files and folders."""
     root = tmp_path_factory.mktemp("tree")
     for parts in paths:
         path = root.joinpath(*parts)
@@ -197,7 +197,7 @@ def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
             continue  # a part is a file already
     first = next(i for i, part in enumerate(pattern) if set(part) & set("*?["))
     base = root.joinpath(*pattern[:first])
-    # Up to Python 3.12 a last ** gives folders alone to pathlib; ours gives the files in them.
+    # Up to Python 3.12, pathlib finds only folders by a last **; ours finds the files in them.
     parts = [*pattern[first:], "*"] if pattern[-1] == "**" else pattern[first:]
     globbed = (
         {path.relative_to(base) for path in base.glob("/".join(parts)) if path.is_file()} if base.is_dir() else set()

@@ -90,7 +90,7 @@ def test_a_pattern_that_ends_in_a_slash_makes_each_folder_a_source(src, tmp_path
 
 
 def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One step of a file: an image, and a number."""
+    """Read one step of a file: an image, and a number."""
     frame = np.load(path)
     return frame[None], np.array([frame.sum()], np.float32)
 
@@ -155,7 +155,7 @@ def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_are_cleaned_across_their_files_as_one_table_would_be(tmp_path, suffix):
-    """The oracle: the same rows in one file."""
+    """Compared with the same rows in one file."""
     rng = np.random.default_rng(1)
     for device in "xyz":
         days = [made_day(rng, day) for day in range(3)]
@@ -193,7 +193,7 @@ def test_the_fingerprint_covers_all_files(src, tmp_path):
     before = files(tmp_path / "t.zarr")
     os.utime(days[1], ns=(1, 1))
     assert (build(src).unchanged, files(tmp_path / "t.zarr")) == (2, before)
-    days[1].write_text("a,b\n9,90\n")  # as long as before
+    days[1].write_text("a,b\n9,90\n")  # of the same size as before
     assert (build(src).changed, files(tmp_path / "t.zarr")) == (("7",), before)
     report = build(src, update=True)
     assert (report.updated, report.unchanged) == (1, 1)

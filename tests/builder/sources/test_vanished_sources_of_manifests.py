@@ -1,4 +1,4 @@
-"""A manifest goes on listing sources whose files are gone: they are vanished sources, and no fault of the manifest."""
+"""If a manifest still lists sources whose files are gone, these are vanished sources, not faults of the manifest."""
 
 from __future__ import annotations
 

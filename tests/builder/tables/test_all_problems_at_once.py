@@ -1,4 +1,4 @@
-"""One error reports all problems of a file, of whatever kinds."""
+"""One error reports all problems of a file, of any kinds."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
     if clock is not None:
         columns["clock"] = CLOCKS[clock]
         options = options | {"time": "clock"}
-    unsure = set()  # without right times it is not known which values of other rows these columns depend on
+    unsure = set()  # without right times it is unknown which values of other rows these columns depend on
     if clock not in (None, "right"):
         wrong |= {"clock"}
         if "diff c0" in options.get("transforms", ()) or "c0=ffill" in options.get("missing", ()):
@@ -152,7 +152,7 @@ def test_a_problem_of_a_label_file_names_that_file_and_one_of_the_whole_file_is_
         "give numbers, or build to another path with --classes"
     )
     assert message(tmp_path / "x/b.csv").count("row 2") == 1
-    (tmp_path / "x/a.csv").write_text("a\nwalk\n")  # without inputs, the labels have no rows to belong to
+    (tmp_path / "x/a.csv").write_text("a\nwalk\n")  # without inputs, the labels belong to no rows
     with pytest.raises(SourceError, match=r"^x/a.csv: column a holds text[^;]*;[^;]*$"):
         list(replace(process, options=replace(process.options, missing=["drop"]))(tmp_path / "x/a.csv"))
 

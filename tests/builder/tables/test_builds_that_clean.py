@@ -1,4 +1,4 @@
-"""Builds that clean: what is recorded, refused, stored and shown, the same for any number of workers."""
+"""Builds that clean tables: what they record, refuse, store and report, the same for any number of workers."""
 
 # ruff: noqa: DTZ001  # local times without a zone are what NumPy gives
 
@@ -32,7 +32,7 @@ def build(*arguments: object) -> Result:
 
 @pytest.fixture
 def src(tmp_path: Path) -> Path:
-    """Four sources: with a gap in the middle, without one, with gaps at both ends, and of gaps alone."""
+    """Return four sources: with a gap in the middle, without one, with gaps at both ends, and with only gaps."""
     folder = tmp_path / "src"
     folder.mkdir()
     for name, text in {
@@ -206,7 +206,7 @@ def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tm
 
 
 def test_the_steps_lost_are_those_of_all_batches_and_the_sources_that_lost_most_come_first(tmp_path):
-    """As sorting all of them says; a later build counts its own sources alone."""
+    """Compared with sorting all of them; a later build counts only its own sources."""
     rng = np.random.default_rng(0)
     lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
 
@@ -251,7 +251,7 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     assert opened.sequences["run"].tolist() == ["A", "A", "B"]
     assert [rows[:, 0].tolist() for rows, _ in opened] == [[1, 3], [2], [4]]
     assert not verify(tmp_path / "t.zarr")
-    # Text where the store has whole numbers is refused, with what to do; whole numbers where it has text are text.
+    # Text for integers of the store is refused, with advice; integers for text of the store become text.
     (folder / "b.csv").write_text("unit,run,x\nB7,5,1\n")
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
@@ -278,7 +278,7 @@ def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
     assert opened.schema.time is not None
     assert (opened.schema.time.unit, opened.schema.time.zone) == ("ns", "UTC")
     assert not verify(tmp_path / "t.zarr")
-    # A local time does not go with those of a zone.
+    # A local time cannot be stored with times of a zone.
     (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1

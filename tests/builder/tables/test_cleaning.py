@@ -1,4 +1,4 @@
-"""What becomes of missing values, bit for bit what loops over rows and columns give; and the counts of it."""
+"""Missing values: bit for bit the result of loops over rows and columns, with its counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICIES = (
 
 
 def as_table(columns: list[list[float | None]], dtypes: list[str]) -> Table:
-    """Make a table: floats have NaN where nothing is, whole numbers a mask."""
+    """Make a table: floats have NaN if they are missing, integers a mask."""
     arrays, missing = {}, {}
     for number, (values, dtype) in enumerate(zip(columns, dtypes, strict=True)):
         absent = np.array([value is None for value in values], np.bool_)
@@ -308,7 +308,7 @@ def test_a_row_that_does_not_fit_is_named_by_its_number_in_the_file_whatever_was
 
 
 def test_what_is_missing_among_whole_numbers_has_no_part_in_a_transform():
-    """Whatever stands in its place: a sentinel, or what a reader filled in."""
+    """Whatever value is stored there: a sentinel, or the fill of a reader."""
     limits = np.iinfo(np.int64)
     column = np.array([5, limits.min, 7, 8, limits.max, -9], np.int64)
     missing = np.array([False, True, False, False, True, True])

@@ -1,4 +1,4 @@
-"""Columns of a file as inputs and labels, bit for bit what a loop over the rows gives, or an error that says why."""
+"""Columns of a file as inputs and labels: bit for bit those of a loop over the rows, or an error with the reason."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def as_lists(pair):
 
 @given(data=st.data())
 def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
-    """Whatever the order of the columns in the file, and whatever the format."""
+    """In any order of the columns in the file, in any format."""
     names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
     rows = data.draw(
         st.lists(
@@ -171,7 +171,7 @@ def test_names_come_back_from_what_an_option_takes_and_a_shell(names):
 
 
 def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
-    """Of columns whose names have commas and blanks."""
+    """For columns whose names have commas and blanks."""
     (tmp_path / "src").mkdir()
     write(tmp_path / "src" / "a.csv", '"SpO2, %",my note,"a, b"\n1,x,4\n,y,5\n3,z,6\n')
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
@@ -231,7 +231,7 @@ def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path,
     path = write(tmp_path / f"x{number}_1.csv", "a\n1\n")
     with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
         tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
-    asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as is advised
+    asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as the message advises
     assert build(tmp_path, tmp_path / "store", process=asked, workers=0).added == 1
 
 
@@ -511,7 +511,7 @@ def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):
 )
 @pytest.mark.parametrize("long", [False, True])
 def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_path, monkeypatch, options, long):
-    """What calling it gives is a pair, parts, or pieces where a file is long; that is for `build`."""
+    """Calling it returns a pair, parts, or pieces of a long file; that is for `build`."""
     path = tmp_path / "1.parquet"
     pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}), path, row_group_size=2)
     process = tabular(**options)
@@ -529,7 +529,7 @@ def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_pat
 
 
 def halved(path: Path, *, factor: float) -> Iterator[Sequence]:
-    """Yield what a table has of an even group, the inputs changed."""
+    """Yield the sequences of a table with an even group, with changed inputs."""
     for sequence in tabular(inputs="a", labels="b", group_by="g", missing="drop").sequences(path):
         if sequence.columns["g"] % 2 == 0:
             yield replace(sequence, inputs=sequence.inputs * factor)
@@ -547,7 +547,7 @@ def test_a_process_function_changes_what_it_gives(tmp_path):
 
 
 def tables(path: Path) -> Iterator[Sequence]:
-    """Yield what a table has, its labels among it."""
+    """Yield the sequences of a table, with its labels."""
     yield from tabular(inputs="a", labels="b,kind").sequences(path)
 
 
@@ -607,6 +607,6 @@ def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
     tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
     write_files(tmp_path / "src", tables)
     report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))
-    # In 2.csv the range is a and c alone: that file must say which columns it means.
+    # In 2.csv the range is only a and c, so that file needs the names.
     assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
     assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]

@@ -1,4 +1,4 @@
-"""One file of many sequences: what a loop over its rows gives, in memory for one group and one row group at most."""
+"""One file of many sequences: the result of a loop over its rows, with one group and one row group in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from builder.frames.groups import read_groups
 
 
 def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], list[list[Any]]]:
-    """Put each row with those of the same first values, in the order in which these first appear."""
+    """Collect the rows with the same first values, in order of appearance."""
     groups: dict[tuple[Any, ...], list[list[Any]]] = {}
     for row in rows:
         groups.setdefault(row[:keys], []).append(list(row[keys:]))
@@ -29,7 +29,7 @@ def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], lis
 
 
 def write(path: Path, rows: list[tuple[Any, ...]], row_group: int) -> None:
-    """Write rows with a key of text, one of whole numbers, and two numbers."""
+    """Write rows with a key of text, one of integers, and two numbers."""
     names = ("who", "run", "a", "b")
     if path.suffix == ".csv":
         text = "\n".join(",".join(map(str, row)) for row in [names, *rows])
@@ -87,7 +87,7 @@ def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_gr
 
 
 def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_path, monkeypatch):
-    """What is in memory is looked at whenever one was read: it, and the rows of the group that it ends in."""
+    """Memory is measured after each: it holds the row group, and the rows of its last group."""
     lengths = [7_000, 40_000, 3_000, 25_000, 1_000, 60_000, 12_000] * 3
     rows = [("g", number, float(i), 0.0) for number, length in enumerate(lengths) for i in range(length)]
     write(tmp_path / "x.parquet", rows, 10_000)
@@ -108,7 +108,7 @@ def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_pa
         del sequence
         seen.append(pa.total_allocated_bytes() - before)
     assert found == lengths
-    # Of each row `a` and its number: those of the largest group twice at most; not the 444,000 of the file.
+    # For each row `a` and its number: those of the largest group twice at most; not the 444,000 of the file.
     assert 60_000 * 16 <= max(seen) <= 2 * 60_000 * 16
     assert len(rows) == 444_000
 
@@ -216,7 +216,7 @@ def test_differences_begin_anew_in_each_group_and_errors_name_the_row_of_the_fil
 
 
 def test_grouping_costs_no_more_than_the_columns_that_are_asked_for(tmp_path):
-    """Many columns to group by, of many values each: their product is beyond 64 bits."""
+    """Many columns to group by, with many values each: their product exceeds 64 bits."""
     rows = list(itertools.islice(itertools.product(range(3), repeat=40), 50))
     names = [f"k{number}" for number in range(40)]
     table = {name: [row[i] * 10**9 for row in rows] for i, name in enumerate(names)}

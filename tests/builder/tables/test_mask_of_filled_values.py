@@ -1,4 +1,4 @@
-"""`--mask`: where values were filled in. A build that fills nothing, but keeps NaN, tells which values there were."""
+"""`--mask` stores which values were filled. A build that fills nothing, but keeps NaN, stores none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOMENTS = 24  # of each file
 
 
 def write_sources(folder, count=3):
-    """Write files of rows that are numbered, of two groups, not in order, some of one time, with values missing."""
+    """Write files of two groups, with numbered rows that are unordered, partly of the same time, and lack values."""
     (folder / "labels").mkdir(parents=True)
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -68,7 +68,7 @@ def test_what_was_filled_in_is_what_a_build_that_keeps_gaps_misses(tmp_path, row
             assert found.tolist() == wanted.tolist()
             count += int(wanted.sum())
     assert count > 5
-    assert count <= int(np.sum(filled.sequences["filled"]))  # which counts labels too
+    assert count <= int(np.sum(filled.sequences["filled"]))  # this counts labels too
 
 
 def built(place, count=3, **options):
@@ -121,7 +121,7 @@ def test_it_takes_next_to_nothing(tmp_path):
 
 
 def read(path):
-    """Give two sequences, of which the second says nothing of what was filled in."""
+    """Yield two sequences, the second without a mask."""
     rows = np.load(path)
     yield Sequence(rows, np.zeros(len(rows), "int8"), filled=rows == 0)
     yield Sequence(rows, np.zeros(len(rows), "int8"))

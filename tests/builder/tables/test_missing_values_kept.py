@@ -1,4 +1,4 @@
-"""Stores that keep missing values: where these are is built, appended to, compacted and repaired like all else."""
+"""Stores that keep missing values: their places are built, appended to, compacted and repaired like everything else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEATURE = "missing values kept"
 
 
 def built(place: Path, count: int | None = None) -> Path:
-    """Build so many of the sources of a, b and y with gaps, or all."""
+    """Build this number of the sources of a, b and y with gaps, or all."""
     return build_feature(FEATURE, write_feature(FEATURE, place / "src", count), place / "store", chunk=48, shard=96)
 
 
@@ -86,7 +86,7 @@ def test_runs_that_are_damaged_are_named_and_a_new_store_is_needed(store, tmp_pa
 
 
 def test_a_killed_append_leaves_runs_that_no_reader_sees(store, tmp_path, monkeypatch):
-    """Chunks of the tables are put before the root: the snapshot's counts clip them."""
+    """Chunks of the tables are put before the root, and the snapshot's counts exclude them."""
     before = store_spec.open_store(store)
     shutil.copytree(store, tmp_path / "copy")
     write_files(tmp_path / "src", {name: with_gaps(seed) for seed, name in enumerate(("i.csv", "j.csv"))})

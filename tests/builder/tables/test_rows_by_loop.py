@@ -1,4 +1,4 @@
-"""Groups, times, transforms and policies together: what loops over the rows of a file give."""
+"""Groups, times, transforms and policies together, compared with loops over the rows of a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = tuple[str, int, float | None, float | None]
 
 
 def stretches_by_loop(rows: list[Row], longest: int | None) -> list[tuple[str, list[Row]]]:
-    """Sort the rows of each group by time, and cut where that jumps; groups in the order in which they appear."""
+    """Sort the rows of each group by time, and cut at jumps; groups are in order of appearance."""
     found: list[tuple[str, list[Row]]] = []
     for group in dict.fromkeys(row[0] for row in rows):
         before = None
@@ -33,7 +33,7 @@ def stretches_by_loop(rows: list[Row], longest: int | None) -> list[tuple[str, l
 def sequences_by_loop(
     rows: list[Row], longest: int | None, transforms: list[str], policies: list[str]
 ) -> list[dict[str, Any]] | None:
-    """Give the sequences of a file; None: nothing is left of it."""
+    """Return the sequences of a file; None: nothing is left of it."""
     found: list[dict[str, Any]] = []
     lost = 0
     for group, stretch in stretches_by_loop(rows, longest):
@@ -42,7 +42,7 @@ def sequences_by_loop(
         for transform in transforms:
             name = transform.split()[1][0]
             columns[name] = changed_by_loop(columns[name], transform, "float64")
-        # The time goes along as a column without gaps, so that the loop says which steps are left.
+        # The time is another column without gaps, so that the loop shows which steps are left.
         parts = cleaned_by_loop(
             [columns["a"], columns["b"], [float(time) for time in times]], [*policies, "error"], None
         )

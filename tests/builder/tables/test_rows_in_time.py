@@ -1,4 +1,4 @@
-"""Rows in time: what a loop over them gives, sorted, one a moment, cut at gaps, at a regular step."""
+"""Rows in time, compared with loops: sorted, without duplicates, cut at gaps, at a regular step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def times_of(stretch: Stretch) -> list[int]:
 
 
 def cuts_by_loop(times):
-    """Give the numbers, among the rows with a time, of those that follow one without."""
+    """Return the numbers, among the rows with a time, of those that follow one without."""
     cuts, seen, gap = set(), 0, False
     for time in times:
         if time is not None:
@@ -43,7 +43,7 @@ def cuts_by_loop(times):
 
 
 def moments_by_loop(rows, cuts):
-    """Put together the rows of one time: [time, values, whether a stretch begins]; or the word that refuses them."""
+    """Combine the rows of one time: [time, values, whether a stretch begins]; or return the word that refuses them."""
     found: list[list[Any]] = []
     for number, (time, value) in enumerate(rows):
         if number and time < rows[number - 1][0]:
@@ -58,14 +58,14 @@ def moments_by_loop(rows, cuts):
 def chosen(values, duplicates):
     known = [value for value in values if not math.isnan(value)]
     total = 0.0
-    for value in known:  # not sum(), which since Python 3.12 compensates for rounding
+    for value in known:  # not sum(), which compensates for rounding since Python 3.12
         total += value
     mean = total / len(known) if known else math.nan
     return {"first": values[0], "last": values[-1], "mean": mean, "error": values[0]}[duplicates]
 
 
 def stretches_by_loop(times, values, rules, without):
-    """Give (values, times) of each stretch; or the word that refuses them."""
+    """Return (values, times) of each stretch; or the word that refuses them."""
     rows = [(time, value) for time, value in zip(times, values, strict=True) if time is not None]
     if len(rows) < len(times) and without not in ("drop", "split"):
         return "missing value"

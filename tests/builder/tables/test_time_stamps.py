@@ -1,4 +1,4 @@
-"""Time stamps of any kind are what Python's datetime says of each, one by one; what is unsure is refused by row."""
+"""Time stamps of any kind equal those of Python's datetime; ambiguous ones are refused, with their row."""
 
 # ruff: noqa: DTZ001, DTZ007  # local times without a zone are what is tested
 
@@ -32,14 +32,14 @@ def read(values: object, decimal: str = ".", **how: object) -> Stamps:
 
 
 def stamps_of(table: Any, options: TableOptions, decimal: str = ".") -> Stamps:
-    """Read the time stamps of a table that has nothing else."""
+    """Read the time stamps of a table that has no other column."""
     hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
     frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
     return read_stamps(frame, options.time, options, "x.csv", decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
-    """Say when a moment was, by Python's own whole numbers; a local time as if it were UTC."""
+    """Compute a moment with Python's integers; a local time as if it were UTC."""
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
@@ -157,7 +157,7 @@ def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit)
         assert (stamps.unit, stamps.zone, stamps.elapsed) == ("ns", None, True)
         expected = [round(Fraction(value) * (10**9 // per_second)) for value in floats]
         assert stamps.values.tolist() == expected
-    # Text is stored in nanoseconds whether it is whole or not: another file's may not be.
+    # Times in text are stored in nanoseconds even if all are whole seconds: those of another file may not be.
     stamps = read(pa.array(["1577836800", None]), time_unit="s")
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800 * 10**9, 0], "ns", "UTC")
     assert read(pa.array(["1577836800.123456789"]), time_unit="s").values.tolist() == [1577836800123456789]

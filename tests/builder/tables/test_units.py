@@ -1,4 +1,4 @@
-"""Units and descriptions of columns, from files that have them to inspect, its page and xarray."""
+"""Units and descriptions of columns, from files that have them to `inspect`, the HTML page and xarray."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNITS, DESCRIPTIONS = ("m3/s", "m", ""), ("discharge of the river", "", "")
 
 
 def write(path: Path) -> None:
-    """Write the same columns in any format, with what it can say about them."""
+    """Write the same columns in any format, with the metadata that it supports."""
     values = {name: np.arange(3.0) + place for place, name in enumerate(NOTES)}
     path.parent.mkdir(exist_ok=True)
     if path.suffix == ".nc":
