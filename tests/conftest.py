@@ -1,4 +1,4 @@
-"""What all tests share: how many examples hypothesis makes; and no test prints how far it is, however slow it is."""
+"""Settings for all tests: the number of hypothesis examples, and no progress bars, however slow a test is."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A folder or a patch of a test is shared by its examples, which each make what they need in it.
+# The examples of a test share its folders and patches, and each makes what it needs there.
 SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 settings.register_profile("quick", SHARED, max_examples=10)
@@ -17,7 +17,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Skip fsync in this process, where most of the time would go: tests that are about it record its calls."""
+    """Skip fsync in this process, which would take most of the time; tests about fsync record its calls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield

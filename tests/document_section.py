@@ -2,13 +2,13 @@
 
     python -m tests.document_section README.md "Train an LSTM"
 
-What a block is goes by its language, and by a comment on the line before it:
+The language of a block, or a comment on the line before it, says what it is:
 
 * `sh`: commands, which must succeed; what they print is not compared.
 * `console`: commands after `$`, each followed by all that it prints; `...` stands for anything.
-* `python`: with `>>>`, a session whose output is compared; otherwise statements. All of a section share one namespace.
-* `<!-- file: NAME -->`: the block is that file, for later blocks to use.
-* `<!-- ci: NAME -->`: not run here but by CI, from a fresh clone.
+* `python`: with `>>>`, a session whose output is compared; otherwise statements. A section has one namespace.
+* `<!-- file: NAME -->`: a file that later blocks use.
+* `<!-- ci: NAME -->`: a command that CI runs in a fresh clone, instead of this module.
 * `text`: a picture.
 """
 
@@ -36,7 +36,7 @@ class Command:
 
 
 def needs_frameworks(blocks: list[Block]) -> bool:
-    """Tell whether a section's Python blocks import torch or TensorFlow."""
+    """Return whether a section's Python blocks import torch or TensorFlow."""
     return any(
         line.split()[:1] in (["import"], ["from"]) and line.split()[1].split(".")[0] in FRAMEWORKS
         for block in blocks
@@ -46,7 +46,7 @@ def needs_frameworks(blocks: list[Block]) -> bool:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """Take a console block apart."""
+    """Parse a console block."""
     lines = block.text.splitlines()
     if not lines or not lines[0].startswith("$ "):
         raise DocumentError(f"{block.place}: a console block begins with '$ ', or its language is another")
@@ -60,7 +60,7 @@ def commands(block: Block) -> Iterator[Command]:
 
 
 def run_section(blocks: list[Block]) -> int:
-    """Run the blocks and print what goes wrong; return how many were run."""
+    """Run the blocks and print what fails; return how many were run."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     runs = {"sh": run_shell, "console": run_console, "file": write_file, "text": lambda _: None}
     count = 0
@@ -111,7 +111,7 @@ def run_session(block: Block, namespace: dict[str, Any]) -> None:
     test = doctest.DocTestParser().get_doctest(
         block.text, namespace, block.document, str(REPOSITORY / block.document), block.line
     )
-    test.globs = namespace  # not the copy that was made of it: later blocks use the names
+    test.globs = namespace  # not its copy: later blocks use the names
     if doctest.DocTestRunner(optionflags=OPTIONS).run(test, clear_globs=False).failed:
         raise DocumentError(f"{block.place}: the session above printed something else")
 

@@ -1,4 +1,4 @@
-"""Find the code blocks of the documents, and print a command of README.md, which CI then runs as it stands there.
+"""Find the code blocks of the documents, and print a command of README.md, which CI runs as it is written.
 
 A command is a code block with the comment `<!-- ci: NAME -->` on the line before its fence:
 
@@ -18,13 +18,13 @@ BLOCK = re.compile(
     r"(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
-# What a command prints every ten seconds; the documents do not depend on how long it takes.
+# A command prints these every ten seconds; documents do not depend on how long it takes.
 PROGRESS = re.compile(r"^\S+: (?:starting|listing the sources|reading the tables|\d+ %).*\n", re.MULTILINE)
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
 class DocumentError(Exception):
-    """A document lacks a block or has it twice, or a block does not do what it shows."""
+    """A document has a block twice or not at all, or a block does not do what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Block:
     """A fenced code block."""
 
     mark: str  # "ci", "file", "set" (of real files, in builder/README.md), or nothing
-    name: str  # what the mark names
+    name: str  # the name in the mark
     language: str
     text: str
-    line: int  # of the document on which its fence stands, from 1
+    line: int  # the line of its fence in the document, from 1
     document: str
 
     @property
     def place(self) -> str:
-        """Document and line, for messages."""
+        """Return document and line, for messages."""
         return f"{self.document}:{self.line}"
 
 

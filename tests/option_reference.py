@@ -1,4 +1,4 @@
-"""The tables of flags in builder/README.md, as the declarations of options say: python -m tests.option_reference.
+"""Write the tables of flags in builder/README.md from the declarations: python -m tests.option_reference.
 
 A table stands between `<!-- flags: SECTION; SECTION -->` and `<!-- end of flags -->`; the sections are those of
 `seqzarr build --help`.
@@ -18,7 +18,7 @@ CODE = re.compile(r"(?<![\w`])(?:'(?P<quoted>[^']+)'|(?P<flag>--[a-z-]*[a-z]))(?
 
 
 def written(text: str) -> str:
-    """Return a document with its tables of flags written anew."""
+    """Return a document with new tables of flags."""
     return MARKED.sub(lambda found: f"{found['sections']}{found['mark']}{table(found['sections'].split('; '))}", text)
 
 
@@ -29,7 +29,7 @@ def table(sections: list[str]) -> str:
 
 
 def flag_cell(flag: Option) -> str:
-    """Return how a flag is written, with the name of its value."""
+    """Return a flag as it is written, with the name of its value."""
     negative = f", `--no-{flag.name}`" if flag.kind == "switch" and flag.default is None else ""
     return f"`{flag.written} {flag.metavar}`" if flag.metavar else f"`{flag.written}`{negative}"
 

@@ -10,7 +10,7 @@ import pytest
 import builder
 import store_spec
 
-# These import a framework, and have tests of their own.
+# These import a framework, and other tests run them.
 FRAMEWORKS = {"store_spec.torch", "store_spec.tensorflow"}
 
 MODULES = [
@@ -29,7 +29,7 @@ def test_the_examples_in_the_docstrings_run(name, tmp_path, monkeypatch):
 
 
 def test_there_are_examples():
-    """A package whose modules were not found would pass the test above."""
+    """The test above would pass for a package whose modules were not found."""
     for package in (builder, store_spec):
         folder = Path(package.__path__[0])
         assert (

@@ -1,4 +1,4 @@
-"""The documents do what they say: all code blocks are run, and print what the documents show."""
+"""All code blocks of the documents run, and print what the documents show."""
 
 import os
 import re
@@ -28,12 +28,12 @@ SETUP = "python3 -m venv .venv && .venv/bin/pip install . && "
 TRAINING = ("README.md", "Train an LSTM")
 FRAMEWORKS = ("store_spec/README.md", "Use it with torch, Keras and JAX")
 BUCKETS = ("README.md", "Buckets and clusters")
-APART = (TRAINING, FRAMEWORKS, BUCKETS)  # run by tests of their own
+APART = (TRAINING, FRAMEWORKS, BUCKETS)  # run by other tests
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which `seqzarr` and `python` are those that run the tests."""
+    """Return an environment in which `seqzarr` and `python` are those that run the tests."""
     programs = tmp_path_factory.mktemp("programs")
     scripts = Path(sys.executable).parent
     if not (scripts / "seqzarr").exists():
@@ -51,7 +51,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
-    """A folder like a clone in which the README's first command was run, but for the installation."""
+    """Return a folder like a clone in which the README's first command was run, without the installation."""
     folder = tmp_path_factory.mktemp("clone")
     (folder / "tests").mkdir()
     (folder / "tests" / "data").symlink_to(REPOSITORY / "tests" / "data")
@@ -63,7 +63,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
     )
     assert "270 sequences" in done.stdout
     (folder / "recordings").mkdir()
-    for number in range(6):  # a reader has files of her own
+    for number in range(6):  # a reader has other files there
         with wave.open(str(folder / "recordings" / f"{number}_take_1.wav"), "wb") as recording:
             recording.setparams((1, 2, 8000, 0, "NONE", ""))
             recording.writeframes(np.arange(100 + number, dtype="<i2").tobytes())
@@ -72,7 +72,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
 
 @pytest.fixture
 def after_main_job(clone: Path, tmp_path: Path) -> Path:
-    """A copy of that folder: each section needs only what the first command left."""
+    """Return a copy of that folder: each section needs only the results of the first command."""
     return Path(shutil.copytree(clone, tmp_path / "clone", symlinks=True))
 
 

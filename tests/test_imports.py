@@ -1,4 +1,4 @@
-"""What store_spec needs, and what it never loads."""
+"""What store_spec needs, and what it never imports."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ for axis in ("step", "sequence", "own"):
 
 
 def packages_of(*distributions: str) -> set[str]:
-    """Return the names that some distributions, and all that these need, are imported by."""
+    """Return the names under which some distributions, and all their requirements, are imported."""
     needed, found = list(distributions), set()
     while needed:
         if (name := canonicalize_name(needed.pop())) in found:
@@ -48,7 +48,7 @@ def packages_of(*distributions: str) -> set[str]:
     return {package for package, owners in names if found & {canonicalize_name(owner) for owner in owners}}
 
 
-# Hides everything but the standard library, and numpy, zarr, numcodecs and crc32c with what they need themselves.
+# Hides everything but the standard library, and numpy, zarr, numcodecs and crc32c with their requirements.
 ONLY = f"""
 import sys
 allowed = {{
@@ -79,7 +79,7 @@ def run(code: str) -> str:
 
 
 def loaded(code: str) -> set[str]:
-    """Return the packages that are there after running some code, those of the standard library left out."""
+    """Return the packages that some code imports, without those of the standard library."""
     listing = "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
     return {name for name in run(code + listing).split() if not name.startswith("_")}
 

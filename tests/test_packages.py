@@ -1,4 +1,4 @@
-"""What packages import: those of the layers below and modules beside them; of other projects, what is declared."""
+"""The imports of packages: from layers below and modules beside them; of other projects only what is declared."""
 
 import ast
 import re
@@ -13,8 +13,8 @@ import store_spec
 from store_spec import building
 
 ROOT = Path(__file__).parents[1]
-# What each imports of its own top package, beside itself and the errors; `store`, `sequence` and `options` stand for
-# their types everywhere.
+# What each imports from its own top package, besides itself and the errors; `store`, `sequence` and `options` are
+# imported everywhere for their types.
 LAYERS = {
     "store_spec/format": "schema",
     "store_spec/disk": "format schema",
@@ -41,7 +41,7 @@ OURS = {"builder", "store_spec"}
 
 
 def imported(folder: Path) -> set[str]:
-    """Return what the modules of a package import of its top package: the first name below that."""
+    """Return what the modules of a package import from its top package: the first name below that."""
     top, own = folder.parent.name, folder.name
     found = set()
     for module in folder.glob("*.py"):
@@ -78,7 +78,7 @@ def test_every_package_has_its_layer():
     found = {
         f"{top}/{path.parent.name}" for top in ("store_spec", "builder") for path in ROOT.glob(f"{top}/*/__init__.py")
     }
-    assert found - set(LAYERS) == {"builder/cli"}  # which everything else knows nothing of
+    assert found - set(LAYERS) == {"builder/cli"}  # nothing else knows these
 
 
 def third_party(*modules: Path) -> set[str]:
@@ -98,7 +98,10 @@ def modules_of(*folders: str) -> list[Path]:
 
 
 def packages_of(requirements: list[str]) -> set[str]:
-    """Return the packages that requirements install: each project, and each extra of one, is named like its package."""
+    """Return the packages that requirements install:
+
+    each project, and each extra of one, has the name of its package.
+    """
     names = [name for each in requirements for name in re.findall(r"[\w-]+", re.split("[<>=!~;]", each)[0])]
     return {name.replace("-", "_").lower() for name in names}
 

@@ -1,4 +1,4 @@
-"""All benchmarks, as tables: `python -m tests.benchmarks`, from the repository's root."""
+"""All benchmarks, as tables: `python -m tests.benchmarks`, in the root of the repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VOWELS = Path(__file__).parents[1] / "data" / "japanese-vowels"
 Run = Callable[[Path, argparse.Namespace], None]
 
 SECTIONS: dict[str, tuple[Run, Run | None]] = {
-    # Each as it is, and with --quick.
+    # Each with its arguments, and with those for --quick.
     "build": (
         lambda folder, _: benchmark_build(folder, megabytes={"npy": 1000, "csv": 300}, rounds=3, workers=(1, 2)),
         lambda folder, _: benchmark_build(folder, megabytes={"npy": 20, "csv": 8}, rounds=1, workers=(1,)),
@@ -72,7 +72,7 @@ SECTIONS: dict[str, tuple[Run, Run | None]] = {
 
 
 def main() -> None:
-    """Run the sections that are asked for, each in a folder that is removed afterwards."""
+    """Run the named sections, each in a folder that is removed afterwards."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round, no memory: about a minute")

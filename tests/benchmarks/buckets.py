@@ -1,4 +1,4 @@
-"""Read a store in place from a server that has the delay, the speed and the faults of an object store."""
+"""Read a store in place from a server with the delay, the speed and the faults of an object store."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(store: str, window: int, stride: int, memory: str) -> dict[str, Any]:
 
 
 def read_bare(url: str, files: dict[str, int]) -> dict[str, Any]:
-    """Get all bytes of some objects by as many threads as there are connections."""
+    """Fetch all bytes of some objects with as many threads as there are connections."""
     store = HTTPStore.from_url(url, client_options={"allow_http": True})
     parts = [(name, start) for name, size in files.items() for start in range(0, size, BARE_BYTES)]
     start = time.perf_counter()
@@ -83,7 +83,7 @@ def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, memories: 
         megabytes: The decoded size of the store of windows.
         tiny: The decoded size of a store of small sequences, whose first batch is timed.
         memories: Values of `memory=`.
-        rounds: Rounds, of which the table shows the medians.
+        rounds: The number of rounds; the table shows medians.
     """
     local = make_store(folder, "walks", megabytes, 2) / "store.zarr"
     small = make_store(folder, "tiny", tiny, 2) / "store.zarr"
@@ -118,7 +118,7 @@ def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, memories: 
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Serve a folder in a process of its own; the context is its URL."""
+    """Serve a folder in another process; yield its URL."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(folder, theirs), daemon=True)

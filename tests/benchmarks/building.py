@@ -1,4 +1,4 @@
-"""Build rates, beside what reading, parsing and compressing take alone."""
+"""Build rates, compared with reading, parsing and compressing alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def process_for(kind: str) -> Tabular:
 
 
 def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
-    """Build a store, with the start and the end of the worker processes timed apart."""
+    """Build a store; return the time without the start and the end of the worker processes."""
     first = str(min(Path(folder).iterdir()))
     apart = engine_timed_apart("builder.execution.build", partial(_import_all, kind, first))
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, apart as ends:
@@ -46,11 +46,11 @@ def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
 
 @contextmanager
 def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dict[str, float]]:
-    """Let a module start its engine; give the seconds of its start and end, and the processor time between them.
+    """Let a module start its engine; yield the seconds of its start and end, and the processor time between them.
 
     Args:
-        module: Whose `start_engine` it is.
-        prepare: What each worker does before the time counts: it imports what it needs, as the bare processes have too.
+        module: The module whose `start_engine` is replaced.
+        prepare: Called by each worker before the clock starts, to import what it needs, as the bare processes do.
     """
     ends = {"start": 0.0, "cpu": 0.0}
 
@@ -78,7 +78,7 @@ def _import_all(kind: str, path: str) -> None:
 
 
 def into_page_cache(folder: Path) -> None:
-    """Read all files once, when they are on the disk: else the system writes them while something is timed."""
+    """Read all files once, after they are on the disk: otherwise the system writes them while something is timed."""
     os.sync()
     for path in folder.rglob("*.*"):
         path.read_bytes()

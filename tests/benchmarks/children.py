@@ -1,4 +1,4 @@
-"""Each measurement is a process of its own: its time, the processor time and the memory of all its processes."""
+"""Run each measurement in a new process: its time, and the processor time and memory of all its processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLE_SECONDS = 0.1
 
 
 def measure(function: Callable[..., dict[str, Any]], *arguments: Any, memory: bool = False) -> dict[str, Any]:
-    """Call a function of these modules in a new process; return what it returns, with `peak` bytes if asked for.
+    """Call a function of these modules in a new process; return its result, with `peak` bytes if requested.
 
     Arguments and result are passed as JSON.
     """
@@ -39,7 +39,7 @@ def measure(function: Callable[..., dict[str, Any]], *arguments: Any, memory: bo
 
 
 def tree_memory(pid: int) -> int:
-    """Return the bytes of memory that a process and its children take, pages shared by several counted once."""
+    """Return the bytes of memory of a process and its children; pages that several share count once."""
     return sum(map(_proportional_bytes, _tree(pid)))
 
 
@@ -49,7 +49,7 @@ def processor_seconds() -> float:
 
 
 def processor_seconds_since(before: float) -> float:
-    """Return how much more that is now: at least one turn of the clock that counts it, by which others are divided."""
+    """Return the increase of it: at least one tick of its clock, since others are divided by it."""
     return max(processor_seconds() - before, 1 / os.sysconf("SC_CLK_TCK"))
 
 

@@ -1,4 +1,4 @@
-"""A limit that the kernel holds on the memory of some processes, their page cache included."""
+"""A limit of the kernel on the memory of processes, page cache included."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-CONTROLLER = Path("/sys/fs/cgroup/memory")  # of version 1: where it is, root can set a limit that the kernel holds
+CONTROLLER = Path("/sys/fs/cgroup/memory")  # of version 1: here root can set such a limit
 
 
 @contextlib.contextmanager
 def control_group() -> Iterator[Path]:
-    """Make a group of processes, where that can be; remove it when they have ended."""
+    """Create a group of processes, if possible; remove it when they have ended."""
     group = CONTROLLER / f"seqzarr-{os.getpid()}"
     with contextlib.suppress(OSError):
         group.mkdir()
@@ -22,7 +22,7 @@ def control_group() -> Iterator[Path]:
 
 
 def limit_memory(group: Path, limit: int) -> bool:
-    """Put this process, and what it will start, under a limit of bytes; tell whether the kernel holds it."""
+    """Limit the memory of this process and of those that it starts; return whether the kernel enforces it."""
     try:
         (group / "memory.limit_in_bytes").write_text(str(limit))
         (group / "cgroup.procs").write_text(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""What the work on the sources takes without any of our code: bare processes that read, parse, compress and so on."""
+"""The time of the work on the sources without our code: bare processes that read, parse, compress and so on."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from numpy.typing import NDArray
 from tests.benchmarks.children import processor_seconds, processor_seconds_since
 from tests.benchmarks.sources import COLUMNS, FEATURES
 
-CHUNK_ROWS = 2**13  # 256 KiB of inputs, as the store has
+CHUNK_ROWS = 2**13  # 256 KiB of inputs, as in the store
 SHARES = 8  # of the sources for each process, so that they end at about the same time
 
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def floor(step: str, folder: str, processes: int) -> dict[str, Any]:
-    """Time one step on all files of a folder; processes are running, and have imported everything, before it counts."""
+    """Time one step on all files of a folder, in processes that are running and have imported everything."""
     paths = sorted(map(str, Path(folder).iterdir()))
     with multiprocessing.get_context("spawn").Pool(processes, initializer=_parse, initargs=(paths[0],)) as pool:
         found = _timed(pool, step, paths, processes)
         pool.close()
-        pool.join()  # leaving the context would kill the processes, which then complain
+        pool.join()  # leaving the context would kill the processes, which then print errors
     return found
 
 
 def _timed(pool: Pool, step: str, paths: list[str], processes: int) -> dict[str, Any]:
     if step == "compress":
-        # Parsed before the clock starts: each process has its own share in memory.
+        # Parsed before the clock starts: each process has its share in memory.
         return _summed(pool.map(_time_compressing, [paths[one::processes] for one in range(processes)], 1))
     shares = [list(share) for share in np.array_split(np.array(paths, object), SHARES * processes) if len(share)]
     pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
@@ -110,7 +110,7 @@ def _compress(pairs: Iterator[Pair], write: Callable[[bytes], object]) -> None:
 
 
 def _compress_chunks(waiting: list[Pair], least: int, write: Callable[[bytes], object]) -> int:
-    """Compress what fills chunks, or all if `least` is 1; leave the rest, and return its rows."""
+    """Compress full chunks, or all rows if `least` is 1, and return the remaining rows."""
     inputs, labels = (np.concatenate([pair[which] for pair in waiting]) if waiting else None for which in (0, 1))
     waiting.clear()
     if inputs is None or labels is None:
@@ -119,7 +119,7 @@ def _compress_chunks(waiting: list[Pair], least: int, write: Callable[[bytes], o
     while len(inputs) - start >= least:
         for array in (inputs, labels):
             chunk = array[start : start + CHUNK_ROWS].reshape(-1)
-            write(blosc.compress(chunk, b"lz4", 9, blosc.SHUFFLE, 0))  # as a build does that names no codec
+            write(blosc.compress(chunk, b"lz4", 9, blosc.SHUFFLE, 0))  # like a build without the option codec
         start += CHUNK_ROWS
     if start < len(inputs):
         waiting.append((inputs[start:], labels[start:]))

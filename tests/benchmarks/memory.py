@@ -1,4 +1,4 @@
-"""A build of sources far larger than the memory that it may take."""
+"""A build of sources far larger than the memory that it may use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGE_SOURCE = 200_000_000
 
 
 def build_large(folder: str, store: str, kind: str, workers: int, group: str, limit: int) -> dict[str, Any]:
-    """Build, where that can be with no more memory than `limit` bytes for this process and all that it starts."""
+    """Build with at most `limit` bytes of memory for all processes, if the system can limit it."""
     limited = limit_memory(Path(group), limit)
     start = time.perf_counter()
     report = builder.build(folder, store, process=PROCESSES[kind](), workers=workers)
@@ -32,7 +32,7 @@ def build_large(folder: str, store: str, kind: str, workers: int, group: str, li
 
 
 def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: tuple[int, ...]) -> None:
-    """Print the peak of the whole process tree, for builds that are held to a limit where the system can do that."""
+    """Print the peak of all processes together, for builds whose memory is limited if the system can do that."""
     sizes = [SOURCE] * max(1, (megabytes * 10**6 - LARGE_SOURCE) // SOURCE)
     sizes.insert(len(sizes) // 2, LARGE_SOURCE)
     half = megabytes // 2
@@ -62,7 +62,7 @@ def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: tuple
 
 
 def in_parts(path: Path) -> Iterator[Any]:
-    """Give 100,000 rows after another as sequences of their own, and keep none."""
+    """Yield sequences of 100,000 rows each, and keep none."""
     width = len(COLUMNS)
     with path.open("rb") as file:
         file.seek(path.stat().st_size % (4 * width))  # after the header

@@ -1,4 +1,7 @@
-"""The sources of the benchmarks: seeded random walks rounded to 3 decimals, 8 inputs and 1 label, one series a file."""
+"""The sources of the benchmarks:
+
+seeded random walks rounded to 3 decimals, 8 inputs and 1 label, one series per file.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ ROW_BYTES = 4 * len(COLUMNS)
 
 
 def walk(rng: np.random.Generator, steps: int, features: int = FEATURES) -> NDArray[np.float32]:
-    """Return (steps, features + 1) float32: walks, and how far the first of them goes in the next 16 steps."""
+    """Return (steps, features + 1) float32: walks, and the change of the first one in the next 16 steps."""
     places = 100 + rng.normal(0, 0.05, (steps + 16, features)).cumsum(0)
     moves = places[16:, :1] - places[:steps, :1]
     return np.concatenate([places[:steps].round(3), moves.round(3)], 1).astype(np.float32)
 
 
 def draw_length(rng: np.random.Generator) -> int:
-    """Return the steps of a source: of most some thousand, of a few none to speak of, as measured series have."""
+    """Return the length of a source: most have some thousand steps, a few have very few, as measured series do."""
     return int(rng.integers(50, 200)) if rng.random() < 0.02 else int(rng.lognormal(np.log(4000), 0.668))
 
 
 def write_sources(folder: Path, kind: str, megabytes: float, *, seed: int = 0) -> int:
-    """Write .npy or .csv files that decode to about that many MB; return the bytes that they decode to."""
+    """Write .npy or .csv files of about this decoded size in MB; return their decoded bytes."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     decoded, number = 0, 0
@@ -41,7 +44,7 @@ def write_sources(folder: Path, kind: str, megabytes: float, *, seed: int = 0) -
 
 
 def write_tiny_sources(folder: Path, count: int, *, steps: int = 20, seed: int = 0) -> int:
-    """Write many small .npy files; return the bytes that they decode to."""
+    """Write many small .npy files; return their decoded bytes."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, steps, len(COLUMNS))).astype(np.float32)
     for first in range(0, count, 1000):
@@ -52,10 +55,10 @@ def write_tiny_sources(folder: Path, count: int, *, steps: int = 20, seed: int =
 
 
 def write_large_sources(folder: Path, sizes: list[int], *, seed: int = 0) -> int:
-    """Write .npy files of about these many bytes; return the bytes that they decode to."""
+    """Write .npy files of about these sizes in bytes; return their decoded bytes."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
-    # A walk takes long to make; its rows come in another order each time.
+    # A walk takes long to make, so its rows are permuted each time.
     block, decoded = walk(rng, 100_000), 0
     for number, size in enumerate(sizes):
         steps = size // ROW_BYTES
@@ -70,9 +73,9 @@ def write_large_sources(folder: Path, sizes: list[int], *, seed: int = 0) -> int
 
 
 def write_grouped_source(path: Path, megabytes: int, *, steps: int = 100_000, seed: int = 0) -> int:
-    """Write a Parquet file of sequences of so many steps, by `g`, in row groups; return the bytes that they decode to.
+    """Write a Parquet file of sequences with this number of steps, by `g`, in row groups; return their decoded bytes.
 
-    `steps=0`: all are one sequence.
+    `steps=0`: all rows are one sequence.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

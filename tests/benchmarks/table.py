@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table; the first column to the left, numbers to the right."""
+    """Print a Markdown table with the first column aligned left, and numbers aligned right."""
     widths = [max(len(row[number]) for row in (heads, *rows)) for number in range(len(heads))]
     print(_line(heads, widths))
     first, *others = widths

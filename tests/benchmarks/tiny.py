@@ -1,4 +1,4 @@
-"""Many small sources: the time of each, and the memory of all, must not grow with their number."""
+"""Many small sources: the time per source, and the memory of all processes, must not grow with their number."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ GOAL = 1.2
 
 
 def build_tiny(folder: str, store: str, workers: int) -> dict[str, Any]:
-    """Build; the processes' start counts, as it does for a user."""
+    """Build; the start of the processes counts, as it does for a user."""
     held, start, cpu = start_of_memory(), time.perf_counter(), time.process_time()
-    # Small shards, so that the smaller number fills some too: a shard's rows wait in memory until it is full.
+    # Small shards, so that the smaller number fills some too: the rows of a shard are in memory until it is full.
     report = builder.build(
         folder, store, process=process_for("npy"), workers=workers, chunk="256kB", shard="2MB", batch="8MB"
     )
@@ -34,7 +34,7 @@ def build_tiny(folder: str, store: str, workers: int) -> dict[str, Any]:
 
 
 def benchmark_tiny(folder: Path, *, counts: tuple[int, ...], workers: int, rounds: int) -> None:
-    """Print time and memory for several numbers of sources; the median round counts."""
+    """Print time and memory for several numbers of sources, as medians of rounds."""
     rows, each = [], []
     for count in counts:
         sources, store = folder / f"tiny-{count}", folder / "tiny-store"

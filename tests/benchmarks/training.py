@@ -1,4 +1,4 @@
-"""Whether the order of our batches costs anything in training: an LSTM, beside a global shuffle of windows in RAM."""
+"""Whether the order of our batches affects training: an LSTM, compared with a global shuffle of windows in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SPLITS = {"train": 0.7, "test": 0.3}
 HIDDEN = 24
 LEAST_POOLS = 8
-# Two-sided, 5 %, by degrees of freedom: a paired t beyond it would be by chance once in twenty runs.
+# Two-sided, 5 %, by degrees of freedom: chance exceeds this paired t once in twenty runs.
 CRITICAL = {1: 12.71, 9: 2.26}
 
 Sequences = Iterator[tuple[str, NDArray[np.float32], Any]]
@@ -36,7 +36,7 @@ Batch = tuple["torch.Tensor", "torch.Tensor"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A set, what is learnt from it, and so little memory that only a part of the set is in a pool."""
+    """A data set, what is learnt from it, and so little memory that only a part of the set is in a pool."""
 
     read: Callable[[Path], Sequences]
     label_axis: Literal["step", "sequence"]
@@ -50,7 +50,7 @@ class Task:
 
 
 def read_vowels(folder: Path) -> Sequences:
-    """Utterances, and who of nine speakers said them."""
+    """Read utterances, and which of nine speakers spoke them."""
     with (folder / "labels.csv").open() as table:
         for row in csv.DictReader(table):
             rows = np.loadtxt(folder / "train" / row["file"], np.float32, delimiter=",", skiprows=1)
@@ -58,7 +58,7 @@ def read_vowels(folder: Path) -> Sequences:
 
 
 def read_engines(folder: Path) -> Sequences:
-    """Runs of engines to their end, and how many cycles remain, up to 125."""
+    """Read runs of engines to their end, and how many cycles remain, up to 125."""
     for path in sorted((folder / "split").glob("train_*/*.txt")):
         rows = np.loadtxt(path, np.float32)[:, 2:]
         remaining = np.minimum(np.arange(len(rows))[::-1], 125).astype(np.float32)
@@ -66,7 +66,7 @@ def read_engines(folder: Path) -> Sequences:
 
 
 def read_metrics(folder: Path) -> Sequences:
-    """Metrics of systems, each in its own standard units; the next value is to be predicted."""
+    """Read metrics of systems, each standardised; the next value is to be predicted."""
     for path in sorted((folder / "data").glob("*/*.csv")):
         values = np.loadtxt(path, np.float64, delimiter=",", skiprows=1, usecols=1)
         values = ((values - values.mean()) / max(float(values.std()), 1e-9)).clip(-5, 5).astype(np.float32)[:, None]
@@ -91,7 +91,7 @@ TASKS = {
 
 
 def benchmark_training(folder: Path, *, sets: Sequence[Path], seeds: int) -> None:
-    """Train on each set `seeds` times, with the same first weights in both orders."""
+    """Train on each set `seeds` times, with the same initial weights for both orders."""
     print("\n## Training: an LSTM, our batches beside a global shuffle of windows in RAM\n")
     if importlib.util.find_spec("torch") is None:
         print("Left out: torch is not installed.")
@@ -146,7 +146,7 @@ def _compared(path: Path, data: Path, task: Task, seeds: int) -> list[str]:
 
 
 def _written(path: Path, data: Path, task: Task) -> store_spec.Store:
-    """Write the set, in chunks so small that there are many of them in what a pool holds."""
+    """Write the set, in chunks so small that a pool holds many of them."""
     sequences = list(task.read(data))
     _, rows, label = sequences[0]
     with store_spec.create_store(
@@ -184,7 +184,10 @@ def _shuffled(inputs: NDArray[Any], labels: NDArray[Any], task: Task, seed: int,
 
 
 def _trained(task: Task, seed: int, windows: int, epoch: Callable[[int], Iterator[Batch]], others: Windows) -> float:
-    """Train on so many windows an epoch, and return the loss on the others. The first weights are those of the seed."""
+    """Train on this number of windows per epoch, and return the loss on the others.
+
+    The seed determines initial weights.
+    """
     import torch
     from torch import nn
 
@@ -202,7 +205,7 @@ def _trained(task: Task, seed: int, windows: int, epoch: Callable[[int], Iterato
             return nn.functional.cross_entropy(outputs, y)
         return nn.functional.mse_loss(outputs, y.reshape(len(y), -1))
 
-    # To nothing at the end, as is usual: otherwise the loss is also that of the last few batches.
+    # To zero at the end, as is usual: otherwise the loss also depends on the last few batches.
     steps = task.epochs * -(-windows // task.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for number in range(task.epochs):

@@ -1,4 +1,4 @@
-"""The rate of `verify`, beside reading and decompressing the same chunks by bare processes."""
+"""The rate of `verify`, compared with reading and decompressing the same chunks by bare processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOAL = 0.5  # of the rate of reading and decompressing alone
 
 
 def decompress(path: str, processes: int) -> dict[str, Any]:
-    """Time bare processes that read all shards and decompress every chunk; starting them is not timed."""
+    """Time bare processes that read all shards and decompress every chunk, without their start."""
     schema = store_spec.open_store(path).schema
     files, index_bytes = [], {}
     for name in ("inputs", "labels"):
@@ -62,7 +62,7 @@ def _decompress(index_bytes: dict[str, int], files: Sequence[str]) -> None:
 
 
 def verify(path: str, processes: int) -> dict[str, Any]:
-    """Time `verify`, the start and the end of its worker processes not included; one process is this one."""
+    """Time `verify` without the start and the end of its worker processes; one process is this one."""
     with engine_timed_apart("builder.maintenance.store_checks", _import_all) as ends:
         begin = time.perf_counter()
         problems = builder.verify(path, workers=0 if processes == 1 else processes)
@@ -79,7 +79,7 @@ STEPS = {"read + decompress": decompress, "verify": verify}
 
 
 def benchmark_verify(folder: Path, *, megabytes: float, rounds: int, workers: tuple[int, ...]) -> None:
-    """Print a table; every figure is the median of rounds that go over all in turn."""
+    """Print a table of medians of rounds that measure all in turn."""
     sources, path = folder / "verify-npy", folder / "verify-store"
     decoded = write_sources(sources, "npy", megabytes) / 1e6
     build(sources, path, process=process_for("npy"), workers=0)

@@ -1,4 +1,4 @@
-"""What the tests of all frameworks share."""
+"""Fixtures for the tests of all frameworks."""
 
 import importlib
 from pathlib import Path
@@ -22,7 +22,7 @@ def windows(store: store_spec.Store) -> Windows:
 
 
 def imported(module: str, name: str = "") -> Any:
-    """Return a fixture that imports a module, or a name of it: only where a test runs that asks for it."""
+    """Return a fixture that imports a module, or a name of it, only if a test needs it."""
 
     @pytest.fixture(scope="session")
     def found() -> Any:

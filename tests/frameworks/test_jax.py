@@ -1,6 +1,6 @@
-"""What JAX makes of a store: batches put on a device, and windows as the source of a Grain pipeline.
+"""Stores in JAX: batches on a device, and windows as the source of a Grain pipeline.
 
-Each check runs in a process of its own, as JAX warns of every fork in a process that it was ever loaded in.
+Each check runs in a new process, as JAX warns of every fork in a process that has loaded it.
 """
 
 import itertools
@@ -85,7 +85,7 @@ def check_that_a_loader_of_grain_gives_each_window_once_with_workers_too(windows
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain's workers ask for it; a script calls absl.app.run
+        flags.FLAGS.mark_as_parsed()  # Grain's workers need it; a script calls absl.app.run
     sampler = grain.samplers.IndexSampler(
         num_records=len(windows), num_epochs=1, shard_options=grain.sharding.NoSharding(), shuffle=True, seed=0
     )
@@ -111,7 +111,7 @@ def test_a_network_learns_from_batches(windows):
 
 
 def test_a_process_ends_well_though_a_begun_iterator_is_left(store):
-    """JAX aborts where Python, as it ends, kills a thread that is in its code."""
+    """JAX aborts if Python, when it ends, kills a thread in its code."""
     code = f"""
 import jax, store_spec
 windows = store_spec.open_store({str(store.path)!r}).windows(3)

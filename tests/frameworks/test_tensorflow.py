@@ -1,4 +1,4 @@
-"""What TensorFlow and Keras make of a store: datasets that are another epoch each time, ragged sequences, streams."""
+"""Stores in TensorFlow and Keras: datasets with another epoch each time, ragged sequences, streams."""
 
 import gc
 import itertools
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows, dataset)
 
 @pytest.mark.slow
 def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows, dataset):
-    def slow(batch):  # so that the thread is still at work when it is looked for
+    def slow(batch):  # so that the thread is still working during the check
         time.sleep(0.2)
         return batch
 
@@ -193,15 +193,15 @@ def test_a_keras_lstm_with_the_mask_sees_no_padding(store, keras, tf):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is not known
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is unknown
 def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store, keras, dataset):
-    """Lanes that begin a sequence forget their state; all others keep it from batch to batch."""
+    """Lanes that begin a sequence reset their state; all others keep it from batch to batch."""
     lanes, steps = 3, 4
     keras.utils.set_random_seed(0)
     lstm = keras.layers.LSTM(8, stateful=True, return_sequences=True)
 
     class Lanes(keras.layers.Layer):  # type: ignore[misc, name-defined]  # Keras has no types
-        """Forgets where a sequence begins, which is at the first step of a batch, as the streams are aligned."""
+        """Resets the state where a sequence begins: at the first step of a batch, as the streams are aligned."""
 
         def __init__(self):
             super().__init__()

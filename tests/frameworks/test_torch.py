@@ -1,4 +1,4 @@
-"""What torch makes of a store: batches of windows as tensors, windows one by one, whole sequences packed."""
+"""Stores in torch: batches of windows as tensors, windows one by one, whole sequences packed."""
 
 import json
 import pickle
@@ -210,7 +210,7 @@ def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone
             rows, labels = packed(x, mask), packed(y, mask)
             output, (last, _) = lstm(rows)
             found += list(last[0])
-            # The labels lie as the outputs do, so a loss needs no padding.
+            # Labels have the layout of outputs, so a loss needs no padding.
             unpacked = [
                 torch.nn.utils.rnn.unpad_sequence(*torch.nn.utils.rnn.pad_packed_sequence(each, True), True)
                 for each in (output, labels)
@@ -223,7 +223,7 @@ def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone
 
 @pytest.mark.parametrize("side", ["end", "start"])
 def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side, torch, packed):
-    """So a network is told what was missing, step by step."""
+    """So a network sees what was missing, step by step."""
     store = make_gaps(tmp_path / "gaps.zarr")
     for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):
         rows, real = packed(np.where(values, x, np.float32(0)), mask), packed(values, mask)

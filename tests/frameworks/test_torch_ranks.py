@@ -1,4 +1,4 @@
-"""Two processes train one LSTM on their shares of the windows, as `DistributedDataParallel` does it."""
+"""Two processes train one LSTM on their shares of the windows, as with `DistributedDataParallel`."""
 
 import json
 import os
@@ -20,8 +20,8 @@ def test_two_ranks_train_on_all_windows_between_them_as_one_process_does_on_batc
     from tests.frameworks.two_ranks import EPOCHS
 
     init = f"file://{tmp_path / 'meeting'}"
-    # None of them trains in the process of the tests: an optimizer loads Triton, and where TensorFlow is loaded already
-    # that aborts the process, as both bring LLVM.
+    # None of them trains in the process of the tests: an optimizer loads Triton, which aborts a process that has loaded
+    # TensorFlow, as both contain LLVM.
     command = [sys.executable, "-m", "tests.frameworks.two_ranks", str(store.path)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
     started = [
@@ -37,11 +37,11 @@ def test_two_ranks_train_on_all_windows_between_them_as_one_process_does_on_batc
 
     for epoch in range(EPOCHS):
         both = [first["seen"][epoch], second["seen"][epoch]]
-        assert np.ravel(both, order="F").tolist() == alone["seen"][epoch]  # the ranks take turns
+        assert np.ravel(both, order="F").tolist() == alone["seen"][epoch]  # the ranks alternate
     assert first["last"] == first["seen"][-1]
     assert second["last"] == second["seen"][-1]
     assert first["parameters"] == second["parameters"]
-    # The mean of the two gradients is the gradient of the whole batch, but for rounding.
+    # The mean of the two gradients is the gradient of the whole batch, apart from rounding.
     for found, wanted in zip(first["parameters"], alone["parameters"], strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     before, after = alone["loss"]

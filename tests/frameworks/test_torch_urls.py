@@ -1,4 +1,4 @@
-"""Workers of torch read a store at a URL; forked ones say that they cannot."""
+"""Workers of torch read a store at a URL; forked ones refuse it."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Batches through the loaders of torch and torchdata, with workers: the same, in the same order."""
+"""Batches from the data loaders of torch and torchdata, with workers: the same, in the same order."""
 
 import gc
 import json
@@ -90,7 +90,7 @@ def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_
     epochs = adapter._Epochs(3)
     found = []
     for worker, seed in ((0, 70), (1, 71), (0, 90), (1, 91)):
-        of_worker = object.__new__(adapter._Epochs)  # as in another process, with the same shared memory
+        of_worker = object.__new__(adapter._Epochs)  # like another process, with the same shared memory
         of_worker.__dict__ |= epochs.__dict__
         monkeypatch.setattr(adapter, "get_worker_info", lambda at=(worker, seed): SimpleNamespace(id=at[0], seed=at[1]))
         found.append(of_worker.take())
@@ -102,7 +102,7 @@ def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_batches_that_are_kept_stay_as_they_were(windows, start, data_loader, batch_dataset):
-    """All batches of an epoch are held while the same workers make those of another."""
+    """All batches of an epoch are kept while the same workers make those of another."""
     dataset = batch_dataset(windows.batches, 3, shuffle=True)
     loader = data_loader(
         dataset, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=start
@@ -156,7 +156,7 @@ def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(
         for _ in range(taken):
             next(batches)
         state = json.loads(json.dumps(loader.state_dict()))
-        dataset = batch_dataset(windows.batches, 9, shuffle=True)  # at another epoch: that of the state counts
+        dataset = batch_dataset(windows.batches, 9, shuffle=True)  # at another epoch: that of the state is used
         resumed = loader_of(dataset)
         resumed.load_state_dict(state)
         assert same(resumed, wanted[taken:])
@@ -190,7 +190,7 @@ def test_a_stateful_loader_refuses_the_state_of_another_seed(windows, stateful_l
 
 
 def die_at_the_third(batch):
-    """Kill the process, as the kernel does where memory runs out; window 20 is in the third batch of 9."""
+    """Kill the process, like the kernel if memory runs out; window 20 is in the third batch of 9."""
     if 20 in batch[2]:
         os.kill(os.getpid(), signal.SIGKILL)
     return batch
@@ -221,11 +221,11 @@ def test_an_error_in_a_worker_is_raised_as_what_it_was(windows, data_loader, bat
     batches: Any = iter(loader)
     with pytest.raises(ZeroDivisionError, match="by a user"):
         next(batches)
-    batches._shutdown_workers()  # torch waits for 10 seconds where the garbage collector finds this
+    batches._shutdown_workers()  # torch waits for 10 seconds if the garbage collector finds this
 
 
 def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows, data_loader, batch_dataset):
-    """torch drops it, and waits for ever for that batch."""
+    """torch drops it, and waits forever for that batch."""
 
     def fail(batch):
         class LocalError(Exception):
@@ -239,7 +239,7 @@ def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows
     batches: Any = iter(loader)
     with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
         list(batches)
-    with pytest.raises(WindowError, match="these batches ended with an error"):  # and no end, as of an epoch
+    with pytest.raises(WindowError, match="these batches ended with an error"):  # and not the end of an epoch
         list(batches)
     batches._shutdown_workers()
 

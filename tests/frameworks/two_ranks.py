@@ -1,9 +1,9 @@
-"""One rank of two that train an LSTM together, or one process that trains it alone. Run it by test_torch_ranks.py:
+"""One of two ranks that train an LSTM together, or one process that trains it alone. test_torch_ranks.py runs it:
 
     python -m tests.frameworks.two_ranks STORE [INIT_METHOD RANK]
 
-It prints, as JSON, which windows it saw in each epoch, and the parameters at the end; alone, also the loss of all
-windows before and after.
+It prints, as JSON, the windows of each epoch, and the parameters at the end; alone, also the loss of all windows before
+and after.
 """
 
 import json
@@ -59,14 +59,14 @@ def main(path: str, init: str, rank: int) -> None:
     torch.set_num_threads(1)
     windows = store_spec.open_store(path).windows(WINDOW)
     batches = BatchDataset(windows.batches, SIZE, shuffle=True, drop_last=True, index=True)
-    batches = pickle.loads(pickle.dumps(batches))  # made, and sent here, before there are ranks
+    batches = pickle.loads(pickle.dumps(batches))  # created and sent here before there are ranks
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     try:
         found = train(DistributedDataParallel(Forecast()), batches)
         sent = pickle.dumps(batches)
     finally:
         distributed.destroy_process_group()
-    # A worker that is not forked has no process group; its copy of the dataset knows the rank all the same.
+    # A worker that is not forked has no process group, but its copy of the dataset knows the rank.
     copy = pickle.loads(sent)
     copy.set_epoch(EPOCHS - 1)
     last = [number for _, _, index in copy for number in index.tolist()]

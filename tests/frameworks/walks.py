@@ -1,4 +1,4 @@
-"""The store that the tests of frameworks read, and what its batches are without any framework."""
+"""The store that the tests of frameworks read, and its batches without any framework."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def make_walks(path: Path, *, dtype: DTypeLike = "float32") -> store_spec.Store:
 
 
 def make_gaps(path: Path) -> store_spec.Store:
-    """Write sequences that miss values, in a store that keeps them, and says which others were filled in."""
+    """Write sequences with missing values, in a store with missing values and a mask of filled ones."""
     rng = np.random.default_rng(1)
     rows = ("float32", (3,))
     with store_spec.create_store(
@@ -45,7 +45,7 @@ def make_gaps(path: Path) -> store_spec.Store:
 
 
 def listed(windows: Windows) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """All windows, by two loops."""
+    """Return all windows, by two loops."""
     return [
         (x[start : start + WINDOW], y[start + WINDOW : start + WINDOW + HORIZON])
         for x, y in windows.store
@@ -54,7 +54,7 @@ def listed(windows: Windows) -> list[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Tell whether batches are equal bit for bit, dtypes too, and equally many; `found` may be of any framework."""
+    """Return whether batches are equal bit for bit, with their dtypes and number; `found` may be of any framework."""
     return [_keys(batch) for batch in found] == [_keys(batch) for batch in wanted]
 
 

@@ -1,13 +1,13 @@
-"""Record what seqzarr makes of known files, or compare with such a record, from the repository's root.
+"""Record what seqzarr makes of known files, or compare with such a record, in the root of the repository.
 
     python -m tests.frozen record tests/data/frozen.json
     python -m tests.frozen compare tests/data/frozen.json
     python -m tests.frozen compare tests/data/frozen-gallery.json --data FOLDER
 
-A record has the commands and files of each case, from the documents, the gallery of builder/README.md and
-`tests/frozen/cases.py`, and the SHA-256 of every file of the stores that these make and of what the reader gives of
-them. Each case is made as written, with 0 and 2 worker processes, and with small shards, with 0 and 2 worker processes,
-and killed and resumed. `compare` runs the commands of the record, whatever the texts say by now, prints a line for each
+The cases are from the documents, from the gallery of builder/README.md, and from `tests/frozen/cases.py`. A record has
+their commands and files, and the SHA-256 of every file of their stores and of everything that the reader returns. Each
+case is made as written, with 0 and 2 worker processes, and with small shards, with 0 and 2 worker processes, and killed
+and resumed. `compare` runs the commands of the record, even if the documents have changed, prints a line for each
 difference, and exits with 1 if there is any.
 """
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def cases_of(data: Path | None) -> list[Case]:
-    """Return the cases that the texts have today: of the repository, or of the sets of the gallery in a folder."""
+    """Return the current cases: of the repository, or of the data sets of the gallery in a folder."""
     known = of_repository()
     return known if data is None else [case for case in of_gallery() if case.name not in {one.name for one in known}]
 

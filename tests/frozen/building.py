@@ -1,4 +1,4 @@
-"""Stores as a case makes them in each way, and digests of their files and of what the reader gives."""
+"""Build the stores of a case in each way, and compute digests of their files and of what the reader returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stores = dict[str, dict[str, dict[str, str]]]  # by name: "files" and "batches",
 
 
 class BuildingError(Exception):
-    """A command of a case ended as it should not."""
+    """A command of a case had an unexpected result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Job:
     variant: str
     name: str  # of the way
     way: Way
-    read: bool  # whether what the reader gives is wanted as well: of one way alone, since the files are the same
+    read: bool  # whether readings are wanted: for one way only, since the files are the same
 
     def __str__(self) -> str:
         return f"{self.case.name}, {self.variant}, {self.name}"
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What came of a job."""
+    """The outcome of a job."""
 
     stores: Stores = field(default_factory=dict)
     killed: int = 0  # processes
@@ -48,7 +48,7 @@ class Made:
 
 
 def jobs(case: Case) -> list[Job]:
-    """Return the ways in which a case is made: as its commands say, and with small shards."""
+    """Return the ways in which a case is made: as its commands are written, and with small shards."""
     if not case.small:
         return [Job(case=case, variant="as written", name="workers by default", way=Way(workers=None), read=True)]
     ways = [
@@ -61,7 +61,7 @@ def jobs(case: Case) -> list[Job]:
 
 
 def make(job: Job, data: Path) -> Made:
-    """Run the commands of a case in a folder of its own."""
+    """Run the commands of a case in an empty folder."""
     with tempfile.TemporaryDirectory(prefix="frozen-") as temporary:
         folder = Path(temporary)
         job.case.lay_out(folder, data)
@@ -86,7 +86,7 @@ def make(job: Job, data: Path) -> Made:
 
 
 def environment_in(programs: Path) -> dict[str, str]:
-    """Return an environment in which `seqzarr` and `python` are of this checkout and of this Python."""
+    """Return an environment in which `seqzarr` and `python` belong to this checkout and this Python."""
     programs.mkdir()
     for name, arguments in (("seqzarr", " -m tests.frozen.command"), ("python", "")):
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
@@ -94,7 +94,7 @@ def environment_in(programs: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
-        "LC_ALL": "C",  # in which order the shell lists files
+        "LC_ALL": "C",  # the order in which the shell lists files
     }
 
 

@@ -1,4 +1,4 @@
-"""What is built: the commands of the documents and of the gallery, as they stand there, and some others."""
+"""The commands of the documents and of the gallery, as they are written, and some others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.document_section import commands
 from tests.documents import DOCUMENTS, REPOSITORY, Block, DocumentError, blocks, command, read_document, sections
 from tests.real_data.gallery import SECTION, gallery
 
-HERE = REPOSITORY / "tests" / "data"  # has the vowels, and so the set of the gallery that needs no other folder
-SETUP = "pip install . && "  # ends what the README's first command does before it runs seqzarr
-SMALL = {  # bytes of a shard that gives a store some ten of them
+HERE = REPOSITORY / "tests" / "data"  # has the vowels, the data set of the gallery that needs no other folder
+SETUP = "pip install . && "  # completes the README's first command before it runs seqzarr
+SMALL = {  # bytes of a shard of which a store has about ten
     "builder/README.md, Files with gaps, dates and many sequences": 32,
     "builder/README.md, Files of any other kind": 512,
     "gallery, nab": 256 * 1024,
@@ -76,15 +76,15 @@ OTHERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Some commands, and what they need beside `tests/data`.
+    """Commands, and the files that they need besides `tests/data`.
 
     Args:
-        name: Where the commands come from.
-        commands: For bash, in order, in a folder of their own.
-        files: Names and texts of files there.
-        data_set: The folder of real files that is linked there; empty: none.
-        small: Bytes of a shard where shards are to be small; 0: the commands take no such option.
-        workers: Whether it is made with worker processes too.
+        name: The document and section of the commands.
+        commands: For bash, in order, in an empty folder.
+        files: Names and texts of files in that folder.
+        data_set: A folder of real files that is linked there; empty: none.
+        small: Bytes of a small shard; 0: the commands have no such option.
+        workers: Whether it is also made with worker processes.
     """
 
     name: str
@@ -96,15 +96,15 @@ class Case:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Case:
-        """Return the case that `to_json` gave."""
+        """Return the case that `to_json` returned."""
         return cls(**document | {"commands": tuple(document["commands"])})
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return all fields for JSON."""
         return asdict(self) | {"commands": list(self.commands)}
 
     def lay_out(self, folder: Path, data: Path) -> None:
-        """Put what the commands need into an empty folder; `data` holds the sets of real files."""
+        """Write the files of the commands into an empty folder; `data` holds the real data sets."""
         (folder / "tests").mkdir()
         (folder / "tests" / "data").symlink_to(HERE)
         if self.data_set:
@@ -115,7 +115,7 @@ class Case:
 
 
 def write_recordings(folder: Path) -> None:
-    """Write the WAV files that a reader of the README would have."""
+    """Write the WAV files that the README assumes."""
     folder.mkdir()
     for number in range(6):
         with wave.open(str(folder / f"{number}_take_1.wav"), "wb") as recording:
@@ -124,7 +124,7 @@ def write_recordings(folder: Path) -> None:
 
 
 def of_repository() -> list[Case]:
-    """Return the cases that need nothing but this repository."""
+    """Return the cases that need only this repository."""
     texts = {name: read_document(name) for name in DOCUMENTS}
     every = [block for name, text in texts.items() for block in blocks(text, name)]
     files = {block.name: block.text for block in every if block.mark == "file"}
@@ -142,12 +142,12 @@ def of_repository() -> list[Case]:
 
 
 def of_documents(texts: Mapping[str, str]) -> list[Case]:
-    """Return a case for each section that builds stores in folders, but the gallery.
+    """Return a case for each section that builds stores in folders, except the gallery.
 
     Commands of an earlier section are not repeated.
 
     Args:
-        texts: The texts of the documents by their names.
+        texts: The texts of the documents by name.
     """
     cases: list[Case] = []
     known: set[str] = set()
@@ -177,7 +177,7 @@ def of_documents(texts: Mapping[str, str]) -> list[Case]:
 
 
 def of_gallery(names: set[str] | None = None) -> list[Case]:
-    """Return a case for each set of the gallery, or for those that are named."""
+    """Return a case for each data set of the gallery, or for the named ones."""
     return [
         Case(
             name=f"gallery, {entry.name}",

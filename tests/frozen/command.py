@@ -1,6 +1,6 @@
-"""The command `seqzarr` as the oracle runs it: the same, with further options, and killed some times before it ends.
+"""The command `seqzarr` with further options, which may be killed several times before it completes.
 
-What changes no store, as `inspect`, is left out: it does nothing, and ends well.
+Commands that change no store, such as `inspect`, do nothing and succeed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from builder.cli import main
 if TYPE_CHECKING:
     from tests.campaigns.operations import Operation
 
-WAY = "SEQZARR_FROZEN_WAY"  # the variable of the environment that says how
-KILLED = ".killed"  # a file that has one byte for each process that was killed
-# The operations that change the disk, of which a build is killed at one: those of a few commits.
+WAY = "SEQZARR_FROZEN_WAY"  # the environment variable with the way
+KILLED = ".killed"  # a file with one byte for each killed process
+# Operations that change the disk, at one of which a build is killed: those of a few commits.
 KILLS = (range(1, 120), range(120, 500), range(500, 1200))
 
 
@@ -30,9 +30,9 @@ class Way:
     """How a command is run.
 
     Args:
-        workers: Worker processes; None: as many as the command says.
-        shard: Bytes of a shard, of four chunks; 0: as the command says.
-        killed: Whether it is killed and run again, some times, with a commit after every batch of a shard's size.
+        workers: Worker processes; None: as in the command.
+        shard: Bytes of a shard, of four chunks; 0: as in the command.
+        killed: Whether it is killed and run again several times, with a commit after each batch of a shard's size.
     """
 
     workers: int | None = 0
@@ -40,11 +40,11 @@ class Way:
     killed: bool = False
 
     def environment(self) -> dict[str, str]:
-        """Return the variable from which the command learns it."""
+        """Return the variable with the way."""
         return {WAY: json.dumps(asdict(self))}
 
     def options(self, command: str) -> list[str]:
-        """Return what is added to the options of `build` or `compact`."""
+        """Return further options for `build` or `compact`."""
         workers = [] if self.workers is None else ["--workers", str(self.workers)]
         small = ["--shard", f"{self.shard}B", "--chunk", f"{self.shard // 4}B"] if self.shard else []
         return workers + small + (["--batch", f"{self.shard}B"] if self.killed and command == "build" else [])
@@ -64,7 +64,7 @@ def run(arguments: list[str], way: Way) -> None:
 
 
 def attempt(arguments: list[str], *, at: int) -> bool:
-    """Run a command in a process that kills itself at an operation, if there are so many; tell whether it did."""
+    """Run a command in a process that kills itself at an operation, if there are so many; return whether it did."""
     import pytest
 
     from builder import build, compact  # noqa: F401 - so that no child has to import them

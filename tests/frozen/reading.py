@@ -1,4 +1,4 @@
-"""Digests of all that the reader gives of a store."""
+"""Digests of everything that the reader returns for a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import store_spec
 from store_spec import Store, StoreError
 
 SPAN = 64  # steps of a window at most
-WINDOWS = 3_000  # about as many, where the store has more steps than that
+WINDOWS = 3_000  # about as many windows, if the store has more steps than this
 BATCH = 32
 Options = dict[str, Any]
 SHUFFLED: Options = {"shuffle": True, "seed": 0}
@@ -62,7 +62,7 @@ STREAMS_OF: Mapping[str, Options] = {
 
 
 def readings(path: Path) -> dict[str, str]:
-    """Return, by name, a digest of each thing that a store gives; or the error that says why it does not."""
+    """Return by name a digest of each kind of result, or the error that explains its absence."""
     store = store_spec.open_store(path)
     found = {name: digest_or_error(read, store) for name, read in FACTS.items()}
     span, stride = window_of(store)
@@ -86,7 +86,7 @@ def readings(path: Path) -> dict[str, str]:
 
 
 def window_of(store: Store) -> tuple[int, int]:
-    """Return how many steps windows have, so that most sequences have some, and how far apart they start."""
+    """Return the length of windows, chosen so that most sequences have some, and their stride."""
     lengths = store.lengths
     span = min(max(int(np.median(lengths)) // 2, 1), SPAN) if len(lengths) else 1
     return span, max(span // 3, int(lengths.sum()) // WINDOWS, 1)
@@ -103,7 +103,7 @@ def normalized(store: Store, shape: Options, scale: Callable[[Any], Any]) -> Ite
 
 
 def resumed(store: Store, shape: Options) -> Iterable[Any]:
-    """Return the batches that are left after two, by the state there."""
+    """Return the batches after the first two, resumed from the state there."""
     windows = store.windows(**shape)
     first, rest = (windows.batches(BATCH, shuffle=True, seed=3) for _ in range(2))
     for _ in zip(range(2), first, strict=False):
@@ -137,7 +137,7 @@ FACTS: Mapping[str, Callable[[Store], Any]] = {
 
 
 def digest_or_error(read: Callable[..., Any], *arguments: Any) -> str:
-    """Return the digest of what a call gives, or the name of the error of the store that it raises."""
+    """Return the digest of what a function returns, or the name of the store's error that it raises."""
     try:
         return digest(read(*arguments))
     except StoreError as error:
@@ -156,7 +156,7 @@ def digest(value: Any) -> str:
 
 
 def feed(update: Callable[[Any], None], value: Any) -> None:
-    """Give the bytes of a value, from which it is known again."""
+    """Hash a value: its type, and its content."""
     if isinstance(value, Mapping):
         value = sorted(value.items())
     if isinstance(value, np.ndarray | np.generic):
@@ -171,6 +171,6 @@ def feed(update: Callable[[Any], None], value: Any) -> None:
 
 
 def feed_array(update: Callable[[Any], None], array: NDArray[Any]) -> None:
-    """Give the bytes of an array."""
+    """Hash an array."""
     update(f"{array.dtype.str} {array.shape}\n".encode())
     update(repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""What is kept of all cases, as one JSON document; made anew, and compared."""
+"""The digests of all cases in one JSON document, and their comparison."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Counts:
-    """How much was made and compared."""
+    """The numbers of things that were made and compared."""
 
     cases: int = 0
     stores: int = 0  # in each variant
@@ -55,10 +55,10 @@ def made_by() -> dict[str, str]:
 
 
 def results(todo: list[Job], data: Path, samples: Iterable[str]) -> Iterator[tuple[str, str, str, Made]]:
-    """Do jobs and make samples, some at a time; yield the names of each one's case, variant and way, and its stores.
+    """Run jobs and read samples, some at a time; yield the case, variant and way of each, and its stores.
 
     Raises:
-        BuildingError: A command of a case did not end well.
+        BuildingError: A command of a case failed.
     """
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         made: dict[tuple[str, str, str], Future[Made]] = {}
@@ -77,10 +77,10 @@ def results(todo: list[Job], data: Path, samples: Iterable[str]) -> Iterator[tup
 
 
 def record(cases: list[Case], data: Path, samples: Iterable[str]) -> tuple[Record, Counts]:
-    """Make all cases in all ways, and return what is kept of them.
+    """Make all cases in all ways, and return their digests.
 
     Raises:
-        BuildingError: A command did not end well; or two ways do not give the same files.
+        BuildingError: A command failed, or two ways give different files.
     """
     kept: Record = {case.name: {"case": case.to_json(), "stores": {}} for case in cases}
     problems: list[str] = []
@@ -96,16 +96,16 @@ def record(cases: list[Case], data: Path, samples: Iterable[str]) -> tuple[Recor
 
 
 def compare(recorded: Record, data: Path, counts: Counts, *, quick: bool) -> Iterator[str]:
-    """Make what is recorded once more, and say in a line each what is not the same.
+    """Make all recorded cases again, and return a line for each difference.
 
     Args:
-        recorded: What `record` returned.
+        recorded: The result of `record`.
         data: The folder of real files.
-        counts: To which is added what was made.
-        quick: Whether only some cases are made, those of `QUICK`, as they are written and without workers.
+        counts: The numbers to which those of this comparison are added.
+        quick: Whether only the cases in `QUICK` are made, as written and without workers.
 
     Raises:
-        BuildingError: A command of a case did not end well.
+        BuildingError: A command of a case failed.
     """
     kept = {name: each for name, each in recorded["cases"].items() if not quick or name in QUICK}
     cases = [Case.from_json(each["case"]) for each in kept.values() if "case" in each]
@@ -118,7 +118,7 @@ def compare(recorded: Record, data: Path, counts: Counts, *, quick: bool) -> Ite
 
 
 def count(counts: Counts, made: Made) -> None:
-    """Count stores; files and readings only once, where both are there."""
+    """Count stores; files and readings once, if both are present."""
     counts.builds += len(made.stores)
     counts.killed += made.killed
     for kinds in made.stores.values():
@@ -129,7 +129,7 @@ def count(counts: Counts, made: Made) -> None:
 
 
 def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
-    """Say in a line each what is not as it was recorded, of the kinds of digests that were made.
+    """Yield a line for each difference from the record, for the kinds of digests that were made.
 
     >>> old = {"a.zarr": {"files": {"zarr.json": "12"}, "batches": {"padded": "34"}}}
     >>> [*differences("one", old, {"a.zarr": {"files": {"zarr.json": "21"}}})]
@@ -148,7 +148,7 @@ def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
 
 
 def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
-    """Say which cases that the texts have today are not those that are recorded, which are the ones compared."""
+    """Return lines about cases of the current documents that differ from the recorded ones, which are compared."""
     old = {name: each["case"] for name, each in recorded["cases"].items() if "case" in each}
     new = {case.name: case.to_json() for case in now}
     for name in sorted(old.keys() | new.keys()):
@@ -161,6 +161,6 @@ def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
 
 
 def other_versions(recorded: Record) -> list[str]:
-    """Say which versions are not those with which a record was made."""
+    """Return lines about versions that differ from those of a record."""
     now = made_by()
     return [f"{name} {now[name]}, and not {old}" for name, old in recorded["made by"].items() if now.get(name) != old]

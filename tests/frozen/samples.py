@@ -16,12 +16,12 @@ from tests.store.make_malformed import FAULTS
 
 
 def golden() -> Made:
-    """Return what the reader gives of each golden store; `tests/store` holds the writer to their files."""
+    """Return the readings of each golden store; `tests/store` compares their files with those of the writer."""
     return Made(stores={f"{each.name}.zarr": {"batches": readings(GOLDEN / f"{each.name}.zarr")} for each in STORES})
 
 
 def malformed() -> Made:
-    """Return how many problems each malformed store has, and the error of reading it."""
+    """Return the number of problems of each malformed store, and the error of reading it."""
     found: Stores = {}
     with tempfile.TemporaryDirectory(prefix="frozen-") as folder:
         for fault in FAULTS:
@@ -33,7 +33,7 @@ def malformed() -> Made:
 
 
 def refusals(path: Path) -> dict[str, str]:
-    """Return the error of reading all of a store, and how many problems it has."""
+    """Return the error of reading all of a store, and the number of its problems."""
     try:
         problems = f"{len(store_spec.verify(path))} found"
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""What the documents' commands and the stores below `tests/data` give is what was recorded, bit for bit."""
+"""The stores of the documents' commands, and those below `tests/data`, equal the recorded ones bit for bit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Run the gallery of builder/README.md on real files: `python -m tests.real_data FOLDER [SET ...]`, from the root.
+"""Run the gallery of builder/README.md on real files: `python -m tests.real_data FOLDER [SET ...]`, in the root.
 
-FOLDER holds the sets. Prints a table, and exits with 1 if a store is not what the plain script of its set says.
+FOLDER holds the data sets. Prints a table, and exits with 1 if a store differs from what the plain script of its set
+returns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ HEADS = ("set", "store", "sources", "sequences", "steps", "dropped", "filled", "
 
 
 def main() -> int:
-    """Run the sets that are named, or all."""
+    """Run the named sets, or all."""
     every = gallery()
     parser = argparse.ArgumentParser(prog="python -m tests.real_data", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder that holds the sets")

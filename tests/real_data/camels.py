@@ -1,4 +1,4 @@
-"""CAMELS: what falls on a river's basin each day, and its flow on each, in another file and not for all days."""
+"""CAMELS: daily forcings of river basins, and their daily flow, in another file and not for all days."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.real_data.plain import Expected, Plain, blank_separated, files_below,
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what each store of the gallery has to be."""
+    """Return the expected stores of the gallery."""
     joined = [basin(folder, name, path, every_day=False) for name, path in files_below(folder / "forcing", ".txt")]
     days = [basin(folder, name, path, every_day=True) for name, path in files_below(folder / "forcing", ".txt")]
     return {

@@ -1,4 +1,4 @@
-"""C-MAPSS: engines, a file for each; all in one file; and some in one whose lines lie in the order of the alphabet."""
+"""C-MAPSS: engines, a file for each; all in one file; and some in one file, in alphabetical order of their lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.real_data.plain import Expected, Plain, blank_separated, files_below,
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what each store of the gallery has to be."""
+    """Return the expected stores of the gallery."""
     split: list[Plain] = []
     joined: list[Plain] = []
     together = folder.parent / "joined.txt"
@@ -26,10 +26,10 @@ def expected(folder: Path) -> dict[str, Expected]:
         columns: dict[str, int | str] = {"0": data_set, "1": unit}
         joined.append(replace(engine, source=together.name, file=together, part=len(joined), columns=columns))
         if data_set == "train_FD001":
-            # Numbers in text may have digits behind the point: they are kept in nanoseconds, whatever they count.
+            # Numbers in text may have decimals, so times are stored in nanoseconds, whatever their unit.
             time = np.array([int(row[1]) * 10**9 for row in rows], np.int64)
             train.append(replace(engine, columns={"0": unit}, time=time))
-    # Each line begins with the unit and a blank, so a unit comes where its number is in the order of the alphabet.
+    # Each line begins with the unit and a blank, so units are in the alphabetical order of their numbers.
     train.sort(key=lambda one: f"{one.columns['0']} ")
     jumbled = folder.parent / "jumbled.txt"
     cycles = [replace(one, source=jumbled.name, file=jumbled, part=part) for part, one in enumerate(train)]

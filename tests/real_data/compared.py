@@ -1,6 +1,6 @@
-"""A store beside what the script of its set says: as plain zarr reads it, as our reader does, and windows and splits.
+"""Compare a store with the script of its set: as plain zarr reads it, as our reader does, in windows and splits.
 
-All is compared bit for bit, but means, which are right up to rounding. What differs is told in sentences.
+Everything is compared bit for bit, except means, which are right up to rounding. Differences are sentences.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import store_spec
 from tests.real_data.plain import Expected, Plain
 from tests.store.oracle import same
 
-DEFAULT_SHARES = (("train", 0, 80), ("val", 80, 90), ("test", 90, 100))  # hundredths of what a hash can be
+DEFAULT_SHARES = (("train", 0, 80), ("val", 80, 90), ("test", 90, 100))  # hundredths of the range of a hash
 HASHES = 2**53
 BATCH = 512
 
 
 def differences(path: Path, expected: Expected) -> Iterator[str]:
-    """Say what of a store is not as expected."""
+    """Yield the differences between a store and the expected one."""
     yield from (f"{path.name}, by zarr: {what}" for what in as_zarr_reads(path, expected))
     store = store_spec.open_store(path)
     parts = (as_our_reader_reads, windows_of_an_epoch, splits, statistics)
@@ -33,7 +33,7 @@ def differences(path: Path, expected: Expected) -> Iterator[str]:
 
 
 def as_zarr_reads(path: Path, expected: Expected) -> Iterator[str]:
-    """Compare what any Zarr library reads, by `offsets` alone."""
+    """Compare what any Zarr library reads, with `offsets` alone."""
     group = zarr.open_group(path, mode="r")
     arrays: dict[str, Any] = {name: array for name, array in group.members(max_depth=None) if hasattr(array, "dtype")}
     sequences = expected.sequences
@@ -79,7 +79,7 @@ def as_zarr_reads(path: Path, expected: Expected) -> Iterator[str]:
 
 
 def as_our_reader_reads(store: store_spec.Store, expected: Expected) -> Iterator[str]:
-    """Compare what `store[i]` gives, times, and columns."""
+    """Compare what `store[i]` returns, times, and columns."""
     sequences = expected.sequences
     if store.sources != tuple(one.source for one in sequences):
         yield f"{len(store.sources):,} sequences of other sources than {len(sequences):,}"
@@ -98,7 +98,7 @@ def as_our_reader_reads(store: store_spec.Store, expected: Expected) -> Iterator
 
 
 def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator[str]:
-    """Compare each window of a shuffled epoch, which has to come once, with one that a loop cuts."""
+    """Compare each window of a shuffled epoch with one that a loop cuts; each has to occur once."""
     cut = [*windows_by_loop(expected)]
     options: dict[str, Any] = {"missing": "skip"} if expected.skip else {}
     windows = store.windows(
@@ -122,7 +122,7 @@ def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator
 
 
 def windows_by_loop(expected: Expected) -> Iterator[tuple[Plain, int]]:
-    """Give each window's sequence and first step."""
+    """Yield the sequence and the first step of each window."""
     ahead = 1 if expected.target == "future" else 0
     for one in expected.sequences:
         for start in range(0, len(one.inputs) - expected.window - ahead + 1, expected.stride):
@@ -146,7 +146,7 @@ def window_by_loop(expected: Expected, one: Plain, start: int) -> tuple[NDArray[
 
 
 def splits(store: store_spec.Store, expected: Expected) -> Iterator[str]:
-    """Compare which sequences are in which split: by a hash of the source, or of another column."""
+    """Compare the sequences of each split: by a hash of the source, or of another column."""
     groups = [one.source if expected.by is None else str(one.columns[expected.by]) for one in expected.sequences]
     for name, low, high in DEFAULT_SHARES:
         wanted = [number for number, group in enumerate(groups) if low * HASHES <= 100 * hashed(group) < high * HASHES]
@@ -161,7 +161,7 @@ def hashed(group: str) -> int:
 
 
 def statistics(store: store_spec.Store, expected: Expected) -> Iterator[str]:
-    """Compare counts, least and largest values, exactly, and means."""
+    """Compare counts and extremes exactly, and means up to rounding."""
     values = np.concatenate([one.inputs for one in expected.sequences]).astype(np.float64)
     stats = store.stats()
     real = ~np.isnan(values)
@@ -173,7 +173,7 @@ def statistics(store: store_spec.Store, expected: Expected) -> Iterator[str]:
 
 
 def unlike(what: str, found: Any, wanted: Any) -> Iterator[str]:
-    """Say where two arrays differ."""
+    """Return where two arrays differ."""
     found, wanted = np.asarray(found), np.asarray(wanted)
     if same(found, wanted):
         return
@@ -186,6 +186,6 @@ def unlike(what: str, found: Any, wanted: Any) -> Iterator[str]:
 
 
 def first_of(sentences: Iterable[str], most: int = 10) -> list[str]:
-    """Return the first sentences, and how many more there are."""
+    """Return the first sentences, and the number of the others."""
     every = list(sentences)
     return every[:most] + ([f"and {len(every) - most:,} more"] if len(every) > most else [])

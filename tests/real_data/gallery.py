@@ -1,7 +1,7 @@
-"""The gallery of builder/README.md: for each set its files and commands, which run as they stand there.
+"""The gallery of builder/README.md: the files and commands of each data set, which are run as written.
 
-A block of commands has `<!-- set: NAME -->` on the line before it; NAME is the folder of the set. A block that is a
-file for it, `<!-- file: NAME -->`, comes before.
+A block of commands has `<!-- set: NAME -->` on the line before it; NAME is the folder of the set. Its files are blocks
+before it, with `<!-- file: NAME -->`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SECTION = "Seen on real files"
 
 
 class GalleryError(Exception):
-    """The gallery has a block that belongs to no set; or a command does not do what it shows."""
+    """The gallery has a block without a set, or a command does not do what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A set: what is run, and the files that it needs beside the set."""
+    """A set: its commands, and the files that they need besides the set."""
 
     name: str
     block: Block
@@ -34,10 +34,10 @@ class Entry:
 
 
 def entries(text: str) -> dict[str, Entry]:
-    """Take the gallery apart.
+    """Parse the gallery.
 
     Raises:
-        GalleryError: A block is of no set, or two are of one.
+        GalleryError: A block has no set, or two have the same.
     """
     found: dict[str, Entry] = {}
     files: list[Block] = []
@@ -67,17 +67,17 @@ def run(entry: Entry, data: Path, folder: Path) -> None:
     Args:
         entry: The set.
         data: The folder that holds it, under its name.
-        folder: Where to; the set is linked there.
+        folder: The working folder; the set is linked there.
 
     Raises:
-        GalleryError: A command fails, or prints other things than the gallery shows.
+        GalleryError: A command fails, or prints something else than the gallery shows.
     """
     (folder / entry.name).symlink_to((data / entry.name).absolute(), target_is_directory=True)
     for block in entry.files:
         (folder / block.name).write_text(block.text, encoding="utf-8")
     programs = folder / ".programs"
     programs.mkdir()
-    # The command of this checkout, whatever else of that name is installed.
+    # The command of this checkout, even if another one of that name is installed.
     (programs / "seqzarr").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m builder "$@"\n', encoding="utf-8")
     (programs / "seqzarr").chmod(0o755)
     environment = os.environ | {

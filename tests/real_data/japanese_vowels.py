@@ -10,7 +10,7 @@ from tests.real_data.plain import Expected, Plain, class_codes, csv_rows, files_
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what the store of the gallery has to be."""
+    """Return the expected store of the gallery."""
     speakers = dict(csv_rows(folder / "labels.csv"))
     files = files_below(folder / "train", ".csv")
     names, codes = class_codes(path.stem.split("_")[2] for _, path in files)

@@ -1,4 +1,4 @@
-"""The Numenta Anomaly Benchmark: values with time stamps that come several times, go back, or stop for hours."""
+"""The Numenta Anomaly Benchmark: values with time stamps that repeat, go back, or pause for hours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = list[tuple[int, float]]
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what each store of the gallery has to be."""
+    """Return the expected stores of the gallery."""
     files = [(name, path, stamped(path)) for name, path in files_below(folder / "data", ".csv")]
     strict = [
         one_sequence(name, path, rows)
@@ -49,7 +49,7 @@ def stamped(path: Path) -> Rows:
 
 
 def one_sequence(name: str, path: Path, rows: Rows, part: int = 0, **counts: int) -> Plain:
-    """Return rows as a sequence whose labels are its inputs, and what cleaning counts, if it does anything."""
+    """Return rows as a sequence whose labels are its inputs, with the counts of cleaning, if any."""
     values = np.array([[value] for _, value in rows])
     return Plain(
         source=name,
@@ -63,7 +63,7 @@ def one_sequence(name: str, path: Path, rows: Rows, part: int = 0, **counts: int
 
 
 def parts_of(name: str, path: Path, rows: Rows) -> list[Plain]:
-    """Sort rows by time, take the mean of those of one time, and cut where there is none for more than two hours."""
+    """Sort rows by time, average those of one time, and cut at gaps of more than two hours."""
     at: dict[int, list[float]] = {}
     for second, value in rows:
         at.setdefault(second, []).append(value)
@@ -86,7 +86,7 @@ def parts_of(name: str, path: Path, rows: Rows) -> list[Plain]:
 
 
 def mean(values: list[float]) -> float:
-    """Return the mean; `sum` would round in another way from Python 3.12 on."""
+    """Return the mean; `sum` rounds differently from Python 3.12 on."""
     total = 0.0
     for value in values:
         total += value
@@ -94,7 +94,10 @@ def mean(values: list[float]) -> float:
 
 
 def busy_roads(name: str, path: Path, rows: Rows) -> Plain:
-    """Take the last row of each time. 0 is a sensor that gave nothing: the value before stands for one such row."""
+    """Take the last row of each time.
+
+    0 is a failed measurement, of which one in a row is replaced by the value before.
+    """
     kept = [now for now, after in zip(rows, [*rows[1:], (None, 0.0)], strict=True) if now[0] != after[0]]
     inputs: list[float] = []
     filled = []
@@ -102,7 +105,7 @@ def busy_roads(name: str, path: Path, rows: Rows) -> Plain:
         fills = value == 0 and number > 0 and kept[number - 1][1] != 0
         inputs.append(value if value != 0 else kept[number - 1][1] if fills else math.nan)
         filled.append(fills)
-    values = np.array(inputs, np.float32)[:, None]  # few digits, where other files of this set have up to 17
+    values = np.array(inputs, np.float32)[:, None]  # few digits; other files of this set have up to 17
     return Plain(
         source=name,
         file=path,

@@ -1,4 +1,4 @@
-"""What the script of a set says that its stores are, without a line of seqzarr."""
+"""The expected stores of the script of a set, without any code of seqzarr."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Target = Literal["future", "last", "aligned", "sequence"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """One sequence.
+    """A sequence.
 
     Args:
-        source: What the store calls its file.
-        file: That file.
-        part: Which sequence of the file it is.
+        source: The name of the source in the store.
+        file: Its file.
+        part: The number of the sequence in the file.
         inputs: (steps, features).
-        labels: (steps, targets), or (targets,) of a sequence as a whole.
-        time: (steps,) in the unit of the store; None: no time is kept.
-        filled: (steps, features), where a value of inputs was filled in; None: that is not kept.
-        columns: What else is kept of it.
+        labels: (steps, targets), or (targets,) of the whole sequence.
+        time: (steps,) in the unit of the store; None: no times are stored.
+        filled: (steps, features), True for filled values of inputs; None: no mask is stored.
+        columns: Its further columns.
     """
 
     source: str
@@ -41,17 +41,17 @@ class Plain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """A store, and how windows of it are cut and its splits are made where it is compared.
+    """An expected store, and the windows and splits to compare.
 
     Args:
         sequences: In order.
-        classes: Of each target the names of its classes; None: labels are numbers.
-        unit: Of the times, and since when; None: no time is kept.
+        classes: The names of the classes of each target; None: labels are numbers.
+        unit: The unit and epoch of the times; None: no times are stored.
         window: Steps of a window.
-        stride: From start to start.
+        stride: Steps between the starts of windows.
         target: Which labels windows have.
-        skip: Whether windows that touch NaN are left out.
-        mask: Whether windows tell which values are real.
+        skip: Whether windows with NaN are left out.
+        mask: Whether windows have a mask of real values.
         by: The column by which splits keep sequences together; None: the source.
     """
 
@@ -67,7 +67,7 @@ class Expected:
 
 
 def files_below(folder: Path, suffix: str) -> list[tuple[str, Path]]:
-    """Return the files with a suffix, under their names relative to the folder, in the order of these."""
+    """Return the files with a suffix, sorted, by their names relative to the folder."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{suffix}"))
     return [(name, folder / name) for name in names]
 
@@ -84,12 +84,12 @@ def blank_separated(lines: Iterable[str]) -> list[list[str]]:
 
 
 def floats(rows: Iterable[Iterable[str]]) -> NDArray[np.float64]:
-    """Return numbers as Python reads them, row by row."""
+    """Parse numbers as Python does, row by row."""
     return np.array([[float(value) for value in row] for row in rows], np.float64)
 
 
 def class_codes(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """Return the names of classes, in the order in which they first appear, and the code of each text."""
+    """Return the names of classes, in order of appearance, and the code of each text."""
     names: list[str] = []
     codes = []
     for text in texts:

@@ -1,4 +1,4 @@
-"""Each set of the gallery: its commands run, and its stores beside what its script says."""
+"""Run the commands of each set of the gallery, and compare its stores with those of its script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS: Mapping[str, Callable[[Path], dict[str, Expected]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A store, and what of it is not as the script says."""
+    """A store, and its differences from the script."""
 
     name: str
     sources: int

@@ -1,4 +1,4 @@
-"""Spoken digits: WAV files, here taken apart without the module `wave`, which the function of the gallery uses."""
+"""Spoken digits: WAV files, parsed without the module `wave`, which the function of the gallery uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.real_data.plain import Expected, Plain, files_below
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what the store of the gallery has to be."""
+    """Return the expected store of the gallery."""
     sequences = []
     for name, path in files_below(folder / "recordings", ".wav"):
         digit, speaker, _ = name.split("_")
@@ -31,7 +31,7 @@ def expected(folder: Path) -> dict[str, Expected]:
 
 
 def samples(data: bytes) -> NDArray[np.int16]:
-    """Return the samples of a file of one channel, 16 bits each: what its chunk `data` holds."""
+    """Return the samples of a file with one channel of 16 bits: its chunk `data`."""
     assert (data[:4], data[8:12]) == (b"RIFF", b"WAVE")
     at = 12
     while True:

@@ -1,4 +1,4 @@
-"""The gallery of real files: the set that is here is equal, and what would not be is seen."""
+"""The gallery of real files: the committed set is equal, and the comparison finds each kind of fault."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def test_stores_without_a_script_and_scripts_without_a_store_are_told(tmp_path):
     assert unmade.differences == ("vowels.zarr: no command makes it",)
 
 
-# What would be seen if it were wrong: stores of all that is compared, each beside a script that is wrong in one thing.
+# Controls: stores of every kind that is compared, each with a script that has one fault.
 
 TIMES = np.arange(40, dtype=np.int64)
 Change = Callable[[Expected], Expected]
 
 
 def steps(number: int) -> Sequence:
-    """Return a sequence with times, NaN and filled values, and labels of each step."""
+    """Return a sequence with times, NaN and filled values, and labels per step."""
     rng = np.random.default_rng(number)
     inputs, labels = rng.normal(size=(20 + number, 2)), rng.normal(size=(20 + number, 1))
     inputs[7, 1] = labels[12, 0] = np.nan
@@ -125,7 +125,7 @@ def process(made: Callable[[int], Sequence], path: Path) -> Sequence:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> dict[str, tuple[Path, Expected]]:
-    """A store of each kind, and what it has to be."""
+    """A store of each kind, and the expected one."""
     folder = tmp_path_factory.mktemp("stores")
     (folder / "src").mkdir()
     for number in range(12):
@@ -160,7 +160,7 @@ def test_stores_that_are_as_the_script_says_do_not_differ(stores, kind):
 
 
 def fifth(**changes: Any) -> Change:
-    """Return what gives the same with another fifth sequence: changes are values, or made of the one that is there."""
+    """Return a function that changes the fifth sequence: changes are values, or functions of the present one."""
 
     def change(expected: Expected) -> Expected:
         one = expected.sequences[4]
@@ -171,12 +171,12 @@ def fifth(**changes: Any) -> Change:
 
 
 def every(**changes: Any) -> Change:
-    """Return what gives the same with all sequences changed."""
+    """Return a function that changes all sequences."""
     return lambda expected: replace(expected, sequences=[replace(one, **changes) for one in expected.sequences])
 
 
 def one_bit(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return rows of which the first value has another lowest bit."""
+    """Return rows with another lowest bit in the first value."""
     changed = rows.copy()
     changed.view(np.uint8).reshape(-1)[0] ^= 1
     return changed

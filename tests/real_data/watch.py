@@ -1,4 +1,4 @@
-"""Exercises that a watch recorded: labels are classes by name, from a table with a row for each recording."""
+"""Exercises recorded by a watch: labels are classes by name, from a table with a row for each recording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.real_data.plain import Expected, Plain, class_codes, csv_rows, files_
 
 
 def expected(folder: Path) -> dict[str, Expected]:
-    """Return what the store of the gallery has to be."""
+    """Return the expected store of the gallery."""
     table = {record: row for record, *row in csv_rows(folder / "labels.csv")}
     files = files_below(folder / "npy", ".npy")
     names, codes = class_codes(table[path.stem][1] for _, path in files)

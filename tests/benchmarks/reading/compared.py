@@ -1,4 +1,4 @@
-"""Batches beside their yardsticks, everything in the page cache."""
+"""Rates of batches and of what they are compared with, everything in the page cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.benchmarks.reading.works import DENSE, DISJOINT, Work
 from tests.benchmarks.table import print_table
 
 THREADS = (1, 2)
-SAME_THREADS = f"decompress, {THREADS[-1]}"  # as many as the machine that the goals are for has cores
+SAME_THREADS = f"decompress, {THREADS[-1]}"  # the number of cores of the machine for which the goals are
 RATES = ("batches", "gather", "memory map")
 SLICES = ("store.read a window", "plain zarr a window")
 SLICE_SECONDS = 1.5  # at most
@@ -25,7 +25,7 @@ MIXED_GOAL = 0.9  # of the distinct sequences in a batch of a global shuffle
 
 
 def compare(works: Sequence[Work], setting: Setting) -> None:
-    """Print the rates of each work beside the gather from memory, the memory map, and decompressing alone."""
+    """Print the rates of each work, and of the gather from memory, the memory map, and decompressing alone."""
     windows_a_row = {work.name: _windows_a_row(work, setting) for work in works}
     rounds: list[Round] = []
     for _ in range(setting.rounds):
@@ -50,7 +50,7 @@ def compare(works: Sequence[Work], setting: Setting) -> None:
 
 
 def _measured_already(work: Work, reader: str, others: Sequence[Work], found: Round) -> dict[str, float] | None:
-    """Return what a yardstick gave for the same windows in another order."""
+    """Return a rate that was measured for the same windows in another order."""
     if reader == "batches":
         return None
     same = (found.get((one.name, reader)) for one in others if (one.window, one.stride) == (work.window, work.stride))
@@ -83,7 +83,7 @@ def _cells(work: Work, rounds: Sequence[Round], setting: Setting) -> list[str]:
 
 
 def compare_slices(setting: Setting) -> None:
-    """Print the rates of one slice a window, beside batches and the gather from memory."""
+    """Print the rates of one slice per window, and of batches and the gather from memory."""
     readers = ("gather", "batches", *SLICES)
     rounds: list[Round] = []
     for _ in range(setting.rounds):
@@ -105,7 +105,7 @@ def compare_slices(setting: Setting) -> None:
 
 
 def compare_torch(setting: Setting) -> None:
-    """Print the rates of batches through a torch DataLoader, beside the same batches without."""
+    """Print the rates of batches through a torch DataLoader, and of the same batches without it."""
     rounds: list[Round] = []
     for _ in range(setting.rounds):
         found: Round = {}

@@ -1,4 +1,4 @@
-"""How fast the chunks of a store are decompressed, by threads that do nothing else."""
+"""How fast threads that do nothing else decompress the chunks of a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Chunk = tuple[int, int, int]  # descriptor, offset, bytes
 
 
 def decompress(place: str, threads: int, seconds: float) -> dict[str, Any]:
-    """Read and decompress all chunks of inputs and labels, again and again for about that time.
+    """Read and decompress all chunks of inputs and labels repeatedly, for about the given time.
 
     No checksum is compared, and each thread decompresses into one buffer, which stays in the processor's cache.
     """
@@ -29,7 +29,7 @@ def decompress(place: str, threads: int, seconds: float) -> dict[str, Any]:
     chunks = [chunks[number] for number in np.random.default_rng(0).permutation(len(chunks)).tolist()]
     largest = store.schema.steps.chunk * store.schema.inputs.nbytes
     buffers = [np.empty(largest, np.uint8) for _ in range(threads)]
-    # Never in the main thread, where Blosc uses threads of its own.
+    # Never in the main thread, where Blosc uses several threads.
     with ThreadPoolExecutor(threads) as pool:
         passes, cpu, start = 0, processor_seconds(), time.perf_counter()
         while (took := time.perf_counter() - start) < seconds or not passes:

@@ -1,4 +1,4 @@
-"""Reading what is not in the page cache, and what cannot stay there; first batches, and the memory of whole epochs."""
+"""Reading data that are not, or do not fit, in the page cache; first batches, and the memory of whole epochs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.benchmarks.table import print_table
 
 COLD_GOAL = 5  # times the memory map
 FIRST_GOALS = (1, 200)  # seconds, MB
-GROWTH_GOAL = 100  # MB, beside the budget
-COLD_SECONDS = 1  # then the memory map is still cold; in some more all of a small store is in the page cache
+GROWTH_GOAL = 100  # MB, besides the budget
+COLD_SECONDS = 1  # so the memory map is still cold; later, all of a small store is in the page cache
 WORKS = (DENSE, DISJOINT)
 READERS = ("batches", "memory map")
 
 
 def compare_cold(setting: Setting) -> None:
-    """Print the rates of batches and of the memory map, the files of both out of the page cache before each."""
+    """Print the rates of batches and of the memory map, with the files of both removed from the page cache first."""
 
     def cold(reader: str, work: Work, seconds: float) -> dict[str, Any]:
         return measure(read_cold, reader, asdict(work), setting.place(work), seconds)
@@ -33,7 +33,7 @@ def compare_cold(setting: Setting) -> None:
 
 
 def compare_held(setting: Setting) -> None:
-    """Print the same for processes that may take less memory than the store has, page cache included."""
+    """Print the same for processes with less memory than the size of the store, page cache included."""
     held = []
 
     def limited(reader: str, work: Work, seconds: float) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _beside_the_map(
 
 
 def time_first_batches(setting: Setting) -> None:
-    """Print the time and the memory of opening a store of very many sequences, up to its first batch."""
+    """Print the time and the memory of opening a store of very many sequences and of its first batch."""
     works = (TINY, replace(TINY, name=f"{TINY.name}, in order", shuffle=False))
     rounds = [
         {(work.name, "first"): measure(first_batch, asdict(work), setting.place(work)) for work in works}
@@ -91,7 +91,7 @@ def _first(work: Work, rounds: Sequence[Round]) -> list[str]:
 
 
 def show_growth(setting: Setting) -> None:
-    """Print how far memory grows over a whole epoch."""
+    """Print the growth of memory over a whole epoch."""
     rows = []
     for work in (DENSE, DISJOINT, OTHERS[1], TINY):
         found = measure(whole_epoch, asdict(work), setting.place(work))

@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: rates, first batches, whole epochs."""
+"""Measurements in a new process each: rates, first batches, whole epochs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.benchmarks.reading.works import Work
 
 
 def read_warm(reader: str, work: dict[str, Any], place: str, seconds: float) -> dict[str, Any]:
-    """Read for about that time after the first batch, in as many epochs as that takes."""
+    """Read for about the given time after the first batch, in as many epochs as that takes."""
     epoch = READERS[reader](Work(**work), Path(place))
     held = start_of_memory()
     counts = itertools.chain.from_iterable(map(epoch, itertools.count()))
@@ -27,7 +27,7 @@ def read_warm(reader: str, work: dict[str, Any], place: str, seconds: float) -> 
 
 
 def read_cold(reader: str, work: dict[str, Any], place: str, seconds: float) -> dict[str, Any]:
-    """Read for about that time from before the first batch, an epoch at most: then all would be in the page cache."""
+    """Read for about the given time from before the first batch, at most one epoch: then all is in the page cache."""
     epoch = READERS[reader](Work(**work), Path(place))
     start = time.perf_counter()
     count, took = _count(epoch(0), start, seconds)
@@ -35,7 +35,7 @@ def read_cold(reader: str, work: dict[str, Any], place: str, seconds: float) -> 
 
 
 def read_held(reader: str, work: dict[str, Any], place: str, seconds: float, group: str, limit: int) -> dict[str, Any]:
-    """Read under a limit of memory, page cache included, where that can be; getting ready is not held to it."""
+    """Read with limited memory, page cache included, if possible; the preparation is not limited."""
     epoch = READERS[reader](Work(**work), Path(place))
     held = limit_memory(Path(group), limit)
     start = time.perf_counter()
@@ -56,7 +56,7 @@ def first_batch(work: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def whole_epoch(work: dict[str, Any], place: str) -> dict[str, Any]:
-    """Read every window once; the memory of the open store and its windows is not counted as growth."""
+    """Read every window once; the memory of the open store and its windows does not count as growth."""
     asked = Work(**work)
     windows = windows_of(Path(place), asked)
     held = start_of_memory()
@@ -73,7 +73,7 @@ def decoded_bytes(place: Path) -> int:
 
 
 def _count(counts: Iterator[int], start: float, seconds: float) -> tuple[int, float]:
-    """Return how many windows came, and the seconds from the start to the last of them."""
+    """Return the number of windows, and the seconds from the start to the last of them."""
     count, took = 0, 0.0
     for size in counts:
         count += size
@@ -84,13 +84,13 @@ def _count(counts: Iterator[int], start: float, seconds: float) -> tuple[int, fl
 
 
 def start_of_memory() -> int:
-    """Return the bytes that this process has in memory, and have the kernel forget how many there were before."""
+    """Return the bytes of this process in memory, and have the kernel forget the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
 def memory_since(held: int) -> dict[str, Any]:
-    """Return the most bytes that this process has had since, pages of mapped files included, and the growth to that."""
+    """Return the peak of this process's memory since then, pages of mapped files included, and the growth to it."""
     peak = _status("VmHWM")
     return {"peak": peak, "growth": peak - held}
 

@@ -1,4 +1,4 @@
-"""How many sequences a batch comes from, found by its rows, whatever reads it."""
+"""The number of sequences in a batch of any reader, found by its rows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.benchmarks.reading.readers import epoch_of, window_starts, windows_of
 from tests.benchmarks.reading.stores import rows_of
 from tests.benchmarks.reading.works import Work
 
-BATCHES = 32  # that are looked up
+BATCHES = 32  # looked up in each batch
 HASHED = 8  # features
 BLOCK = 2**18  # rows that are hashed at once
 
 
 def distinct_sequences(work: dict[str, Any], place: str, seconds: float) -> dict[str, Any]:
-    """Return how many sequences a batch holds on average, beside batches that are drawn from all windows.
+    """Return the mean number of sequences in a batch, and that of batches drawn from all windows.
 
-    Batches are taken over that time. Each window is found in the uncompressed rows by its last row: one that is not
-    there fails.
+    Batches are read for the given time. Each window is found in the uncompressed rows by its last row; an unknown row
+    is an error.
     """
     asked = Work(**work)
     windows = windows_of(Path(place), asked)
@@ -41,7 +41,7 @@ def distinct_sequences(work: dict[str, Any], place: str, seconds: float) -> dict
 
 
 def _distinct(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
-    """Return the mean, over batches, of the number of sequences that their rows lie in."""
+    """Return the mean, over batches, of the number of sequences of their rows."""
     sequences = np.searchsorted(starts, rows, side="right") - 1
     return float(np.mean([len(np.unique(batch)) for batch in sequences]))
 

@@ -1,6 +1,6 @@
-"""Everything that reads windows, each as counts of windows: our batches, and what they are held against.
+"""All readers of windows, each as counts of windows: our batches, and what they are compared with.
 
-A reader is made ready once, which is not timed, and then gives an epoch of windows at each call.
+A reader is prepared once, without the clock, and then yields an epoch of windows at each call.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
 
 
 def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
-    """One fancy index a batch, of starts that were shuffled before: nothing but the gather is timed."""
+    """One fancy index per batch, of starts that were shuffled before: only the gather is timed."""
     inputs, labels = (rows_of(place, name, mapped=mapped) for name in ("inputs", "labels"))
     view = np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1)
     starts = np.random.default_rng(0).permutation(window_starts(place, work))
@@ -75,7 +75,7 @@ def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
 
 
 def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
-    """The gather from memory in worker processes, as a dataset of torch's is written that has all rows in memory."""
+    """The gather from memory in worker processes, as a dataset of torch with all rows in memory."""
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -90,7 +90,7 @@ def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
                 start = starts[first : first + work.batch]
                 yield torch.from_numpy(view[start]), torch.from_numpy(labels[start + (work.window - 1)])
 
-    # Forked, workers have the arrays without a copy.
+    # Forked workers have the arrays without a copy.
     loader: Any = DataLoader(
         InMemory(), batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context="fork"
     )
@@ -129,7 +129,7 @@ def _plain_zarr(work: Work, place: Path) -> Epoch:
 
 
 def _one_by_one(windows: Windows, epoch: int) -> Iterator[tuple[int, int]]:
-    """Give sequence and first step of windows drawn at random: as good as an epoch, as few of them are read."""
+    """Yield sequence and first step of random windows: as good as an epoch, since few of them are read."""
     rng = np.random.default_rng(epoch)
     for _ in range(len(windows)):
         yield windows.index.locate(int(rng.integers(len(windows))))

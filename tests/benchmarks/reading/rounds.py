@@ -1,4 +1,4 @@
-"""Rounds that go over all readers in turn: medians, ratios within a round, and whether a goal is met."""
+"""Rounds that measure all readers in turn: medians, ratios within a round, and whether a goal is met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.benchmarks.reading.works import Work
 
-Round = dict[tuple[str, str], dict[str, Any]]  # what was measured of each work and reader
+Round = dict[tuple[str, str], dict[str, Any]]  # the results of each work and reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +19,9 @@ class Setting:
 
     Args:
         places: Where each store is.
-        seconds: Of each measurement.
-        rounds: Of which a table shows the medians.
-        limit: Bytes of memory for what is read under a limit.
+        seconds: The time of each measurement.
+        rounds: The number of rounds; tables show medians.
+        limit: Bytes of memory for readers with limited memory.
     """
 
     places: Mapping[str, Path]

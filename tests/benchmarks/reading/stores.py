@@ -1,4 +1,4 @@
-"""The stores that are read, each with its rows beside it, uncompressed, for the yardsticks."""
+"""The stores that are read, each with its uncompressed rows beside it, for comparison."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from builder.execution.build import build
 from tests.benchmarks.sources import draw_length, walk
 
 ARRAYS = ("inputs", "labels")
-SEQUENCES_OF_A_SOURCE = 1000  # where sequences are tiny
+SEQUENCES_OF_A_SOURCE = 1000  # for tiny sequences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a store holds.
+    """The content of a store.
 
     Args:
-        features: Of a row of inputs; labels have one.
-        tiny: Sequences of 5 to 30 steps, many from each source; others have some thousand steps, each its own source.
+        features: The features of inputs; labels have one.
+        tiny: Sequences of 5 to 30 steps, many from each source; others have some thousand steps, one from each source.
     """
 
     features: int = 8
@@ -39,7 +39,7 @@ STORES = {"walks": Kind(), "wide": Kind(features=512), "tiny": Kind(tiny=True)}
 
 
 def make_store(folder: Path, name: str, megabytes: float, workers: int) -> Path:
-    """Return the place with a store of about that many MB decoded; make it if it is not in the folder yet.
+    """Return the place with a store of about this decoded size in MB; make it if the folder has none.
 
     A place has `store.zarr`, `inputs.npy` and `labels.npy`.
     """
@@ -56,13 +56,13 @@ def make_store(folder: Path, name: str, megabytes: float, workers: int) -> Path:
 
 
 def rows_of(place: Path, name: str, *, mapped: bool) -> NDArray[np.float32]:
-    """Return the uncompressed rows of `inputs` or `labels`: in memory, or in a file that is mapped there."""
+    """Return the uncompressed rows of `inputs` or `labels`: in memory, or as a memory map."""
     rows: NDArray[np.float32] = np.load(place / f"{name}.npy", mmap_mode="r" if mapped else None)
     return rows
 
 
 def sequences(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Make the sequences of a source, whose file has no more than a seed and lengths: quicker than writing them."""
+    """Make the sequences of a source, whose file has only a seed and lengths: this is faster than writing them."""
     source = json.loads(path.read_text())
     lengths: list[int] = source["lengths"]
     rows = walk(np.random.default_rng(source["seed"]), sum(lengths), source["features"])
@@ -71,7 +71,7 @@ def sequences(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def evict(place: Path) -> None:
-    """Have the kernel forget all files of a place; what was just written goes to the disk first."""
+    """Remove all files of a place from the page cache; new files are written to the disk first."""
     for path in filter(Path.is_file, place.rglob("*")):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The tables of reading, and the stores that they need."""
+"""The tables about reading, and the stores that they need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.benchmarks.reading.stores import make_store, warm
 from tests.benchmarks.reading.works import MAIN, OTHERS
 
 ROUNDS = "{rounds} rounds of {seconds:g} s each, medians"
-Table = tuple[str, tuple[str, ...], Callable[[Setting], None]]  # its title, the stores that it reads, what prints it
+Table = tuple[str, tuple[str, ...], Callable[[Setting], None]]  # title, the stores that it reads, and its function
 
 TABLES: dict[str, Table] = {
     "main": (f"Windows of 128 x 8 in batches of 256; {ROUNDS}", ("walks",), lambda setting: compare(MAIN, setting)),
@@ -43,16 +43,16 @@ def benchmark_reading(
     workers: int,
     tables: Sequence[str] = (),
 ) -> None:
-    """Print the tables, all if none is named.
+    """Print the named tables, or all.
 
     Args:
-        folder: Where the stores are, or will be.
-        megabytes: Of each store, decoded.
-        seconds: Of each measurement.
-        rounds: Of which a table shows the medians.
-        limit: Bytes of memory for what is read under a limit.
+        folder: The folder of the stores, which are made if they do not exist.
+        megabytes: The decoded size of each store.
+        seconds: The time of each measurement.
+        rounds: The number of rounds; tables show medians.
+        limit: Bytes of memory for readers with limited memory.
         workers: Processes that build the stores.
-        tables: Some of TABLES.
+        tables: Names in TABLES.
     """
     chosen = [name for name in tables or TABLES if name != "torch" or _has_torch()]
     needed = sorted({store for name in chosen for store in TABLES[name][1]})

@@ -1,4 +1,4 @@
-"""What is read: windows of which shape, in which order, from which store; and how fast that should be."""
+"""The windows that are read: their shape, their order and their store, and how fast that should be."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ WINDOW = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Windows to read in batches. As JSON (`dataclasses.asdict`) it goes to the process that reads.
+    """Windows to read in batches. As JSON (`dataclasses.asdict`) it is sent to the process that reads.
 
     Args:
-        name: What the tables call it.
-        store: One of those of `stores.STORES`.
-        stride: Steps between the starts of windows; as many as `window` where windows are disjoint.
-        memory: What the reader may take.
-        goal: The least rate, as a share of that of `beside`; None where there is no goal.
+        name: The name in the tables.
+        store: A name in `stores.STORES`.
+        stride: Steps between the starts of windows; equal to `window` if windows are disjoint.
+        memory: The memory of the reader.
+        goal: The least rate, as a share of that of `beside`; None if there is no goal.
         beside: The gather from memory, or decompressing alone with as many threads as there are cores.
     """
 
@@ -41,7 +41,7 @@ MAIN = (
     Work(name="disjoint, in order", stride=WINDOW, shuffle=False, goal=0.8, beside="decompress"),
     Work(name="dense, in order", shuffle=False),
 )
-# Half of the goals above. A batch of 256 windows of 512 features is 67 MB, so that one needs a larger budget.
+# Half of the goals above. A batch of 256 windows of 512 features is 67 MB, which needs a larger budget.
 OTHERS = (
     Work(name="512 features, dense", store="wide", memory="600MB", goal=0.5),
     Work(name="512 features, disjoint", store="wide", memory="600MB", stride=WINDOW, goal=0.4, beside="decompress"),
