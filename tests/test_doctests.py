@@ -28,7 +28,7 @@ def test_the_examples_in_the_docstrings_run(name, tmp_path, monkeypatch):
     assert found.failed == 0
 
 
-def test_there_are_examples():
+def test_docstrings_have_examples():
     """The test above would pass for a package whose modules were not found."""
     for package in (builder, store_spec):
         folder = Path(package.__path__[0])

@@ -95,7 +95,7 @@ def run_section(section: tuple[str, str], after_main_job: Path, environment: dic
 
 
 @pytest.mark.slow
-def test_buckets_and_clusters_do_what_they_show(after_main_job, environment, tmp_path):
+def test_the_section_on_buckets_and_clusters_works(after_main_job, environment, tmp_path):
     with s3_bucket() as bucket, cluster(tmp_path, {}) as scheduler:
         store, train = obstore.store.from_url(bucket), REPOSITORY / "tests" / "data" / "japanese-vowels" / "train"
         for file in train.iterdir():
@@ -104,7 +104,7 @@ def test_buckets_and_clusters_do_what_they_show(after_main_job, environment, tmp
 
 
 @pytest.mark.parametrize("section", [each for each in SECTIONS if each not in APART], ids=": ".join)
-def test_blocks_of_a_section_do_what_they_show(section, after_main_job, environment):
+def test_blocks_of_a_section_have_the_output_that_they_show(section, after_main_job, environment):
     assert not needs_frameworks(SECTIONS[section])
     run_section(section, after_main_job, environment)
 
@@ -141,14 +141,14 @@ def test_every_block_belongs_to_a_section(document):
     assert len(re.findall(r"^`{3,}", text, re.MULTILINE)) == 2 * len(every)
 
 
-def test_two_blocks_alone_are_left_to_ci():
+def test_only_two_blocks_are_left_to_ci():
     every = [block for document in DOCUMENTS for block in blocks(read_document(document), document)]
     assert [block.name for block in every if block.mark == "ci"] == ["main-job", "tests"]
     ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     assert {"main-job", "tests"} <= set(re.findall(r"readme_command ([\w-]+)", ci))
 
 
-def test_the_readme_is_no_longer_than_a_newcomer_reads():
+def test_the_readme_has_at_most_220_lines():
     assert len(read_document("README.md").splitlines()) <= 220
 
 

@@ -93,7 +93,7 @@ def test_importing_store_spec_loads_no_engine_and_no_framework():
 
 
 @pytest.mark.slow
-def test_writing_and_reading_load_no_more():
+def test_writing_and_reading_import_no_more():
     assert not loaded("import store_spec" + WORK) & NEVER
 
 
@@ -112,7 +112,7 @@ def test_numpy_zarr_numcodecs_and_crc32c_are_enough():
     run(ONLY + WORK)
 
 
-def test_the_gate_of_the_test_above_lets_nothing_else_through():
+def test_the_hiding_of_packages_in_the_test_above_works():
     code = ONLY + "try: import click\nexcept ModuleNotFoundError as error: print(error)"
     assert run(code) == "No module named 'click'\n"
 

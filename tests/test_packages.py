@@ -54,7 +54,7 @@ def imported(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("package", LAYERS)
-def test_packages_import_one_way(package):
+def test_packages_import_only_lower_layers(package):
     assert imported(ROOT / package) <= {"collector", "errors", "build_errors", *LAYERS[package].split()}
 
 
@@ -123,7 +123,7 @@ def test_every_dependency_is_imported():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_what_an_extra_installs_is_imported_here_or_by_the_tests_of_frameworks(extra):
+def test_packages_of_extras_are_imported(extra):
     assert packages_of(EXTRAS[extra]) - third_party(*modules_of(*OURS, "tests/frameworks")) == set()
 
 

@@ -73,7 +73,7 @@ def _lengthen(path: Path) -> None:
         lambda folder: (folder / "old").unlink(),
     ],
 )
-def test_the_log_tells_everything_that_was_done(tmp_path, job):
+def test_the_log_has_every_operation(tmp_path, job):
     disk_after(tmp_path / "live", job)
 
 

@@ -110,7 +110,7 @@ def test_a_network_learns_from_batches(windows):
     alone(check_that_a_network_learns_from_batches, windows)
 
 
-def test_a_process_ends_well_though_a_begun_iterator_is_left(store):
+def test_a_process_ends_normally_with_an_unfinished_iterator(store):
     """JAX aborts if Python, when it ends, kills a thread in its code."""
     code = f"""
 import jax, store_spec
@@ -123,11 +123,11 @@ for each in batches:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_grain_takes_windows_as_a_source(windows):
+def test_windows_are_a_source_for_grain(windows):
     alone(check_that_grain_takes_windows_as_a_source, windows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_of_grain_gives_each_window_once_with_workers_too(windows, workers):
+def test_a_grain_loader_yields_each_window_once_also_with_workers(windows, workers):
     alone(check_that_a_loader_of_grain_gives_each_window_once_with_workers_too, windows, workers)

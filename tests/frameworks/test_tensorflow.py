@@ -68,7 +68,7 @@ def test_a_transform_may_return_another_structure(windows, tf, dataset):
         assert np.array_equal(labels, y.mean(axis=(1, 2)))
 
 
-def test_with_a_random_phase_the_number_of_batches_is_not_said(store, tf, dataset):
+def test_with_a_random_phase_the_number_of_batches_is_unknown(store, tf, dataset):
     windows = store.windows(WINDOW, stride=3, phase="random")
     found = dataset(windows.batches, 1)
     assert found.cardinality() == tf.data.UNKNOWN_CARDINALITY
@@ -76,7 +76,7 @@ def test_with_a_random_phase_the_number_of_batches_is_not_said(store, tf, datase
         assert same(found.as_numpy_iterator(), windows.batches(1, epoch=epoch))
 
 
-def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows, dataset):
+def test_mistakes_are_refused_when_the_dataset_is_made(store, windows, dataset):
     with pytest.raises(WindowError, match="batch_size is 0"):
         dataset(windows.batches, 0)
     with pytest.raises(WindowError, match="epoch 0 has 0 batches"), pytest.warns(UserWarning, match="0 windows"):
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_said_when_the_dataset_is_made(store, windows, dataset)
 
 
 @pytest.mark.slow
-def test_no_thread_is_left_where_an_epoch_is_given_up(store, windows, dataset):
+def test_an_abandoned_epoch_leaves_no_thread(store, windows, dataset):
     def slow(batch):  # so that the thread is still working during the check
         time.sleep(0.2)
         return batch
@@ -123,7 +123,7 @@ def test_padded_batches_and_streams_are_datasets_too(store, tf, dataset):
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, side, tf, dataset, ragged):
+def test_value_masks_are_tensors_with_the_layout_of_inputs(tmp_path, side, tf, dataset, ragged):
     store = make_gaps(tmp_path / "gaps.zarr")
     padded = partial(store.padded, 3, side=side, shuffle=True, value_mask=True, static=["length"])
     streams = partial(store.streams, 3, 4, shuffle=True, value_mask=True)
@@ -137,7 +137,7 @@ def test_masks_of_values_are_tensors_and_ragged_ones_lie_as_inputs_do(tmp_path, 
         assert np.array_equal(real.flat_values.numpy(), values[mask])
 
 
-def test_epochs_need_not_have_equally_many_batches(store, tf, dataset):
+def test_epochs_may_have_different_numbers_of_batches(store, tf, dataset):
     begin = partial(store.padded, max_steps=45, shuffle=True)
     assert len({len(begin(epoch=epoch)) for epoch in range(8)}) > 1
     found = dataset(begin)
@@ -158,7 +158,7 @@ def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, si
         assert ragged(x, mask).row_lengths().numpy().tolist() == mask.sum(axis=1).tolist()
 
 
-def test_a_keras_lstm_fits_and_sees_each_epoch_in_an_order_of_its_own(windows, keras, dataset):
+def test_a_keras_lstm_fits_with_another_order_in_each_epoch(windows, keras, dataset):
     keras.utils.set_random_seed(0)
     seen = []
 
@@ -194,7 +194,7 @@ def test_a_keras_lstm_with_the_mask_sees_no_padding(store, keras, tf):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is unknown
-def test_a_stateful_keras_lstm_over_streams_gives_what_it_gives_for_whole_sequences_and_fits(store, keras, dataset):
+def test_a_stateful_keras_lstm_over_streams_equals_one_over_whole_sequences(store, keras, dataset):
     """Lanes that begin a sequence reset their state; all others keep it from batch to batch."""
     lanes, steps = 3, 4
     keras.utils.set_random_seed(0)

@@ -66,14 +66,14 @@ def test_tensors_have_the_memory_of_the_arrays(windows, batch_dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("window", [1, WINDOW])  # NumPy calls a reversed view of one step contiguous
-def test_a_reversed_view_that_a_transform_gives_becomes_a_tensor(store, window, workers, data_loader, batch_dataset):
+def test_a_reversed_view_from_a_transform_becomes_a_tensor(store, window, workers, data_loader, batch_dataset):
     windows = store.windows(window, horizon=1)
     dataset = batch_dataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
     found = data_loader(dataset, batch_size=None, num_workers=workers)
     assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
 
 
-def test_an_epoch_is_that_which_was_set(windows, batch_dataset):
+def test_the_epoch_is_the_one_that_was_set(windows, batch_dataset):
     dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=1)
     for epoch in (1, 4, 0):
         dataset.set_epoch(epoch)
@@ -103,19 +103,19 @@ def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store, b
         (5, {"memory": 10}, "memory=10 bytes is too little"),
     ],
 )
-def test_what_is_wrong_is_said_when_the_dataset_is_made(windows, size, options, message, batch_dataset):
+def test_mistakes_are_refused_when_the_dataset_is_made(windows, size, options, message, batch_dataset):
     with pytest.raises(WindowError, match=message):
         batch_dataset(windows.batches, size, **options)
 
 
-def test_an_epoch_that_is_none_is_refused_and_the_one_before_stays(windows, batch_dataset):
+def test_an_invalid_epoch_is_refused_and_the_old_one_stays(windows, batch_dataset):
     dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=3)
     with pytest.raises(WindowError, match=r"epoch is 1\.5"):
         dataset.set_epoch(1.5)
     assert same(dataset, windows.batches(5, shuffle=True, epoch=3))
 
 
-def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epoch(windows, batch_dataset):
+def test_an_epoch_continues_from_a_state_in_a_dataset_at_another_epoch(windows, batch_dataset):
     wanted = list(windows.batches(5, shuffle=True, epoch=3))
     for taken in range(len(wanted) + 1):
         batches = iter(batch_dataset(windows.batches, 5, shuffle=True, epoch=3))
@@ -130,7 +130,7 @@ def test_an_epoch_goes_on_from_a_state_in_another_dataset_that_is_at_another_epo
         assert same(dataset, windows.batches(5, shuffle=True, epoch=4))
 
 
-def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(windows, batch_dataset):
+def test_an_invalid_state_or_another_seed_is_refused_and_changes_nothing(windows, batch_dataset):
     batches = iter(batch_dataset(windows.batches, 5, shuffle=True))
     good = iter(batch_dataset(windows.batches, 5, shuffle=True, seed=1)).state_dict()
     for state in ({}, {"parameters": {"epoch": -1}}, {"parameters": {"epoch": "a"}}, {"parameters": 1}, good):
@@ -139,7 +139,7 @@ def test_a_state_that_is_none_or_of_another_seed_is_refused_and_changes_nothing(
     assert same(batches, windows.batches(5, shuffle=True))
 
 
-def test_no_thread_is_left_where_an_epoch_is_given_up(windows, batch_dataset):
+def test_an_abandoned_epoch_leaves_no_thread(windows, batch_dataset):
     before = threading.active_count()
     for _ in batch_dataset(windows.batches, 5, shuffle=True):
         assert threading.active_count() > before
@@ -147,7 +147,7 @@ def test_no_thread_is_left_where_an_epoch_is_given_up(windows, batch_dataset):
     assert threading.active_count() == before
 
 
-def test_rank_and_world_size_are_those_of_torch_distributed_and_go_along_where_there_is_none(windows, monkeypatch):
+def test_rank_and_world_size_come_from_torch_distributed_and_are_pickled(windows, monkeypatch):
     from torch import distributed
 
     from store_spec.torch import BatchDataset
@@ -200,7 +200,7 @@ def test_a_shuffling_data_loader_gives_every_window_once(windows, torch, data_lo
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone(store, side, torch, packed):
+def test_an_lstm_over_packed_batches_equals_one_over_single_sequences(store, side, torch, packed):
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(3, 8, batch_first=True)
     real = store.select(store.lengths > 0)
@@ -222,7 +222,7 @@ def test_an_lstm_over_packed_batches_gives_what_it_gives_for_each_sequence_alone
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
-def test_masks_of_values_are_packed_as_inputs_are(tmp_path, side, torch, packed):
+def test_value_masks_are_packed_like_inputs(tmp_path, side, torch, packed):
     """So a network sees what was missing, step by step."""
     store = make_gaps(tmp_path / "gaps.zarr")
     for x, _, mask, values in store.select(store.lengths > 0).padded(4, side=side, value_mask=True):

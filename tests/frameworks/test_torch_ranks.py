@@ -16,7 +16,7 @@ SECONDS = 120  # at most; it takes a few
 
 
 @pytest.mark.slow
-def test_two_ranks_train_on_all_windows_between_them_as_one_process_does_on_batches_twice_as_large(store, tmp_path):
+def test_two_ranks_train_like_one_process_with_batches_twice_as_large(store, tmp_path):
     from tests.frameworks.two_ranks import EPOCHS
 
     init = f"file://{tmp_path / 'meeting'}"

@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     return walks(tmp_path_factory.mktemp("walks") / "walks.zarr", sequences=20, shard="200kB")
 
 
-def test_workers_that_are_spawned_read_it_and_forked_ones_say_that_they_cannot(folder, data_loader, batch_dataset):
+def test_spawned_workers_read_a_url_and_forked_ones_refuse(folder, data_loader, batch_dataset):
     due = store_spec.open_store(folder).windows(16, stride=4).batches(32, shuffle=True, seed=1)
     with serving(folder.parent) as server:
         windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16, stride=4)

@@ -84,7 +84,7 @@ def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, dat
         assert same(loader, windows.batches(5, shuffle=True, epoch=epoch)), epoch
 
 
-def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_the_last_begins(monkeypatch):
+def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(monkeypatch):
     import store_spec.torch as adapter
 
     epochs = adapter._Epochs(3)
@@ -101,7 +101,7 @@ def test_workers_of_one_pass_have_the_same_epoch_although_another_is_set_before_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_batches_that_are_kept_stay_as_they_were(windows, start, data_loader, batch_dataset):
+def test_kept_batches_do_not_change(windows, start, data_loader, batch_dataset):
     """All batches of an epoch are kept while the same workers make those of another."""
     dataset = batch_dataset(windows.batches, 3, shuffle=True)
     loader = data_loader(
@@ -143,7 +143,7 @@ def test_a_transform_may_return_a_dictionary(windows, workers, torch, data_loade
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stateful_loader_goes_on_after_any_batch_and_then_with_whole_epochs(
+def test_a_stateful_loader_continues_after_any_batch_and_then_with_whole_epochs(
     windows, workers, stateful_loader, batch_dataset
 ):
     def loader_of(dataset):
@@ -213,7 +213,7 @@ def test_a_worker_that_is_killed_is_an_error_and_leaves_no_process_and_no_thread
     assert not threads()  # those of torch that fed its queues end by themselves, a little later
 
 
-def test_an_error_in_a_worker_is_raised_as_what_it_was(windows, data_loader, batch_dataset):
+def test_an_error_in_a_worker_keeps_its_type(windows, data_loader, batch_dataset):
     def fail(_):
         raise ZeroDivisionError("by a user")
 
@@ -224,7 +224,7 @@ def test_an_error_in_a_worker_is_raised_as_what_it_was(windows, data_loader, bat
     batches._shutdown_workers()  # torch waits for 10 seconds if the garbage collector finds this
 
 
-def test_an_error_that_cannot_be_sent_from_a_worker_is_told_all_the_same(windows, data_loader, batch_dataset):
+def test_an_error_that_cannot_be_pickled_is_reported(windows, data_loader, batch_dataset):
     """torch drops it, and waits forever for that batch."""
 
     def fail(batch):

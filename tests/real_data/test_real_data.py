@@ -27,7 +27,7 @@ VOWELS = "japanese-vowels"
 
 
 @pytest.mark.slow
-def test_the_vowels_are_what_a_plain_script_makes_of_their_files():
+def test_the_vowels_equal_those_of_a_plain_script():
     done = subprocess.run(
         [sys.executable, "-m", "tests.real_data", str(DATA), VOWELS],
         cwd=REPOSITORY,
@@ -41,7 +41,7 @@ def test_the_vowels_are_what_a_plain_script_makes_of_their_files():
     assert [*cells[:8], cells[9]] == [VOWELS, "vowels.zarr", "270", "270", "4,274", "0", "0", "3,194", "equal"]
 
 
-def test_a_set_that_is_not_there_is_wrong_usage():
+def test_an_unknown_data_set_is_wrong_usage():
     for arguments in ([str(DATA), "nab"], [str(DATA), "nothing"]):
         done = subprocess.run(
             [sys.executable, "-m", "tests.real_data", *arguments], cwd=REPOSITORY, check=False, capture_output=True
@@ -50,7 +50,7 @@ def test_a_set_that_is_not_there_is_wrong_usage():
         assert arguments[1].encode() in done.stderr
 
 
-def test_every_set_of_the_gallery_has_a_script_and_no_other():
+def test_every_data_set_of_the_gallery_has_a_script():
     assert list(gallery()) == list(SCRIPTS)
     assert [file.name for file in gallery()["spoken-digits"].files] == ["wav.py"]
 
@@ -64,7 +64,7 @@ def test_every_set_of_the_gallery_has_a_script_and_no_other():
         ("<!-- file: a.py -->\n```python\n```\n", "builder/README.md:4: a.py stands behind all sets"),
     ],
 )
-def test_blocks_of_no_set_are_refused(blocks, message):
+def test_blocks_without_a_data_set_are_refused(blocks, message):
     with pytest.raises(GalleryError, match=message):
         entries(f"## {SECTION}\n\n{blocks}")
 
@@ -74,7 +74,7 @@ def entry(text: str, name: str = VOWELS) -> Entry:
     return Entry(name, Block("set", name, "console", text, 1, DOCUMENT), (beside,))
 
 
-def test_commands_run_beside_the_set_and_their_files(tmp_path):
+def test_commands_run_beside_the_data_set_and_their_files(tmp_path):
     run(entry(f"$ cat a.txt\nbeside\n$ ls {VOWELS}/labels.csv\n...labels.csv\n"), DATA, tmp_path)
 
 
@@ -85,12 +85,12 @@ def test_commands_run_beside_the_set_and_their_files(tmp_path):
         ("$ true\n$ cat b.txt\n", "cat b.txt\nexit status 1"),
     ],
 )
-def test_commands_that_fail_or_print_other_things_are_told(tmp_path, text, message):
+def test_commands_that_fail_or_have_other_output_are_reported(tmp_path, text, message):
     with pytest.raises(GalleryError, match=message):
         run(entry(text), DATA, tmp_path)
 
 
-def test_stores_without_a_script_and_scripts_without_a_store_are_told(tmp_path):
+def test_stores_without_a_script_and_scripts_without_a_store_are_reported(tmp_path):
     [made, unmade] = seen(entry("$ mkdir other.zarr\n"), DATA, tmp_path)
     assert made.differences == ("other.zarr: no script tells what it is",)
     assert unmade.differences == ("vowels.zarr: no command makes it",)
@@ -154,7 +154,7 @@ def stores(tmp_path_factory) -> dict[str, tuple[Path, Expected]]:
 
 
 @pytest.mark.parametrize("kind", ["steps", "wholes"])
-def test_stores_that_are_as_the_script_says_do_not_differ(stores, kind):
+def test_correct_stores_do_not_differ(stores, kind):
     path, expected = stores[kind]
     assert [*differences(path, expected)] == []
 
@@ -212,7 +212,7 @@ WRONG: dict[str, tuple[str, Change, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
-def test_a_script_that_is_wrong_in_one_thing_is_told(stores, what):
+def test_a_script_with_one_fault_is_found(stores, what):
     kind, change, message = WRONG[what]
     path, expected = stores[kind]
     found = [*differences(path, change(expected))]

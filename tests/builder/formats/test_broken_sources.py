@@ -63,7 +63,7 @@ def test_exactly_the_broken_sources_are_quarantined(built, group):
 
 
 @pytest.mark.parametrize("group", processes())
-def test_all_others_are_read_bit_for_bit(built, group):
+def test_other_sources_are_read_bit_for_bit(built, group):
     store = store_spec.open_store(built[group].store)
     sources = sorted(readable(built[group].sources), key=lambda source: source.name)
     assert [(one.source, one.reason) for one in built[group].report.skipped] == [
@@ -77,7 +77,7 @@ def test_all_others_are_read_bit_for_bit(built, group):
 
 
 @pytest.mark.parametrize("group", processes())
-def test_a_store_is_what_it_were_without_the_broken_sources(built, group):
+def test_a_store_equals_that_without_the_broken_sources(built, group):
     """Every byte of it, apart from the list of failures and the digest of the document that holds it."""
     with_bad, without = files_of(built[group].store), files_of(built[group].good_store)
     roots = [json.loads(found.pop("zarr.json")) for found in (with_bad, without)]
@@ -89,7 +89,7 @@ def test_a_store_is_what_it_were_without_the_broken_sources(built, group):
     assert roots[0] == roots[1]
 
 
-def test_messages_are_those_that_were_read_in_review(built):
+def test_messages_are_those_that_were_reviewed(built):
     """After an improvement, run python -m tests.builder.broken_sources, and read the difference."""
     failures = {
         group: {failure.source: failure.reason for failure in one.report.failures} for group, one in built.items()
@@ -105,7 +105,7 @@ def test_messages_are_short_and_name_no_place_on_this_machine(built, tmp_path_fa
             assert "Traceback" not in failure.reason
 
 
-def test_a_file_that_may_not_be_read_says_so(tmp_path):
+def test_a_file_without_permission_is_reported(tmp_path):
     """Root may read it all the same; then its rows are right."""
     write(tmp_path / "src", [Source("0 good.csv", b"a,b\n1,2\n"), Source("no right.csv", b"a,b\n1,2\n3,4\n")])
     (tmp_path / "src/no right.csv").chmod(0)
@@ -118,14 +118,14 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
         assert "Permission denied" in report.failures[0].reason
 
 
-def test_a_refusal_of_the_system_is_said_without_the_path(tmp_path):
+def test_errors_of_the_system_do_not_contain_the_path(tmp_path):
     error = PermissionError(13, f"Failed to open {tmp_path}", str(tmp_path))
     assert str(files.unreadable_file("a.csv", error)) == (
         "a.csv: cannot be read: Permission denied: give this user permission to read it, and to enter its folders"
     )
 
 
-def test_a_pipe_is_named_as_ignored_and_waits_for_nobody(tmp_path):
+def test_a_pipe_is_ignored_and_does_not_block(tmp_path):
     write(tmp_path / "src", [Source("0 good.csv", b"a,b\n1,2\n")])
     os.mkfifo(tmp_path / "src/pipe.csv")
     found = discover(tmp_path / "src")

@@ -46,7 +46,7 @@ def some(kind, rows=200, seed=0):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", TYPES, ids=str)
-def test_each_is_the_float_nearest_to_it(tmp_path, monkeypatch, suffix, kind):
+def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind):
     monkeypatch.setattr(decimals, "_ROWS_AT_ONCE", 7)
     values = some(kind)
     table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
@@ -76,7 +76,7 @@ def test_a_scale_below_zero_counts_zeros(tmp_path):
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", TYPES[::4], ids=str)
 @pytest.mark.parametrize("dtype", ["int8", "int64", "uint64"])
-def test_whole_numbers_are_exact_where_they_are_asked_for(tmp_path, suffix, kind, dtype):
+def test_integers_are_exact_on_request(tmp_path, suffix, kind, dtype):
     limits, most = np.iinfo(dtype), 10**kind.precision - 1
     values = [max(limits.min, -most), min(limits.max, most), 0, min(limits.max, 2**53 + 1, most)]
     column = pa.array([Decimal(value) for value in values], kind)
@@ -98,7 +98,7 @@ def test_whole_numbers_are_exact_where_they_are_asked_for(tmp_path, suffix, kind
         ([1, "1.5", 2], pa.decimal128(30, 2), "int8", r"row 5, column a: 1.5 does not fit into int8 \(1 in all\)"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_row(tmp_path, values, kind, dtype, message):
+def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dtype, message):
     values = [None if value is None else Decimal(value) for value in values]
     table = pa.table({"a": pa.array([Decimal(1)] * 3 + values, kind)})
     path = written(tmp_path / "x.parquet", table, row_group_size=3)
@@ -118,7 +118,7 @@ def test_rows_without_a_list_count_when_a_row_is_named(tmp_path):
         open_table(written(tmp_path / "x.parquet", table), source="x").read(["a[0]"], np.dtype("int64"))
 
 
-def test_decimals_with_fractions_of_nothing_are_whole_numbers(tmp_path):
+def test_decimals_with_zero_fractions_are_integers(tmp_path):
     table = pa.table({"a": pa.array([Decimal("9007199254740993.00"), Decimal(-1)], pa.decimal128(20, 2))})
     inputs, _ = tabular(dtype="int64")(written(tmp_path / "x.parquet", table))
     assert inputs.ravel().tolist() == [2**53 + 1, -1]

@@ -91,7 +91,7 @@ KINDS = ("whole", "plus", "whole decimals", "decimals", "odd", "gaps", "missing"
 
 
 @given(data=st.data(), suffix=st.sampled_from([*SUFFIXES]))
-def test_a_table_with_commas_gives_the_bits_of_the_same_table_with_points(tmp_path, data, suffix):
+def test_a_table_with_commas_equals_the_same_table_with_points(tmp_path, data, suffix):
     """For any format, dtype, policies and columns; if one table is refused, so is the other."""
     kinds = [data.draw(st.sampled_from([*KINDS, *KINDS, "faults"])) for _ in range(3)]
     count = data.draw(st.integers(0, 6))
@@ -127,7 +127,7 @@ def test_a_table_with_commas_gives_the_bits_of_the_same_table_with_points(tmp_pa
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_is_not_read_at_once_gives_the_same(tmp_path, monkeypatch, suffix):
+def test_a_file_read_in_parts_has_the_same_start(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(text_header, "FIRST", 1_000)
     monkeypatch.setattr(text_table, "_BLOCK", 1_000)
     values = np.random.default_rng(5).normal(size=(600, 2))
@@ -170,14 +170,14 @@ def test_a_number_with_the_other_mark_is_refused_by_row(tmp_path, cell, decimal,
 
 
 @pytest.mark.parametrize(("decimal", "other"), [(".", ","), (",", ".")])
-def test_labels_with_the_other_mark_throughout_are_no_classes(tmp_path, decimal, other):
+def test_labels_with_the_other_decimal_mark_are_not_classes(tmp_path, decimal, other):
     path = write(tmp_path / "x.csv", f"x;y\n1;1{other}5\n2;2{other}5\n")
     text = message(path, labels="y", delimiter=";", decimal=decimal)
     assert f"row 1, column y: '1{other}5' is not a number" in text
     assert "--decimal ," in text
 
 
-def test_numbers_with_commas_are_no_classes(tmp_path):
+def test_numbers_with_commas_are_not_classes(tmp_path):
     """They do not become classes either if another source has classes."""
     write(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
     write(tmp_path / "src" / "b.csv", "x;y\n1;eel\n2;1,5\n")
@@ -212,7 +212,7 @@ def test_labels_that_are_text_are_classes_beside_decimal_commas(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt"])
-def test_what_is_before_the_decimals_tells_names_from_numbers(tmp_path, suffix):
+def test_the_part_before_decimals_distinguishes_names_from_numbers(tmp_path, suffix):
     between = {".csv": ";", ".tsv": "\t", ".txt": " "}[suffix]
     options: dict[str, Any] = {"delimiter": ";"} if suffix == ".csv" else {}
     path = write(tmp_path / f"x{suffix}", text_of([["1,5", "2,5"], ["3,5", "4,5"]], between))
@@ -226,7 +226,7 @@ def test_what_is_before_the_decimals_tells_names_from_numbers(tmp_path, suffix):
         assert tabular(decimal=",", header=False, **options)(path)[0].tolist() == [[1.5, 2.5], [3.5, 4.5]]
 
 
-def test_words_that_stand_for_missing_values_are_found_as_they_are_written(tmp_path):
+def test_words_for_missing_values_are_matched_exactly(tmp_path):
     path = write(tmp_path / "x.csv", "x;y\n1,5;2\n-999,0;3\n-999;4\n4,5;-999,00\n")
     for words in ('"-999,0"', ["-999,0"], "-999", ["-999.0"]):
         (one,) = tabular(delimiter=";", decimal=",", na_values=words, missing="drop")(path)
@@ -248,7 +248,7 @@ def test_words_that_stand_for_missing_values_are_found_as_they_are_written(tmp_p
         (None, ()),
     ],
 )
-def test_words_are_taken_apart_where_decimals_have_a_comma(given, words):
+def test_words_may_contain_commas_with_a_decimal_comma(given, words):
     assert missing_words(given, ",") == words
     assert tabular(na_values=given or (), decimal=",").options.na_values == words
 
@@ -262,7 +262,7 @@ def test_words_are_taken_apart_where_decimals_have_a_comma(given, words):
         ('"-1,5",-999,0', ("-1,5", "-999", "0")),
     ],
 )
-def test_a_comma_that_may_end_a_word_or_stand_in_a_number_is_refused(given, words):
+def test_an_ambiguous_comma_between_words_is_refused(given, words):
     with pytest.raises(UsageError, match=r"it is unclear whether '.*' is one number; write"):
         tabular(na_values=given, decimal=",")
     assert tabular(na_values=given).options.na_values == words
@@ -277,7 +277,7 @@ def test_a_comma_that_may_end_a_word_or_stand_in_a_number_is_refused(given, word
         (["1,5e-3", "1,0", "2"], {"elapsed": True}),
     ],
 )
-def test_times_that_are_numbers(tmp_path, cells, options):
+def test_numbers_are_times_in_their_unit(tmp_path, cells, options):
     path = write(tmp_path / "x.csv", text_of([["t", "x"], *([cell, "1"] for cell in cells)], ";"))
     points = write(tmp_path / "y.csv", path.read_text().replace(",", "."))
     expected = read(points, delimiter=";", time="t", time_unit="s", **options)
@@ -301,7 +301,7 @@ def test_times_with_the_other_mark_are_refused_by_row(tmp_path):
     )
 
 
-def test_time_stamps_are_what_they_are(tmp_path):
+def test_time_stamps_may_have_either_mark(tmp_path):
     """ISO 8601 permits both marks before fractions of a second, and other formats may have points."""
     path = write(tmp_path / "x.csv", "t;x\n2020-01-31 12:00:00,25;1,5\n2020-01-31 12:00:00.5;2,5\n")
     (one,) = tabular(time="t", delimiter=";", decimal=",").sequences(path)
@@ -314,7 +314,7 @@ def test_time_stamps_are_what_they_are(tmp_path):
     assert one.time.astype("M8[D]").astype(str).tolist() == ["2020-01-31"]
 
 
-def test_rows_are_grouped_by_text_as_it_is_written_and_by_whole_numbers(tmp_path):
+def test_rows_are_grouped_by_text_as_it_is_written_and_by_integers(tmp_path):
     path = write(tmp_path / "x.csv", "g;h;x\n1,5;7;0,5\n1.5;7;1,5\n1,5;7;2,5\n")
     found = list(tabular(group_by="g,h", delimiter=";", decimal=",").sequences(path))
     assert [(one.columns["g"], one.columns["h"], one.inputs[:, 0].tolist()) for one in found] == [
@@ -347,7 +347,7 @@ def test_labels_of_another_suffix_with_commas_between_fields_have_points(tmp_pat
     assert (inputs.tolist(), labels.tolist()) == ([[1.5], [2.5]], [[1.5, 2], [2.5, 3]])
 
 
-def test_each_of_two_files_has_its_own_mark(tmp_path):
+def test_both_files_may_have_their_own_decimal_mark(tmp_path):
     write(tmp_path / "in" / "a.tsv", "t\tx\n1,5\t1,5\n2,50\t2,5\n")
     write(tmp_path / "a.csv", "t,y\n2.5,20.5\n1.50,10.5\n")
     process = tabular(labels_from="{stem}.csv", on="t", decimal=",", inputs="x").under(tmp_path)
@@ -369,22 +369,22 @@ def test_keys_with_the_other_mark_are_text(tmp_path):
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "a\n1\n", "a\n"])
 @pytest.mark.parametrize("options", [{}, {"format": "csv"}])
-def test_nor_does_what_stands_between_them_by_the_suffix(tmp_path, text, options):
+def test_a_decimal_comma_conflicts_with_the_delimiter_of_the_suffix(tmp_path, text, options):
     path = write(tmp_path / "x.csv", text)
     assert "--decimal ',' is also the delimiter of such a file" in message(path, decimal=",", **options)
 
 
-def test_one_column_between_commas_is_named_first(tmp_path):
+def test_a_wrong_delimiter_is_named_first(tmp_path):
     path = write(tmp_path / "x.csv", "a;b\n1,5;2,5\n")
     assert "2 between ';'; say --delimiter ';' if that is right" in message(path, decimal=",")
 
 
-def test_a_binary_file_makes_nothing_of_such_a_mark(tmp_path):
+def test_binary_files_ignore_decimal_commas(tmp_path):
     pq.write_table(pa.table({"a": [1.5]}), tmp_path / "x.parquet")
     assert tabular(decimal=",", delimiter=";")(tmp_path / "x.parquet")[0].tolist() == [[1.5]]
 
 
-def test_it_is_recorded_where_it_is_a_comma_and_only_there():
+def test_only_a_decimal_comma_is_recorded():
     with_comma, without = tabular(decimal=",", delimiter=";"), tabular(delimiter=";", decimal=".")
     assert describe_process(with_comma)["tabular"]["decimal"] == ","
     assert "decimal" not in describe_process(without)["tabular"]
@@ -397,7 +397,7 @@ def test_it_is_recorded_where_it_is_a_comma_and_only_there():
             tabular_from_json(without.recorded() | {"decimal": wrong})
 
 
-def test_a_store_goes_on_as_it_was_built(tmp_path):
+def test_a_later_build_uses_the_recorded_mark(tmp_path):
     """With or without the option, the recorded mark is used; another one is refused, and the message has both."""
     src, store = tmp_path / "src", tmp_path / "t.zarr"
     options = ["--delimiter", ";", "--decimal", ",", "--na-values", '"-999,0"', "--missing", "drop", "--workers", 0]

@@ -72,7 +72,7 @@ def test_numbers_of_many_digits_become_float64_and_the_build_says_so(tmp_path, s
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_a_dtype_that_is_given_is_stored_without_a_word(tmp_path, dtype):
+def test_a_given_dtype_is_stored_without_a_message(tmp_path, dtype):
     write_files(tmp_path / "raw", {"a.csv": "x\n0.123456789\n"})
     done = seqzarr("build", "raw", "s.zarr", "--dtype", dtype)
     assert "does not keep" not in done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
     assert seqzarr("verify", "s.zarr", "--sources", "raw").exit_code == 0
 
 
-def test_a_failed_source_does_not_decide_nor_count(tmp_path):
+def test_a_failed_source_neither_determines_the_dtype_nor_counts(tmp_path):
     write_files(tmp_path / "raw", {"a.csv": "x,y\n116.318417,1\n1,broken\n"})
     write(tmp_path / "raw" / "b.csv", FEW)
     (tmp_path / "raw" / "c.csv").write_text("x,y\n116.318417,1\n1,inf\n")
@@ -131,7 +131,7 @@ def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tm
     assert label_dtype("none", process=tabular(inputs="x", labels="none")) == np.int8
 
 
-def test_labels_in_files_beside_the_sources_decide_too(tmp_path):
+def test_labels_in_label_files_determine_the_dtype_too(tmp_path):
     write(tmp_path / "raw" / "a.csv", FEW)
     (tmp_path / "raw" / "a_labels.csv").write_text("label\n1\n16777217\n0\n")
     for axis in get_args(Axis):
@@ -147,14 +147,14 @@ def test_labels_in_files_beside_the_sources_decide_too(tmp_path):
         assert open_store(tmp_path / f"few-{axis}.zarr").schema.labels.dtype == np.float32
 
 
-def test_what_is_computed_from_numbers_of_few_digits_is_float32(tmp_path):
+def test_values_computed_from_numbers_of_few_digits_are_float32(tmp_path):
     write_files(tmp_path / "raw", {"a.csv": "x\n0.1\n\n0.7\n0.8\n"})
     done = seqzarr("build", "raw", "s.zarr", "--scale", "x=0.3", "--diff", "x", "--missing", "drop")
     assert "does not keep" not in done.stdout
     assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float32
 
 
-def test_a_converted_copy_goes_on_from_float32(tmp_path):
+def test_a_converted_copy_continues_from_float32(tmp_path):
     write(tmp_path / "raw" / "a.csv", FEW)
     write(tmp_path / "raw" / "b.csv", MANY)
     build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
@@ -200,14 +200,14 @@ def is_lost(text: str) -> bool:
 
 
 @given(st.lists(st.tuples(st.integers(-(10**10), 10**10), st.integers(-30, 25)), min_size=1, max_size=30))
-def test_the_digits_of_a_number_tell_whether_float32_keeps_it(numbers):
+def test_the_digits_of_a_number_determine_whether_float32_keeps_it(numbers):
     texts = [f"{whole}e{exponent}" for whole, exponent in numbers]
     values = np.array([float(text) for text in texts])
     assert needs_more_digits(values).tolist() == [is_lost(text) for text in texts]
 
 
 @given(st.lists(st.floats(width=32, allow_subnormal=False)))
-def test_what_was_written_from_float32_is_kept(numbers):
+def test_numbers_written_from_float32_are_kept(numbers):
     values = np.array([float(str(np.float32(number))) for number in numbers])
     assert not needs_more_digits(values).any()
 

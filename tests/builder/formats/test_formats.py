@@ -75,7 +75,7 @@ def packed(path: Path, text: bytes) -> Path:
         ("a.csv/b", None),
     ],
 )
-def test_the_suffix_tells_the_format(name, expected):
+def test_the_suffix_determines_the_format(name, expected):
     assert format_of(name) == expected
 
 
@@ -98,7 +98,7 @@ def test_a_stem_is_the_last_part_without_its_suffix():
     final=st.sampled_from(["", "\n", "\n\n"]),
     blank=st.sampled_from(["", " "]),
 )
-def test_delimited_text_is_what_float_makes_of_each_field(tmp_path, rows, suffix, end, final, blank):
+def test_delimited_text_is_parsed_like_float(tmp_path, rows, suffix, end, final, blank):
     delimiter = "," if "csv" in suffix else "\t"
     width = len(rows[0]) if rows else 3
     names = [f"c{i}" for i in range(width)]
@@ -131,7 +131,7 @@ def test_blank_separated_text_may_have_any_blanks_anywhere(tmp_path, rows, suffi
 
 
 @given(st.lists(st.text(" \t\n\rx", max_size=6), max_size=6))
-def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
+def test_collapsing_blanks_is_independent_of_the_pieces(pieces):
     collapse = CollapseBlanks()
     found = b"".join([collapse(piece.encode()) for piece in pieces]).decode()
     text = "".join(pieces).replace("\t", " ")
@@ -141,13 +141,13 @@ def test_collapsing_blanks_does_not_depend_on_how_text_is_cut(pieces):
 
 
 @given(st.lists(st.text("x \r\n", max_size=4).map(str.encode)))
-def test_only_the_last_blank_lines_are_dropped_however_text_is_cut(pieces):
+def test_only_the_last_blank_lines_are_dropped(pieces):
     drop = DropLastBlankLines()
     assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
 
 
 @given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
-def test_only_lines_that_begin_with_the_mark_are_dropped_however_text_is_cut(pieces):
+def test_only_lines_that_begin_with_the_mark_are_comments(pieces):
     drop, text = DropComments("#"), b"".join(pieces)
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(b"#")]
     assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
@@ -215,7 +215,7 @@ def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
         (f"a\n{2**53}\n-{2**53}\n1e300\n{10**20}.0\n", {}, {"a": [2.0**53, -(2.0**53), 1e300, 1e20]}),
     ],
 )
-def test_odd_text(tmp_path, text, options, expected):
+def test_odd_text_is_read(tmp_path, text, options, expected):
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
     if expected is SourceError:
@@ -236,7 +236,7 @@ def test_rows_longer_than_what_is_parsed_at_once(tmp_path):
     assert array_of(read_all(tmp_path / "x.csv")).tolist() == [list(range(1_000))] * 2
 
 
-def test_a_header_longer_than_what_is_read_at_first(tmp_path):
+def test_a_header_longer_than_the_first_read(tmp_path):
     names = [f"{'column' * 10}{i}" for i in range(20_000)]
     (tmp_path / "x.csv").write_text(",".join(names) + "\n" + ",".join(map(str, range(20_000))) + "\n")
     read = read_all(tmp_path / "x.csv")
@@ -245,7 +245,7 @@ def test_a_header_longer_than_what_is_read_at_first(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint64])
-def test_whole_numbers_are_parsed_whole_where_they_are_asked_for(tmp_path, dtype):
+def test_integers_are_parsed_exactly_on_request(tmp_path, dtype):
     """Also beyond 2**53, with signs, and in a column with floats elsewhere."""
     limits = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
     (tmp_path / "x.csv").write_text(f"a,b\n{limits.max},+1\n{limits.min},2\n")
@@ -286,7 +286,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
         ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
     ],
 )
-def test_json_lines_that_cannot_be_say_why(tmp_path, text, message):
+def test_malformed_json_lines_are_refused_with_the_reason(tmp_path, text, message):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(SourceError, match=message):
         read_all(tmp_path / "x.jsonl")
@@ -336,7 +336,7 @@ def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, su
         assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
 
 
-def test_a_column_named_as_those_that_are_hidden_is_refused(tmp_path):
+def test_a_column_named_like_a_hidden_one_is_refused(tmp_path):
     write_arrow(tmp_path / "x.parquet", pa.table({"a": [1], "\0row": [7]}))
     with pytest.raises(SourceError, match=r"the name '.x00row' among its columns begins with a NUL byte; rename it"):
         read_all(tmp_path / "x.parquet")
@@ -438,7 +438,7 @@ def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):
         assert {name: column.tolist() for name, column in read.columns.items()} == {"a": [1.0], "b": [2.0]}
 
 
-def test_what_is_no_file_or_of_no_format_is_a_source_error(tmp_path):
+def test_missing_files_and_unknown_formats_are_source_errors(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
     (tmp_path / "x.unknown").write_text("1,2\n")
@@ -451,7 +451,7 @@ def test_what_is_no_file_or_of_no_format_is_a_source_error(tmp_path):
             read_all(tmp_path / name)
 
 
-def test_lack_of_memory_is_no_fault_of_the_source(tmp_path, monkeypatch):
+def test_lack_of_memory_is_not_a_failure_of_the_source(tmp_path, monkeypatch):
     def fails(*_args, **_options):
         raise MemoryError
 
@@ -472,7 +472,7 @@ def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
 @given(
     text=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b"\r\n", b"\x0b", b"x" * 40]), max_size=30).map(b"".join)
 )
-def test_lines_are_cut_one_by_one_as_all_at_once(text):
+def test_lines_are_split_lazily_as_all_at_once(text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_header, "_PIECE", 5)
         assert list(text_header._lines(text)) == text.splitlines(keepends=True)
@@ -498,7 +498,7 @@ def test_lines_before_the_table_are_left_out(tmp_path, size, suffix, header, ski
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "utf-32", "utf-8"])
-def test_text_of_another_encoding_is_that_of_utf_8(tmp_path, encoding, size):
+def test_text_of_another_encoding_equals_that_of_utf_8(tmp_path, encoding, size):
     text = "höhe,straße\n" + "".join(f"{number},{-number}\n" for number in range(size))
     (tmp_path / "x.csv").write_text(text, encoding=encoding)
     read = read_all(tmp_path / "x.csv", encoding=encoding)

@@ -16,14 +16,14 @@ EXAMPLES = int(os.environ.get("SEQZARR_FUZZ_EXAMPLES", "150"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
-def test_damaged_sources_are_refused_or_read_as_others_read_them(format):  # noqa: A002
+def test_damaged_sources_are_refused_or_read_like_other_readers(format):  # noqa: A002
     outcomes = fuzz(format, EXAMPLES, seed=0)
     assert outcomes.refused > 0
     assert outcomes.read > 0 or format in {"npz", "csv.xz"}  # these have checksums
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_undamaged_they_are_read(tmp_path, format):  # noqa: A002
+def test_undamaged_files_are_read(tmp_path, format):  # noqa: A002
     path = tmp_path / f"x.{format}"
     for whole in valid_files()[format]:
         path.write_bytes(whole)
@@ -34,7 +34,7 @@ def test_undamaged_they_are_read(tmp_path, format):  # noqa: A002
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", sorted(ENDS))
-def test_cut_anywhere_a_source_is_refused_where_the_format_tells_its_end(tmp_path, format):  # noqa: A002
+def test_truncated_sources_are_refused_if_their_format_marks_the_end(tmp_path, format):  # noqa: A002
     path = tmp_path / f"x.{format}"
     for whole in valid_files()[format]:
         path.write_bytes(whole)

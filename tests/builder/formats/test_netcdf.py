@@ -134,7 +134,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
         (b"CDF\x01 more", "is a NetCDF file of version 3; convert it to version 4"),
     ],
 )
-def test_what_is_no_hdf5_file_is_refused(tmp_path, content, message):
+def test_files_that_are_not_hdf5_are_refused(tmp_path, content, message):
     (tmp_path / "a.nc").write_bytes(content)
     with pytest.raises(SourceError, match=message):
         open_table(tmp_path / "a.nc", source="a.nc")
@@ -155,7 +155,7 @@ def test_a_bomb_is_refused_before_it_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["xarray", "h5netcdf", "h5py"])
-def test_a_missing_library_is_told_with_what_installs_it(tmp_path, monkeypatch, missing):
+def test_a_missing_library_is_reported_with_its_extra(tmp_path, monkeypatch, missing):
     (tmp_path / "src").mkdir()
     written(tmp_path / "src/a.nc", {"x": series(1.0)})
     monkeypatch.setitem(sys.modules, missing, None)

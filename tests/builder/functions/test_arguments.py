@@ -38,7 +38,7 @@ def values(store):
 
 @settings(deadline=None)
 @given(st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()))
-def test_what_json_writes_is_read_as_it_was(value):
+def test_values_written_as_json_are_read_back(value):
     (found,) = parse_arguments([f"k={json.dumps(value)}"]).values()
     assert repr(found) == repr(value)
 
@@ -46,13 +46,13 @@ def test_what_json_writes_is_read_as_it_was(value):
 @pytest.mark.parametrize(
     "text", ["007", "null", "NaN", "Infinity", "1e999", "[1]", "True", "a=b", "", '"open', "1_000"]
 )
-def test_all_else_is_text(text):
+def test_other_values_are_text(text):
     assert parse_arguments([f"k={text}"]) == {"k": text}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_path, workers):
+def test_a_function_receives_its_arguments_and_the_store_records_them(src, tmp_path, workers):
     store = tmp_path / "t.zarr"
     command = ["build", str(src), str(store), "--process", ME, "--workers", str(workers)]
     result = seqzarr(*command, "--arg", "factor=2.5", "--arg", "name=ab")
@@ -76,7 +76,7 @@ def test_a_function_is_given_its_arguments_and_the_store_records_them(src, tmp_p
         ({"shift": 1}, "argument shift not given, but the option is now shift 1"),
     ],
 )
-def test_others_than_those_of_the_first_build_are_refused(src, tmp_path, arguments, message):
+def test_other_arguments_than_in_the_first_build_are_refused(src, tmp_path, arguments, message):
     builder.build(src, tmp_path / "t.zarr", process=scaled, arguments={"factor": 2}, workers=0)
     with pytest.raises(UsageError, match=message):
         builder.build(src, tmp_path / "t.zarr", arguments=arguments, workers=0)
@@ -95,7 +95,7 @@ def test_arguments_that_cannot_be_recorded_are_refused_before_anything_is_made(s
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_a_store_that_records_what_cannot_be_is_refused(src, tmp_path):
+def test_a_store_with_impossible_records_is_refused(src, tmp_path):
     builder.build(src, tmp_path / "t.zarr", process=scaled, arguments={"factor": 2}, workers=0)
     root = tmp_path / "t.zarr" / "zarr.json"
     root.write_text(root.read_text().replace('"factor"', '"fac tor"'))

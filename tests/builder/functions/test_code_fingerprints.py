@@ -217,7 +217,7 @@ def fingerprint(process: Any) -> str:
 
 @pytest.mark.parametrize("with_text", [True, False])
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-def test_it_changes_with_code_and_values_and_with_nothing_else(edit, with_text):
+def test_a_fingerprint_changes_only_with_code_and_values(edit, with_text):
     assert edit.old in edit.code
     sources = ("<cell 1>", "<cell 2>") if with_text else (None, None)
     before, after = edit.code, edit.code.replace(edit.old, edit.new, 1) if edit.old else edit.code
@@ -238,7 +238,7 @@ print(json.dumps({name: fingerprint(defined(edit.code, source=SOURCE)) for name,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["<cell>", None])
-def test_it_is_the_same_in_every_process_whatever_the_hash_seed(source):
+def test_a_fingerprint_is_the_same_for_every_hash_seed(source):
     found = {name: fingerprint(defined(edit.code, source=source)) for name, edit in EDITS.items()}
     for seed in "0", "1":
         environment = os.environ | {"PYTHONHASHSEED": seed}
@@ -246,7 +246,7 @@ def test_it_is_the_same_in_every_process_whatever_the_hash_seed(source):
         assert json.loads(subprocess.check_output(command, text=True, cwd=ROOT, env=environment)) == found
 
 
-def test_where_there_is_text_it_is_the_same_in_every_version_of_python():
+def test_with_source_text_a_fingerprint_is_the_same_in_every_python():
     code = "\n".join([HELPED, OPTIONS, ENUM.replace("process", "twice"), DECORATED, MAKE])
     code += "process = make([process, helper, Options(), Further(options=Options()), twice, {'a', 'b'}, 1.5, b'x'])\n"
     assert (
@@ -255,14 +255,14 @@ def test_where_there_is_text_it_is_the_same_in_every_version_of_python():
     )
 
 
-def test_the_order_in_which_a_set_is_met_changes_nothing():
+def test_the_order_of_a_set_changes_nothing():
     process = defined("def process(path):\n    return other(path)\n\ndef other(path):\n    return process(path)\n")
     elements = [process, process.__globals__["other"], (process,)]
     found = [process_code._Walk(process)._sorted(order) for order in itertools.permutations(elements)]
     assert all(one == found[0] for one in found)
 
 
-def test_calling_a_function_changes_nothing():
+def test_calling_a_function_does_not_change_its_fingerprint():
     process = defined(DECORATED)
     before = fingerprint(process)
     for length in range(1_000):  # its bytecode is specialised meanwhile
@@ -307,7 +307,7 @@ def test_an_edit_of_another_module_of_the_user_is_seen(folder, reading):
     assert found[3] == found[0]
 
 
-def test_a_file_that_was_edited_since_it_was_imported_is_not_taken_for_the_code_that_runs(folder):
+def test_a_module_edited_after_its_import_is_not_taken_for_the_running_code(folder):
     (folder / "my_reader.py").write_text("def process(path):\n    return 1\n")
     loaded = builder.processes.process.load_process("my_reader:process")
     before = fingerprint(loaded)
@@ -319,7 +319,7 @@ def test_a_file_that_was_edited_since_it_was_imported_is_not_taken_for_the_code_
     assert fingerprint(builder.processes.process.load_process("my_reader:process")) not in {before, stale}
 
 
-def test_a_package_of_the_user_may_be_installed(folder, monkeypatch):
+def test_a_users_package_may_be_installed(folder, monkeypatch):
     place = folder / "site-packages" / "kit"
     place.mkdir(parents=True)
     monkeypatch.syspath_prepend(str(place.parent))
@@ -339,7 +339,7 @@ HELD = {
 
 
 @pytest.mark.parametrize("what", HELD)
-def test_what_cannot_be_compared_is_named_and_all_else_is_compared(what):
+def test_values_that_cannot_be_compared_are_named(what):
     process = defined(HELD[what])
     code = code_of(process)
     assert code == code_of(process)
@@ -347,7 +347,7 @@ def test_what_cannot_be_compared_is_named_and_all_else_is_compared(what):
     assert code.sha256 != code_of(defined(HELD[what].replace("return ", "return 0, "))).sha256
 
 
-def test_what_is_nested_too_deeply_is_unknown():
+def test_deeply_nested_values_cannot_be_compared():
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
@@ -405,7 +405,7 @@ def as_cell_with_text(factor: float) -> Any:
 @pytest.mark.parametrize(
     "kind", [make, lambda k: functools.partial(scaled, factor=k), Scaled, as_cell, as_cell_with_text]
 )
-def test_a_build_sees_that_its_function_was_edited_and_an_update_builds_its_sources_again(place, kind):
+def test_a_build_notices_an_edited_function_and_an_update_builds_its_sources_again(place, kind):
     def build(factor: float, **options: Any) -> builder.Report:
         return builder.build(place / "src", place / "store", process=kind(factor), workers=0, **options)
 
@@ -459,7 +459,7 @@ def read(path):
 
 
 @pytest.mark.usefixtures("place")
-def test_the_command_says_so_in_one_line(folder):
+def test_the_command_warns_of_incomparable_values_in_one_line(folder):
     (folder / "my_reader.py").write_text(LOCKED)
     for process in (["--process", "my_reader:read"], []):
         with warnings.catch_warnings():

@@ -51,7 +51,7 @@ def pieces_of(inputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence"])
 @pytest.mark.parametrize("batch", [1, "1GB"])
-def test_a_sequence_in_pieces_is_stored_verified_and_repaired_as_if_it_came_at_once(tmp_path, axis, batch):
+def test_a_sequence_in_pieces_is_stored_verified_and_repaired_like_any_other(tmp_path, axis, batch):
     sources = {f"{number}.made": Made(lengths=(90, 0, 41, 1), seed=number, axis=axis) for number in range(4)}
     sources["2a.made"] = Made(lengths=(90, 9), axis=axis, fault="raises midway")
     write_made(tmp_path / "src", sources)
@@ -135,7 +135,7 @@ def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ
         assert (repaired.left, repaired.files, files(store) == before) == ((), (name,), True), name
 
 
-def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp_path):
+def test_decreasing_times_between_pieces_are_reported_like_in_a_build(tmp_path):
     (tmp_path / "src").mkdir()
     np.save(tmp_path / "src" / "a.npy", np.arange(2.0))
 
@@ -155,7 +155,7 @@ def test_times_that_fall_between_two_pieces_are_told_as_the_build_tells_them(tmp
     assert "a sequence that comes in pieces has at least one" in problem.what
 
 
-def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path):
+def test_errors_in_later_pieces_have_the_start_of_the_piece(tmp_path):
     write_files(tmp_path / "src", {"a": "a"})
     good = np.zeros((3, 2), np.float32)
 
@@ -175,7 +175,7 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_where_that_begins(tmp_path)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_pieces_may_be_plain_pairs_and_what_is_neither_is_named_by_its_number(tmp_path, elsewhere):
+def test_pieces_may_be_pairs_and_others_are_refused_by_number(tmp_path, elsewhere):
     write_files(tmp_path / "src", {"a": "a"})
     (tmp_path / "labels.csv").write_text("source,y\na,7\n")
     x = np.arange(20.0).reshape(10, 2)
@@ -255,7 +255,7 @@ def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, mo
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_was(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_of_waiting_rows_leaves_the_store_unchanged(tmp_path, monkeypatch):
     sources = {f"{number}.made": Made(lengths=(50, 20), seed=number) for number in range(6)}
     write_made(tmp_path / "some", dict(list(sources.items())[:3]))
     write_made(tmp_path / "all", sources)
@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_while_rows_wait_beside_the_store_leaves_it_as_it_wa
         assert assert_store(store, sources) == files(tmp_path / "whole")
 
 
-def test_what_a_build_left_beside_the_store_that_was_killed_is_removed_by_the_next(tmp_path):
+def test_files_of_a_killed_build_are_removed_by_the_next(tmp_path):
     sources = {"a.made": Made(lengths=(50, 20))}
     write_made(tmp_path / "src", sources)
     left = tmp_path / "store.build" / "spilled" / "7" / "inputs.0123456789abcdef"
@@ -378,7 +378,7 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
 
 
 @pytest.mark.slow
-def test_a_worker_keeps_to_memory_that_does_not_grow_with_a_source_and_gives_its_rows_away_by_name(tmp_path):
+def test_a_worker_has_bounded_memory_and_passes_rows_by_file_name(tmp_path):
     """The peak of a worker process, for a function whose 200 MB of rows are in no file."""
     write_files(tmp_path / "small", {"x.json": "10"})
     write_files(tmp_path / "src", {"x.json": str(GROUPS)})

@@ -114,7 +114,7 @@ def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     assert (named.schema.inputs.units, named.schema.labels.units) == (("mV",), None)
 
 
-def test_labels_elsewhere_and_pieces_and_columns_of_their_own(tmp_path):
+def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
     labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
     assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
     expected(labelled, tmp_path, NAMES)
@@ -150,12 +150,12 @@ def test_missing_values_are_nan_and_labels_may_be_text(tmp_path):
         (lambda rows: (pd.DataFrame({"t": [np.datetime64("2024-01-01")]}), rows), "t of its inputs: holds time stamps"),
     ],
 )
-def test_names_that_cannot_be_meant(tmp_path, given, message):
+def test_impossible_names_of_features_are_refused(tmp_path, given, message):
     with pytest.raises(BuildError, match=message):
         build(tmp_path, lambda _: given(np.ones((1, 3))), "a")
 
 
-def test_other_names_than_in_the_store_are_refused_and_none_are_taken_by_place(tmp_path):
+def test_other_names_are_refused_and_not_matched_by_position(tmp_path):
     def read(path: Path) -> Any:
         rows, names = np.full((2, 2), int(path.read_text())), {"a": ["x", "y"], "b": None, "c": ["x", "z"]}
         return Sequence(rows, rows, features=names[path.name])
@@ -166,6 +166,6 @@ def test_other_names_than_in_the_store_are_refused_and_none_are_taken_by_place(t
         build(tmp_path, read, "abc")
 
 
-def test_numbers_that_pandas_gives_by_default_are_no_names(tmp_path):
+def test_default_column_numbers_of_pandas_are_not_names(tmp_path):
     store = build(tmp_path, lambda _: pd.DataFrame(np.ones((3, 2))), "a", label_pattern="(?P<kind>[ab])")
     assert (store.schema.inputs.names, len(store)) == (None, 1)

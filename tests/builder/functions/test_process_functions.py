@@ -73,12 +73,12 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
     ],
 )
 @pytest.mark.usefixtures("folder_with_module")
-def test_what_is_wrong_with_a_name_is_told(name, message):
+def test_invalid_names_of_functions_are_explained(name, message):
     with pytest.raises(UsageError, match=message):
         load_process(name)
 
 
-def test_what_cannot_be_called_is_no_process_function():
+def test_a_process_function_must_be_callable():
     with pytest.raises(UsageError, match="process=17 cannot be called"):
         load_process(17)  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_called_is_no_process_function():
     assert load_process(function) is function
 
 
-def test_a_pair_or_an_iterable_of_pairs_is_what_a_function_returns():
+def test_a_function_returns_a_pair_or_an_iterable_of_pairs():
     assert pairs((X, Y)) == [(X, Y)]
     assert pairs([(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
     assert pairs(pair for pair in [(X, Y)]) == [(X, Y)]
@@ -114,7 +114,7 @@ def pairs(result):
         ({"inputs": X}, "it gave a str"),
     ],
 )
-def test_anything_else_is_refused_with_what_it_is(result, message):
+def test_other_results_are_refused_with_their_type(result, message):
     with pytest.raises(TypeError, match=rf"returns \(inputs, labels\), or yields such pairs; {message}"):
         list(sequences_of(result))
 
@@ -135,7 +135,7 @@ def test_a_closure_reaches_another_process(tmp_path):
     assert subprocess.check_output(command, text=True, cwd=Path(__file__).parents[3]) == "9\n"
 
 
-def test_a_function_that_the_other_side_cannot_import_is_an_error_when_called(folder_with_module, monkeypatch):
+def test_a_function_that_a_worker_cannot_import_is_an_error_when_called(folder_with_module, monkeypatch):
     data = pickle.dumps(Portable(load_process("my_reader:read")))
     sys.modules.pop("my_reader")
     monkeypatch.chdir("/")
@@ -160,7 +160,7 @@ def test_a_worker_refuses_a_function_whose_modules_it_imported_before_an_edit(fo
         pickle.loads(data)(Path("x"))
 
 
-def test_a_worker_takes_a_function_whose_values_differ_there(folder_with_module):
+def test_a_worker_accepts_a_function_whose_values_differ_there(folder_with_module):
     """Values such as a process number, or those of an environment, do not show that code was edited."""
     (folder_with_module / "helper_of_mine.py").write_text(
         "import dataclasses, enum, os\n"
@@ -180,20 +180,20 @@ def test_a_worker_takes_a_function_whose_values_differ_there(folder_with_module)
             sys.modules.pop(name)
 
 
-def test_a_function_without_a_module_is_sent():
+def test_a_function_without_a_module_is_sent_by_value():
     function = FunctionType((lambda path: path.name).__code__, {})
     assert pickle.loads(pickle.dumps(Portable(function)))(Path("x")) == "x"
 
 
 @pytest.mark.usefixtures("folder_with_module")
-def test_what_the_store_records_of_a_function_is_its_name():
+def test_the_store_records_the_name_of_a_function():
     assert describe_process(load_process("my_reader:read")) == {"function": "my_reader:read"}
     assert describe_process(tabular(inputs="a:c")) == {"tabular": tabular(inputs=["a:c"]).recorded()}
     assert describe_process(lambda path: path)["function"].startswith(f"{__name__}:")
 
 
 @pytest.mark.usefixtures("folder_with_module")
-def test_a_recorded_name_leads_to_the_function_itself_or_nowhere():
+def test_a_recorded_name_finds_the_function_itself_or_nothing():
     class Reader:
         def __call__(self, path: Path) -> Path:
             return path
@@ -230,7 +230,7 @@ INSTALLED = [
 
 @pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.usefixtures("folder_with_module")
-def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_so(name):
+def test_a_recorded_function_of_an_installed_package_is_not_called(name):
     module = sys.modules[load_process("my_reader:read").__module__]
     others = {"remove": os.remove, "build": build, "bound": functools.partial(os.remove), "method": Path("x").unlink}
     vars(module).update(others)
@@ -238,7 +238,7 @@ def test_a_function_of_an_installed_package_is_not_called_because_a_store_says_s
         load_recorded_process(name)
 
 
-def test_a_process_function_that_raises_what_a_ctrl_c_does_is_a_failure_but_in_the_main_thread(tmp_path):
+def test_a_keyboard_interrupt_of_a_function_is_a_failure_outside_the_main_thread(tmp_path):
     write_made(tmp_path / "src", {name: Made() for name in ("a.made", "b.made", "c.made")})
 
     def read(path: Path) -> Any:
@@ -267,7 +267,7 @@ def raising(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path, workers):
+def test_every_exception_of_a_process_function_is_a_failure_of_its_source(tmp_path, workers):
     write_files(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
     report = build(tmp_path / "src", tmp_path / "store", process=raising, workers=workers, max_failures=99)
     assert report.added == 2
@@ -278,7 +278,7 @@ def test_whatever_a_process_function_raises_is_a_failure_of_that_source(tmp_path
     ]
 
 
-def test_a_process_function_that_goes_to_another_folder_does_not_take_the_store_along(tmp_path, monkeypatch):
+def test_a_process_function_may_change_the_working_folder(tmp_path, monkeypatch):
     write_files(tmp_path / "src", {"1.csv": "v\n1\n", "2.csv": "v\n2\n"})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -305,7 +305,7 @@ class Locked:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
-def test_a_process_function_that_cannot_be_sent_is_refused_in_words(tmp_path):
+def test_a_process_function_that_cannot_be_sent_is_refused(tmp_path):
     write_files(tmp_path / "src", {"1.csv": "v\n1\n"})
     with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
         build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)

@@ -178,7 +178,7 @@ def by_another_name(reader: Reader) -> None:
         (as_lambda, "tests.builder.functions.test_recorded_functions:as_lambda.<locals>.<lambda>", False),
     ],
 )
-def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_called(reader, first, name, same):
+def test_a_given_function_replaces_a_recorded_name_that_is_gone(reader, first, name, same):
     reader.write(1)
     reader.add(a=[3], b=[2, 2])
     first(reader)
@@ -209,7 +209,7 @@ def test_where_a_recorded_name_leads_nowhere_the_function_that_is_given_is_calle
         assert files(store) == grown
 
 
-def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is_advised_can_be_done(reader):
+def test_another_function_is_refused_with_advice_that_works(reader):
     reader.write(1)
     reader.add(a=[3])
     (reader.place / "own.py").write_text("from my_reader import read\n\ndef mine(path):\n    return read(path)\n")
@@ -236,7 +236,7 @@ def test_another_function_is_refused_where_the_recorded_one_is_found_and_what_is
     sys.modules.pop("own", None)
 
 
-def test_the_store_says_which_sequences_come_from_which_code_and_the_build_which_sources_from_another(reader):
+def test_the_store_records_the_code_of_each_sequence_and_builds_name_outdated_sources(reader):
     reader.write(1)
     reader.add(a=[3], b=[2, 2], d=[1])
     assert reader.build(process="my_reader:read").outdated == ()
@@ -282,9 +282,7 @@ def test_code_that_adds_no_sequence_leaves_no_trace(reader):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commits", [0, 2])
-def test_a_build_with_new_code_that_was_cut_off_after_some_commits_ends_with_the_same_bytes(
-    reader, monkeypatch, commits
-):
+def test_an_interrupted_build_with_new_code_ends_with_the_same_bytes(reader, monkeypatch, commits):
     store, whole = reader.place / "store", reader.place / "whole"
     reader.write(1)
     reader.add(a=[3], b=[2, 2])
@@ -339,7 +337,7 @@ def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
     assert f"{code(1)[:12]} from sequence 0\n" in shown
 
 
-def test_what_is_null_of_a_function_is_not_given():
+def test_null_in_the_record_of_a_function_is_ignored():
     options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
     assert is_valid_record({"function": "made:read"} | options)
     assert FunctionOptions.from_record({"function": "made:read"} | options) == FunctionOptions()

@@ -74,7 +74,7 @@ def test_times_are_stored_with_their_rows(root, tmp_path, axis):
     assert len(assert_times(tmp_path / "store")) == 7
 
 
-def test_the_sources_are_held_against_the_times(root, tmp_path, monkeypatch):
+def test_times_are_compared_with_the_sources(root, tmp_path, monkeypatch):
     store = tmp_path / "store"
     built(root, store)
     assert verify_sources(store, root, process=on_steps, workers=0) == []
@@ -107,7 +107,7 @@ def without_unit(_: Path) -> Sequence:
     return Sequence(np.zeros((2, 1)), np.zeros((2, 1)), time=np.array([1, 2]))
 
 
-def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path):
+def test_sources_with_unsuitable_times_fail_alone(root, tmp_path):
     report = build(root, tmp_path / "store", process=odd, workers=0)
     assert report.added == 1
     assert store_spec.open_store(tmp_path / "store").schema.time == Time("s")
@@ -118,14 +118,14 @@ def test_sources_whose_times_do_not_fit_fail_and_the_others_go_on(root, tmp_path
     ]
 
 
-def test_a_first_source_that_tells_no_unit_fails(root, tmp_path):
+def test_a_first_source_without_a_unit_fails(root, tmp_path):
     report = build(root, tmp_path / "store", process=without_unit, workers=0, max_failures=99)
     assert report.added == 0
     assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
 
 
 @pytest.mark.parametrize("elapsed", [False, True])
-def test_a_header_alone_tells_no_unit_and_is_skipped(tmp_path, elapsed):
+def test_a_file_with_only_a_header_has_no_unit_and_is_skipped(tmp_path, elapsed):
     folder = tmp_path / "src"
     write_files(folder, {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"})
     process = tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)

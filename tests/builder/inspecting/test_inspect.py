@@ -64,7 +64,7 @@ def test_counts_lengths_and_sizes_are_those_of_the_store(store):
     assert (found.chunk_bytes, found.shard_bytes) == (192, 1152)
 
 
-def test_splits_are_those_that_the_reader_makes(store):
+def test_splits_equal_those_of_the_reader(store):
     opened = open_store(store)
     for split in inspect(store).splits:
         view = opened.split(split.name)
@@ -72,7 +72,7 @@ def test_splits_are_those_that_the_reader_makes(store):
     assert sum(split.sequences for split in inspect(store).splits) == 40
 
 
-def test_statistics_are_those_of_the_rows_and_null_where_there_is_no_value(store):
+def test_statistics_equal_those_of_the_rows_and_are_null_without_values(store):
     a, b, _, label = inspect(store).statistics
     rows = np.concatenate([x for x, _ in open_store(store)]).astype(np.float64)
     assert (a.array, a.column, a.name, a.count) == ("inputs", 0, "a", len(rows))
@@ -137,7 +137,7 @@ def test_labels_with_lengths_of_their_own_and_complex_numbers_can_be_inspected(t
     assert "1 sequence, 3 steps, 5 label steps" in shown(tmp_path / "o.zarr")
 
 
-def test_of_many_statistics_and_failures_the_first_are_shown_and_json_has_all(tmp_path):
+def test_the_first_of_many_statistics_are_shown_and_json_has_all(tmp_path):
     (tmp_path / "arrays").mkdir()
     np.save(tmp_path / "arrays" / "good.npy", np.zeros((2, 30)))
     for number in range(25):
@@ -156,7 +156,7 @@ def test_of_many_statistics_and_failures_the_first_are_shown_and_json_has_all(tm
 
 
 @given(st.lists(st.integers(0, 10**6) | st.integers(0, 30), min_size=1))
-def test_every_length_lies_in_one_bin_and_bins_follow_one_another(lengths):
+def test_every_length_is_in_one_bin_and_bins_are_consecutive(lengths):
     bins = length_bins(np.array(lengths))
     for low, high, count in bins:
         assert count == sum(low <= length <= high for length in lengths)
@@ -165,7 +165,7 @@ def test_every_length_lies_in_one_bin_and_bins_follow_one_another(lengths):
     assert len(bins) <= 20  # a terminal shows them
 
 
-def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
+def test_splits_by_a_column_equal_those_of_the_reader(tmp_path):
     rows = np.zeros(3, "float32")
     with create_store(
         tmp_path / "s.zarr", inputs=("float32", ()), labels=("float32", ()), columns={"patient": "string"}
@@ -195,13 +195,13 @@ def test_splits_by_a_column_are_those_that_the_reader_makes(tmp_path):
         (["--split-by", "patient", "--sequence", "s0"], "--split-by goes without --sequence"),
     ],
 )
-def test_splits_that_are_none_are_refused(store, options, message):
+def test_invalid_splits_are_refused(store, options, message):
     result = seqzarr("inspect", store, *options)
     assert message in result.stderr
     assert result.exit_code == 2
 
 
-def test_times_and_further_columns_are_those_of_the_rows(tmp_path):
+def test_times_and_columns_belong_to_the_rows(tmp_path):
     path = tmp_path / "t.zarr"
     times = [
         np.array(["2020-01-02T03", "2020-01-03"], "datetime64[s]"),
@@ -257,7 +257,7 @@ def test_times_and_further_columns_are_those_of_the_rows(tmp_path):
     assert arrays["sequences/site"] == 4 * 4 + sum(len(site.encode()) for site in sites)
 
 
-def test_elapsed_times_and_those_of_no_step_are_said(tmp_path):
+def test_elapsed_times_and_missing_times_are_shown(tmp_path):
     for name, rows in (("e", 2), ("n", 0)):
         with create_store(
             tmp_path / name, inputs=("float32", ()), labels=("int8", ()), time=Time("ms", None)
@@ -267,7 +267,7 @@ def test_elapsed_times_and_those_of_no_step_are_said(tmp_path):
     assert "ms, elapsed; there is no step" in shown(tmp_path / "n")
 
 
-def test_steps_that_miss_a_value_are_counted_of_what_readers_see(tmp_path):
+def test_steps_with_missing_values_of_live_sequences_are_counted(tmp_path):
     path = tmp_path / "s.zarr"
     rows = np.zeros((10, 2))
     rows[[1, 2, 7], [0, 1, 1]] = np.nan
@@ -286,7 +286,7 @@ def test_steps_that_miss_a_value_are_counted_of_what_readers_see(tmp_path):
     assert "NaN" not in shown(tmp_path / "none.zarr")
 
 
-def test_a_split_without_sequences_is_said_in_the_text(tmp_path):
+def test_an_empty_split_is_mentioned_in_the_text(tmp_path):
     path = tmp_path / "s.zarr"
     rows = np.arange(3, dtype="float32")[:, None]
     with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,))) as writer:

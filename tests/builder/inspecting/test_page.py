@@ -117,7 +117,7 @@ def of_one_sequence(path: Path, **options: Any) -> Path:
     return path
 
 
-def test_names_of_strangers_are_text_and_nothing_else(hostile: Path):
+def test_untrusted_names_are_only_text(hostile: Path):
     text = page_of(hostile)
     page = checked(text)
     assert "hostile <script>.zarr" in page.text
@@ -129,7 +129,7 @@ def test_names_of_strangers_are_text_and_nothing_else(hostile: Path):
     assert "<script" not in text
 
 
-def test_the_page_of_a_store_is_the_same_each_time_and_wherever_it_lies(hostile: Path, tmp_path: Path):
+def test_the_page_of_a_store_is_reproducible(hostile: Path, tmp_path: Path):
     first = page_of(hostile)
     assert page_of(hostile) == first
     (tmp_path / "elsewhere").mkdir()
@@ -138,7 +138,7 @@ def test_the_page_of_a_store_is_the_same_each_time_and_wherever_it_lies(hostile:
     assert str(tmp_path) not in first
 
 
-def test_what_the_page_says_is_said(hostile: Path):
+def test_the_page_has_its_figures(hostile: Path):
     page = checked(page_of(hostile))
     for said in (
         "29 sequences",
@@ -175,7 +175,7 @@ def test_the_page_of_500_long_names_is_small(tmp_path: Path):
     checked(page_of(tmp_path / "n.zarr"))
 
 
-def test_of_more_features_than_are_shown_the_page_says_so(tmp_path: Path):
+def test_the_page_says_that_it_shows_some_features(tmp_path: Path):
     with create_store(tmp_path / "f.zarr", inputs=("int8", (700,)), labels=("int8", (300,))) as writer:
         rows = np.arange(7000).reshape(10, 700) % 100
         writer.append(rows.astype(np.int8), rows[:, :300].astype(np.int8), source="a")
@@ -191,7 +191,7 @@ def test_the_page_of_200_000_sequences_is_small(tmp_path: Path):
     assert "site-0 66,667, site-1 66,667, site-2 66,666" in page.text
 
 
-def test_the_store_of_very_many_sequences_is_what_a_writer_makes(tmp_path: Path):
+def test_the_fast_store_equals_that_of_a_writer(tmp_path: Path):
     made, written = short_sequences(tmp_path / "m.zarr", 37), tmp_path / "w.zarr"
     with create_store(
         written,
@@ -253,7 +253,7 @@ def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
     assert not re.search(r"\b(nan|inf)\b", text)
 
 
-def test_windows_asked_for_are_shown(hostile: Path):
+def test_requested_windows_are_shown(hostile: Path):
     page = checked(page_of(hostile, shuffle=Shuffle(window=5, stride=3, batch=16, memory="64MB")))
     assert "Windows of 5, stride 3, batches of 16, memory 64MB, seed 0: " in page.text
     assert "sequences in a batch" in page.text
@@ -303,7 +303,7 @@ def test_a_damaged_store_has_no_page_and_the_old_one_stays(hostile: Path, tmp_pa
     assert not list(tmp_path.glob(".p.html*"))
 
 
-def test_a_store_with_more_options_than_any_build_has_is_cut(tmp_path: Path):
+def test_a_page_of_too_many_options_is_cut(tmp_path: Path):
     build = {"build": {f"option {number}": "x" * 500 for number in range(20_000)}}
     assert "option 99" in checked(page_of(of_one_sequence(tmp_path / "o.zarr", provenance=build))).text
 
@@ -319,7 +319,7 @@ def test_options_and_schema_are_told_apart(tmp_path: Path):
         assert said in re.sub(r"(inputs|on)(?=[a\[])", r"\1\n", text), name
 
 
-def test_of_many_failures_the_first_are_listed(tmp_path: Path):
+def test_the_first_of_many_failures_are_listed(tmp_path: Path):
     listed = [{"source": f"bad-{number}.csv", "reason": "broken"} for number in range(150)]
     failures = {"failures": {"count": 170, "listed": listed}}
     page = checked(page_of(of_one_sequence(tmp_path / "f.zarr", provenance=failures)))
@@ -362,7 +362,7 @@ def test_a_malformed_store_is_refused_with_its_own_error(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_line_of_missing_values_has_none_to_draw(tmp_path: Path):
+def test_a_line_of_missing_values_has_nothing_to_draw(tmp_path: Path):
     with create_store(
         tmp_path / "l.zarr", inputs=("float32", (2,)), labels=("int8", ()), missing="keep", label_axis="sequence"
     ) as writer:
@@ -370,7 +370,7 @@ def test_a_line_of_missing_values_has_none_to_draw(tmp_path: Path):
     assert "feature 1 <small>all missing</small>" in page_of(tmp_path / "l.zarr")
 
 
-def test_charts_are_in_proportion_and_broken_where_values_are_missing():
+def test_charts_are_proportional_and_interrupted_at_missing_values():
     assert (
         as_html.bars([(0, 0, 1), (1, 1, 0), (2, 2, 4), (3, 3, 1000)]) == "M.1 1V.98h.8V1zM2.1 1V.98h.8V1zM3.1 1V0h.8V1z"
     )
@@ -457,5 +457,5 @@ def test_names_and_reasons_are_cut_to_what_a_page_can_show(document: Inspection)
     assert [max(map(len, re.findall(f"{letter}+…{letter}+", page.text))) for letter in "sy"] == [LONGEST_NAME, 300]
 
 
-def test_numbers_that_no_writer_lets_in_can_be_written():
+def test_infinity_and_nan_have_a_text():
     assert (number_text(np.inf), number_text(np.nan)) == ("inf", "nan")

@@ -97,9 +97,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["hostile", "wide"])
-def test_a_browser_shows_all_sections_complains_of_nothing_and_asks_for_nothing(
-    pages: dict[str, Path], name: str, tmp_path: Path
-):
+def test_a_browser_shows_all_sections_without_errors_or_requests(pages: dict[str, Path], name: str, tmp_path: Path):
     opened = browse(pages[name], tmp_path)
     assert opened.console == ()
     assert opened.asked == frozenset()
@@ -116,7 +114,7 @@ def test_the_page_is_no_wider_than_the_screen(pages: dict[str, Path], name: str,
     assert widths(opened) == (width, width)
 
 
-def test_what_these_tests_look_for_is_found(pages: dict[str, Path], tmp_path: Path):
+def test_these_tests_find_each_fault(pages: dict[str, Path], tmp_path: Path):
     """A control: a page with each fault that the tests above should find."""
     faults = "<script>missing()</script><img src=https://example.org/x.png><p style='width:2000px'>wide</p>"
     text = pages["hostile"].read_text().replace("</body>", f"{faults}</body>")
@@ -126,7 +124,7 @@ def test_what_these_tests_look_for_is_found(pages: dict[str, Path], tmp_path: Pa
     assert widths(opened)[1] > PHONE
 
 
-def test_the_policy_of_the_page_lets_nothing_in(pages: dict[str, Path], tmp_path: Path):
+def test_the_policy_of_the_page_permits_nothing_external(pages: dict[str, Path], tmp_path: Path):
     smuggled = tmp_path / "smuggled.html"
     text = pages["hostile"].read_text()
     smuggled.write_text(text.replace("</body>", "<script>document.title = 'x'</script><img src=https://example.org/>"))

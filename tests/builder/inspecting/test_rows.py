@@ -70,7 +70,7 @@ def test_labels_of_a_table_are_sampled_too(tmp_path: Path):
 
 
 @pytest.mark.parametrize("retire", [(), range(1, 50)])
-def test_rows_come_from_all_over_the_store(tmp_path: Path, retire: Collection[int]):
+def test_sampled_rows_come_from_all_over_the_store(tmp_path: Path, retire: Collection[int]):
     store = numbered(tmp_path / "n.zarr", [10] * 100, retire=retire)
     numbers = np.concatenate([x[:, 0, 0] for x, _ in store])
     sample = sample_rows(store, "inputs", 1600)
@@ -84,7 +84,7 @@ def test_no_row_is_sampled_twice_if_most_are_retired(tmp_path: Path):
 
 
 @given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))
-def test_every_value_lies_in_one_bin(values: np.ndarray):
+def test_every_value_is_in_one_bin(values: np.ndarray):
     bins = histogram(values)
     real = [float(value) for value in values if np.isfinite(value)]
     assert sum(count for _, _, count in bins) == len(real)
@@ -99,7 +99,7 @@ def test_every_value_lies_in_one_bin(values: np.ndarray):
 
 
 @given(st.lists(st.integers(-300, 300), min_size=1))
-def test_bins_of_whole_numbers_have_equally_many_different_ones(values: list[int]):
+def test_bins_of_integers_have_as_many_different_integers(values: list[int]):
     for dtype in ("int64", "float32"):
         bins = histogram(np.array(values, dtype))
         widths = [high - low + 1 for low, high, _ in bins]
@@ -143,7 +143,7 @@ def test_text_of_a_column_is_counted(values: list[str]):
 
 
 @given(st.lists(st.just(np.nan) | st.integers(-5, 5).map(float)))
-def test_numbers_of_a_column_are_summed_up(values: list[float]):
+def test_a_column_of_numbers_is_summarised(values: list[float]):
     column = describe_column("age", "float64", np.array(values, np.float64))
     real = [value for value in values if not np.isnan(value)]
     assert (column.missing, column.distinct) == (len(values) - len(real), len(set(real)))
@@ -165,7 +165,7 @@ def test_missing_and_constant_are_exact(store: Store, monkeypatch: pytest.Monkey
         assert one.constant == sum(len(column) > 1 and float(np.ptp(column)) == 0 for column in columns)
 
 
-def test_rounding_leaves_equal_values_no_deviation(tmp_path: Path):
+def test_equal_values_have_no_deviation_despite_rounding(tmp_path: Path):
     with create_store(tmp_path / "c.zarr", inputs=("float64", ()), labels=("int8", ())) as writer:
         for length in range(1, 60):
             writer.append(np.full(length, 518.67), np.zeros(length, np.int8), source=f"s{length}")
@@ -224,7 +224,7 @@ def test_numbers_are_no_classes():
     assert count_classes(labels[:3].astype(np.float64), splits[:3]) == []
 
 
-def test_the_drawn_sequences_are_those_of_least_hash_and_stay_so(store: Store):
+def test_the_drawn_sequences_have_the_smallest_hashes(store: Store):
     document = inspect(store.path, rows=True)
     assert document.rows is not None
     drawn = document.rows.sequences
@@ -242,7 +242,7 @@ def test_the_drawn_sequences_are_those_of_least_hash_and_stay_so(store: Store):
         assert (line.low, line.high) == (real.min(), real.max())
 
 
-def test_of_a_long_sequence_the_start_is_drawn(tmp_path: Path):
+def test_only_the_start_of_a_long_sequence_is_drawn(tmp_path: Path):
     rows = np.arange(300_000, dtype=np.float64)
     with create_store(tmp_path / "l.zarr", inputs=("float64", ()), labels=("float64", ())) as writer:
         writer.append(rows, rows + 1, source="a")
@@ -322,7 +322,7 @@ def test_labels_that_repeat_the_inputs_are_inspected_once(tmp_path: Path):
         assert arrays == ({"inputs"} if name == "same" else {"inputs", "labels"})
 
 
-def test_rows_are_read_only_when_asked_for(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_rows_are_read_only_when_requested(store: Store, monkeypatch: pytest.MonkeyPatch):
     def refuse(*arguments: object, **_: object) -> None:
         raise AssertionError(arguments)
 

@@ -40,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("shuffled") / "s.zarr")
 
 
-def test_without_it_nothing_is_said_of_a_shuffle(store: Path):
+def test_without_the_option_no_shuffle_is_shown(store: Path):
     assert inspect(store).shuffle is None
     assert "Shuffle" not in run(store).stdout
     assert json.loads(run(store, "--json").stdout)["shuffle"] is None
@@ -64,7 +64,7 @@ def test_without_it_nothing_is_said_of_a_shuffle(store: Path):
         ("--shuffle 8", {}, {"batch_size": 256}),
     ],
 )
-def test_it_is_what_the_reader_measures_for_these_arguments(store: Path, arguments: str, window: Any, mixed: Any):
+def test_the_command_shows_what_the_reader_measures(store: Path, arguments: str, window: Any, mixed: Any):
     result = run(store, *arguments.split(), "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     found = json.loads(result.stdout)["shuffle"]
@@ -80,7 +80,7 @@ def test_it_is_what_the_reader_measures_for_these_arguments(store: Path, argumen
 
 
 @pytest.mark.slow
-def test_the_text_fits_80_columns_and_says_it_in_words(store: Path):
+def test_the_text_fits_80_columns_and_has_words_for_figures(store: Path):
     result = run(store, "--shuffle", 8, "--batch", 32, "--memory", "64kB")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -94,7 +94,7 @@ def test_the_text_fits_80_columns_and_says_it_in_words(store: Path):
     assert f"make 1/{mixing.pools} of the epoch" in text
 
 
-def test_a_shuffle_in_one_pool_is_said_to_be_one(store: Path):
+def test_a_shuffle_in_one_pool_is_reported_as_global(store: Path):
     text = " ".join(run(store, "--shuffle", 8, "--batch", 32).stdout.split())
     assert "1 pool of" in text
     assert "All windows fit into memory. A batch has" in text
@@ -150,7 +150,7 @@ def test_an_empty_store_is_refused(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:.*0 windows")
-def test_windows_of_each_split_are_counted_and_none_is_said(tmp_path: Path):
+def test_windows_of_each_split_are_counted_also_if_there_are_none(tmp_path: Path):
     rows = np.arange(200, dtype=np.float32)[:, None]
     with create_store(tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
         for number in range(60):

@@ -77,7 +77,7 @@ def test_retired_sequences_are_shown_as_such(store: Path):
     assert found.statistics[0].count == 5
 
 
-def test_a_source_that_is_retired_altogether_can_be_looked_at(store: Path):
+def test_a_retired_source_can_be_inspected(store: Path):
     with open_store(store, "a") as writer:
         writer.retire("a/2.made")
     found = inspect_source(store, "a/2.made")
@@ -106,7 +106,7 @@ def test_every_label_axis_and_dtype_can_be_shown(tmp_path: Path, axis: LabelAxis
     assert ("NaN" in text) == (axis == "step")
 
 
-def test_the_text_fits_80_columns_and_says_it_all(store: Path):
+def test_the_text_fits_80_columns_and_is_complete(store: Path):
     result = run(store, "--sequence", "a/1.made")
     assert (result.exit_code, result.stderr) == (0, "")
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -123,7 +123,7 @@ def test_the_text_fits_80_columns_and_says_it_all(store: Path):
         assert said in text, said
 
 
-def test_what_was_cleaned_and_the_names_of_classes_are_said(tmp_path: Path):
+def test_cleaning_and_names_of_classes_are_shown(tmp_path: Path):
     (tmp_path / "in").mkdir()
     rows = "unit,x,kind\nu,1,cat\nv,2,dog\nu,,dog\nu,4,cat\nv,5,dog\n"
     (tmp_path / "in" / "a.csv").write_text(rows)
@@ -177,7 +177,7 @@ def test_json_is_what_the_function_returns(store: Path):
         ("", "its sources are named like 'a/0.made'"),
     ],
 )
-def test_a_source_that_is_not_there_is_wrong_usage_and_near_ones_are_named(store: Path, name: str, message: str):
+def test_an_unknown_source_is_wrong_usage_and_similar_names_are_listed(store: Path, name: str, message: str):
     result = run(store, "--sequence", name)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
@@ -191,7 +191,7 @@ def test_a_store_without_sequences_says_so(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("option", "value"), [("--shuffle", 8), ("--html", "x.html")])
-def test_one_source_has_no_shuffle_and_no_page(store: Path, option: str, value: object):
+def test_a_single_source_has_neither_shuffle_nor_page(store: Path, option: str, value: object):
     result = run(store, "--sequence", "a/0.made", option, value)
     assert result.exit_code == 2
     assert f"--sequence shows one source, without {option}" in result.stderr

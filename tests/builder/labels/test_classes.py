@@ -63,7 +63,7 @@ some_sources = st.lists(some_rows, min_size=1, max_size=5)
 @pytest.mark.slow
 @settings(max_examples=4)
 @given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
-def test_codes_are_those_of_a_loop_and_the_same_when_later_sources_are_added(tmp_path, sources, suffix, split):
+def test_codes_equal_those_of_a_loop_and_stay_when_sources_are_added(tmp_path, sources, suffix, split):
     shutil.rmtree(tmp_path / "src", ignore_errors=True)
     for name in ("all.zarr", "parts.zarr"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
@@ -103,7 +103,7 @@ def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
     assert done.exit_code == 0, done.output
 
 
-def test_given_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
+def test_listed_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
     write(tmp_path / "src", [[("dog", "u")], [("eel", "v"), ("cow", "u")], [("cat", "v")]], ".csv")
     process = tabular(inputs="x", labels="a", classes="cat,dog,eel")
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
@@ -132,7 +132,7 @@ def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_p
     assert store.schema.labels.dtype == np.int64
 
 
-def test_texts_that_are_numbers_are_classes_where_they_are_named(tmp_path):
+def test_texts_that_are_numbers_are_classes_if_listed(tmp_path):
     write_files(tmp_path / "src", {"a.csv": "x,y\n1,1\n2,2b\n", "b.csv": "x,y\n1,2\n2,1\n"})
     build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="1,2,2b"), workers=0)
     assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == [[0, 2], [1, 0]]
@@ -190,7 +190,7 @@ def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
         ("\uff12", "is not a number; digits and signs must be ASCII"),
     ],
 )
-def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
+def test_a_mistake_among_numbers_is_not_a_class(tmp_path, slip, message):
     write_files(tmp_path / "src", {"a.csv": f"x,y\n1,1\n2,{slip}\n"})
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
     assert message in report.failures[0].reason
@@ -198,7 +198,7 @@ def test_a_slip_among_numbers_is_no_class(tmp_path, slip, message):
 
 @pytest.mark.parametrize("rows", [0, 2])
 @pytest.mark.parametrize("first", [False, True])
-def test_a_column_of_labels_that_holds_nothing_is_one_of_missing_values(tmp_path, rows, first):
+def test_a_label_column_without_values_has_missing_values(tmp_path, rows, first):
     (tmp_path / "src").mkdir()
     text = pa.table({"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]})
     nothing = pa.table({"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())})
@@ -256,7 +256,7 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     assert found["result"]["labels"]["classes"] == [["cat", "dog", "eel"]]
 
 
-def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alone(tmp_path):
+def test_a_dry_run_of_some_sources_shows_no_codes_of_classes(tmp_path):
     """It does not look at the second source, which has the second class."""
     write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
@@ -265,7 +265,7 @@ def test_a_dry_run_gives_no_codes_of_classes_where_it_looks_at_some_sources_alon
     assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog", "eel")
 
 
-def test_a_manifest_that_names_another_class_changes_its_source(tmp_path):
+def test_a_manifest_with_another_class_changes_its_source(tmp_path):
     write(tmp_path / "src", [[("", "")], [("", "")]], ".csv")
     table = tmp_path / "m.csv"
     process = tabular(inputs="x", labels_in_manifest=True)
@@ -325,7 +325,7 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
         (['"""q"""=x', 'p"=y', '"a=b"=z'], (('"q"', ("x",)), ('p"', ("y",)), ("a=b", ("z",)))),
     ],
 )
-def test_lists_of_classes_are_taken_apart_and_written_again(given, parsed):
+def test_lists_of_classes_are_parsed_and_formatted(given, parsed):
     assert parse_classes(given) == parsed
     assert parse_classes(format_classes(parsed)) == parsed
 
@@ -337,7 +337,7 @@ def test_classes_are_of_targets():
         classes_by_target(parse_classes(["a,b"]), ["j", "k"])
 
 
-def test_a_column_of_ever_new_texts_is_no_column_of_classes(tmp_path, monkeypatch):
+def test_a_column_of_too_many_texts_has_no_classes(tmp_path, monkeypatch):
     monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r", "s")], ".csv")
@@ -365,7 +365,7 @@ def test_a_source_that_cannot_be_read_adds_no_class_until_it_can(tmp_path):
     assert [y.tolist() for _, y in store] == [[[0]], [[1]], [[2]]]
 
 
-def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkeypatch):
+def test_only_the_label_columns_of_parquet_files_are_scanned(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("cat", "u"), ("dog", "v")]], ".parquet")
     loaded: list[list[str]] = []
     read = pq.ParquetFile.read
@@ -383,13 +383,13 @@ def test_of_parquet_files_the_label_columns_alone_are_looked_at(tmp_path, monkey
     assert loaded == [["b"]]
 
 
-def test_a_number_that_stands_for_missing_values_is_no_code_of_a_class(tmp_path):
+def test_a_number_for_missing_values_is_not_a_code_of_a_class(tmp_path):
     (tmp_path / "x.csv").write_text("a,y\n1,cat\n2,dog\n3,cat\n")
     (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(tmp_path / "x.csv")
     assert (only.inputs.tolist(), only.labels.tolist(), only.columns["dropped"]) == ([[2], [3]], [[1], [0]], 1)
 
 
-def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkeypatch):
+def test_listed_classes_need_neither_a_store_nor_a_scan(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("cat", "u")], [("dog", "u")]], ".csv")
     process = tabular(inputs="x", labels="a", classes="dog,cat")
     x, y = process(tmp_path / "src" / "000.csv")
@@ -398,7 +398,7 @@ def test_given_classes_need_no_store_and_no_look_at_the_sources(tmp_path, monkey
     assert not build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0).failures
 
 
-def test_numbers_as_labels_cost_a_look_at_the_first_source_alone(tmp_path, monkeypatch):
+def test_numeric_labels_need_only_the_first_source(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
     looked: list[str] = []
     monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[2]))

@@ -87,7 +87,7 @@ class InOrder(Shuffled):
     batch=st.sampled_from([1, 60, 200, "1GB"]),
     seed=st.integers(0, 2**32),
 )
-def test_codes_are_those_of_a_loop_whatever_the_order_of_tasks(axis, sources, batch, seed):
+def test_codes_equal_those_of_a_loop_in_any_order_of_tasks(axis, sources, batch, seed):
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write(place / "src", axis, sources)

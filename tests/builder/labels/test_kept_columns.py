@@ -83,7 +83,7 @@ def test_columns_of_the_manifest_are_kept_with_their_types(root, tmp_path, suffi
     assert store_spec.verify(tmp_path / "store.zarr") == []
 
 
-def test_a_later_build_needs_neither_the_option_nor_the_same_types_in_text(root, tmp_path):
+def test_a_later_build_needs_neither_the_option_nor_the_same_types(root, tmp_path):
     """If all sites look like numbers now, the column stays text, as in the store."""
     store = tmp_path / "store.zarr"
     built(root, store)
@@ -102,7 +102,7 @@ def test_a_later_build_needs_neither_the_option_nor_the_same_types_in_text(root,
 @pytest.mark.parametrize(
     ("column", "value"), [("site", "Z"), ("age", 41.25), ("age", None), ("visits", 4), ("left", False)]
 )
-def test_a_source_whose_row_changed_is_changed_and_updated_when_asked(root, tmp_path, column, value):
+def test_a_source_whose_row_changed_is_updated_on_request(root, tmp_path, column, value):
     store = tmp_path / "store.zarr"
     built(root, store)
     write_manifest(root, MANIFEST | {column: [value, *MANIFEST[column][1:]]})
@@ -115,7 +115,7 @@ def test_a_source_whose_row_changed_is_changed_and_updated_when_asked(root, tmp_
     assert build(root, store, workers=0).changed == ()
 
 
-def test_whole_numbers_of_which_some_are_missing_are_floats(root, tmp_path):
+def test_integers_with_missing_values_are_floats(root, tmp_path):
     write_manifest(root, MANIFEST | {"visits": [3, None, 5]})
     built(root, tmp_path / "store.zarr", keep="visits")
     assert kept(tmp_path / "store.zarr", "visits") == "[[3.0, nan, 5.0]]"
@@ -124,7 +124,7 @@ def test_whole_numbers_of_which_some_are_missing_are_floats(root, tmp_path):
 
 
 @pytest.mark.parametrize("first", ["007", " 01", "-01", "00"])
-def test_numbers_that_begin_with_a_zero_are_names(root, tmp_path, first):
+def test_numbers_with_leading_zeros_are_names(root, tmp_path, first):
     """Patient 007 is another one than 7, and is returned as it was written."""
     write_manifest(root, MANIFEST | {"visits": [first, 12, 0]})
     built(root, tmp_path / "store.zarr", keep="site:visits")
@@ -135,7 +135,7 @@ def test_numbers_that_begin_with_a_zero_are_names(root, tmp_path, first):
 
 
 @pytest.mark.parametrize("values", [[0, 10, 100], ["-1", "-0", 0], ["0.5", "0", "01"], ["1", "", "2"]])
-def test_other_numbers_are_numbers(root, tmp_path, values):
+def test_other_forms_of_numbers_are_numbers(root, tmp_path, values):
     write_manifest(root, MANIFEST | {"visits": values})
     built(root, tmp_path / "store.zarr", keep="visits")
     assert kept(tmp_path / "store.zarr", "visits") == repr(
@@ -162,7 +162,7 @@ def test_dates_and_categories_are_kept_as_text(root, tmp_path):
         ({"visits": [2**53 + 1, None, 1]}, "visits", r"row 1, column visits is .* or the store has floats; keep the c"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_before_anything_is_made(root, tmp_path, changed, keep, message):
+def test_impossible_columns_to_keep_are_refused_before_anything_is_made(root, tmp_path, changed, keep, message):
     write_manifest(root, MANIFEST | changed)
     with pytest.raises(UsageError, match=message):
         built(root, tmp_path / "store.zarr", keep=keep)
@@ -180,7 +180,7 @@ def test_lists_and_numbers_beyond_int64_are_refused(root, tmp_path):
             built(root, tmp_path / "store.zarr", keep="odd")
 
 
-def test_a_type_that_is_another_now_is_refused(root, tmp_path):
+def test_another_type_than_in_the_store_is_refused(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
     write_manifest(root, MANIFEST | {"visits": [3, 1.5, 2]})
@@ -193,7 +193,7 @@ def test_a_type_that_is_another_now_is_refused(root, tmp_path):
         build(root, store, workers=0)
 
 
-def test_the_sources_are_held_against_what_is_kept(root, tmp_path):
+def test_kept_columns_are_compared_with_the_sources(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
     assert verify_sources(store, root, workers=0) == []
@@ -205,7 +205,7 @@ def test_the_sources_are_held_against_what_is_kept(root, tmp_path):
     ]
 
 
-def test_rows_are_restored_whatever_the_manifest_says_now_of_kept_columns(root, tmp_path):
+def test_rows_are_restored_even_if_kept_columns_changed(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
     before = files(store)
@@ -224,7 +224,7 @@ def counted(path: Path) -> Any:
         )
 
 
-def test_a_process_function_gives_columns_and_the_manifest_more(root, tmp_path):
+def test_a_process_function_and_a_manifest_add_columns(root, tmp_path):
     store = tmp_path / "store.zarr"
     manifest = root / "manifest.csv"
     report = build(root, store, process=counted, manifest=manifest, key="file", keep="site", workers=0)
@@ -250,7 +250,7 @@ def unknown(_: Path) -> Sequence:
     return Sequence(np.ones((3, 1), np.float32), np.ones(3, np.float32), columns={"n": None, "site": "q"})
 
 
-def test_a_source_whose_columns_do_not_fit_fails_and_the_others_go_on(root, tmp_path):
+def test_a_source_with_other_columns_fails_alone(root, tmp_path):
     (root / "manifest.csv").unlink()
     report = build(root, tmp_path / "store.zarr", process=uneven, workers=0)
     assert {failure.source: failure.reason for failure in report.failures} == {
@@ -260,7 +260,7 @@ def test_a_source_whose_columns_do_not_fit_fails_and_the_others_go_on(root, tmp_
     }
 
 
-def test_a_value_that_tells_no_type_and_a_name_that_is_given_twice_are_errors(root, tmp_path):
+def test_values_without_a_type_and_repeated_names_are_errors(root, tmp_path):
     report = build(
         root, tmp_path / "x", process=unknown, manifest=root / "manifest.csv", key="file", workers=0, max_failures=99
     )

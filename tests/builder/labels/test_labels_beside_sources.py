@@ -58,7 +58,7 @@ def read(store):
         (r"(?P<who>[a-z]+)(\d) -> {parent}/{2}{who}{1}.csv", {"in/ab3.npy": "in/3abab.csv"}),
     ],
 )
-def test_the_pattern_tells_which_file_is_whose(text, pairs):
+def test_the_pattern_determines_the_label_file_of_each_source(text, pairs):
     pairing = LabelFilePattern.parse(text)
     assert {source: pairing.label_file(source) for source in pairs} == pairs
     # A label file in the folder of sources is recognised by its name alone.
@@ -88,7 +88,7 @@ def test_two_sources_of_one_file_are_refused_by_name(tmp_path):
     st.lists(st.integers(0, 9), unique=True),
     st.sampled_from(["int64", "float64", "int8", "string", "padded", "day", "mixed"]),
 )
-def test_rows_are_joined_as_a_loop_joins_them(ours, theirs, kind):
+def test_rows_are_joined_like_in_a_loop(ours, theirs, kind):
     write = {
         "string": lambda v: pa.array([f"k{one}" for one in v], pa.string()),
         "padded": lambda v: pa.array([f"{one:0{1 + (v is theirs)}}" for one in v], pa.string()),
@@ -131,7 +131,7 @@ def test_keys_that_differ_in_their_last_digits_are_different_ones(keys: list[Any
     assert match_label_rows(every, as_text, ("s", "l")).tolist() == [*range(len(keys))]
 
 
-def test_the_same_number_written_otherwise_is_the_same_key():
+def test_the_same_number_in_another_notation_is_the_same_key():
     ours = pa.table({"k": ["1.50", "07", "1e3", "-0", ".25"]})
     theirs = pa.table({"k": ["1000", "0", "+1.5", "0.250", "7.0"]})
     assert match_label_rows(ours, theirs, ("s", "l")).tolist() == [2, 4, 0, 1, 3]
@@ -143,7 +143,7 @@ def test_the_same_number_written_otherwise_is_the_same_key():
     assert match_label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), ("s", "l")).tolist() == [1, 0]
 
 
-def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
+def test_texts_with_more_digits_than_floats_are_compared_exactly():
     long = pa.table({"k": ["1704067200.123456789"]})
     with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
         match_label_rows(long, pa.table({"k": [1704067200.1234567]}), ("s", "l"))
@@ -159,12 +159,12 @@ def test_text_that_no_float_tells_apart_is_not_compared_as_floats():
         (["x"], [1], r"cannot be compared \(--on\): the first values are x and 1"),
     ],
 )
-def test_keys_that_cannot_be_are_refused(ours, theirs, message):
+def test_impossible_keys_are_refused(ours, theirs, message):
     with pytest.raises(SourceError, match=message):
         match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), ("s", "l"))
 
 
-def test_rows_meet_by_number(src, tmp_path):
+def test_rows_are_paired_by_number(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
     assert not report.failures
@@ -206,7 +206,7 @@ def test_columns_are_left_out_of_either_file(tmp_path):
     ]
 
 
-def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path):
+def test_rivers_are_joined_by_dates_like_in_a_loop(tmp_path):
     """Paired by the number in their names, with lines to skip before some; one forcing is longer than its flow."""
     rng = np.random.default_rng(0)
     days = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
@@ -230,7 +230,7 @@ def test_rivers_are_joined_by_the_parts_of_a_date_as_a_loop_joins_them(tmp_path)
     assert store_spec.open_store(tmp_path / "t.zarr").sequences["dropped"].tolist() == [116, 0]
 
 
-def test_labels_of_their_own_length_and_of_another_format(src, tmp_path):
+def test_label_files_may_have_another_length_and_format(src, tmp_path):
     for stem, values in (("a", [1.0, 2.0, 3.0]), ("b", [4.0])):
         pq.write_table(pa.table({"x": values}), src / f"labels/{stem}.parquet")
         (src / f"labels/{stem}.csv").unlink()
@@ -313,7 +313,7 @@ def test_other_labels_are_another_source(src, tmp_path):
     assert report.changed == ()
 
 
-def test_a_file_of_labels_that_was_seen_is_not_read_again(src, tmp_path, monkeypatch):
+def test_a_known_label_file_is_not_read_again(src, tmp_path, monkeypatch):
     monkeypatch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**18))
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
@@ -338,7 +338,7 @@ def test_a_source_without_labels_fails_alone(src, tmp_path):
         builder.inspect_source(tmp_path / "t.zarr", "c.csv")
 
 
-def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):
+def test_outside_of_builds_the_pattern_is_relative_to_the_folder_of_the_file(src):
     inputs, labels = tabular(inputs="x", labels="z", labels_from="labels/{stem}.csv")(src / "a.csv")
     assert (inputs.tolist(), labels.tolist()) == ([[10], [20]], [[7], [8]])
 
@@ -351,9 +351,7 @@ def test_used_alone_the_pattern_is_relative_to_the_folder_of_the_file(src):
     suffix=st.sampled_from([".csv", ".parquet"]),
     as_text=st.booleans(),
 )
-def test_of_a_left_join_labels_are_missing_as_a_table_that_was_joined_before_has_them(
-    tmp_path_factory, ours, theirs, gaps, policy, suffix, as_text
-):
+def test_a_left_join_equals_a_table_joined_beforehand(tmp_path_factory, ours, theirs, gaps, policy, suffix, as_text):
     """Compared with one table, joined row by row, whose labels are empty if there are none."""
     root = tmp_path_factory.mktemp("left")
     labels = {k: None if k in gaps else f"class {k // 2}" if as_text else k * 100 for k in theirs}
@@ -415,7 +413,7 @@ def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
     assert builder.build(src, tmp_path / "t.zarr", workers=0).failures == ()
 
 
-def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_build(src, tmp_path):
+def test_bytes_to_read_include_label_files(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
     write_files(src, {"c.csv": "t,x\n1,1\n"})  # it has no labels
     every = [path for path in src.rglob("*.csv") if path.name != "c.csv"]
@@ -432,7 +430,7 @@ def test_what_is_to_be_read_counts_the_files_of_labels_in_a_dry_run_and_in_a_bui
     assert report.bytes_read == size
 
 
-def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says_so(tmp_path, monkeypatch):
+def test_a_recorded_pattern_opens_no_label_file_outside_the_sources(tmp_path, monkeypatch):
     src, store = tmp_path / "src", tmp_path / "s.zarr"
     for folder, header in ((src, "t,x"), (tmp_path / "y", "t,y")):
         folder.mkdir()
@@ -471,7 +469,7 @@ def test_no_file_of_labels_is_opened_outside_of_the_sources_because_a_store_says
 
 
 @pytest.mark.parametrize("text", ["../y/{stem}.csv", "{parent}/../../y/{stem}.csv", r"(.)csv -> {1}{1}/{stem}.csv"])
-def test_whatever_leads_out_of_the_sources_is_refused(text):
+def test_label_files_outside_the_sources_are_refused(text):
     found = SourceList(folder=LocalFolder(Path("src")), names=("in/a.csv",))
     with pytest.raises(UsageError, match="outside src; no file there is opened only because a store names it"):
         check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
@@ -479,7 +477,7 @@ def test_whatever_leads_out_of_the_sources_is_refused(text):
         check_below(found, LabelFilePattern.parse(below).label_file, "s.zarr", below)
 
 
-def test_a_format_that_is_given_is_also_that_of_label_files_whose_suffix_says_nothing(tmp_path):
+def test_a_given_format_applies_to_label_files_with_unknown_suffixes(tmp_path):
     write_files(tmp_path / "src", {"a.csv": "x\n1\n2\n", "y/a.lab": "k\n5\n6\n"})
     options = ["--labels-from", "y/{stem}.lab", "--inputs", "x", "--labels", "k", "--workers", "0"]
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", *options)

@@ -74,7 +74,7 @@ def same_but_for_options(one: Path, other: Path) -> None:
     st.sampled_from([read, with_others, in_pieces]),
     st.sampled_from([None, "kind=cow,dog,cat"]),
 )
-def test_a_store_is_what_a_manifest_of_the_same_labels_gives(made, targets, process, classes):
+def test_a_store_equals_that_of_a_manifest_of_the_same_labels(made, targets, process, classes):
     if "kind" in targets:
         targets = [target for target in targets if target != "f"]  # fractions cannot be labels beside classes
     else:
@@ -134,7 +134,7 @@ def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_
             build(src, tmp_path / name, label_pattern="x(.)", workers=0)
 
 
-def test_a_dry_run_says_what_the_build_then_does(tmp_path):
+def test_a_dry_run_predicts_the_build(tmp_path):
     src = write(tmp_path / "src", *(f"{kind}_{at}.json" for at, kind in enumerate(["sun", "fog", "sun", "rain"])))
     options: dict[str, Any] = {"process": read, "label_pattern": "(?P<sky>[a-z]+)_"}
     seen = preview(src, tmp_path / "t", **options)
@@ -147,7 +147,7 @@ def test_a_dry_run_says_what_the_build_then_does(tmp_path):
     assert seen.result.labels["classes"] == [["fog", "rain", "sun"]]
 
 
-def test_a_name_that_does_not_fit_fails_alone_and_is_not_processed(tmp_path):
+def test_a_name_without_a_label_fails_alone_and_is_not_processed(tmp_path):
     src = write(tmp_path / "src", "a1.json", "b.json", "cx.json", "d4.json")
     (src / "b.json").write_text("not read")
     report = build(src, tmp_path / "t", process=read, label_pattern=r"[ac-z](\w)\.", workers=0)
@@ -188,7 +188,7 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
     assert not (tmp_path / "u").exists()
 
 
-def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):
+def test_a_label_pattern_for_tables_belongs_to_tabular(tmp_path):
     (tmp_path / "a1.csv").write_text("x\n1\n")
     words = r"label_pattern is for a process function; for tables, give label_pattern to tabular\(\.\.\.\)"
     for process in (None, tabular()):
@@ -200,6 +200,6 @@ def test_of_tables_the_pattern_belongs_to_tabular(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", [3, "(", "", ["(.)"], "none"])
-def test_what_a_store_records_is_a_pattern_or_cannot_be_understood(pattern):
+def test_a_recorded_pattern_is_validated(pattern):
     assert is_valid_record({"function": ME, "label_pattern": r"_(\d)"})
     assert not is_valid_record({"function": ME, "label_pattern": pattern})

@@ -31,7 +31,7 @@ def run(*arguments):
 
 
 @given(st.lists(st.sampled_from([*NAMES, " dog", "cow\t"]), max_size=9), st.sampled_from(["list", "U", "O", "2-D"]))
-def test_each_text_becomes_the_place_of_its_class(texts, kind):
+def test_each_text_becomes_the_index_of_its_class(texts, kind):
     labels = {"list": texts, "U": np.array(texts, "U5"), "O": np.array(texts, object), "2-D": np.array([texts], "U5").T}
     expected = [NAMES.index(text.strip()) for text in texts]  # the simple way
     found = encode_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
@@ -39,7 +39,7 @@ def test_each_text_becomes_the_place_of_its_class(texts, kind):
     assert found.shape == np.shape(labels[kind])
 
 
-def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_numbers():
+def test_each_target_has_its_classes_or_is_an_integer():
     labels = [["cat", 3, "no"], ["dog", 4.0, "yes"]]
     given = parse_classes(["0=cat,dog", "2=yes,no"])
     assert encode_labels(labels, given, "s").tolist() == [[0, 3, 1], [1, 4, 0]]
@@ -61,7 +61,7 @@ def test_of_several_targets_each_has_its_own_classes_and_others_are_whole_number
         ([["cat"], ["dog", "cat"]], ["cat,dog"], r"row 0: \['cat'\] is not text"),
     ],
 )
-def test_what_is_no_class_is_an_error_of_that_source(labels, classes, message):
+def test_a_text_that_is_not_a_class_is_an_error_of_its_source(labels, classes, message):
     with pytest.raises(SourceError, match=message):
         encode_labels(labels, parse_classes(classes), "s")
 
@@ -90,7 +90,7 @@ def test_text_of_each_step_is_stored_as_codes_with_their_names_whatever_the_work
         assert store.contents == store_spec.open_store(tmp_path / "u").contents
 
 
-def test_one_text_a_sequence_and_several_targets(tmp_path):
+def test_labels_of_sequences_may_be_text_for_several_targets(tmp_path):
     src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
     builder.build(src, tmp_path / "t", process=as_lists, classes="cat,dog", workers=0)
     store = store_spec.open_store(tmp_path / "t")
@@ -105,7 +105,7 @@ def test_one_text_a_sequence_and_several_targets(tmp_path):
         builder.build(src, tmp_path / "v", process=as_lists, classes="cat,dog", label_axis="sequence", workers=0)
 
 
-def test_of_a_long_sequence_the_first_piece_has_the_text_and_later_ones_need_none(tmp_path):
+def test_only_the_first_piece_needs_labels_that_are_text(tmp_path):
     src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
 
     def pieces(path):
@@ -162,7 +162,7 @@ def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tm
     assert files(tmp_path / "t") == before
 
 
-def test_text_without_classes_says_that_they_have_to_be_named(tmp_path):
+def test_text_without_classes_is_refused_with_advice(tmp_path):
     src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]), b=([1], "dog"))
     for process in (as_lists, as_array, as_objects):
         (first, second) = builder.build(src, tmp_path / "t", process=process, workers=0, max_failures=99).failures
@@ -175,7 +175,7 @@ def test_text_without_classes_says_that_they_have_to_be_named(tmp_path):
     assert failure.reason.startswith("labels are text, such as 'dog'")
 
 
-def test_of_a_manifest_the_labels_are_its_own_and_classes_may_be_given(tmp_path):
+def test_labels_of_a_manifest_replace_those_of_the_function(tmp_path):
     src = write(tmp_path / "src", a=([1, 2], 0), b=([1], 0))
     (tmp_path / "m.csv").write_text("source,kind\na,dog\nb,cat\n")
     for name, classes, expected in (("t", None, ("dog", "cat")), ("u", "cat,dog", ("cat", "dog"))):
@@ -188,7 +188,7 @@ def test_of_a_manifest_the_labels_are_its_own_and_classes_may_be_given(tmp_path)
         assert [expected[int(store[number][1].item())] for number in range(2)] == ["dog", "cat"]
 
 
-def test_nan_of_a_process_function_is_kept_where_that_is_asked_and_else_refused(tmp_path):
+def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_path):
     nan = float("nan")
     src = write(tmp_path / "src", a=([1, nan, 3], [1, 2, 3]), b=([1, 2], [1, 2]))
     process = ["--process", "tests.builder.text_sources:given", "--workers", "0"]

@@ -40,7 +40,7 @@ def labels_of(table: Manifest, columns: str) -> np.ndarray:
         (["7", "08"], ["7.csv", "08.csv"]),
     ],
 )
-def test_keys_are_paths_else_file_names_else_stems(tmp_path, keys, names):
+def test_keys_are_paths_or_file_names_or_stems(tmp_path, keys, names):
     table = manifest(tmp_path, "y,source\n" + "".join(f"{i},{key}\n" for i, key in enumerate(keys)))
     assert table.match(names)[0] == {name: row for row, name in enumerate(names)}
     assert list(table.match(names[::-1])[0]) == names[::-1]
@@ -58,7 +58,7 @@ def test_headers_and_keys_are_trimmed_and_a_byte_order_mark_is_no_problem(tmp_pa
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_csv_as_spreadsheets_write_it_is_read(tmp_path, delimiter):
+def test_csv_of_spreadsheets_is_read(tmp_path, delimiter):
     """--delimiter says how to read sources, so the delimiter of a manifest is found in its text."""
     rows = [["source", "y", "site"], ["a.csv", "3", "north, left"], ["b.csv", "4", ""]]
     table = manifest(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
@@ -82,7 +82,7 @@ def test_a_text_file_of_any_suffix_and_delimiter_is_read(tmp_path, name, delimit
     assert (table.keys, table.kept(["site"], {})[0].values.tolist()) == (("a.csv", "b.csv"), ["north", "south"])
 
 
-def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
+def test_manifest_only_leaves_out_sources_without_a_row(tmp_path):
     table = manifest(tmp_path, "source,y\nc,0\na,1\n")
     assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True)[0] == {"a.csv": 1, "c.csv": 0}
     with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
@@ -99,13 +99,13 @@ def test_only_listed_leaves_sources_without_a_row_out(tmp_path):
         ("z", "a.csv", r"1 row \(z\) without a source; --manifest-only takes .*; remove the rows whose files do not e"),
     ],
 )
-def test_what_does_not_fit_is_named_and_counted(tmp_path, keys, names, message):
+def test_rows_and_sources_that_do_not_match_are_named_and_counted(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
         table.match(names.split(), strict=True)
 
 
-def test_accents_in_other_bytes_are_pointed_out(tmp_path):
+def test_accents_in_other_bytes_are_explained(tmp_path):
     """Names written on a Mac and on other machines may look the same and have other bytes."""
     name = "Rh\u00f4ne.csv"
     table = manifest(tmp_path, f"source,y\nElbe.csv,0\n{unicodedata.normalize('NFD', name)},1\n")
@@ -117,7 +117,7 @@ def test_accents_in_other_bytes_are_pointed_out(tmp_path):
 
 
 @pytest.mark.parametrize("only_listed", [False, True])
-def test_a_row_without_a_source_is_named_or_an_error_if_that_is_asked_for_or_no_row_has_one(tmp_path, only_listed):
+def test_a_row_without_a_source_is_named_or_an_error_if_strict_or_if_all_lack_one(tmp_path, only_listed):
     table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\n")
     with pytest.raises(UsageError, match="without a source"):
         table.match(["a.csv"], only_listed=only_listed, strict=True)
@@ -141,7 +141,7 @@ def test_a_misnamed_file_may_have_a_row_or_none(tmp_path, keys, names, only_list
     assert table.match(names, only_listed=only_listed, misnamed=[r"caf\xe9.csv"]) == (rows, absent)
 
 
-def test_where_rows_and_sources_do_not_fit_misnamed_files_are_named(tmp_path):
+def test_if_rows_and_sources_do_not_match_misnamed_files_are_named(tmp_path):
     table = manifest(tmp_path, "source,y\na.csv,0\nb.csv,0\nc.csv,0\n")
     message = r"By path: 2 rows \(b.csv, c.csv\) without a source; first rename .* not UTF-8: 1 file \(caf\\xe9.csv\)"
     with pytest.raises(UsageError, match=message):
@@ -165,7 +165,7 @@ def test_where_rows_and_sources_do_not_fit_misnamed_files_are_named(tmp_path):
         ("a.csv", "y/a.csv", "x/a.csv", False, {"y/a.csv": 0}),
     ],
 )
-def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
+def test_a_row_of_a_stored_source_needs_no_file(tmp_path, keys, names, held, only_listed, rows):
     """Existing files are assigned first: none is left out because the store has a row's source under another name."""
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     assert table.match(names.split(), only_listed=only_listed, strict=True, stored_names=held.split) == (rows, ())
@@ -179,26 +179,26 @@ def test_a_row_of_a_source_that_the_store_has_needs_no_file(tmp_path, keys, name
         ("a b c", "a.csv c.csv d.csv", r"By stem: 1 source \(d.csv\) without a row; --manifest-only takes only [^;]*$"),
     ],
 )
-def test_of_rows_whose_source_the_store_has_none_is_named(tmp_path, keys, names, message):
+def test_rows_of_stored_sources_are_not_named(tmp_path, keys, names, message):
     table = manifest(tmp_path, "source,y\n" + "".join(f"{key},0\n" for key in keys.split()))
     with pytest.raises(UsageError, match=message):
         table.match(names.split(), strict=True, stored_names=lambda: ["a.csv", "b.csv"])
 
 
-def test_the_store_is_asked_where_a_row_has_no_source_alone(tmp_path):
+def test_the_store_is_read_only_for_rows_without_a_source(tmp_path):
     table = manifest(tmp_path, "source,y\na,0\nb,0\n")
     assert len(table.match(["a.csv", "b.csv"], stored_names=lambda: pytest.fail("asked"))[0]) == 2
 
 
 @given(st.lists(st.sampled_from(["x/a.csv", "y/a.csv", "a.csv", "b.csv", "x/b.npy", "c"]), unique=True, min_size=1))
-def test_full_paths_fit_any_sources(names):
+def test_full_paths_match_any_sources(names):
     """Keys that are the paths of sources are matched by path, in any order, whatever else is ambiguous."""
     keys = tuple(names[::-1])
     table = Manifest(path=Path("m.csv"), key="source", keys=keys, opened=mock.Mock(), state=mock.Mock())
     assert [keys[row] for row in table.match(names)[0].values()] == names
 
 
-def test_labels_keep_whole_numbers_and_are_promoted_when_mixed(tmp_path):
+def test_labels_keep_integers_and_are_promoted_when_mixed(tmp_path):
     table = manifest(tmp_path, "source,i,j,f,b\na,1,9223372036854775807,0.5,true\nb,-2,3,1,false\n")
     for columns, dtype, expected in [
         ("i,j", np.int64, [[1, 2**63 - 1], [-2, 3]]),
@@ -236,7 +236,7 @@ def test_fractions_beside_classes_are_refused_without_options_of_sources(tmp_pat
         ("zz", r"there is no column 'zz'; there are \d: source, t, d, m, n, f"),
     ],
 )
-def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
+def test_labels_that_are_not_numbers_are_refused(tmp_path, column, message):
     head, *rows = "source,t,d,m,n,f", "a,PEN,2020-01-01,1,0.5,inf", "b,FEL,2020-01-02,,NA,1"
     if column == "big":
         head, *rows = "source,big", "a,123456789012345678901", "b,0"
@@ -244,7 +244,7 @@ def test_labels_that_are_no_numbers_are_refused(tmp_path, column, message):
         labels_of(manifest(tmp_path, "\n".join([head, *rows])), column)
 
 
-def test_large_whole_numbers_are_no_fault_of_columns_that_nothing_takes(tmp_path):
+def test_large_integers_in_unused_columns_are_accepted(tmp_path):
     large = 13835058055282163712
     table = manifest(tmp_path, f"source,y,uid\na,1,{large}\nb,2,0\n")
     assert labels_of(table, "y").tolist() == [[1], [2]]
@@ -265,7 +265,7 @@ def test_a_manifest_that_changes_while_it_is_read_is_refused(tmp_path):
         labels_of(table, "y")
 
 
-def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
+def test_text_that_is_not_utf8_is_named_if_it_is_used(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes(b"source,k,i\na,x,1\nb,\xe9,2\n")
     table, message = (
@@ -294,12 +294,12 @@ def test_text_that_is_not_utf8_is_named_where_it_is_taken(tmp_path):
         ("x", "m.xlsx", "no format has the suffix '.xlsx'; a manifest is a CSV, TSV or Parquet file: save it as one"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_says_why(tmp_path, text, name, message):
+def test_an_unusable_manifest_is_refused_with_the_reason(tmp_path, text, name, message):
     with pytest.raises(UsageError, match=message):
         manifest(tmp_path, text, name=name)
 
 
-def test_an_npy_file_is_no_manifest(tmp_path):
+def test_an_npy_file_is_not_a_manifest(tmp_path):
     np.save(tmp_path / "m.npy", np.zeros((2, 2)))
     with pytest.raises(UsageError, match="no column 'source'"):
         read_manifest(tmp_path / "m.npy")
@@ -307,7 +307,7 @@ def test_an_npy_file_is_no_manifest(tmp_path):
         read_manifest(tmp_path / "m.npy", key="0")
 
 
-def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
+def test_types_of_a_long_manifest_come_from_all_rows(tmp_path):
     """The first megabyte has integers, the end does not."""
     rows = [f"{'x' * 40}{i:06},{i}\n" for i in range(40_000)]
     labels = labels_of(manifest(tmp_path, "source,y\n" + "".join(rows) + "last,0.5\n"), "y")
@@ -316,7 +316,7 @@ def test_types_of_a_long_manifest_are_found_from_all_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["1,5", "1,234.5"])
-def test_numbers_with_commas_are_no_classes_unless_these_are_named(tmp_path, text):
+def test_numbers_with_commas_are_classes_only_if_listed(tmp_path, text):
     """Labels of a regression would otherwise silently become codes in order of appearance."""
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
     with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is not a number here \(2 in all\)"):

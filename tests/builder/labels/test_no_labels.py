@@ -74,7 +74,7 @@ def test_plain_readers_find_an_empty_array_of_labels(tmp_path):
     assert tensorstore.open(spec, open=True, read=True).result().read().result().shape == (0,)
 
 
-def test_the_command_line_and_the_overview_say_that_there_are_none(tmp_path):
+def test_the_command_and_inspect_show_that_there_are_no_labels(tmp_path):
     write_sources(tmp_path / "src")
     done = seqzarr("build", tmp_path / "src", tmp_path / "s", "--labels", "none", "--missing", "ffill+drop")
     assert done.exit_code == 0, done.output

@@ -37,7 +37,7 @@ def built(place, sources, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("axis", "workers"), [("step", 0), ("sequence", 0), ("own", 0), ("own", 2)])
-def test_what_is_left_is_byte_for_byte_what_a_build_of_it_alone_gives(tmp_path, axis, workers):
+def test_a_compacted_store_equals_a_build_of_the_live_sources(tmp_path, axis, workers):
     made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
     left = {name: one for name, one in made.items() if name[0] not in "bcg"}
     (tmp_path / "all").mkdir()
@@ -66,7 +66,7 @@ def test_updated_sources_stay_in_the_order_that_readers_see(tmp_path):
 
 @pytest.mark.parametrize("retired", [False, True])
 @pytest.mark.parametrize("way", ["store", "src/../store", "link", "hop/store"])
-def test_a_store_is_not_compacted_into_itself_however_it_is_spelled(tmp_path, retired, way):
+def test_a_store_is_not_compacted_into_itself(tmp_path, retired, way):
     built(tmp_path, SOURCES)
     if retired:
         built(tmp_path, {"a.made": SOURCES["a.made"]})
@@ -93,7 +93,7 @@ def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_their_checksums(
+def test_sequences_longer_than_a_batch_are_copied_in_parts_and_compared_with_their_checksums(
     tmp_path, monkeypatch, axis
 ):
     made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
@@ -108,7 +108,7 @@ def test_sequences_longer_than_a_batch_are_copied_in_parts_and_held_against_thei
         builder.compact(tmp_path / "store", tmp_path / "new", workers=0)
 
 
-def test_rows_that_are_not_what_was_written_are_not_copied(tmp_path):
+def test_changed_rows_are_not_copied(tmp_path):
     built(tmp_path, SOURCES, codec="none")
     shard = tmp_path / "store" / "inputs" / "c.0.0"
     data = bytearray(shard.read_bytes())
@@ -133,7 +133,7 @@ def test_a_path_that_holds_something_else_is_refused_and_left_alone(tmp_path):
         builder.compact(tmp_path / "nothing", tmp_path / "new")
 
 
-def test_a_store_of_which_all_is_retired_has_no_copy(tmp_path):
+def test_a_store_without_live_sequences_has_no_copy(tmp_path):
     built(tmp_path, SOURCES)
     built(tmp_path, {})
     with pytest.raises(UsageError, match="nothing to copy"):
@@ -143,7 +143,7 @@ def test_a_store_of_which_all_is_retired_has_no_copy(tmp_path):
 
 @pytest.mark.parametrize("kind", ["steps", "own", "empty"])
 @pytest.mark.parametrize("count", [10**12, 2**62 - 1])
-def test_counts_that_no_memory_holds_are_refused_before_any_is_taken(tmp_path, kind, count):
+def test_impossibly_large_counts_are_refused_before_memory_is_allocated(tmp_path, kind, count):
     store = tmp_path / "s.zarr"
     shutil.copytree(GOLDEN / f"{kind}.zarr", store)
     lie_of_counts(sequences=count)(store)
@@ -154,7 +154,7 @@ def test_counts_that_no_memory_holds_are_refused_before_any_is_taken(tmp_path, k
         assert [one.name for one in tmp_path.iterdir()] == ["s.zarr"]
 
 
-def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
+def test_the_command_reports_what_it_copied_and_left_out(tmp_path):
     built(tmp_path, SOURCES)
     built(tmp_path, {name: one for name, one in SOURCES.items() if name[0] != "c"})
     arguments = ["compact", str(tmp_path / "store"), str(tmp_path / "new.zarr")]
@@ -167,7 +167,7 @@ def test_the_command_says_what_it_did_and_what_it_left_behind(tmp_path):
     assert seqzarr("compact", tmp_path / "none", tmp_path / "x").exit_code == 2
 
 
-def test_classes_that_the_store_got_since_are_taken_along_by_the_call_that_goes_on(tmp_path):
+def test_a_continued_copy_has_the_classes_that_the_store_got_since(tmp_path):
     def rows(*labels):
         return np.zeros(len(labels), np.float32), np.array(labels, np.int8)
 

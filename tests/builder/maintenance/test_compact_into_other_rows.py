@@ -95,7 +95,7 @@ def everything_of(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("feature", FEATURES)
-def test_whatever_a_store_holds_is_taken_along(tmp_path, feature):
+def test_everything_in_a_store_is_copied(tmp_path, feature):
     options: dict[str, Any] = {"codec": "zstd", "chunk": 256, "shard": 1024}
     source = write_feature(feature, tmp_path / "src")
     store = build_feature(feature, source, tmp_path / "store")
@@ -112,7 +112,7 @@ def test_whatever_a_store_holds_is_taken_along(tmp_path, feature):
 @pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
-def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_path_factory, recipe, lengths, order):
+def test_another_order_equals_appending_in_that_order(tmp_path_factory, recipe, lengths, order):
     place = tmp_path_factory.mktemp("order")
     sequences = several(recipe, lengths, len(lengths))
     write(recipe, place / "old", sequences, {"made": "by a test"})
@@ -132,9 +132,7 @@ def test_another_order_is_bit_for_bit_what_appending_in_that_order_gives(tmp_pat
     order=st.sampled_from(ORDERS),
     missing=st.sampled_from(["error", "keep"]),
 )
-def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
-    tmp_path_factory, recipe, dtypes, order, missing
-):
+def test_another_dtype_equals_appending_converted_rows(tmp_path_factory, recipe, dtypes, order, missing):
     place = tmp_path_factory.mktemp("dtype")
     recipe = replace(recipe, inputs=("float64", recipe.inputs[1]), labels=("float32", recipe.labels[1]))
     recipe = replace(recipe, missing=missing)
@@ -163,7 +161,7 @@ def test_another_dtype_is_bit_for_bit_what_appending_converted_rows_gives(
     kills=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     options=st.sampled_from([{}, {"order": "shuffle", "dtype": "float32"}]),
 )
-def test_cut_off_at_any_put_and_started_again_it_ends_with_the_same_bytes(tmp_path_factory, kills, options):
+def test_a_copy_interrupted_at_any_put_ends_with_the_same_bytes(tmp_path_factory, kills, options):
     place = tmp_path_factory.mktemp("cut")
     recipe = Recipe(inputs=("float64", (3,)), columns=(("note", "string"),))
     write(recipe, place / "old", several(recipe, list(range(12)), 5), {})
@@ -206,7 +204,7 @@ def begun(place, **options):
         ({}, {"label_dtype": "float32"}, "labels are float64 there, but the option is now float32"),
     ],
 )
-def test_a_copy_goes_on_as_it_was_begun_and_refuses_another_order_or_dtype(tmp_path, before, now, words):
+def test_a_copy_is_continued_with_its_options_and_refuses_another_order_or_dtype(tmp_path, before, now, words):
     begun(tmp_path, **before)
     there = files(tmp_path / "new")
     with pytest.raises(UsageError, match=words):
@@ -228,7 +226,7 @@ def test_a_continued_copy_of_a_store_that_has_grown_equals_a_new_copy(tmp_path, 
     assert files(tmp_path / "new") == files(tmp_path / "fresh")
 
 
-def test_a_copy_of_another_store_is_told_by_its_rows_even_where_the_dtype_is_another(tmp_path):
+def test_a_copy_of_another_store_is_recognised_by_its_rows_in_any_dtype(tmp_path):
     recipe = Recipe(inputs=("float64", (2,)))
     for seed, name in enumerate(("one", "two")):
         write(recipe, tmp_path / name, make(recipe, [3, 4], seed=seed, sources=["a", "b"]), {})
@@ -238,7 +236,7 @@ def test_a_copy_of_another_store_is_told_by_its_rows_even_where_the_dtype_is_ano
     assert compact(tmp_path / "two", tmp_path / "two-copy", dtype="float32", workers=0).copied == 0
 
 
-def test_an_order_in_which_new_sequences_do_not_come_last_cannot_go_on(tmp_path):
+def test_an_order_in_which_new_sequences_are_not_last_cannot_be_continued(tmp_path):
     begun(tmp_path, order="length")  # those of c are the longest
     assert compact(tmp_path / "old", tmp_path / "new", order="length").copied == 1
     with store_spec.open_store(tmp_path / "old", "a") as writer:
@@ -257,7 +255,7 @@ def test_an_order_in_which_new_sequences_do_not_come_last_cannot_go_on(tmp_path)
         ([[1.0, 3.0]], "bool", "is 3.0"),
     ],
 )
-def test_what_would_become_another_number_is_refused_and_nothing_is_there(tmp_path, given, dtype, words):
+def test_lossy_conversions_are_refused_and_make_no_store(tmp_path, given, dtype, words):
     with store_spec.create_store(
         tmp_path / "old", inputs=("float64", (2,)), labels=("int64", ()), missing="keep"
     ) as writer:
@@ -299,7 +297,7 @@ def csvs(place, names, rows=5):
 
 
 @pytest.mark.slow
-def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtype(tmp_path):
+def test_a_later_build_of_the_copy_knows_its_sources_and_converts_new_ones(tmp_path):
     csvs(tmp_path / "src", "abc")
     process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
     build(tmp_path / "src", tmp_path / "old", process=process)
@@ -320,7 +318,7 @@ def test_a_later_build_of_the_copy_knows_its_sources_and_gives_new_ones_the_dtyp
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
-def test_rows_that_were_made_less_are_not_made_more_as_new_ones_would_be_rounded_on_the_way(tmp_path, first, then):
+def test_a_narrowed_copy_is_not_widened(tmp_path, first, then):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
     build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))

@@ -130,7 +130,7 @@ def test_shards_are_restored_by_workers_too_all_of_an_array_may_be_gone_and_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("feature", FEATURES)
-def test_damaged_and_exchanged_shards_are_restored_whatever_they_hold(tmp_path, feature):
+def test_damaged_and_swapped_shards_are_restored(tmp_path, feature):
     source = write_feature(feature, tmp_path / "src")
     store = build_feature(feature, source, tmp_path / "store")
     before = files(store)
@@ -148,7 +148,7 @@ def test_damaged_and_exchanged_shards_are_restored_whatever_they_hold(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_sound_store_is_left_alone(specimen):
+def test_a_valid_store_is_not_changed(specimen):
     before = {name: (specimen.path / name).stat().st_mtime_ns for name in specimen.files}
     done = repair(specimen.path, specimen.path.with_name("src"), process=read_made, workers=0)
     assert done == Repair(found=(), files=(), failures=(), left=())
@@ -270,7 +270,7 @@ def read_shifted(path):
     return ((inputs + SHIFT, labels) for inputs, labels in read_made(path))
 
 
-def test_a_source_that_other_code_reads_gives_other_rows_and_is_named(tmp_path, monkeypatch):
+def test_a_source_with_other_rows_from_other_code_is_named(tmp_path, monkeypatch):
     write_made(tmp_path / "src", {"a.made": Made(lengths=(5, 6))})
     build(tmp_path / "src", tmp_path / "s", process=read_shifted, workers=0)
     shard = tmp_path / "s" / "inputs" / "c.0.0"
@@ -299,7 +299,7 @@ def test_an_older_root_is_not_taken_for_the_store(damaged):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [ROOT, "sequences/source/c.0", "offsets/c.0", "stats/inputs_mean/c.0.0"])
-def test_what_no_source_restores_is_built_again_into_a_new_store_of_the_same_bytes(tmp_path, lost):
+def test_damage_beyond_repair_is_mended_by_a_new_build_of_the_same_bytes(tmp_path, lost):
     write_made(tmp_path / "src", SOURCES)
     options: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 60, "shard": 240}
     build(tmp_path / "src", tmp_path / "s", **options)
@@ -339,7 +339,7 @@ def test_one_damaged_chunk_of_a_long_sequence_touches_one_file_and_reads_its_sou
     assert (files(tmp_path / "s"), done.files) == (before, ("inputs/c.8.0",))
 
 
-def test_of_another_stores_shard_the_checksums_of_sequences_tell_and_only_that_file_is_touched(tmp_path):
+def test_a_shard_of_another_store_is_found_by_checksums_and_restored_alone(tmp_path):
     """Its own checksums and its stamp are right."""
     options: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 60, "shard": 120}
     for place, seed in (("one", 0), ("two", 5)):
@@ -362,7 +362,7 @@ def in_pieces(_):
 
 
 @pytest.mark.slow
-def test_a_sequence_in_pieces_is_never_whole_in_memory(tmp_path):
+def test_a_sequence_in_pieces_is_never_in_memory_at_once(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.made").write_text("")
     build(tmp_path / "src", tmp_path / "s", process=in_pieces, workers=0, shard="1MB")
@@ -378,7 +378,7 @@ def test_a_sequence_in_pieces_is_never_whole_in_memory(tmp_path):
     assert peak < PIECES * PIECE_ROWS * 64 / 3
 
 
-def test_a_file_that_is_bad_whenever_it_was_put_ends_the_repair(damaged, monkeypatch):
+def test_a_file_that_is_bad_after_each_put_ends_the_repair(damaged, monkeypatch):
     put = LocalStorage.put
 
     def failing(storage, key, parts, check=None):
@@ -432,7 +432,7 @@ def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
     assert files(damaged / "s.zarr") == before
 
 
-def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, monkeypatch):
+def test_shards_of_a_killed_repair_are_synced_by_the_next_one(damaged, monkeypatch):
     """It finds nothing to put, and a power loss must not undo what it reports as valid."""
     sync, synced = LocalStorage.sync, []
 
@@ -451,7 +451,7 @@ def test_what_a_repair_put_that_was_killed_is_synced_by_the_next_one(damaged, mo
     assert "inputs" in {folder for folders in synced for folder in folders}
 
 
-def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged, monkeypatch):
+def test_a_locked_store_is_refused_before_it_is_checked(damaged, monkeypatch):
     """Checking a large store takes long, and would be in vain."""
     checks = counted(monkeypatch, "verify")
     before = files(damaged / "s.zarr")
@@ -463,7 +463,7 @@ def test_a_store_that_somebody_writes_to_is_refused_before_it_is_checked(damaged
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
 
 
-def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
+def test_a_repair_keeps_other_writers_out(damaged, monkeypatch):
     module = sys.modules["builder.maintenance.repair"]
     verify, refused = module.verify, []
 
@@ -478,7 +478,7 @@ def test_nobody_writes_while_a_repair_checks(damaged, monkeypatch):
     assert len(refused) == 2
 
 
-def test_what_an_older_snapshot_would_put_is_refused(damaged):
+def test_shards_of_an_older_snapshot_are_refused(damaged):
     """A task of a killed repair ends after a writer has committed more rows to the last shard."""
     store = store_spec.open_store(damaged / "s.zarr")
     (damaged / "src" / "d.csv").write_text("x,y\n" + "1,2\n" * 30)
@@ -548,7 +548,7 @@ def test_labels_of_another_file_are_restored_from_there(with_labels, lost):
         (None, "its label file y/b.csv does not exist (--labels-from)"),
     ],
 )
-def test_a_file_of_labels_that_changed_or_is_gone_is_named(with_labels, now, why):
+def test_a_changed_or_lost_label_file_is_named(with_labels, now, why):
     (with_labels / "s" / "labels" / "c.1.0").unlink()
     file = with_labels / "src" / "y" / "b.csv"
     if now is None:
@@ -559,7 +559,7 @@ def test_a_file_of_labels_that_changed_or_is_gone_is_named(with_labels, now, why
     assert (done.files, str(done.failures[0])) == ((), f"b.csv: {why}")
 
 
-def test_a_build_that_cannot_add_to_a_lost_shard_says_what_to_do(tmp_path):
+def test_a_build_that_cannot_extend_a_lost_shard_says_what_to_do(tmp_path):
     """The last shard is partial, so new rows belong into it."""
     write_made(tmp_path / "src", {"a.made": Made(lengths=(45,))})
     build(tmp_path / "src", tmp_path / "s", process=read_made, workers=0, chunk=60, shard=240)

@@ -46,13 +46,13 @@ def problems(place: Path, workers: int = 0) -> list[str]:
 
 @pytest.mark.slow
 @EVERY_AXIS
-def test_a_store_is_what_its_sources_are(place):
+def test_a_store_equals_its_sources(place):
     assert problems(place) == []
     assert problems(place, workers=1) == []
 
 
 @EVERY_AXIS
-def test_each_source_that_says_something_else_is_named(place):
+def test_each_changed_source_is_named(place):
     axis = store_spec.open_store(place / "store").schema.label_axis
     other = {
         "a.made": Made(lengths=(3, 1), seed=9, axis=axis),
@@ -70,7 +70,7 @@ def test_each_source_that_says_something_else_is_named(place):
 
 
 @EVERY_AXIS
-def test_one_bit_is_enough(place):
+def test_one_changed_bit_is_found(place):
     """The store is changed by a program that can update all checksums."""
     before = store_spec.open_store(place / "store")
     name = before.sources[3]
@@ -104,7 +104,7 @@ def test_new_and_vanished_sources_are_named(place):
     ]
 
 
-def test_a_source_that_the_last_build_failed_on_is_told_with_why(place):
+def test_a_source_that_failed_in_the_last_build_is_shown_with_the_reason(place):
     write_made(place / "src", {"z.made": Made(fault="raises")})
     build(place / "src", place / "store", process=read_made, workers=0)
     (said,) = problems(place)
@@ -133,7 +133,7 @@ def test_a_store_that_is_damaged_cannot_be_compared(place):
     assert any("its rows in the store cannot be read" in problem for problem in problems(place))
 
 
-def test_too_many_open_files_say_nothing_of_a_source(place, monkeypatch):
+def test_too_many_open_files_are_not_a_failure_of_a_source(place, monkeypatch):
     opening = os.open
 
     def failing(name, *args, **options):
@@ -146,7 +146,7 @@ def test_too_many_open_files_say_nothing_of_a_source(place, monkeypatch):
         problems(place)
 
 
-def test_where_there_is_no_store_or_none_that_a_build_made_a_mistake_is_told(tmp_path):
+def test_a_missing_store_or_one_of_a_writer_is_refused(tmp_path):
     write_made(tmp_path / "src", SOURCES)
     with pytest.raises(UsageError, match="there is no store"):
         verify_sources(tmp_path / "store", tmp_path / "src", process=read_made)
@@ -183,7 +183,7 @@ def test_rows_have_the_numbers_and_columns_the_names_that_a_build_gives_them(tmp
     assert "inputs: row 4, column y is 41" in problem.what
 
 
-def test_where_rows_are_left_out_the_steps_of_a_sequence_are_counted(tmp_path):
+def test_differences_after_dropped_rows_have_the_step_of_the_sequence(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1\n\n3\n4\n")
     build(tmp_path / "a.csv", tmp_path / "store", process=tabular(missing="drop"), workers=0)
     (tmp_path / "a.csv").write_text("x\n1\n\n3\n5\n")
@@ -191,7 +191,7 @@ def test_where_rows_are_left_out_the_steps_of_a_sequence_are_counted(tmp_path):
     assert "inputs: step 3, column x is 5.0" in problem.what
 
 
-def test_the_command_compares_too(tmp_path):
+def test_the_command_compares_with_sources(tmp_path):
     write_files(tmp_path / "src", {f"{name}.csv": "x,y\n1,2\n3,4\n" for name in "ab"})
     store = str(tmp_path / "s.zarr")
     seqzarr("build", tmp_path / "src", store)

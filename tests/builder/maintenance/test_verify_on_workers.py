@@ -34,7 +34,7 @@ def damaged(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_threads_find_what_one_finds(damaged):
+def test_threads_find_the_same_problems_as_one(damaged):
     alone = store_spec.verify(damaged)
     with ThreadPoolExecutor(4) as pool:
         for _ in range(20):
@@ -43,13 +43,13 @@ def test_threads_find_what_one_finds(damaged):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_find_what_one_process_finds_in_the_same_order(damaged, workers):
+def test_workers_find_the_same_problems_in_the_same_order(damaged, workers):
     alone = store_spec.verify(damaged)
     assert len(alone) > 2
     assert builder.verify(damaged, workers=workers) == alone
 
 
-def test_a_check_tells_how_far_it_is_from_the_beginning_to_the_end(damaged):
+def test_a_check_reports_progress_from_start_to_end(damaged):
     seen: list[tuple[int, int, int]] = []
 
     def note(checking: Checking) -> None:
@@ -65,7 +65,7 @@ def test_a_check_tells_how_far_it_is_from_the_beginning_to_the_end(damaged):
     assert len(seen) > 12
 
 
-def test_where_workers_die_again_and_again_an_error_says_what_was_checked(damaged, monkeypatch):
+def test_if_workers_die_repeatedly_an_error_says_what_was_checked(damaged, monkeypatch):
     class LostError(Exception):
         pass
 
@@ -102,7 +102,7 @@ def test_the_command_names_file_sequences_sources_and_what_to_do(damaged):
     assert lost["sources"] == list(dict.fromkeys(names[start:stop]))
 
 
-def test_the_command_says_nothing_of_a_good_store_when_it_is_to_be_quiet(tmp_path):
+def test_the_quiet_command_prints_nothing_for_a_valid_store(tmp_path):
     path = write(RECIPE, tmp_path / "s", make(RECIPE, [3]))
     result = seqzarr("verify", path, "--quiet")
     assert (result.exit_code, result.output) == (0, "")

@@ -41,7 +41,7 @@ def test_functions_have_the_declared_arguments_and_document_each(function, decla
         function(*["x"] * (declaration is BuildOptions) * 2, inptus="a")
 
 
-def test_flags_that_texts_mention_exist():
+def test_flags_in_documents_exist():
     known = {flag.written for flag in FLAGS}
     every = [*options_of(TableOptions).values(), *options_of(BuildOptions).values(), *FLAGS]
     assert {flag for one in every for flag in re.findall(r"--[a-z][a-z-]*[a-z]", one.help)} <= known
@@ -55,7 +55,7 @@ def test_none_and_nothing_are_the_default_of_an_option(option):
         assert TableOptions(**given) == TableOptions()
 
 
-def test_what_is_recorded_only_if_given_is_left_out_otherwise():
+def test_options_recorded_only_if_given_are_otherwise_left_out():
     usual = {name for name, one in options_of(TableOptions).items() if one.record == "if given"}
     assert usual == {"decimal", "skip_after_header", "encoding", "comment", "time_zone"}
     assert describe(TableOptions()).keys() - without_defaults(TableOptions, describe(TableOptions())).keys() == usual

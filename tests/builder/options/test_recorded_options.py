@@ -45,7 +45,7 @@ def tables(tmp_path):
     return tmp_path
 
 
-def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_all_would(tables):
+def test_a_later_build_of_tables_needs_no_options_and_equals_one_build(tables):
     src, store = tables / "src", tables / "t.zarr"
     assert build(src, store, *OF_TEXT).exit_code == 0
     (src / "2.txt").write_text("c;b;a\n1;2;3\n")
@@ -83,7 +83,7 @@ def test_a_later_build_of_tables_needs_no_options_and_makes_what_one_build_of_al
         ("--manifest m.csv", "manifest not given, but the option is now manifest m.csv"),
     ],
 )
-def test_only_what_is_given_is_compared_and_what_differs_is_refused_with_both_values(tables, asked, message):
+def test_only_given_options_are_compared_and_errors_have_both_values(tables, asked, message):
     src, store = tables / "src", tables / "t.zarr"
     build(src, store, *OF_TEXT)
     before = files(store)
@@ -128,9 +128,7 @@ TOGETHER = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "alone", "other", "message"), TOGETHER)
-def test_an_option_that_goes_with_others_may_be_given_alone_where_the_store_records_those(
-    tmp_path, first, alone, other, message
-):
+def test_an_option_may_be_given_alone_if_the_store_records_the_others(tmp_path, first, alone, other, message):
     src, store = tmp_path / "src", tmp_path / "t.zarr"
     write_files(src, {"a.csv": "t,x,k\n1,2,p\n2,3,q\n"})
     if BESIDE in first:
@@ -208,7 +206,7 @@ def tabulars(draw: st.DrawFn) -> Tabular:
 
 
 @given(made=tabulars())
-def test_what_a_store_records_of_tabular_makes_it_again(made):
+def test_a_recorded_tabular_can_be_restored(made):
     assert tabular_from_json(json.loads(json.dumps(made.recorded()))) == made
 
 
@@ -225,7 +223,7 @@ def listed(tmp_path):
 OF_LIST = ["--key", "file", "--label-column", "y,z", "--manifest-only"]
 
 
-def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(listed, monkeypatch):
+def test_a_manifest_among_the_sources_is_found_again_and_is_not_a_source(listed, monkeypatch):
     src, store = listed / "src", listed / "t.zarr"
     monkeypatch.chdir(src)
     assert build(".", store, "--manifest", "labels.csv", *OF_LIST, "--keep", "z,y").exit_code == 0
@@ -256,7 +254,7 @@ def test_a_manifest_below_the_sources_is_found_again_and_is_never_a_source(liste
     assert build("src", store, "--manifest", "other.csv").exit_code == 0
 
 
-def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
+def test_a_manifest_outside_the_sources_has_to_be_given_again(listed):
     src, store = listed / "src", listed / "t.zarr"
     manifest = (src / "labels.csv").rename(listed / "labels.csv")
     build(src, store, "--manifest", manifest, "--key", "file", "--manifest-only")
@@ -272,7 +270,7 @@ def test_a_manifest_that_lies_elsewhere_has_to_be_given_again(listed):
     assert "keep not given, but the option is now keep y" in result.stderr
 
 
-def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_path):
+def test_a_recorded_manifest_is_not_opened_outside_the_sources(tmp_path):
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
     for path in (tmp_path / "out.csv", root / "in" / "m.csv"):
@@ -293,7 +291,7 @@ def test_no_manifest_is_opened_outside_of_the_sources_whatever_a_store_says(tmp_
     assert LocalFolder(root).place_of(root / "in" / "\udc80.csv") is None
 
 
-def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):
+def test_a_repeated_label_axis_must_be_that_of_the_store(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(lengths=(3,), axis="own")})
     builder.build(tmp_path / "src", tmp_path / "store", process=read_made, label_axis="own", workers=0)
     # A new store would not show the origin of its labels.
@@ -307,7 +305,7 @@ def test_the_label_axis_may_be_given_again_and_is_as_the_store_has_it(tmp_path):
         builder.build(tmp_path / "src", tmp_path / "store", label_axis="step", workers=0)
 
 
-def test_a_tabular_object_that_is_given_by_its_name_is_compared_as_one(tables, monkeypatch):
+def test_a_tabular_object_given_by_name_is_compared_by_its_options(tables, monkeypatch):
     monkeypatch.chdir(tables)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     made = [f"{name} = tabular(inputs={column!r}, delimiter=';')" for name, column in (("table", "a"), ("other", "b"))]
@@ -404,7 +402,7 @@ def recording(place: Path, record: Any) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tmp_path, odd):
+def test_a_store_with_invalid_records_is_refused_with_a_message(tmp_path, odd):
     store = recording(tmp_path, GOOD | odd if isinstance(odd, dict) and odd else odd)
     before = files(tmp_path)
     for arguments in ([], ["--dry-run"]):
@@ -415,7 +413,7 @@ def test_a_store_that_records_nonsense_of_its_build_is_refused_with_a_message(tm
     assert seqzarr("inspect", store).exit_code == 0
 
 
-def test_a_store_that_records_no_nonsense_is_built(tmp_path):
+def test_a_store_with_valid_records_is_built(tmp_path):
     assert build(tmp_path / "src", recording(tmp_path, GOOD)).exit_code == 0
 
 

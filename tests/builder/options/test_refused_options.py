@@ -68,6 +68,6 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED)
-def test_options_that_cannot_be_say_why(options, message):
+def test_impossible_options_are_refused_with_the_reason(options, message):
     with pytest.raises(UsageError, match=message):
         tabular(**options)

@@ -76,7 +76,7 @@ def three_files(tmp_path):
     return tmp_path
 
 
-def test_a_source_that_fails_leaves_no_trace_among_the_others_wherever_it_stands(tmp_path):
+def test_a_failed_source_leaves_no_trace_among_the_others(tmp_path):
     for bad in range(4):
         for fault in FAULTS[1:]:
             folder = tmp_path / f"{bad} {fault}"
@@ -119,7 +119,7 @@ def test_a_source_that_needs_too_much_memory_is_a_failure_that_says_what_to_do(t
     assert reason.endswith("; use fewer --workers, or read it in pieces (--process)")
 
 
-def test_an_error_of_ours_is_placed_in_no_line_of_generated_code(tmp_path):
+def test_our_errors_are_not_located_in_generated_code(tmp_path):
     (tmp_path / "x").write_text("x")
     dates = np.zeros(3, "M8[s]")  # of a dtype that the dataclass Rows refuses
     failures = probe(batch_of(tmp_path, "x", process=lambda _: (dates, dates)), None, "error")
@@ -136,7 +136,7 @@ NO_LABELS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", NO_LABELS)
-def test_labels_that_are_none_are_named_as_such(tmp_path, kind):
+def test_labels_none_is_shown_as_such(tmp_path, kind):
     (tmp_path / "x").write_text("x")
     batch = batch_of(tmp_path, "x", process=lambda _: NO_LABELS[kind])
     for failures in (probe(batch, None, "error"), process_batch(batch, STEP).summary.failures):
@@ -157,7 +157,7 @@ def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
 @pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
 @pytest.mark.parametrize("classes", [(), ("cat,dog",)])
 @pytest.mark.filterwarnings("error")  # such as the one that nothing awaited a coroutine
-def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_path, labels, classes):
+def test_an_async_function_is_refused_without_a_warning(tmp_path, labels, classes):
     async def read(_: Path) -> Any:
         return np.ones((4, 3), "f4"), np.ones((4, 3), "f4")
 
@@ -174,14 +174,14 @@ def test_a_function_that_is_async_is_named_as_such_and_leaves_no_warning(tmp_pat
     gc.collect()
 
 
-def test_an_error_that_a_library_raises_is_placed_in_the_line_that_called_it(tmp_path):
+def test_errors_of_libraries_are_located_at_the_calling_line(tmp_path):
     (tmp_path / "x").write_text("x")
     wrong = batch_of(tmp_path, "x", process=lambda _: np.stack([np.zeros(1), np.zeros(2)]))
     reason = str(process_batch(wrong, STEP).summary.failures[0])
     assert re.fullmatch(r"x: ValueError: all input arrays .* \(test_batch\.py, line \d+, in <lambda>\)", reason)
 
 
-def test_the_reason_of_a_failure_can_be_stored_whatever_bytes_it_names(three_files):
+def test_the_reason_of_a_failure_can_always_be_stored(three_files):
     def read(_: Path) -> Any:
         raise ValueError(f"cannot open {os.fsdecode(b'caf' + bytes([233]))}")
 
@@ -190,7 +190,7 @@ def test_the_reason_of_a_failure_can_be_stored_whatever_bytes_it_names(three_fil
     json.dumps(failure.reason, ensure_ascii=False).encode()
 
 
-def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_for(tmp_path):
+def test_a_missing_file_or_a_pipe_is_a_failure_and_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     processed = process_batch(batch_of(tmp_path, "folder", "gone", "pipe"), schema_for("step"))
@@ -201,7 +201,7 @@ def test_a_file_that_is_not_there_or_is_no_file_is_a_failure_and_never_waited_fo
     assert "not a file" in reasons[2]
 
 
-def test_a_function_may_fill_the_same_array_again_and_again(three_files):
+def test_a_function_may_fill_the_same_array_repeatedly(three_files):
     once = np.zeros((2, 3), np.float32)
 
     def refilled(path: Path) -> Any:
@@ -232,7 +232,7 @@ def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_fi
         assert processed.summary.records.columns["labels"].tolist() == labels.tolist()
 
 
-def test_a_function_that_no_worker_can_import_is_no_fault_of_the_sources(three_files):
+def test_a_function_that_no_worker_can_import_is_not_a_failure_of_sources(three_files):
     portable = Portable(read_made)
     portable.__setstate__((b"\x80\x04cno_such_module\nread\n.", None))
     for work in (lambda batch: process_batch(batch, STEP), lambda batch: probe(batch, None, "error")):
@@ -270,7 +270,7 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
         assert found[name].tail.tobytes() == wanted[name].tail.tobytes()
 
 
-def test_a_stretch_in_the_wrong_place_is_refused():
+def test_a_misplaced_stretch_is_refused():
     schema = schema_for("step", chunk=60)
     stretch = shard.compress([np.zeros((20, 3), np.float32)], 0, schema.inputs, schema.steps, schema.codec)
     with pytest.raises(ValueError, match="a compressed chunk follows 1 rows"):
@@ -288,7 +288,7 @@ def test_a_summary_has_all_but_the_rows(tmp_path):
 
 
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_the_first_usable_source_tells_what_the_store_is_like(tmp_path, axis: LabelAxis):
+def test_the_first_usable_source_determines_the_schema(tmp_path, axis: LabelAxis):
     good = Made(lengths=(9, 4), axis=axis, seed=3)
     write_made(tmp_path, {"a.made": Made(fault="raises"), "b.made": Made(fault="nothing"), "c.made": good})
     guessed = None if axis != "own" else axis

@@ -15,7 +15,7 @@ from tests.builder.made_sources import read_made
 
 
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=30), budget=st.integers(1, 2_000_000))
-def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_for_or_one_source(sizes, budget):
+def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_requested_or_one_source(sizes, budget):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "src")
         folder.mkdir()
@@ -38,7 +38,7 @@ def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_asked_fo
             assert size + costs[start] > budget  # as many as fit
 
 
-def test_batches_for_workers_become_ever_smaller_at_the_end():
+def test_batches_for_workers_become_smaller_at_the_end():
     sizes = [100_000] * 1_000
     parts = list(split_into_batches(sizes, 10_000_000, 1.0, workers=2))
     assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts[:-1])]

@@ -49,7 +49,7 @@ def build(place: Path, store: str = "store", **options: Any) -> builder.Report:
     return builder.build(place / "src", place / store, **defaults | options)
 
 
-def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, client, monkeypatch):
+def test_batches_become_smaller_at_the_end_unless_a_size_is_requested(tmp_path, client, monkeypatch):
     asked, split_into_batches = [], Plan.batches
 
     def batches(self: Plan, *arguments: Any, workers: int = 0) -> Any:
@@ -64,7 +64,7 @@ def test_batches_become_smaller_at_the_end_unless_a_size_is_asked_for(tmp_path, 
     assert asked == [(2**25, 2), (150_000, 0), (2**25, 0)]
 
 
-def test_only_what_is_new_is_processed_and_what_sorts_after_gives_the_store_of_one_build(tmp_path, client):
+def test_only_new_sources_are_processed_and_later_ones_give_the_store_of_one_build(tmp_path, client):
     sources = {f"{number:02}.made": Made(lengths=(30, number), seed=number) for number in range(20)}
     names = sorted(sources)
     log = tmp_path / "log"  # a list in a worker would not be this one
@@ -114,7 +114,7 @@ def test_a_source_that_failed_is_tried_again(tmp_path):
     assert store.provenance["failures"] == {"count": 0, "listed": []}
 
 
-def test_labels_come_from_the_manifest_where_the_function_returns_inputs_only(tmp_path):
+def test_the_manifest_adds_labels_to_a_function_that_returns_inputs(tmp_path):
     (tmp_path / "src").mkdir()
     for number in range(4):
         np.save(tmp_path / "src" / f"{number}.npy", np.full((number + 1, 2), number, np.float32))
@@ -176,7 +176,7 @@ def crash(path: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_sources_that_end_the_process_that_reads_them_are_left_out_and_named_and_tried_again(tmp_path):
+def test_crashing_sources_are_left_out_named_and_tried_again(tmp_path):
     sources = {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)}
     write_made(tmp_path / "src", sources)
     (tmp_path / "deadly").touch()
@@ -200,7 +200,7 @@ def die_in_workers(path: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_workers_that_die_of_what_no_source_does_alone_are_an_error_that_names_them(tmp_path):
+def test_unexplained_deaths_of_workers_are_an_error_that_names_the_sources(tmp_path):
     write_made(tmp_path / "src", {f"{number:02}.made": Made(lengths=(50,), seed=number) for number in range(12)})
     with pytest.raises(BuildError, match=r"died repeatedly on one of these \d+ sources: .*05.made.*--workers 0"):
         build(tmp_path, process=die_in_workers, workers=1, batch="150kB")
@@ -289,7 +289,7 @@ def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
 
 
 @pytest.mark.slow
-def test_a_function_that_workers_cannot_import_is_told_before_anything_is_made(numbers):
+def test_a_function_that_workers_cannot_import_is_refused_before_anything_is_made(numbers):
     write_files(numbers / "hidden", {"unseen.py": "def read(path): ...\n"})
     (numbers / "script.py").write_text(
         "import sys\nsys.path.insert(0, 'hidden')\nimport unseen\nsys.path.remove('hidden')\n"
@@ -303,7 +303,7 @@ def test_a_function_that_workers_cannot_import_is_told_before_anything_is_made(n
     assert not (numbers / "store").exists()
 
 
-def test_a_scheduler_is_reached_by_its_address_and_goes_on_afterwards(tmp_path, client):
+def test_a_scheduler_is_found_by_its_address_and_survives_the_build(tmp_path, client):
     sources = {f"{number}.made": Made(lengths=(900, 40), seed=number) for number in range(6)}
     write_made(tmp_path / "src", sources)
     build(tmp_path, scheduler=client.scheduler.address, batch="150kB")
@@ -311,7 +311,7 @@ def test_a_scheduler_is_reached_by_its_address_and_goes_on_afterwards(tmp_path, 
     assert client.submit(len, "abc").result() == 3
 
 
-def test_the_settings_are_known_to_dask():
+def test_the_settings_exist_in_dask():
     from dask import config
 
     # dask's configuration has a mapping of environment variables, to which any can be added.
@@ -320,7 +320,7 @@ def test_the_settings_are_known_to_dask():
 
 
 @pytest.mark.parametrize("together", [2, 64])
-def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, monkeypatch, together):
+def test_a_source_without_rows_does_not_determine_the_schema(tmp_path, monkeypatch, together):
     """They come first here, as tables with only a header."""
     monkeypatch.setattr(import_module("builder.execution.build"), "PROBED", together)  # by its name it is the function
     folder, store = tmp_path / "src", tmp_path / "some.zarr"
@@ -340,7 +340,7 @@ def test_a_source_without_rows_does_not_say_what_the_others_are_like(tmp_path, m
     assert list(dry.result.inputs["names"]) == ["a"]
 
 
-def test_a_store_that_no_build_made_is_not_built_to(tmp_path):
+def test_a_store_that_no_build_made_is_refused(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made()})
     rows = ("float32", (3,))
     with store_spec.create_store(tmp_path / "store", inputs=rows, labels=rows) as writer:
@@ -368,7 +368,7 @@ def test_results_are_one_line_each(tmp_path: Path):
     )
 
 
-def test_a_build_of_which_nothing_can_be_used_is_an_error_unless_failures_are_expected(tmp_path: Path):
+def test_a_build_without_usable_sources_is_an_error_unless_failures_are_expected(tmp_path: Path):
     write_made(tmp_path / "in", {f"{number}.made": Made(fault="raises") for number in range(7)})
     write_made(tmp_path / "in", {"empty.made": Made(fault="nothing")})
     with pytest.raises(BuildError) as caught:
@@ -391,7 +391,7 @@ def test_a_build_of_which_nothing_can_be_used_is_an_error_unless_failures_are_ex
     assert len(builder.build(tmp_path / "in", tmp_path / "s.zarr", process=read_made, workers=0).failures) == 1
 
 
-def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_path, monkeypatch):
+def test_a_build_without_usable_sources_makes_no_store_and_changes_none(tmp_path, monkeypatch):
     """The first source is good when the schema is made from it, and bad when it is processed."""
     write_made(tmp_path / "src", {"a.made": Made(seed=1)})
     calls: list[Path] = []
@@ -421,7 +421,7 @@ def test_a_build_in_which_all_sources_fail_leaves_no_store_and_changes_none(tmp_
     assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1
 
 
-def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_ends(tmp_path, monkeypatch):
+def test_partial_files_of_a_dead_worker_are_removed(tmp_path, monkeypatch):
     write_made(tmp_path / "src", {f"{number}.made": Made(lengths=(40,), seed=number) for number in range(9)})
     builder.build(tmp_path / "src", tmp_path / "clean", process=read_made, workers=0, chunk=600, shard=1200)
 

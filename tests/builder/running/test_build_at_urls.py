@@ -117,7 +117,7 @@ def test_a_build_without_a_usable_source_makes_no_store(bucket, tmp_path):
     assert objects_at(url) == {}
 
 
-def test_what_cannot_be_written_to_is_refused(bucket, tmp_path):
+def test_invalid_urls_for_stores_are_refused(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 2)
     with pytest.raises(errors.SchemaError, match="stores are written to folders, to s3://, gs://, az:// and memory://"):
         builder.build(sources, "https://127.0.0.1:9/s.zarr", workers=0)
@@ -218,7 +218,7 @@ def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(request, serve
     assert (result.exit_code, "site-1/patient 5.csv" in result.output) == (1, True)
 
 
-def test_objects_that_were_not_replaced_are_not_fetched_again(bucket, tmp_path):
+def test_unchanged_objects_are_not_fetched_again(bucket, tmp_path):
     sources, url = make_sources(tmp_path / "src", 0, 4), f"{bucket}/known"
     upload(sources, url)
     store = tmp_path / "s.zarr"
@@ -272,7 +272,7 @@ def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
             builder.build(url, tmp_path / "s.zarr", workers=0)
 
 
-def test_a_bucket_is_listed_with_the_environment_of_that_time():
+def test_a_bucket_is_listed_with_the_current_environment():
     for _ in range(2):  # each server has another address
         with s3_bucket() as url:
             obstore.put(object_store(url).store, "again/a.npy", b"1")
@@ -300,7 +300,7 @@ def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
         builder.compact(places[0], f"{places[0]}/")
 
 
-def test_a_copy_into_a_bucket_goes_on_after_a_refused_commit(bucket, tmp_path):
+def test_a_copy_into_a_bucket_continues_after_a_refused_commit(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 8)
     builder.build(sources, tmp_path / "from.zarr", workers=0, **PACKING)
     builder.compact(tmp_path / "from.zarr", tmp_path / "copy.zarr", workers=0)

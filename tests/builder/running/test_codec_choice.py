@@ -58,7 +58,7 @@ def test_sizes_are_those_of_chunks_of_the_store():
             assert choose_by_rows({"inputs": blocks}, schema).shares[codec.name] == share
 
 
-def test_sizes_alone_decide():
+def test_codecs_are_chosen_only_by_size():
     assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 96}, 100).codec == Codec("none")
     assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 80}, 100).codec == Codec("lz4")
     assert choose_by_sizes({"none": 100, "lz4": 97, "zstd": 60}, 100).codec == Codec("zstd")

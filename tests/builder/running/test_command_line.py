@@ -33,7 +33,7 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--sequence", "黄河.csv"]])
-def test_names_that_the_encoding_of_stdout_has_not_are_escaped(tmp_path, more):
+def test_names_that_stdout_cannot_encode_are_escaped(tmp_path, more):
     """A traceback at the end would suggest that a successful build failed."""
     write_files(tmp_path / "rivers", {"黄河.csv": "a,b\n1,2\n"})
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
@@ -136,7 +136,7 @@ def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(t
             assert "1 failed" in result.stdout
 
 
-def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path):
+def test_twenty_of_many_failures_are_named_and_the_others_counted(tables, tmp_path):
     for number in range(23):
         (tables / f"bad{number:02}.csv").write_text("")
     result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
@@ -150,7 +150,7 @@ def test_of_many_failures_twenty_are_named_and_the_rest_counted(tables, tmp_path
 
 
 @pytest.mark.slow
-def test_a_process_function_is_found_in_the_working_folder_by_the_workers_and_does_not_print_into_the_json(tmp_path):
+def test_workers_find_functions_in_the_working_folder_and_keep_their_output_out_of_json(tmp_path):
     (tmp_path / "printing_source.py").write_text(PRINTING_SOURCE)
     write_files(tmp_path / "raw", {f"{number}.raw": "-" for number in range(3)})
     # A console script has its own folder on the search path, not the working folder.
@@ -235,7 +235,7 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
         assert everything_in(tmp_path) == before
 
 
-def test_a_column_that_no_source_has_makes_no_store_and_the_columns_that_are_there_are_listed(tables, tmp_path):
+def test_a_column_that_no_source_has_makes_no_store_and_the_error_lists_the_columns(tables, tmp_path):
     before = everything_in(tmp_path)
     result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
     assert result.exit_code == 1
@@ -269,14 +269,14 @@ def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values
     assert everything_in(tmp_path) == before
 
 
-def test_the_packing_of_the_first_build_may_be_asked_for_again(tables, tmp_path):
+def test_the_packing_of_the_first_build_may_be_given_again(tables, tmp_path):
     packing = ["--chunk", "3kB", "--shard", "100kB", "--codec", "lz4:2"]
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
 
 
-def test_labels_of_a_sequence_are_told_from_labels_of_steps_where_the_first_source_has_as_many_of_both(tmp_path):
+def test_labels_of_a_manifest_are_of_sequences_with_as_many_targets_as_steps(tmp_path):
     write_files(
         tmp_path / "tables",
         {f"{number}.csv": "\n".join(["a", *["1"] * rows, ""]) for number, rows in enumerate((2, 5))},
@@ -299,7 +299,7 @@ def test_a_tab_can_be_written_as_backslash_t(tmp_path):
     assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
 
 
-def test_verify_says_that_all_is_well_or_names_the_file_that_is_not(tables, tmp_path):
+def test_verify_reports_a_valid_store_or_names_the_damaged_file(tables, tmp_path):
     store = tmp_path / "t.zarr"
     seqzarr("build", tables, store, "--workers", 0)
     well = seqzarr("verify", store)
@@ -340,7 +340,7 @@ def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, 
     assert f"Invalid value for '{name}': is empty, like an unset shell variable" in result.stderr
 
 
-def test_a_reader_that_stops_early_is_no_error(tables, tmp_path):
+def test_a_closed_pipe_is_not_an_error(tables, tmp_path):
     seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
     command = f"{sys.executable} -m builder inspect {tmp_path / 't.zarr'} | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

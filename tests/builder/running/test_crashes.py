@@ -48,7 +48,7 @@ def end_some(batch: SourceBatch, how: dict[str, int]) -> None:
 
 
 @pytest.mark.slow
-def test_each_source_that_ends_its_process_is_told_with_how(tmp_path):
+def test_each_crashing_source_is_reported_with_the_cause(tmp_path):
     how = {"a": -signal.SIGSEGV, "b": -signal.SIGKILL, "d": 0, "e": 3}
     found = find_crashes(batch_of(tmp_path), MEMORY, end_some, how)
     assert list(found) == ["a", "b", "d", "e"]
@@ -73,7 +73,7 @@ def die_of(batch: SourceBatch, how: dict[str, int]) -> tuple[str, ...]:
     return batch.names
 
 
-def test_of_the_first_sources_crashes_are_found_one_after_another(tmp_path, monkeypatch):
+def test_crashes_of_the_first_sources_are_found_one_by_one(tmp_path, monkeypatch):
     how = {"a": -signal.SIGSEGV, "d": -signal.SIGSEGV}
     engine = InProcessEngine()
     engine.lost = (ChildProcessError,)
@@ -90,7 +90,7 @@ def fail(batch: SourceBatch, folder: Path) -> None:
     raise ValueError(batch.names)
 
 
-def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(tmp_path):
+def test_errors_are_not_crashes_and_each_source_is_tried_alone(tmp_path):
     kept = KeptColumn(SequenceColumn("site", "int64"), np.arange(10, 15))
     batch = batch_of(tmp_path, labels=np.arange(5.0).reshape(5, 1), kept=(kept,))
     assert find_crashes(batch, MEMORY, fail, tmp_path) == {}
@@ -98,7 +98,7 @@ def test_errors_are_no_crashes_and_each_source_comes_alone_with_what_is_its_own(
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
-def test_a_process_that_cannot_do_anything_is_no_crash_of_a_source(tmp_path, monkeypatch, program):
+def test_a_process_that_cannot_start_is_not_a_crash_of_a_source(tmp_path, monkeypatch, program):
     class Ended(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
@@ -119,7 +119,7 @@ def wait(_: SourceBatch, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, number):
+def test_the_extra_process_ends_with_its_parent(tmp_path, number):
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell may ignore it
         "from pathlib import Path; from builder.workers.crashes import find_crashes; "
@@ -142,7 +142,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path, nu
 
 
 @pytest.mark.slow
-def test_what_takes_more_memory_than_a_worker_may_have_is_quarantined(tmp_path, monkeypatch):
+def test_sources_that_exceed_the_memory_of_a_worker_are_quarantined(tmp_path, monkeypatch):
     """It holds compressed zeros, and no metadata give their number."""
     most = 3 * 2**29
     monkeypatch.setattr("builder.workers.local_cluster.worker_memory", lambda _: most)

@@ -88,7 +88,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 @pytest.mark.slow
-def test_worker_processes_run_tasks_survive_a_death_and_are_gone_at_the_end(tmp_path, monkeypatch):
+def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # dask changes it
     for name in ALLOCATION:  # a dask cluster that another test started in this process leaves one of them
         monkeypatch.delenv(name, raising=False)
@@ -133,7 +133,7 @@ def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
     assert (tmp_path / "done").read_text().split() == [str(number) for number in range(60)]
 
 
-def test_workers_that_cannot_be_started_again_are_told(monkeypatch):
+def test_workers_that_cannot_restart_are_reported(monkeypatch):
     monkeypatch.setattr("builder.workers.engine.START_SECONDS", 0.1)
     with start_engine(1) as engine:
         monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/no/such/program")
@@ -142,7 +142,7 @@ def test_workers_that_cannot_be_started_again_are_told(monkeypatch):
             engine.finished()
 
 
-def test_code_of_others_keeps_its_dask_scheduler():
+def test_other_code_keeps_its_dask_scheduler():
     """Clients that are the default leave traces in dask's settings if they end in another order."""
 
     def assert_kept() -> None:
@@ -157,7 +157,7 @@ def test_code_of_others_keeps_its_dask_scheduler():
             assert_kept()
 
 
-def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
+def test_an_address_without_a_server_is_an_error(unused_port, monkeypatch):
     monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{unused_port}"
     with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
@@ -165,7 +165,7 @@ def test_an_address_where_nobody_answers_is_told(unused_port, monkeypatch):
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2"])
-def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
+def test_a_server_that_is_not_a_scheduler_is_refused(greeting, monkeypatch):
     """dask's client would wait for a silent one forever, and take the greeting of another for a size."""
     monkeypatch.setattr("builder.workers.engine.CONNECT_SECONDS", 0.5)
     connections = []
@@ -187,14 +187,14 @@ def test_a_server_that_is_no_scheduler_is_told(greeting, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["nonsense://x", "no-port"])
-def test_no_client_is_made_for_what_is_no_address(address, monkeypatch):
+def test_no_client_is_made_for_an_invalid_address(address, monkeypatch):
     """It would be left incomplete, and print an error 20 seconds later."""
     monkeypatch.setattr("distributed.Client", None)
     with pytest.raises(UsageError, match=f"no dask scheduler answers at {address}"), start_engine(1, address):
         pass
 
 
-def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wanted():
+def test_a_users_cluster_has_as_many_workers_as_threads_or_as_requested():
     with (
         LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -207,7 +207,7 @@ def test_a_cluster_of_others_has_as_many_workers_as_it_has_threads_or_as_are_wan
         assert engine.workers == 0
 
 
-def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
+def test_a_client_whose_cluster_is_gone_is_an_error(monkeypatch):
     with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         closed = Client(cluster, set_as_default=False)
         closed.close()
@@ -226,7 +226,7 @@ def test_a_client_whose_cluster_is_gone_is_told(monkeypatch):
                 assert engine.workers == 1
 
 
-def test_as_many_tasks_are_on_the_way_as_the_workers_of_the_engine_can_take():
+def test_as_many_tasks_are_in_flight_as_workers_can_take():
     on_the_way = []
 
     class Slow(InProcessEngine):
@@ -324,7 +324,7 @@ def test_workers_that_are_killed_as_they_start_are_replaced(
     assert not set(pids) & set(killed)
 
 
-def test_a_worker_that_is_slow_to_start_again_is_waited_for() -> None:
+def test_the_build_waits_for_a_worker_that_restarts_slowly() -> None:
     """dask would give up earlier, here long before it can have started."""
     with (
         config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),

@@ -115,7 +115,7 @@ def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_fi
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_is_finished_when_a_build_is_interrupted_is_committed(folder, workers):
+def test_finished_sources_of_an_interrupted_build_are_committed(folder, workers):
     """Before the first commit is due."""
     for path in sorted((folder / "raw").iterdir())[60:]:
         path.unlink()
@@ -138,7 +138,7 @@ def test_what_is_finished_when_a_build_is_interrupted_is_committed(folder, worke
 
 
 @pytest.mark.slow
-def test_a_build_into_a_bucket_goes_on_after_each_kill_to_the_same_bytes():
+def test_a_build_into_a_bucket_continues_after_each_kill_to_the_same_bytes():
     rng, seen = random.Random(0), [0]
     with s3_bucket() as bucket:
         url = f"{bucket}/s.zarr"

@@ -33,7 +33,7 @@ def build(place: Path, sources: dict[str, Made], engine: Any, *, memory: int = 1
 MANY = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(40)}
 
 
-def test_files_of_a_batch_of_which_nothing_is_left_are_removed_too(tmp_path):
+def test_files_of_an_empty_batch_are_removed(tmp_path):
     """Its rows exceeded its memory, so they are in files beside the store."""
     sources = {"a.made": Made(), "b.made": Made(lengths=(9, 4), fault="raises midway")}
     build(tmp_path, sources, InProcessEngine())
@@ -97,7 +97,7 @@ def test_no_more_batches_are_read_than_the_memory_allows(tmp_path):
     assert engine.most < 15
 
 
-def test_no_more_batches_wait_for_a_worker_than_one_each_whatever_the_memory(tmp_path):
+def test_at_most_one_batch_per_worker_waits_whatever_the_memory(tmp_path):
     waiting, most = set(), 0
 
     class Watching(Shuffled):
@@ -150,7 +150,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
 
 
 @pytest.mark.slow
-def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
+def test_sources_on_which_workers_died_are_named(tmp_path):
     """The dead worker may have had other batches, and tasks may be given up for one without a fault."""
 
     class Deadly(Shuffled):
@@ -168,7 +168,7 @@ def test_the_names_of_the_sources_are_told_when_workers_died_on_them(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_commits_on_the_way_and_the_first_that_moves_the_store_leave_no_trace(tmp_path, monkeypatch, seed):
+def test_intermediate_commits_leave_no_trace(tmp_path, monkeypatch, seed):
     """A commit whenever one adds something: the store gets its name while other shards are not yet put."""
     sources = {f"{number:02}.made": Made(lengths=(9, 14), seed=number) for number in range(12)}
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", 1e9)

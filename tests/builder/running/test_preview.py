@@ -32,7 +32,7 @@ def names_below(folder):
 
 
 @pytest.mark.parametrize("count", range(1, 30))
-def test_the_sources_that_are_read_are_spread_evenly_from_the_first_to_the_last(count):
+def test_sampled_sources_are_evenly_spread(count):
     numbers = spread(count, 5)
     assert len(numbers) == len(set(numbers)) == min(count, 5)
     assert (numbers[0], numbers[-1]) == (0, count - 1)
@@ -40,7 +40,7 @@ def test_the_sources_that_are_read_are_spread_evenly_from_the_first_to_the_last(
     assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_a_preview_of_few_sources_is_what_the_build_then_makes(tmp_path):
+def test_a_preview_of_few_sources_equals_the_build(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 4, rows=lambda number: 100 * number)
     before = names_below(tmp_path)
     found = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
@@ -59,7 +59,7 @@ def test_a_preview_of_few_sources_is_what_the_build_then_makes(tmp_path):
     assert (found.sources, found.to_process, found.ignored, found.exists) == (4, 4, 0, False)
 
 
-def test_a_preview_of_many_sources_scales_up_what_five_hold(tmp_path):
+def test_a_preview_of_many_sources_scales_up_five(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 50, rows=lambda number: 80 + number)
     found = preview(sources, tmp_path / "t.zarr")
     assert found.sampled == ("000.npy", "012.npy", "024.npy", "036.npy", "049.npy")
@@ -69,7 +69,7 @@ def test_a_preview_of_many_sources_scales_up_what_five_hold(tmp_path):
     assert abs(found.result.steps - steps) < 0.02 * steps
 
 
-def test_a_preview_of_an_old_store_counts_what_it_holds_and_reads_new_sources_alone(tmp_path):
+def test_a_preview_of_an_old_store_counts_it_and_reads_only_new_sources(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 3)
     build(sources, tmp_path / "t.zarr", workers=0)
     (sources / "note.md").write_text("no source")
@@ -94,7 +94,7 @@ def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_
     assert (found.result.inputs["shape"], found.result.sequences, found.result.steps) == ([3], 1, 10)
 
 
-def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_failed(tmp_path):
+def test_a_dry_run_prints_a_table_or_json_and_fails_if_a_source_does(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 7)
     before = names_below(tmp_path)
     arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
@@ -112,7 +112,7 @@ def test_a_dry_run_prints_a_table_or_json_and_its_status_says_whether_a_source_f
     assert names_below(tmp_path) == before
 
 
-def test_a_dry_run_names_a_source_whose_columns_are_others_as_the_build_does(tmp_path):
+def test_a_dry_run_names_a_source_with_other_columns_like_the_build(tmp_path):
     write_files(
         tmp_path / "src",
         {name: f"{header}\n1,2\n" for name, header in (("1.csv", "a,b"), ("2.csv", "b,a"), ("3.csv", "x,y"))},
@@ -156,7 +156,7 @@ def named_one_by_one(_: Path) -> Iterator[Sequence]:
         (named_one_by_one, 0, {"classes": "a"}, 0),
     ],
 )
-def test_of_the_sources_of_a_function_one_piece_is_in_memory_beside_the_batch(
+def test_the_memory_of_a_function_is_one_piece_and_the_batch(
     tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
 ):
     (tmp_path / "in").mkdir()
@@ -171,7 +171,7 @@ def test_of_the_sources_of_a_function_one_piece_is_in_memory_beside_the_batch(
 
 
 @pytest.mark.parametrize(("name", "adjacent"), [("x.parquet", True), ("x.parquet", False), ("x.csv", True)])
-def test_a_file_of_groups_counts_as_a_whole(tmp_path, name, adjacent):
+def test_a_file_of_groups_counts_as_one_source(tmp_path, name, adjacent):
     groups = [number // 100 if adjacent else number % 10 for number in range(1000)]
     table = pa.table({"g": groups, "a": np.arange(1000.0), "b": np.arange(1000.0)})
     path = tmp_path / "in" / name

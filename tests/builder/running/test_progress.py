@@ -78,7 +78,7 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
     assert max(map(len, lines)) <= 80
 
 
-def test_a_check_shows_how_far_it_is(monkeypatch):
+def test_a_check_shows_progress(monkeypatch):
     checking = Checking(to_check=12_000_000, started=100.0)
     assert of_check(checking) == View(fraction=None, pace="starting", account="0 bytes of 12.0 MB checked")
     monkeypatch.setattr("builder.maintenance.store_checks.time.monotonic", lambda: 130.0)
@@ -88,7 +88,7 @@ def test_a_check_shows_how_far_it_is(monkeypatch):
     )
 
 
-def test_a_build_tells_how_far_it_is_from_the_beginning_to_the_end(tmp_path):
+def test_a_build_reports_progress_from_start_to_end(tmp_path):
     write_files(tmp_path / "tables", {f"{number}.csv": "a\n1\n2\n" for number in range(4)})
     seen: list[tuple[int, int, int]] = []
     build(
@@ -107,7 +107,7 @@ def test_a_build_tells_how_far_it_is_from_the_beginning_to_the_end(tmp_path):
     ("size", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2e18, "2,000.0 PB")],
 )
-def test_bytes_are_written_with_a_unit_that_fits(size, text):
+def test_bytes_have_a_suitable_unit(size, text):
     assert bytes_text(size) == text
 
 
@@ -116,7 +116,7 @@ def test_times_are_written_as_clocks_do(seconds, text):
     assert seconds_text(seconds) == text
 
 
-def test_text_of_strangers_cannot_command_a_terminal():
+def test_untrusted_text_cannot_command_a_terminal():
     assert printable("a  b\x1b[31m\r\n\tc\x07é\u202e") == "a  b\\x1b[31m c\\x07é\\u202e"
 
 
@@ -168,7 +168,7 @@ def slow(path: Path) -> Any:
     return read_made(path)
 
 
-def test_where_there_is_no_terminal_a_line_tells_now_and_then_how_far_a_build_is(tmp_path, monkeypatch, capsys):
+def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatch, capsys):
     seen = tmp_path / "seen"
     monkeypatch.setattr(sys.modules[__name__], "PRINTED", seen)
     monkeypatch.setattr("builder.execution.progress_bar.LINE_SECONDS", 0.01)
@@ -185,7 +185,7 @@ def test_where_there_is_no_terminal_a_line_tells_now_and_then_how_far_a_build_is
     assert seqzarr("build", tmp_path / "src", tmp_path / "c.zarr", *options).stderr == ""
 
 
-def test_by_default_python_shows_nothing(tmp_path, monkeypatch, capsys):
+def test_by_default_python_shows_no_progress(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("builder.execution.progress_bar.LINE_SECONDS", 0.0001)
     build(make_sources(tmp_path), tmp_path / "a.zarr", process=read_made, workers=0)
     assert capsys.readouterr() == ("", "")

@@ -51,7 +51,7 @@ def arrays_of(number: int, lengths: tuple[int, int]) -> Arrays:
     memory=st.integers(0, 400),
     places=st.tuples(st.integers(0, 99), st.integers(0, 99)),
 )
-def test_any_rows_are_those_that_were_added_whatever_lies_in_files_and_without_what_failed(sources, memory, places):
+def test_rows_are_those_that_were_added_without_those_of_failed_sources(sources, memory, places):
     """Each source adds the rows of some sequences, and is then kept or forgotten."""
     with tempfile.TemporaryDirectory() as place:
         rows, kept = BatchRows(SCHEMA, Space(memory=memory, folder=Path(place, "7"))), list[Arrays]()
@@ -85,7 +85,7 @@ def test_any_rows_are_those_that_were_added_whatever_lies_in_files_and_without_w
     memory=st.integers(0, 800),
     shared=st.booleans(),
 )
-def test_labels_that_are_the_inputs_are_kept_once_until_others_come(sources, memory, shared):
+def test_labels_that_are_the_inputs_are_stored_once_until_others_come(sources, memory, shared):
     alike = Schema.plan(SCHEMA.inputs, SCHEMA.inputs)
     with tempfile.TemporaryDirectory() as place:
         rows, kept, same = BatchRows(alike, Space(memory=memory, folder=Path(place, "7"))), list[Arrays](), True
@@ -114,14 +114,14 @@ def test_labels_that_are_the_inputs_are_kept_once_until_others_come(sources, mem
             assert held.tobytes() == wanted.tobytes()
 
 
-def test_labels_of_sequences_are_not_among_the_rows_even_where_they_are_like_a_step():
+def test_labels_of_sequences_are_not_rows_of_a_batch():
     rows = BatchRows(Schema.plan(SCHEMA.inputs, SCHEMA.inputs, label_axis="sequence"), Space(memory=800))
     x = np.ones((1, 3), np.float32)
     rows.add({"inputs": x, "labels": x})
     assert list(rows.close()) == ["inputs"]
 
 
-def test_a_large_array_goes_to_its_file_from_where_it_lies_and_is_never_copied(tmp_path, monkeypatch):
+def test_a_large_array_is_written_to_its_file_without_a_copy(tmp_path, monkeypatch):
     """For example an array that is mapped from a file larger than memory."""
     mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (10_000, 3))
     mapped[:] = np.arange(30_000).reshape(-1, 3)
@@ -143,7 +143,7 @@ def test_a_large_array_goes_to_its_file_from_where_it_lies_and_is_never_copied(t
     assert np.asarray(found[5:15]).tobytes() == mapped[9985:9995].tobytes()
 
 
-def test_without_a_folder_rows_beyond_are_counted_and_the_first_are_kept(tmp_path):
+def test_without_a_folder_further_rows_are_only_counted(tmp_path):
     rows = BatchRows(SCHEMA, Space(memory=100))
     given = [arrays_of(number, (5, 2)) for number in range(4)]
     for arrays in given:
@@ -156,7 +156,7 @@ def test_without_a_folder_rows_beyond_are_counted_and_the_first_are_kept(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_full_or_a_file_that_is_gone_or_short_is_named(tmp_path, monkeypatch):
+def test_full_disks_and_lost_or_short_files_are_named(tmp_path, monkeypatch):
     rows = BatchRows(SCHEMA, Space(memory=10, folder=tmp_path / "0"))
     rows.add(arrays_of(1, (5, 2)))
     blocks = rows.close()["inputs"]

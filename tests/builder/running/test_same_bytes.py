@@ -114,7 +114,7 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
     max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate]
 )  # a shorter history takes minutes to find
 @given(data=st.data(), axis=st.sampled_from(["step", "sequence", "own"]))
-def test_any_order_of_tasks_any_time_any_kills_and_any_appends_in_order_give_the_bytes_of_one_build(data, axis):
+def test_any_tasks_kills_and_appends_in_order_give_the_bytes_of_one_build(data, axis):
     """Builds of more and more sources, some killed several times; each runs its tasks in another order."""
     sources = {f"{number:02}.made": Made(lengths=LENGTHS[number % 3], seed=number, axis=axis) for number in range(15)}
     sources |= {f"{2 * number:02}a.made": Made(fault=fault, axis=axis) for number, fault in enumerate(FAULTS[1:], 1)}
@@ -148,7 +148,7 @@ def test_any_order_of_tasks_any_time_any_kills_and_any_appends_in_order_give_the
         assert not difference(promised(read_tree(live)), promised(read_tree(once)))
 
 
-def test_sources_that_fail_leave_the_bytes_of_the_others_as_they_are_and_their_names_in_one_place(tmp_path):
+def test_failed_sources_change_only_the_list_of_failures(tmp_path):
     write_made(tmp_path / "good", GOOD)
     write_made(tmp_path / "all", GOOD | BAD)
     for name in ("good", "all"):
@@ -162,7 +162,7 @@ def test_sources_that_fail_leave_the_bytes_of_the_others_as_they_are_and_their_n
     assert roots[0] == roots[1]
 
 
-def test_wherever_the_sources_and_the_store_lie_the_bytes_are_the_same_and_do_not_say_where(tmp_path, monkeypatch):
+def test_the_bytes_do_not_depend_on_the_places_of_sources_and_store(tmp_path, monkeypatch):
     """Also a folder that moves between two builds, and a path relative to the working folder."""
     sources = GOOD | BAD
     first = dict(sorted(sources.items())[:15])

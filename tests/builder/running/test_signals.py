@@ -90,7 +90,7 @@ def folder(tmp_path, monkeypatch):
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
     ids=["a Ctrl-C in a terminal", "SIGTERM", "SIGKILL"],
 )
-def test_a_build_that_is_ended_by_a_signal_leaves_no_process_and_can_be_finished(folder, number, to_all):
+def test_a_build_that_a_signal_ends_leaves_no_process_and_can_be_completed(folder, number, to_all):
     started = start()
     try:
         assert (folder / "pipe").read_text() == "committed"
@@ -175,7 +175,7 @@ assert threading.enumerate() == [threading.main_thread()]
     ids=["a finalizer", "a collection"],
 )
 @pytest.mark.parametrize("before", ["", "exit_status.SimpleQueue = Twice"], ids=["one", "two at once"])
-def test_a_signal_that_comes_where_python_drops_exceptions_ends_a_command_all_the_same(lose, name, before):
+def test_a_signal_where_python_drops_exceptions_ends_a_command(lose, name, before):
     done = run(LOSING.format(name=name, lose=lose, before=before, seconds=10))
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "interrupted\n")
 
@@ -223,7 +223,7 @@ def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, modul
 
 
 @pytest.mark.parametrize("lose", ["pass", "Losing()"])
-def test_where_a_command_ends_before_a_signal_is_repeated_nothing_is_left(lose):
+def test_a_command_that_ends_before_a_repeated_signal_leaves_nothing(lose):
     done = run(LOSING.format(name="SIGTERM", lose=lose, before="", seconds=0))
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
 
@@ -253,7 +253,7 @@ def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(fol
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_signal_counts_again_after_a_second_however_often_it_is_repeated(monkeypatch):
+def test_a_repeated_signal_counts_again_after_a_second(monkeypatch):
     """Pressing Ctrl-C repeatedly ends the build."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -85,7 +85,7 @@ def test_an_update_that_fails_leaves_the_old_version(place):
     assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES))
 
 
-def test_a_vanished_source_stays_until_it_is_asked_to_go(place):
+def test_a_vanished_source_stays_until_it_is_retired(place):
     before = files(place / "store")
     for name in ("a.made", "d.made"):
         (place / "src" / name).unlink()
@@ -101,7 +101,7 @@ def test_a_vanished_source_stays_until_it_is_asked_to_go(place):
 
 
 @pytest.mark.parametrize("left", [0, 1, 3])
-def test_where_most_sources_are_gone_none_is_retired_unasked(place, left):
+def test_if_most_sources_are_gone_none_is_retired_without_yes(place, left):
     before = files(place / "store")
     for path in sorted((place / "src").iterdir())[left:]:
         path.unlink()
@@ -113,7 +113,7 @@ def test_where_most_sources_are_gone_none_is_retired_unasked(place, left):
     assert run(place, retire_missing=True, yes=True).retired == 6 - left
 
 
-def test_an_empty_folder_retires_nothing_unasked_and_everything_when_told_so(place):
+def test_an_empty_folder_retires_sequences_only_on_request(place):
     before = files(place / "store")
     for path in (place / "src").iterdir():
         path.unlink()
@@ -129,7 +129,7 @@ def test_an_empty_folder_retires_nothing_unasked_and_everything_when_told_so(pla
         run(place, retire_missing=True, yes=True)
 
 
-def test_a_build_that_another_one_outran_does_nothing(place, monkeypatch):
+def test_a_build_that_another_one_overtook_does_nothing(place, monkeypatch):
     write_made(place / "src", {"g.made": Made()})
     opening = Ledger.open
 
@@ -195,13 +195,13 @@ def test_a_limit_of_failures_is_a_number_or_a_share(limit, sources, most):
 
 
 @pytest.mark.parametrize("limit", ["many", "-1", "101%", "%", "nan", -3])
-def test_what_is_no_limit_is_refused(limit):
+def test_invalid_limits_of_failures_are_refused(limit):
     with pytest.raises(UsageError, match="max_failures"):
         parse_limit(limit, 1)
 
 
 @pytest.mark.slow
-def test_a_build_gives_up_when_too_many_fail_and_keeps_what_is_committed(tmp_path, monkeypatch):
+def test_a_build_stops_after_too_many_failures_and_keeps_its_commits(tmp_path, monkeypatch):
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     good = {f"a{number}.made": Made(lengths=(40,), seed=number) for number in range(8)}
     bad = {f"b{number}.made": Made(fault="raises") for number in range(4)}
@@ -241,7 +241,7 @@ def test_a_first_build_that_mostly_fails_says_how_to_build_with_other_options(ta
     assert seqzarr("build", tables / "src", tables / "new.zarr", "--missing", "drop").exit_code == 0
 
 
-def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
+def test_the_command_names_leftovers_and_says_how_to_continue(tables):
     result = seqzarr("build", tables / "src", tables / "s.zarr")
     assert result.exit_code == 1
     assert result.stdout.startswith("s.zarr: 1 source added, 2 unchanged, 1 step, ")
@@ -259,7 +259,7 @@ def test_the_command_names_what_it_left_and_says_how_to_go_on(tables):
     assert "2 sequences, whose rows stay on disk" in seqzarr("inspect", tables / "s.zarr").stdout
 
 
-def test_a_dry_run_shows_what_became_of_the_sources(tables):
+def test_a_dry_run_shows_changes_of_the_sources(tables):
     result = seqzarr("build", tables / "src", tables / "s.zarr", "--dry-run")
     lines = [line.split("  ") for line in result.stdout.splitlines()]
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:] if cell.strip()] for cells in lines if len(cells) > 3}
@@ -290,7 +290,7 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
     assert done.exit_code == 0
 
 
-def test_limits_that_mean_nothing_are_refused(tables):
+def test_meaningless_limits_are_refused(tables):
     for flags, text in (
         (["--max-failures", "x"], "max_failures='x' is neither a number of sources nor"),
         (["--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
@@ -310,7 +310,7 @@ def test_fail_fast_stops_at_the_first(tables):
     assert "; 4 sequences are committed, and the next build goes on from there" in result.stderr  # as before
 
 
-def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_path, monkeypatch):
+def test_a_limit_of_failures_holds_without_a_usable_source(tmp_path, monkeypatch):
     """They are tried until one is usable; of a share of them, the integer below it may fail."""
     monkeypatch.setattr(sys.modules["builder.execution.build"], "PROBED", 3)
     write_made(tmp_path / "src", {f"{number:02}.made": Made(fault="raises") for number in range(17)})
@@ -322,7 +322,7 @@ def test_a_limit_holds_where_no_source_is_usable_and_says_how_many_may_fail(tmp_
     assert not (tmp_path / "store").exists()
 
 
-def test_many_sequences_are_committed_on_the_way_whatever_the_time(tmp_path, monkeypatch):
+def test_many_sequences_are_committed_before_a_commit_is_due(tmp_path, monkeypatch):
     """Their table rows are in memory until then."""
     monkeypatch.setattr("builder.execution.run.COMMIT_SEQUENCES", 3)
     made = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(12)}
@@ -361,7 +361,7 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     assert (report.added, report.changed) == (1, ("2.csv",))
 
 
-def test_an_old_source_that_cannot_be_read_now_keeps_no_new_one_out(tmp_path, monkeypatch):
+def test_an_unreadable_old_source_does_not_stop_new_ones(tmp_path, monkeypatch):
     write_files(tmp_path / "src", {"a.csv": "v\n1\n", "b.csv": "v\n2\n"})
     build(tmp_path / "src", tmp_path / "store")
     write_files(tmp_path / "src", {"c.csv": "v\n3\n"})
@@ -376,7 +376,7 @@ def test_an_old_source_that_cannot_be_read_now_keeps_no_new_one_out(tmp_path, mo
     assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
 
 
-def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources_of_their_own(tmp_path):
+def test_a_copied_and_a_moved_source_are_new_sources(tmp_path):
     """As in one build of them all; the other new files are added too."""
     write_files(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
     build(tmp_path / "src", tmp_path / "store")
@@ -390,7 +390,7 @@ def test_a_copy_of_a_source_in_another_folder_and_one_that_was_moved_are_sources
     assert "n1.csv" not in store_spec.open_store(tmp_path / "store").sources
 
 
-def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path):
+def test_a_source_that_changes_while_it_is_read_fails(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(seed=1), "b.made": Made(seed=2)})
 
     def touched(path: Path) -> Any:

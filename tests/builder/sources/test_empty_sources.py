@@ -113,7 +113,7 @@ def test_a_source_that_gets_rows_is_new_and_one_that_loses_them_is_retired_by_an
     assert "d.csv: number of sequences: 1, but the store has 0" in problems[0]
 
 
-def test_with_empty_error_they_fail_as_any_source_that_cannot_be_used(src, tmp_path):
+def test_with_empty_error_empty_sources_fail(src, tmp_path):
     report = build(src, empty="error")
     assert ([one.source for one in report.failures], report.skipped) == (["b.csv", "d.csv"], ())
     assert [one.source for one in build(src, empty="error").failures] == ["b.csv", "d.csv"]

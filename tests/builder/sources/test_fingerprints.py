@@ -54,7 +54,7 @@ def test_a_fingerprint_is_what_sha256sum_says_and_the_state_of_the_file(tmp_path
     assert found.state.size == len(data)
 
 
-def test_what_is_no_file_has_no_fingerprint(tmp_path):
+def test_only_files_have_fingerprints(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", ".", "nothing"):
         with pytest.raises(OSError, match=r"not a file|No such file|Is a directory"):
@@ -75,14 +75,14 @@ def test_a_file_that_grows_while_it_is_read_has_no_fingerprint(tmp_path, monkeyp
         read_fingerprint(path)
 
 
-def test_a_file_that_was_just_written_may_change_without_a_trace_and_is_not_taken_for_known(tmp_path):
+def test_a_file_written_just_now_is_read_again(tmp_path):
     found = write(tmp_path / "a", b"1")
     assert not found.settled
     assert len(Fingerprints.of({"a": found})) == 0
 
 
 @pytest.mark.usefixtures("settled")
-def test_what_was_seen_last_is_known_in_the_next_build_and_the_rest_stays(tmp_path):
+def test_fingerprints_of_the_last_build_are_added_to_older_ones(tmp_path):
     store, first, other = tmp_path / "store", write(tmp_path / "a", b"1"), write(tmp_path / "größe\n", b"2")
     remember(store, **{"a": first, "größe\n": other})
     second = write(tmp_path / "a", b"3333")
@@ -133,7 +133,7 @@ def test_a_broken_cache_is_an_empty_one(tmp_path, cut):
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+def test_a_cache_that_cannot_be_written_is_not_used(tmp_path):
     (tmp_path / "store.build").write_bytes(b"in the way")
     remember(tmp_path / "store", a=write(tmp_path / "a", b"1"))
     assert (tmp_path / "store.build").read_bytes() == b"in the way"
@@ -178,7 +178,7 @@ def builds(tmp_path, monkeypatch, settled):  # noqa: ARG001
     return Builds(tmp_path, monkeypatch)
 
 
-def test_files_are_read_once_and_then_only_looked_at(builds):
+def test_files_are_read_once_and_then_only_checked(builds):
     builds.forget()
     assert (builds.again().unchanged, sorted(builds.read)) == (3, ["1.csv", "2.csv", "3.csv"])
     assert (builds.again().unchanged, len(builds.read)) == (3, 3)
@@ -189,7 +189,7 @@ def test_files_are_read_once_and_then_only_looked_at(builds):
         assert (builds.again().changed, builds.read[4:]) == (("1.csv",), ["1.csv"])
 
 
-def test_a_file_of_another_size_is_not_read_to_know_that_it_changed(builds):
+def test_a_file_of_another_size_has_changed_and_is_not_read(builds):
     for path in builds.src.iterdir():
         path.write_text("x\n1\n2\n")
     assert (builds.again().changed, builds.read) == (("1.csv", "2.csv", "3.csv"), [])

@@ -52,7 +52,7 @@ def provenance_aside(store: Path) -> tuple[dict[str, Any], Any]:
     return found, (root, own["provenance"].pop("failures"))
 
 
-def test_it_is_named_at_every_build_until_it_is_renamed(place):
+def test_a_misnamed_source_is_named_in_every_build(place):
     for summary in ("2 sources added", "nothing new, 2 unchanged"):
         done = command("build", "src", "s.zarr", "--workers", "0")
         assert (done.exit_code, done.stderr) == (1, LINE)
@@ -82,7 +82,7 @@ def test_json_is_utf8_without_halves_of_letters(place, options):
 
 
 @pytest.mark.usefixtures("place")
-def test_a_dry_run_names_it_and_looks_at_the_others():
+def test_a_dry_run_names_a_misnamed_source_and_reads_the_others():
     done = command("build", "src", "s.zarr", "--dry-run")
     assert (done.exit_code, done.stderr) == (1, LINE)
     assert "3 found, 2 to process" in done.stdout
@@ -90,13 +90,13 @@ def test_a_dry_run_names_it_and_looks_at_the_others():
 
 
 @pytest.mark.usefixtures("place")
-def test_verify_with_sources_names_it():
+def test_verify_with_sources_names_a_misnamed_source():
     command("build", "src", "s.zarr", "--workers", "0")
     done = command("verify", "s.zarr", "--sources", "src", "--workers", "0")
     assert (done.exit_code, done.stdout, done.stderr) == (1, f"s.zarr: {LINE}", "")
 
 
-def test_given_alone_it_makes_no_store(place):
+def test_a_single_misnamed_file_makes_no_store(place):
     done = command("build", os.path.join("src", os.fsdecode(BYTES)), "s.zarr")
     assert (done.exit_code, done.stderr) == (1, LINE)
     assert done.stdout == "s.zarr: no store was made, as no source could be used: 1 failed\n"
@@ -117,7 +117,7 @@ def test_a_manifest_with_a_row_for_it_labels_the_others(place):
     assert "1 source (b.csv) without a row; 1 row (" in refused.stderr
 
 
-def test_the_others_give_the_store_that_they_give_without_it(place):
+def test_the_store_equals_that_without_the_misnamed_file(place):
     """Every byte of it, apart from the list of failures and the digest of the document that holds it."""
     before = build(place / "src", place / "s.zarr", workers=0)
     assert (before.sources, before.added, len(before.failures)) == (3, 2, 1)
@@ -132,7 +132,7 @@ def test_the_others_give_the_store_that_they_give_without_it(place):
     assert files(place / "s.zarr") == files(place / "without.zarr")
 
 
-def test_a_source_whose_name_is_what_is_shown_for_it_is_built_and_counted(place):
+def test_a_source_named_like_an_escaped_name_is_built_and_counted(place):
     build(place / "src", place / "s.zarr", workers=0)
     (place / "src" / SHOWN).write_text("x,y\n7,1\n")
     found = preview(place / "src", place / "s.zarr")
@@ -146,7 +146,7 @@ def test_a_source_whose_name_is_what_is_shown_for_it_is_built_and_counted(place)
     assert (report.updated, report.unchanged, len(report.failures)) == (1, 2, 1)
 
 
-def test_a_process_function_never_meets_it(tmp_path):
+def test_a_process_function_never_receives_a_misnamed_file(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(), os.fsdecode(b"b\xff.made"): Made(seed=1), "c.made": Made(seed=2)})
     ticks: list[tuple[int, int]] = []
     report = build(
@@ -161,7 +161,7 @@ def test_a_process_function_never_meets_it(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "made"), [(["--fail-fast"], False), (["--max-failures", "1"], True)])
-def test_it_counts_as_a_failure(place, options, made):
+def test_a_misnamed_source_is_a_failure(place, options, made):
     done = command("build", "src", "s.zarr", "--workers", "0", *options)
     assert done.exit_code == 1
     assert SHOWN in done.stderr

@@ -22,7 +22,7 @@ def make(root: Path, *names: str) -> None:
     write_files(root, dict.fromkeys(names, "a\n1\n"))
 
 
-def test_a_folder_gives_known_files_at_any_depth_by_code_point(tmp_path):
+def test_a_folder_has_its_known_files_at_any_depth_sorted_by_code_point(tmp_path):
     make(tmp_path, "b.csv", "a/z.csv", "a.csv", "a/b/c.TSV", "Z.parquet", "é.npy", "x.txt.gz", "readme.md", "noise")
     found = discover(tmp_path)
     assert found.names == tuple(sorted(["b.csv", "a/z.csv", "a.csv", "a/b/c.TSV", "Z.parquet", "é.npy", "x.txt.gz"]))
@@ -30,14 +30,14 @@ def test_a_folder_gives_known_files_at_any_depth_by_code_point(tmp_path):
     assert found.folder == LocalFolder(tmp_path)
 
 
-def test_hidden_and_underscored_names_are_no_sources_with_all_below(tmp_path):
+def test_hidden_and_underscored_folders_have_no_sources(tmp_path):
     make(tmp_path, ".a.csv", "_b.csv", ".git/c.csv", "_tmp/d.csv", "e/_f.csv", "g.csv")
     found = discover(tmp_path)
     assert (found.names, found.ignored) == (("g.csv",), ())
 
 
 @pytest.mark.parametrize("pattern", ["", "**", "*/*", "**/*.npz", "**/zarr.json"])
-def test_stores_of_ours_and_what_lies_beside_them_hold_no_sources_and_those_of_others_may(tmp_path, pattern):
+def test_our_stores_contain_no_sources_but_other_stores_may(tmp_path, pattern):
     make(tmp_path, "a.csv", "b/c.csv", "b/s.zarr.build/seen.npz", "other.zarr/zarr.json", "made.build/x.npz")
     rows = np.zeros((3, 1), "float32")
     with store_spec.create_store(tmp_path / "b/s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
@@ -49,12 +49,12 @@ def test_stores_of_ours_and_what_lies_beside_them_hold_no_sources_and_those_of_o
 
 
 @pytest.mark.parametrize("options", [{"format": "csv"}, {"any_suffix": True}])
-def test_a_format_or_a_process_function_takes_all_files(tmp_path, options):
+def test_a_format_or_a_process_function_reads_all_files(tmp_path, options):
     make(tmp_path, "a.wav", "b", "c.csv", ".d")
     assert discover(tmp_path, **options).names == ("a.wav", "b", "c.csv")
 
 
-def test_what_is_excluded_is_no_source(tmp_path):
+def test_excluded_files_are_not_sources(tmp_path):
     make(tmp_path, "labels.csv", "a.csv", "s.zarr/c/a.csv")
     exclude = [tmp_path / "labels.csv", tmp_path / "x" / ".." / "s.zarr", Path("elsewhere.csv")]
     assert discover(tmp_path, exclude=exclude).names == ("a.csv",)
@@ -76,7 +76,7 @@ def test_what_is_excluded_is_no_source(tmp_path):
         ("d/*.csv", ["a.csv"]),
     ],
 )
-def test_a_glob_takes_what_it_matches_below_its_fixed_part(tmp_path, pattern, expected):
+def test_a_glob_finds_matches_below_its_fixed_part(tmp_path, pattern, expected):
     make(tmp_path, "a.csv", "b.wav", "_u.csv", ".h.csv", "d/a.csv", "d/e/a.csv", "d/e/f.csv", ".hid/a.csv")
     found = discover(str(tmp_path / pattern))
     assert found.names == tuple(expected)
@@ -126,7 +126,7 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
         ("empty", "no file has a known format; .*empty holds no files"),
     ],
 )
-def test_finding_nothing_says_what_is_there(tmp_path, where, message):
+def test_finding_no_sources_is_an_error_that_says_what_exists(tmp_path, where, message):
     make(tmp_path, "full/a.wav", "full/b.wav", "full/c")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
@@ -134,7 +134,7 @@ def test_finding_nothing_says_what_is_there(tmp_path, where, message):
 
 
 @pytest.mark.parametrize("where", ["", "**/*"])
-def test_names_that_are_not_utf8_are_told_apart_and_each_is_shown_as_other_text(tmp_path, where):
+def test_names_that_are_not_utf8_are_distinguished_and_shown_as_text(tmp_path, where):
     named = [
         b"b\xff.csv",
         b"caf\xe9/n.csv",
@@ -164,7 +164,7 @@ def test_files_that_are_no_sources_have_names_that_can_be_shown_too(tmp_path):
     assert (found.names, found.ignored, found.misnamed) == (("a.csv",), (r"caf\xe9.doc", r"f\xff/"), ())
 
 
-def test_a_folder_of_misnamed_files_alone_and_one_such_file_give_no_sources(tmp_path):
+def test_misnamed_files_alone_are_not_sources(tmp_path):
     make(tmp_path, os.fsdecode(b"b\xff.csv"))
     expected = SourceList(folder=LocalFolder(tmp_path), names=(), misnamed=(r"b\xff.csv",))
     assert discover(tmp_path) == discover(tmp_path / os.fsdecode(b"b\xff.csv")) == expected

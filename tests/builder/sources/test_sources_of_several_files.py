@@ -97,7 +97,7 @@ def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_function_is_called_for_each_file_and_what_it_gives_is_joined(tmp_path, workers):
+def test_a_function_is_called_for_each_file_and_its_results_are_joined(tmp_path, workers):
     rng = np.random.default_rng(0)
     frames = {f"run{run}/{number}.npy": rng.random((4, 3), np.float32) for run in (1, 2) for number in range(11)}
     for name, frame in frames.items():
@@ -113,7 +113,7 @@ def test_a_function_is_called_for_each_file_and_what_it_gives_is_joined(tmp_path
         assert np.array_equal(y, [frame.sum() for frame in expected])
 
 
-def test_what_a_function_can_give_for_a_file(src, tmp_path):
+def test_functions_for_several_files_return_the_usual_results(src, tmp_path):
     def read(path: Path) -> Any:
         rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
         if "0102" in path.name:
@@ -154,7 +154,7 @@ def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_tables_are_cleaned_across_their_files_as_one_table_would_be(tmp_path, suffix):
+def test_tables_of_several_files_are_cleaned_as_one_table(tmp_path, suffix):
     """Compared with the same rows in one file."""
     rng = np.random.default_rng(1)
     for device in "xyz":
@@ -252,7 +252,7 @@ def test_npz_files_are_joined_as_they_are(tmp_path):
         ({"sequence_from": r"(?P<dropped__>\w+)/(?P<source>p\d+)"}, "source"),
     ],
 )
-def test_a_pattern_that_cannot_be_meant_is_refused(src, options, message):
+def test_impossible_patterns_are_refused(src, options, message):
     with pytest.raises(UsageError, match=message):
         build(src, **options)
 

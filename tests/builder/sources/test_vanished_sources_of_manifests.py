@@ -35,7 +35,7 @@ def run(place: Path, **options: Any) -> Any:
     return build(place / "src", place / "store", workers=0, **options)
 
 
-def test_it_is_named_and_left_until_it_is_to_be_retired(place):
+def test_a_vanished_source_is_named_and_kept_until_it_is_retired(place):
     before = files(place / "store")
     (place / "src/b.csv").unlink()
     report = run(place)
@@ -52,7 +52,7 @@ def test_it_is_named_and_left_until_it_is_to_be_retired(place):
     assert store_spec.verify(place / "store") == []
 
 
-def test_a_store_is_said_to_be_there_though_all_of_it_was_retired_and_every_new_source_failed(place):
+def test_a_store_with_only_retired_sequences_is_reported_as_existing(place):
     for name in NAMES:
         (place / f"src/{name}.csv").unlink()
     listed(place, "gh")
@@ -81,7 +81,7 @@ def test_a_source_that_was_retired_may_stay_listed_and_come_back(place):
     assert store.sequences["age"].tolist() == [0, 2, 3, 4, 5, 6, 1]
 
 
-def test_a_row_that_neither_the_folder_nor_the_store_knows_is_named_or_with_manifest_strict_an_error(place):
+def test_a_row_without_a_file_is_named_or_with_manifest_strict_an_error(place):
     (place / "src/b.csv").unlink()
     listed(place, NAMES + "z")
     for options in ({}, {"retire_missing": True}):

@@ -93,7 +93,7 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
         ("2024-01-01,1\n,\nnoon,3\n", {"missing": ["t=drop"]}),
     ],
 )
-def test_a_value_that_may_be_right_once_the_times_are_is_not_named(tmp_path, rows, options):
+def test_values_that_depend_on_wrong_times_are_not_named(tmp_path, rows, options):
     path = tmp_path / "a.csv"
     path.write_text("t,a\n" + rows)
     assert "column t" in message(path, time="t", **options)
@@ -117,7 +117,7 @@ def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, m
     assert max(alive) <= 2
 
 
-def test_a_policy_hides_no_infinite_value_and_the_reverse(tmp_path):
+def test_policies_and_infinite_values_hide_no_problem_of_each_other(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b,c\n1,,1\ninf,1,\n")
     assert message(path, missing=["b=drop"]) == (
@@ -139,7 +139,7 @@ def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
     )
 
 
-def test_a_problem_of_a_label_file_names_that_file_and_one_of_the_whole_file_is_said_once(tmp_path):
+def test_problems_of_label_files_name_them_and_are_reported_once(tmp_path):
     for name, text in {"x/a.csv": "a,b,c\n1,walk,\n", "y/a.csv": "u,v\n4x,1\n", "x/b.csv": "a,b\n1,2\n3\n"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -62,7 +62,7 @@ def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
         *(("-,-", first, label) for first, label in ((False, False), (False, True), (True, True))),
     ],
 )
-def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, mark, first, label):
+def test_likely_words_for_missing_values_work_as_advised(tmp_path, mark, first, label):
     (tmp_path / "src").mkdir()
     cells = [f'"{mark}"', "7"] if first else ["7", f'"{mark}"']
     (tmp_path / "src" / "a.csv").write_text(
@@ -77,7 +77,7 @@ def test_what_looks_like_a_missing_value_is_one_as_the_error_advises(tmp_path, m
 
 
 @pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
-def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
+def test_only_likely_words_are_advised_as_missing_values(tmp_path, text):
     write_files(tmp_path / "src", {"a.csv": f"a,b\n1,7\n2,{text}\n"})
     done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
     assert "is not a number; " in done.stderr
@@ -115,7 +115,7 @@ def test_what_does_not_look_like_a_missing_value_is_none(tmp_path, text):
         ),
     ],
 )
-def test_a_build_cleans_and_skips_what_nothing_is_left_of(src, tmp_path, options, expected):
+def test_a_build_cleans_sources_and_skips_empty_ones(src, tmp_path, options, expected):
     result = build(src, tmp_path / "t.zarr", *options, "--workers", 0)
     assert result.exit_code == 0
     assert "(only.csv); none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
@@ -157,7 +157,7 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
     assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
 
 
-def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
+def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     (src / "only.csv").unlink()
     store = tmp_path / "t.zarr"
     report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
@@ -183,7 +183,7 @@ def test_what_was_done_is_counted_in_the_report_the_store_and_inspect(src, tmp_p
     assert json.loads(seqzarr("inspect", store, "--json").stdout)["cleaning"]["touched"] == 3
 
 
-def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tmp_path):
+def test_sources_that_were_only_split_are_named_last(tmp_path):
     (tmp_path / "src").mkdir()
     rows = {"jumps.csv": (0, 1, 9, 20), "lacks.csv": (0, 1), "jump.csv": (0, 9), "whole.csv": (0, 1)}
     for name, times in rows.items():
@@ -205,7 +205,7 @@ def test_sources_that_were_split_alone_are_named_behind_those_that_lost_steps(tm
     assert [(one.source, one.sequences) for one in found.worst] == [("jumps.csv", 3), ("jump.csv", 2)]
 
 
-def test_the_steps_lost_are_those_of_all_batches_and_the_sources_that_lost_most_come_first(tmp_path):
+def test_lost_steps_are_summed_and_the_worst_sources_come_first(tmp_path):
     """Compared with sorting all of them; a later build counts only its own sources."""
     rng = np.random.default_rng(0)
     lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
@@ -227,7 +227,7 @@ def test_the_steps_lost_are_those_of_all_batches_and_the_sources_that_lost_most_
     assert [one.source for one in found.worst] == sorted(share, key=lambda name: -share[name])[:10]
 
 
-def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):
+def test_without_missing_policies_nothing_is_counted(src, tmp_path):
     (src / "only.csv").unlink()
     builder.build(src, tmp_path / "t.zarr", process=tabular(inputs="a", transforms="scale a=2"), workers=0)
     assert list(store_spec.open_store(tmp_path / "t.zarr").sequences) == ["source", "part", "length"]
@@ -235,7 +235,7 @@ def test_nothing_is_counted_where_nothing_can_be_done(src, tmp_path):
     assert "Cleaning" not in seqzarr("inspect", tmp_path / "t.zarr").stdout
 
 
-def test_a_dry_run_says_what_would_be_done_to_the_sources_that_it_reads(src, tmp_path):
+def test_a_dry_run_reports_the_cleaning_of_its_sources(src, tmp_path):
     result = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run", "--json")
     assert (json.loads(result.stdout)["dropped"], json.loads(result.stdout)["filled"]) == (1, 2)
     shown = build(src, tmp_path / "t.zarr", "--missing", "b=ffill+drop", "--dry-run").stdout

@@ -47,7 +47,7 @@ gappy = st.lists(st.lists(st.one_of(st.none(), st.integers(-99, 99)), min_size=3
     policies=st.lists(st.sampled_from([*POLICIES, "error", "ffill", "interpolate"]), min_size=3, max_size=3),
     limit=st.one_of(st.none(), st.integers(1, 3)),
 )
-def test_rows_and_counts_are_those_of_a_loop(rows, dtypes, policies, limit):
+def test_rows_and_counts_equal_those_of_a_loop(rows, dtypes, policies, limit):
     columns = [list(values) for values in zip(*rows, strict=True)]
     expected = cleaned_by_loop(columns, policies, limit)
     table = as_table(columns, dtypes)
@@ -69,7 +69,7 @@ def test_rows_and_counts_are_those_of_a_loop(rows, dtypes, policies, limit):
     assert [found.table.number(row) for row in range(found.table.rows)] == (found.rows + 1).tolist()
 
 
-def test_a_gap_is_interpolated_in_time_where_there_is_time():
+def test_a_gap_is_interpolated_by_time_if_there_are_times():
     table = Table(columns={"a": np.array([0.0, math.nan, math.nan, 10.0])})
     policies = {"a": parse_policies(["interpolate"]).general}
     assert clean(table, policies, "x").table.columns["a"].tolist() == [0, 10 * (1 / 3), 10 * (2 / 3), 10]
@@ -77,7 +77,7 @@ def test_a_gap_is_interpolated_in_time_where_there_is_time():
     assert clean(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
 
 
-def test_the_ends_of_a_line_can_be_farther_apart_than_floats_reach():
+def test_the_ends_of_a_line_may_differ_by_more_than_float64():
     table = Table(columns={"a": np.array([-1.5e308, math.nan, 1.5e308])})
     assert clean(table, {"a": parse_policies(["interpolate"]).general}, "x").table.columns["a"][1] == 0
 
@@ -96,7 +96,7 @@ def test_steps_of_any_shape_are_cleaned_number_by_number():
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".parquet", ".arrow", ".npy"])
-def test_numbers_that_stand_for_missing_values_are_found_as_numbers_in_every_format(tmp_path, suffix):
+def test_numbers_for_missing_values_are_found_in_every_format(tmp_path, suffix):
     array = np.array([[1.0, -999.0], [2.0, 5.0], [-999.0, 6.0], [4.0, 7.0]])
     path = tmp_path / f"x{suffix}"
     if suffix == ".csv":
@@ -148,7 +148,7 @@ def test_infinite_values_can_be_called_missing_and_are_refused_otherwise(tmp_pat
 
 
 @given(rows=gappy, policy=st.sampled_from(POLICIES), label_policy=st.sampled_from(POLICIES))
-def test_nullable_whole_numbers_work_under_every_policy(tmp_path, rows, policy, label_policy):
+def test_nullable_integers_work_under_every_policy(tmp_path, rows, policy, label_policy):
     columns = [list(values) for values in zip(*rows, strict=True)]
     table = pa.table({f"c{i}": pa.array(values, pa.int32()) for i, values in enumerate(columns)})
     pq.write_table(table, tmp_path / "x.parquet")
@@ -166,7 +166,7 @@ def test_nullable_whole_numbers_work_under_every_policy(tmp_path, rows, policy, 
         assert sequence.inputs.dtype == (np.float64 if {"keep", "interpolate"} & {*policy.split("+")} else np.int32)
 
 
-def test_files_without_gaps_give_the_dtype_that_files_with_gaps_do(tmp_path):
+def test_files_with_and_without_gaps_have_the_same_dtype(tmp_path):
     pq.write_table(pa.table({"a": [1, 2], "b": [True, False]}), tmp_path / "x.parquet")
     for policy, dtype in [("keep", "float64"), ("interpolate", "float64"), ("ffill", "int64"), ("drop", "int64")]:
         (only,) = tabular(inputs="a", labels="b", missing=policy)(tmp_path / "x.parquet")
@@ -206,7 +206,7 @@ numbers = st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e3, 1e3, width=
     dtype=st.sampled_from(["float32", "float64"]),
     kinds=st.lists(st.sampled_from(["scale a=0.5", "clip a=-3:40", "diff a", "scale a=-3", "clip a=1:1e9", "log a"])),
 )
-def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
+def test_transforms_equal_those_of_a_loop(values, dtype, kinds):
     expected = [None if value is None else np.dtype(dtype).type(value) for value in values]
     refused = False
     for kind in kinds:
@@ -243,7 +243,7 @@ def test_transforms_are_those_of_a_loop_one_after_another(values, dtype, kinds):
         ("int64", "clip a=0:5", [2**62 + 1, -7], [5, 0], "int64"),
     ],
 )
-def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transform, values, expected, after):
+def test_integers_and_bool_become_what_the_documentation_says(dtype, transform, values, expected, after):
     found, _ = apply_transforms(
         Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x"
     )
@@ -263,13 +263,13 @@ def test_whole_numbers_and_bool_become_what_the_documentation_says(dtype, transf
         ("int64", "log a", [3, 0, -1], r"row 2, column a: 0.0 has no logarithm \(2 in all\)"),
     ],
 )
-def test_what_a_transform_cannot_do_names_the_row(dtype, transform, values, message):
+def test_errors_of_transforms_name_the_row(dtype, transform, values, message):
     with pytest.raises(SourceError, match=message):
         apply_transforms(Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x")
 
 
 @pytest.mark.parametrize("policy", [None, "drop", "split", "ffill", "interpolate", "interpolate+split"])
-def test_the_first_row_of_a_difference_is_left_out_whatever_the_policy_but_keep(tmp_path, policy):
+def test_the_first_row_of_a_difference_is_left_out_by_every_policy_but_keep(tmp_path, policy):
     (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n9,7\n")
     (only,) = tabular(missing=policy, transforms=["diff a"])(tmp_path / "x.csv")
     assert (only.inputs.tolist(), only.columns) == ([[3, 6], [5, 7]], {"dropped": 1, "filled": 0})
@@ -279,7 +279,7 @@ def test_the_first_row_of_a_difference_is_left_out_whatever_the_policy_but_keep(
     np.testing.assert_array_equal(kept.inputs, [[math.nan, 5], [3, 6], [5, 7]])
 
 
-def test_a_difference_needs_both_of_its_values_and_is_filled_after(tmp_path):
+def test_a_difference_needs_both_values_and_is_filled_afterwards(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n,7\n9,8\n11,9\n")
     first, second = tabular(missing="split", transforms="diff a")(tmp_path / "x.csv")
     assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3, 6]], [[2, 9]])
@@ -298,7 +298,7 @@ def test_policies_and_transforms_take_ranges_and_elements_of_lists(tmp_path):
     assert (only.inputs.tolist(), only.columns) == ([[2, 2, 8, 2]], {"dropped": 1, "filled": 2})
 
 
-def test_a_row_that_does_not_fit_is_named_by_its_number_in_the_file_whatever_was_dropped(tmp_path):
+def test_a_refused_row_has_its_number_in_the_file_after_drops(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n,\n1e10,1\n")
     process = tabular(transforms="scale a=1e300", inputs="a", missing="drop")
     with pytest.raises(SourceError, match="row 2, column a: infinite value"):
@@ -307,7 +307,7 @@ def test_a_row_that_does_not_fit_is_named_by_its_number_in_the_file_whatever_was
         list(tabular(inputs="b", labels="a", dtype="int8", missing="drop")(tmp_path / "x.csv"))
 
 
-def test_what_is_missing_among_whole_numbers_has_no_part_in_a_transform():
+def test_masked_integers_do_not_affect_transforms():
     """Whatever value is stored there: a sentinel, or the fill of a reader."""
     limits = np.iinfo(np.int64)
     column = np.array([5, limits.min, 7, 8, limits.max, -9], np.int64)

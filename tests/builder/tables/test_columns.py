@@ -37,7 +37,7 @@ def as_lists(pair):
 
 
 @given(data=st.data())
-def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
+def test_chosen_columns_equal_a_loop_over_the_rows(tmp_path, data):
     """In any order of the columns in the file, in any format."""
     names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
     rows = data.draw(
@@ -75,7 +75,7 @@ def test_chosen_columns_are_those_of_a_loop_over_the_rows(tmp_path, data):
         ({"labels": "a:c", "exclude": "b"}, "t", "a c"),
     ],
 )
-def test_what_is_chosen_without_inputs_or_labels(tmp_path, options, inputs, labels):
+def test_default_inputs_and_labels(tmp_path, options, inputs, labels):
     path = write(tmp_path / "x.csv", "t,a,b,c\n0,1,2,3\n")
     process = tabular(**options)
     if inputs is None:
@@ -156,7 +156,7 @@ def test_names_with_colons_and_commas_can_be_chosen():
 
 
 @pytest.mark.parametrize("text", ['"a', 'a,"b', '"a"b', 'a:"b,c', '"'])
-def test_a_quote_that_goes_around_no_name_is_refused(text):
+def test_a_misplaced_quote_is_refused(text):
     with pytest.raises(UsageError, match="quotes go around a whole name"):
         parse_columns(text, "inputs")
 
@@ -164,13 +164,13 @@ def test_a_quote_that_goes_around_no_name_is_refused(text):
 @given(
     st.lists(st.text(alphabet="ab ,\":='", min_size=1, max_size=6).map(str.strip), min_size=1, max_size=4, unique=True)
 )
-def test_names_come_back_from_what_an_option_takes_and_a_shell(names):
+def test_names_survive_options_and_the_shell(names):
     assume(all(names))
     (argument,) = shlex.split(as_option(*names))
     assert parse_columns(argument, "inputs") == tuple(names)
 
 
-def test_what_an_error_advises_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
+def test_advice_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
     """For columns whose names have commas and blanks."""
     (tmp_path / "src").mkdir()
     write(tmp_path / "src" / "a.csv", '"SpO2, %",my note,"a, b"\n1,x,4\n,y,5\n3,z,6\n')
@@ -205,7 +205,7 @@ def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
         assert tuple(one.names for one in process.columns(path)) == (("a",), names)
 
 
-def test_labels_come_from_the_name_below_the_root_alone(tmp_path):
+def test_labels_come_only_from_the_name_below_the_root(tmp_path):
     (tmp_path / "run9" / "run7").mkdir(parents=True)
     path = write(tmp_path / "run9" / "run7" / "x.csv", "a\n1\n")
     assert tabular(label_pattern=r"run(\d)").under(tmp_path / "run9")(path)[1].tolist() == [7]
@@ -227,7 +227,7 @@ def test_names_without_their_label_are_source_errors(tmp_path, pattern, message)
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
-def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path, number):
+def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
     path = write(tmp_path / f"x{number}_1.csv", "a\n1\n")
     with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
         tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
@@ -235,7 +235,7 @@ def test_numbers_in_names_that_int64_does_not_hold_are_said_to_be_such(tmp_path,
     assert build(tmp_path, tmp_path / "store", process=asked, workers=0).added == 1
 
 
-def test_labels_are_the_inputs_themselves_or_none_where_the_manifest_has_them(tmp_path):
+def test_labels_are_the_inputs_or_come_from_the_manifest(tmp_path):
     path = write(tmp_path / "x.csv", "a,b\n1,2\n")
     process = tabular(labels_in_manifest=True)
     assert as_lists(process(path)) == ([[1.0, 2.0]], None)
@@ -287,7 +287,7 @@ CONVERSIONS = [
 
 
 @pytest.mark.parametrize(("held", "asked", "values", "message"), CONVERSIONS)
-def test_a_dtype_that_is_asked_for_loses_nothing_but_by_rounding(tmp_path, held, asked, values, message):
+def test_a_requested_dtype_changes_values_only_by_rounding(tmp_path, held, asked, values, message):
     array = np.array(values, held)
     np.save(tmp_path / "x.npy", array)
     pq.write_table(pa.table({"0": array, "1": array}), tmp_path / "x.parquet")
@@ -302,7 +302,7 @@ def test_a_dtype_that_is_asked_for_loses_nothing_but_by_rounding(tmp_path, held,
                 process(tmp_path / name)
 
 
-def test_promotion_does_not_round_whole_numbers(tmp_path):
+def test_promotion_does_not_round_integers(tmp_path):
     pq.write_table(pa.table({"a": [0, 2**53 + 1], "b": [0.5, 1.5]}), tmp_path / "x.parquet")
     with pytest.raises(
         SourceError, match=r"row 2, column a: 9007199254740993 does not fit into float64 .*--dtype float64"
@@ -311,7 +311,7 @@ def test_promotion_does_not_round_whole_numbers(tmp_path):
     assert tabular(dtype="float64")(tmp_path / "x.parquet")[0].tolist() == [[0.0, 0.5], [2.0**53, 1.5]]
 
 
-def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
+def test_large_integers_in_text_need_a_dtype(tmp_path):
     path = write(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
     with pytest.raises(SourceError, match=r"row 1, column id: 9007199254740993 is beyond 2\*\*53"):
         tabular()(path)
@@ -329,7 +329,7 @@ def test_large_whole_numbers_in_text_need_a_dtype(tmp_path):
         ("0,18446744073709551616", "uint64", "which ends at 18,446,744,073,709,551,615; round them with --dtype float"),
     ],
 )
-def test_dtypes_are_advised_for_large_whole_numbers(tmp_path, ids, dtype, message):
+def test_a_dtype_is_recommended_for_large_integers(tmp_path, ids, dtype, message):
     path = write(tmp_path / "x.csv", "id,v\n" + "".join(f"{one},1\n" for one in ids.split(",")))
     with pytest.raises(SourceError, match=message):
         tabular(dtype=dtype)(path)
@@ -354,7 +354,7 @@ def test_missing_infinite_and_text_values_name_row_and_column(tmp_path, text, me
         tabular(dtype=dtype).under(tmp_path)(write(tmp_path / "x.csv", text))
 
 
-def test_missing_values_in_columns_that_are_not_taken_do_not_matter(tmp_path):
+def test_missing_values_in_unused_columns_are_accepted(tmp_path):
     path = write(tmp_path / "x.csv", "a,b,t\n1,,x\n2,,\n")
     assert as_lists(tabular(inputs="a")(path)) == ([[1.0], [2.0]], [[1.0], [2.0]])
 
@@ -420,7 +420,7 @@ def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
     assert tuple(one.names for one in tabular().columns(path)) == (None, None)
 
 
-def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence_however_long_that_is(tmp_path):
+def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence(tmp_path):
     (tmp_path / "src").mkdir()
     for name, steps in (("a", 1), ("b", 4), ("c", 1)):
         np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((steps, 2)), labels=np.int64(steps))
@@ -473,7 +473,7 @@ def test_a_process_function_pickles_and_describes_itself_in_json(tmp_path):
     }
 
 
-def test_a_later_build_reads_text_as_the_first_did(tmp_path):
+def test_a_later_build_reads_text_like_the_first(tmp_path):
     src, store = tmp_path / "src", tmp_path / "s.zarr"
     src.mkdir()
     (src / "a.csv").write_text("# Zürich\nhöhe,b\nm,s\n1,2\n", encoding="latin-1")
@@ -510,7 +510,7 @@ def test_errors_name_a_source_relative_to_the_root_or_as_it_was_given(tmp_path):
     ],
 )
 @pytest.mark.parametrize("long", [False, True])
-def test_its_sequences_are_of_one_kind_whatever_the_options_and_the_file(tmp_path, monkeypatch, options, long):
+def test_sequences_of_tabular_have_one_type_for_all_options(tmp_path, monkeypatch, options, long):
     """Calling it returns a pair, parts, or pieces of a long file; that is for `build`."""
     path = tmp_path / "1.parquet"
     pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}), path, row_group_size=2)
@@ -535,7 +535,7 @@ def halved(path: Path, *, factor: float) -> Iterator[Sequence]:
             yield replace(sequence, inputs=sequence.inputs * factor)
 
 
-def test_a_process_function_changes_what_it_gives(tmp_path):
+def test_a_process_function_may_change_its_sequences(tmp_path):
     (tmp_path / "src").mkdir()
     write(tmp_path / "src" / "x.csv", "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n")
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:halved", "--workers", "0"]
@@ -603,7 +603,7 @@ def test_columns_are_found_by_name_whatever_their_order_in_a_file(tmp_path):
     assert store_spec.open_store(tmp_path / "store")[2][0].tolist() == [[10, 20, 30]]
 
 
-def test_a_range_of_columns_takes_the_same_ones_from_every_file(tmp_path):
+def test_a_range_selects_the_same_columns_of_every_file(tmp_path):
     tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
     write_files(tmp_path / "src", tables)
     report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))

@@ -133,7 +133,7 @@ def test_rows_that_are_not_adjacent_are_read_whole_and_in_file_order(tmp_path):
         (["12345678901234567890"], ["12345678901234567890"]),
     ],
 )
-def test_text_that_is_whole_numbers_throughout_is_grouped_as_such(tmp_path, keys, expected):
+def test_text_of_integers_is_grouped_by_integers(tmp_path, keys, expected):
     (tmp_path / "x.csv").write_text("k,a\n" + "".join(f"{key},1\n" for key in keys))
     found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.csv")]
     assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
@@ -150,7 +150,7 @@ def test_text_that_is_whole_numbers_throughout_is_grouped_as_such(tmp_path, keys
         (pa.array([2**63 - 1, 5, 5], pa.uint64()), [2**63 - 1, 5]),
     ],
 )
-def test_binary_columns_of_many_types_can_be_grouped_by(tmp_path, column, expected):
+def test_columns_of_many_binary_types_can_form_groups(tmp_path, column, expected):
     pq.write_table(pa.table({"k": column, "a": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet", row_group_size=1)
     found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.parquet")]
     assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
@@ -166,7 +166,7 @@ def test_binary_columns_of_many_types_can_be_grouped_by(tmp_path, column, expect
     ],
 )
 @pytest.mark.parametrize("row_group", [1, 9])
-def test_what_rows_cannot_be_grouped_by_is_refused_by_row(tmp_path, column, message, row_group):
+def test_invalid_group_values_are_refused_by_row(tmp_path, column, message, row_group):
     pq.write_table(pa.table({"k": column, "a": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet", row_group_size=row_group)
     with pytest.raises(SourceError, match=message):
         list(tabular(group_by="k", inputs="a")(tmp_path / "x.parquet"))
@@ -185,7 +185,7 @@ def test_numbered_columns_of_arrays_and_text_without_names_can_be_grouped_by(tmp
         list(tabular(group_by="0")(tmp_path / "deep.npy"))
 
 
-def test_the_column_is_no_feature_unless_asked_for_and_every_part_of_a_group_has_its_value(tmp_path):
+def test_the_group_column_is_a_feature_only_on_request(tmp_path):
     (tmp_path / "x.csv").write_text("a,k\n1,7\n,7\n3,7\n4,8\n,9\n6,10\n")
     assert tuple(one.names for one in tabular(group_by="k").columns(tmp_path / "x.csv")) == (("a",), ("a",))
     found = list(tabular(group_by="k", inputs="a,k", missing="split", transforms="scale k=2")(tmp_path / "x.csv"))
@@ -205,7 +205,7 @@ def test_the_column_is_no_feature_unless_asked_for_and_every_part_of_a_group_has
         list(tabular(group_by="k", missing="drop")(tmp_path / "z.csv"))
 
 
-def test_differences_begin_anew_in_each_group_and_errors_name_the_row_of_the_file(tmp_path):
+def test_differences_begin_again_in_each_group_and_errors_name_the_row_of_the_file(tmp_path):
     (tmp_path / "x.csv").write_text("a,k\n1,x\n10,y\n2,x\n30,y\n-1,y\n")
     first, second = tabular(group_by="k", transforms="diff a")(tmp_path / "x.csv")
     assert (first.inputs.tolist(), second.inputs.tolist()) == ([[1]], [[20], [-31]])
@@ -215,7 +215,7 @@ def test_differences_begin_anew_in_each_group_and_errors_name_the_row_of_the_fil
         list(tabular(group_by="k", dtype="uint8", inputs="a")(tmp_path / "x.csv"))
 
 
-def test_grouping_costs_no_more_than_the_columns_that_are_asked_for(tmp_path):
+def test_grouping_reads_only_the_columns_that_are_needed(tmp_path):
     """Many columns to group by, with many values each: their product exceeds 64 bits."""
     rows = list(itertools.islice(itertools.product(range(3), repeat=40), 50))
     names = [f"k{number}" for number in range(40)]

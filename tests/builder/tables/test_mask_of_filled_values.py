@@ -44,7 +44,7 @@ POLICIES = ["ffill+keep", "interpolate+drop", "ffill+interpolate+split"]
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rows", ROWS)
-def test_what_was_filled_in_is_what_a_build_that_keeps_gaps_misses(tmp_path, rows, policy):
+def test_filled_values_are_those_that_a_build_with_keep_lacks(tmp_path, rows, policy):
     write_sources(tmp_path / "src")
     options = {**ROWS[rows], "labels": ROWS[rows].get("labels"), "dtype": "float64"}
     for name, more in (
@@ -80,7 +80,7 @@ def built(place, count=3, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"short": "pad"}, {"features": [1]}, {"sampling_rate": 2, "future": [0]}])
-def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
+def test_windows_return_the_mask_of_filled_values(tmp_path, options):
     store = store_spec.open_store(built(tmp_path))
     filled = store.snapshot.rows("filled", 0, store.counts.steps)
     assert filled.any()
@@ -105,7 +105,7 @@ def test_windows_give_the_mask_of_what_was_filled_in(tmp_path, options):
             assert one.value_mask.shape == one.inputs.shape
 
 
-def test_it_takes_next_to_nothing(tmp_path):
+def test_the_mask_takes_little_space(tmp_path):
     """A bool for each value, nearly all of them False."""
     rows = np.random.default_rng(0).normal(size=(200_000, 4)).astype("float32")
     filled = np.zeros(rows.shape, bool)
@@ -127,7 +127,7 @@ def read(path):
     yield Sequence(rows, np.zeros(len(rows), "int8"))
 
 
-def test_a_process_function_can_say_it(tmp_path):
+def test_process_functions_return_masks(tmp_path):
     (tmp_path / "src").mkdir()
     for number in range(3):
         np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2) % 5 + number % 2)
@@ -146,14 +146,14 @@ def read_wrong(path):
     return Sequence(rows, np.zeros(len(rows), "int8"), filled=np.zeros(len(rows), bool))
 
 
-def test_what_does_not_fit_the_inputs_is_a_failure_of_the_source(tmp_path):
+def test_a_mask_that_does_not_fit_is_a_failure_of_the_source(tmp_path):
     (tmp_path / "src").mkdir()
     np.save(tmp_path / "src" / "0.npy", np.zeros((6, 2)))
     report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
     assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
 
 
-def test_a_function_that_says_it_only_later_hears_that_the_first_source_decides(tmp_path):
+def test_a_mask_only_in_later_sources_is_refused(tmp_path):
     (tmp_path / "src").mkdir()
     for number in range(2):
         np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2))

@@ -45,7 +45,7 @@ def runs_of_rows(store, array):
 
 
 @pytest.mark.parametrize("array", ["inputs", "labels"])
-def test_a_build_says_which_steps_miss_a_value(store, array):
+def test_a_build_reports_steps_with_missing_values(store, array):
     found, wanted = runs_of_rows(store_spec.open_store(store), array)
     assert found == wanted
     assert len(wanted) > 8

@@ -76,7 +76,7 @@ numbers = st.one_of(st.none(), st.integers(1, 99).map(float))
     policies=st.lists(st.sampled_from(["drop", "split", "keep", "ffill+drop", "ffill+split"]), min_size=2, max_size=2),
     row_group=st.integers(1, 15),
 )
-def test_sequences_are_those_of_loops(tmp_path, groups, values, times, longest, transforms, policies, row_group):
+def test_sequences_equal_those_of_loops(tmp_path, groups, values, times, longest, transforms, policies, row_group):
     rows: list[Row] = [(group, time, *two) for group, time, two in zip(groups, times, values, strict=False)]
     columns = dict(zip("ktab", ([row[place] for row in rows] for place in range(4)), strict=True))
     types = {"k": pa.string(), "t": pa.int64(), "a": pa.float64(), "b": pa.float64()}

@@ -99,7 +99,7 @@ def stretches_by_loop(times, values, rules, without):
     every=st.sampled_from([None, None, "1s"]),
     without=st.sampled_from(["error", "drop", "split", "keep"]),
 )
-def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates, max_gap, every, without):
+def test_stretches_equal_those_of_a_loop(times, ordered, values, sort, duplicates, max_gap, every, without):
     if ordered:
         rising = iter(sorted(time for time in times if time is not None))
         times = [None if time is None else next(rising) for time in times]
@@ -130,7 +130,7 @@ def test_stretches_are_those_of_a_loop(times, ordered, values, sort, duplicates,
         np.testing.assert_array_equal(known, [value for rows, _ in expected for value in rows])
 
 
-def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
+def test_the_mean_of_integers_is_a_float_even_without_duplicates():
     table = frame_of(a=np.array([1, 2, 4], np.int16))
     for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
         stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
@@ -145,7 +145,7 @@ def test_the_mean_of_whole_numbers_is_a_float_in_files_without_duplicates_too():
     assert np.isnan(one.frame["a"].to_numpy()).tolist() == [True]
 
 
-def test_times_can_be_as_far_apart_as_int64_reaches():
+def test_times_may_differ_by_more_than_int64():
     limits = np.iinfo(np.int64)
     table = frame_of(a=[1.0, 2.0])
     stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
@@ -163,7 +163,7 @@ def write(path: Path, *rows: str) -> Path:
     return path
 
 
-def test_a_gap_ends_the_sequence_and_differences_and_fillings_begin_anew(tmp_path):
+def test_a_gap_ends_the_sequence_with_its_differences_and_fills(tmp_path):
     path = write(tmp_path / "x.csv", "10:00,1,0", "10:10,,0", "10:40,7,0", "13:00,,0", "13:10,9,0", "13:20,10,0")
     text = path.read_text().replace("\n1", "\n2020-01-01T1")
     path.write_text(text)
@@ -176,7 +176,7 @@ def test_a_gap_ends_the_sequence_and_differences_and_fillings_begin_anew(tmp_pat
     assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3], [3]], [[5], [1]])
 
 
-def test_every_group_has_a_time_of_its_own(tmp_path):
+def test_every_group_has_its_own_times(tmp_path):
     rows = [f"2020-01-01T10:{minute:02},{minute},{group}" for minute in (0, 10, 20) for group in ("A", "B")]
     path = write(tmp_path / "x.csv", *rows)
     first, second = tabular(time="t", group_by="k", every="10min")(path)
@@ -200,12 +200,12 @@ def test_every_group_has_a_time_of_its_own(tmp_path):
         ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
     ],
 )
-def test_what_is_wrong_with_times_names_row_and_both_stamps(tmp_path, rows, options, message):
+def test_errors_of_times_have_the_row_and_both_stamps(tmp_path, rows, options, message):
     with pytest.raises(SourceError, match=message):
         list(tabular(time="t", **options)(write(tmp_path / "x.csv", *rows)))
 
 
-def test_what_is_left_out_counts_with_the_sequence_after_it(tmp_path):
+def test_dropped_rows_count_with_the_sequence_after_them(tmp_path):
     path = write(
         tmp_path / "x.csv",
         ",1,0",
@@ -234,7 +234,7 @@ def test_what_is_left_out_counts_with_the_sequence_after_it(tmp_path):
         (" 1 D ", "1d"), ("7d", "1w"),
     ],
 )  # fmt: skip
-def test_a_length_of_time_is_the_same_in_all_usual_spellings(written, usual):
+def test_a_duration_can_be_written_in_all_usual_ways(written, usual):
     assert tabular(time="t", max_gap=written, every=written) == tabular(time="t", max_gap=usual, every=usual)
     assert tabular(time="t", every=written).describe()["every"] == usual
 
@@ -250,6 +250,6 @@ def test_a_month_or_a_minute_is_refused(written):
     "written",
     ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
 )
-def test_what_may_be_another_unit_or_is_of_no_one_length_is_no_length_of_time(written):
+def test_ambiguous_units_are_not_durations(written):
     with pytest.raises(UsageError, match="is not a duration; write a number and one of ns, us, ms, s, min, h, d, w"):
         tabular(time="t", max_gap=written)

@@ -84,7 +84,7 @@ def test_iso_8601_is_what_datetime_says(data, zoned, separator, basic):
         ("2020-02-29T01:02:03+02", datetime(2020, 2, 28, 23, 2, 3, tzinfo=UTC)),
     ],
 )
-def test_the_ways_to_write_iso_8601(text, expected):
+def test_all_notations_of_iso_8601_are_read(text, expected):
     if expected is None:
         with pytest.raises(SourceError, match=r"row 1, column t: .* is not a time stamp of ISO 8601"):
             read([text])
@@ -101,7 +101,7 @@ def test_nine_digits_of_a_second_are_kept_and_coarser_units_hold_only_what_they_
 
 
 @given(found=st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2060, 1, 1)), max_size=8))
-def test_given_formats_are_read_as_python_reads_them(found):
+def test_time_formats_are_parsed_like_python(found):
     form = "%d.%m.%Y, %H h %M:%S.%f"
     texts = [one.strftime(form) for one in found]
     stamps = read(pa.array(texts, pa.string()), time_format=(form,))
@@ -112,7 +112,7 @@ def test_given_formats_are_read_as_python_reads_them(found):
     assert stamps.zone == ("UTC" if found else None)
 
 
-def test_several_formats_must_not_say_different_moments():
+def test_several_formats_must_not_give_different_moments():
     both = ("%d/%m/%Y", "%m/%d/%Y")
     days = [datetime(2020, 1, 31), datetime(2020, 3, 3), datetime(2020, 12, 31)]
     assert read(["31/01/2020", "03/03/2020", "12/31/2020"], time_format=both).values.tolist() == list(
@@ -147,7 +147,7 @@ def test_columns_of_time_stamps_keep_their_unit_and_zone():
 
 
 @pytest.mark.parametrize("unit", PER_SECOND)
-def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit):
+def test_numbers_are_integers_of_their_unit_or_rounded_to_nanoseconds(unit):
     per_second = PER_SECOND[unit]
     stamps = read(pa.array([0, 1577836800, None], pa.int32()), time_unit=unit)
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([0, 1577836800, 0], unit, "UTC")
@@ -168,7 +168,7 @@ def test_numbers_are_whole_numbers_of_their_unit_or_rounded_to_nanoseconds(unit)
 @given(
     day=st.integers(0, 364), minutes=st.sampled_from([10, 15, 30]), kind=st.sampled_from(["text", "column", "format"])
 )
-def test_local_times_of_a_zone_are_the_moments_that_zoneinfo_says(zone, day, minutes, kind):
+def test_local_times_are_converted_like_zoneinfo(zone, day, minutes, kind):
     start = datetime(2024, 1, 1, 11, tzinfo=UTC) + timedelta(days=day)
     found = [start + timedelta(minutes=minutes) * number for number in range(1440 // minutes)]
     local = [one.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for one in found]
@@ -191,7 +191,7 @@ def test_local_times_of_a_zone_are_the_moments_that_zoneinfo_says(zone, day, min
         (["2024-10-27 02:30"] * 3, {}, "row 1, .* the order of the rows does not determine which it is; write the zon"),
     ],
 )
-def test_local_times_that_clocks_do_not_show_once_are_refused(values, options, message):
+def test_ambiguous_and_nonexistent_local_times_are_refused(values, options, message):
     with pytest.raises(SourceError, match=message):
         read(values, time_zone="Europe/Berlin", **options)
 
@@ -206,7 +206,7 @@ def test_a_zone_is_for_times_without_one():
     assert stamps.values[::2].tolist() == [day + int(hour * 3600) * 10**9 for hour in hours]
 
 
-def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
+def test_dates_times_of_day_and_calendar_columns_are_combined():
     table = pa.table({"d": ["2020-02-29", "2020-03-01"], "c": ["01:02:03.5", "00:00"]})
     stamps = stamps_of(table, TableOptions(time=("d", "c")))
     expected = [datetime(2020, 2, 29, 1, 2, 3, 500_000), datetime(2020, 3, 1)]
@@ -250,7 +250,7 @@ def test_a_date_and_a_time_of_day_and_columns_of_a_calendar_are_put_together():
         (["2020-01-01T00:00Z", "2020-01-01"], {}, "row 2, .*'2020-01-01' has no zone, but '2020-01-01T00:00Z' before"),
     ],
 )
-def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
+def test_ambiguous_times_are_refused(values, how, message):
     with pytest.raises(SourceError, match=message):
         read(values, **how)
 
@@ -263,7 +263,7 @@ def test_what_cannot_be_read_without_guessing_is_refused(values, how, message):
         ((-999, 1, 1), "-999-01-01 00:00:00 is not a valid date and time"),
     ],
 )
-def test_a_calendar_that_has_no_such_day_is_refused(parts, message):
+def test_an_impossible_date_is_refused(parts, message):
     table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
     with pytest.raises(SourceError, match=message):
         stamps_of(table, TableOptions(time=("y", "m", "d")))
@@ -289,7 +289,7 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
     assert only.time.tolist() == [datetime(1980, 1, 1, 12), datetime(1980, 1, 2, 12)]
 
 
-def test_what_stands_before_decimals_of_text_says_nothing_of_columns_of_decimals():
+def test_decimal_commas_in_text_do_not_affect_columns_of_decimals():
     """Files of text with decimal commas and Parquet files can be the sources of one store."""
     stamps = read(pa.array([Decimal("1.50"), Decimal("2.25")], pa.decimal128(5, 2)), time_unit="s", decimal=",")
     assert stamps.values.tolist() == [1_500_000_000, 2_250_000_000]

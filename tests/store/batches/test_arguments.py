@@ -76,7 +76,7 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
 @pytest.mark.parametrize(
     ("kind", "options", "message"), [(kind, *case) for kind in KINDS for case in OF_ALL + OF_KIND[kind]]
 )
-def test_what_is_impossible_is_refused_before_the_first_batch(
+def test_impossible_arguments_are_refused_before_the_first_batch(
     by_step: Numbered, kind: str, options: dict[str, Any], message: str
 ):
     with pytest.raises(WindowError, match=message):
@@ -84,7 +84,7 @@ def test_what_is_impossible_is_refused_before_the_first_batch(
 
 
 @pytest.mark.parametrize("kind", ["windows", "packed", "streams"])
-def test_the_memory_that_an_error_asks_for_is_enough_and_less_is_not(by_step: Numbered, kind: str):
+def test_the_memory_that_an_error_names_is_just_enough(by_step: Numbered, kind: str):
     with pytest.raises(WindowError, match="too little") as error:
         begin(by_step.store, kind, memory=1)
     least = int(re.findall(r"give memory=(\d+)", str(error.value))[0])
@@ -110,7 +110,9 @@ def test_limits_may_be_larger_than_any_store(by_step: Numbered):
     ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
-def test_no_samples_are_no_batches(on_any_axis: Numbered, kind: str, options: dict[str, Any], *, weighted: bool):
+def test_without_samples_there_are_no_batches(
+    on_any_axis: Numbered, kind: str, options: dict[str, Any], *, weighted: bool
+):
     axis = on_any_axis.store.schema.label_axis
     if axis != "step":
         options = options | {"targets": "inputs"}

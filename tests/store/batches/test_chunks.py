@@ -26,7 +26,7 @@ WHOLE: dict[str, dict[str, Any]] = {
 
 
 @every_kind
-def test_each_chunk_is_decompressed_once_where_memory_holds_it_all(
+def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(
     by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     read = chunks_read(monkeypatch)
@@ -46,7 +46,7 @@ def test_a_selection_reads_only_its_own_chunks(
 
 
 @pytest.mark.parametrize("name", ["inputs", "filled"])
-def test_a_sequence_that_is_cut_is_read_no_further(tmp_path: Path, name: str):
+def test_a_cut_sequence_is_read_only_to_the_cut(tmp_path: Path, name: str):
     """So files with later rows may be lost."""
     recipe = Recipe(inputs=("int8", ()), labels=("int8", ()), filled=True, chunk=8, shard=8)
     (sequence,) = sequences = make(recipe, [80])

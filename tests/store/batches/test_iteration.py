@@ -42,7 +42,7 @@ def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Nu
 
 
 @every_kind
-def test_a_loop_that_was_left_goes_on_in_the_next_one(by_step: Numbered, kind: str):
+def test_a_later_loop_continues_one_that_was_left(by_step: Numbered, kind: str):
     batches = begin(by_step.store, kind)
     for _ in batches:
         break
@@ -51,7 +51,7 @@ def test_a_loop_that_was_left_goes_on_in_the_next_one(by_step: Numbered, kind: s
 
 @every_kind
 @pytest.mark.parametrize("targets", ["labels", "inputs"])
-def test_batches_are_arrays_of_their_own(by_step: Numbered, kind: str, targets: str):
+def test_batches_share_no_memory(by_step: Numbered, kind: str, targets: str):
     """Changing a batch changes no other batch, and no two arrays of a batch share memory."""
     options: dict[str, Any] = {"targets": targets}
     if kind == "windows":
@@ -125,9 +125,7 @@ def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str)
 
 @every_kind
 @pytest.mark.parametrize("wrong", ["lost", "damaged"])
-def test_what_can_be_read_comes_before_an_error_which_comes_again(
-    by_step: Numbered, tmp_path: Path, kind: str, wrong: str
-):
+def test_readable_batches_precede_an_error_that_is_repeated(by_step: Numbered, tmp_path: Path, kind: str, wrong: str):
     """So code that catches the error does not take the rest for the whole epoch; all threads end with the iterator."""
     path, others = Path(shutil.copytree(by_step.store.path, tmp_path / "s.zarr")), threads()
     options = {"windows": {"memory": 6000, "batch_size": 4}, "padded": {"batch_size": 1}, "streams": {"batch_size": 1}}
@@ -204,7 +202,7 @@ def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
     assert len(next(batches)[0]) == 16
 
 
-def test_python_ends_without_a_word_though_iterators_are_left(by_step: Numbered):
+def test_python_ends_silently_with_unfinished_iterators(by_step: Numbered):
     """JAX, for example, keeps iterators until the names of our modules are gone."""
     code = f"""
 import builtins, store_spec

@@ -73,7 +73,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
         ("labelled", {"window": 20, "target": "sequence"}, {}, "2MB"),
     ],
 )
-def test_an_epoch_keeps_to_the_memory_it_was_given(
+def test_an_epoch_stays_within_its_memory(
     stores: dict[str, store_spec.Store],
     monkeypatch: pytest.MonkeyPatch,
     store: str,
@@ -111,7 +111,7 @@ def test_a_sequence_that_waits_for_its_commit_takes_little_memory(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
 @pytest.mark.parametrize("stored", [{}, {"missing": "keep", "filled": True}])
-def test_batches_of_sequences_keep_to_the_memory_they_were_given(tmp_path: Path, stored: dict[str, Any], kind: str):
+def test_batches_of_sequences_stay_within_their_memory(tmp_path: Path, stored: dict[str, Any], kind: str):
     """Apart from what an open store keeps, and small batches in flight; inputs take little more than masks."""
     rng, memory = np.random.default_rng(0), 2 * 10**6
     inputs = [rng.random((500, 32)).astype("f2") for _ in range(60)]

@@ -10,7 +10,7 @@ from store_spec.reading.named_batch import Batch
 X, Y, INDEX = np.ones((2, 3)), np.zeros(2), np.arange(2)
 
 
-def test_arrays_are_taken_by_place_and_by_name():
+def test_arrays_are_assigned_by_position_and_by_name():
     batch = Batch.of({"index": INDEX, "labels": Y, "inputs": X, "mask": None})
     x, y, index = batch
     assert (x is batch.inputs, y is batch.labels, index is batch.index) == (True, True, True)
@@ -19,7 +19,7 @@ def test_arrays_are_taken_by_place_and_by_name():
     assert repr(batch) == "Batch(inputs=float64(2, 3), labels=float64(2,), index=int64(2,))"
 
 
-def test_a_name_that_was_not_asked_for_is_an_error():
+def test_a_name_of_an_absent_array_is_an_error():
     batch = Batch.of({"inputs": X, "labels": Y})
     for name in ("index", "mask"):  # the first is a method of other tuples
         with pytest.raises(AttributeError, match=f"this batch has no {name}, only inputs, labels"):

@@ -61,7 +61,7 @@ GOLDEN: list[tuple[str, dict[str, Any], list[int], int]] = [
 
 
 @pytest.mark.parametrize(("kind", "options", "numbers", "total"), GOLDEN)
-def test_the_order_stays_what_it_was(
+def test_the_order_does_not_change_between_releases(
     by_step: Numbered, kind: str, options: dict[str, Any], numbers: list[int], total: int
 ):
     """On every platform and with every release, since a change would alter the batches after an older state."""
@@ -93,7 +93,7 @@ def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Numbered):
     drop_last=st.booleans(),
     weighted=st.booleans(),
 )
-def test_ranks_share_the_windows_of_one(
+def test_ranks_share_the_windows_of_a_single_rank(
     by_step: Numbered, shape: WindowShape, size: int, world_size: int, memory: int, **more: bool
 ):
     """All ranks have the same number of batches; taken in turn, these are the batches of a single rank."""
@@ -117,7 +117,7 @@ def test_ranks_share_the_windows_of_one(
 
 
 @every_kind
-def test_weights_draw_as_many_samples_as_there_are_and_nothing_of_weight_0_is_read(
+def test_weights_draw_as_many_samples_and_read_nothing_of_weight_0(
     by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Sequences of weight above 0 are drawn several times; only ratios of weights matter."""
@@ -146,7 +146,7 @@ def test_weights_draw_as_many_samples_as_there_are_and_nothing_of_weight_0_is_re
 )
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_the_index_says_which_window_each_is(
+def test_the_index_has_the_number_of_each_window(
     by_step: Numbered, options: dict[str, Any], *, weighted: bool, shuffle: bool
 ):
     """Whether windows are drawn by weight or once each; asking for the index changes nothing else."""
@@ -165,7 +165,7 @@ def test_the_index_says_which_window_each_is(
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"bucket": True, "shuffle": True}, {"max_steps": 110}])
-def test_the_index_says_which_sequence_each_row_is(on_any_axis: Numbered, options: dict[str, Any]):
+def test_the_index_has_the_number_of_each_sequence(on_any_axis: Numbered, options: dict[str, Any]):
     """In a view, it has the numbers of the view; it is the last array of a batch."""
     store = on_any_axis.store[3:17]
     plain = list(store.padded(4, **options, static=["length"]))
@@ -179,7 +179,7 @@ def test_the_index_says_which_sequence_each_row_is(on_any_axis: Numbered, option
 
 
 @pytest.mark.slow
-def test_workers_have_the_batches_of_the_epoch_in_turn(by_step: Numbered):
+def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Numbered):
     windows = by_step.store.windows(4)
     alone = list(windows.batches(10, shuffle=True, memory=20_000))
     for workers in (1, 2, 3, 40):

@@ -45,7 +45,7 @@ def pieces_of(batch: Any) -> list[tuple[int, Any, Any]]:
 
 
 @given(**options, max_steps=st.integers(1, 120), ranks=st.integers(1, 3))
-def test_each_step_is_in_one_row_in_pieces_that_are_whole_where_they_fit(
+def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
     by_step: Numbered, tokens: int, batch_size: int, max_steps: int, ranks: int, **more: Any
 ):
     max_steps = min(max_steps, tokens)
@@ -101,7 +101,7 @@ def test_labels_of_sequences_static_columns_and_parts_of_sequences_are_given_for
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_rows_are_nearly_full_of_sequences_of_log_normal_lengths(shuffle: Any):
+def test_packed_rows_are_nearly_full_for_log_normal_lengths(shuffle: Any):
     rng = np.random.default_rng(0)
     lengths = rng.lognormal(5.5, 1, 20_000).astype(np.int64).clip(1, 4096)
     random = np.random.default_rng(1) if shuffle else None

@@ -74,7 +74,7 @@ options = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None)
 @given(selection=selections(), asked=options, ranks=st.integers(1, 4))
-def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
+def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(
     on_any_axis: Numbered, selection: list[int], asked: dict[str, Any], ranks: int
 ):
     """Ranks have the same number of batches, and none is empty; without other options they keep the store's order.
@@ -114,7 +114,7 @@ def test_all_ranks_together_hold_each_sequence_once_within_every_limit(
 
 @pytest.mark.parametrize("side", ["start", "end"])
 @pytest.mark.parametrize("truncate", [None, 5])
-def test_lengths_are_given_where_they_are_asked_for(on_any_axis: Numbered, side: Any, truncate: int | None):
+def test_lengths_are_returned_on_request(on_any_axis: Numbered, side: Any, truncate: int | None):
     """They count the steps that are used, also of labels with their own axis, and come before static columns."""
     store = on_any_axis.store
     asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}
@@ -129,7 +129,7 @@ def test_lengths_are_given_where_they_are_asked_for(on_any_axis: Numbered, side:
         assert lengths[0].tolist() == np.minimum(batch[-1][:, 0], truncate or 1000).tolist()
 
 
-def test_buckets_pad_little_and_mix_anew_each_epoch():
+def test_buckets_pad_little_and_mix_differently_in_each_epoch():
     """In each epoch a sequence is batched with others, in the end with most of those of about its length."""
     lengths = np.random.default_rng(0).permutation(np.arange(1, 1001))
     meetings: list[Counter[int]] = []
@@ -147,7 +147,7 @@ def test_buckets_pad_little_and_mix_anew_each_epoch():
     assert len(set().union(*meetings)) > 50
 
 
-def test_a_budget_is_filled_where_lengths_are_alike():
+def test_a_budget_is_filled_if_lengths_are_similar():
     lengths = np.full(1000, 33)
     plan = PaddedOptions(max_steps=4096, bucket=True, shuffle=True).plan(lengths)
     assert np.diff(plan.first).max() == 4096 // 33 == 124
@@ -160,7 +160,7 @@ def test_a_budget_is_filled_where_lengths_are_alike():
     budget=st.integers(50, 300),
     ranks=st.integers(1, 3),
 )
-def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: int | None, budget: int, ranks: int):
+def test_a_budget_without_buckets_is_filled_in_order(lengths: list[int], size: int | None, budget: int, ranks: int):
     """Compared with a loop: each rank gets as many sequences as fit with the longest of the round."""
     rounds: list[list[int]] = []
     for start in range(0, len(lengths), ranks):
@@ -183,7 +183,7 @@ def test_a_budget_without_buckets_is_filled_in_turn(lengths: list[int], size: in
 
 
 @given(count=st.integers(0, 80), bucket=st.booleans(), shuffle=st.booleans())
-def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bucket: bool, shuffle: bool):
+def test_rounds_have_the_same_sequences_for_any_number_of_ranks(count: int, *, bucket: bool, shuffle: bool):
     """12 sequences at a time for 1, 2 or 3 ranks, except in the last two rounds, which are distributed evenly."""
     lengths = np.random.default_rng(1).integers(0, 40, count)
     rounds = []
@@ -198,7 +198,7 @@ def test_what_meets_does_not_depend_on_how_many_ranks_share_it(count: int, *, bu
     assert len(rounds[0]) == count // 12
 
 
-def test_drop_last_leaves_out_others_in_each_epoch():
+def test_drop_last_leaves_out_other_sequences_in_each_epoch():
     """They are not always the shortest, though buckets begin with the longest."""
     lengths = np.arange(1, 12)
     left = set()
@@ -235,7 +235,7 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("bucket", [False, True])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_a_state_goes_on_with_other_ranks_between_any_two_batches(
+def test_other_ranks_continue_from_a_state_between_any_two_batches(
     tmp_path: Path,
     *,
     bucket: bool,

@@ -29,7 +29,7 @@ def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[
 
 
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
-def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows: int, size: int, world_size: int):
+def test_all_ranks_have_as_many_batches_and_each_window_occurs_once(windows: int, size: int, world_size: int):
     batches = dealt(windows, size, world_size, drop_last=False)
     if batches is None:
         assert windows < world_size or (size == 1 and windows % world_size)
@@ -45,9 +45,7 @@ def test_all_ranks_have_equally_many_batches_that_hold_each_window_once(windows:
 
 
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
-def test_without_the_last_every_batch_is_whole_and_less_than_a_round_is_left_out(
-    windows: int, size: int, world_size: int
-):
+def test_with_drop_last_every_batch_is_whole(windows: int, size: int, world_size: int):
     batches = dealt(windows, size, world_size, drop_last=True)
     assert batches is not None
     assert len({len(each) for each in batches}) == 1
@@ -82,7 +80,7 @@ def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
-def test_other_ranks_go_on_after_each_batch(together: int):
+def test_other_ranks_continue_after_each_batch(together: int):
     """And others continue after these; each sample occurs once."""
     worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
     refused = 0
@@ -102,7 +100,7 @@ def test_other_ranks_go_on_after_each_batch(together: int):
 
 
 @pytest.mark.parametrize("taken", [None, True, 4.0, "8", 3, 5, 6, 7, 9, 10])
-def test_what_no_ranks_have_taken_is_refused(taken: Any):
+def test_impossible_numbers_of_taken_samples_are_refused(taken: Any):
     """Of ten samples, four per step, two ranks have eight after two batches, and four ranks have six."""
     turns = Turns(samples=11, size=2, world_size=2)
     if taken != 9:
@@ -132,7 +130,7 @@ def test_one_rank_has_plain_batches():
         ({"size": 1, "world_size": 4}, "10 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
 )
-def test_what_is_impossible_is_refused_with_both_numbers(arguments, message: str):
+def test_impossible_ranks_are_refused_with_both_numbers(arguments, message: str):
     with pytest.raises(WindowError, match=message):
         Turns(**{"samples": 10, "size": 4, **arguments})
 

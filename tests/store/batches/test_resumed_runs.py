@@ -92,7 +92,7 @@ KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], Samples]]] = {
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed does not make a simpler run
 )
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_run_that_is_stopped_again_and_again_gives_each_sample_once(
+def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(
     tmp_path_factory: pytest.TempPathFactory,
     kind: str,
     part: bool,  # noqa: FBT001

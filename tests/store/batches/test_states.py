@@ -85,7 +85,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
-def test_an_epoch_goes_on_from_a_state_with_the_very_same_batches(grown: Stores, kind: str, options: dict[str, Any]):
+def test_an_epoch_continues_from_a_state_with_the_same_batches(grown: Stores, kind: str, options: dict[str, Any]):
     """After each number of batches, including none and all; pickled iterators continue too."""
     whole = list(begin(grown[0], kind, **options))
     assert len(whole) > 2
@@ -139,7 +139,7 @@ for kind, state in json.loads(sys.argv[2]).items():
 """
 
 
-def test_another_process_goes_on_with_the_same_batches(by_step: Numbered):
+def test_another_process_continues_with_the_same_batches(by_step: Numbered):
     begun = {kind: begin(by_step.store, kind, shuffle=True, seed=5) for kind in KINDS}
     for batches in begun.values():
         next(batches)
@@ -160,9 +160,7 @@ def test_another_process_goes_on_with_the_same_batches(by_step: Numbered):
         ("streams", {"window": 7}),
     ],
 )
-def test_other_ranks_go_on_where_they_take_as_many_samples_together(
-    by_step: Numbered, kind: str, options: dict[str, Any]
-):
+def test_other_ranks_continue_with_as_many_samples_per_step(by_step: Numbered, kind: str, options: dict[str, Any]):
     """Six samples per step: by two ranks, then by three, then by one; each sample occurs once."""
     found: list[bytes] = []
     state = None
@@ -183,7 +181,7 @@ def test_other_ranks_go_on_where_they_take_as_many_samples_together(
 
 @every_kind
 @pytest.mark.parametrize(("part", "weighted"), [(False, False), (True, False), (False, True)])
-def test_an_epoch_goes_on_with_its_sequences_on_a_store_that_has_grown(
+def test_an_epoch_keeps_its_sequences_on_a_store_that_has_grown(
     grown: Stores, kind: str, *, part: bool, weighted: bool
 ):
     """The next epoch has the new sequences too; weights are those of the first store."""
@@ -268,7 +266,7 @@ def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_not
         begin(grown[0][:5], kind, shuffle=True).load_state_dict(state)
 
 
-def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by_step: Numbered):
+def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Numbered):
     """Two ranks share the last whole batch and the window after it; a single rank with workers continues in between."""
     every = (by_step.store.windows(length) for length in range(2, 9))
     windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
@@ -291,7 +289,7 @@ def test_other_ranks_and_their_workers_go_on_where_the_last_windows_are_dealt(by
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
+def test_workers_at_different_batches_continue_with_other_ranks(
     by_step: Numbered, ranks: int, others: int, workers: int
 ):
     """Each worker saves its own state, as with torchdata; none of 13 windows, six per step, is lost."""
@@ -325,7 +323,7 @@ def test_workers_that_stand_at_different_batches_go_on_with_other_ranks(
         assert sorted(np.concatenate(seen).tolist()) == list(range(13))
 
 
-def test_a_state_that_is_loaded_leaves_nothing_of_one_before(by_step: Numbered):
+def test_a_loaded_state_replaces_an_earlier_one(by_step: Numbered):
     """First a late state, after which the rest is distributed anew, then an earlier one."""
     windows = by_step.store.select([6]).windows(88, target="last")
     three = windows.batches(2, world_size=3)
@@ -341,7 +339,7 @@ def test_a_state_that_is_loaded_leaves_nothing_of_one_before(by_step: Numbered):
     assert all_same(list(two(states[2], states[1])), list(two(states[1])))
 
 
-def test_a_worker_that_there_is_not_changes_nothing(by_step: Numbered):
+def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Numbered):
     batches, other = begin(by_step.store, "windows"), begin(by_step.store, "windows")
     with pytest.raises(WindowError, match="worker=2 of 2 workers"):
         batches.of_worker(2, 2)
@@ -351,7 +349,7 @@ def test_a_worker_that_there_is_not_changes_nothing(by_step: Numbered):
     assert saved(batches) == saved(other)
 
 
-def test_a_state_is_small_whatever_is_asked_for(tmp_path: Path):
+def test_a_state_is_small_with_any_options(tmp_path: Path):
     with store_spec.create_store(tmp_path / "s.zarr", inputs=("int8", (600,)), labels=("int8", ())) as writer:
         writer.append(np.ones((9, 600), "int8"), np.ones(9, "int8"), source="wide")
     store = store_spec.open_store(tmp_path / "s.zarr")
@@ -379,7 +377,7 @@ def test_a_state_is_small_whatever_is_asked_for(tmp_path: Path):
     ],
     ids=["standard", "minmax", "robust", "of a split", "of groups"],
 )
-def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(grown: Stores, found: Any):
+def test_an_epoch_keeps_its_statistics(grown: Stores, found: Any):
     """If they come from the store, which has grown; a late state is loaded after an earlier one too."""
     before, after = grown
     begun, longer = in_each_way(before, found(before)), in_each_way(after, found(after))
@@ -402,7 +400,7 @@ def test_an_epoch_goes_on_with_the_statistics_that_it_was_begun_with(grown: Stor
     assert all_same(list(resumed), list(in_each_way(before, found(before))[0]))
 
 
-def test_the_statistics_of_another_store_stay_what_they_are(grown: Stores, tmp_path: Path):
+def test_statistics_of_another_store_are_not_changed(grown: Stores, tmp_path: Path):
     before, after = grown
     rows: dict[str, Any] = {"inputs": after.schema.inputs, "labels": after.schema.labels, "missing": "keep"}
     with store_spec.create_store(tmp_path / "t.zarr", **rows) as writer:
@@ -444,7 +442,7 @@ def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(grown: St
     assert len(list(batches)) == len(batches)
 
 
-def test_the_last_batches_of_an_epoch_go_on_with_other_ranks_where_one_window_is_left_for_each(by_step: Numbered):
+def test_other_ranks_continue_the_last_batches_if_each_has_a_window_left(by_step: Numbered):
     """After the last whole round, the batches depend on the number of ranks."""
     windows = by_step.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left
 
@@ -492,7 +490,7 @@ def test_a_state_of_another_store_is_refused(grown: Stores, by_step: Numbered, k
 
 
 @every_kind
-def test_what_is_no_state_is_refused(by_step: Numbered, kind: str):
+def test_invalid_states_are_refused(by_step: Numbered, kind: str):
     store = by_step.store
     state = saved(begin(store, kind))
     for wrong in (17, {}, *(state | {name: None} for name in ("format", "store", "parameters", "step"))):
@@ -504,7 +502,7 @@ def test_what_is_no_state_is_refused(by_step: Numbered, kind: str):
 
 
 @pytest.mark.parametrize("taken", [None, 4, 13, "12", [12]])
-def test_a_state_that_no_ranks_of_batches_of_like_lengths_have_saved_is_refused(by_step: Numbered, taken: Any):
+def test_a_state_that_no_ranks_can_have_saved_is_refused(by_step: Numbered, taken: Any):
     batches = by_step.store[:13].padded(3, bucket=True)
     list(itertools.islice(batches, 4))
     with pytest.raises(StateError, match=r"4 batches of all ranks.* do not hold .* but 1[12]"):

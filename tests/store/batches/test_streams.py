@@ -74,7 +74,7 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
     ranks=st.integers(1, 3),
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
 )
-def test_streams_are_what_loops_make_of_the_sequences(
+def test_streams_equal_those_of_loops(
     of_each_axis: dict[str, Numbered],
     axis: str,
     selection: list[int],
@@ -152,7 +152,7 @@ def test_few_steps_are_wasted():
     assert 0.1 < plan_lanes(lengths, lanes=32, steps=64, align=True, random=None).padding < 0.2
 
 
-def test_a_million_sequences_are_dealt_as_well(monkeypatch: pytest.MonkeyPatch):
+def test_a_million_sequences_are_distributed_evenly(monkeypatch: pytest.MonkeyPatch):
     """After the longest ones, neighbours are assigned together; lanes differ by at most one such group."""
     monkeypatch.setattr(streams_module, "ONE_BY_ONE", 100)
     lengths = np.random.default_rng(0).integers(1, 30, 10_000)
@@ -175,7 +175,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "most"), [("long", 1.0, 1.3), ("short", 1.0, 4.0)])
-def test_a_chunk_is_decompressed_about_once_for_each_sequence_that_it_has_a_part_of(
+def test_a_chunk_is_decompressed_about_once_per_sequence_in_it(
     long_and_short: dict[str, store_spec.Store],
     monkeypatch: pytest.MonkeyPatch,
     name: str,

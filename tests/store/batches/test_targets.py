@@ -63,7 +63,7 @@ CHOICES: dict[str, Any] = {"close": ["close"], "all": "inputs", "two": ["volume"
     shape=shapes(), choice=st.sampled_from(list(CHOICES)), features=st.sampled_from([None, [1], [2, 0]]),
     missing=st.sampled_from(["keep", "skip"]), dtype=st.sampled_from([None, "float32"]),
 )  # fmt: skip
-def test_targets_from_inputs_are_those_of_a_store_with_these_labels(
+def test_targets_from_inputs_equal_those_of_a_store_with_these_labels(
     stores: dict[str, store_spec.Store], normalize: Any, other: str, shape: WindowShape, choice: str, features: Any,
     missing: Any, dtype: Any,
 ):  # fmt: skip
@@ -87,7 +87,7 @@ def test_targets_from_inputs_are_those_of_a_store_with_these_labels(
 
 
 @hypothesis.given(shape=shapes(), features=st.sampled_from([None, [0, 2]]))
-def test_targets_from_inputs_are_those_of_plain_loops(
+def test_targets_from_inputs_equal_those_of_loops(
     stores: dict[str, store_spec.Store], shape: WindowShape, features: Any
 ):
     store = stores["classes"]
@@ -113,9 +113,7 @@ def test_targets_follow_from_the_labels_of_the_store(stores: dict[str, store_spe
         ("close", [], r"targets=\[\]; give a list of names or numbers of features"),
     ],
 )
-def test_targets_that_are_not_there_are_refused(
-    stores: dict[str, store_spec.Store], store: str, targets: Any, text: str
-):
+def test_unknown_targets_are_refused(stores: dict[str, store_spec.Store], store: str, targets: Any, text: str):
     with pytest.raises(WindowError, match=text):
         stores[store].windows(4, targets=targets)
 
@@ -186,7 +184,7 @@ CHOSEN: dict[str, Any] = {"features": ["volume", "open"], "targets": ["close"], 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("other", ["classes", "none", "close"])
-def test_readers_of_sequences_give_what_a_store_of_the_chosen_rows_gives(
+def test_readers_of_sequences_equal_those_of_a_store_of_the_chosen_rows(
     stores: dict[str, store_spec.Store], parts: store_spec.Store, reader: str, other: str
 ):
     more: dict[str, Any] = {"value_mask": True, "index": True}
@@ -196,7 +194,7 @@ def test_readers_of_sequences_give_what_a_store_of_the_chosen_rows_gives(
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("bound", ["before", "after"])
-def test_readers_of_sequences_give_only_steps_before_or_after_a_moment(
+def test_readers_of_sequences_return_only_steps_of_a_period(
     stores: dict[str, store_spec.Store], tmp_path: Path, reader: str, bound: str
 ):
     moment = np.datetime64(10**9 + 10, "s")

@@ -94,7 +94,7 @@ def numbers(batches: Any) -> list[int]:
 
 
 @given(most=st.lists(st.integers(0, 30), min_size=STEPS, max_size=STEPS), step=st.integers(0, STEPS))
-def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int], step: int):
+def test_each_batch_occurs_once_and_few_are_in_memory(most: list[int], step: int):
     read = list[tuple[int, int]]()
 
     def reading(first: int, stop: int) -> list[tuple[Any]]:
@@ -112,7 +112,7 @@ def test_each_batch_comes_once_and_no_more_are_there_than_may_be(most: list[int]
     assert [number for first, stop in read for number in range(first, stop)] == found
 
 
-def test_the_next_ones_are_read_while_those_before_are_in_use():
+def test_the_next_batches_are_read_while_others_are_in_use():
     read, go = threading.Event(), threading.Event()
 
     def reading(first: int, stop: int) -> list[tuple[Any]]:
@@ -128,7 +128,7 @@ def test_the_next_ones_are_read_while_those_before_are_in_use():
     assert numbers([next(together)]) == [1]
 
 
-def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
+def test_if_two_batches_do_not_fit_none_is_read_ahead():
     read: list[int] = []
 
     def reading(first: int, stop: int) -> list[tuple[Any]]:
@@ -143,7 +143,7 @@ def test_where_two_do_not_fit_none_is_read_before_it_is_asked_for():
 
 @pytest.mark.parametrize("bad", [0, 1, 5, 40, STEPS - 1])
 @pytest.mark.parametrize("error", [StoreError, MemoryError])
-def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad: int, error: type[Exception]):
+def test_an_unreadable_batch_is_an_error_until_it_can_be_read(bad: int, error: type[Exception]):
     damaged = True
 
     def reading(first: int, stop: int) -> list[tuple[Any]]:
@@ -162,7 +162,7 @@ def test_one_that_cannot_be_read_is_an_error_each_time_and_comes_when_it_can(bad
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 20])
-def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
+def test_a_copy_and_a_fork_continue_with_the_remaining_batches(taken: int):
     together = MadeEpoch(made, ten, STEPS)
     for number in range(taken):
         assert numbers([next(together)]) == [number]
@@ -182,7 +182,7 @@ def test_a_copy_and_a_fork_go_on_with_those_that_were_left(taken: int):
     assert numbers(together) == left
 
 
-def test_where_no_thread_can_be_started_none_is_needed(monkeypatch: pytest.MonkeyPatch):
+def test_without_threads_items_are_made_in_the_caller(monkeypatch: pytest.MonkeyPatch):
     starts = threading.Thread.start
     left = 1
 
@@ -231,9 +231,7 @@ def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
 
 
 @pytest.mark.parametrize("kind", ["windows", "padded"])
-def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_thread_of_it_needs(
-    tmp_path: Path, kind: str
-):
+def test_the_garbage_collector_may_close_an_epoch_while_its_thread_needs_a_held_lock(tmp_path: Path, kind: str):
     """For example, the lock of a logger."""
     others, store, found = threads(), store_in_small_shards(tmp_path), list[int]()
     lock, held, waiting, calls = threading.Lock(), threading.Event(), threading.Event(), itertools.count()
@@ -269,7 +267,7 @@ def test_the_garbage_collector_may_close_an_epoch_while_a_lock_is_held_that_a_th
         gc.enable()
 
 
-def test_a_ctrl_c_that_comes_while_the_collector_runs_is_not_lost():
+def test_a_ctrl_c_during_garbage_collection_is_not_lost():
     """During a function in C, a signal is handled by the first Python code that runs."""
     code = """
 import pickle, signal, store_spec
@@ -388,7 +386,7 @@ def test_a_batch_is_given_once_while_another_thread_reads():
         next(together)
 
 
-def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(tmp_path: Path):
+def test_a_child_continues_if_another_thread_was_reading_at_the_fork(tmp_path: Path):
     """The thread holds the lock, and does not exist after a fork to release it."""
     reading, go = threading.Event(), threading.Event()
     parent = os.getpid()
@@ -420,7 +418,7 @@ def test_a_child_goes_on_by_itself_though_a_thread_was_in_the_middle_of_a_read(t
     assert rest == [1, 2, 3, 4]
 
 
-def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
+def test_reading_is_cancelled_when_the_iterator_is_closed():
     """Closing does not wait until the pool is read."""
     others, cancelled = threads(), threading.Event()
 
@@ -435,7 +433,7 @@ def test_what_is_being_read_is_cancelled_when_nobody_wants_it_any_more():
     assert threads() <= others
 
 
-def test_no_more_things_are_made_ahead_than_there_are_slots():
+def test_no_more_items_are_made_ahead_than_slots():
     """The one in use counts: each takes memory."""
     others, enough = threads(), threading.Event()
     made: list[int] = []
@@ -467,7 +465,7 @@ def test_a_cancelled_loader_reads_nothing(by_step: Numbered, monkeypatch: pytest
     assert read == []
 
 
-def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_while_batches_wait_does_not_end_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The thread that reads fails and ends before the one that gathers continues."""
     store = numbered(tmp_path / "s.zarr", "step", chunk=8).store
     failed = threading.Event()
@@ -493,7 +491,7 @@ def test_an_error_that_comes_while_batches_wait_is_no_end(tmp_path: Path, monkey
         list(batches)
 
 
-def test_an_iterator_that_was_begun_is_refused_after_a_fork(by_step: Numbered):
+def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Numbered):
     """An iterator that has not started, and windows, work in the child."""
     windows = by_step.store.windows(4)
     begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
@@ -520,7 +518,7 @@ def test_an_iterator_that_was_begun_is_refused_after_a_fork(by_step: Numbered):
     )
 
 
-def test_a_child_is_refused_though_a_thread_was_waiting_for_a_batch(by_step: Numbered, tmp_path: Path):
+def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Numbered, tmp_path: Path):
     """The thread holds the lock, and does not exist after a fork to release it."""
     waiting, go = threading.Event(), threading.Event()
 
@@ -570,7 +568,7 @@ def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered
     assert list(batches) == []
 
 
-def test_a_worker_reads_ahead_and_gathers_and_transforms_when_it_is_asked(by_step: Numbered):
+def test_a_worker_reads_ahead_and_gathers_and_transforms_on_demand(by_step: Numbered):
     """A worker makes its batches in advance anyway, and one more thread would be one more to wait for."""
     before, callers = set(threading.enumerate()), []
 

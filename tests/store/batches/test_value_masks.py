@@ -111,7 +111,7 @@ options_of_padded = st.fixed_dictionaries(
     asked=options_of_padded,
     ranks=st.integers(1, 3),
 )
-def test_padded_batches_tell_which_values_are_real(
+def test_padded_batches_have_value_masks(
     all_known: dict[tuple[str, str], Known],
     kind: str,
     axis: str,
@@ -146,7 +146,7 @@ def test_padded_batches_tell_which_values_are_real(
     ranks=st.integers(1, 3),
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
 )
-def test_streams_tell_which_values_are_real(
+def test_streams_have_value_masks(
     all_known: dict[tuple[str, str], Known],
     kind: str,
     axis: str,
@@ -175,7 +175,7 @@ def test_streams_tell_which_values_are_real(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known], kind: str):
+def test_the_mask_equals_that_of_windows(all_known: dict[tuple[str, str], Known], kind: str):
     """Of windows as long as the longest sequence, one for each."""
     store = all_known[kind, "step"].store
     store = store.select(np.flatnonzero(store.lengths))
@@ -186,7 +186,7 @@ def test_it_is_the_mask_that_windows_give(all_known: dict[tuple[str, str], Known
 
 
 @pytest.mark.parametrize("kind", ["keep", "both"])
-def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_it(tmp_path: Path, kind: str):
+def test_masks_are_of_stored_and_not_of_normalised_values(tmp_path: Path, kind: str):
     """Normalising by given numbers may yield only NaN; features without any value are masked anyway."""
     rng, lengths = np.random.default_rng(0), (12, 18)
     sequences = [rng.normal(size=(length, 3)) for length in lengths]
@@ -208,7 +208,7 @@ def test_values_are_real_by_what_is_stored_and_not_by_what_normalising_makes_of_
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("complex64", ()), ("float32", (2, 3)), ("int16", (2,)), ("bool", (1,))])
-def test_rows_of_any_dtype_and_shape_have_it(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
+def test_rows_of_any_dtype_and_shape_have_a_mask(tmp_path: Path, dtype: str, shape: tuple[int, ...]):
     """Values that cannot be NaN are real unless they were filled."""
     recipe = Recipe(inputs=(dtype, shape), missing="keep", filled=True)
     sequences = make(recipe, [9, 0, 5, 30])
@@ -230,7 +230,7 @@ def test_rows_of_any_dtype_and_shape_have_it(tmp_path: Path, dtype: str, shape: 
 
 
 @every_kind
-def test_a_byte_that_is_no_bool_is_a_filled_value_and_masks_hold_bools_alone(tmp_path: Path, kind: str):
+def test_a_byte_above_1_is_a_filled_value_and_masks_hold_only_bools(tmp_path: Path, kind: str):
     more = [{"filled": np.array([[0, 2], [1, 0], [255, 0]], "u1").view(bool)}]
     rows, labels = [np.zeros((3, 2), "i2")], [np.zeros(3, "i1")]
     store = store_of(tmp_path / "s", rows, labels, more=more, filled=True, codec="none")
@@ -248,13 +248,13 @@ def test_a_byte_that_is_no_bool_is_a_filled_value_and_masks_hold_bools_alone(tmp
 
 
 @every_kind
-def test_a_store_that_knows_nothing_says_how_to_build_one_that_does(by_step: Numbered, kind: str):
+def test_a_store_without_masks_says_how_to_build_one_with_them(by_step: Numbered, kind: str):
     text = r"value_mask=True, but this store does not say .* --missing keep, or with --mask"
     with pytest.raises(WindowError, match=text):
         begin(by_step.store, kind, value_mask=True)
 
 
-def test_it_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str], Known]):
+def test_the_mask_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str], Known]):
     """One byte for each value; in streams two, as it is read beside the mask that is computed from it."""
     for kind, more in (("keep", 1), ("filled", 2), ("both", 2)):
         store = all_known[kind, "step"].store
@@ -269,7 +269,7 @@ def test_it_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str], Kno
 
 
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
-def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_asked_for(
+def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_requested(
     all_known: dict[tuple[str, str], Known], monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     read = chunks_read(monkeypatch)

@@ -26,7 +26,7 @@ def rows(*labels: int) -> tuple[Any, Any]:
     return np.zeros(len(labels), np.float32), np.array(labels, np.int8)
 
 
-def test_names_are_given_back(tmp_path):
+def test_names_are_returned(tmp_path):
     with create(
         tmp_path / "store", [["cat", "dog"], None, ("x",)], Rows(np.dtype("u1"), (3,), ("a", "b", "c"))
     ) as writer:
@@ -70,14 +70,14 @@ def test_a_store_without_classes_says_so(tmp_path):
         ([[str(number) for number in range(129)]], ("int8", ()), "129 classes, where int8 has 128 numbers"),
     ],
 )
-def test_classes_that_cannot_be_are_refused_before_anything_is_made(tmp_path, classes, labels, message):
+def test_impossible_classes_are_refused_before_anything_is_made(tmp_path, classes, labels, message):
     with pytest.raises(SchemaError, match=message):
         create(tmp_path / "store", classes, labels)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("label_axis", "given"), [("step", [0, 1, 2, 1]), ("own", [2]), ("sequence", 2)])
-def test_a_label_that_is_no_code_is_refused_and_the_writer_goes_on(tmp_path, label_axis, given):
+def test_a_label_that_is_not_a_code_is_refused_and_the_writer_continues(tmp_path, label_axis, given):
     with create(tmp_path / "store", label_axis=label_axis) as writer:
         for wrong, shown in ((np.array(given, np.int8), 2), (np.full_like(np.array(given, np.int8), -1), -1)):
             with pytest.raises(
@@ -112,7 +112,7 @@ def test_later_commits_add_classes_and_snapshots_keep_theirs(tmp_path):
     assert store_spec.verify(path) == []
 
 
-def test_classes_alone_are_a_commit_and_what_is_dropped_leaves_none(tmp_path):
+def test_new_classes_are_committed_and_dropped_sequences_leave_none(tmp_path):
     path = tmp_path / "store"
     with create(path) as writer:
         writer.append(*rows(0, 1), source="a")

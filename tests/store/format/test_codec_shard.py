@@ -31,7 +31,7 @@ def test_a_chunk_decodes_to_its_rows(codec, dtype):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_any_flipped_bit_of_a_chunk_is_seen(codec):
+def test_any_flipped_bit_of_a_chunk_is_found(codec):
     rows = np.arange(40, dtype="int32")
     stored = bytearray(codec.encode(rows))
     for bit in range(8 * len(stored)):
@@ -42,7 +42,7 @@ def test_any_flipped_bit_of_a_chunk_is_seen(codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_any_cut_of_a_chunk_is_seen(codec):
+def test_any_truncation_of_a_chunk_is_found(codec):
     rows = np.arange(40, dtype="int32")
     stored = codec.encode(rows)
     for cut in (*(stored[:length] for length in range(len(stored))), stored[1:], stored + b"\0"):
@@ -74,7 +74,7 @@ def test_a_blosc_buffer_that_lies_about_itself_is_refused():
             codec.decode(sealed(body[:16] + junk * (len(body) - 16)), np.empty_like(rows), "here")
 
 
-def test_text_is_decoded_up_to_a_limit():
+def test_decoded_text_is_limited():
     codec = Codec()
     stored = codec.encode(np.frombuffer(b"x" * 1000, "uint8"))
     assert codec.decode_bytes(stored, 1000, "here") == b"x" * 1000
@@ -92,7 +92,7 @@ def test_the_checksum_is_castagnolis():
     assert crc32c(b"123456789") == 0xE3069283
 
 
-def test_the_same_rows_give_the_same_bytes_on_any_thread_but_the_main_one():
+def test_the_same_rows_give_the_same_bytes_in_all_other_threads():
     rows = np.random.default_rng(0).integers(0, 9, 2**20).astype("int32")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(Codec().encode, [rows] * 16))) == 1
@@ -152,7 +152,7 @@ def test_rows_that_were_compressed_elsewhere_make_the_same_shard_however_they_we
         assert b"".join(shard.encode(sent, PLACE, rows, chunking, codec)) == expected
 
 
-def test_large_chunks_that_are_sent_lie_beside_the_pickle():
+def test_large_chunks_are_sent_outside_of_the_pickle():
     noise = np.random.default_rng(0).integers(0, 2**16, 100_000, "uint16")
     for chunk, frames in ((10_000, 12), (1_000, 2)):  # head and tail have one each
         stretch = shard.compress([noise], 0, rows_of("uint16", ()), Chunking(chunk, 100_000), Codec())
@@ -231,6 +231,6 @@ def test_strings_read_back(strings, spare):
         (b"\2\0\0\0" + b"\1\0\0\0a" * 3, "end at byte 14 of 19"),
     ],
 )
-def test_text_that_is_none_is_refused(data, message):
+def test_values_that_are_not_text_are_refused(data, message):
     with pytest.raises(FormatError, match=message):
         decode_text(data, 2, "here")

@@ -31,7 +31,7 @@ def assert_same(found, expected):
 
 
 @every_store
-def test_golden_store_still_gives_the_rows_of_its_formula(golden):
+def test_golden_stores_have_the_rows_of_their_formula(golden):
     store = store_spec.open_store(path_of(golden))
     assert store_spec.verify(path_of(golden)) == []
     sequences = golden.live
@@ -97,7 +97,7 @@ def test_golden_statistics_are_those_of_the_formula(golden):
 
 
 @every_store
-def test_todays_writer_gives_the_bytes_of_the_golden_store_file_by_file(golden, tmp_path):
+def test_the_current_writer_writes_the_bytes_of_the_golden_stores(golden, tmp_path):
     golden.write(tmp_path / "again.zarr")
     assert files(tmp_path / "again.zarr") == files(path_of(golden))
 

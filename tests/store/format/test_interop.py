@@ -149,7 +149,7 @@ def test_a_store_without_sequences_is_read_too(tmp_path, label_axis):
 
 
 @pytest.mark.slow
-def test_a_reader_that_skips_the_root_sees_no_sequence_without_its_rows(tmp_path, monkeypatch):
+def test_readers_that_skip_the_root_see_no_sequence_without_rows(tmp_path, monkeypatch):
     """The arrays' own metadata are written after the root, offsets last."""
     recipe = RECIPES["own"]
     sequences = make(recipe, LENGTHS)

@@ -39,7 +39,7 @@ def cut(whole: CheckedSequence, places: list[float]) -> list[CheckedSequence]:
     places=st.lists(st.floats(0, 1, exclude_max=True), max_size=4),
     block=st.sampled_from([1, 7, 100, 2**15]),
 )
-def test_any_pieces_give_the_records_of_the_whole(monkeypatch, recipe, length, places, block):
+def test_any_pieces_have_the_records_of_the_whole(monkeypatch, recipe, length, places, block):
     """For any number of values whose moments are merged."""
     monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", max(block, length // 20))
     (sequence,) = make(recipe, [length])
@@ -67,7 +67,7 @@ def test_any_pieces_give_the_records_of_the_whole(monkeypatch, recipe, length, p
         assert same(found.missing[name].runs, runs.runs), name
 
 
-def test_times_that_fall_between_two_pieces_are_refused_where_they_do():
+def test_decreasing_times_between_pieces_are_refused_with_their_place():
     schema = replace(Schema.plan(rows_of("float32", ()), rows_of("float32", ())), time=Time("s"))
     running = Piecewise(schema, SOURCE)
 
@@ -82,6 +82,6 @@ def test_times_that_fall_between_two_pieces_are_refused_where_they_do():
         add(1)
 
 
-def test_no_piece_is_no_sequence():
+def test_no_pieces_are_not_a_sequence():
     with pytest.raises(SequenceError, match="a sequence that comes in pieces has at least one; give an empty one"):
         Piecewise(Recipe().schema(), SOURCE).record()

@@ -31,7 +31,7 @@ def records(*names: str, schema: Schema = SCHEMA) -> Records:
     return Records.concatenate([no_records(schema), *each])
 
 
-def test_the_identity_is_what_the_format_says():
+def test_the_identity_follows_the_format():
     """Stores are recognised by it: another identity needs another version of the format."""
     whole = records("a", "b/c.csv", "d\nä")
     digest = bytes(32)
@@ -49,7 +49,7 @@ def test_the_identity_of_a_whole_is_that_of_its_pieces_one_after_another():
     assert no_records(SCHEMA).identity("ab" * 32, SCHEMA) == "ab" * 32
 
 
-def test_the_identity_takes_no_memory_by_the_sequence(monkeypatch):
+def test_the_identity_takes_no_memory_per_sequence(monkeypatch):
     whole = records(*map(str, range(120)))
     expected = whole.identity("0" * 64, SCHEMA)
     monkeypatch.setattr(records_module, "NAMED_TOGETHER", 7)
@@ -63,7 +63,7 @@ def test_the_identity_takes_no_memory_by_the_sequence(monkeypatch):
 @pytest.mark.parametrize(
     "column", ["part", "source_size", "source_sha256", "inputs_crc32c", "labels_crc32c", "lengths", "label_lengths"]
 )
-def test_the_identity_changes_with_whatever_names_a_sequence(column):
+def test_the_identity_changes_with_every_part_of_a_sequence(column):
     changed, original = records("a", "b"), records("a", "b")
     where = getattr(changed, column) if column.endswith("lengths") else changed.columns[f"sequences/{column}"]
     where[1:] += 1
@@ -71,7 +71,7 @@ def test_the_identity_changes_with_whatever_names_a_sequence(column):
     assert records("a", "c").identity("0" * 64, SCHEMA) != original.identity("0" * 64, SCHEMA)
 
 
-def test_a_slice_and_a_concatenation_are_those_of_every_column():
+def test_slices_and_concatenations_apply_to_every_column():
     whole = records("a", "b", "c", "d")
     again = Records.concatenate([whole[:1], whole[1:3], whole[3:]])
     assert again.sources == whole.sources == ("a", "b", "c", "d")
@@ -89,7 +89,7 @@ def test_a_sequence_is_checked_before_anything_is_copied():
 
 
 @pytest.mark.parametrize("missing", ["error", "keep"])
-def test_labels_that_are_the_inputs_are_described_as_equal_ones_are(missing):
+def test_labels_that_are_the_inputs_are_described_like_equal_ones(missing):
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (2,)), missing=missing)
     x = np.arange(12, dtype="float32").reshape(6, 2)
     if missing == "keep":
@@ -106,7 +106,7 @@ def test_labels_that_are_the_inputs_are_described_as_equal_ones_are(missing):
         check_sequence(schema, x, x, SourceId(name="a"))
 
 
-def test_labels_that_are_the_inputs_are_one_row_each_where_they_are_of_the_sequence():
+def test_inputs_as_labels_of_the_sequence_are_one_row_each():
     """A sequence of as many steps as there are targets, each of which has as many values as a step."""
     x = np.arange(6, dtype="float32").reshape(3, 2)
     schema = Schema.plan(rows_of("float32", (2,)), rows_of("float32", (3, 2)), label_axis="sequence")

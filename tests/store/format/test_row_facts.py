@@ -43,7 +43,7 @@ def sequences(draw):
     array=st.sampled_from(["inputs", "labels", "filled", "time"]),
     block=st.sampled_from([1, 7, 64, 2**16]),
 )
-def test_facts_of_sequences_together_are_those_of_each_alone_bit_by_bit(drawn, array, block):
+def test_facts_of_sequences_together_equal_those_of_each(drawn, array, block):
     rows, bounds = drawn
     if array == "time":
         rows = np.cumsum(np.ones(len(rows), np.int64))

@@ -21,7 +21,7 @@ ROWS = st.builds(rows_of, st.sampled_from(DTYPES), st.sampled_from(SHAPES))
 
 
 @given(inputs=ROWS, labels=ROWS, data=st.data())
-def test_a_root_reads_back_as_what_was_written(inputs, labels, data):
+def test_a_root_is_read_back_unchanged(inputs, labels, data):
     axis = data.draw(st.sampled_from(["step", "sequence", "own"]))
     chunk = data.draw(st.integers(1, 10**7))
     schema = Schema.plan(
@@ -39,7 +39,7 @@ def test_a_root_reads_back_as_what_was_written(inputs, labels, data):
 
 
 @given(row_bytes=st.integers(1, 10**6), chunk_bytes=st.integers(1, 2**24), times=st.integers(1, 1000))
-def test_chunks_and_shards_are_near_the_sizes_asked_for(row_bytes, chunk_bytes, times):
+def test_chunks_and_shards_have_about_the_requested_sizes(row_bytes, chunk_bytes, times):
     chunking = Chunking.for_rows(row_bytes, chunk_bytes=chunk_bytes, shard_bytes=chunk_bytes * times)
     chunk = chunking.chunk * row_bytes
     assert chunking.chunk.bit_count() == 1
@@ -50,7 +50,7 @@ def test_chunks_and_shards_are_near_the_sizes_asked_for(row_bytes, chunk_bytes, 
 
 
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_labels_share_the_chunks_of_inputs_on_the_step_axis_alone(axis):
+def test_labels_share_the_chunks_of_inputs_only_on_the_step_axis(axis):
     schema = Schema.plan(rows_of("int8", (4,)), rows_of("float64", (100,)), label_axis=axis)
     wide, narrow = Chunking.for_rows(800), Chunking.for_rows(4)
     assert schema.chunking("inputs") == (wide if axis == "step" else narrow)
@@ -151,7 +151,7 @@ def test_any_byte_order_is_stored_as_this_machines():
     assert Rows(np.dtype(">f4"), (3,)) == rows_of("float32", (3,))
 
 
-def test_a_row_says_how_large_it_is():
+def test_a_row_has_its_size():
     assert (rows_of("float32", (4, 4, 3)).nbytes, rows_of("float32", (4, 4, 3)).features) == (192, 3)
     assert (rows_of("int8", ()).nbytes, rows_of("int8", ()).features) == (1, 1)
 
@@ -167,7 +167,7 @@ def test_the_key_of_a_chunk_reads_back():
 @pytest.mark.parametrize(
     "name", ["zarr.json", "c", "c.", "c.01", "c.-1", "c.1.1", "c.x", "c.\u0663", "c.1.partial", "C.1"]
 )
-def test_other_names_are_no_keys(name):
+def test_other_names_are_not_keys_of_chunks(name):
     assert chunk_number(Schema.plan(PLAIN, PLAIN), "offsets", name) is None
 
 
@@ -184,6 +184,6 @@ def test_sizes_are_read_as_people_write_them(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "1e6", "1,000", "1 PB", "1MBB", "1 M B", "one", "0x10", ".5k"])
-def test_what_is_no_size_is_refused(text):
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(SchemaError, match="is not a size in bytes; write for example '64MB'"):
         parse_bytes(text)

@@ -185,7 +185,7 @@ def test_further_columns_are_those_of_the_constants():
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_time_is_what_the_text_says(unit):
+def test_times_follow_the_text(unit):
     said, words = prose("Time"), prose("Array metadata")
     assert re.findall(r"`(\w+)`", said.partition("a number of `unit`, which is ")[2].partition(", since")[0]) == list(
         UNITS
@@ -209,7 +209,7 @@ def test_the_sizes_of_chunks_are_those_of_the_constants():
     assert number("2^64 - 1") == shard.ABSENT
 
 
-def test_what_the_text_says_in_words_of_shards_names_and_codecs_is_what_the_constants_say():
+def test_the_text_about_shards_names_and_codecs_agrees_with_the_constants():
     said = " ".join(SPEC.split())
     small, large, tables = schema.CHUNK_BYTES // 2**10, schema.SHARD_BYTES // 2**20, schema.TABLE_CHUNK_BYTES // 2**10
     compressors = " or ".join(f"`{name}`" for name in codec.COMPRESSORS if name != "none")
@@ -229,7 +229,7 @@ def test_what_the_text_says_in_words_of_shards_names_and_codecs_is_what_the_cons
         assert words in said, words
 
 
-def test_the_chunks_of_tables_are_those_that_are_written():
+def test_the_text_has_the_written_chunks_of_tables():
     """Every line of the table of chunk sizes gives the chunk of some array."""
     shapes = {"17": (17,), "50,000": (50_000,)}
     for what, row_bytes, rows in table("Array metadata"):
@@ -309,7 +309,7 @@ def test_digest_and_identity_of_the_example_follow_from_the_text(example):
 
 
 @pytest.mark.parametrize("axis", schema.LABEL_AXES)
-def test_the_examples_of_offsets_are_those_that_are_written(axis, tmp_path):
+def test_the_examples_of_offsets_are_right(axis, tmp_path):
     rows, offsets = found_in("Label axes", rf"`{axis}` \|.* (\d+) rows; `(\[.*?\])`")
     label_lengths = {"step": LENGTHS, "sequence": (1, 1, 1), "own": (1, 4, 0)}[axis]
     path = tmp_path / "walks.zarr"
@@ -388,7 +388,7 @@ def test_statistics_are_those_of_the_text_and_merge_by_its_formula(tmp_path):
     assert merged_m2 == pytest.approx(both.var() * both.size, rel=1e-12)
 
 
-def test_every_case_that_a_reader_must_refuse_has_a_malformed_store_and_every_store_a_case():
+def test_every_refused_case_of_the_text_has_a_malformed_store_and_vice_versa():
     numbers = [int(found) for found in re.findall(r"^(\d+)\. ", section("What a reader refuses"), re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert {fault.rule for fault in FAULTS} == set(numbers)

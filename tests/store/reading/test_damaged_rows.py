@@ -29,7 +29,7 @@ def damage(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-def test_damage_is_an_error_where_it_lies_and_nowhere_else(tmp_path):
+def test_damage_is_an_error_only_where_it_is(tmp_path):
     sequences = make(Recipe(codec="none"), [20, 20, 20])
     path = write(Recipe(codec="none"), tmp_path / "store", sequences)
     damage(path / "inputs/c.1.0", 3)  # rows 20 to 40
@@ -52,7 +52,7 @@ def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, kind, axis):
+def test_a_shard_in_place_of_another_is_always_found(tmp_path, kind, axis):
     """The checksums of its chunks are right; its stamp is that of another shard."""
     recipe = Recipe(label_axis=axis, chunk=60, shard=60)
     sequences = make(recipe, [5] * 6)
@@ -76,7 +76,7 @@ def test_a_shard_in_the_place_of_another_is_seen_whatever_is_read(tmp_path, kind
 
 @pytest.mark.parametrize("array", ["inputs", "labels", "filled", "time"])
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
-def test_rows_of_another_sequence_are_seen_when_a_whole_one_is_read(tmp_path, kind, array):
+def test_rows_of_another_sequence_are_found_when_a_whole_one_is_read(tmp_path, kind, array):
     """Checksums of chunks and stamps are right; the checksum of the sequence is that of others."""
     recipe = Recipe(chunk=60, shard=60, filled=True, time=Time("s"))
     sequences = make(recipe, [5] * 6)
@@ -101,7 +101,7 @@ def test_rows_of_another_sequence_are_seen_when_a_whole_one_is_read(tmp_path, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels_of_sequences_that_are_anothers_are_seen_whatever_is_read(tmp_path, kind):
+def test_swapped_labels_of_sequences_are_always_found(tmp_path, kind):
     recipe = Recipe(label_axis="sequence")
     sequences = make(recipe, [5] * 6)
     write(recipe, tmp_path / "s", sequences)
@@ -117,7 +117,7 @@ def test_labels_of_sequences_that_are_anothers_are_seen_whatever_is_read(tmp_pat
 
 
 @pytest.mark.parametrize("target", ["last", "future"])
-def test_an_older_copy_of_a_shard_is_seen_whatever_is_read(tmp_path, target):
+def test_an_older_copy_of_a_shard_is_always_found(tmp_path, target):
     recipe = Recipe(chunk=60, shard=600)
     sequences = make(recipe, [5] * 6)
     write(recipe, tmp_path / "s", sequences[:3])

@@ -30,7 +30,7 @@ def ranges(draw: st.DrawFn) -> Ranges:
 
 
 @given(ranges(), st.integers(0, 120), st.integers(1, 60))
-def test_what_lies_between_two_rows_is_what_lies_in_both(all_of_them: Ranges, low: int, count: int):
+def test_parts_between_two_rows_equal_an_intersection(all_of_them: Ranges, low: int, count: int):
     spans = zip(all_of_them.start.tolist(), all_of_them.stop.tolist(), strict=True)
     rows = [row for start, stop in spans for row in range(start, stop)]
     found = [
@@ -85,7 +85,7 @@ def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
     assert not descriptors(store)
 
 
-def test_a_file_that_takes_the_place_of_a_damaged_one_is_read(
+def test_a_file_that_replaces_a_damaged_one_is_read(
     store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A repair renames a file to it; a reader that keeps the old one open would never see it."""
@@ -111,9 +111,7 @@ def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_ha
     assert shards.most_open_of_all() <= 256
 
 
-def test_what_more_stores_than_files_may_be_open_read_is_closed_at_once(
-    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
-):
+def test_with_too_many_stores_files_are_closed_at_once(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
     most = 3 + len(shards._ALL_OPEN)
     monkeypatch.setattr(shards, "most_open_of_all", lambda: most)
     stores = [store_spec.open_store(store.path) for _ in range(4)]

@@ -184,7 +184,7 @@ def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_
     assert [found.index.locate(number) for number in range(len(found))] == wanted
 
 
-def test_nothing_is_said(store: store_spec.Store):
+def test_empty_results_cause_warnings(store: store_spec.Store):
     with pytest.warns(UserWarning, match="0 windows: a window and its targets take 1,001 steps, .* of 18 .* has 100"):
         store.windows(1000)
     with pytest.warns(UserWarning, match="the mask selects 0 of 18 sequences"):

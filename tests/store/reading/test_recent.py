@@ -53,7 +53,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @given(reads=st.lists(st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.integers(0, 12)), max_size=25))
-def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tuple[int, int, int]]):
+def test_any_reads_return_the_rows_of_their_store(stores: Stores, reads: list[tuple[int, int, int]]):
     for which, start, count in reads:
         store, rows = stores[which]
         stop = min(start + count, STEPS)
@@ -63,7 +63,7 @@ def test_any_reads_give_the_rows_of_their_store(stores: Stores, reads: list[tupl
     assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
 
 
-def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
+def test_rows_near_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
     store = store_spec.open_store(stores[0][0].path)
     store.read(0, 8, 10)
     assert len(decoded) == 2  # a chunk of inputs, one of labels
@@ -80,7 +80,7 @@ def test_rows_beside_those_read_last_are_not_decompressed_again(stores: Stores, 
     assert len(decoded) == 8
 
 
-def test_memory_is_that_of_the_oldest_and_of_no_more_than_a_few():
+def test_memory_of_the_oldest_chunk_is_reused():
     chunks = recent.RecentChunks()
     keys: list[recent.ChunkKey] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
     buffers = [chunks.buffer(key, 100) for key in keys]
@@ -148,9 +148,7 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
     assert np.array_equal(store.read(0)[0], rows)
 
 
-def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_readers_without_a_cache_read_a_damaged_last_shard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = write(tmp_path / "s.zarr", np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)[: STEPS - 1])
     key = f"inputs/c.{STEPS // 8}.0"
     data = bytearray((store.path / key).read_bytes())
@@ -170,7 +168,7 @@ def test_who_reads_once_reads_the_last_shard_once_however_much_of_it_is_damaged(
     assert got.count(key) == 1
 
 
-def test_what_fills_memory_of_others_reads_the_files_again_after_an_error(tmp_path: Path):
+def test_reads_into_given_memory_read_the_files_again_after_an_error(tmp_path: Path):
     """Threads that read ahead do this: a wrong index belongs to one file, not to the file that replaces it."""
     rows = np.zeros((STEPS, WIDTH), np.float32)
     store = write(tmp_path / "s.zarr", rows)
@@ -189,7 +187,7 @@ def test_what_fills_memory_of_others_reads_the_files_again_after_an_error(tmp_pa
     assert not out.any()
 
 
-def test_a_table_that_was_put_again_is_read_after_an_error(tmp_path: Path, stores: Stores):
+def test_a_replaced_table_is_read_after_an_error(tmp_path: Path, stores: Stores):
     rows = stores[0][1]
     write(tmp_path / "other.zarr", rows + 1)
     store = write(tmp_path / "s.zarr", rows)
@@ -202,9 +200,7 @@ def test_a_table_that_was_put_again_is_read_after_an_error(tmp_path: Path, store
     assert np.array_equal(store.read(0)[0], rows)
 
 
-def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_read_keeps_its_files_when_another_thread_has_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Indexes and rows of different files are never combined, or cached as if they were of one file."""
     rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
     write(tmp_path / "older.zarr", np.zeros_like(rows))
@@ -228,7 +224,7 @@ def test_another_thread_that_meets_an_error_leaves_a_read_with_the_files_that_it
     assert store.read(0, 9, 10)[0][0, 0] == 9 * WIDTH
 
 
-def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgotten(tmp_path: Path):
+def test_runs_of_missing_values_are_returned_if_another_thread_drops_them(tmp_path: Path):
     class Forgotten(dict[str, Any]):
         def __setitem__(self, name: str, runs: Any) -> None:
             """Keep nothing, as if it were forgotten at once."""
@@ -239,7 +235,7 @@ def test_runs_of_missing_values_are_given_though_another_thread_has_them_forgott
     assert snapshot.missing("inputs").tolist() == [[1, 2]]
 
 
-def test_who_reads_once_opens_a_file_again_after_an_error(tmp_path: Path):
+def test_readers_without_a_cache_open_a_file_again_after_an_error(tmp_path: Path):
     rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)
     store = write(tmp_path / "s.zarr", rows)
     file = store.path / "inputs" / "c.1.0"

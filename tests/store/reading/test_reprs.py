@@ -50,7 +50,7 @@ def test_options_of_windows_are_shown_where_they_are_not_as_usual(tmp_path: Path
     assert repr(windows).endswith(given)
 
 
-def test_batches_say_where_they_stand(store: Store):
+def test_batches_show_their_position(store: Store):
     windows = store.windows(8)
     batches = windows.batches(16, shuffle=True, seed=3, epoch=2)
     next(batches)
@@ -68,7 +68,7 @@ def test_batches_say_where_they_stand(store: Store):
     )
 
 
-def test_a_writer_says_what_is_not_committed(store: Store):
+def test_a_writer_reports_uncommitted_sequences(store: Store):
     rows = np.ones((3, 2), np.float32)
     with open_store(store.path, "a") as writer:
         writer.append(rows, rows[:, :1], source="new")
@@ -95,7 +95,7 @@ def test_a_schema_of_many_names_is_short():
     assert len(repr(Schema.plan(rows, rows))) < 500
 
 
-def test_other_objects_are_short(store: Store):
+def test_reprs_of_other_objects_are_short(store: Store):
     windows = store.windows(8)
     assert repr(windows.index).startswith("<index of 68 windows of 4 sequences: WindowShape(window=8, ")
     assert repr(store.snapshot) == f"<snapshot of {HOSTILE}.zarr: 4 sequences, 100 steps>"

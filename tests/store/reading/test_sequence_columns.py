@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> store_spec.Store:
     return write(tmp_path / "store.zarr")
 
 
-def test_columns_are_given_back_with_their_types(store):
+def test_columns_are_returned_with_their_types(store):
     found = store.sequences
     assert list(found) == ["source", "part", "length", *COLUMNS]
     assert len(found) == 7
@@ -88,13 +88,13 @@ def test_columns_of_a_selection_are_those_of_its_sequences_in_its_order(store):
     assert store.select(store.sequences["age"] > 40).sources == ("s0", "s3")
 
 
-def test_nobody_can_write_to_a_column(store):
+def test_columns_are_read_only(store):
     for name in store.sequences:
         with pytest.raises(ValueError, match="read-only"):
             store.sequences[name][0] = store.sequences[name][1]
 
 
-def test_a_column_that_is_not_there_is_a_key_error_that_says_which_are(store):
+def test_an_unknown_column_is_a_key_error_that_lists_the_columns(store):
     with pytest.raises(KeyError, match="no column 'sites'; there are source, part, length, site, age"):
         store.sequences["sites"]
 
@@ -111,7 +111,7 @@ def test_columns_survive_appends_retiring_and_pickling(tmp_path):
     assert again.identity != store.identity
 
 
-def test_what_is_left_out_is_missing_where_something_stands_for_that(tmp_path):
+def test_omitted_values_are_missing_if_the_type_allows_it(tmp_path):
     """Texts of the greatest length are kept."""
     with create(tmp_path / "store", columns={"a": "string", "b": "float64"}) as writer:
         writer.append(*rows(1), source="none")
@@ -144,7 +144,7 @@ def test_what_is_left_out_is_missing_where_something_stands_for_that(tmp_path):
         ({"sites": "A"}, "s: column 'sites' is not one of those that this store keeps of a sequence: 'site', 'age'"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_and_the_writer_goes_on(tmp_path, row, message):
+def test_a_value_that_does_not_fit_is_refused_and_the_writer_continues(tmp_path, row, message):
     with create(tmp_path / "store") as writer:
         with pytest.raises(SequenceError, match=f"^{message}"):
             writer.append(*rows(1), source="s", columns=ROWS[0] | row)
@@ -180,13 +180,13 @@ def test_a_value_that_does_not_fit_is_refused_and_the_writer_goes_on(tmp_path, r
         ({"é": "bool", "e\u0301": "bool"}, "have the same name"),
     ],
 )
-def test_a_column_that_cannot_be_is_refused_before_anything_is_made(tmp_path, columns, message):
+def test_an_impossible_column_is_refused_before_anything_is_made(tmp_path, columns, message):
     with pytest.raises(SchemaError, match=message):
         create(tmp_path / "store", columns=columns)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_odd_names_are_names(tmp_path):
+def test_odd_column_names_are_accepted(tmp_path):
     names = ["c.0", "a b", "größe", ".hidden", "a:b*?", "stats", "_a", "-x", "二" * 42]
     with create(tmp_path / "store", columns=dict.fromkeys(names, "int64")) as writer:
         row = {name: number for number, name in enumerate(names)}
@@ -197,7 +197,7 @@ def test_odd_names_are_names(tmp_path):
 
 
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-def test_a_store_without_columns_has_what_every_store_has(tmp_path, label_axis):
+def test_a_store_without_columns_has_the_common_ones(tmp_path, label_axis):
     with create(tmp_path / "store", label_axis, columns={}) as writer:
         writer.append(rows(3)[0], labels_of(label_axis, 3), source="s")
     assert list(store_spec.open_store(tmp_path / "store").sequences) == ["source", "part", "length"]
@@ -210,7 +210,7 @@ def test_the_type_of_a_value_is_that_of_its_column():
     assert [column_type(np.array(value)) for value in ("a", 1, 1.5, True)] == ["string", "int64", "float64", "bool"]
 
 
-def test_every_column_is_held_against_the_identity(tmp_path):
+def test_every_column_is_compared_with_the_identity(tmp_path):
     """`verify` finds a valid chunk that belongs elsewhere, or is an older copy."""
     path = tmp_path / "store.zarr"
     write(path)
@@ -226,7 +226,7 @@ def test_every_column_is_held_against_the_identity(tmp_path):
     assert store_spec.verify(path) == []
 
 
-def test_a_damaged_column_is_an_error_when_it_is_read_and_rows_are_read_all_the_same(tmp_path):
+def test_a_damaged_column_is_an_error_and_rows_stay_readable(tmp_path):
     path = tmp_path / "store.zarr"
     write(path)
     (path / "sequences/age/c.0").write_bytes(b"nothing of the kind")
@@ -313,7 +313,7 @@ def test_static_columns_that_cannot_be_given_are_refused(store, static, message)
         store.padded(2, static=static)
 
 
-def test_whole_numbers_are_not_rounded_to_stand_beside_floats(tmp_path):
+def test_integers_are_not_rounded_to_join_floats(tmp_path):
     with create(tmp_path / "store", columns={"a": "int64", "b": "float64"}) as writer:
         writer.append(*rows(3), source="s", columns={"a": 2**53 + 1, "b": 0.5})
     store = store_spec.open_store(tmp_path / "store")

@@ -24,7 +24,7 @@ from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same
 
 
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6), data=st.data())
-def test_any_steps_of_any_sequence_are_those_of_the_array(recipe, lengths, data):
+def test_any_steps_of_any_sequence_equal_those_of_the_array(recipe, lengths, data):
     sequences = make(recipe, lengths)
     with tempfile.TemporaryDirectory() as folder:
         store = store_spec.open_store(write(recipe, Path(folder, "store"), sequences))
@@ -54,7 +54,7 @@ def test_a_store_iterates_over_its_sequences(store, sequences):
         assert same(labels, sequence.labels)
 
 
-def test_what_a_store_says_of_itself(store, tmp_path):
+def test_a_store_has_its_properties(store, tmp_path):
     assert store.path == tmp_path / "store"
     assert store.provenance == {"made": "by a test"}
     assert (store.counts.sequences, store.counts.steps, store.counts.label_steps) == (5, 46, 0)
@@ -76,7 +76,7 @@ def test_a_number_beyond_the_last_sequence_is_refused(store, number, text):
         store[:2][number]
 
 
-def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
+def test_membership_of_a_source_reads_no_rows(store, monkeypatch):
     monkeypatch.setattr(type(store), "read", lambda *_: pytest.fail("a sequence was read"))
     first, second = store.sources[0], next(name for name in store.sources if name != store.sources[0])
     assert first in store
@@ -87,7 +87,7 @@ def test_sources_are_in_a_store_and_no_row_is_read_to_tell(store, monkeypatch):
 
 
 @pytest.mark.parametrize("number", ["b", 2.0, True, None, (0, 1), (0, [1, 2])])
-def test_what_is_no_number_is_refused_and_select_is_named(store, number):
+def test_indices_that_are_not_numbers_are_refused_with_advice(store, number):
     message = (
         rf"sequence {re.escape(repr(number))} asked for, but there are {{}}, by whole numbers from 0; select gives"
     )
@@ -97,13 +97,13 @@ def test_what_is_no_number_is_refused_and_select_is_named(store, number):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 2), (3, 2), (6, None)])
-def test_steps_that_a_sequence_has_not_are_refused(store, start, stop):
+def test_steps_beyond_a_sequence_are_refused(store, start, stop):
     with pytest.raises(SequenceIndexError, match="sequence 0 has 5 steps"):
         store.read(0, start, stop)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 2.0), (None, 2), ("0", 1)])
-def test_steps_that_are_no_whole_numbers_are_refused(store, start, stop):
+def test_steps_that_are_not_integers_are_refused(store, start, stop):
     with pytest.raises(SequenceIndexError, match="of sequence 0; they are whole numbers"):
         store.read(0, start, stop)
 
@@ -124,7 +124,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_selection_is_the_sequences_asked_for_in_that_order(store, sequences, way):
+def test_a_selection_has_the_requested_sequences_in_order(store, sequences, way):
     which, numbers = WAYS[way]
     assert_holds(store.select(which), [sequences[number] for number in numbers])
 
@@ -170,19 +170,19 @@ def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_o
         (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
     ],
 )
-def test_what_is_not_there_cannot_be_selected(store, which, message):
+def test_unknown_sequences_cannot_be_selected(store, which, message):
     with pytest.raises(SequenceIndexError, match=message):
         store.select(which)
 
 
-def test_nothing_can_be_selected_by_name_from_nothing(store):
+def test_an_empty_store_has_no_names_to_select(store):
     with pytest.raises(SequenceIndexError, match="no sequences at all"):
         store[:0].select("a")
 
 
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize("touched", [False, True])
-def test_a_reader_goes_on_reading_what_it_opened_whatever_is_appended(tmp_path, touched, pickled):
+def test_a_reader_keeps_its_snapshot_while_others_append(tmp_path, touched, pickled):
     recipe = Recipe(label_axis="own")
     sequences = make(recipe, [33, 9, 200, 4])
     path = write(recipe, tmp_path / "store", sequences[:2])
@@ -209,7 +209,7 @@ def test_the_last_shard_is_read_once_so_that_it_may_be_replaced_at_any_time(tmp_
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_a_store_that_was_read_is_read_in_other_threads_in_a_fork_and_from_a_pickle(store, sequences):
+def test_an_open_store_works_in_other_threads_after_a_fork_and_pickled(store, sequences):
     assert_holds(store, sequences)
     assert_holds(pickle.loads(pickle.dumps(store.select([3, 1]))), [sequences[3], sequences[1]])
     with ThreadPoolExecutor(4) as pool:
@@ -221,7 +221,7 @@ def test_a_store_that_was_read_is_read_in_other_threads_in_a_fork_and_from_a_pic
     assert child.exitcode == 0
 
 
-def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
+def test_arrays_of_a_store_are_read_only(tmp_path):
     """If `lengths` were changed in place, the next read would cross a boundary."""
     store = store_spec.open_store(write(Recipe(), tmp_path / "store", make(Recipe(), [9, 30])))
     arrays = [
@@ -235,7 +235,7 @@ def test_what_a_store_says_of_its_sequences_cannot_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("chunk", [64, 2**21])
-def test_a_read_within_a_read_and_in_another_thread_has_memory_of_its_own(
+def test_nested_reads_and_other_threads_have_separate_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
     """A signal handler may read during a read; each thread has its own memory for chunks, unless they are large."""

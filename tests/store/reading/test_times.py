@@ -51,7 +51,7 @@ def write(path: Path, times: list[Any], time: Any = "s") -> store_spec.Store:
 DATES = np.arange("2019-12-30", "2020-01-10", dtype="datetime64[D]")
 
 
-def test_times_are_given_back_as_dates(tmp_path):
+def test_times_are_returned_as_dates(tmp_path):
     store = write(tmp_path / "store", [DATES, DATES[:0], DATES[3:4]], "ms")
     assert store.schema.time == Time("ms")
     assert same(store.times(0), DATES.astype("datetime64[ms]"))
@@ -114,7 +114,7 @@ def test_times_are_converted_exactly(tmp_path, given, unit, due):
         (np.array([1, 2, 3]).view("datetime64"), "whose unit is not a number of seconds"),
     ],
 )
-def test_what_is_no_time_is_refused_and_the_writer_goes_on(tmp_path, time, message):
+def test_invalid_times_are_refused_and_the_writer_continues(tmp_path, time, message):
     with create(tmp_path / "store") as writer:
         with pytest.raises(SequenceError, match=message):
             writer.append(*rows(3), source="s", time=time)
@@ -122,7 +122,7 @@ def test_what_is_no_time_is_refused_and_the_writer_goes_on(tmp_path, time, messa
     assert store_spec.open_store(tmp_path / "store").times(0).view(np.int64).tolist() == [1, 1, 2]
 
 
-def test_a_fall_of_elapsed_and_of_zoned_times_is_told_as_what_they_are(tmp_path):
+def test_decreasing_times_are_reported_in_their_own_notation(tmp_path):
     for time, message in (
         (Time("ms", None), "from 3,000 ms to 2 ms"),
         (Time("s", zone="UTC"), "from 1970-01-01T00:50:00Z to 1970-01-01T00:00:02Z"),
@@ -131,7 +131,7 @@ def test_a_fall_of_elapsed_and_of_zoned_times_is_told_as_what_they_are(tmp_path)
             writer.append(*rows(2), source="s", time=[3000, 2])
 
 
-def test_a_store_without_time_takes_none_and_gives_none(tmp_path):
+def test_a_store_without_times_accepts_and_returns_none(tmp_path):
     with create(tmp_path / "store", None) as writer:
         with pytest.raises(SequenceError, match="s: time is given, but this store keeps none"):
             writer.append(*rows(1), source="s", time=[1])
@@ -144,7 +144,7 @@ def test_a_store_without_time_takes_none_and_gives_none(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["h", "datetime64", "datetime64[D]", "timedelta64[10s]", "float32", 3, "soon"])
-def test_a_time_that_no_store_has_is_refused(tmp_path, given):
+def test_an_impossible_kind_of_time_is_refused(tmp_path, given):
     with pytest.raises(SchemaError, match="time="):
         create(tmp_path / "store", given)
     assert not (tmp_path / "store").exists()
@@ -158,7 +158,7 @@ def test_a_time_is_checked_when_it_is_made(arguments):
         Time(*arguments)
 
 
-def test_there_is_no_sequence_or_step_but_those(tmp_path):
+def test_unknown_sequences_and_steps_are_refused(tmp_path):
     store = write(tmp_path / "store", [DATES])
     for arguments in ((1,), (-2,), (0, 3, 2), (0, 0, 12), (0, -1)):
         with pytest.raises(SequenceIndexError):
@@ -228,12 +228,12 @@ def test_elapsed_times_of_pandas_keep_their_nanoseconds():
         (np.timedelta64(1, "M"), Time("s", None), "is not a moment"),
     ],
 )
-def test_what_is_no_moment_is_refused(given, time, message):
+def test_invalid_moments_are_refused(given, time, message):
     with pytest.raises(WindowError, match=message):
         moment(time, "before", given, "here")
 
 
-def test_a_moment_of_utc_may_say_so():
+def test_a_moment_may_name_its_zone_utc():
     assert moment(Time("s", zone="UTC"), "after", "2020-01-01T00:00Z", "here") == 1577836800
     for at, due in ((5, 5), (4.5, 5), (-4.5, -4), (np.timedelta64(1500, "us"), 2), (np.int64(2**53 + 1), 2**53 + 1)):
         assert moment(Time("ms", None), "after", at, "here") == due
@@ -284,13 +284,13 @@ def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
 
 
 @given(times=sequences(), at=st.integers(-5, 45) | st.sampled_from([-(2**63), -(2**63) - 1, 2**63 - 1, 2**63, 2**90]))
-def test_steps_before_a_moment_are_counted_as_a_loop_does(tmp_path_factory, times, at):
+def test_steps_before_a_moment_are_counted_like_in_a_loop(tmp_path_factory, times, at):
     store = write(tmp_path_factory.mktemp("times") / "store", times)
     assert steps_before(store, at).tolist() == [sum(time < at for time in each.tolist()) for each in times]
 
 
 @pytest.mark.slow
-def test_a_moment_is_searched_for_and_not_scanned_for(tmp_path, monkeypatch):
+def test_a_moment_is_found_by_bisection(tmp_path, monkeypatch):
     steps = 1_000
     store = write(tmp_path / "store", [np.arange(steps) + number for number in (0, 10**6, 250, 2 * 10**6)])
     read: list[int] = []
@@ -327,7 +327,7 @@ def test_many_sequences_in_one_chunk_are_searched_together(tmp_path, monkeypatch
     assert len(read) <= 4
 
 
-def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
+def test_batches_and_states_keep_their_windows(tmp_path):
     store = write(tmp_path / "store", [DATES, DATES[4:], DATES[:2]])
     windows = store.windows(2, horizon=1, before="2020-01-05")
     numbers = sorted(int(number) for *_, index in windows.batches(3, shuffle=True, index=True) for number in index)
@@ -346,7 +346,7 @@ def test_batches_and_states_are_of_the_windows_of_that_time(tmp_path):
     assert both < len(every)  # windows across the moment are on neither side
 
 
-def test_a_sequence_that_the_moment_leaves_too_short_is_an_error_where_that_is_asked_for(tmp_path):
+def test_a_sequence_too_short_before_a_moment_is_an_error_on_request(tmp_path):
     store = write(tmp_path / "store", [DATES, DATES])
     with pytest.raises(WindowError, match="sequence 0 has 1 usable steps, but a window and its label need 4"):
         store.windows(3, before="2019-12-31", short="error")
@@ -366,13 +366,13 @@ def test_times_survive_appends_and_retiring(tmp_path):
     assert store_spec.verify(tmp_path / "store") == []
 
 
-def test_other_times_are_other_contents(tmp_path):
+def test_other_times_change_identity_and_contents(tmp_path):
     one, two = (write(tmp_path / name, [DATES + np.timedelta64(shift, "D")]) for name, shift in (("a", 0), ("b", 1)))
     assert one.identity != two.identity
     assert one.contents != two.contents
 
 
-def test_what_is_lost_of_the_times_is_an_error(tmp_path):
+def test_lost_files_of_times_are_an_error(tmp_path):
     path = tmp_path / "store"
     write(path, [DATES])
     (path / "time/c.1").unlink()

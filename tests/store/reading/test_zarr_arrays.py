@@ -77,7 +77,7 @@ def test_arrays_of_zarr_have_the_bits_that_we_read(placed, kind, folder):
             assert np.asarray(store.array(name)[:]).tolist() == rows.tolist()
 
 
-def test_the_group_is_the_one_that_zarr_finds_in_the_folder(folder):
+def test_the_group_equals_the_one_that_zarr_opens(folder):
     ours, theirs = store_spec.open_store(folder).group, zarr.open_group(folder, mode="r")
     assert ours.metadata == theirs.metadata
     assert sorted(ours.array_keys()) == sorted(theirs.array_keys())
@@ -92,7 +92,7 @@ def test_the_group_is_the_one_that_zarr_finds_in_the_folder(folder):
 
 
 @pytest.mark.slow
-def test_dask_goes_on_from_an_array(steps):
+def test_dask_continues_from_an_array(steps):
     store = store_spec.open_store(steps)
     inputs = dask.array.from_zarr(store.array("inputs"))
     assert inputs.chunks[0][0] == store.schema.steps.chunk
@@ -101,7 +101,7 @@ def test_dask_goes_on_from_an_array(steps):
     assert np.array_equal(inputs.compute(scheduler="processes", num_workers=2), due)
 
 
-def test_xarray_goes_on_from_the_group(steps):
+def test_xarray_continues_from_the_group(steps):
     store = store_spec.open_store(steps)
     with xarray.open_zarr(store.group.store) as dataset:
         assert dataset["inputs"].dims == ("step", "input_axis_1", "feature")[:: 2 if dataset["inputs"].ndim == 2 else 1]
@@ -151,7 +151,7 @@ def test_a_chunk_that_is_missing_within_a_shard_is_an_error(shard, chunk, steps)
         store_spec.open_store(steps).array("inputs")[:]
 
 
-def test_damage_is_an_error_of_ours_or_of_zarrs_checksum(steps, tmp_path):
+def test_damage_is_our_error_or_that_of_zarrs_checksum(steps, tmp_path):
     for key in committed_chunks(steps):
         path = Path(shutil.copytree(steps, tmp_path / "damaged"))
         data = bytearray((path / key).read_bytes())
@@ -162,7 +162,7 @@ def test_damage_is_an_error_of_ours_or_of_zarrs_checksum(steps, tmp_path):
         shutil.rmtree(path)
 
 
-def test_nothing_can_be_written_through_them(steps):
+def test_zarr_arrays_are_read_only(steps):
     group = store_spec.open_store(steps).group
     array: Any = group["inputs"]
     before = files(steps)
@@ -175,7 +175,7 @@ def test_nothing_can_be_written_through_them(steps):
     assert files(steps) == before
 
 
-def test_what_is_no_array_is_refused(steps):
+def test_unknown_arrays_are_refused(steps):
     store = store_spec.open_store(steps)
     for name in ("other", "stats", "", "../inputs", "sequences/source/c.0"):
         with pytest.raises(errors.SchemaError, match=f"there is no array '{name}'; there are inputs, labels"):
@@ -218,7 +218,7 @@ def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
-def test_an_exception_that_ends_a_put_comes_to_the_caller_and_the_next_put_works(tmp_path, monkeypatch, error):
+def test_an_exception_in_a_put_reaches_the_caller_and_the_next_put_works(tmp_path, monkeypatch, error):
     """In zarr's event loop, a KeyboardInterrupt would end the loop, and every later call would hang."""
     path = tmp_path / "s.zarr"
     append(path, first=0)

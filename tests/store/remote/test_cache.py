@@ -43,7 +43,7 @@ class Server:
     st.lists(st.tuples(st.integers(0, len(BYTES) - 1), st.integers(1, 6 * PAGE)), max_size=12),
     st.integers(0, 30).map(lambda pages: pages * PAGE),
 )
-def test_any_ranges_have_the_bytes_of_the_object_and_the_cache_keeps_to_its_size(tmp_path_factory, ranges, limit):
+def test_any_ranges_have_the_bytes_of_the_object_within_the_size_of_the_cache(tmp_path_factory, ranges, limit):
     folder, server = tmp_path_factory.mktemp("cache"), Server()
     for _ in range(2):
         pages = Cache(folder, limit, "a store")
@@ -55,7 +55,7 @@ def test_any_ranges_have_the_bytes_of_the_object_and_the_cache_keeps_to_its_size
         assert (pages.use.fetched_bytes, pages.use.hit_bytes > 0) == (0, bool(ranges))
 
 
-def test_pages_that_are_there_are_not_fetched_again(tmp_path):
+def test_cached_pages_are_not_fetched_again(tmp_path):
     server, pages = Server(), Cache(tmp_path, 10**9, "a store")
     pages.get("a shard", 3 * PAGE + 5, PAGE, server.fetch)
     assert (server.fetched, pages.use.hit_bytes) == (2 * PAGE, 0)
@@ -82,7 +82,7 @@ def test_damaged_and_lost_pages_are_fetched_again(tmp_path):
     assert pages.get("a shard", 0, len(BYTES), server.fetch) == BYTES
 
 
-def test_a_full_disk_is_no_error(tmp_path, monkeypatch):
+def test_a_full_disk_stops_caching_without_an_error(tmp_path, monkeypatch):
     server, pages = Server(), Cache(tmp_path, 10**9, "a store")
 
     def full(*_: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_full_disk_is_no_error(tmp_path, monkeypatch):
     assert pages.use.cached_bytes == 0
 
 
-def test_pages_of_stores_that_are_not_read_any_more_make_room(tmp_path):
+def test_pages_of_unused_stores_are_removed(tmp_path):
     server = Server()
     for number in range(3):
         Cache(tmp_path, 6 * PAGE + 100, f"store {number}").get("a shard", 0, 2 * PAGE, server.fetch)
@@ -139,7 +139,7 @@ def epochs(url: str, folder: Path, size: int, numbers: range) -> tuple[list[Any]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.7, 2])
-def test_the_next_epoch_hits_at_least_as_often_as_the_cache_is_large(share, server, tmp_path):
+def test_the_hit_rate_of_the_next_epoch_is_at_least_the_size_of_the_cache(share, server, tmp_path):
     url, folder = f"{server.url}/walks.zarr", server.folder / "walks.zarr"
     local = store_spec.open_store(folder).windows(32, stride=8)
     due = [bits(batch) for batch in local.batches(64, shuffle=True, epoch=0, memory="600kB")]
@@ -204,7 +204,7 @@ def test_a_cache_that_is_removed_is_not_a_damaged_store(server, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_leaves_is_right_or_fetched_again(server, tmp_path):
+def test_pages_of_a_killed_process_are_right_or_fetched_again(server, tmp_path):
     url = f"{server.url}/walks.zarr"
     context = multiprocessing.get_context("spawn")
     due, _ = epochs(url, tmp_path / "other", 10**9, range(1))

@@ -71,7 +71,7 @@ def test_a_writer_that_does_nothing_leaves_the_bytes_of_each_kind_of_store(name,
     assert objects(memory) == there
 
 
-def test_the_later_writer_goes_on_and_the_earlier_one_is_refused(memory):
+def test_the_later_writer_continues_and_the_earlier_one_is_refused(memory):
     with store_spec.create_store(memory, **WALKS) as writer:
         append(writer, 0, 4)
     earlier = store_spec.open_store(memory, "a")
@@ -85,7 +85,7 @@ def test_the_later_writer_goes_on_and_the_earlier_one_is_refused(memory):
     assert store_spec.verify(memory) == []
 
 
-def test_a_store_is_there_at_once_and_a_second_one_is_refused(memory):
+def test_a_created_store_exists_at_once_and_a_second_one_is_refused(memory):
     writer = store_spec.create_store(memory, **WALKS)
     assert len(store_spec.open_store(memory)) == 0
     with pytest.raises(errors.StoreExistsError, match="something is there already"):
@@ -96,7 +96,7 @@ def test_a_store_is_there_at_once_and_a_second_one_is_refused(memory):
     assert len(store_spec.open_store(memory)) == 2
 
 
-def test_what_else_is_there_is_not_written_to(memory):
+def test_other_objects_are_not_overwritten(memory):
     obstore.put(memory.store, "notes.txt", b"mine")
     with pytest.raises(errors.StoreExistsError, match="something is there already"):
         store_spec.create_store(memory, **WALKS)
@@ -151,7 +151,7 @@ def test_an_older_copy_of_a_root_is_refused_and_not_changed(memory):
     assert objects(memory) == before
 
 
-def test_a_writer_elsewhere_belongs_to_the_same_claim(memory):
+def test_a_worker_writes_under_the_same_claim(memory):
     with store_spec.create_store(memory, **WALKS) as writer:
         storage = writable_objects(memory, writer._ledger._storage.writer)  # type: ignore[union-attr]
         storage.put("inputs/c.9.0", [b"rows"])

@@ -49,7 +49,7 @@ def server(tmp_path) -> Iterator[ObjectServer]:
         yield running
 
 
-def test_no_key_is_listed_and_the_last_shard_is_got_once(server):
+def test_no_key_is_listed_and_the_last_shard_is_fetched_once(server):
     url, due = f"{server.url}/rivers.zarr", read(server.folder / "rivers.zarr")
     store = store_spec.open_store(url)
     assert str(store.path) == url
@@ -142,7 +142,7 @@ def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_servers_that_fail_now_and_then_give_the_same_batches(tmp_path):
+def test_servers_that_fail_sometimes_give_the_same_batches(tmp_path):
     walks(tmp_path / "walks.zarr", sequences=20, chunk="4kB", shard="200kB")
     due = read(tmp_path / "walks.zarr")
     with serving(tmp_path) as server:
@@ -152,7 +152,7 @@ def test_servers_that_fail_now_and_then_give_the_same_batches(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_is_an_error_that_names_the_key(server):
+def test_a_lost_server_is_an_error_that_names_the_key(server):
     store = store_spec.open_store(f"{server.url}/rivers.zarr")
     server.faults = SimpleNamespace(get=lambda _: "404")
     with pytest.raises(errors.FormatError, match=r"rivers\.zarr/offsets/c\.0: missing"):
@@ -189,7 +189,7 @@ def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, 
             list(store.windows(8, stride=8).batches(4) if batches == "windows" else store.padded(2))
 
 
-def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
+def test_invalid_urls_are_refused(monkeypatch, server):
     for url, text in (
         (
             "ftp://a/b",
@@ -210,7 +210,7 @@ def test_what_is_no_url_of_a_store_is_refused(monkeypatch, server):
         store_spec.open_store(server.url)
 
 
-def test_results_come_in_order_an_error_ends_all_and_not_much_is_done_ahead():
+def test_results_are_in_order_and_an_error_ends_all():
     remote: Any = SimpleNamespace(requests=REQUESTS)
     done: list[int] = []
 

@@ -85,7 +85,7 @@ def test_each_kind_can_be_read_in_threads_and_pickled(placed, kind, rivers):
 
 @pytest.mark.slow
 @every_kind
-def test_each_kind_can_be_read_after_a_fork_or_says_that_it_cannot(placed, kind, rivers):
+def test_each_kind_can_be_read_after_a_fork_or_refuses(placed, kind, rivers):
     due, store = read(rivers), store_spec.open_store(placed(kind, rivers))
     read_elsewhere(store, due)
 
@@ -124,7 +124,7 @@ def test_a_zip_file_is_read_by_two_processes_at_once(rivers):
 
 
 @every_kind
-def test_each_kind_gives_what_there_is_of_a_range_as_a_folder_does(placed, kind, tmp_path):
+def test_each_kind_returns_ranges_like_a_folder(placed, kind, tmp_path):
     (tmp_path / "s" / "a").mkdir(parents=True)
     (tmp_path / "s" / "a" / "few").write_bytes(b"0123456789")
     (tmp_path / "s" / "a" / "none").write_bytes(b"")
@@ -160,7 +160,7 @@ class Counting(WrapperStore[MemoryStore]):
         return await super().get(key, *arguments, **options)
 
 
-def test_the_last_shard_is_got_once_whatever_is_read_of_it(rivers):
+def test_the_last_shard_is_fetched_once_for_all_reads(rivers):
     store = Counting(in_memory(rivers))
     opened = store_spec.open_store(store)
     last = {
@@ -175,7 +175,7 @@ def test_the_last_shard_is_got_once_whatever_is_read_of_it(rivers):
     assert {key: store.gets[key] for key in last} == dict.fromkeys(last, 1)
 
 
-def test_an_error_of_a_store_is_one_of_ours_that_names_the_key(rivers):
+def test_errors_of_object_stores_become_ours_and_name_the_key(rivers):
     store = Counting(in_memory(rivers))
     opened = store_spec.open_store(store)
     store.failing = "inputs/c.0.0"
@@ -186,7 +186,7 @@ def test_an_error_of_a_store_is_one_of_ours_that_names_the_key(rivers):
     read_elsewhere(opened, read(rivers))
 
 
-def test_what_is_no_store_of_zarr_or_holds_none_is_refused(tmp_path):
+def test_zarr_stores_without_a_store_are_refused(tmp_path):
     with pytest.raises(errors.SchemaError, match="7 is neither a path nor a store of zarr"):
         store_spec.open_store(7)  # type: ignore[call-overload]
     with pytest.raises(errors.MissingStoreError, match=r"memory://.*: a folder without zarr\.json"):
@@ -197,7 +197,7 @@ def test_what_is_no_store_of_zarr_or_holds_none_is_refused(tmp_path):
         store_spec.open_store(KINDS["LocalStore"](tmp_path / "none"))
 
 
-def test_a_store_says_where_it_lies(rivers):
+def test_a_store_has_its_location(rivers):
     assert store_spec.open_store(KINDS["LocalStore"](rivers)).path == rivers
     store = store_spec.open_store(KINDS["ZipStore"](rivers))
     assert str(store.path).startswith("zip://")

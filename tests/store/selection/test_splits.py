@@ -64,7 +64,7 @@ SHARES = st.lists(
 
 
 @given(both=SHARES, sources=st.lists(st.text(max_size=3), unique=True, max_size=40), data=st.data())
-def test_splits_are_those_of_the_plain_loop_in_any_order_and_keep_their_sources(both, sources, data):
+def test_splits_equal_those_of_a_loop_and_keep_their_sources(both, sources, data):
     """They are disjoint and complete; neither the order of the shares nor later sources move a source."""
     shares, order = both
     by = data.draw(
@@ -104,7 +104,7 @@ def test_an_empty_split_is_refused_unless_it_is_allowed():
         members(["p"] * 40, shares, shares, 0, sources=NAMES[:40])
 
 
-def test_values_that_are_names_of_splits_only_in_part_are_listed():
+def test_values_that_are_only_partly_names_of_splits_are_listed():
     shares = {"train": 0.8, "test": 0.2}
     by = ["Train", "Val", "Test", ""]
     assert are_pinned(by, shares)
@@ -117,7 +117,7 @@ def test_values_that_are_names_of_splits_only_in_part_are_listed():
         members(many, ["train"], shares, 0, sources=NAMES[:301])
 
 
-def test_where_a_source_lies_is_fixed_for_ever():
+def test_the_split_of_a_source_never_changes():
     """Otherwise sources of existing stores would move from one split to another."""
     assert [position(name, seed).hex() for name in ("a", "däta/7.csv") for seed in (0, 1)] == PINNED
     found = [
@@ -127,12 +127,12 @@ def test_where_a_source_lies_is_fixed_for_ever():
 
 
 @pytest.mark.parametrize("seed", [0, 17])
-def test_shares_are_about_those_asked_for(seed):
+def test_splits_have_about_the_requested_shares(seed):
     for name, share in DEFAULT_SPLITS.items():
         assert abs(len(in_split(NAMES, name, DEFAULT_SPLITS, seed)) / len(NAMES) - share) < 0.015
 
 
-def test_another_seed_deals_anew():
+def test_another_seed_makes_other_splits():
     """A seed may be an integer of NumPy."""
     one, two, three = (
         in_split(NAMES, "val", DEFAULT_SPLITS, seed).tolist() for seed in (0, 1, cast("int", np.int64(1)))
@@ -141,7 +141,7 @@ def test_another_seed_deals_anew():
 
 
 @pytest.mark.parametrize("seed", [1.0, True, "1", -1, None])
-def test_a_seed_that_is_no_whole_number_deals_nothing(seed):
+def test_a_seed_that_is_not_an_integer_is_refused(seed):
     """Seeds are hashed as text, so 1.0 would not be the seed 1, and train and test by the two would share sources."""
     with pytest.raises(WindowError, match=f"seed is {seed!r}; it must be a whole number of at least 0"):
         in_split(NAMES, "val", DEFAULT_SPLITS, seed)
@@ -159,33 +159,33 @@ def test_a_seed_that_is_no_whole_number_deals_nothing(seed):
         ("a", {"a": float("nan")}, "not all above 0"),
     ],
 )
-def test_shares_that_are_none_are_refused(name, shares, message):
+def test_invalid_shares_are_refused(name, shares, message):
     with pytest.raises(WindowError, match=message):
         in_split(NAMES, name, shares, 0)
 
 
 @pytest.mark.parametrize("count", [2, 5, 7])
 @pytest.mark.parametrize("seed", [0, 17])
-def test_each_source_is_held_out_by_one_fold_and_folds_are_of_like_size(count, seed):
+def test_each_source_is_in_one_fold_and_folds_have_similar_sizes(count, seed):
     held = folds(NAMES, count, seed)
     assert np.array_equal(np.sum(held, axis=0), np.ones(len(NAMES)))
     assert all(abs(out.sum() - len(NAMES) / count) < 0.1 * len(NAMES) / count for out in held)
 
 
-def test_a_source_stays_in_its_fold_whatever_is_added_and_its_parts_stay_together():
+def test_a_source_stays_in_its_fold_with_all_its_parts():
     more = [*NAMES[5000:], "new", *NAMES[:5000], *NAMES[:9]]
     for few, many in zip(folds(NAMES, 5, 0), folds(more, 5, 0), strict=True):
         assert {NAMES[at] for at in np.flatnonzero(few)} == {more[at] for at in np.flatnonzero(many)} - {"new"}
 
 
-def test_folds_of_a_split_are_of_like_size():
+def test_folds_of_a_split_have_similar_sizes():
     """With the hash of splits, one fold of five would be empty."""
     train = [NAMES[number] for number in in_split(NAMES, "train", DEFAULT_SPLITS, 0)]
     sizes = [int(out.sum()) for out in folds(train, 5, 0)]
     assert max(sizes) - min(sizes) < 0.1 * len(train) / 5
 
 
-def test_which_fold_a_source_is_in_is_fixed_for_ever():
+def test_the_fold_of_a_source_never_changes():
     names = [f"s{number}" for number in range(40)]
     assert [np.flatnonzero(out).tolist() for out in folds(names, 3, 1)] == FOLDS
 
@@ -200,7 +200,7 @@ def test_which_fold_a_source_is_in_is_fixed_for_ever():
         ([], 2, "fold 0 of 2 would hold out none of 0 sources"),
     ],
 )
-def test_folds_that_are_none_are_refused(names, count, message):
+def test_invalid_folds_are_refused(names, count, message):
     with pytest.raises(WindowError, match=message):
         folds(names, count, 0)
 
@@ -263,7 +263,7 @@ FOLDS = [
 ]
 
 
-def test_a_column_of_the_names_of_splits_says_which_each_sequence_is_in(tmp_path):
+def test_a_column_of_split_names_determines_the_splits(tmp_path):
     pins = ["train", "test", "", "test", "train", ""] * 10
     store = visits(tmp_path / "s.zarr", [{"split": pin} for pin in pins], split="string")
     hashed = {name: {*store.split(name, seed=3).sources} for name in DEFAULT_SPLITS}

@@ -70,7 +70,7 @@ def test_rows_of_each_class_are_counted(
     assert len(counts) == len(counts.values)
 
 
-def test_one_of_several_targets_is_named(tmp_path: Path):
+def test_one_of_several_targets_has_to_be_named(tmp_path: Path):
     rows = np.array([[0, 5], [0, 6], [1, 5]])
     with store_spec.create_store(
         tmp_path / "s.zarr",
@@ -101,7 +101,7 @@ def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path):
     assert store.select([]).class_counts().class_weights().tolist() == []
 
 
-def test_weights_of_classes_that_are_none_are_refused(tmp_path: Path):
+def test_weights_of_unknown_classes_are_refused(tmp_path: Path):
     images = written(tmp_path / "d.zarr", [np.zeros((2, 1), "int8")] * 2, "sequence")
     with pytest.raises(WindowError, match=r"a label of shape \(2, 1\) is not one class"):
         images.sequence_weights()

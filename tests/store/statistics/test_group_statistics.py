@@ -85,7 +85,7 @@ def test_each_sequence_is_normalised_by_its_group(how: str, by: str, made: Any):
         np.testing.assert_allclose(labels, plain[int(number)][1], rtol=1e-6, atol=1e-6)
 
 
-def test_statistics_without_a_choice_are_standard_and_of_a_mapping(made: Any):
+def test_statistics_are_standard_by_default_and_accept_a_mapping(made: Any):
     _, store = made
     statistics = store.stats_by("site")
     assert statistics["south"].mean.tolist() == store.select([1, 4]).stats().mean.tolist()

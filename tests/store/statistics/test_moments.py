@@ -33,7 +33,7 @@ def same_bits(a, b):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if not dtype.startswith("complex")])
-def test_moments_are_those_that_numpy_gives(dtype, shape):
+def test_moments_equal_those_of_numpy(dtype, shape):
     rows = random_rows(np.random.default_rng(1), 500, dtype, shape, missing=True)
     check(moments(rows), rows)
 
@@ -45,17 +45,17 @@ def test_moments_of_many_blocks_are_those_of_all_rows(monkeypatch):
     check(moments(rows), rows)
 
 
-def test_a_large_mean_costs_no_digits_of_the_deviation():
+def test_a_large_mean_does_not_reduce_the_precision_of_the_deviation():
     rows = np.random.default_rng(3).normal(1e9, 1.0, (200_000, 1))
     assert math.isclose(moments(rows).std[0], rows.std(), rel_tol=1e-9)
 
 
-def test_a_constant_deviates_by_nothing():
+def test_a_constant_has_no_deviation():
     found = moments(np.full((100_000, 2), 0.1))
     assert found.std.tolist() == pytest.approx([0, 0], abs=1e-15)
 
 
-def test_a_missing_value_is_one_nan_whatever_its_bits():
+def test_missing_values_are_hashed_as_one_nan():
     odd = np.array([0x7FF8000000000123], "uint64").view("float64")
     assert same_bits(moments(np.array([[odd[0]], [odd[0]]])), moments(np.array([[-np.nan], [np.nan]])))
 
@@ -77,7 +77,7 @@ def test_complex_numbers_are_only_counted():
     assert moments(np.full((3, 1), np.nan, "complex64")).m2.tolist() == [0]
 
 
-def test_numbers_whose_squares_are_too_large_make_no_noise():
+def test_values_with_overflowing_squares_cause_no_warning():
     found = moments(np.array([[1e308], [-1e308], [1e308], [np.nan]]))
     assert (found.count[0], found.min[0], found.max[0]) == (3, -1e308, 1e308)
     merge(Moments(*(np.stack([getattr(found, name)] * 2) for name in MOMENTS)))
@@ -103,7 +103,7 @@ PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fbp+15", "0x1.44109e4b5954ep+
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_a_signalling_nan_is_one_and_no_warning(dtype):
+def test_a_signalling_nan_is_missing_without_a_warning(dtype):
     bits = {"float16": (0x7D00, "u2"), "float32": (0x7FA00000, "u4"), "float64": (0x7FF4000000000000, "u8")}[dtype]
     rows = np.ones((40, 2), dtype)
     rows[:, 0].view(bits[1])[5] = bits[0]

@@ -129,7 +129,7 @@ def normalizations(store: store_spec.Store) -> dict[str, Any]:
 @pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
 @pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
 @pytest.mark.parametrize(("future", "rate"), [(False, 1), (True, 2)])
-def test_windows_are_normalised_as_a_loop_does_it(
+def test_windows_are_normalised_like_in_a_loop(
     given_rows: Any, how: str, features: list[str], rate: int, *, future: bool
 ):
     """The same bits by number, in order, and shuffled."""
@@ -155,7 +155,7 @@ def test_windows_are_normalised_as_a_loop_does_it(
     which=st.lists(st.integers(0, len(LENGTHS) - 1), max_size=6) | st.just(list(range(len(LENGTHS)))),
     ranks=st.integers(1, 3),
 )
-def test_batches_have_the_bits_of_single_windows_whatever_is_asked_for(
+def test_batches_have_the_bits_of_single_windows_with_any_options(
     given_rows: Any, how: str, window: int, rate: int, target: Any, stride: int, size: int, which: list[int], ranks: int
 ):
     """Padded windows too: only their real steps count, and padding stays zero."""
@@ -207,7 +207,7 @@ def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
         assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
 
 
-def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given_rows: Any):
+def test_robust_uses_the_median_and_the_interquartile_range(given_rows: Any):
     sequences, store = given_rows
     for normalizer, low, high in ((store.stats().robust(), 0.25, 0.75), (store.stats().robust(0.1, 0.9), 0.1, 0.9)):
         for each, rows in ((normalizer.inputs, 0), (normalizer.labels, 1)):
@@ -222,7 +222,7 @@ def test_robust_takes_off_the_median_and_divides_by_the_quartiles_distance(given
 
 
 @pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
-def test_a_deviation_that_float32_has_not_is_that_of_a_constant(tmp_path: Path, normalize: str):
+def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path, normalize: str):
     """For example a filter applied to silence: one such sequence must not make all others unreadable."""
     silence, sound = np.zeros((5000, 1), "float32"), np.arange(5000, dtype="float32")[:, None]
     silence[7] = 1e-45
@@ -244,7 +244,7 @@ def test_a_deviation_that_float32_has_not_is_that_of_a_constant(tmp_path: Path, 
         assert abs(loud.windows(5000, target="aligned", normalize="sequence")[0][0].std() - 1) < 1e-3
 
 
-def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
+def test_constants_become_0_and_nan_stays_nan(tmp_path: Path):
     sequences, store = made(tmp_path / "s.zarr", "float32", missing=True)
     for normalize, _ in normalizations(store).values():
         for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
@@ -255,7 +255,7 @@ def test_constants_give_exactly_0_and_nan_stays_nan(tmp_path: Path):
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
-def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, shape: tuple[int, ...]):
+def test_numbers_and_images_are_normalised_by_window_and_sequence(tmp_path: Path, shape: tuple[int, ...]):
     """Labels without names are regarded as the inputs if their rows have the same shape."""
     rng = np.random.default_rng(0)
     films = [rng.normal(50, 9, (length, *shape)) for length in (12, 7)]
@@ -279,7 +279,7 @@ def test_plain_numbers_and_images_go_by_window_and_sequence_too(tmp_path: Path, 
         )
 
 
-def test_labels_of_sequences_go_by_statistics_alone(tmp_path: Path):
+def test_labels_of_sequences_are_normalised_only_by_statistics(tmp_path: Path):
     """By the numbers of its own sequence, a single label would always be 0."""
     inputs = [np.full((9, 2), number, "float32") for number in range(4)]
     store = store_of(tmp_path / "s.zarr", inputs, [[number * 10.0] for number in range(4)], label_axis="sequence")
@@ -320,7 +320,7 @@ def test_labels_of_sequences_go_by_statistics_alone(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_normalisation_is_refused(given_rows: Any, normalize: Any, message: str):
+def test_invalid_normalisations_are_refused(given_rows: Any, normalize: Any, message: str):
     with pytest.raises(WindowError, match=message):
         given_rows[1].windows(4, normalize=normalize)
 
@@ -345,7 +345,7 @@ def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
     assert len(ours.windows(4, normalize=store("same", "abc", "yz").stats())) == 5
 
 
-def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
+def test_numbers_of_windows_must_be_of_an_epoch(given_rows: Any):
     store = given_rows[1]
     with pytest.raises(WindowError, match="are not normalised; give normalize="):
         store.windows(4).scaler()
@@ -367,7 +367,7 @@ def test_numbers_of_windows_are_asked_for_rightly(given_rows: Any):
     seed=st.integers(0, 99),
     missing=st.booleans(),
 )
-def test_moments_of_each_are_those_of_each_alone(
+def test_moments_of_several_sequences_equal_those_of_each(
     windows: int, steps: int, shape: tuple[int, ...], seed: int, *, missing: bool
 ):
     rng = np.random.default_rng(seed)
@@ -393,9 +393,7 @@ def test_moments_of_each_are_those_of_each_alone(
     inplace=st.booleans(),
     together=st.integers(9, 40),
 )
-def test_rows_that_are_taken_together_are_scaled_as_each_by_itself(
-    rows, shape, features, dtype, order, inplace, together
-):
+def test_rows_are_scaled_together_like_one_by_one(rows, shape, features, dtype, order, inplace, together):
     rng = np.random.default_rng(rows)
     values = np.asarray((100 * rng.normal(size=(rows, *shape, features))).astype(dtype), order=order)
     scale = Scale(center=rng.normal(size=features), scale=rng.normal(size=features) + 5)
@@ -424,7 +422,7 @@ def test_rows_that_are_left_out_are_not_normalised(tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # by NumPy, in the statistics of such values
 @pytest.mark.parametrize(("dtype", "value"), [("float32", 3e38), ("float64", 1.7e308)])
-def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path: Path, dtype: str, value: float):
+def test_a_range_that_overflows_is_refused(tmp_path: Path, dtype: str, value: float):
     rows = np.zeros((10, 2), dtype)
     rows[3:5, 1] = value, -value
     store = store_of(tmp_path / "s.zarr", [rows])
@@ -432,7 +430,7 @@ def test_a_range_beyond_the_largest_number_is_refused_and_gives_no_nan(tmp_path:
         store.windows(3, normalize=store.stats().minmax())[0]
 
 
-def test_whole_numbers_that_are_labels_and_inputs_are_values_and_others_are_classes(tmp_path: Path):
+def test_integers_that_are_labels_and_inputs_are_values_and_others_are_classes(tmp_path: Path):
     """Forecasting predicts labels that are the inputs; other labels of the same dtype and shape are classes."""
     rng = np.random.default_rng(0)
     walks = [1000 + rng.integers(-9, 10, (length, 1)).cumsum(axis=0) for length in (30, 12, 20)]
@@ -494,7 +492,7 @@ def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_row
                 assert same((found,), (due,))
 
 
-def test_states_tell_normalisations_apart(given_rows: Any):
+def test_states_distinguish_normalisations(given_rows: Any):
     store = given_rows[1]
     every = [None, *(normalize for normalize, _ in normalizations(store).values())]
     every += [store.stats().robust(), store.stats()]

@@ -73,7 +73,7 @@ def columns(draw: st.DrawFn) -> NDArray[Any]:
     block=st.sampled_from([4, 13, 70]),
     counters=st.sampled_from([8, 64, 2**19]),
 )
-def test_quantiles_have_the_bits_that_numpy_gives(rows: NDArray[Any], q: list[float], block: int, counters: int):
+def test_quantiles_have_the_bits_of_numpy(rows: NDArray[Any], q: list[float], block: int, counters: int):
     """With any memory: with little, the rows are read more often."""
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         patch.setattr(statistics_module, "COUNTERS", counters)
@@ -96,7 +96,7 @@ def test_quantiles_of_a_store_are_those_of_its_rows_together(tmp_path: Path):
     assert store.quantiles([]).labels.shape == (0, 1)
 
 
-def test_two_looks_at_rows_of_float32_are_enough_as_a_rule():
+def test_two_passes_over_float32_rows_usually_suffice():
     rng = np.random.default_rng(0)
     rows, looks = rng.normal(size=(50_000, 2)).astype("float32"), []
 
@@ -110,7 +110,7 @@ def test_two_looks_at_rows_of_float32_are_enough_as_a_rule():
 
 
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 30), max_size=8), data=st.data())
-def test_every_row_gives_the_rows_of_a_selection_each_as_often_as_it_is_selected(
+def test_all_rows_of_a_selection_are_read_as_often_as_selected(
     tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, lengths: list[int], data: st.DataObject
 ):
     sequences = make(recipe, lengths)
@@ -133,7 +133,7 @@ def values(sequence: Sequence, name: str, recipe: Recipe) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("q", [-0.1, 1.5, [0.5, float("nan")], [[0.5]]])
-def test_what_is_no_quantile_is_refused(tmp_path: Path, q: Any):
+def test_invalid_quantiles_are_refused(tmp_path: Path, q: Any):
     recipe = Recipe()
     store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [4])))
     with pytest.raises(WindowError, match="quantiles are numbers from 0 to 1"):
@@ -142,7 +142,7 @@ def test_what_is_no_quantile_is_refused(tmp_path: Path, q: Any):
         store.stats().robust(0.7, 0.7)
 
 
-def test_statistics_of_no_store_have_no_quantiles():
+def test_statistics_without_a_store_have_no_quantiles():
     rows = np.ones((3, 2))
     with pytest.raises(WindowError, match=r"take those of store.stats\(\)"):
         Statistics(inputs=moments(rows), labels=moments(rows)).robust()

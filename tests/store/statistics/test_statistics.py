@@ -22,7 +22,7 @@ def of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5, 3)])
 @pytest.mark.parametrize("selection", [[0, 1, 2, 3, 4], [3], [4, 1], [2], []])
-def test_statistics_are_those_of_the_rows_together(tmp_path: Path, shape: tuple[int, ...], selection: list[int]):
+def test_statistics_equal_those_of_all_rows(tmp_path: Path, shape: tuple[int, ...], selection: list[int]):
     """Of any selection, also with empty sequences; features are the last axis."""
     rng = np.random.default_rng(0)
     x = [rng.normal(1000, 3, (length, *shape)) for length in (7, 100, 0, 1, 33)]
@@ -56,7 +56,7 @@ def test_normalised_values_have_mean_0_and_deviation_1_and_come_back(dtype: str)
         np.testing.assert_allclose(restored, wanted.astype("float64"), rtol=1e-5, atol=1e-5)
 
 
-def test_float32_holds_what_it_is_taken_to_hold():
+def test_float32_represents_the_kept_numbers():
     for dtype in ("int16", "uint16", "int8", "uint8", "bool", "float16", "float32"):
         assert np.can_cast(dtype, "float32", "safe")
         assert normalized_dtype(dtype) == np.float32
@@ -129,7 +129,7 @@ def test_statistics_have_the_same_bits_however_many_are_in_memory(
             assert one.tobytes() == other.tobytes(), (name, moment)
 
 
-def test_one_number_for_all_features_is_that_of_all_values(tmp_path: Path):
+def test_one_number_for_all_features_covers_all_values(tmp_path: Path):
     """For example for images: rows of shape (H, W, C)."""
     rng = np.random.default_rng(0)
     x = [(rng.normal(size=(length, 4, 5, 3)) * [1, 5, 20] + 100).astype("float32") for length in (7, 30, 0, 11)]

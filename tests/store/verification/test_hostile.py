@@ -60,7 +60,7 @@ def test_sizes_are_checked_before_memory_is_taken(name, answers):
     assert not answers[name].startswith("not ours: ")
 
 
-def test_the_limit_of_memory_is_one(tmp_path):
+def test_the_memory_limit_is_enforced(tmp_path):
     """A store that really has so large a chunk cannot be read there."""
     with store_spec.create_store(tmp_path / "real", inputs=("uint8", ()), labels=("uint8", ()), chunk=2**29) as writer:
         writer.append(np.zeros(9, np.uint8), np.zeros(9, np.uint8), source="a")
@@ -77,7 +77,7 @@ def test_the_limit_of_memory_is_one(tmp_path):
         (root(classes_twice), "the class name '199998' is given twice"),
     ],
 )
-def test_finding_what_is_given_twice_takes_no_square_of_time(damage, text, tmp_path):
+def test_finding_repeated_names_takes_linear_time(damage, text, tmp_path):
     assert text in child("bounded", [str(copy_of_steps(tmp_path / "store", damage))])["store"]
 
 
@@ -97,13 +97,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.slow
-def test_nothing_runs_and_nothing_outside_is_opened(hostile):
+def test_hostile_stores_execute_and_open_nothing_outside(hostile):
     seen = child("watched", hostile)
     assert len(seen) == len(hostile)
     assert {path: what for path, what in seen.items() if what} == {}
 
 
-def test_the_watcher_sees_what_it_looks_for(tmp_path):
+def test_the_audit_hook_finds_what_it_should(tmp_path):
     (tmp_path / "outside").write_text("outside")
     path = copy_of_steps(tmp_path / "store")
     (path / "link").symlink_to("../outside")
@@ -121,7 +121,7 @@ def test_the_watcher_sees_what_it_looks_for(tmp_path):
         if name in (ROOT, SHARD) or number % 4 == place
     ],
 )
-def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):
+def test_links_are_refused_anywhere(name, target, tmp_path):
     path = copy_of_steps(tmp_path / "store")
     shutil.copytree(STEPS, tmp_path / "other")
     (path / "copies").mkdir()
@@ -142,7 +142,7 @@ def test_a_link_anywhere_is_refused_wherever_it_leads(name, target, tmp_path):
     ("kind", "name"),
     [("pipe", name) for name in LINKED if "c." in name or ROOT in name] + [("socket", SHARD), ("socket", OFFSETS)],
 )
-def test_what_would_wait_for_a_writer_is_refused(name, kind, tmp_path, monkeypatch):
+def test_files_that_would_block_are_refused(name, kind, tmp_path, monkeypatch):
     path = copy_of_steps(tmp_path / "store", removed(name))
     if kind == "pipe":
         os.mkfifo(path / name)
@@ -158,7 +158,7 @@ def test_what_would_wait_for_a_writer_is_refused(name, kind, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_other_software_would_load_is_refused_by_name(name, tmp_path):
+def test_content_that_other_software_would_execute_is_refused(name, tmp_path):
     path, loaded = copy_of_steps(tmp_path / "store", FOREIGN[name]), set(sys.modules)
     error, problems = use(path)
     assert isinstance(error, FormatError)
@@ -168,7 +168,7 @@ def test_what_other_software_would_load_is_refused_by_name(name, tmp_path):
 
 
 @pytest.mark.parametrize("hidden", [ZARR_2, {"zarr_format": 3, "node_type": "array", "codecs": [PICKLE]}, None, 7])
-def test_what_the_store_does_not_have_is_not_looked_at(hidden, tmp_path):
+def test_foreign_members_and_documents_are_ignored(hidden, tmp_path):
     path = copy_of_steps(tmp_path / "store", metadata("evil", hidden))
     (path / ".zarray").write_text(json.dumps(ZARR_2))
     (path / "inputs" / ".zarray").write_text(json.dumps(ZARR_2))
@@ -177,7 +177,7 @@ def test_what_the_store_does_not_have_is_not_looked_at(hidden, tmp_path):
     assert [problem.partition(":")[0] for problem in problems] == ["store/.zarray", "store/inputs/.zarray"]
 
 
-def test_names_of_sources_are_names(tmp_path):
+def test_names_of_sources_are_validated(tmp_path):
     path = copy_of_steps(tmp_path / "store", secret_sources)
     assert store_spec.open_store(path).sources[1] == "/etc/passwd"
     assert use(path)[0] is None

@@ -45,6 +45,6 @@ def test_a_malformed_store_is_refused_with_its_own_error_and_verify_finds_it(fau
         assert files(tmp_path / "made.zarr") == files(path)
 
 
-def test_every_fault_has_a_name_and_a_text_of_its_own():
+def test_every_fault_has_a_unique_name_and_text():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert {path.name for path in MALFORMED.iterdir()} - {"faults.json"} <= {fault.name for fault in FAULTS}

@@ -78,7 +78,7 @@ def swap(path, one, other):
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("missing", ["error", "keep"])
 @pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "uint8", "bool"])
-def test_a_good_store_has_no_problem(tmp_path, label_axis, missing, dtype):
+def test_a_valid_store_has_no_problems(tmp_path, label_axis, missing, dtype):
     recipe = Recipe(label_axis=label_axis, missing=missing, inputs=(dtype, (2, 3)), labels=(dtype, (2,)))
     path = write(recipe, tmp_path / "store", make(recipe, [0, 5, 0, 60, 1, 0]))
     assert store_spec.verify(path) == []
@@ -98,23 +98,23 @@ def test_a_problem_is_one_line_with_the_file_first(path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b"null"])
-def test_a_root_that_cannot_be_read_is_the_one_problem(path, damage):
+def test_an_unreadable_root_is_one_problem(path, damage):
     (path / "inputs/c.0.0").unlink()
     (path / ROOT).write_bytes(damage)
     assert list(found(path)) == [ROOT]
 
 
-def test_a_folder_that_is_lost_is_the_one_problem(path):
+def test_a_lost_folder_is_one_problem(path):
     shutil.rmtree(path / "stats/inputs_m2")
     assert found(path) == {"stats/inputs_m2": "missing; restore that folder"}
 
 
-def test_a_document_that_is_lost_is_the_one_problem(path):
+def test_a_lost_document_is_one_problem(path):
     (path / "inputs/zarr.json").unlink()
     assert list(found(path)) == ["inputs/zarr.json"]
 
 
-def test_where_no_store_is_there_is_nothing_to_verify(tmp_path):
+def test_verifying_a_missing_store_is_an_error(tmp_path):
     for missing in (tmp_path, tmp_path / "none"):
         with pytest.raises(MissingStoreError):
             store_spec.verify(missing)
@@ -124,7 +124,7 @@ OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)
 
 
 @pytest.mark.parametrize(("one", "other"), [("inputs/c.0.0", "inputs/c.1.0"), ("inputs/c.2.0", "inputs/c.5.0")])
-def test_two_shards_that_changed_places_are_found_by_their_stamps_and_by_their_sequences(path, one, other):
+def test_swapped_shards_are_found_by_stamps_and_sequences(path, one, other):
     swap(path, one, other)
     problems = found(path)
     assert set(problems) == {one, other}
@@ -138,7 +138,7 @@ def test_two_shards_that_changed_places_are_found_by_their_stamps_and_by_their_s
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_sequences_without_rows_are_compared_though_the_rows_around_them_are_lost(tmp_path, lost):
+def test_empty_sequences_are_verified_if_rows_around_them_are_lost(tmp_path, lost):
     path = write(RECIPE, tmp_path / "store", make(RECIPE, [5, 0, 2] if lost else [0, 0]))
     forge(path, stats__inputs_count=put((1, 0), 3))
     if lost:
@@ -146,7 +146,7 @@ def test_sequences_without_rows_are_compared_though_the_rows_around_them_are_los
     assert set(found(path)) == {"stats/inputs_count/c.0.0", *(["inputs/c.0.0"] if lost else [])}
 
 
-def test_all_that_is_wrong_is_reported_at_once(path):
+def test_all_problems_are_reported_at_once(path):
     for name in ("inputs/c.1.0", "labels/c.0", "sequences/source/c.0", "stats/labels_min/c.0.0"):
         (path / name).unlink()
     (path / "row_size/c.0").write_bytes(b"")
@@ -171,13 +171,13 @@ def test_all_that_is_wrong_is_reported_at_once(path):
 
 
 @pytest.mark.parametrize("lost", ["offsets", "row_size"])
-def test_rows_are_held_against_their_sequences_though_offsets_or_lengths_are_lost(path, lost):
+def test_rows_are_verified_without_offsets_or_lengths(path, lost):
     (path / lost / "c.0").unlink()
     swap(path, "inputs/c.2.0", "inputs/c.5.0")
     assert set(found(path)) == {f"{lost}/c.0", "inputs/c.2.0", "inputs/c.5.0"}
 
 
-def test_every_chunk_is_read_though_nobody_knows_where_sequences_begin(path):
+def test_every_chunk_is_read_without_knowing_where_sequences_begin(path):
     damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
     for name in damaged:
         data = bytearray((path / name).read_bytes())
@@ -186,7 +186,7 @@ def test_every_chunk_is_read_though_nobody_knows_where_sequences_begin(path):
     assert set(found(path)) == damaged
 
 
-def test_what_a_root_counts_and_nobody_has_is_reported_in_bounds(path):
+def test_false_counts_of_a_root_are_reported_in_bounded_time(path):
     root = Snapshot.open(path).root
     (path / ROOT).write_bytes(replace(root, counts=replace(root.counts, steps=2**60, sequences=2**50)).encode())
     problems = store_spec.verify(path)
@@ -206,7 +206,7 @@ def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_pat
     assert counted.places.count(f"{path}/inputs/c.1.0") == 3
 
 
-def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, monkeypatch):
+def test_waiting_sequences_are_bounded_by_memory(path, monkeypatch):
     waiting = []
     compare = verify_rows.RowCheck._compare
 
@@ -227,7 +227,7 @@ def test_no_more_sequences_wait_to_be_compared_than_memory_is_meant_for(path, mo
 @pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_the_same_is_found_however_the_rows_are_cut_and_wherever_they_are_checked(tmp_path_factory, label_axis, data):
+def test_verify_finds_the_same_in_parts_of_any_size(tmp_path_factory, label_axis, data):
     """In parts of any size, each pickled and unpickled: problems, sequences and sources are the same."""
     path = tmp_path_factory.mktemp("cut") / "s"
     lengths = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=12))
@@ -299,7 +299,7 @@ RUNS = {
 
 @pytest.mark.parametrize("case", RUNS)
 @pytest.mark.parametrize("rows", [1, 1000])
-def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gappy, case, rows, monkeypatch):
+def test_runs_that_differ_from_the_rows_are_found(gappy, case, rows, monkeypatch):
     monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
     monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
     changes, text = RUNS[case]
@@ -309,14 +309,14 @@ def test_runs_that_are_not_those_of_the_rows_are_found_however_these_are_cut(gap
     assert re.search(text, *problems.values())
 
 
-def test_runs_that_cannot_be_are_found(gappy):
+def test_impossible_runs_are_found(gappy):
     forge(gappy, seal=False, missing_inputs=put((1, 1), 12))
     (problem,) = found(gappy).items()
     assert problem[0] == "missing_inputs/c.0.0"
     assert problem[1] == "the run 5 to 12 ends after row 11, the end of its sequence; restore or rebuild that file"
 
 
-def test_runs_of_rows_that_are_damaged_themselves_are_no_problem_of_their_own(gappy):
+def test_runs_of_damaged_rows_are_not_another_problem(gappy):
     forge(gappy, seal=False, inputs=put(3, 7.0))
     problems = found(gappy)
     assert "missing_inputs" not in problems
@@ -396,7 +396,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize(("case", "waiting"), [(case, (1, 1024)[at % 2]) for at, case in enumerate(FORGED)])
-def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right(path, case, waiting, monkeypatch):
+def test_mistakes_of_foreign_writers_are_found_despite_right_checksums(path, case, waiting, monkeypatch):
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", waiting)
     changes, expected = FORGED[case]
     forge(path, **changes)
@@ -409,7 +409,7 @@ def test_what_a_foreign_writer_got_wrong_is_found_though_every_checksum_is_right
 
 
 @pytest.mark.parametrize("name", ["stats__inputs_mean", "stats__inputs_m2"])
-def test_the_last_bits_of_sums_may_be_those_of_another_processor(path, name):
+def test_the_last_bits_of_sums_may_differ_between_processors(path, name):
     def nudge(values):
         values[values != 0] = np.nextafter(values[values != 0], np.inf)  # without a value they are exact
 
@@ -417,7 +417,7 @@ def test_the_last_bits_of_sums_may_be_those_of_another_processor(path, name):
     assert found(path) == {}
 
 
-def test_a_name_that_is_another_is_found_by_the_identity(path):
+def test_a_changed_name_is_found_by_the_identity(path):
     forge(path, seal=False, sequences__source=put(4, "another"))
     assert list(found(path)) == ["sequences"]
     assert "have the identity" in found(path)["sequences"]
@@ -455,7 +455,7 @@ def test_values_that_are_not_finite_are_counted_in_their_chunk_and_found_in_ever
 
 
 @pytest.mark.parametrize("forged", [[], ["stats__labels_max"], [LABELS_CRC], ["stats__labels_mean", LABELS_CRC]])
-def test_codes_of_no_class_are_found_whether_or_not_the_tables_agree_with_the_rows(tmp_path, forged):
+def test_codes_without_a_class_are_found_in_tables_and_rows(tmp_path, forged):
     path = tmp_path / "store"
     classes = [["cat", "dog"], None]
     with store_spec.create_store(path, inputs=("int8", ()), labels=("int16", (2,)), classes=classes) as writer:
@@ -480,7 +480,7 @@ def test_codes_of_no_class_are_found_whether_or_not_the_tables_agree_with_the_ro
     assert (problem.where, problem.what) == ("labels/c.0.0", what)
 
 
-def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
+def test_leftovers_are_reported_without_uncommitted_chunks(path):
     for name in ("inputs/c.99.0", "labels/c.50", "offsets/c.1", "stats/inputs_m2/c.3.0"):
         (path / name).write_bytes(b"put by a writer that died")
     assert store_spec.verify(path) == []
@@ -498,7 +498,7 @@ def test_leftovers_are_reported_as_such_and_uncommitted_chunks_are_none(path):
     assert store_spec.verify(path) == []
 
 
-def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypatch):
+def test_temporary_files_of_a_writer_are_not_a_problem(path, monkeypatch):
     partial = path / "inputs/c.7.0.0f.partial"
     partial.write_bytes(b"half")
     rows = Snapshot.rows_in
@@ -511,7 +511,7 @@ def test_files_of_a_living_writer_that_come_and_go_are_no_problem(path, monkeypa
     assert store_spec.verify(path) == []
 
 
-def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
+def test_a_commit_during_verify_is_not_a_problem(path, monkeypatch):
     rows = Snapshot.rows_in
     appended: list[bool] = []
 
@@ -531,12 +531,12 @@ def test_a_commit_meanwhile_is_no_problem(path, monkeypatch):
     "name",
     ["notes.txt", ".zarray", "inputs/c.0.1", "inputs/c.00.0", "inputs/c.0", "stats/extra", "offsets/c.0.0", "c.0"],
 )
-def test_a_file_that_belongs_to_nothing_is_found(path, name):
+def test_an_unknown_file_is_found(path, name):
     (path / name).write_bytes(b"")
     assert found(path) == {name: "belongs to nothing in this store; remove it"}
 
 
-def test_a_folder_that_belongs_to_nothing_is_found(path):
+def test_an_unknown_folder_is_found(path):
     for name in ("old", "inputs/c.99.0", "sequences/extra", "x.partial"):
         (path / name).mkdir()
     assert sorted(found(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
@@ -595,21 +595,21 @@ def test_metadata_that_lags_behind_the_root_is_a_leftover(path, name, counts, le
         ("x", 1),
     ],
 )
-def test_metadata_that_say_something_else_are_found(path, key, value):
+def test_different_metadata_are_found(path, key, value):
     changed = json.loads((path / "inputs" / ROOT).read_bytes()) | {key: value}
     (path / "inputs" / ROOT).write_text(json.dumps(changed))
     (what,) = found(path).values()
     assert re.match(rf"{key}(\[0\])? is ", what)
 
 
-def test_metadata_that_only_look_different_are_the_same(path):
+def test_equivalent_metadata_are_accepted(path):
     for file in path.rglob(ROOT):
         if file.parent != path:
             file.write_text(json.dumps(json.loads(file.read_bytes())))
     assert store_spec.verify(path) == []
 
 
-def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monkeypatch):
+def test_a_file_that_the_disk_cannot_read_is_a_problem(path, monkeypatch):
     pread = os.pread
 
     def failing(descriptor, length, start):
@@ -624,7 +624,7 @@ def test_a_file_that_the_disk_cannot_read_is_a_problem_like_any_other(path, monk
 
 
 @pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENFILE, errno.ENOMEM], ids=errno.errorcode.get)
-def test_what_the_process_has_too_much_or_too_little_of_is_no_problem_of_the_store(path, monkeypatch, reason):
+def test_limits_of_the_process_are_not_problems_of_the_store(path, monkeypatch, reason):
     opening = os.open
 
     def failing(name, *args, **options):

@@ -28,7 +28,7 @@ def visits_of(visits: CacheOrder, total: int) -> list[list[int]]:
 
 
 @given(plans(), st.integers(1, 400), st.integers(0, 3))
-def test_windows_are_drawn_from_one_group_of_visits_after_another(visits: CacheOrder, total: int, seed: int):
+def test_windows_are_drawn_group_by_group(visits: CacheOrder, total: int, seed: int):
     expected: list[int] = []
     generator = np.random.default_rng(seed)
     each = visits_of(visits, total)
@@ -69,7 +69,7 @@ def test_the_rows_of_a_group_of_all_lanes_fit_the_cache(window: int, stride: int
         (WindowShape(window=4096), 36),
     ],
 )
-def test_where_the_cache_gives_nothing_a_lane_is_shuffled_whole(shape: WindowShape, row: int):
+def test_without_gain_from_the_cache_a_lane_is_shuffled_whole(shape: WindowShape, row: int):
     assert CacheOrder.plan(shape, row, LANES) is None
 
 
@@ -84,7 +84,7 @@ def test_overlapping_windows_of_the_benchmarks_have_visits():
     assert CacheOrder.plan(WindowShape(window=128, stride=16), 36, LANES) == CacheOrder(run=8, phases=1, together=40)
 
 
-def test_the_order_stays_what_it_was():
+def test_the_order_does_not_change_between_releases():
     """On every platform and with every release."""
     generator = np.random.default_rng(np.random.SeedSequence((7, 2)))
     assert CacheOrder(run=6, phases=2, together=4).arrange(np.arange(40), generator).tolist() == GOLDEN
@@ -96,7 +96,7 @@ GOLDEN = [
 ]  # fmt: skip
 
 
-def test_one_thread_decompresses_where_that_is_less_than_gathering(monkeypatch: pytest.MonkeyPatch):
+def test_one_thread_decompresses_if_that_takes_less_than_gathering(monkeypatch: pytest.MonkeyPatch):
     """If windows overlap much; otherwise as many threads as there are."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     assert [loading.threads(decompressed) for decompressed in (0.03, 0.125, 0.2, 1.1)] == [1, 1, 2, 6]

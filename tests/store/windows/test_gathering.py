@@ -67,7 +67,7 @@ def test_all_numbers_come_in_order(sizes: list[int], batch: int, threads: int, s
 
 
 @given(**options, fails_at=st.integers(0, 11))
-def test_batches_before_an_error_come_and_no_thread_is_left(
+def test_batches_before_an_error_are_returned_and_no_thread_is_left(
     sizes: list[int], batch: int, threads: int, slots: int, fails_at: int
 ):
     found: list[int] = []
@@ -81,7 +81,7 @@ def test_batches_before_an_error_come_and_no_thread_is_left(
 
 
 @given(**options, taken=st.integers(0, 20))
-def test_it_can_be_given_up_at_any_batch(sizes: list[int], batch: int, threads: int, slots: int, taken: int):
+def test_gathering_can_end_at_any_batch(sizes: list[int], batch: int, threads: int, slots: int, taken: int):
     before = set(threading.enumerate())
     batches = gathered(sizes, batch, threads, slots)
     for _, _one in zip(range(taken), batches, strict=False):

@@ -92,7 +92,7 @@ def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: Wi
 
 
 @given(length_lists, shapes(short=("error",)))
-def test_error_refuses_the_lengths_that_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
+def test_short_error_refuses_what_short_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
     """The error names a sequence without a whole window, its usable steps, the span, and how many there are."""
     dropping = replace(shape, short="drop")
     whole = {window.sequence for window in list_windows(lengths, dropping)}
@@ -241,7 +241,7 @@ def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
         (np.array([2**64 - 1], np.uint64), "stop has dtype uint64; it must hold integers that fit int64"),
     ],
 )
-def test_lengths_that_are_not_lengths_are_refused(lengths: Any, said: str) -> None:
+def test_values_that_are_not_lengths_are_refused(lengths: Any, said: str) -> None:
     """The error has the first wrong position and value, or the dtype or shape, and what is allowed."""
     with pytest.raises(WindowError, match=f"^{said}$"):
         WindowIndex(start=np.zeros(1, np.int64), stop=np.array(lengths), shape=WindowShape(window=2))
@@ -288,7 +288,7 @@ def test_an_unknown_target_or_short_is_refused_with_the_known_ones(value: Any) -
         *(0.8, (0.8,), (0, 0.5, 1), "01", ("0", "1"), (None, 1), {0.0: 1, 1.0: 2}),
     ],
 )
-def test_steps_that_are_no_part_of_a_sequence_are_refused(steps: Any) -> None:
+def test_invalid_shares_of_a_sequence_are_refused(steps: Any) -> None:
     """They are two ascending numbers from 0 to 1."""
     with pytest.raises(WindowError) as caught:
         WindowShape(window=4, steps=steps)
@@ -326,7 +326,7 @@ def test_spans_follow_from_the_fields(target: Target, label_span: int, label_ste
     assert shape.label_steps == label_steps
 
 
-def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
+def test_an_index_of_given_steps_stays_within_them() -> None:
     """`start` and `stop` may come from anywhere, for example from an array of times."""
     begin, end = np.array([3, 0, 8]), np.array([9, 0, 10])
     index = WindowIndex(start=begin, stop=end, shape=WindowShape(window=3, stride=2, short="pad"))
@@ -343,7 +343,7 @@ def test_an_index_over_steps_of_the_callers_own_keeps_to_them() -> None:
         ([0], [2**60], rf"stop\[0\] is {2**60:,}; it must be from 0 to 9,007,199,254,740,992"),
     ],
 )
-def test_usable_steps_that_are_no_steps_are_refused(begin: Any, end: Any, said: str) -> None:
+def test_invalid_usable_steps_are_refused(begin: Any, end: Any, said: str) -> None:
     """The error has the first wrong position and value."""
     with pytest.raises(WindowError, match=f"^{said}$"):
         WindowIndex(start=np.array(begin), stop=np.array(end), shape=WindowShape(window=3))
@@ -367,7 +367,7 @@ def test_memory_is_three_numbers_a_sequence_whatever_the_windows() -> None:
         assert index.first.nbytes + index.start.nbytes + index.stop.nbytes == 8 * (3 * 10 + 1)
 
 
-def test_errors_are_also_what_python_raises_for_the_like() -> None:
+def test_errors_also_have_the_matching_type_of_python() -> None:
     """`except IndexError` and `except ValueError` work, as does our base class."""
     index = index_of_lengths([5], WindowShape(window=2))
     with pytest.raises(IndexError):

@@ -91,9 +91,7 @@ def assert_left(given: Gappy, selection: list[int], shape: WindowShape) -> None:
 
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(selection=selections(), shape=shapes())
-def test_windows_left_are_those_without_nan_of_all_that_loops_list(
-    by_step: Gappy, selection: list[int], shape: WindowShape
-):
+def test_remaining_windows_are_those_without_nan(by_step: Gappy, selection: list[int], shape: WindowShape):
     assert_left(by_step, selection, shape)
 
 
@@ -105,7 +103,7 @@ def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, se
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
+def test_the_runs_in_a_store_equal_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
     """Of inputs and of labels on every axis, in a store that is written at once or appended to."""
     given = gappy(tmp_path / "once.zarr", axis)
     for array, place in (("inputs", 0), ("labels", 1)):
@@ -133,7 +131,7 @@ def test_the_runs_that_a_store_keeps_are_those_of_its_rows(tmp_path: Path, axis:
     assert files(path) == files(given.store.path)
 
 
-def test_no_rows_are_read_to_know_which_windows_there_are(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):
+def test_finding_windows_without_missing_values_reads_no_rows(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):
     store = store_spec.open_store(by_step.store.path)
 
     def refused(*_: Any, **_options: Any) -> Any:
@@ -158,7 +156,7 @@ def test_future_columns_count_too(by_step: Gappy, options: dict[str, Any]):
     assert all_same([tuple(map(np.ascontiguousarray, sample)) for sample in windows], wanted)
 
 
-def test_a_gap_in_a_feature_that_is_not_asked_for_counts(by_step: Gappy):
+def test_a_gap_in_an_unselected_feature_counts(by_step: Gappy):
     every = by_step.store.windows(5, missing="skip")
     one = by_step.store.windows(5, features=[1], missing="skip")
     assert len(one) == len(every) < len(by_step.store.windows(5))
@@ -171,7 +169,7 @@ def test_a_store_without_missing_values_gives_all_windows(tmp_path: Path, missin
     assert len(store.windows(5, missing=missing)) == 15
 
 
-def test_other_words_are_refused(by_step: Gappy):
+def test_unknown_policies_are_refused(by_step: Gappy):
     with pytest.raises(WindowError, match=r'missing=\'drop\'; it must be "keep" or "skip"'):
         by_step.store.windows(5, missing="drop")  # type: ignore[arg-type]
 
@@ -198,7 +196,7 @@ def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Gap
     assert len(windows) * 4 < len(seen) <= len(plain)
 
 
-def test_weights_are_of_sequences_with_what_is_left_of_them(by_step: Gappy):
+def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Gappy):
     windows = by_step.store.windows(6, missing="skip")
     counts = np.diff(windows.index.first)
     some = counts >= 5
@@ -223,7 +221,7 @@ def test_windows_before_and_after_a_moment_and_of_a_share_of_the_steps(by_step: 
         assert 0 < len(windows) < len(every)
 
 
-def test_predictions_are_laid_over_the_steps_that_they_are_of(by_step: Gappy):
+def test_an_overlay_uses_the_steps_of_its_windows(by_step: Gappy):
     windows = by_step.store.windows(4, horizon=2, missing="skip")
     labels = np.stack([y for _, y in windows])
     for each in windows.overlay(labels, np.arange(len(windows))):
@@ -232,7 +230,7 @@ def test_predictions_are_laid_over_the_steps_that_they_are_of(by_step: Gappy):
         assert not each.count[np.isnan(y[:, 0])].any()
 
 
-def test_how_an_epoch_mixes_is_measured_of_what_is_left(by_step: Gappy):
+def test_mixing_is_measured_for_the_remaining_windows(by_step: Gappy):
     windows = by_step.store.windows(4, missing="skip")
     mixing = windows.mixing(12)
     assert mixing.windows == len(windows)
@@ -252,7 +250,7 @@ def test_how_an_epoch_mixes_is_measured_of_what_is_left(by_step: Gappy):
         ({5: 16}, "the run 14 to 16 ends after row 15, the end of its sequence"),
     ],
 )
-def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], text: str):
+def test_impossible_runs_are_refused(tmp_path: Path, new: dict[int, int], text: str):
     x = np.arange(15, dtype="f8")
     x[[3, 4, 9, 14]] = np.nan
     store = store_of(tmp_path / "s", [x[:10], x[10:]], missing="keep")
@@ -264,7 +262,7 @@ def test_runs_that_cannot_be_are_refused(tmp_path: Path, new: dict[int, int], te
         store.windows(3, missing="skip")
 
 
-def test_windows_of_other_stores_are_asked_for_the_same_way(by_step: Gappy):
+def test_windows_of_another_selection_have_the_same_options(by_step: Gappy):
     windows = by_step.store.windows(6, missing="skip")
     other = windows.of(by_step.store.select([6, 2]), windows.normalize)
     wanted = whole(listed([by_step.sequences[6], by_step.sequences[2]], WindowShape(window=6)))
@@ -285,7 +283,7 @@ def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | 
 
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(shape=shapes(), take=st.sampled_from([None, [1], [1, 0]]), missing=st.sampled_from(["keep", "skip"]))
-def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
+def test_a_mask_is_false_for_nan_and_for_padding(
     by_step: Gappy, shape: WindowShape, take: list[int] | None, missing: Any
 ):
     windows = Windows(by_step.store, shape, WindowOptions(value_mask=True, missing=missing, features=take))
@@ -304,7 +302,7 @@ def test_a_mask_is_false_where_a_value_is_nan_and_where_there_is_padding(
 
 
 @pytest.mark.parametrize("normalize", ["stats", "sequence", "window"])
-def test_a_mask_is_of_values_as_they_are_stored_and_other_arrays_follow_it(by_step: Gappy, normalize: str):
+def test_a_mask_is_of_stored_values_and_precedes_later_arrays(by_step: Gappy, normalize: str):
     """A feature without any value has NaN as its statistics, which turn every value into NaN."""
     store = by_step.store
     stats: Any = store.stats() if normalize == "stats" else normalize
@@ -331,7 +329,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any
 
 
 @pytest.mark.parametrize("short", ["drop", "pad"])
-def test_a_mask_is_false_where_a_value_was_filled_in_too(both: tuple[Gappy, dict[int, Any]], short: Any):
+def test_a_mask_is_false_for_filled_values(both: tuple[Gappy, dict[int, Any]], short: Any):
     given, filled = both
     windows = given.store.windows(9, target="sequence", stride=2, value_mask=True, short=short)
     for number, sample in enumerate(windows):

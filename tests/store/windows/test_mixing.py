@@ -87,7 +87,7 @@ def values(figures: Figures) -> list[float]:
     st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)),
     st.integers(1, 100),
 )
-def test_figures_are_those_of_loops_over_the_list_of_windows(
+def test_figures_equal_those_of_loops_over_windows(
     selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
 ):
     """Exactly, if all batches are measured; for sequences selected in any order."""
@@ -102,7 +102,7 @@ def test_figures_are_those_of_loops_over_the_list_of_windows(
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
-def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int], size: int, window: int, stride: int):
+def test_ideal_figures_are_the_mean_over_all_possible_batches(lengths: list[int], size: int, window: int, stride: int):
     index, starts = indexed(lengths, WindowShape(window=window, stride=stride, target="last"))
     assume(len(index) >= 2)
     size = min(size, len(index))
@@ -114,7 +114,7 @@ def test_what_is_ideal_is_the_mean_over_every_possible_batch(lengths: list[int],
     assert ideal.sequences == pytest.approx(np.mean(every))
 
 
-def test_a_permutation_of_all_windows_has_the_figures_that_are_ideal():
+def test_a_permutation_of_all_windows_has_ideal_figures():
     """Measured by the same function."""
     index, starts = indexed([40 + 7 * number for number in range(60)], WindowShape(window=8))
     found = measure_order(
@@ -144,7 +144,7 @@ def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_or
 
 
 @pytest.mark.parametrize("blocks", ["in order", "shuffled"])
-def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str):
+def test_a_shuffle_within_blocks_has_bad_figures(blocks: str):
     """Like a shuffle buffer: each block is shuffled well, but only one is in memory at a time."""
     index, starts = indexed([500] * 100, WindowShape(window=8))
     random = np.random.default_rng(2)
@@ -159,7 +159,7 @@ def test_a_shuffle_within_one_block_after_another_is_seen_to_be_bad(blocks: str)
 
 
 @pytest.mark.slow
-def test_the_order_of_batches_is_far_better_than_that():
+def test_the_order_of_batches_has_far_better_figures():
     """And it improves with memory."""
     index, starts = indexed([500] * 400, WindowShape(window=8))
     shares, apart = [], []
@@ -202,7 +202,7 @@ def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
-def test_an_epoch_of_a_thousand_million_windows_is_looked_at_in_part():
+def test_an_epoch_of_a_thousand_million_windows_is_sampled():
     """Only some of its lanes are computed, and their numbers are never in memory together."""
 
     class Counted(EpochOrder):
@@ -229,7 +229,7 @@ def store(tmp_path: Path) -> store_spec.Store:
 
 
 @pytest.mark.slow
-def test_what_is_measured_is_the_order_of_the_batches(store: store_spec.Store):
+def test_the_measured_order_is_that_of_the_batches(store: store_spec.Store):
     """With these arguments, compared with the numbers that the batches return."""
     windows = store.windows(5, stride=2, phase="random")
     found = measure(windows, 16, seed=4, epoch=2, memory="9kB")
@@ -241,7 +241,7 @@ def test_what_is_measured_is_the_order_of_the_batches(store: store_spec.Store):
     assert found != measure(windows, 16, seed=4, epoch=3, memory=9_000)
 
 
-def test_it_reads_no_rows(store: store_spec.Store):
+def test_measuring_reads_no_rows(store: store_spec.Store):
     for path in (store.path / "inputs").rglob("*"):
         if path.is_file() and path.name != "zarr.json":
             path.write_bytes(bytes(path.stat().st_size))
@@ -269,7 +269,7 @@ def test_impossible_arguments_are_refused_as_batches_refuse_them(store: store_sp
         measure(store.windows(5), **arguments)
 
 
-def test_it_can_be_read_as_text():
+def test_figures_have_a_text():
     figures = Figures(sequences=235.12, correlation=0.0009, apart=0.0208, near=0.0021)
     ideal = Figures(sequences=247.3, correlation=0.0, apart=0.29289, near=0.02532)
     text = str(Mixing(windows=27_054_466, size=256, pools=14, runs=4_321, ours=figures, ideal=ideal))

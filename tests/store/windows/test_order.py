@@ -53,7 +53,7 @@ def test_an_epoch_has_each_window_once(arguments: Arguments):
 
 
 @given(plans(), st.integers(1, 60))
-def test_ranks_take_turns_in_the_order_of_one(arguments: Arguments, world_size: int):
+def test_ranks_alternate_in_the_order_of_a_single_rank(arguments: Arguments, world_size: int):
     """Window p of the epoch belongs to rank p mod world_size, for any world size."""
     _, _, order = planned(*arguments)
     alone = epoch(order)
@@ -100,7 +100,7 @@ def runs_of(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 @pytest.mark.parametrize(
     ("room", "chunk", "ranges"), [(12, 4, 6), (11, 4, 7), (7, 4, 8), (0, 4, 10), (12, 3, 10), (27, 4, 6)]
 )
-def test_ranges_are_joined_where_there_is_room_for_the_rows_between(room: int, chunk: int, ranges: int):
+def test_ranges_are_joined_if_there_is_room_for_the_rows_between(room: int, chunk: int, ranges: int):
     index = index_of_lengths([13] * 10, WindowShape(window=5, target="last", stride=5))
     needed = COSTS.pool + 100 * COSTS.row + 20 * (COSTS.window + COSTS.piece)  # units have one window
     budget = needed + room * COSTS.row
@@ -127,7 +127,7 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
 
 
 @given(plans())
-def test_a_pool_keeps_to_its_budget_or_is_one_unit(arguments: Arguments):
+def test_a_pool_fits_its_budget_or_is_one_unit(arguments: Arguments):
     budget = arguments[3]
     _, _, order = planned(*arguments)
     for pool in range(len(order)):
@@ -162,7 +162,7 @@ def test_a_rank_reads_its_share_of_the_rows(world_size: int):
     assert mine <= alone / world_size + again
 
 
-def test_pools_of_an_epoch_are_of_like_size_and_from_all_over_the_store():
+def test_pools_have_similar_sizes_and_span_the_store():
     order = long(10_000)
     sizes = np.diff(order.first)
     assert len(sizes) > 10
@@ -172,7 +172,7 @@ def test_pools_of_an_epoch_are_of_like_size_and_from_all_over_the_store():
         assert rows.max() - rows.min() > 6000
 
 
-def test_a_pool_has_many_units_where_memory_allows():
+def test_a_pool_has_many_units_if_memory_allows():
     assert all(len(order.share(pool).pieces.row) > 5 for order in [long(10_000)] for pool in range(len(order) - 1))
 
 
@@ -218,7 +218,7 @@ def test_units_are_halved_until_the_largest_fits_the_budget():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[5] * 10, [30] * 60, [3_000]])
-def test_windows_of_a_small_store_come_anywhere_and_with_any_other(lengths: list[int]):
+def test_windows_of_a_small_store_are_shuffled_like_a_permutation(lengths: list[int]):
     """All rows fit one pool, and less than a chunk: over 300 epochs it is like a permutation, up to a twentieth."""
     index = index_of_lengths(lengths, WindowShape(window=2, target="last"))
     starts = (np.cumsum(lengths) - lengths).astype(np.int64)
@@ -258,7 +258,7 @@ class Counted(EpochOrder):
 @pytest.mark.parametrize(
     ("windows", "window", "short"), [(10**6, 10**5, "drop"), (10**8, 10, "drop"), (10**8, 10, "pad")]
 )
-def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(windows: int, window: int, short: Any):
+def test_too_little_memory_is_found_without_planning_each_window(windows: int, window: int, short: Any):
     """Otherwise a store of 10^8 steps takes minutes and gigabytes to refuse too little memory."""
     shape = WindowShape(window=window, target="last", short=short)
     index = index_of_lengths([windows + window - 1], shape)
@@ -271,7 +271,7 @@ def test_what_a_small_memory_cannot_hold_is_found_without_a_plan_of_each_window(
         assert len(Counted.units) == 1
 
 
-def test_units_of_the_benchmarks_are_what_they_were():
+def test_units_of_the_benchmarks_do_not_change():
     """They are a part of the order: a change has to raise `VERSION`."""
     assert VERSION == 7
     index = index_of_lengths([5_000] * 6_000, WindowShape(window=128, target="last"))
@@ -281,7 +281,7 @@ def test_units_of_the_benchmarks_are_what_they_were():
     assert unit_size(wide, 30_000_000, 8_192, costs, 96_000_000, shuffled=True) == 318
 
 
-def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_leaps():
+def test_pools_are_small_in_store_order_and_large_in_other_orders():
     """A selection in another order needs the same chunk many times, so each reading serves as many windows as fit."""
     index = index_of_lengths([10**6] * 2, WindowShape(window=5))
     costs = Costs(row=64, window=0)
@@ -295,7 +295,7 @@ def test_pools_are_small_in_the_order_of_the_store_and_large_where_a_selection_l
     [([10**8], 128, 50), ([1] * 5000, 1, 1), ([1] * 3000 + [10**7] + [5] * 3000, 2, 7), ([130] * 20_000, 128, 1)],
     ids=["one of 10^8 steps", "5,000 of one step", "a giant among dwarfs", "20,000 hardly longer than a window"],
 )
-def test_whatever_the_lengths_each_window_comes_once(lengths: list[int], window: int, stride: int):
+def test_each_window_occurs_once_for_any_lengths(lengths: list[int], window: int, stride: int):
     index = index_of_lengths(lengths, WindowShape(window=window, stride=stride, target="last"))
     starts = np.cumsum(lengths) - np.array(lengths, np.int64)
     costs = Costs(row=36, window=8, piece=100, stored=36, sample=32 * window + 4)

@@ -52,7 +52,7 @@ def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dic
     dtype=st.sampled_from(["float32", "float64", "int16", "bool"]),
     data=st.data(),
 )
-def test_predictions_are_laid_where_a_loop_lays_them(
+def test_an_overlay_equals_a_loop(
     by_step: Numbered, selection: list[int], shape: WindowShape, tail: tuple[int, ...], dtype: str, data: st.DataObject
 ):
     windows = Windows(by_step.store.select(selection), shape)
@@ -73,7 +73,7 @@ def test_predictions_are_laid_where_a_loop_lays_them(
 
 
 @pytest.mark.parametrize("how", ["sequence", "window", "standard"])
-def test_labels_laid_back_are_the_labels(tmp_path: Path, how: Any):
+def test_an_overlay_of_labels_equals_the_labels(tmp_path: Path, how: Any):
     """Normalised, shuffled, in batches; values of overlapping windows agree."""
     rng = np.random.default_rng(0)
     store = store_of(tmp_path / "s.zarr", [rng.normal(50, 9, (12 + number, 2)) for number in range(4)], sources="aabb")
@@ -101,7 +101,7 @@ def test_labels_laid_back_are_the_labels(tmp_path: Path, how: Any):
     )
 
 
-def test_of_a_label_of_the_whole_sequence_windows_vote(tmp_path: Path):
+def test_predictions_for_whole_sequences_are_averaged_over_windows(tmp_path: Path):
     given = numbered(tmp_path / "s.zarr", "sequence", chunk=8)
     windows = given.store.windows(5, target="sequence")
     votes = np.arange(2 * len(windows), dtype=float).reshape(-1, 2)
@@ -112,7 +112,7 @@ def test_of_a_label_of_the_whole_sequence_windows_vote(tmp_path: Path):
         np.testing.assert_allclose(each.mean, votes[low:high].mean(axis=0)[None])
 
 
-def test_of_a_random_phase_the_windows_of_the_epoch_are_meant(by_step: Numbered):
+def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Numbered):
     batches = by_step.store.windows(4, stride=3, phase="random").batches(50, epoch=3, shuffle=True, index=True)
     y, index = (np.concatenate(each) for each in list(zip(*batches, strict=True))[1:])
     again = pickle.loads(pickle.dumps(batches.windows))
@@ -121,7 +121,7 @@ def test_of_a_random_phase_the_windows_of_the_epoch_are_meant(by_step: Numbered)
         assert np.array_equal(each.mean[each.count > 0], labels[each.count > 0])
 
 
-def test_of_a_random_phase_other_windows_than_those_of_the_epoch_are_refused(by_step: Numbered):
+def test_an_overlay_refuses_windows_of_another_epoch(by_step: Numbered):
     """Their numbers are of other steps."""
     windows = by_step.store.windows(4, stride=3, phase="random", normalize="sequence")
     y = np.zeros((2, 1, 1))
@@ -139,7 +139,7 @@ def test_of_a_random_phase_other_windows_than_those_of_the_epoch_are_refused(by_
 
 
 @pytest.mark.parametrize("number", [0, slice(3), ("a",), None])
-def test_predictions_go_by_names(by_step: Numbered, number: Any):
+def test_predictions_are_matched_by_name(by_step: Numbered, number: Any):
     overlay = by_step.store.windows(4).overlay(np.zeros((2, 1, 1)), [0, 1])
     with pytest.raises(SequenceIndexError, match=r"0 of the .* are .*; give a name as overlay\[source\]"):
         overlay[number]
@@ -163,7 +163,7 @@ def test_predictions_that_do_not_fit_are_refused_with_both_shapes(
         by_step.store.windows(4, horizon=2, target=target).overlay(np.zeros(shape), index)
 
 
-def test_what_there_is_not_cannot_be_undone_or_predicted(by_step: Numbered):
+def test_impossible_overlays_are_refused(by_step: Numbered):
     windows = by_step.store.windows(4)
     with pytest.raises(WindowError, match="are not normalised"):
         windows.overlay(np.zeros((1, 1, 1)), [0], inverse=True)
@@ -174,7 +174,7 @@ def test_what_there_is_not_cannot_be_undone_or_predicted(by_step: Numbered):
 
 
 @pytest.mark.parametrize("target", ["future", "last", "aligned", "sequence"])
-def test_times_of_steps_come_along(tmp_path: Path, target: Any):
+def test_times_of_steps_are_stored_with_rows(tmp_path: Path, target: Any):
     axis: Any = "sequence" if target == "sequence" else "step"
     begin, rows = np.datetime64("2020-01-01T00:00:00", "s"), [np.zeros(5 + number, "int8") for number in range(4)]
     times = {f"s{number}": begin + (np.arange(5 + number) ** 2 + number).astype("m8[s]") for number in range(4)}

@@ -30,7 +30,7 @@ def padded(rows: Any, count: int) -> Any:
 @pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(shape=shapes(), least=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
-def test_windows_have_so_many_rows_and_the_label_that_follows_them(
+def test_windows_of_random_lengths_have_their_rows_and_the_next_label(
     by_step: Numbered, shape: WindowShape, least: int, seed: int, epoch: int
 ):
     shape = replace(shape, least_window=min(least, shape.window))
@@ -131,7 +131,7 @@ def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Gap
     assert [windows.index.locate(number) for number in range(len(windows))] == wanted
 
 
-def test_predictions_are_laid_over_the_steps_of_the_epoch(by_step: Numbered):
+def test_an_overlay_uses_the_steps_of_the_epoch(by_step: Numbered):
     windows = by_step.store.windows((2, 6), horizon=3)
     batches = windows.batches(50, epoch=3, shuffle=True, index=True)
     parts = [(batch.labels, batch.index) for batch in batches]
@@ -146,6 +146,6 @@ def test_predictions_are_laid_over_the_steps_of_the_epoch(by_step: Numbered):
 @pytest.mark.parametrize(
     ("window", "said"), [((0, 5), "least_window"), ((6, 5), "least_window"), ((2, 0), "window"), ((1, 2, 3), "window")]
 )
-def test_lengths_that_cannot_be_are_refused(by_step: Numbered, window: Any, said: str):
+def test_impossible_lengths_are_refused(by_step: Numbered, window: Any, said: str):
     with pytest.raises(WindowError, match=f"{said} is"):
         by_step.store.windows(window)

@@ -73,7 +73,7 @@ options = st.fixed_dictionaries(
     normalize=st.sampled_from([None, "sequence", "window"]),
     weighted=st.booleans(),
 )
-def test_any_epochs_of_the_same_windows_are_those_of_new_ones(
+def test_epochs_of_used_windows_equal_those_of_new_ones(
     in_any_chunks: Numbered,
     selection: list[int],
     shape: WindowShape,
@@ -131,7 +131,7 @@ def test_rows_are_read_once_with_other_starts_in_each_epoch_and_by_ranks(store: 
     )
 
 
-def test_what_a_loop_that_was_left_has_read_is_kept_and_the_rest_read_later(
+def test_rows_of_an_unfinished_loop_are_kept_and_others_read_later(
     store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
 ):
     windows, read = store.windows(4), []
@@ -197,7 +197,7 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
     assert kept_by(windows) is None
 
 
-def test_what_was_kept_with_more_memory_is_dropped_where_it_is_more_than_is_needed(tmp_path: Path):
+def test_a_cache_made_with_more_memory_is_dropped_if_too_large(tmp_path: Path):
     """So are rows between those of a selection, which were joined."""
     store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
     windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
@@ -222,7 +222,7 @@ def fits(windows: Windows, memory: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):
+def test_rows_and_the_overhead_of_pools_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):
     windows = store.windows(4, **options)
     weights = np.ones(len(LENGTHS)) if weighted else None
     most = 0
@@ -239,9 +239,7 @@ def test_rows_and_what_pools_take_beside_them_fit(store: store_spec.Store, optio
     assert most
 
 
-def test_rows_are_given_back_when_nothing_writes_them_any_more(
-    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
-):
+def test_rows_are_returned_to_the_cache_after_the_last_write(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
     windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
     rows_in = Snapshot.rows_in
 
@@ -270,7 +268,7 @@ def test_rows_are_given_back_when_nothing_writes_them_any_more(
     assert kept_by(windows) is not None
 
 
-def test_a_few_windows_keep_rows_at_a_time(store: store_spec.Store):
+def test_only_a_few_windows_keep_rows(store: store_spec.Store):
     each = [store.windows(4) for _ in range(MOST_IDLE + 1)]
     for windows in each:
         list(windows.batches(5))
@@ -280,7 +278,7 @@ def test_a_few_windows_keep_rows_at_a_time(store: store_spec.Store):
     assert [kept_by(windows) is None for windows in each] == [False, False, True] + [False] * (MOST_IDLE - 2)
 
 
-def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(store: store_spec.Store):
+def test_deleted_and_pickled_windows_keep_no_rows(store: store_spec.Store):
     windows = store.windows(4)
     before = len(pickle.dumps(windows))
     list(windows.batches(5))
@@ -292,14 +290,14 @@ def test_windows_that_are_gone_keep_nothing_and_pickled_ones_take_nothing_along(
     assert reference() is None
 
 
-def test_what_one_has_taken_nobody_else_gets(store: store_spec.Store):
+def test_a_taken_cache_belongs_to_one_epoch(store: store_spec.Store):
     windows = store.windows(4)
     list(windows.batches(5))
     assert windows.row_cache.take() is not None
     assert windows.row_cache.take() is None
 
 
-def test_of_two_that_are_given_back_the_one_with_more_is_kept():
+def test_the_larger_of_two_caches_is_kept():
     none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
     more, less = (CachedRows(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
     more.add("inputs", 0 * one, 2 * one)
@@ -311,7 +309,7 @@ def test_of_two_that_are_given_back_the_one_with_more_is_kept():
         assert keeper.take() is more
 
 
-def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
+def test_a_fork_between_epochs_has_the_cached_rows(store: store_spec.Store):
     windows = store.windows(4)
     wanted = batches_read(windows.batches(5, shuffle=True))
     empty_shards(store)
@@ -326,7 +324,7 @@ def test_a_fork_between_epochs_has_what_is_kept(store: store_spec.Store):
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
-def test_missing_chunks_are_those_of_a_set(steps: list[list[tuple[int, int]]]):
+def test_missing_chunks_equal_a_set_difference(steps: list[list[tuple[int, int]]]):
     none = np.zeros(0, np.int64)
     kept, there = CachedRows(ranges=Ranges(start=none, stop=none, before=none)), set[int]()
     for ranges in steps:

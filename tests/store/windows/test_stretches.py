@@ -101,7 +101,7 @@ any_shape = small_shapes() | small_shapes() | shapes()
     shape=WindowShape(window=4, sampling_rate=3),
     known=False,
 )
-def test_windows_left_are_those_that_a_look_at_every_row_leaves(
+def test_remaining_windows_equal_those_of_a_loop_over_rows(
     *, missing: list[list[Row]], shape: WindowShape, known: bool
 ) -> None:
     known = known and shape.target == "future"
@@ -118,7 +118,7 @@ def test_windows_left_are_those_that_a_look_at_every_row_leaves(
 
 
 @given(sequences_of_rows, any_shape)
-def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowShape) -> None:
+def test_stretches_are_as_few_as_possible(missing: list[list[Row]], shape: WindowShape) -> None:
     """Between two of one sequence, at least one window was left out."""
     left = index_of(missing, shape).stretches
     if left.sequence is None:
@@ -131,9 +131,7 @@ def test_stretches_are_as_few_as_can_be(missing: list[list[Row]], shape: WindowS
 
 
 @given(sequences_of_rows, any_shape)
-def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
-    missing: list[list[Row]], shape: WindowShape
-) -> None:
+def test_many_gaps_are_processed_in_parts_with_the_same_result(missing: list[list[Row]], shape: WindowShape) -> None:
     whole = index_of(missing, shape).stretches
     before = stretches_module.TOGETHER
     stretches_module.TOGETHER = 2
@@ -146,9 +144,7 @@ def test_many_gaps_are_worked_out_a_few_at_a_time_with_the_same_result(
 
 
 @given(missing=sequences_of_rows, shape=any_shape)
-def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
-    missing: list[list[Row]], shape: WindowShape
-) -> None:
+def test_runs_of_windows_cost_at_least_their_rows(missing: list[list[Row]], shape: WindowShape) -> None:
     """And no more than without gaps: a pool holds as many as memory allows."""
     index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -166,7 +162,7 @@ def test_runs_of_windows_cost_no_less_than_the_rows_that_they_take(
         assert sum(map(len, taken.values())) <= cost <= ends
 
 
-def test_without_gaps_nothing_more_is_kept() -> None:
+def test_without_gaps_no_stretches_are_stored() -> None:
     lengths = np.full(1000, 50)
     plain = index_of_lengths(lengths, WindowShape(window=4))
     none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="window")

@@ -61,7 +61,7 @@ some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_s
 
 @settings(max_examples=4, deadline=None)
 @given(shapes(), some_weights.map(np.array), st.integers(2000, 20_000), st.integers(1, 50))
-def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
+def test_ranks_alternate_in_drawn_windows_and_have_their_rows(
     shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int
 ):
     order = planned(shape, weights, budget, (3, 1))
@@ -91,7 +91,7 @@ def test_ranks_take_turns_in_what_is_drawn_and_a_share_holds_its_rows(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [3_000, 10**6])
-def test_windows_come_as_often_as_they_weigh(budget: int):
+def test_windows_are_drawn_in_proportion_to_their_weight(budget: int):
     """A chi-square test over many seeded epochs, window by window, for any pools."""
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 0.5, 1.0, 4.0, 20.0], len(LENGTHS))
@@ -113,7 +113,7 @@ def test_windows_come_as_often_as_they_weigh(budget: int):
     assert abs(pairs - float(((share / share.sum()) ** 2).sum())) < 0.01
 
 
-def test_a_sequence_that_has_nearly_all_the_weight_is_taken_again_and_again():
+def test_a_sequence_with_nearly_all_the_weight_is_drawn_repeatedly():
     """A pool stays within its memory, and the few others are spread over the epoch."""
     weights = np.full(len(LENGTHS), 1e-3)
     weights[5] = 1e3  # of 7 steps
@@ -124,7 +124,7 @@ def test_a_sequence_that_has_nearly_all_the_weight_is_taken_again_and_again():
     assert ((numbers >= low) & (numbers < high)).mean() > 0.95
 
 
-def test_balanced_classes_come_equally_often(tmp_path: Path):
+def test_balanced_classes_are_equally_frequent(tmp_path: Path):
     seldom = [np.int64(number % 10 == 0) for number in range(40)]
     # Long ones have more windows each; some have none, and the others of their class get their share.
     steps = [100 if one else 2 + number % 2 * 20 for number, one in enumerate(seldom)]

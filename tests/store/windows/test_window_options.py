@@ -89,9 +89,7 @@ def test_features_are_chosen_by_name_or_number_in_the_order_given(named: tuple[l
         ({"phase": "second"}, 'phase is \'second\'; it must be one of "first", "random"'),
     ],
 )
-def test_features_that_are_not_there_are_refused(
-    named: tuple[list[Any], store_spec.Store], options: dict[str, Any], message: str
-):
+def test_unknown_features_are_refused(named: tuple[list[Any], store_spec.Store], options: dict[str, Any], message: str):
     with pytest.raises(WindowError, match=message):
         named[1].windows(4, **options)
 
@@ -109,7 +107,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Number
     short=st.sampled_from(["drop", "pad"]),
     epoch=st.integers(0, 9),
 )
-def test_with_a_random_phase_windows_start_elsewhere_each_epoch(
+def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
     by_step: Numbered, window: int, stride: int, short: Any, epoch: int
 ):
     """Windows stay `stride` steps apart, and every sequence that had a window keeps at least one."""
@@ -143,7 +141,7 @@ def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Numbered):
     assert starts == set(range(60))
 
 
-def test_a_phase_needs_no_more_than_the_first_window():
+def test_a_phase_keeps_room_for_one_window():
     """A sequence with room for one window at one place only keeps it there."""
     index = index_of_lengths([5, 4], WindowShape(window=4, stride=100, target="last", phase="random"))
     assert len(index) == 2
@@ -160,7 +158,7 @@ def test_a_phase_needs_no_more_than_the_first_window():
         {"normalize": "statistics of the windows", "steps": (0, 0.8)},
     ],
 )
-def test_windows_can_be_pickled_whatever_they_are(named: tuple[list[Any], store_spec.Store], options: dict[str, Any]):
+def test_windows_of_all_kinds_can_be_pickled(named: tuple[list[Any], store_spec.Store], options: dict[str, Any]):
     store, more = named[1], {name: options[name] for name in options if name == "index"}
     options = {name: value for name, value in options.items() if name not in more}
     if options.get("normalize") == "statistics":

@@ -71,7 +71,7 @@ memories = st.integers(1, 20_000)
 
 
 @hypothesis.given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
-def test_windows_are_those_that_loops_list(
+def test_windows_equal_those_of_loops(
     in_any_chunks: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
 ):
     assert_windows(in_any_chunks, selection, shape, size, memory)
@@ -85,7 +85,7 @@ def test_windows_of_labelled_sequences_have_the_label_of_their_sequence(
     assert_windows(by_sequence, selection, shape, size, memory)
 
 
-def test_samples_are_arrays_of_their_own(by_step: Numbered):
+def test_samples_share_no_memory(by_step: Numbered):
     """Changing a sample in place changes no other."""
     store = by_step.store
     first, second = store.windows(4).__getitems__([0, 1])
@@ -104,7 +104,7 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
 
 
 @pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1), (0, [1, 2])])
-def test_what_is_no_number_of_a_window_is_refused(by_step: Numbered, number: Any):
+def test_invalid_numbers_of_windows_are_refused(by_step: Numbered, number: Any):
     windows = by_step.store.windows(5)
     message = (
         rf"step\.zarr: window {re.escape(repr([number]))} asked for, but there are {len(windows):,}, by whole numbers"
@@ -113,7 +113,7 @@ def test_what_is_no_number_of_a_window_is_refused(by_step: Numbered, number: Any
         windows[number]
 
 
-def test_a_sequence_too_short_is_an_error_where_asked_for(by_step: Numbered):
+def test_a_sequence_that_is_too_short_is_an_error_on_request(by_step: Numbered):
     with pytest.raises(WindowError, match="0 usable steps"):
         by_step.store.windows(5, short="error")
 
@@ -138,7 +138,7 @@ def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axi
     bounds=st.lists(st.tuples(st.integers(0, sum(LENGTHS)), st.integers(0, 9)), max_size=12),
     name=st.sampled_from(["inputs", "labels"]),
 )
-def test_spans_are_the_rows_asked_for(
+def test_spans_are_the_requested_rows(
     by_step: Numbered, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
 ):
     """In any order, overlapping, empty; each chunk that holds them is read once."""
@@ -154,7 +154,7 @@ def test_spans_are_the_rows_asked_for(
     assert sorted(read) == [(name, number) for number in sorted(needed)]
 
 
-def test_images_and_plain_numbers_are_windows_too(tmp_path: Path):
+def test_rows_may_be_images_or_single_numbers(tmp_path: Path):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (9, 4, 4, 3), "uint8"), rng.normal(size=9)
     store = store_of(tmp_path / "s.zarr", [x], [y])
@@ -212,7 +212,7 @@ def test_rows_of_any_shape_and_dtype_are_batched(tmp_path: Path, dtype: str, sha
     assert sorted(keys(unbatched(list(windows.batches(4, memory="90kB", shuffle=True))))) == sorted(keys(wanted))
 
 
-def test_a_place_has_the_time_of_its_step_too(tmp_path: Path):
+def test_a_place_has_the_time_of_its_step(tmp_path: Path):
     begin = np.datetime64("2020-01-01", "s")
     times = [{"time": begin + np.arange(length)} for length in (9, 30)]
     store = store_of(tmp_path / "s", [np.zeros(9, "i1"), np.zeros(30, "i1")], more=times, time="s")

@@ -34,7 +34,7 @@ def expected(tmp_path_factory):
     return files(folder)
 
 
-def test_what_no_commit_owns_is_removed_when_a_writer_opens_the_store(tmp_path):
+def test_a_writer_removes_uncommitted_files_when_it_opens_the_store(tmp_path):
     path = write(RECIPE, tmp_path / "store", SEQUENCES)
     before = files(tmp_path)
     shards = len(list((path / "inputs").glob("c.*")))
@@ -115,7 +115,7 @@ def test_shards_may_be_put_in_any_order_twice_and_at_once(tmp_path, expected, se
     assert files(tmp_path) == expected
 
 
-def test_a_commit_covers_the_sequences_whose_shards_were_put_without_a_gap(tmp_path, expected):
+def test_a_commit_ends_before_the_first_sequence_without_shards(tmp_path, expected):
     with Ledger.create(tmp_path / "store", SCHEMA, {"made": "by a test"}) as ledger:
         ledger.commit()  # from here on, the folder has its name
         ledger.register(Records.concatenate([described(sequence) for sequence in SEQUENCES]))
@@ -160,7 +160,7 @@ def test_the_parts_of_a_source_become_visible_together(tmp_path):
         assert set(seen) == {0, 1, 4}
 
 
-def test_only_whole_shards_are_handed_out_before_the_end(tmp_path):
+def test_only_full_shards_are_written_before_the_end(tmp_path):
     with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
         handed = []
         for sequence in SEQUENCES:
@@ -175,7 +175,7 @@ def test_only_whole_shards_are_handed_out_before_the_end(tmp_path):
     assert {job.name: job.stop for job in rest} == {"inputs": steps, "labels": label_steps}
 
 
-def test_a_job_that_is_given_other_rows_than_its_own_is_refused(tmp_path):
+def test_a_job_with_the_rows_of_another_is_refused(tmp_path):
     with Ledger.create(tmp_path / "store", SCHEMA) as ledger:
         ledger.register(described(SEQUENCES[1]))
         (job, *_) = ledger.jobs()
@@ -193,7 +193,7 @@ def test_provenance_is_part_of_the_commit(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [{"x": float("nan")}, {"x": object()}, {"x": {"digest": "0" * 64}}])
-def test_provenance_that_json_has_not_is_refused(tmp_path, bad):
+def test_provenance_that_is_not_json_is_refused(tmp_path, bad):
     """Before anything is written, not after hours of appending."""
     with pytest.raises(SchemaError, match="provenance"), Ledger.create(tmp_path / "store", SCHEMA, bad):
         pass
@@ -267,7 +267,7 @@ def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(t
     assert files(path) == before
 
 
-def test_a_root_that_too_many_open_files_keep_from_being_compared_is_refused(tmp_path, monkeypatch):
+def test_a_root_that_cannot_be_compared_for_open_files_is_refused(tmp_path, monkeypatch):
     path = write(RECIPE, tmp_path / "s", make(RECIPE, [3, 4]))
     old, opening = (path / ROOT).read_bytes(), os.open
     with store_spec.open_store(path, "a") as writer:
@@ -290,7 +290,7 @@ def test_a_root_that_too_many_open_files_keep_from_being_compared_is_refused(tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 @pytest.mark.parametrize("lost", ["inputs", "labels", "time"])
-def test_nothing_is_added_to_a_shard_that_is_lost_whatever_a_store_keeps(tmp_path, axis, lost):
+def test_a_lost_shard_is_never_extended(tmp_path, axis, lost):
     recipe = Recipe(
         label_axis=axis,
         labels=("int16", (2,)),
@@ -326,7 +326,7 @@ FIRST, LATE, *REST = make(RECIPE, [4, 2, 30, 12])
 
 
 @pytest.mark.parametrize("is_new", [False, True])
-def test_a_shard_that_is_being_synced_when_its_writer_ends_replaces_none_of_the_next(tmp_path, monkeypatch, is_new):
+def test_a_late_shard_of_a_dead_writer_replaces_none_of_the_next(tmp_path, monkeypatch, is_new):
     path, fsync, stack = tmp_path / "store", os.fsync, ExitStack()
     before = [] if is_new else [FIRST]
     if not is_new:
@@ -368,7 +368,7 @@ def test_rows_that_are_spilled_after_the_writer_has_ended_are_refused(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
-def test_a_folder_to_which_a_worker_still_spills_hides_no_error_and_stops_no_writer(tmp_path, monkeypatch):
+def test_a_folder_in_use_by_a_worker_hides_no_error_and_stops_no_writer(tmp_path, monkeypatch):
     rmdir = os.rmdir
 
     def spill_first(path, **options):

@@ -26,7 +26,7 @@ def storage(tmp_path):
     return LocalStorage(tmp_path)
 
 
-def test_what_was_put_is_got_whole_or_in_parts(storage):
+def test_files_are_read_whole_or_in_parts(storage):
     storage.put("a/x", [b"hello", b"", b" world"])
     assert storage.get("a/x") == b"hello world"
     for start in (-20, -5, 0, 3, 11, 20):
@@ -40,7 +40,7 @@ def test_what_was_put_is_got_whole_or_in_parts(storage):
     assert storage.list("a") == storage.list("none") == []
 
 
-def test_the_disk_may_take_and_give_less_than_asked_for(storage, monkeypatch):
+def test_the_disk_may_write_and_read_less_than_requested(storage, monkeypatch):
     write, pread = os.write, os.pread
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
     monkeypatch.setattr(os, "pread", lambda descriptor, length, start: pread(descriptor, min(2, length), start))
@@ -100,7 +100,7 @@ def test_every_commit_syncs_the_folders_first_and_the_root_after(tmp_path, monke
 
 
 @pytest.mark.parametrize("kind", ["nothing", "in a file", "link", "dangling link", "folder", "pipe"])
-def test_what_is_no_plain_file_is_not_read(storage, tmp_path, kind):
+def test_only_regular_files_are_read(storage, tmp_path, kind):
     path, key, message = tmp_path / "a/x", "a/x", "not a plain file"
     error: type[StoreError] = FormatError
     (tmp_path / "secret").write_text("secret")
@@ -122,9 +122,7 @@ def test_what_is_no_plain_file_is_not_read(storage, tmp_path, kind):
 @pytest.mark.parametrize(
     ("call", "step"), [("open", "creating"), ("write", "writing"), ("fsync", "syncing"), ("replace", "renaming")]
 )
-def test_a_disk_that_refuses_is_named_with_file_and_step_and_nothing_is_left(
-    storage, tmp_path, monkeypatch, call, step
-):
+def test_a_failing_disk_is_named_with_file_and_step_and_nothing_is_left(storage, tmp_path, monkeypatch, call, step):
     def refuse(*_):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
@@ -147,7 +145,7 @@ def test_a_folder_that_cannot_be_synced_is_named(storage, tmp_path, monkeypatch)
         storage.sync(["a"])
 
 
-def test_other_refusals_are_named_too(storage, tmp_path):
+def test_other_errors_of_the_disk_are_named(storage, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for attempt, step in (
         (lambda: storage.make_folder("file/x"), "making the folder"),
@@ -176,7 +174,7 @@ def test_the_lock_is_held_by_one_and_leaves_nothing(tmp_path):
         pass
 
 
-def test_what_else_lies_in_the_build_folder_stays(tmp_path):
+def test_other_files_in_the_build_folder_stay(tmp_path):
     with locked(tmp_path / "store") as folder:
         (folder / "cache").write_text("kept")
     assert [path.name for path in (tmp_path / "store.build").iterdir()] == ["cache"]
@@ -239,7 +237,7 @@ def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_ki
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
-def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_end(tmp_path, monkeypatch):
+def test_a_place_where_no_folder_can_be_made_is_an_error(tmp_path, monkeypatch):
     """For example below /proc, where the system says that there is no such file."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -250,7 +248,7 @@ def test_a_place_where_no_folder_can_be_made_is_an_error_and_not_tried_without_e
         pass
 
 
-def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_folder(tmp_path):
+def test_a_writer_with_another_lock_file_is_refused_by_the_folder(tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     with locked(store) as folder:
@@ -261,7 +259,7 @@ def test_a_writer_that_does_not_share_the_file_of_the_lock_is_refused_by_the_fol
         pass
 
 
-def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(tmp_path):
+def test_a_child_does_not_keep_the_lock_that_was_held_at_the_fork(tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     read, write = os.pipe()
@@ -280,7 +278,7 @@ def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(tmp_pa
         os.waitpid(child, 0)
 
 
-def test_a_writer_whose_build_folder_was_removed_leaves_the_next_its_lock_and_its_files(tmp_path):
+def test_a_writer_without_its_build_folder_does_not_disturb_the_next(tmp_path):
     path, schema = tmp_path / "store", Recipe().schema()
     with ExitStack() as stack:
         with Ledger.create(path, schema):

@@ -33,7 +33,7 @@ def test_ranges_are_the_set_of_numbers(before, more):
 
 
 @given(value=st.lists(st.lists(st.integers(-2, 6), min_size=1, max_size=3), max_size=3))
-def test_what_is_no_rising_list_of_ranges_is_refused(value):
+def test_invalid_lists_of_ranges_are_refused(value):
     pairs = [tuple(pair) for pair in value]
     fine = all(len(pair) == 2 and 0 <= pair[0] < pair[1] <= 5 for pair in pairs)
     fine = fine and all(before[1] < after[0] for before, after in itertools.pairwise(pairs))
@@ -73,7 +73,7 @@ def test_a_retired_source_is_gone_for_new_readers_and_stays_for_old_ones(tmp_pat
     assert store_spec.verify(tmp_path / "s") == []
 
 
-def test_everything_that_a_view_gives_is_of_sequences_that_are_left(tmp_path, recipe):
+def test_views_skip_retired_sequences(tmp_path, recipe):
     sequences = appended(tmp_path / "s", recipe)
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[1].source)
@@ -117,7 +117,7 @@ def test_new_sequences_of_a_source_take_the_place_of_the_old_ones_in_one_commit(
     assert independent == [(one.source, one.inputs.tobytes()) for one in now]
 
 
-def test_the_last_source_can_be_replaced_again_and_again(tmp_path):
+def test_the_last_source_can_be_replaced_repeatedly(tmp_path):
     recipe = Recipe()
     (last,) = appended(tmp_path / "s", recipe, [6])
     for seed in range(4):
@@ -130,7 +130,7 @@ def test_the_last_source_can_be_replaced_again_and_again(tmp_path):
     assert store_spec.verify(tmp_path / "s") == []
 
 
-def test_only_committed_sequences_that_are_there_can_be_retired(tmp_path):
+def test_only_existing_committed_sequences_can_be_retired(tmp_path):
     recipe = Recipe()
     sequences = appended(tmp_path / "s", recipe)
     with store_spec.open_store(tmp_path / "s", "a") as writer:
@@ -151,7 +151,7 @@ def test_only_committed_sequences_that_are_there_can_be_retired(tmp_path):
     assert store_spec.open_store(tmp_path / "s").sources == tuple(one.source for one in sequences[1:])
 
 
-def test_what_was_retired_and_not_committed_is_there_still(tmp_path):
+def test_uncommitted_retirements_have_no_effect(tmp_path):
     sequences = appended(tmp_path / "s", Recipe())
     writer = store_spec.open_store(tmp_path / "s", "a")
     writer.retire(sequences[0].source)
@@ -177,7 +177,7 @@ def test_another_set_of_sequences_has_another_identity(tmp_path):
         ([[1, 2]], "retired"),
     ],
 )
-def test_verify_sees_a_source_of_which_some_parts_are_retired(tmp_path, ranges, what):
+def test_verify_finds_a_partly_retired_source(tmp_path, ranges, what):
     from tests.store.damage import attribute
 
     write(Recipe(), tmp_path / "s", make(Recipe(), [3, 4, 5], sources=["a", "a", "b"]))
@@ -186,7 +186,7 @@ def test_verify_sees_a_source_of_which_some_parts_are_retired(tmp_path, ranges, 
     assert (problems == []) if what is None else any(what in problem for problem in problems)
 
 
-def test_verify_sees_a_source_that_is_there_twice(tmp_path):
+def test_verify_finds_a_source_that_occurs_twice(tmp_path):
     from tests.store.damage import attribute
 
     sequences = appended(tmp_path / "s", Recipe())
@@ -198,7 +198,7 @@ def test_verify_sees_a_source_that_is_there_twice(tmp_path):
     assert any("lies apart" in problem.what for problem in store_spec.verify(tmp_path / "s"))
 
 
-def test_verify_sees_a_root_that_is_older_than_the_last_commit_that_only_retired(tmp_path):
+def test_verify_finds_a_root_older_than_the_last_retirement(tmp_path):
     sequences = appended(tmp_path / "s", Recipe())
     before = (tmp_path / "s" / "zarr.json").read_bytes()
     with store_spec.open_store(tmp_path / "s", "a") as writer:
@@ -226,7 +226,7 @@ def test_verify_sees_a_root_that_is_older_than_the_last_commit_that_only_retired
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [0, 1, 4])
-def test_a_lost_shard_is_no_loss_where_all_that_lay_in_it_is_retired(tmp_path, recipe, gone):
+def test_a_lost_shard_of_retired_rows_is_not_a_failure(tmp_path, recipe, gone):
     recipe = replace(recipe, chunk=24, shard=48)
     sequences = make(recipe, (9, 17, 0, 10, 14, 6))
     write(recipe, tmp_path / "s", sequences)
@@ -249,7 +249,7 @@ def test_a_lost_shard_is_no_loss_where_all_that_lay_in_it_is_retired(tmp_path, r
         (tmp_path / "lost").rename(shard)
 
 
-def test_an_older_copy_of_a_shard_is_no_loss_where_what_it_lacks_is_retired_whatever_lies_behind_it(tmp_path):
+def test_an_older_copy_of_a_shard_that_lacks_only_retired_rows_is_not_a_failure(tmp_path):
     rows = np.arange(13, dtype="float32").reshape(-1, 1)
     with store_spec.create_store(
         tmp_path / "s", inputs=("float32", (1,)), labels=("float32", (1,)), chunk=16, shard=32

@@ -168,7 +168,7 @@ def test_labels_of_a_sequence_may_have_a_first_axis_of_one(tmp_path):
     assert store[0][1].tolist() == store[1][1].tolist() == [1, 2]
 
 
-def test_a_source_is_appended_in_one_go(tmp_path):
+def test_a_source_is_appended_at_once(tmp_path):
     with Recipe().create(tmp_path / "store") as writer:
         for source in ("a", "a", "b"):
             writer.append(GOOD, LABELS, source=source)
@@ -212,7 +212,7 @@ def test_the_caller_may_fill_the_same_arrays_again(tmp_path, label_axis):
     assert store_spec.verify(tmp_path / "store") == []
 
 
-def test_arrays_in_any_memory_order_are_stored_as_they_read(tmp_path):
+def test_arrays_in_any_memory_order_are_stored(tmp_path):
     rows = np.arange(60, dtype="float32").reshape(3, 20).T
     with Recipe().create(tmp_path / "store") as writer:
         writer.append(rows, np.arange(40, dtype="int16")[::2], source="a")
@@ -242,7 +242,7 @@ def test_an_error_in_the_block_leaves_what_was_committed_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_nothing_lies_at_the_path_before_the_first_commit(tmp_path):
+def test_the_path_is_empty_before_the_first_commit(tmp_path):
     with Recipe().create(tmp_path / "store") as writer:
         append(writer, make(Recipe(), [200]))
         assert not (tmp_path / "store").exists()
@@ -252,7 +252,7 @@ def test_nothing_lies_at_the_path_before_the_first_commit(tmp_path):
         assert len(store_spec.open_store(tmp_path / "store")) == 1
 
 
-def test_a_writer_that_is_forgotten_leaves_nothing(tmp_path):
+def test_an_abandoned_writer_leaves_nothing(tmp_path):
     writer = Recipe().create(tmp_path / "store")
     append(writer, make(Recipe(), [200]))
     del writer
@@ -271,7 +271,7 @@ def test_a_closed_writer_says_that_it_is_closed(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["folder", "store", "file", "link", "dangling link"])
-def test_what_lies_at_the_path_is_never_touched(tmp_path, what):
+def test_files_at_the_path_are_never_touched(tmp_path, what):
     path = tmp_path / "store"
     if what == "folder":
         path.mkdir()
@@ -290,7 +290,7 @@ def test_what_lies_at_the_path_is_never_touched(tmp_path, what):
     assert (sorted(tmp_path.rglob("*")), files(tmp_path)) == before
 
 
-def test_something_that_appears_at_the_path_meanwhile_is_not_touched(tmp_path):
+def test_a_path_that_appears_meanwhile_is_not_touched(tmp_path):
     writer = Recipe().create(tmp_path / "store")
     (tmp_path / "store").mkdir()
     with pytest.raises(StoreExistsError, match="appeared there meanwhile"):
@@ -300,7 +300,7 @@ def test_something_that_appears_at_the_path_meanwhile_is_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["r", "a"])
-def test_what_is_no_store_cannot_be_opened(tmp_path, mode):
+def test_paths_without_a_store_cannot_be_opened(tmp_path, mode):
     (tmp_path / "file").write_text("no store")
     (tmp_path / "folder").mkdir()
     (tmp_path / "group").mkdir()
@@ -314,7 +314,7 @@ def test_what_is_no_store_cannot_be_opened(tmp_path, mode):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "group"]
 
 
-def test_a_mode_that_there_is_not_is_refused(tmp_path):
+def test_an_unknown_mode_is_refused(tmp_path):
     with pytest.raises(SchemaError, match="mode 'w' is not"):
         store_spec.open_store(tmp_path, "w")  # type: ignore[call-overload]
 
@@ -422,7 +422,7 @@ def test_a_writer_is_closed_only_once_a_thread_has_appended(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_a_writer_is_not_called_while_it_is_at_work(tmp_path):
+def test_a_writer_refuses_nested_calls(tmp_path):
     """For example by a signal handler during an append: nothing is written, and the writer continues."""
     with store_spec.create_store(tmp_path / "s", inputs=("float32", ()), labels=("int64", ())) as writer:
 
@@ -495,7 +495,7 @@ def test_a_copy_that_fails_leaves_the_writer_as_it_was(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("inside", ["new.zarr", "inputs/new.zarr"])
-def test_a_store_holds_no_other_store(tmp_path, inside):
+def test_a_store_cannot_be_in_another_store(tmp_path, inside):
     write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
     before = sorted(tmp_path.rglob("*")), files(tmp_path)
     with pytest.raises(
@@ -505,7 +505,7 @@ def test_a_store_holds_no_other_store(tmp_path, inside):
     assert (sorted(tmp_path.rglob("*")), files(tmp_path)) == before
 
 
-def test_a_path_that_leads_out_of_a_store_again_is_not_inside_of_it(tmp_path, monkeypatch):
+def test_a_path_that_leads_out_of_a_store_is_not_in_it(tmp_path, monkeypatch):
     write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
     monkeypatch.chdir(tmp_path / "store")
     for number, path in enumerate(("../new0.zarr", tmp_path / "store/../new1.zarr", "inputs/../../new2.zarr")):
@@ -592,7 +592,7 @@ def test_masked_values_are_missing_values_where_these_are_kept(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_was_filled_in_is_a_mask_of_the_inputs_and_not_dropped_in_silence(tmp_path, kept):
+def test_masks_of_filled_values_must_fit_the_inputs_and_the_store(tmp_path, kept):
     rows, labels = np.zeros((2, 2), "f4"), np.zeros(2, "i1")
     with store_spec.create_store(tmp_path / "s", inputs=("float32", (2,)), labels=("int8", ()), filled=kept) as writer:
         for wrong in ("x", [True, True], [[1, 0], [0, 1]], np.zeros((2, 2), "i1"), np.zeros((2, 1), bool)):
