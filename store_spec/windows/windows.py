@@ -103,9 +103,13 @@ class Windows(RowSelection[WindowOptions]):
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
         start, stop = usable_steps(store, shape.steps, **self.moments)
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
-        if options.context:
-            start = np.maximum(0, start - shape.context_span)
-        self.index = WindowIndex(start=np.minimum(start, stop), stop=stop, shape=shape)
+        first = np.maximum(0, start - shape.context_span) if options.context else start
+        self.index = WindowIndex(start=np.minimum(first, stop), stop=stop, shape=shape)
+        if options.context and shape.short == "pad":
+            # The label of a padded window ends with its sequence, so it may begin before the period.
+            label = self.index.last_rows(np.arange(len(first)), first)
+            label += shape.label_offset if shape.target == "future" else 0
+            self.index = replace(self.index, start=np.where(label < start, stop, self.index.start))
         future = options.future
         if options.missing == "skip":
             self.index = replace(self.index, gaps=gaps_of(store, shape, self.targets.array, future=future is not None))

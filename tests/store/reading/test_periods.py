@@ -167,21 +167,25 @@ def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
     assert same(pickled[0], store.windows(3, steps=(0, 0.8), normalize=stats)[0])
 
 
-@hypothesis.given(shape=shapes(shorts=("drop",)), low=st.integers(0, 9))
+@hypothesis.given(shape=shapes(), low=st.integers(0, 9))
 def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
     by_step: Numbered, shape: WindowShape, low: int
 ):
     store = by_step.store
     given = {name: getattr(shape, name) for name in shape.__slots__} | {"stride": 1}
     period = WindowShape(**given | {"steps": (low / 10, 1.0)})
-    whole = Windows(store, WindowShape(**given | {"steps": None}))
+    whole = Windows(store, WindowShape(**given | {"steps": None, "short": "drop"}))
     found = Windows(store, period, WindowOptions(context=True))
+    begin = [int(round(length * low / 10, 6)) for length in LENGTHS]
     wanted = []
     for number in range(len(whole)):
         sequence, start = whole.index.locate(number)
-        if start + shape.context_span >= int(round(LENGTHS[sequence] * low / 10, 6)):
+        if start + shape.context_span >= begin[sequence]:
             wanted.append((sequence, start))
-    assert [found.index.locate(number) for number in range(len(found))] == wanted
+    used = [used_by(found, number) for number in range(len(found))]
+    padded = [each for each in used if shape.short == "pad" and len(each.rows) < shape.window]
+    assert [each[:2] for each in used if each not in padded or each[:2] in wanted] == wanted
+    assert all(min(each.labels) >= begin[each.sequence] for each in padded)
 
 
 def test_empty_results_cause_warnings(store: store_spec.Store):
