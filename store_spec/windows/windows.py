@@ -146,18 +146,19 @@ class Windows(RowSelection[WindowOptions]):
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
         windows._epoch = seed, epoch
-        index = replace(self.index, random=(seed, epoch)) if self.shape.least_window else self.index
+        base = self.base
+        index = replace(base, random=(seed, epoch)) if self.shape.least_window else base
         windows.index = index
         if self.shape.phase == "first":
             return windows
-        room = np.minimum(self.shape.stride, self.index.stop - self.index.start - self.shape.least_span + 1)
+        room = np.minimum(self.shape.stride, base.stop - base.start - self.shape.least_span + 1)
         random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
-        starts = self.index.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
+        starts = base.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows.index = replace(index, start=starts)
         # Between gaps there may be room for windows without an offset only.
-        none = (np.diff(windows.index.first) == 0) & (np.diff(self.index.first) > 0)
+        none = (np.diff(windows.index.first) == 0) & (np.diff(base.first) > 0)
         if none.any():
-            windows.index = replace(index, start=np.where(none, index.start, starts))
+            windows.index = replace(index, start=np.where(none, base.start, starts))
         return windows
 
     @property

@@ -114,7 +114,7 @@ def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
     windows = by_step.store.windows(window, stride=stride, short=short, phase="random")
     batches = windows.batches(10, epoch=epoch, seed=1, memory="50kB", index=True, shuffle=True)
     x = unbatched(list(batches))
-    again = windows.batches(10, epoch=epoch, seed=1, memory="50kB", shuffle=True)
+    again = windows.of_epoch(2, 3).batches(10, epoch=epoch, seed=1, memory="50kB", shuffle=True)  # not 2, 3
     assert all_same([sample[:-1] for sample in x], unbatched(list(again)))
     sequences, starts = batches.windows.index.locate_many([int(sample[-1]) for sample in x])
     first = {sequence: int(starts[sequences == sequence].min()) for sequence in sequences.tolist()}
