@@ -83,13 +83,16 @@ class DropComments:
     """
 
     def __init__(self, mark: str) -> None:
-        self._whole = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*(\r\n?|\n)")
-        self._open = re.compile(rb"(?<=[\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*\r?\Z")
+        self._mark = mark.encode()
+        self._whole = re.compile(rb"(?<=[\r\n])" + re.escape(self._mark) + rb"[^\r\n]*(\r\n?|\n)")
+        self._open = re.compile(rb"(?<=[\r\n])" + re.escape(self._mark) + rb"[^\r\n]*\r?\Z")
         self._last, self._rest = b"\n", b""  # the byte before the piece; the start of an unfinished comment
 
     def __call__(self, piece: bytes) -> bytes:
         """Return the next piece without comments."""
         text = self._last + self._rest + bytes(piece)
+        # A file, or each of those it was joined from, may begin with a byte-order mark.
+        text = text.replace(b"\n" + codecs.BOM_UTF8 + self._mark, b"\n" + self._mark)
         unfinished = self._open.search(text)
         self._rest = text[unfinished.start() :] if unfinished else b""
         text = text[: unfinished.start()] if unfinished else text

@@ -520,7 +520,7 @@ def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
 def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
     gap = "," if "csv" in suffix else "  "
     rows = [f"{number}{gap}{-number}" for number in range(size)]
-    lines = ["# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
+    lines = ["\ufeff# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
     path = packed(tmp_path / f"x{suffix}", "\n".join(lines).encode())
     read = read_all(path, comment="#", skip_after_header=1, header=True)
     assert {name: column.tolist() for name, column in read.columns.items()} == {
