@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.execution.build import open_with_sources, worker_count
+from builder.labels.text_classes import ClassCodes
 from builder.maintenance.store_checks import Checking
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
@@ -91,8 +92,10 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
     row = "row" if batch.process.takes_all_rows else "step"
     with batch.ready() as ready:
         for number, name in enumerate(ready.names):
+            # A source that the build skipped may have classes that the store does not have.
+            codes = None if numbers[number] else ClassCodes(ready.process.store_classes or ())
             try:
-                sequences, _ = read_source(ready, number, partial(_as_stored, store))
+                sequences, _ = read_source(ready, number, partial(_as_stored, store), codes=codes)
                 what = next(_differences(store, numbers[number], sequences, row), None)
             except UnusableError as error:
                 is_skipped = isinstance(error.failure, Skipped) and not numbers[number]

@@ -113,6 +113,15 @@ def test_a_source_that_gets_rows_is_new_and_one_that_loses_them_is_retired_by_an
     assert "d.csv: number of sequences: 1, but the store has 0" in problems[0]
 
 
+@pytest.mark.parametrize("options", [{"label_pattern": "([ab])[.]csv"}, {"labels": "kind", "missing": "drop"}])
+def test_classes_that_only_an_empty_source_has_are_no_difference(tmp_path, options):
+    src = tmp_path / "src"
+    write_files(src, {"a.csv": "x,kind\n1,cat\n", "b.csv": "x,kind\n,dog\n" if "labels" in options else "x,kind\n"})
+    report = build(src, process=tabular(inputs="x", **options))
+    assert (report.added, len(report.skipped)) == (1, 1)
+    assert verify_sources(tmp_path / "t.zarr", src, workers=0) == []
+
+
 def test_with_empty_error_empty_sources_fail(src, tmp_path):
     report = build(src, empty="error")
     assert ([one.source for one in report.failures], report.skipped) == (["b.csv", "d.csv"], ())
