@@ -149,7 +149,7 @@ def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -
                 try:
                     _, read = read_source(ready, place, rows.take)
                 except UnusableError as error:
-                    failures.append(error.failure)
+                    failures.append(Failure(source, error.failure.reason))
                     continue
                 reasons = [rows.missing(one, read) for one in shard.lost if one.source == source]
                 failures += [Failure(source, reason) for reason in reasons if reason][:1]

@@ -503,7 +503,9 @@ def test_a_folder_that_holds_no_source_is_refused(damaged):
     assert "is it mounted?" in result.stderr
 
 
-@pytest.mark.parametrize(("text", "reason"), [(None, "no longer exists"), ("", "is empty: 0 bytes")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [(None, "no longer exists"), ("", "is empty: 0 bytes"), ("x,y\n", "has no rows")]
+)
 def test_a_source_that_is_gone_or_cannot_be_read_now_is_named_with_the_reason(damaged, text, reason):
     (damaged / "src" / "b.csv").unlink()
     if text is not None:
