@@ -79,7 +79,9 @@ class StoredSources:
     def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
         """Return whether its sequences have these labels: one row, on the `sequence` axis."""
         rows = self._store.schema.labels
-        row = labels.reshape(rows.shape).astype(rows.dtype)
+        row = labels.reshape(rows.shape)
+        if rows.dtype.kind in "fc":  # a build rounds labels to these dtypes, but never to integers
+            row = row.astype(rows.dtype)
         stored = (self._store.snapshot.table("labels", number, number + 1)[0] for number in self.numbers[source])
         return all(np.array_equal(one, row, equal_nan=rows.dtype.kind in "fc") for one in stored)
 

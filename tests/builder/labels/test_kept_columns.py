@@ -193,6 +193,14 @@ def test_another_type_than_in_the_store_is_refused(root, tmp_path):
         build(root, store, workers=0)
 
 
+def test_a_label_that_integers_do_not_hold_is_a_change(root, tmp_path):
+    built(root, tmp_path / "store.zarr")
+    write_manifest(root, MANIFEST | {"y": [1, 2.5, 3]})
+    assert build(root, tmp_path / "store.zarr", workers=0).changed == ("b.csv",)
+    report = build(root, tmp_path / "store.zarr", update=True, workers=0)
+    assert [(one.source, one.reason[:18]) for one in report.failures] == [("b.csv", "labels are float64")]
+
+
 def test_kept_columns_are_compared_with_the_sources(root, tmp_path):
     store = tmp_path / "store.zarr"
     built(root, store)
