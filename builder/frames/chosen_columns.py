@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 
 from builder.build_errors import SourceError
 from builder.formats.column_choice import in_order_of_store, select
@@ -9,6 +10,7 @@ from builder.formats.convert import check_all
 from builder.formats.table import OpenTable
 from builder.frames.groups import columns_to_group_by
 from builder.frames.label_join import LabelledTable
+from builder.options.option_syntax import parse_policies, parse_transform
 from builder.options.table_options import TableOptions
 
 Names = tuple[str, ...]
@@ -54,6 +56,21 @@ def select_inputs_and_labels(
     if table.named:
         x = in_order_of_store(x, store_inputs, "inputs", source)
         y = in_order_of_store(y, store_labels, "labels", source) if labelled is None else y
+        if (x, y) != (tuple(inputs), tuple(labels)):
+            _refuse_ranges(options, table.groups, source)
     if labelled is None:
         return x, y
     return x, labelled.targets(tuple(options.labels) or None, store_labels, tuple(options.exclude))
+
+
+def _refuse_ranges(options: TableOptions, groups: Mapping[str, tuple[str, ...]], source: str) -> None:
+    """Refuse a range in `missing` or `transforms`: in a file with another order it may have other columns."""
+    chosen = [columns for columns, _ in parse_policies(options.missing).columns]
+    chosen += [parse_transform(text).columns for text in options.transforms]
+    for part in chain.from_iterable(chosen):
+        if part not in groups and len(select((part,), groups, source)) > 1:
+            raise SourceError(
+                source,
+                f"its columns have another order than those of the store, so the range {part} may mean others here; "
+                "name them one by one instead, and build to another path",
+            )

@@ -610,3 +610,12 @@ def test_a_range_selects_the_same_columns_of_every_file(tmp_path):
     # In 2.csv the range is only a and c, so that file needs the names.
     assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
     assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize("options", [{"transforms": ["scale b:c=2"]}, {"missing": ["b:c=keep"]}])
+def test_a_range_of_columns_to_change_is_refused_where_it_may_have_others(tmp_path, options):
+    write_files(tmp_path / "src", {"1.csv": "a,b,c\n1,2,3\n", "2.csv": "b,a,c\n2,1,3\n", "3.csv": "a,b,c\n1,2,3\n"})
+    report = build(tmp_path / "src", tmp_path / "store", process=tabular(**options))
+    # In 2.csv the range has a too.
+    assert [failure.source for failure in report.failures] == ["2.csv"]
+    assert "so the range b:c may mean others here" in report.failures[0].reason
