@@ -286,8 +286,8 @@ def _complete(
         twice = [name for name in sequence.columns if name in kept]
         if twice:
             raise SequenceError(
-                f"{origin}: column {twice[0]!r:.80} comes from the process function and from the manifest's keep; "
-                "rename one of them"
+                f"{origin}: column {twice[0]!r:.80} comes from its rows (--group-by, --missing, --process) and from "
+                "the manifest (--keep) or the names of files (--sequence-from); rename one of them"
             )
         sequence = replace(sequence, columns={**sequence.columns, **kept})
     if conversions:

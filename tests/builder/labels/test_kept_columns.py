@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import store_spec
-from builder import Sequence, UsageError, build, repair
+from builder import Sequence, UsageError, build, repair, tabular
 from builder.maintenance.source_checks import verify_sources
 from tests.store.oracle import files
 
@@ -277,4 +277,12 @@ def test_values_without_a_type_and_repeated_names_are_errors(root, tmp_path):
         in report.failures[0].reason
     )
     report = built(root, tmp_path / "y", process=unknown, label_column=None, keep="site", max_failures=99)
-    assert "'site' comes from the process function and from the manifest's keep" in report.failures[0].reason
+    twice = "comes from its rows (--group-by, --missing, --process) and from the manifest (--keep) or the names of"
+    assert f"'site' {twice}" in report.failures[0].reason
+    options: dict[str, Any] = {
+        "process": tabular(group_by="x"),
+        "sequence_from": "^(?P<x>[abc])[.]",
+        "workers": 0,
+        "max_failures": 99,
+    }
+    assert f"'x' {twice} files (--sequence-from)" in build(root, tmp_path / "z", **options).failures[0].reason
