@@ -145,7 +145,7 @@ def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> N
             click.echo(printable(str(failure)), err=True)
         if not quiet:
             alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
-            result = f"{count_text(len(done.files), 'file')} restored" if done.found else "nothing was wrong"
+            result = f"{count_text(len(done.files), 'shard')} restored" if done.found else "nothing was wrong"
             now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
             click.echo(f"{store.name or store}: {result}; {now}")
     if not all(problem.retired for problem in done.left):

@@ -53,7 +53,7 @@ class Repair:
     left: tuple[Problem, ...]  # problems after the repair
 
     def __repr__(self) -> str:
-        return f"<repair: {len(self.found):,} problems, {len(self.files):,} files restored, {len(self.left):,} left>"
+        return f"<repair: {len(self.found):,} problems, {len(self.files):,} shards restored, {len(self.left):,} left>"
 
 
 def repair(

@@ -185,7 +185,7 @@ def test_the_command_repairs_and_says_what_it_did(damaged):
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
         *(f"was wrong: {problem}" for problem in before),
-        "s.zarr: 1 file restored; all well",
+        "s.zarr: 1 shard restored; all well",
     ]
     assert seqzarr("verify", damaged / "s.zarr", "--sources", damaged / "src").exit_code == 0
     assert run_repair(damaged).stdout == "s.zarr: nothing was wrong; all well\n"
@@ -217,7 +217,7 @@ def test_a_source_that_changed_is_named_with_both_fingerprints_and_nothing_is_to
         "s.zarr: not all could be restored: restore the sources named here, or build with them as they are now "
         f"(seqzarr build SOURCES STORE with --update or --retire-missing), or {AGAIN}"
     )
-    assert result.stdout.splitlines()[-1] == "s.zarr: 0 files restored; 1 problem left"
+    assert result.stdout.splitlines()[-1] == "s.zarr: 0 shards restored; 1 problem left"
     assert files(damaged / "s.zarr") == before
 
 
@@ -232,7 +232,7 @@ def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
     )
     result = run_repair(damaged)
     assert result.exit_code == 0
-    assert result.stdout.endswith("s.zarr: 0 files restored; 1 problem left, of retired sequences alone\n")
+    assert result.stdout.endswith("s.zarr: 0 shards restored; 1 problem left, of retired sequences alone\n")
     now = store_spec.open_store(damaged / "s.zarr")
     assert [(name, len(now[number][0])) for number, name in enumerate(now.sources)] == [
         ("a.csv", 100),
@@ -251,7 +251,7 @@ def test_rows_of_a_retired_sequence_keep_a_shard_damaged_unless_its_source_is_as
     assert (result.exit_code, files(damaged / "s.zarr")) == (1, before)
     assert result.stderr.startswith("b.csv: it changed")
     (damaged / "src" / "b.csv").write_text(old)
-    assert run_repair(damaged).stdout.endswith("s.zarr: 1 file restored; all well\n")
+    assert run_repair(damaged).stdout.endswith("s.zarr: 1 shard restored; all well\n")
 
 
 def test_both_sequences_of_a_source_that_was_built_twice_are_restored(damaged):

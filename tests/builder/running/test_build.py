@@ -364,7 +364,7 @@ def test_results_are_one_line_each(tmp_path: Path):
     assert found.startswith("<inspection of s.zarr: 6 sequences of 3 sources, 39 steps, ")
     assert found.endswith(" files, 1 failures>")
     assert repr(repair(store, tmp_path / "in", process=read_made, workers=0)) == (
-        "<repair: 0 problems, 0 files restored, 0 left>"
+        "<repair: 0 problems, 0 shards restored, 0 left>"
     )
 
 
