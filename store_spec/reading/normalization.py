@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
+from store_spec.reading.columns import Column
 from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard, unchanged
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import Rows
@@ -223,6 +224,7 @@ class WindowScales:
     # For each target the feature that it equals, -1 if there is none; None to leave labels unchanged.
     labels: tuple[int, ...] | None
     future: tuple[int, ...] | None  # the same for future columns
+    cast: np.dtype[Any] | None  # the dtype of the result; None for the one that normalised values have
 
     @classmethod
     def plan(
@@ -230,6 +232,7 @@ class WindowScales:
         features: Sequence[int],
         targets: Sequence[int] | None,
         future: tuple[int, ...] | None,
+        cast: np.dtype[Any] | None,
     ) -> WindowScales:
         """Find the targets and future columns that are features of the windows.
 
@@ -240,7 +243,14 @@ class WindowScales:
         return cls(
             labels=labels if max(labels, default=-1) >= 0 else None,
             future=None if future is None else tuple(position.get(place, -1) for place in future),
+            cast=cast,
         )
+
+    def unrounded(self, name: str, column: Column) -> Column:
+        """Return the column without a cast to less than values are normalised in, which would round them before."""
+        if column.real or column.cast is None or (name == "labels" and self.labels is None):
+            return column
+        return replace(column, cast=np.promote_types(column.cast, normalized_dtype(column.rows.dtype)))
 
     def scale(self, inputs: NDArray[Any], real: NDArray[np.int64] | None = None) -> Scale:
         """Return the numbers of windows (windows, steps, *feature shape), whose first `real` steps are real."""
@@ -260,14 +270,19 @@ class WindowScales:
         """Return inputs, labels and future columns of windows, normalised; the arguments may be overwritten."""
         scale = self.scale(inputs, real)
         if self.labels is not None:
-            labels = scale.take(self.labels).apply(labels, "labels", inplace=True)
+            labels = self._cast(scale.take(self.labels).apply(labels, "labels", inplace=True))
         if future is not None and self.future is not None:
-            future = scale.take(self.future).apply(future, inplace=True)
-        return scale.apply(inputs, inplace=True), labels, future
+            future = self._cast(scale.take(self.future).apply(future, inplace=True))
+        return self._cast(scale.apply(inputs, inplace=True)), labels, future
+
+    def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self.cast is None else values.astype(self.cast, copy=False)
 
     def dtype(self, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of `inputs`, `labels` or `future` whose stored dtype is `dtype`."""
-        return dtype if name == "labels" and self.labels is None else normalized_dtype(dtype)
+        if name == "labels" and self.labels is None:
+            return dtype
+        return normalized_dtype(dtype) if self.cast is None else self.cast
 
 
 def _check(store: Store, scaler: Scaler, *, labels: bool) -> None:

@@ -126,11 +126,11 @@ class RowSelection(Generic[Options]):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""
-        inputs = self.columns["inputs"]
+        dtype = self.options.dtype
         return {
-            "features": brief(inputs.take),
+            "features": brief(self.columns["inputs"].take),
             "targets": [self.targets.array, brief(self.targets.take)],
-            "dtype": None if inputs.cast is None else inputs.cast.name,
+            "dtype": None if dtype is None else np.dtype(dtype).name,
             "normalize": state_name(self.normalize),
             **self.moments,
             "static": static_parameter(self.options.static, self.static),

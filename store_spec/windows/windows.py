@@ -123,7 +123,9 @@ class Windows(RowSelection[WindowOptions]):
         if self.normalize == "window":
             in_advance = self.columns["future"].take if "future" in self.columns else None
             features = range(rows.features) if inputs.take is None else inputs.take
-            self.of_windows = WindowScales.plan(features, features_of_targets(store, self.targets), in_advance)
+            targets, cast = features_of_targets(store, self.targets), inputs.cast
+            self.of_windows = scales = WindowScales.plan(features, targets, in_advance, cast)
+            self.columns |= {name: scales.unrounded(name, column) for name, column in self.columns.items()}
         self.base = self.index  # this and the cache are the same for the windows of each epoch
         self.row_cache = RowCache()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch

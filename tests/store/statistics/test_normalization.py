@@ -221,6 +221,21 @@ def test_robust_uses_the_median_and_the_interquartile_range(given_rows: Any):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+@pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
+def test_values_are_normalised_before_they_are_rounded(tmp_path: Path, normalize: str, dtype: str):
+    """For example seconds since 1970, of which float32 represents every 128th."""
+    seconds, batches = np.random.default_rng(0).integers(0, 100, (50, 2)), []
+    for since in (0, 1_700_000_000):
+        store = store_of(tmp_path / str(since), [(seconds + since).astype(dtype)])
+        given: Any = store.stats() if normalize == "stats" else normalize
+        batches.append(store.windows(5, future=[0], dtype="float32", normalize=given).batches(7))
+    for one, other in zip(*batches, strict=True):
+        for wanted, found in zip(one, other, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
 def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path, normalize: str):
     """For example a filter applied to silence: one such sequence must not make all others unreadable."""
