@@ -40,7 +40,7 @@ class RowOptions:
     Args:
         normalize: How to normalise inputs, and targets that are floats or come from the inputs: statistics, such as
             `train.stats()`; those of groups, `train.stats_by("patient")`; or `"sequence"` or `"window"` for the mean
-            and standard deviation of each. By sequence or group, labels of whole sequences are not normalised.
+            and standard deviation of each. By these or by group, labels of whole sequences are not normalised.
         features: The features of inputs, by name or number; None for all.
         targets: What a batch has as `labels`. `"labels"`: the labels of the store. `"inputs"`: the inputs, which are
             then read once for both. A list of names: targets of the labels if all are, otherwise features of the
@@ -151,17 +151,18 @@ def brief(numbers: tuple[int, ...] | None) -> list[int | str] | None:
 def features_of_targets(store: Store, targets: TargetColumns) -> Sequence[int] | None:
     """Return for each target the feature of inputs that it equals, or -1; None if targets are classes.
 
-    Labels equal features of the same name, or of the same position if neither have names and rows have the same shape.
+    Labels of steps equal features of the same name, or of the same position if neither have names and rows have the
+    same shape.
     """
     inputs, labels = store.schema.inputs, store.schema.labels
     if targets.array == "inputs":
         each = list(range(inputs.features))
-    elif not labels_are_numbers(store):
+    elif targets.axis != "step" or not labels_are_numbers(store):
         return None
     elif inputs.names and labels.names:
         place = {name: at for at, name in enumerate(inputs.names)}
         each = [place.get(name, -1) for name in labels.names]
-    elif inputs.shape == labels.shape:
+    elif not inputs.names and not labels.names and inputs.shape == labels.shape:
         each = list(range(labels.features))
     else:
         return None

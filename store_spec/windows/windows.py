@@ -62,8 +62,8 @@ class Windows(RowSelection[WindowOptions]):
             * `"sequence"`: each sequence's own mean and standard deviation, from the tables of the store. They are of
               the whole sequence, so they reveal something about the steps after a window.
             * `"window"`: the mean and standard deviation of each window's own input steps, for its features. Targets
-              and `future` columns that are also features (by name, or by position if rows without names have the same
-              shape) are normalised by the same numbers; others are not normalised.
+              and `future` columns that are also features (by name, or by position if neither have names and rows have
+              the same shape) are normalised by the same numbers; others are not, nor are labels of whole sequences.
 
             `scaler` returns the numbers, and its `inverse` undoes the normalisation.
         features: As in `RowOptions`, as `targets`, `static`, `dtype`, `mask` and `value_mask` are.

@@ -294,9 +294,19 @@ def test_numbers_and_images_are_normalised_by_window_and_sequence(tmp_path: Path
         )
 
 
-def test_labels_of_sequences_are_normalised_only_by_statistics(tmp_path: Path):
+def test_labels_without_names_are_not_taken_for_inputs_that_have_names(tmp_path: Path):
+    rows = np.arange(20, dtype="float32").reshape(10, 2)
+    named = store_spec.Rows(np.dtype("float32"), (2,), names=("pulse", "breath"))
+    with store_spec.create_store(tmp_path / "s.zarr", inputs=named, labels=("float32", (2,))) as writer:
+        writer.append(rows, rows + 5, source="s")
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert same(store.windows(4, normalize="window")[0][1:], store.windows(4)[0][1:])
+
+
+@pytest.mark.parametrize("features", [1, 2])
+def test_labels_of_sequences_are_normalised_only_by_statistics(tmp_path: Path, features: int):
     """By the numbers of its own sequence, a single label would always be 0."""
-    inputs = [np.full((9, 2), number, "float32") for number in range(4)]
+    inputs = [np.full((9, features), number, "float32") for number in range(4)]
     store = store_of(tmp_path / "s.zarr", inputs, [[number * 10.0] for number in range(4)], label_axis="sequence")
     kinds: list[tuple[Any, list[float]]] = [
         ("sequence", [0, 10, 20, 30]),
