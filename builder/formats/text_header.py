@@ -21,6 +21,7 @@ _PIECE = 1 << 12  # bytes that are split into lines at once
 _MOST = 1 << 24
 # By decimal mark.
 _NUMBER = {mark: re.compile(rf"[+-]?(\d+[{mark}]?\d*|[{mark}]\d+)([eE][+-]?\d+)?") for mark in DECIMALS}
+_FIELD = re.compile(r'"(?:[^"]|"")*"(?!\S)|\S+')  # of text with blanks between fields
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
@@ -134,7 +135,7 @@ def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator
             yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
 
     count, left = 0, lines()
-    fields = map(str.split, left) if delimiter is None else csv.reader(left, delimiter=delimiter)
+    fields = map(_split_at_blanks, left) if delimiter is None else csv.reader(left, delimiter=delimiter)
     for row in fields:
         if len(row) > 1 or any(map(str.strip, row)):
             count += 1
@@ -143,6 +144,16 @@ def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator
             yield row, end
             if count == 2:
                 return
+
+
+def _split_at_blanks(line: str) -> list[str]:
+    """Split a line at runs of blanks, but not within quotes around a whole field.
+
+    >>> _split_at_blanks('"2024-01-01 00:00"  1.5 5" "')
+    ['2024-01-01 00:00', '1.5', '5"', '"']
+    """
+    fields = _FIELD.findall(line)
+    return [one[1:-1].replace('""', '"') if len(one) > 1 and one[0] == one[-1] == '"' else one for one in fields]
 
 
 def _lines(head: bytes) -> Iterator[bytes]:

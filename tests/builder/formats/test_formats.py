@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import ipc
 
 import store_spec
-from builder import SourceError
+from builder import SourceError, tabular
 from builder.formats import files, format_of, json_lines, open_table, stem_of, text_header, text_table
 from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table, read_raw
@@ -128,6 +128,14 @@ def test_blank_separated_text_may_have_any_blanks_anywhere(tmp_path, rows, suffi
     table = read_all(packed(tmp_path / f"x{suffix}", text.encode()))
     assert list(table.columns) == [str(i) for i in range(len(rows[0]))]
     assert same_bits(array_of(table), np.array(rows))
+
+
+def test_blanks_within_quotes_divide_nothing_in_the_first_line_either(tmp_path):
+    (tmp_path / "x.txt").write_text('"2024-01-01 00:00"  1 2\n"2024-01-01 01:00"  3 4\n')
+    (only,) = tabular(time="0")(tmp_path / "x.txt")
+    assert (only.inputs.tolist(), str(only.time[1])[:16]) == ([[1, 2], [3, 4]], "2024-01-01T01:00")
+    (tmp_path / "x.txt").write_text('"wind speed"  t\n1 2\n')
+    assert list(read_all(tmp_path / "x.txt", header=True).columns) == ["wind speed", "t"]
 
 
 @given(st.lists(st.text(" \t\n\rx", max_size=6), max_size=6))
