@@ -59,6 +59,15 @@ def format_of(name: str) -> str | None:
     return format_name if format_name in _TEXT or compression is None else None
 
 
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file name in lower case, without that of a compression.
+
+    >>> suffix_of("a/b.CSV.gz"), suffix_of("a.csv"), suffix_of("b")
+    ('.csv', '.csv', '')
+    """
+    return _suffix(_split_compression(name)[0])
+
+
 def stem_of(name: str) -> str:
     """Return the last part of a source's name without its suffix; `.csv.gz` counts as one suffix.
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from builder.build_errors import SourceError
-from builder.formats import format_of, open_table
+from builder.formats import format_of, open_table, suffix_of
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden_columns
@@ -157,7 +157,7 @@ def open_with_labels(  # noqa: PLR0917
     """
     label_path = root / label_file
     label_format = format_of(label_path.name)
-    has_same_suffix = label_path.suffix == path.suffix
+    has_same_suffix = suffix_of(label_path.name) == suffix_of(path.name)
     if label_format is None and not has_same_suffix and options.format is None:
         raise SourceError(
             label_file,

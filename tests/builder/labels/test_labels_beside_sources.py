@@ -1,5 +1,6 @@
 """Labels in another file for each source: which file belongs to which source, and which rows are joined."""
 
+import gzip
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -475,6 +476,22 @@ def test_label_files_outside_the_sources_are_refused(text):
         check_below(found, LabelFilePattern.parse(text).label_file, "s.zarr", text)
     for below in ("y/{stem}.csv", "in/../y/{stem}", "..y/{stem}", "{parent}/../{stem}.y"):
         check_below(found, LabelFilePattern.parse(below).label_file, "s.zarr", below)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "text"),
+    [
+        ("a.csv.gz", ".csv", "y;k\n5;0\n6;0\n"),
+        ("a.csv", ".csv.gz", "y;k\n5;0\n6;0\n"),
+        ("a.csv.gz", ".txt.gz", "5 0\n6 0\n"),
+    ],
+)
+def test_label_files_are_read_like_sources_of_the_same_suffix_packed_or_not(tmp_path, name, suffix, text):
+    (tmp_path / "y").mkdir()
+    for path, written in ((tmp_path / name, "x;k\n1;0\n2;0\n"), (tmp_path / f"y/a{suffix}", text)):
+        path.write_bytes(gzip.compress(written.encode()) if path.suffix == ".gz" else written.encode())
+    x, y = tabular(labels_from=f"y/{{stem}}{suffix}", delimiter=";").under(tmp_path)(tmp_path / name)
+    assert (x[:, 0].tolist(), y[:, 0].tolist()) == ([1, 2], [5, 6])
 
 
 def test_a_given_format_applies_to_label_files_with_unknown_suffixes(tmp_path):
