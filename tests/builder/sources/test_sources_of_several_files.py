@@ -96,6 +96,17 @@ def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("first", "values"), [("7,1\n7,2\n", ["7", "x"]), ("7,1\n8,2\n", ["7", "8", "x"])])
+def test_groups_are_text_in_all_files_of_a_source_if_one_has_text(tmp_path, first, values):
+    write_files(
+        tmp_path / "src", {"p1_1.csv": f"g,a\n{first}", "p1_2.csv": "g,a\n7,3\nx,4\n", "p0_1.csv": "g,a\ny,0\n"}
+    )
+    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["g"].tolist() == ["y", *values]
+    assert opened[1][0].ravel().tolist() == [int(line[2:]) for line in [*first.split(), "7,3"] if line[0] == "7"]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_function_is_called_for_each_file_and_its_results_are_joined(tmp_path, workers):
     rng = np.random.default_rng(0)
