@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -204,6 +205,9 @@ class OneEpoch(Generic[Item, Plan]):
         # By process, as a thread may hold the lock at a fork. A signal handler may run in the thread that holds it.
         self._locks: dict[int, threading.RLock] = {}
         self._start(plan, 0)
+        if options.drop_last and not len(plan) and len(plan.store):
+            text = f"{plan.store.path}: 0 batches of {plan}, as drop_last=True leaves out the last, incomplete ones"
+            warnings.warn(text, stacklevel=4)
 
     def _start(self, plan: Plan, step: int) -> None:
         """Continue after `step` batches of a plan."""

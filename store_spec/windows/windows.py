@@ -236,7 +236,8 @@ class Windows(RowSelection[WindowOptions]):
     def stats(self) -> Statistics:
         """Return statistics of exactly the rows that these windows use: inputs, and labels at the steps of targets.
 
-        With `phase="random"` these are the rows of all epochs. All of these rows are read.
+        With `phase="random"` these are the rows of all epochs. Rows that only `future` columns use do not count. All
+        other rows are read.
 
         Raises:
             WindowError: There are no windows.
