@@ -1,1 +1,1 @@
-"""Long campaigns against the promises: `python -m tests.campaigns NAME [--quick]`, from the repository's root."""
+"""Long attempts to violate the promises of a store: `python -m tests.campaigns NAME [--quick]`."""

@@ -1,45 +1,42 @@
-"""What a campaign found: its figures, the promises that were broken, and what its control did."""
+"""The result of a campaign."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SHOWN = 50  # broken promises that are shown; those behind them are counted
+SHOWN = 50  # violations printed in full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One run of one campaign. The control is the same campaign with one safeguard taken out; it has to break."""
+    """The result of one campaign.
 
-    name: str
-    figures: dict[str, int | float | str]  # what was counted, in the order in which it is shown
-    broken: tuple[str, ...]  # a sentence for each promise that did not hold
-    control: str  # which safeguard the control takes out
-    control_broke: int  # cases that the control broke; 0: the campaign is too weak to find anything
+    Args:
+        figures: What was counted, in the order in which it is printed.
+        violations: One message per violated promise.
+        controls: The violations found without a safeguard, by the name of the safeguard. If a control finds none, the
+            campaign could not detect a real violation either, so it has failed.
+    """
 
-    def __post_init__(self) -> None:
-        if self.control_broke < 0:
-            raise ValueError(f"{self.name}: the control broke {self.control_broke:,} cases; it is 0 or more")
+    figures: Mapping[str, int | str]
+    violations: Sequence[str]
+    controls: Mapping[str, int]
 
     def ok(self) -> bool:
-        """Tell whether every promise held, and the control shows that a broken one would have been seen."""
-        return not self.broken and self.control_broke > 0
+        """Return whether every promise held and every control found violations."""
+        return not self.violations and bool(self.controls) and all(self.controls.values())
 
     def __str__(self) -> str:
-        """Return a short table: a line for each figure, the control, and each broken promise."""
-        rows = [*self.figures.items(), (f"control ({self.control}) broke", self.control_broke)]
-        width = max(len(name) for name, _ in rows)
-        lines = [f"{self.name}: {'all promises held' if self.ok() else 'FAILED'}"]
-        lines += [f"  {name:<{width}}  {_shown(value)}" for name, value in rows]
-        lines += [f"  broken: {sentence}" for sentence in self.broken[:SHOWN]]
-        if self.broken[SHOWN:]:
-            lines.append(f"  and {len(self.broken) - SHOWN:,} more")
-        if not self.control_broke:
-            lines.append("  broken: the control found nothing, so this campaign would not see a broken promise")
+        """Return a table of all figures and controls, followed by the violations."""
+        rows = {**self.figures, **{f"violations without {name}": count for name, count in self.controls.items()}}
+        width = max(map(len, rows))
+        lines = ["all promises held" if self.ok() else "FAILED"]
+        lines += [
+            f"  {name:<{width}}  {value if isinstance(value, str) else f'{value:,}'}" for name, value in rows.items()
+        ]
+        lines += [f"  violation: {message}" for message in self.violations[:SHOWN]]
+        if len(self.violations) > SHOWN:
+            lines.append(f"  and {len(self.violations) - SHOWN:,} more")
+        lines += [f"  the control without {name} found nothing" for name, count in self.controls.items() if not count]
         return "\n".join(lines)
-
-
-def _shown(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,6 @@ from tests.campaigns.recording import Checker, Moment, Recording, record, record
 from tests.campaigns.safeguards import taken_out, without_syncing
 from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import Tree, difference, write_tree
-
-NAME = "power-cuts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +40,6 @@ class Count:
 
 def campaign(*, quick: bool) -> Outcome:
     """Cut the power everywhere; in the quick form, at a sample of the places."""
-    begin = time.monotonic()
     effort = (
         Effort(every=157, kills=1999, chances=1, finish=20)
         if quick
@@ -68,7 +64,6 @@ def campaign(*, quick: bool) -> Outcome:
                 controls["syncing files"] += control(recording, checker, effort, folders=False)
                 controls["syncing folders"] += control(recording, checker, effort, folders=True)
     return Outcome(
-        name=NAME,
         figures={
             "power cuts": count.cuts,
             "states that they may leave": count.states,
@@ -76,12 +71,9 @@ def campaign(*, quick: bool) -> Outcome:
             "states that these may leave": again.states,
             "different states of the disk": count.distinct,
             "jobs done again from these": count.finished,
-            **{f"broken without {name}": number for name, number in controls.items()},
-            "seconds": time.monotonic() - begin,
         },
-        broken=(*count.broken, *again.broken),
-        control="each without one kind of syncing, the lesser of them",
-        control_broke=min(controls.values()),
+        violations=(*count.broken, *again.broken),
+        controls=controls,
     )
 
 

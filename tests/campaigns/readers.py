@@ -30,7 +30,6 @@ from tests.campaigns.rot_stores import small_tables
 from tests.campaigns.together import Failure, nothing, together
 from tests.store.oracle import Recipe, Sequence, random_rows, same
 
-NAME = "readers"
 RECIPE = Recipe(inputs=("float32", (2,)), labels=("int16", ()), label_axis="own", chunk=512, shard=1536)
 LONGEST = 12  # steps of a sequence; a chunk of inputs has 64, so its bytes move as it fills, and a shard has 192
 BEFORE = 20  # sequences that are there when readers begin
@@ -66,11 +65,9 @@ def campaign(*, quick: bool) -> Outcome:
     found = _race(reads, sequences, control=False)
     control = _race(300, 30, control=True)
     return Outcome(
-        name=NAME,
         figures={"wrong or failed": 0, **found.counts},
-        broken=tuple(found.broken),
-        control="the last shard taken in one piece",
-        control_broke=control.counts["wrong or failed"],
+        violations=found.broken,
+        controls={"reading the last shard in one request": control.counts["wrong or failed"]},
     )
 
 

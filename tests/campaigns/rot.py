@@ -34,7 +34,6 @@ from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, old
 from tests.campaigns.rot_reading import Pieces, crashes, read_all, refused, wrong
 from tests.campaigns.rot_stores import RECIPES, Specimen, small_tables, write_specimen
 
-NAME = "rot"
 SHARE = 0.03  # of the cases in the quick run; of every third file one byte
 ROWS = ("sequence ", "padded batches ", "windows ")  # what has rows
 SHOWN = 20  # broken promises of a store that are told in words
@@ -84,11 +83,9 @@ def campaign(*, quick: bool) -> Outcome:
     for tally in tallies:
         counts += tally.counts
     return Outcome(
-        name=NAME,
-        figures={**counts, **{f"control: {what}": count for what, count in broke.items()}},
-        broken=tuple(sentence for tally in tallies for sentence in _first(tally.broken)),
-        control="no crc32c compared on reading, no stamp of shards, or in verify neither these nor sequences",
-        control_broke=min(broke.values()),
+        figures=counts,
+        violations=tuple(sentence for tally in tallies for sentence in _first(tally.broken)),
+        controls=broke,
     )
 
 
@@ -167,7 +164,7 @@ def _control(folder: str) -> dict[str, int]:
         expected = read_all(specimen.path)
         with unstamped:
             taken = sum(_reads_wrong(specimen, case, expected) for case in swaps(specimen) if _is_shard(*case.files))
-    return {"wrong rows": unchecked, "swaps read without an error": taken, "swaps not found by verify": unheld}
+    return {"crc32c on reading": unchecked, "stamps on reading": taken, "stamps and checksums in verify": unheld}
 
 
 def _reads_wrong(specimen: Specimen, case: Case, expected: Pieces) -> bool:

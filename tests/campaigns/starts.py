@@ -38,7 +38,6 @@ from store_spec.windows.windows import Windows
 from tests.campaigns.outcome import Outcome
 from tests.store.oracle import Recipe, assert_holds, make, same, write
 
-NAME = "starts"
 WAYS = ("fork", "spawn", "forkserver", "pickle", "threads")
 STATES = ("never used", "used before", "reading ahead")
 # Chunks of 512 KiB: Blosc decompresses them with threads of its own, which a fork does not take along.
@@ -74,16 +73,14 @@ def campaign(*, quick: bool) -> Outcome:
                 break
     counts = Counter(said if said in {RIGHT, CLEAR} else "broken" for one in found for said in one.values())
     return Outcome(
-        name=NAME,
         figures={"cases": len(cases), "hung": sum("hangs" in said for one in found for said in one.values()), **counts},
-        broken=tuple(
+        violations=tuple(
             f"{way}, {state}: {thing}: {said}"
             for (way, state), one in zip(cases, found, strict=True)
             for thing, said in one.items()
             if said not in {RIGHT, CLEAR}
         ),
-        control="batches do not look at the process that they are in",
-        control_broke=broke,
+        controls={"the check of the process in batches": broke},
     )
 
 

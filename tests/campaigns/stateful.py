@@ -28,8 +28,6 @@ from tests.campaigns.outcome import Outcome
 from tests.campaigns.safeguards import taken_out, without_order
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
 
-NAME = "stateful"
-
 
 class CrashError(BaseException):
     """The process is gone: what it would do next is not done."""
@@ -236,7 +234,7 @@ def campaign(*, quick: bool) -> Outcome:
         run(examples, steps)
     except Exception as error:  # noqa: BLE001  # whatever it is, a promise is broken
         broken.append(f"{type(error).__name__}: {error}")
-    figures: dict[str, int | float | str] = {
+    figures = {
         "histories": examples,
         "steps": Histories.steps,
         "commits": Histories.commits,
@@ -249,6 +247,4 @@ def campaign(*, quick: bool) -> Outcome:
         control_broke = 1
         run(50, 40, shrink=False)
         control_broke = 0
-    return Outcome(
-        name=NAME, figures=figures, broken=tuple(broken), control="the root is put first", control_broke=control_broke
-    )
+    return Outcome(figures=figures, violations=broken, controls={"writing the root last": control_broke})
