@@ -1,10 +1,10 @@
-"""What a power cut may leave: a model of a POSIX file system, fed with the log of what was done.
+"""A model of a POSIX file system that computes which states a power cut may leave.
 
-* Bytes of a file are safe after a sync of that file; before, each write may survive or not, whole or in part, in any
-  order, and the file's length may survive without them, as zeros.
-* A name (made, renamed, removed) is safe after a sync of its folder; before, each may survive or not, in any order,
-  whatever became of the bytes. Syncing a folder makes no bytes safe, nor what lies in folders within.
-* A rename is one step: the old name or the new one. One between two folders is safe when either was synced.
+* Bytes are safe once their file is synced. Before that, each write may survive or not, whole or in part, in any order.
+  The new length of the file may survive without the bytes, which are then zeros.
+* A name that was created, renamed or removed is safe once its folder is synced. Before that, each change may survive
+  or not, in any order, whether or not the bytes survive. Syncing a folder does not sync its files and subfolders.
+* A rename is atomic. A rename between two folders is safe once either is synced.
 """
 
 from __future__ import annotations
@@ -12,32 +12,30 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 
 from tests.campaigns.operations import Operation
 from tests.campaigns.trees import Tree
 
 
 class Fate(Enum):
-    """What becomes of a write, or a truncation, that was not synced."""
+    """What a power cut does to a write or a truncation that was not synced."""
 
-    LOST = "lost"
-    KEPT = "kept"
-    LENGTH = "its length alone is kept, and the bytes are zeros"
-    HALF = "the first half of its bytes is kept"
+    LOST = auto()
+    KEPT = auto()
+    LENGTH = auto()  # the length is kept, but the bytes are zeros
+    HALF = auto()  # only the first half of the bytes is kept
 
 
 @dataclass(slots=True, eq=False)
 class File:
-    """A file, whatever its names."""
+    synced: bytes = b""
+    unsynced: list[tuple[int, bytes | None]] = field(default_factory=list)  # offset and bytes; None: truncated there
 
-    safe: bytes = b""
-    unsafe: list[tuple[int, bytes | None]] = field(default_factory=list)  # offset and bytes; None: cut off there
-
-    def left(self, fate: Callable[[bytes | None], Fate]) -> bytes:
-        """Return its bytes after a power cut."""
-        data = bytearray(self.safe)
-        for offset, written in self.unsafe:
+    def content(self, fate: Callable[[bytes | None], Fate]) -> bytes:
+        """Return the bytes after a power cut that does this to each unsynced change."""
+        data = bytearray(self.synced)
+        for offset, written in self.unsynced:
             what = fate(written)
             if what is Fate.LOST:
                 continue
@@ -52,45 +50,36 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """A folder, whatever its name."""
-
-    now: dict[str, Node] = field(default_factory=dict)
-    safe: dict[str, Node] = field(default_factory=dict)
+    current: dict[str, Node] = field(default_factory=dict)
+    synced: dict[str, Node] = field(default_factory=dict)
 
 
 Node = File | Folder
+NameChange = tuple[tuple[Folder, str, Node | None], ...]  # atomic: the new node of each name; None: removed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Renaming:
-    """One change of names that survives as a whole: what each name in each folder then is; None: nothing."""
-
-    names: tuple[tuple[Folder, str, Node | None], ...]
-
-    def apply(self, names_of: Callable[[Folder], dict[str, Node]]) -> None:
-        """Change names."""
-        for folder, name, node in self.names:
-            if node is None:
-                names_of(folder).pop(name, None)
-            else:
-                names_of(folder)[name] = node
+def _change_names(change: NameChange, names_of: Callable[[Folder], dict[str, Node]]) -> None:
+    for folder, name, node in change:
+        if node is None:
+            names_of(folder).pop(name, None)
+        else:
+            names_of(folder)[name] = node
 
 
 class Disk:
-    """A folder on a disk, all of it safe at first."""
+    """A folder on a disk. At first everything is synced."""
 
     def __init__(self, tree: Tree) -> None:
         self._root = Folder()
-        self._unsafe: list[Renaming] = []  # changes of names, in the order in which they were made
+        self._unsynced: list[NameChange] = []  # in the order of the operations
         for name in sorted(tree):
             data = tree[name]
             self._change((name, Folder() if data is None else File(data)))
-        for folder in [self._root, *(node for node in map(self._node, tree) if isinstance(node, Folder))]:
-            folder.safe = dict(folder.now)
-        self._unsafe.clear()
+        for folder in self._folders():
+            folder.synced = dict(folder.current)
+        self._unsynced.clear()
 
-    def do(self, operation: Operation) -> None:
-        """Take note of the next operation in the log."""
+    def apply(self, operation: Operation) -> None:
         path, target = operation.path, operation.target
         match operation.kind:
             case "create":
@@ -100,39 +89,36 @@ class Disk:
             case "unlink" | "rmdir":
                 self._change((path, None))
             case "rename":
-                if not self._exists(path):  # written by a library, unseen
-                    self._change((path, File(unsafe=[(0, operation.data)])))
+                folder, name = self._parent(path)
+                if name not in folder.current:  # a library wrote it, unseen by the interceptor
+                    self._change((path, File(unsynced=[(0, operation.data)])))
                 self._change((path, None), (target, self._node(path)))
             case "link":
                 self._change((target, self._node(path)))
             case "write":
-                self._file(path).unsafe.append((operation.offset, operation.data))
+                self._file(path).unsynced.append((operation.offset, operation.data))
             case "truncate":
-                self._file(path).unsafe.append((operation.offset, None))
+                self._file(path).unsynced.append((operation.offset, None))
             case "sync":
                 self._sync(self._node(path))
 
-    def nothing(self) -> Tree:
-        """Return what is left where only what is safe survives."""
-        return _tree(self._root, lambda folder: folder.safe, lambda _: Fate.LOST)
+    def synced(self) -> Tree:
+        """Return the state in which only synced changes survive."""
+        return _tree(self._root, lambda folder: folder.synced, lambda _: Fate.LOST)
 
-    def everything(self) -> Tree:
-        """Return what is left where all survives, as after a kill."""
-        return _tree(self._root, lambda folder: folder.now, lambda _: Fate.KEPT)
+    def current(self, fate: Fate = Fate.KEPT) -> Tree:
+        """Return the state in which all names and truncations survive, and unsynced writes have this fate."""
+        return _tree(self._root, lambda folder: folder.current, lambda written: Fate.KEPT if written is None else fate)
 
-    def names_alone(self, fate: Fate) -> Tree:
-        """Return what is left where all names survive, and of bytes that are not safe this."""
-        return _tree(self._root, lambda folder: folder.now, lambda written: Fate.KEPT if written is None else fate)
-
-    def chance(self, rng: random.Random) -> Tree:
-        """Return what is left where what is not safe survives by chance, and in any order."""
+    def sample(self, rng: random.Random) -> Tree:
+        """Return a state in which a random subset of the unsynced changes survives, in random order."""
         odds = rng.random()
-        some = [one for one in self._unsafe if rng.random() < odds]
+        changes = [change for change in self._unsynced if rng.random() < odds]
         if rng.random() < 0.5:
-            rng.shuffle(some)
-        names = {id(folder): dict(folder.safe) for folder in self._folders()}
-        for one in some:
-            one.apply(lambda folder: names[id(folder)])
+            rng.shuffle(changes)
+        names = {id(folder): dict(folder.synced) for folder in self._folders()}
+        for change in changes:
+            _change_names(change, lambda folder: names[id(folder)])
         fates = list(Fate) if rng.random() < 0.5 else [Fate.LOST, Fate.KEPT]
         return _tree(self._root, lambda folder: names[id(folder)], lambda _: rng.choice(fates))
 
@@ -140,13 +126,14 @@ class Disk:
         node: Node = self._root
         for name in filter(None, path.split("/")):
             assert isinstance(node, Folder), path
-            node = node.now[name]
+            node = node.current[name]
         return node
 
-    def _exists(self, path: str) -> bool:
-        above, _, name = path.rpartition("/")
-        folder = self._node(above)
-        return isinstance(folder, Folder) and name in folder.now
+    def _parent(self, path: str) -> tuple[Folder, str]:
+        parent, _, name = path.rpartition("/")
+        folder = self._node(parent)
+        assert isinstance(folder, Folder), path
+        return folder, name
 
     def _file(self, path: str) -> File:
         node = self._node(path)
@@ -154,62 +141,55 @@ class Disk:
         return node
 
     def _change(self, *names: tuple[str, Node | None]) -> None:
-        found = []
-        for path, node in names:
-            above, _, name = path.rpartition("/")
-            folder = self._node(above)
-            assert isinstance(folder, Folder), path
-            found.append((folder, name, node))
-        change = Renaming(tuple(found))
-        change.apply(lambda folder: folder.now)
-        self._unsafe.append(change)
+        change = tuple((*self._parent(path), node) for path, node in names)
+        _change_names(change, lambda folder: folder.current)
+        self._unsynced.append(change)
 
     def _sync(self, node: Node) -> None:
         if isinstance(node, File):
-            node.safe = node.left(lambda _: Fate.KEPT)
-            node.unsafe.clear()
+            node.synced = node.content(lambda _: Fate.KEPT)
+            node.unsynced.clear()
             return
-        touched = {id(node)}
-        # A change that becomes safe takes along those before it to the same names.
+        # Earlier changes of a name are synced together with a later one.
         names: set[tuple[int, str]] = set()
-        made_safe = []
-        for change in reversed(self._unsafe):
-            its_names = {(id(folder), name) for folder, name, _ in change.names}
-            if touched & {id(folder) for folder, _, _ in change.names} or names & its_names:
-                names |= its_names
-                made_safe.append(change)
-        for change in reversed(made_safe):
-            change.apply(lambda folder: folder.safe)
-        kept = set(map(id, made_safe))
-        self._unsafe = [change for change in self._unsafe if id(change) not in kept]
+        synced = []
+        for change in reversed(self._unsynced):
+            changed = {(id(folder), name) for folder, name, _ in change}
+            if any(folder is node for folder, _, _ in change) or names & changed:
+                names |= changed
+                synced.append(change)
+        for change in reversed(synced):
+            _change_names(change, lambda folder: folder.synced)
+        done = set(map(id, synced))
+        self._unsynced = [change for change in self._unsynced if id(change) not in done]
 
     def _folders(self) -> Iterable[Folder]:
-        """Return every folder that has, had, or may again have a name."""
+        """Return every folder that has a name, or may have one after a power cut."""
         found: dict[int, Folder] = {}
         waiting: list[Node | None] = [self._root]
-        for change in self._unsafe:
-            waiting += [part for folder, _, node in change.names for part in (folder, node)]
+        for change in self._unsynced:
+            waiting += [part for folder, _, node in change for part in (folder, node)]
         while waiting:
             node = waiting.pop()
             if isinstance(node, Folder) and id(node) not in found:
                 found[id(node)] = node
-                waiting += [*node.now.values(), *node.safe.values()]
+                waiting += [*node.current.values(), *node.synced.values()]
         return found.values()
 
 
 def _tree(root: Folder, names_of: Callable[[Folder], dict[str, Node]], fate: Callable[[bytes | None], Fate]) -> Tree:
     tree: Tree = {}
-    left: dict[int, bytes] = {}  # a file with two names is one file still
+    contents: dict[int, bytes] = {}  # by file, because a file with two names has one content
     waiting: list[tuple[str, Folder]] = [("", root)]
     while waiting:
-        inside, folder = waiting.pop()
+        parent, folder = waiting.pop()
         for name, node in names_of(folder).items():
-            path = f"{inside}{name}"
+            path = f"{parent}{name}"
             if isinstance(node, Folder):
                 tree[path] = None
                 waiting.append((f"{path}/", node))
             else:
-                if id(node) not in left:
-                    left[id(node)] = node.left(fate) if node.unsafe else node.safe
-                tree[path] = left[id(node)]
+                if id(node) not in contents:
+                    contents[id(node)] = node.content(fate) if node.unsynced else node.synced
+                tree[path] = contents[id(node)]
     return tree

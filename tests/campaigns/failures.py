@@ -1,166 +1,252 @@
-"""Failures: the system refuses one operation of a job, or all from one on; and a disk that is really full."""
+"""Fail file operations with every possible error, and run out of disk space."""
 
 from __future__ import annotations
 
 import errno
 import os
+import resource
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from builder.build_errors import BuildError
 from store_spec.errors import StoreError
-from tests.campaigns.full_disk import full_disk
-from tests.campaigns.operations import CHANGES, Operation, Watch
+from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.recording import Checker, acknowledged
-from tests.campaigns.safeguards import Without, taken_out, without_errors, without_rename, without_syncing
-from tests.campaigns.scenario import Scenario
-from tests.campaigns.scenarios import scenarios
+from tests.campaigns.recording import Checker, commits_reported
+from tests.campaigns.safeguards import Patch, ignore_write_errors, patched, skip_fsync, write_in_place
+from tests.campaigns.scenarios import STORE, Scenario, ViolationError, describe, scenarios
 from tests.campaigns.trees import Tree, read_tree, write_tree
 
-CONTROLS: dict[str, Without] = {"renaming into place": without_rename, "errors": without_errors}
+CONTROLS: dict[str, Patch] = {"atomic rename": write_in_place, "reporting write errors": ignore_write_errors}
 SPACE = frozenset({"create", "write", "sync", "rename", "mkdir", "link", "truncate", "close"})
-REFUSED: dict[int, frozenset[str]] = {  # the operations that the system may refuse for a reason
+ERRORS: dict[int, frozenset[str]] = {  # the kinds of operations that can fail with each error
     errno.ENOSPC: SPACE,
     errno.EDQUOT: SPACE,
-    errno.EIO: CHANGES | {"open", "read", "list", "close"},
+    errno.EIO: MUTATIONS | {"open", "read", "list", "close"},
     errno.EMFILE: frozenset({"create", "truncate", "open", "list"}),
 }
+PAGE = 4096  # bytes; the unit of a tmpfs
+UNLIMITED = 2**16  # pages, or files and folders
+
+Limit = Callable[[int | None], None]  # limits the further space in a folder; None: no limit
 
 
 @dataclass(slots=True, kw_only=True)
-class Refusal:
-    """Refuses the operation of one number, or all from it on, of those that can fail for a reason."""
+class Fault:
+    """Fails one operation, or all operations from it on, with an error.
+
+    Args:
+        number: The number of the operation, among those of these kinds.
+        error: The error number.
+        is_permanent: Also fail all later operations of these kinds.
+        kinds: The kinds of operations that are counted, and can fail.
+    """
 
     number: int
-    reason: int
-    lasting: bool
+    error: int
+    is_permanent: bool
     kinds: frozenset[str]
     count: int = 0
-    refused: list[Operation] = field(default_factory=list)
+    failed: list[Operation] = field(default_factory=list)
 
     def __call__(self, operation: Operation) -> None:
         if operation.kind not in self.kinds:
             return
-        if self.count == self.number or (self.lasting and self.count > self.number):
-            self.refused.append(operation)
         self.count += 1
-        if self.refused and self.refused[-1] is operation:
-            raise OSError(self.reason, os.strerror(self.reason))
+        if self.count == self.number + 1 or (self.is_permanent and self.count > self.number):
+            self.failed.append(operation)
+            raise OSError(self.error, os.strerror(self.error))
 
     def __str__(self) -> str:
-        return f"{errno.errorcode[self.reason]} {'from' if self.lasting else 'at'} {self.refused[0]}"
+        return f"{errno.errorcode[self.error]} {'from' if self.is_permanent else 'at'} {self.failed[0]}"
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Let every operation fail for every reason; in the quick form, a sample of them."""
-    broken: list[str] = []
-    refused = dict.fromkeys(REFUSED, 0)
-    distinct = 0
-    with tempfile.TemporaryDirectory() as temporary, taken_out(without_syncing):
+    """Fail every operation with every error; in the quick form, a sample of them."""
+    figures: Counter[str] = Counter()
+    violations: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=True, third=2 if quick else None):
             checker = Checker(scenario, place / scenario.name)
-            for refusal, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
-                refused[refusal.reason] += 1
+            for fault, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
+                figures[f"jobs stopped by {errno.errorcode[fault.error]}"] += 1
                 if problem:
-                    broken.append(f"{scenario.name}, {refusal}: {problem}")
-            distinct += checker.distinct
-        full = full_disk(place / "full", quick=quick)
-        controls = {
-            name: control(without, place / f"without {name}", quick=quick) for name, without in CONTROLS.items()
-        }
-    return Outcome(
-        figures={
-            **{f"jobs that {errno.errorcode[reason]} stopped": count for reason, count in refused.items()},
-            "different states of the disk": distinct,
-            f"jobs on a full disk ({full.made_by})": full.jobs,
-        },
-        violations=(*broken, *full.broken),
-        controls=controls,
-    )
+                    violations.append(f"{scenario.name}, {fault}: {problem}")
+            figures["distinct trees"] += checker.distinct
+        violations += fill_disks(place / "full", figures, quick=quick)
+        controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
+    return Outcome(figures=figures, violations=violations, controls=controls)
 
 
-def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Refusal, str]]:
-    """Yield failures of the job, a fifth as many that last, and which promise each breaks; nothing if none."""
+def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Fault, str]]:
+    """Yield faults, a fifth of them permanent, each with the violation that it causes, or ""."""
     live = place / "live"
     live.mkdir()
     scenario.prepare(live)
     before = read_tree(live)
-    for reason, every_kind in REFUSED.items():
-        kinds = every_kind - scenario.looks_for if reason == errno.EIO else every_kind
-        for lasting, step in ((False, every), (True, every * 5)):
+    for error, all_kinds in ERRORS.items():
+        kinds = all_kinds - scenario.handled if error == errno.EIO else all_kinds
+        for is_permanent, step in ((False, every), (True, every * 5)):
             number = step // 2
             while True:
-                refusal = Refusal(number=number, reason=reason, lasting=lasting, kinds=kinds)
+                fault = Fault(number=number, error=error, is_permanent=is_permanent, kinds=kinds)
                 write_tree(before, live)
-                problem = failed(scenario, checker, live, refusal)
-                if not refusal.refused:
+                problem = run_with_fault(scenario, checker, live, fault)
+                if not fault.failed:
                     break
-                yield refusal, problem
+                yield fault, problem
                 number += step
 
 
-def failed(scenario: Scenario, checker: Checker, live: Path, refusal: Refusal) -> str:
-    """Do a job that is refused something, and say which promise that breaks; nothing if none."""
-    ended = ""
-    watch = Watch(live, refusal)
-    commits: list[Tree] = []  # what lay there when a commit had returned
+def run_with_fault(scenario: Scenario, checker: Checker, live: Path, fault: Fault) -> str:
+    """Run a job with a fault; return a message if a promise is violated, or else ""."""
+    interceptor = Interceptor(live, fault)
+    commits: list[Tree] = []
 
     def keep() -> None:
-        with watch.paused():
+        with interceptor.paused():
             commits.append(read_tree(live))
 
     try:
-        with watch.watching(), acknowledged(keep):
-            scenario.act(live)
-    except (StoreError, BuildError) as error:
-        ended = str(error)
-    except Exception as error:  # noqa: BLE001  # that is what must not happen
-        return f"{type(error).__name__} instead of an error of ours: {error}"
+        with interceptor.installed(), commits_reported(keep):
+            message = error_of(scenario, live)
+    except ViolationError as error:
+        return describe(error)
     allowed = range(len(scenario.states))
-    if not ended:  # what was refused was none of the job's business, such as the removal of the lock's file
+    if not message:  # the fault hit something of no consequence, such as the removal of the lock file
         allowed = allowed[-1:]
     elif commits:
-        last = checker.seen(commits[-1])
+        last = checker.state(commits[-1])
         if isinstance(last, str):
             return f"after its last commit: {last}"
         allowed = allowed[last:]
     problem = checker.check(read_tree(live), allowed)
-    if not problem and ended:
-        problem = unclear(ended, live, refusal)
-    return problem
+    if problem or not message:
+        return problem
+    names = [name for operation in fault.failed for name in names_of(live, operation)]
+    return check_message(message, names) or ("" if os.strerror(fault.error) in message else f"no reason: {message}")
 
 
-def unclear(message: str, live: Path, refusal: Refusal) -> str:
-    """Say what a message lacks: a file that was refused something, the step, the reason."""
-    for what, said in {
-        "the file": any(name in message for refused in refusal.refused for name in names(live, refused)),
-        "the step": " failed: " in message,
-        "the reason": os.strerror(refusal.reason) in message,
-    }.items():
-        if not said:
-            return f"the message does not name {what}: {message}"
+def error_of(scenario: Scenario, live: Path) -> str:
+    """Run a job and return the message of its error, or "" if it succeeded.
+
+    Raises:
+        ViolationError: The job raised neither a StoreError nor a BuildError.
+    """
+    try:
+        scenario.run(live)
+    except (StoreError, BuildError) as error:
+        return str(error)
+    except Exception as error:
+        raise ViolationError(f"{type(error).__name__} instead of a StoreError or BuildError: {error}") from error
     return ""
 
 
-def names(live: Path, refused: Operation) -> list[str]:
-    """Return what a message may call the file of an operation."""
-    path = PurePosixPath(refused.path)
+def check_message(message: str, names: list[str]) -> str:
+    """Return a complaint if the message names none of these files, or no step that failed."""
+    if not any(name in message for name in names):
+        return f"the message names no file: {message}"
+    return "" if " failed: " in message else f"the message names no step: {message}"
+
+
+def names_of(live: Path, operation: Operation) -> list[str]:
+    """Return the paths by which a message may name the file of an operation."""
+    path = PurePosixPath(operation.path)
     while path.name.endswith(".partial"):
         path = path.with_name(path.name.rsplit(".", 2)[0])
-    # What is removed with all that lies in it goes by one name.
-    removed = [above for above in path.parents if above.match("*.build/*")]
-    targets = [PurePosixPath(refused.target)] if refused.target else []
-    return [str(live / one) for one in (path, *removed, *targets)]
+    # A folder that is removed with its content is named itself.
+    removed = [parent for parent in path.parents if parent.match("*.build/*")]
+    targets = [PurePosixPath(operation.target)] if operation.target else []
+    return [str(live / name) for name in (path, *removed, *targets)]
 
 
-def control(without: Without, place: Path, *, quick: bool) -> int:
-    """Return how many failures break a promise without one safeguard."""
-    with taken_out(without):
+def control(patch: Patch, place: Path, *, quick: bool) -> int:
+    """Return how many faults violate a promise without a safeguard."""
+    with patched(patch):
         scenario = scenarios(place, small=True)[1]
         checker = Checker(scenario, place / scenario.name)
         found = failures(scenario, checker, place / scenario.name, every=97 if quick else 5)
         return sum(bool(problem) for _, problem in found)
+
+
+def fill_disks(place: Path, figures: Counter[str], *, quick: bool) -> list[str]:
+    """Run each job with every amount of free space, then with enough; return the violations."""
+    violations: list[str] = []
+    before = figures.total()
+    for scenario in scenarios(place, small=True, third=1 if quick else None):
+        checker = Checker(scenario, place / scenario.name)
+        folder = place / scenario.name / "mounted"
+        folder.mkdir()
+        with small_disk(folder) as limits:
+            for what, (limit, sizes) in limits.items():
+                for size in sizes[::49] if quick else sizes:
+                    problem = run_on_full_disk(scenario, checker, folder, partial(limit, size), partial(limit, None))
+                    figures[f"jobs on a disk limited in {what}"] += problem is not None
+                    if problem:
+                        violations.append(f"{scenario.name}, with room for {size} {what}: {problem}")
+    return violations if figures.total() > before else ["no disk was ever full"]
+
+
+def run_on_full_disk(
+    scenario: Scenario, checker: Checker, folder: Path, limit: Callable[[], None], unlimit: Callable[[], None]
+) -> str | None:
+    """Return the violation that a full disk causes, "" if there is none, or None if the disk was not full."""
+    live = folder / "live"
+    unlimit()
+    shutil.rmtree(live, ignore_errors=True)
+    live.mkdir()
+    scenario.prepare(live)
+    limit()
+    try:
+        message = error_of(scenario, live)
+    except ViolationError as error:
+        return describe(error)
+    finally:
+        left = read_tree(live)
+        unlimit()
+    if not message:
+        return None
+    if problem := checker.check(left, range(len(scenario.states))) or check_message(message, [str(live / STORE)]):
+        return problem
+    try:
+        scenario.resume(live, checker.expected)
+    except Exception as error:  # noqa: BLE001
+        return describe(error)
+    return ""
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[dict[str, tuple[Limit, range]]]:
+    """Mount a tmpfs if possible, or else limit the size of files; yield each limit with the values to try."""
+    mount = ["mount", "-t", "tmpfs", "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
+        yield {"bytes per file (RLIMIT_FSIZE)": (limit_files, range(0, 6000, 60))}
+        return
+    rooms = range(1, 100)  # a limit of 0 means no limit
+    try:
+        yield {
+            "pages (tmpfs)": (partial(limit_mount, folder, "size", PAGE), rooms),
+            "files and folders (tmpfs)": (partial(limit_mount, folder, "nr_inodes", 1), rooms),
+        }
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def limit_mount(folder: Path, option: str, unit: int, room: int | None) -> None:
+    now = os.statvfs(folder)
+    used = now.f_blocks - now.f_bfree if option == "size" else now.f_files - now.f_ffree
+    value = UNLIMITED if room is None else used + room
+    subprocess.run(["mount", "-o", f"remount,{option}={value * unit}", folder], check=True, capture_output=True)
+
+
+def limit_files(room: int | None) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if room is None else room, hard))

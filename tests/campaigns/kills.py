@@ -1,89 +1,162 @@
-"""Kills: a writer dies at every operation that changes the disk, and in the middle of every write; so does recovery.
+"""Kill writers, builds and repairs before every file operation and in the middle of every write.
 
-What a killed process leaves is what lay in the folder just then: it is kept before each operation, and looked at
-afterwards. Processes that are really killed show that this is so.
+Most kills are simulated: a copy of the files is kept before each operation and checked afterwards. Some processes are
+killed with SIGKILL; what they leave must equal the copy.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import random
+import signal
 import tempfile
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from tests.campaigns.outcome import Outcome
-from tests.campaigns.real_kills import kill_processes
-from tests.campaigns.recording import Checker, Moment, record, recorded
-from tests.campaigns.repairing import Repairing
-from tests.campaigns.safeguards import (
-    Without,
-    taken_out,
-    without_order,
-    without_recovery,
-    without_rename,
-    without_syncing,
-)
-from tests.campaigns.scenario import Scenario
-from tests.campaigns.scenarios import scenarios
-from tests.campaigns.trees import write_tree
+import pytest
 
-CONTROLS: dict[str, Without] = {
-    "renaming into place": without_rename,
-    "root last": without_order,
-    "recovery": without_recovery,
+from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.outcome import Outcome
+from tests.campaigns.recording import Checker, CrashPoint, record, record_scenario
+from tests.campaigns.safeguards import Patch, patched, skip_fsync, skip_recovery, write_in_place, write_root_first
+from tests.campaigns.scenarios import Repair, scenarios
+from tests.campaigns.trees import Tree, difference, normalize, read_tree, without_cache, write_tree
+
+CONTROLS: dict[str, Patch] = {
+    "atomic rename": write_in_place,
+    "writing the root last": write_root_first,
+    "recovery": skip_recovery,
 }
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Kill everywhere; in the quick form, at a sample of the places."""
-    broken: list[str] = []
-    points = recoveries = distinct = finished = 0
-    with tempfile.TemporaryDirectory() as temporary, taken_out(without_syncing):
+    """Kill at every operation; in the quick form, at a sample of them."""
+    figures: Counter[str] = Counter()
+    violations: list[str] = []
+    every = 89 if quick else 1
+    with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=quick, third=0 if quick else None):
-            folder = place / scenario.name
-            recording, checker = recorded(scenario, folder, every=89 if quick else 1)
-            points += len(recording.moments)
-            broken += checked(scenario, checker, recording.moments)
-            for moment in recording.some(120 if quick else 100):
-                write_tree(moment.tree, folder / "live")
-                recovery = record(scenario, folder / "live", scenario.reopen, every=89 if quick else 1)
-                recoveries += len(recovery.moments)
-                broken += checked(scenario, checker, recovery.moments, f"before {moment}, and in the recovery ")
-            distinct += checker.distinct
-            finished += checker.finished
-        real = kill_processes(place / "real", quick=quick)
-        controls = {
-            name: control(without, place / f"without {name}", quick=quick) for name, without in CONTROLS.items()
-        }
-    return Outcome(
-        figures={
-            "kills at an operation": points,
-            "kills of the recovery from them": recoveries,
-            "different states of the disk": distinct,
-            "jobs done again from these": finished,
-            "processes killed at an operation": real.at_operations,
-            "processes killed at any moment": real.at_any_moment,
-        },
-        violations=(*broken, *real.broken),
-        controls=controls,
-    )
+            live = place / scenario.name / "live"
+            recording, checker = record_scenario(scenario, live.parent, every=every)
+            figures["kills"] += len(recording.points)
+            violations += check(checker, recording.points)
+            for point in recording.sample(120 if quick else 100):
+                write_tree(point.tree, live)
+                recovery = record(scenario, live, scenario.recover, every=every)
+                figures["kills during recovery"] += len(recovery.points)
+                violations += check(checker, recovery.points, f"before {point}, and again during recovery ")
+            figures["distinct trees"] += checker.distinct
+            figures["jobs resumed"] += checker.resumed
+        violations += kill_processes(place / "processes", figures, quick=quick)
+        controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
+    return Outcome(figures=figures, violations=violations, controls=controls)
 
 
-def checked(scenario: Scenario, checker: Checker, moments: Iterable[Moment], when: str = "") -> list[str]:
-    """Return a sentence for each moment whose death breaks a promise."""
+def check(checker: Checker, points: Iterable[CrashPoint], when: str = "") -> list[str]:
+    """Return a message for each crash point that violates a promise."""
     return [
-        f"{scenario.name}, killed {when}before {moment}: {problem}"
-        for moment in moments
-        if (problem := checker.check(moment.tree, moment.allowed))
+        f"{checker.scenario.name}, killed {when}before {point}: {problem}"
+        for point in points
+        if (problem := checker.check(point.tree, point.allowed))
     ]
 
 
-def control(without: Without, place: Path, *, quick: bool) -> int:
-    """Return how many deaths break a promise without one safeguard; of writers alone, as repairs recover first."""
+def control(patch: Patch, place: Path, *, quick: bool) -> int:
+    """Return how many kills violate a promise without a safeguard. Repairs are left out, because they recover first."""
     count = 0
-    with taken_out(without):
-        writing = [one for one in scenarios(place, small=True) if not isinstance(one, Repairing)]
+    with patched(patch):
+        writing = [scenario for scenario in scenarios(place, small=True) if not isinstance(scenario, Repair)]
         for scenario in writing[: 2 if quick else None]:
-            recording, checker = recorded(scenario, place / scenario.name, every=43 if quick else 5)
-            count += len(checked(scenario, checker, recording.moments))
+            recording, checker = record_scenario(scenario, place / scenario.name, every=43 if quick else 5)
+            count += len(check(checker, recording.points))
     return count
+
+
+def kill_processes(place: Path, figures: Counter[str], *, quick: bool) -> list[str]:
+    """Kill processes at operations and, unless `quick`, at random times; return the violations."""
+    with pytest.MonkeyPatch.context() as patch:
+        # numcodecs makes a semaphore in each process, and the tracker warns when it removes those of killed processes.
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker")
+        resource_tracker.ensure_running()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    violations: list[str] = []
+    count = 3 if quick else 60  # kills of each kind in each scenario
+    for number, scenario in enumerate(scenarios(place / "ours", small=quick, third=2 if quick else None)):
+        folder = place / scenario.name
+        recording, checker = record_scenario(scenario, folder, every=29 if quick else 1)
+        job = partial(_run_scenario, folder / "live", place / "theirs", scenario.name, small=quick)
+        run = partial(_run_process, context, folder / "live", recording.before)
+        rng = random.Random(number)
+        points = recording.points[:-1]
+        for point in rng.sample(points, min(count, len(points))):
+            figures["processes killed at an operation"] += 1
+            if problem := _check_killed(*run(partial(job, kill_at=point.number)), checker, point):
+                violations.append(f"{scenario.name}, process killed before {point}: {problem}")
+        if not quick:
+            fractions = [rng.random() for _ in range(count)]
+            begin = time.monotonic()
+            run(job)
+            duration = time.monotonic() - begin
+            for fraction in fractions:
+                figures["processes killed at a random time"] += 1
+                left, _ = run(job, fraction * duration)
+                if problem := checker.check(left, range(len(scenario.states))):
+                    violations.append(f"{scenario.name}, process killed at a random time: {problem}")
+    return violations
+
+
+def _check_killed(left: Tree, code: int | None, checker: Checker, point: CrashPoint) -> str:
+    """Return a message if the files that a killed process left are not those recorded, or violate a promise."""
+    if code != -signal.SIGKILL:
+        return f"the process ended with {code}"
+    if normalize(without_cache(left)) != normalize(without_cache(point.tree)):
+        return f"the files differ from those recorded: {difference(left, point.tree)}"
+    return checker.check(left, point.allowed)
+
+
+def _run_process(
+    context: ForkServerContext, folder: Path, before: Tree, job: Callable[[], None], seconds: float | None = None
+) -> tuple[Tree, int | None]:
+    """Run a job in a process, at most for so many seconds; return the files that it leaves, and its exit code."""
+    write_tree(before, folder)
+    process = context.Process(target=job)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return read_tree(folder), process.exitcode
+
+
+def _run_scenario(folder: Path, place: Path, name: str, *, small: bool, kill_at: int | None = None) -> None:
+    """Run the job of a scenario in this process, and kill the process before an operation that changes files.
+
+    Args:
+        folder: The prepared folder.
+        place: Where this process writes the source files.
+        name: The name of the scenario.
+        small: As for `scenarios`.
+        kill_at: The number of the operation; None: do not kill.
+    """
+    scenario = next(scenario for scenario in scenarios(place, small=small) if scenario.name == name)
+    if kill_at is None:
+        scenario.run(folder)
+        return
+    count = 0
+
+    def before(operation: Operation) -> None:
+        nonlocal count
+        if operation.kind in MUTATIONS:
+            if count == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+
+    with Interceptor(folder, before).installed():
+        scenario.run(folder)

@@ -1,8 +1,7 @@
-"""Sees every operation on the files of a folder before it is done: to record it, to look, to let it fail, or to die.
+"""Intercept the file operations of Python in a folder: record them, fail them, or stop before one.
 
-It stands between Python and the system, in the place of the functions of `os`. What a library writes on its own is
-missed, until it is renamed; `tests/campaigns/power_cuts.py` notices where that leaves a log which does not give what
-lies in the folder.
+`Interceptor` replaces functions of `os` and `open`. It cannot see writes of C libraries; the log has the content of
+such a file once the file is renamed. The `power-cuts` campaign checks that each log reproduces the files.
 """
 
 from __future__ import annotations
@@ -14,242 +13,196 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-CHANGES = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "link", "truncate"})
+MUTATIONS = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "link", "truncate"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call of the system. Paths are POSIX, relative to the watched folder; "" is that folder."""
+    """One system call. Paths are POSIX paths relative to the intercepted folder, which is "" itself."""
 
-    kind: str  # one of CHANGES; or "open", "read", "list", "close", which change nothing
+    kind: str  # one of MUTATIONS, or "open", "read", "list" or "close"
     path: str
-    target: str = ""  # the new name of a rename or a link
-    offset: int = 0  # where bytes are written; how many are left by a truncation
-    data: bytes = b""  # that are written; of a file that is renamed, all
-    folder: bool = False  # whether a folder is synced
+    target: str = ""  # the new name, for "rename" and "link"
+    offset: int = 0  # where "write" writes; the new length, for "truncate"
+    data: bytes = b""  # the bytes written; for "rename" and "link", the whole content
+    is_folder: bool = False  # for "sync"
 
     @property
     def commits(self) -> bool:
-        """Whether it makes a commit, or makes one safe: it is about the store's own name, or a name in its folder."""
+        """Whether it changes or syncs a name directly in the store, or the store's own name, as a commit does."""
         if self.kind == "rename":
             return self.target.count("/") < 2 and ".build/" not in self.target
-        return self.folder and "/" not in self.path
+        return self.is_folder and "/" not in self.path
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path or '.'}" + (f" to {self.target}" if self.target else "")
 
 
 @dataclass(slots=True)
-class _File:
+class _OpenFile:
     path: str
+    writable: bool
     offset: int = 0
-    written: bool = False
-    halved: bool = False
+    is_halved: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Watch:
-    """Watches a folder. Each write is done in two halves, so that half-written files are seen too.
+class Interceptor:
+    """Intercepts the operations in a folder.
 
-    `before` is called with each operation; it may raise OSError in its place. Syncing is noted, and not done.
+    Each write is split into two, so that a partly written file can be observed. A sync is recorded and not executed.
+
+    Args:
+        folder: The folder, as an absolute path.
+        before: Called before each operation. If it raises an exception, the operation is not executed.
     """
 
     folder: Path
     before: Callable[[Operation], None]
-    log: list[Operation] = field(default_factory=list)  # what was done, without what failed
-    _open: dict[int, _File] = field(default_factory=dict)
-    _paused: bool = False
+    log: list[Operation] = field(default_factory=list)  # all operations that succeeded
+    _open_files: dict[int, _OpenFile] = field(default_factory=dict)
+    _is_paused: bool = False
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch while this context is open."""
+    def installed(self) -> Iterator[None]:
+        """Intercept operations while this context is open."""
+        hooks: dict[str, Callable[..., Any]] = {
+            "open": self._open,
+            "close": self._close,
+            "write": self._write,
+            "fsync": self._sync,
+            "fdatasync": self._sync,
+            "ftruncate": partial(self._by_path, "truncate"),
+            "pread": partial(self._by_path, "read"),
+            "replace": partial(self._rename, "rename"),
+            "rename": partial(self._rename, "rename"),
+            "link": partial(self._rename, "link"),
+            "truncate": partial(self._by_path, "truncate"),
+            "unlink": partial(self._by_path, "unlink"),
+            "remove": partial(self._by_path, "unlink"),
+            "mkdir": partial(self._by_path, "mkdir"),
+            "rmdir": partial(self._by_path, "rmdir"),
+            "scandir": partial(self._by_path, "list"),
+            "listdir": partial(self._by_path, "list"),
+        }
         with pytest.MonkeyPatch.context() as patch:
-            calls: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-                "open": self._opening,
-                "close": self._closing,
-                "write": self._writing,
-                "fsync": self._syncing,
-                "fdatasync": self._syncing,
-                "ftruncate": self._cutting,
-                "pread": self._reading,
-                "replace": self._renaming("rename"),
-                "rename": self._renaming("rename"),
-                "link": self._renaming("link"),
-                "truncate": self._naming("truncate"),
-                "unlink": self._naming("unlink"),
-                "remove": self._naming("unlink"),
-                "mkdir": self._naming("mkdir"),
-                "rmdir": self._naming("rmdir"),
-                "scandir": self._naming("list"),
-                "listdir": self._naming("list"),
-            }
-            for name, make in calls.items():
-                patch.setattr(os, name, self._unless_paused(make, getattr(os, name)))
-            # Written in Python upon the functions above.
+            for name, hook in hooks.items():
+                patch.setattr(os, name, partial(self._dispatch, hook, getattr(os, name)))
             for module in (builtins, io):
-                patch.setattr(module, "open", self._plainly(builtins.open))
+                patch.setattr(module, "open", partial(self._open_in_python, builtins.open))
             yield
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let operations pass unseen."""
-        before, self._paused = self._paused, True
+        """Do not intercept operations while this context is open."""
+        before, self._is_paused = self._is_paused, True
         try:
             yield
         finally:
-            self._paused = before
+            self._is_paused = before
 
-    def _unless_paused(self, make: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
-        watched = make(call)
+    def _dispatch(self, hook: Callable[..., Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs) if self._is_paused else hook(call, *args, **kwargs)
 
-        def either(*args: Any, **kwargs: Any) -> Any:
-            return (call if self._paused else watched)(*args, **kwargs)
-
-        return either
-
-    def _see(self, operation: Operation) -> None:
+    def _report(self, operation: Operation) -> None:
         with self.paused():
             self.before(operation)
 
-    def _inside(self, path: Any, dir_fd: int | None = None) -> str | None:
-        """Return where a path lies in the folder; None if it is elsewhere."""
+    def _relative(self, path: Any, dir_fd: int | None = None) -> str | None:
+        """Return the path of a file relative to the folder, or None if it is elsewhere."""
         if isinstance(path, int):
-            return self._open[path].path if path in self._open else None
+            return self._open_files[path].path if path in self._open_files else None
         name = os.fsdecode(path)
         if dir_fd is not None:
-            return f"{self._open[dir_fd].path}/{name}".lstrip("/") if dir_fd in self._open else None
+            return f"{self._open_files[dir_fd].path}/{name}".lstrip("/") if dir_fd in self._open_files else None
         full = Path(os.path.abspath(name))
         if not full.is_relative_to(self.folder):
             return None
-        inside = full.relative_to(self.folder).as_posix()
-        return "" if inside == "." else inside
+        relative = full.relative_to(self.folder).as_posix()
+        return "" if relative == "." else relative
 
-    def _opening(self, call: Callable[..., int]) -> Callable[..., int]:
-        def watched(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-            inside = self._inside(path, dir_fd)
-            if inside is None:
-                return call(path, flags, mode, dir_fd=dir_fd)
-            with self.paused():
-                new = flags & os.O_CREAT and not os.path.lexists(self.folder / inside)
-            kind = "create" if new else "truncate" if flags & os.O_TRUNC else "open"
-            operation = Operation(kind=kind, path=inside)
-            self._see(operation)
-            descriptor = call(path, flags, mode, dir_fd=dir_fd)
-            self.log.append(operation)
-            file = self._open[descriptor] = _File(inside, written=bool(flags & (os.O_WRONLY | os.O_RDWR)))
-            if flags & os.O_APPEND:
-                file.offset = os.fstat(descriptor).st_size
-            return descriptor
-
-        return watched
-
-    def _closing(self, call: Callable[[int], None]) -> Callable[[int], None]:
-        def watched(descriptor: int) -> None:
-            file = self._open.pop(descriptor, None)
-            call(descriptor)  # a file is closed even where an error is reported
-            if file is not None and file.written:
-                self._see(Operation(kind="close", path=file.path))
-
-        return watched
-
-    def _writing(self, call: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
-        def watched(descriptor: int, data: Any) -> int:
-            file = self._open.get(descriptor)
-            if file is None:
-                return call(descriptor, data)
-            view = memoryview(data).cast("B")
-            file.halved = not file.halved and len(view) > 1
-            part = bytes(view[: len(view) // 2] if file.halved else view)
-            operation = Operation(kind="write", path=file.path, offset=file.offset, data=part)
-            self._see(operation)
-            written = call(descriptor, part)
-            assert written == len(part), f"{file.path}: the system wrote {written:,} bytes of {len(part):,}"
-            self.log.append(operation)
-            file.offset += written
-            return written
-
-        return watched
-
-    def _syncing(self, call: Callable[[int], None]) -> Callable[[int], None]:
-        def watched(descriptor: int) -> None:
-            file = self._open.get(descriptor)
-            if file is None:
-                call(descriptor)
-                return
-            with self.paused():
-                operation = Operation(kind="sync", path=file.path, folder=os.path.isdir(self.folder / file.path))
-            self._see(operation)
-            self.log.append(operation)
-
-        return watched
-
-    def _cutting(self, call: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        def watched(descriptor: int, length: int) -> None:
-            inside = self._inside(descriptor)
-            self._do("truncate", inside, lambda: call(descriptor, length), offset=length)
-
-        return watched
-
-    def _reading(self, call: Callable[[int, int, int], bytes]) -> Callable[[int, int, int], bytes]:
-        def watched(descriptor: int, length: int, offset: int) -> bytes:
-            found: bytes = self._do("read", self._inside(descriptor), lambda: call(descriptor, length, offset))
-            return found
-
-        return watched
-
-    def _naming(self, kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        def make(call: Callable[..., Any]) -> Callable[..., Any]:
-            def watched(path: Any = ".", *args: Any, dir_fd: int | None = None, **kwargs: Any) -> Any:
-                others = kwargs if dir_fd is None else {**kwargs, "dir_fd": dir_fd}
-                left = args[0] if kind == "truncate" else 0
-                return self._do(kind, self._inside(path, dir_fd), lambda: call(path, *args, **others), offset=left)
-
-            return watched
-
-        return make
-
-    def _renaming(self, kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        def make(call: Callable[..., Any]) -> Callable[..., Any]:
-            def watched(source: Any, target: Any) -> Any:
-                inside = self._inside(source)
-                with self.paused():
-                    # A library may have written it without this watch.
-                    data = Path(source).read_bytes() if inside is not None and os.path.isfile(source) else b""
-                name = self._inside(target) or ""
-                return self._do(kind, inside, lambda: call(source, target), target=name, data=data)
-
-            return watched
-
-        return make
-
-    def _do(
-        self,
-        kind: str,
-        inside: str | None,
-        call: Callable[[], Any],
-        *,
-        target: str = "",
-        offset: int = 0,
-        data: bytes = b"",
-    ) -> Any:
-        if inside is None:
-            return call()
-        operation = Operation(kind=kind, path=inside, target=target, offset=offset, data=data)
-        self._see(operation)
+    def _execute(self, operation: Operation, call: Callable[[], Any]) -> Any:
+        self._report(operation)
         result = call()
         self.log.append(operation)
         return result
 
-    def _plainly(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        plain = importlib.import_module("_pyio")
+    def _open(
+        self, call: Callable[..., int], path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
+        relative = self._relative(path, dir_fd)
+        if relative is None:
+            return call(path, flags, mode, dir_fd=dir_fd)
+        with self.paused():
+            is_new = flags & os.O_CREAT and not os.path.lexists(self.folder / relative)
+        kind = "create" if is_new else "truncate" if flags & os.O_TRUNC else "open"
+        operation = Operation(kind=kind, path=relative)
+        descriptor: int = self._execute(operation, lambda: call(path, flags, mode, dir_fd=dir_fd))
+        file = self._open_files[descriptor] = _OpenFile(relative, bool(flags & (os.O_WRONLY | os.O_RDWR)))
+        if flags & os.O_APPEND:
+            file.offset = os.fstat(descriptor).st_size
+        return descriptor
 
-        def watched(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-            seen = not self._paused and set(mode) & set("wax+") and self._inside(file) is not None
-            return (plain.open if seen else call)(file, mode, *args, **kwargs)
+    def _close(self, call: Callable[[int], None], descriptor: int) -> None:
+        file = self._open_files.pop(descriptor, None)
+        call(descriptor)  # first, because a failing close closes the file nevertheless
+        if file is not None and file.writable:
+            self._report(Operation(kind="close", path=file.path))
 
-        return watched
+    def _write(self, call: Callable[[int, Any], int], descriptor: int, data: Any) -> int:
+        file = self._open_files.get(descriptor)
+        if file is None:
+            return call(descriptor, data)
+        view = memoryview(data).cast("B")
+        file.is_halved = not file.is_halved and len(view) > 1
+        part = bytes(view[: len(view) // 2] if file.is_halved else view)
+        operation = Operation(kind="write", path=file.path, offset=file.offset, data=part)
+        written: int = self._execute(operation, lambda: call(descriptor, part))
+        assert written == len(part), f"{file.path}: the system wrote {written:,} of {len(part):,} bytes"
+        file.offset += written
+        return written
+
+    def _sync(self, call: Callable[[int], None], descriptor: int) -> None:
+        file = self._open_files.get(descriptor)
+        if file is None:
+            call(descriptor)
+            return
+        with self.paused():
+            is_folder = os.path.isdir(self.folder / file.path)
+        self._execute(Operation(kind="sync", path=file.path, is_folder=is_folder), lambda: None)
+
+    def _by_path(
+        self,
+        kind: str,
+        call: Callable[..., Any],
+        path: Any = ".",
+        *args: Any,
+        dir_fd: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        others = kwargs if dir_fd is None else {**kwargs, "dir_fd": dir_fd}
+        relative = self._relative(path, dir_fd)
+        if relative is None:
+            return call(path, *args, **others)
+        operation = Operation(kind=kind, path=relative, offset=args[0] if kind == "truncate" else 0)
+        return self._execute(operation, lambda: call(path, *args, **others))
+
+    def _rename(self, kind: str, call: Callable[..., Any], source: Any, target: Any) -> Any:
+        relative = self._relative(source)
+        if relative is None:
+            return call(source, target)
+        with self.paused():
+            data = Path(source).read_bytes() if os.path.isfile(source) else b""  # see the docstring of this module
+        operation = Operation(kind=kind, path=relative, target=self._relative(target) or "", data=data)
+        return self._execute(operation, lambda: call(source, target))
+
+    def _open_in_python(self, call: Callable[..., Any], file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        """Open files for writing with the implementation in Python, which calls the functions of `os`."""
+        is_seen = not self._is_paused and set(mode) & set("wax+") and self._relative(file) is not None
+        return (importlib.import_module("_pyio").open if is_seen else call)(file, mode, *args, **kwargs)

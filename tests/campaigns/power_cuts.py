@@ -1,138 +1,112 @@
-"""Power cuts: after every operation of a job, whatever part of what was not synced survives."""
+"""Cut the power before every operation of a job, with any subset of the unsynced changes lost."""
 
 from __future__ import annotations
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.campaigns.crash_model import Disk, Fate
 from tests.campaigns.operations import Operation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.recording import Checker, Moment, Recording, record, recorded
-from tests.campaigns.safeguards import taken_out, without_syncing
+from tests.campaigns.recording import Checker, CrashPoint, Recording, record, record_scenario
+from tests.campaigns.safeguards import patched, skip_fsync
 from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import Tree, difference, write_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much of all possible cuts is tried."""
+    """How many of all possible power cuts are tried."""
 
-    every: int  # operations from one cut to the next
-    kills: int  # cuts from one kill to the next, after which the job is done again and cut off
-    chances: int  # states by chance after each
-    finish: int  # different states from one to the next from which the job is done again
-
-
-@dataclass(slots=True, kw_only=True)
-class Count:
-    """What was tried."""
-
-    cuts: int = 0
-    states: int = 0
-    distinct: int = 0
-    finished: int = 0
-    broken: list[str] = field(default_factory=list)
+    every: int  # operations from one power cut to the next
+    kills: int  # crash points from one kill to the next; after it, the resumed job meets power cuts
+    random_states: int  # for each power cut
+    resume: int  # resume the job from one in so many distinct trees
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Cut the power everywhere; in the quick form, at a sample of the places."""
+    """Cut the power at every operation; in the quick form, at a sample of them."""
     effort = (
-        Effort(every=157, kills=1999, chances=1, finish=20)
+        Effort(every=157, kills=1999, random_states=1, resume=20)
         if quick
-        else Effort(every=1, kills=200, chances=3, finish=25)
+        else Effort(every=1, kills=200, random_states=3, resume=25)
     )
-    count, again = Count(), Count()
+    figures: Counter[str] = Counter()
+    violations: list[str] = []
     controls = {"syncing files": 0, "syncing folders": 0}
-    with tempfile.TemporaryDirectory() as temporary, taken_out(without_syncing):
+    with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         for scenario in scenarios(Path(temporary).resolve(), small=True, third=1 if quick else None):
             folder = Path(temporary).resolve() / scenario.name
-            recording, checker = recorded(scenario, folder, every=effort.every)
-            cut(recording, checker, effort, count, "")
-            for moment in recording.some(effort.kills):
-                write_tree(moment.tree, folder / "live")
-                second = record(scenario, folder / "live", every=effort.every * 3, unsure=moment.allowed)
-                # What the killed one had not synced is not safe yet.
-                whole = followed(recording, moment, second)
-                cut(whole, checker, effort, again, f"killed before {moment}, done again, ")
-            count.distinct += checker.distinct
-            count.finished += checker.finished
+            recording, checker = record_scenario(scenario, folder, every=effort.every)
+            violations += cut_power(recording, checker, effort, figures)
+            for point in recording.sample(effort.kills):
+                write_tree(point.tree, folder / "live")
+                second = record(scenario, folder / "live", every=effort.every * 3, uncertain=point.allowed)
+                # One log, because what the killed job did not sync can still be lost.
+                points = tuple(replace(after, logged=after.logged + point.logged) for after in second.points)
+                joined = replace(recording, points=points, log=recording.log[: point.logged] + second.log)
+                violations += cut_power(joined, checker, effort, figures, f"killed before {point}, resumed, ")
+            figures["distinct trees"] += checker.distinct
+            figures["jobs resumed"] += checker.resumed
             if scenario.name in ("create", "append"):
                 controls["syncing files"] += control(recording, checker, effort, folders=False)
                 controls["syncing folders"] += control(recording, checker, effort, folders=True)
-    return Outcome(
-        figures={
-            "power cuts": count.cuts,
-            "states that they may leave": count.states,
-            "power cuts after a kill and a new start": again.cuts,
-            "states that these may leave": again.states,
-            "different states of the disk": count.distinct,
-            "jobs done again from these": count.finished,
-        },
-        violations=(*count.broken, *again.broken),
-        controls=controls,
-    )
+    return Outcome(figures=figures, violations=violations, controls=controls)
 
 
-def cut(recording: Recording, checker: Checker, effort: Effort, count: Count, when: str) -> None:
-    """Check whatever power cuts may leave, and that the model of the disk is faithful."""
-    name = recording.scenario.name
-    count.broken += [f"{name}: {problem}" for problem in unfaithful(recording)]
-    count.cuts += len(recording.moments)
-    for moment, what, tree in left(recording, recording.log, effort):
-        count.states += 1
-        new = checker.distinct
-        problem = checker.check(tree, moment.allowed, finish=False)
-        if not problem and checker.distinct > new and new % effort.finish == 0:
-            problem = checker.check(tree, moment.allowed)
-        if problem:
-            count.broken.append(f"{name}, {when}power cut before {moment}, {what}: {problem}")
-
-
-def followed(first: Recording, killed: Moment, second: Recording) -> Recording:
-    """Return two jobs as one: the first up to a kill, and all of the second."""
-    moments = tuple(replace(moment, done=moment.done + killed.done) for moment in second.moments)
-    return replace(first, moments=moments, log=first.log[: killed.done] + second.log)
-
-
-def left(recording: Recording, log: tuple[Operation, ...], effort: Effort) -> Iterator[tuple[Moment, str, Tree]]:
-    """Yield what a power cut may leave at each moment, and in words what survives there."""
-    rng = random.Random(recording.scenario.name)  # a fixed seed
-    for moment, disk in replayed(recording, log):
-        yield moment, "nothing unsynced survives", disk.nothing()
-        yield moment, "everything survives", disk.everything()
-        for what, fate in {"empty": Fate.LOST, "zeros": Fate.LENGTH, "half there": Fate.HALF}.items():
-            yield moment, f"names survive, and files are {what}", disk.names_alone(fate)
-        for number in range(effort.chances):
-            yield moment, f"chance {number} decides", disk.chance(rng)
-
-
-def replayed(recording: Recording, log: tuple[Operation, ...]) -> Iterator[tuple[Moment, Disk]]:
-    """Yield the disk as it is at each moment."""
-    disk, done = Disk(recording.before), 0
-    for moment in recording.moments:
-        for operation in log[done : moment.done]:
-            disk.do(operation)
-        done = moment.done
-        yield moment, disk
-
-
-def unfaithful(recording: Recording) -> list[str]:
-    """Return a sentence for each moment whose log does not give what lay there: the model would prove nothing."""
-    return [
-        f"the log does not give what lay there before {moment}: {differs}"
-        for moment, disk in replayed(recording, recording.log)
-        if (differs := difference(disk.everything(), moment.tree))
+def cut_power(
+    recording: Recording, checker: Checker, effort: Effort, figures: Counter[str], when: str = ""
+) -> list[str]:
+    """Check the states after power cuts, and that the model reproduces the recorded files; return the violations."""
+    name, resumed = recording.scenario.name, " after a kill" if when else ""
+    violations = [
+        f"{name}: the log does not reproduce the files before {point}: {differs}"
+        for point, disk in replay(recording, recording.log)
+        if (differs := difference(disk.current(), point.tree))
     ]
+    figures[f"power cuts{resumed}"] += len(recording.points)
+    for point, description, tree in states_after(recording, recording.log, effort):
+        figures[f"states after these power cuts{resumed}"] += 1
+        before = checker.distinct
+        problem = checker.check(tree, point.allowed, resume=False)
+        if not problem and checker.distinct > before and before % effort.resume == 0:
+            problem = checker.check(tree, point.allowed)
+        if problem:
+            violations.append(f"{name}, {when}power cut before {point}, {description}: {problem}")
+    return violations
+
+
+def states_after(
+    recording: Recording, log: tuple[Operation, ...], effort: Effort
+) -> Iterator[tuple[CrashPoint, str, Tree]]:
+    """Yield states that a power cut at each point may leave, with descriptions."""
+    rng = random.Random(recording.scenario.name)
+    for point, disk in replay(recording, log):
+        yield point, "only synced changes survive", disk.synced()
+        yield point, "everything survives", disk.current()
+        for what, fate in {"empty": Fate.LOST, "zeros": Fate.LENGTH, "half written": Fate.HALF}.items():
+            yield point, f"names survive, but unsynced files are {what}", disk.current(fate)
+        for number in range(effort.random_states):
+            yield point, f"random state {number}", disk.sample(rng)
+
+
+def replay(recording: Recording, log: tuple[Operation, ...]) -> Iterator[tuple[CrashPoint, Disk]]:
+    """Yield the modelled disk at each crash point."""
+    disk, done = Disk(recording.before), 0
+    for point in recording.points:
+        for operation in log[done : point.logged]:
+            disk.apply(operation)
+        done = point.logged
+        yield point, disk
 
 
 def control(recording: Recording, checker: Checker, effort: Effort, *, folders: bool) -> int:
-    """Return how many states break a promise where files, or folders, are never synced."""
-    other = Operation(kind="nothing", path="")
-    log = tuple(other if one.kind == "sync" and one.folder == folders else one for one in recording.log)
-    return sum(
-        bool(checker.check(tree, moment.allowed, finish=False)) for moment, _, tree in left(recording, log, effort)
-    )
+    """Return how many states violate a promise if files, or folders, are never synced."""
+    nothing = Operation(kind="nothing", path="")
+    log = tuple(nothing if one.kind == "sync" and one.is_folder == folders else one for one in recording.log)
+    states = states_after(recording, log, effort)
+    return sum(bool(checker.check(tree, point.allowed, resume=False)) for point, _, tree in states)

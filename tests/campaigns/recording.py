@@ -1,4 +1,4 @@
-"""One run of a job, watched: what was done, what lay on the disk before each operation, what was acknowledged."""
+"""Record a run of a job: its operations, and the files before each of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ from typing import Any
 import pytest
 
 from store_spec.disk.ledger import Ledger
-from tests.campaigns.operations import CHANGES, Operation, Watch
-from tests.campaigns.scenario import Scenario, broken
-from tests.campaigns.trees import Tree, normal, read_tree, write_tree
+from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.scenarios import Scenario, describe
+from tests.campaigns.trees import Tree, normalize, read_tree, write_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """Just before an operation that changes the disk, or after the last one."""
+class CrashPoint:
+    """The moment before an operation that changes files, or the end of a job.
+
+    Args:
+        number: Its number in the job.
+        operation: The next operation; None at the end.
+        logged: How many operations of the recording's log come before it.
+        tree: The files at that moment.
+        allowed: The states that readers may see: that of the last commit, and that of the commit in progress.
+    """
 
     number: int
-    operation: Operation | None  # that comes next; None: the job is done
-    done: int  # operations in the log of the recording
-    tree: Tree  # what is there
-    allowed: frozenset[int]  # states that readers may see: that of the last commit, and of the one under way
+    operation: Operation | None
+    logged: int
+    tree: Tree
+    allowed: frozenset[int]
 
     def __str__(self) -> str:
         return f"operation {self.number:,}, {self.operation or 'the end'}"
@@ -33,18 +41,18 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A job from its first operation to its last, and what it leaves."""
+    """A job from its first operation to its last."""
 
     scenario: Scenario
     before: Tree
-    moments: tuple[Moment, ...]
+    points: tuple[CrashPoint, ...]
     log: tuple[Operation, ...]
 
-    def some(self, every: int) -> Iterator[Moment]:
-        """Yield the moments around commits, and every so many of the others."""
-        for number, moment in enumerate(self.moments):
-            if number % every == every // 2 or (moment.operation is not None and moment.operation.commits):
-                yield moment
+    def sample(self, every: int) -> Iterator[CrashPoint]:
+        """Yield the points around commits, and one in `every` of the others."""
+        for number, point in enumerate(self.points):
+            if number % every == every // 2 or (point.operation is not None and point.operation.commits):
+                yield point
 
 
 def record(
@@ -53,123 +61,121 @@ def record(
     job: Callable[[Path], None] | None = None,
     *,
     every: int = 1,
-    unsure: frozenset[int] = frozenset(),
+    uncertain: frozenset[int] = frozenset(),
 ) -> Recording:
-    """Do a scenario's job, or another one, in a folder that is prepared for it; keep every so many moments.
+    """Run a job in a prepared folder and record it.
 
-    Those around a commit, and the end, are always kept. Up to its first commit, readers may also see the states in
-    `unsure`: those that a job before, which was killed, may have left.
+    Args:
+        scenario: The scenario to which the folder belongs.
+        folder: The folder.
+        job: The job, by default that of the scenario.
+        every: Keep one in so many crash points. Those around commits and the end are always kept.
+        uncertain: The states that an earlier, interrupted job may have left. They are allowed until the first commit.
     """
-    seen: list[tuple[int, Operation | None, int, Tree, frozenset[int]]] = []
+    kept: list[tuple[int, Operation | None, int, Tree, frozenset[int]]] = []
     count = 0
-    state = [scenario.seen(folder)]
-    same: dict[bytes | None, bytes | None] = {}  # one object for equal files: a tree is kept for each operation
+    states = [scenario.visible_state(folder)]
+    interned: dict[bytes | None, bytes | None] = {}  # equal files share memory, because a tree is kept for each point
 
-    def look(operation: Operation | None) -> None:
+    def keep(operation: Operation | None) -> None:
         nonlocal count
-        if operation is None or operation.kind in CHANGES:
+        if operation is None or operation.kind in MUTATIONS:
             if count % every == every // 2 or operation is None or operation.commits:
-                tree = {name: same.setdefault(data, data) for name, data in read_tree(folder).items()}
-                now = frozenset({state[-1]})
-                seen.append((count, operation, len(watch.log), tree, now if state[1:] else now | unsure))
+                tree = {name: interned.setdefault(data, data) for name, data in read_tree(folder).items()}
+                current = frozenset({states[-1]})
+                allowed = current if states[1:] else current | uncertain
+                kept.append((count, operation, len(interceptor.log), tree, allowed))
             count += 1
 
+    def add_state() -> None:
+        with interceptor.paused():
+            states.append(scenario.visible_state(folder))
+
     before = read_tree(folder)
-    watch = Watch(folder, look)
-    with watch.watching(), acknowledged(lambda: state.append(_paused(watch, scenario, folder))):
-        (job or scenario.act)(folder)
-    state.append(scenario.seen(folder))  # not every job ends with a commit
-    look(None)
-    following = {old: new for old, new in pairwise(state) if old != new}
-    moments = tuple(
-        Moment(
+    interceptor = Interceptor(folder, keep)
+    with interceptor.installed(), commits_reported(add_state):
+        (job or scenario.run)(folder)
+    states.append(scenario.visible_state(folder))  # because not every job ends with a commit
+    keep(None)
+    following = {old: new for old, new in pairwise(states) if old != new}
+    points = tuple(
+        CrashPoint(
             number=number,
             operation=operation,
-            done=done,
+            logged=logged,
             tree=tree,
-            allowed=now | {following[old] for old in now if old in following},
+            allowed=allowed | {following[state] for state in allowed if state in following},
         )
-        for number, operation, done, tree, now in seen
+        for number, operation, logged, tree, allowed in kept
     )
-    return Recording(scenario=scenario, before=before, moments=moments, log=tuple(watch.log))
-
-
-def _paused(watch: Watch, scenario: Scenario, folder: Path) -> int:
-    with watch.paused():
-        return scenario.seen(folder)
+    return Recording(scenario=scenario, before=before, points=points, log=tuple(interceptor.log))
 
 
 @contextmanager
-def acknowledged(then: Callable[[], None]) -> Iterator[None]:
-    """Do something whenever a commit has returned."""
+def commits_reported(callback: Callable[[], None]) -> Iterator[None]:
+    """Call a function whenever a commit has returned."""
     commit = Ledger.commit
 
-    def watched(ledger: Ledger) -> int:
+    def reporting_commit(ledger: Ledger) -> int:
         count = commit(ledger)
-        then()
+        callback()
         return count
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "commit", watched)
+        patch.setattr(Ledger, "commit", reporting_commit)
         yield
 
 
 class Checker:
-    """Holds what a disaster leaves against the promises. What was checked once is not checked again."""
+    """Checks the files after an interruption. Each distinct tree is checked once."""
 
     def __init__(self, scenario: Scenario, place: Path) -> None:
         self.scenario = scenario
-        self.expected = scenario.finished(place / "undisturbed")
+        self.expected = scenario.run_undisturbed(place / "undisturbed")
         self._folder = place / "checked"
-        self._seen: dict[Any, int | str] = {}
-        self._finished: dict[Any, str] = {}
+        self._states: dict[Any, int | str] = {}
+        self._resumed: dict[Any, str] = {}
 
     @property
     def distinct(self) -> int:
-        """How many different states of the disk were looked at."""
-        return len(self._seen)
+        """How many distinct trees were checked."""
+        return len(self._states)
 
     @property
-    def finished(self) -> int:
-        """From how many of them the job was done again."""
-        return len(self._finished)
+    def resumed(self) -> int:
+        """From how many of them the job was resumed."""
+        return len(self._resumed)
 
-    def seen(self, tree: Tree) -> int | str:
-        """Return which state of the scenario readers see, or what is wrong with it."""
-        key = normal(tree)
-        if key not in self._seen:
+    def state(self, tree: Tree) -> int | str:
+        """Return the number of the state that readers see, or a message if it is none of the scenario's states."""
+        key = normalize(tree)
+        if key not in self._states:
             write_tree(tree, self._folder)
-            self._seen[key] = self._found()
-        return self._seen[key]
+            try:
+                self._states[key] = self.scenario.visible_state(self._folder)
+            except Exception as error:  # noqa: BLE001
+                self._states[key] = describe(error)
+        return self._states[key]
 
-    def check(self, tree: Tree, allowed: Collection[int], *, finish: bool = True) -> str:
-        """Say which promise a state of the disk breaks; nothing if none."""
-        found, key = self.seen(tree), normal(tree)
-        if isinstance(found, str):
-            return found
-        if found not in allowed:
-            return f"readers see commit {found}, not one of {sorted(allowed)}"
-        if finish and key not in self._finished:
+    def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
+        """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
+        state, key = self.state(tree), normalize(tree)
+        if isinstance(state, str):
+            return state
+        if state not in allowed:
+            return f"readers see state {state}, not one of {sorted(allowed)}"
+        if resume and key not in self._resumed:
             write_tree(tree, self._folder)
-            self._finished[key] = self._finish()
-        return self._finished[key] if finish else ""
-
-    def _found(self) -> int | str:
-        try:
-            return self.scenario.seen(self._folder)
-        except Exception as error:  # noqa: BLE001  # whatever it is, readers see no commit
-            return broken(error)
-
-    def _finish(self) -> str:
-        try:
-            self.scenario.finish(self._folder, self.expected)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the job did not end
-            return broken(error)
-        return ""
+            self._resumed[key] = ""
+            try:
+                self.scenario.resume(self._folder, self.expected)
+            except Exception as error:  # noqa: BLE001
+                self._resumed[key] = describe(error)
+        return self._resumed[key] if resume else ""
 
 
-def recorded(scenario: Scenario, folder: Path, *, every: int = 1) -> tuple[Recording, Checker]:
-    """Do the job of a scenario once, and give what it takes to check moments of it."""
+def record_scenario(scenario: Scenario, folder: Path, *, every: int = 1) -> tuple[Recording, Checker]:
+    """Record the job of a scenario, in `folder / "live"`."""
     checker = Checker(scenario, folder)
     (folder / "live").mkdir()
     scenario.prepare(folder / "live")

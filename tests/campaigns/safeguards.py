@@ -1,32 +1,32 @@
-"""The protocol with one safeguard taken out: what a campaign has to find, or it would find nothing else either."""
+"""The commit protocol without one of its safeguards, for the control runs of campaigns."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from store_spec.disk import storage as storage_module
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import LocalStorage
-from store_spec.errors import StorageError
 from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
 
-Without = Callable[[pytest.MonkeyPatch], None]
+Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 @contextmanager
-def taken_out(safeguard: Without) -> Iterator[None]:
-    """Do without one safeguard while this context is open."""
-    with pytest.MonkeyPatch.context() as patch:
-        safeguard(patch)
+def patched(patch: Patch) -> Iterator[None]:
+    """Apply a patch while this context is open."""
+    with pytest.MonkeyPatch.context() as context:
+        patch(context)
         yield
 
 
-def without_rename(patch: pytest.MonkeyPatch) -> None:
-    """Write files in place."""
+def write_in_place(patch: pytest.MonkeyPatch) -> None:
+    """Overwrite files, instead of renaming temporary files."""
 
     def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None) -> None:
         if check is not None:
@@ -35,50 +35,44 @@ def without_rename(patch: pytest.MonkeyPatch) -> None:
             descriptor = os.open(storage.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
                 for part in parts:
-                    view = memoryview(part)
-                    while view:
-                        view = view[os.write(descriptor, view) :]
+                    storage_module._write(descriptor, part)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StorageError(error.errno, f"{storage.path(key)}: writing failed: {error.strerror}") from error
+            raise storage_module._refused(storage.path(key), "writing", error) from error
 
     patch.setattr(LocalStorage, "put", put)
 
 
-def without_order(patch: pytest.MonkeyPatch) -> None:
-    """Put the root first, and then the tables that it counts."""
+def write_root_first(patch: pytest.MonkeyPatch) -> None:
+    """Write the root before the tables that it describes."""
     write = LocalLedger._write
 
     def root_first(ledger: LocalLedger, new: Records, root: Root, data: bytes) -> None:
         ledger._storage.put(ROOT, [data])
-        with taken_out(lambda inner: inner.setattr(LocalLedger, "_check_root", lambda _: None)):
+        with patched(lambda inner: inner.setattr(LocalLedger, "_check_root", lambda _: None)):
             write(ledger, new, root, data)
 
     patch.setattr(LocalLedger, "_write", root_first)
 
 
-def without_recovery(patch: pytest.MonkeyPatch) -> None:
-    """Open a store for writing as its last writer left it."""
+def skip_recovery(patch: pytest.MonkeyPatch) -> None:
+    """Open a store for writing without recovering it."""
     patch.setattr(LocalLedger, "_recover", lambda _: None)
 
 
-def without_errors(patch: pytest.MonkeyPatch) -> None:
-    """Take it for done when a file could not be put."""
+def ignore_write_errors(patch: pytest.MonkeyPatch) -> None:
+    """Continue as if each file had been written."""
     put = LocalStorage.put
 
-    def careless(
-        storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None
-    ) -> None:
-        try:
-            put(storage, key, parts, check)
-        except OSError:
-            return
+    def careless_put(*args: object, **kwargs: object) -> None:
+        with suppress(OSError):
+            put(*args, **kwargs)  # type: ignore[arg-type]
 
-    patch.setattr(LocalStorage, "put", careless)
+    patch.setattr(LocalStorage, "put", careless_put)
 
 
-def without_syncing(patch: pytest.MonkeyPatch) -> None:
-    """Sync nothing; where no power is cut this is no safeguard, but most of the time."""
+def skip_fsync(patch: pytest.MonkeyPatch) -> None:
+    """Do not call fsync. This saves time in campaigns without power cuts, where fsync has no effect on the result."""
     patch.setattr(os, "fsync", lambda _: None)

@@ -1,113 +1,297 @@
-"""The jobs that are cut off: what writes, what builds, and what repairs."""
+"""Jobs that campaigns interrupt: writing, building and repairing a store."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import store_spec
+from builder.build_errors import BuildError
 from builder.execution.build import build
+from builder.maintenance.repair import repair
+from store_spec.errors import StoreError
 from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
-from tests.campaigns.repairing import repairs
-from tests.campaigns.scenario import STORE, Scenario, State, steady_builds
-from tests.store.oracle import Recipe, append, make
+from tests.campaigns.trees import Tree, difference, read_tree, without_cache
+from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
+
+STORE = "store"  # the name of the store in the folder of a scenario
+WINDOW = 2
+DAMAGED, WHOLE = range(2)  # the states of a repair
+
+State = list[Sequence] | None  # the sequences that readers see; None: there is no store
+
+
+class ViolationError(Exception):
+    """A promise does not hold."""
+
+
+def describe(error: Exception) -> str:
+    """Return the message of an error. An unexpected error is also a violation of a promise."""
+    return str(error) if isinstance(error, ViolationError) else f"{type(error).__name__}: {error}"
+
+
+def visible_state(path: Path, states: tuple[State, ...]) -> int:
+    """Return which of these states readers see, after comparing all rows and running `verify`.
+
+    Raises:
+        ViolationError: The store is in none of these states, or `verify` reports a problem.
+    """
+    if not path.exists():
+        if None not in states:
+            raise ViolationError("the store is missing")
+        return states.index(None)
+    store = store_spec.open_store(path)
+    for number, state in enumerate(states):
+        if state is not None and tuple(sequence.source for sequence in state) == store.sources:
+            assert_holds(store, state)
+            if problems := [str(problem) for problem in store_spec.verify(path) if not problem.leftover]:
+                raise ViolationError(f"verify reports: {problems[0]}")
+            return number
+    raise ViolationError(f"readers see {len(store):,} sequences, which are not those of any commit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A job on a store. If it is interrupted and run again, it ends with the same bytes as without interruption.
+
+    Args:
+        name: A unique name.
+        states: What readers may see, in this order, from before the job until after it.
+        prepare: Creates the initial content of an empty folder.
+        run: Runs the job.
+        create: Creates an empty store.
+        handled: The kinds of operations whose I/O errors the job takes for damage of the store.
+    """
+
+    name: str
+    states: tuple[State, ...]
+    prepare: Callable[[Path], None]
+    run: Callable[[Path], None]
+    create: Callable[[Path], None]
+    handled: frozenset[str] = frozenset()
+
+    def visible_state(self, folder: Path) -> int:
+        return visible_state(folder / STORE, self.states)
+
+    def recover(self, folder: Path) -> None:
+        """Open the store for writing, which recovers it, and close it."""
+        if (folder / STORE).exists():
+            store_spec.open_store(folder / STORE, "a").close()
+        else:
+            self.create(folder)
+
+    def run_undisturbed(self, folder: Path) -> Tree:
+        """Prepare a new folder, run the job, and return the content of the folder.
+
+        Raises:
+            ViolationError: Readers do not see the first state before the job and the last state after it.
+        """
+        folder.mkdir(parents=True)
+        self.prepare(folder)
+        before = self.visible_state(folder)
+        self.run(folder)
+        states, expected = (before, self.visible_state(folder)), (0, len(self.states) - 1)
+        if states != expected:
+            raise ViolationError(f"{self.name}: states {states} before and after the job, expected {expected}")
+        return read_tree(folder)
+
+    def resume(self, folder: Path, expected: Tree) -> None:
+        """Run the job again after an interruption.
+
+        Raises:
+            ViolationError: The result differs from `expected`.
+        """
+        self.run(folder)
+        if differs := difference(without_cache(read_tree(folder)), without_cache(expected)):
+            raise ViolationError(f"the resumed job ends with other bytes: {differs}")
 
 
 def scenarios(place: Path, *, small: bool, third: int | None = None) -> list[Scenario]:
-    """Return all of them, whose source files are written below `place`.
-
-    Another one is another entry here: every campaign about file operations takes this list.
+    """Return all scenarios. Every campaign about file operations uses this list.
 
     Args:
         place: A folder for source files.
-        small: Whether they make few commits.
-        third: Return every third one, from this one on; the quick forms of the campaigns take one third each.
+        small: Make fewer commits.
+        third: Return every third scenario, starting with this one. Each quick campaign runs one third.
     """
-    made = {
+    sources = {
         f"{number}.made": Made(lengths=(7 + 3 * number, 5)[: 1 + number % 2], seed=number)
         for number in range(3 if small else 6)
     }
-    made["1b.made"] = Made(fault="raises")
-    some = {name: made[name] for name in sorted(made)[: 2 if small else 3]}
-    # Two sources changed, one vanished, one is new.
-    other = {**made, "0.made": Made(lengths=(4, 6), seed=9), "1.made": Made(lengths=(11,), seed=8)}
-    other["9.made"] = other.pop("2.made")
+    sources["1b.made"] = Made(fault="raises")
+    first = {name: sources[name] for name in sorted(sources)[: 2 if small else 3]}
+    # Two sources changed, one removed, one added.
+    updated = {**sources, "0.made": Made(lengths=(4, 6), seed=9), "1.made": Made(lengths=(11,), seed=8)}
+    updated["9.made"] = updated.pop("2.made")
+    whole = {f"{name}.made": Made(lengths=(5, 4 + number, 0, 7), seed=number) for number, name in enumerate("abcdef")}
     jobs = [
-        _written("create", [9, 0, 14] if small else [7, 30, 0, 12, 25, 3], before=0, commits=(0,) if small else (1, 3)),
-        _written("append", [9, 3, 14] if small else [7, 30, 0, 12, 25, 3], before=1 if small else 2, commits=(3,)),
-        _built("build", place / "build", before={}, now=made),
-        _built("build more", place / "build more", before=some, now=made),
-        _built("update", place / "update", before=made, now=other),
-        *repairs(place),
+        _writing("create", [9, 0, 14] if small else [7, 30, 0, 12, 25, 3], before=0, commits=(0,) if small else (1, 3)),
+        _writing("append", [9, 3, 14] if small else [7, 30, 0, 12, 25, 3], before=1 if small else 2, commits=(3,)),
+        _building("build", place, before={}, after=sources),
+        _building("build more", place, before=first, after=sources),
+        _building("update", place, before=sources, after=updated),
+        _repairing("repair rows", place, whole, _damage_rows),
+        _repairing("repair metadata", place, whole, _damage_metadata),
     ]
     return jobs if third is None else jobs[third::3]
 
 
-def _written(name: str, lengths: list[int], *, before: int, commits: tuple[int, ...]) -> Scenario:
-    """Append arrays with a writer, with commits after some of them."""
+def _writing(name: str, lengths: list[int], *, before: int, commits: tuple[int, ...]) -> Scenario:
+    """Append sequences with a writer and commit after some of them."""
     recipe = Recipe(label_axis="own", chunk=60, shard=120, columns=(("site", "string"),), time=Time("s"))
     sequences = make(recipe, lengths)
 
-    def go_on(folder: Path, until: int) -> None:
+    def write(folder: Path, stop: int) -> None:
         path = folder / STORE
-        writer = store_spec.open_store(path, "a") if path.exists() else recipe.create(path)
-        with writer:
-            for number in range(len(writer), until):
+        with store_spec.open_store(path, "a") if path.exists() else recipe.create(path) as writer:
+            for number in range(len(writer), stop):
                 append(writer, sequences[number : number + 1])
                 if number in commits:
                     writer.commit()
 
     def prepare(folder: Path) -> None:
         if before:
-            go_on(folder, before)
+            write(folder, before)
 
     return Scenario(
         name=name,
-        states=(sequences[:before] or None, *(sequences[:end] for end in range(before + 1, len(sequences) + 1))),
+        states=(sequences[:before] or None, *(sequences[:stop] for stop in range(before + 1, len(sequences) + 1))),
         prepare=prepare,
-        act=lambda folder: go_on(folder, len(sequences)),
-        new=lambda folder: recipe.create(folder / STORE).close(),
+        run=lambda folder: write(folder, len(sequences)),
+        create=lambda folder: recipe.create(folder / STORE).close(),
     )
 
 
-def _built(name: str, place: Path, *, before: dict[str, Made], now: dict[str, Made]) -> Scenario:
-    """Build from files, one of which is broken, with a commit whenever one would add something."""
-    write_made(place / "before", before)
-    write_made(place / "now", now)
+@contextmanager
+def _deterministic_builds() -> Iterator[None]:
+    """Make builds commit as often as possible, and independently of the age of their sources."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+        patch.setattr("builder.sources.fingerprints.SETTLED_NS", -(10**9))
+        yield
+
+
+def _building(name: str, place: Path, *, before: dict[str, Made], after: dict[str, Made]) -> Scenario:
+    """Build a store from files, one of which is broken."""
+    write_made(place / name / "before", before)
+    write_made(place / name / "after", after)
+    options: dict[str, Any] = {"batch": 1, "chunk": 48, "shard": 96, "update": True, "retire_missing": True}
 
     def run(folder: Path, sources: Path) -> None:
-        with steady_builds():
-            build(
-                sources,
-                folder / STORE,
-                process=read_made,
-                workers=0,
-                batch=1,
-                chunk=48,
-                shard=96,
-                update=True,
-                retire_missing=True,
-            )
+        with _deterministic_builds():
+            build(sources, folder / STORE, process=read_made, workers=0, **options)
 
     def prepare(folder: Path) -> None:
         if before:
-            run(folder, place / "before")
+            run(folder, place / name / "before")
 
+    # Sources are added or replaced one by one, in the order of their names.
+    states: list[State] = [expected(before) if before else None]
+    changed = sorted(source for source, made in after.items() if made != before.get(source) and not made.fault)
+    for count in range(1, len(changed) + 1):
+        added = {source: after[source] for source in changed[:count]}
+        kept = {source: made for source, made in before.items() if source in after and source not in added}
+        states.append(expected(kept) + expected(added))
     return Scenario(
         name=name,
-        states=_updated(before, now),
+        states=tuple(states),
         prepare=prepare,
-        act=lambda folder: run(folder, place / "now"),
-        new=lambda folder: Recipe().create(folder / STORE).close(),
+        run=lambda folder: run(folder, place / name / "after"),
+        create=lambda folder: Recipe().create(folder / STORE).close(),
     )
 
 
-def _updated(before: dict[str, Made], now: dict[str, Made]) -> tuple[State, ...]:
-    """Return the states of a store whose sources change: first the old ones, then with more and more of the new."""
-    fresh = sorted(name for name, made in now.items() if made != before.get(name) and not made.fault)
-    states: list[State] = [expected(before) if before else None]
-    for count in range(1, len(fresh) + 1):
-        added = {name: now[name] for name in fresh[:count]}
-        kept = {name: made for name, made in before.items() if name in now and name not in added}
-        states.append(expected(kept) + expected(added))
-    return tuple(states)
+@dataclass(frozen=True, kw_only=True)
+class Repair(Scenario):
+    """The repair of a damaged store. Until it has ended, readers get the stored rows or an error.
+
+    Both states have the same sequences: those before the damage and after the repair.
+    """
+
+    def visible_state(self, folder: Path) -> int:
+        """Return whether the store is whole, after comparing everything that can be read without an error.
+
+        Raises:
+            ViolationError: Wrong rows were read without an error.
+        """
+        path = folder / STORE
+        with suppress(StoreError):
+            store = store_spec.open_store(path)
+            for number in range(len(store)):
+                with suppress(StoreError):
+                    inputs, labels = store[number]
+                    self._check("sequence", (store.sources[number], bytes(inputs), bytes(labels)))
+            with suppress(StoreError):
+                windows = store.windows(WINDOW)
+                for x, y, numbers in windows.batches(8, shuffle=True, index=True):
+                    for place, source in enumerate(windows.locate(numbers).source.tolist()):
+                        self._check("window", (source, x[place].tobytes(), y[place].tobytes()))
+            if all(problem.retired or problem.leftover for problem in store_spec.verify(path)):
+                found = [(source, *map(bytes, store[number])) for number, source in enumerate(store.sources)]
+                whole = [(one.source, bytes(one.inputs), bytes(one.labels)) for one in self.states[WHOLE] or ()]
+                if sorted(found, key=itemgetter(0)) == whole:
+                    return WHOLE
+        return DAMAGED
+
+    def recover(self, folder: Path) -> None:
+        """Run the repair again, because a damaged store cannot always be opened for writing."""
+        self.run(folder)
+
+    def _check(self, what: str, found: tuple[str, bytes, bytes]) -> None:
+        if found not in self._valid_rows:
+            raise ViolationError(f"readers get a wrong {what} of {found[0]}")
+
+    @cached_property
+    def _valid_rows(self) -> frozenset[tuple[str, bytes, bytes]]:
+        """All sequences and windows of all sources."""
+        valid = set()
+        for sequence in self.states[WHOLE] or ():
+            source, inputs, labels = sequence.source, sequence.inputs, sequence.labels
+            valid.add((source, bytes(inputs), bytes(labels)))
+            for start in range(len(inputs) - WINDOW):
+                stop = start + WINDOW
+                valid.add((source, inputs[start:stop].tobytes(), labels[stop : stop + 1].tobytes()))
+        return frozenset(valid)
+
+
+def _repairing(name: str, place: Path, sources: dict[str, Made], damage: Callable[[Path], None]) -> Scenario:
+    write_made(place / name, sources)
+
+    def prepare(folder: Path) -> None:
+        with _deterministic_builds():
+            build(place / name, folder / STORE, process=read_made, workers=0, chunk=60, shard=240)
+        damage(folder / STORE)
+
+    def run(folder: Path) -> None:
+        with _deterministic_builds():
+            report = repair(folder / STORE, place / name, process=read_made, workers=0)
+        if report.left:
+            raise BuildError("; ".join(map(str, (*report.left, *report.failures))))
+
+    states = (expected(sources), expected(sources))
+    handled = frozenset({"open", "read", "list"})
+    return Repair(name=name, states=states, prepare=prepare, run=run, create=run, handled=handled)
+
+
+def _damage_rows(store: Path) -> None:
+    """Delete a shard of inputs and swap two shards of labels."""
+    (store / "inputs/c.2.0").unlink()
+    first, second = store / "labels/c.0", store / "labels/c.1"
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+
+
+def _damage_metadata(store: Path) -> None:
+    """Delete the metadata of an array and truncate a shard."""
+    (store / "labels/zarr.json").unlink()
+    shard = store / "inputs/c.1.0"
+    shard.write_bytes(shard.read_bytes()[:100])

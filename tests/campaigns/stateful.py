@@ -23,9 +23,9 @@ from hypothesis.stateful import (
 import builder
 import store_spec
 from store_spec.errors import SequenceError
-from tests.campaigns.operations import CHANGES, Operation, Watch
+from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.safeguards import taken_out, without_order
+from tests.campaigns.safeguards import patched, write_root_first
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
 
 
@@ -123,16 +123,16 @@ class Histories(RuleBasedStateMachine):
 
         def before(operation: Operation) -> None:
             nonlocal left
-            if operation.kind not in CHANGES:
+            if operation.kind not in MUTATIONS:
                 return
             if not left:
                 shutil.copytree(self.path.parent, self.place / str(self.lives + 1), symlinks=True)
                 raise CrashError
             left -= 1
 
-        watch = Watch(self.path.parent, before)
+        interceptor = Interceptor(self.path.parent, before)
         try:
-            with watch.watching():
+            with interceptor.installed():
                 self.writer.commit()
         except CrashError:
             self.writer.close()
@@ -243,7 +243,7 @@ def campaign(*, quick: bool) -> Outcome:
         "sequences compared": Histories.reads,
     }
     control_broke = 0
-    with taken_out(without_order), suppress(Exception):
+    with patched(write_root_first), suppress(Exception):
         control_broke = 1
         run(50, 40, shrink=False)
         control_broke = 0

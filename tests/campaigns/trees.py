@@ -1,4 +1,4 @@
-"""All that lies in a folder, as a value that can be kept, compared, and written out again."""
+"""The content of a folder as a value that can be kept, compared and written again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-Tree = dict[str, bytes | None]  # the bytes of each file, None for a folder, by POSIX path
+Tree = dict[str, bytes | None]  # by POSIX path: the bytes of a file, or None for a folder
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}(\.[0-9]+)?\.partial$")
 _SPILLED = re.compile(r"(\.build/spilled)\.[0-9a-f]{16}(/\d+)?(/\w+)?(\.[0-9a-f]{16})?")
@@ -19,10 +19,10 @@ def read_tree(folder: Path) -> Tree:
     tree: Tree = {}
     folders = [""]
     while folders:
-        inside = folders.pop()
-        with os.scandir(folder / inside) as entries:
+        parent = folders.pop()
+        with os.scandir(folder / parent) as entries:
             for entry in entries:
-                name = f"{inside}/{entry.name}" if inside else entry.name
+                name = f"{parent}/{entry.name}" if parent else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     tree[name] = None
                     folders.append(name)
@@ -33,33 +33,33 @@ def read_tree(folder: Path) -> Tree:
 
 
 def write_tree(tree: Tree, folder: Path) -> None:
+    """Replace the content of a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    place = f"{folder}/"
-    for name in sorted(tree):  # a folder comes before what lies in it
+    for name in sorted(tree):  # parents first
         data = tree[name]
         if data is None:
-            os.mkdir(place + name)
+            os.mkdir(f"{folder}/{name}")
         else:
-            with open(place + name, "wb") as file:
+            with open(f"{folder}/{name}", "wb") as file:
                 file.write(data)
 
 
-def normal(tree: Tree) -> frozenset[tuple[str, bytes | None]]:
-    """Return what two runs of one job have in common: without the random part of names, and who held the lock."""
+def normalize(tree: Tree) -> frozenset[tuple[str, bytes | None]]:
+    """Return what is equal in every run of a job: without random parts of names and without the owner of the lock."""
     return frozenset(
         (_SPILLED.sub(r"\1\2\3", _PARTIAL.sub(".partial", name)), b"" if _LOCK.search(name) and data else data)
         for name, data in tree.items()
     )
 
 
-def promised(tree: Tree) -> Tree:
-    """Return a tree without the cache beside a store, which builds write when they like."""
+def without_cache(tree: Tree) -> Tree:
+    """Return a tree without the cache of builds, whose bytes are not promised."""
     return {name: data for name, data in tree.items() if not _CACHE.search(name)}
 
 
 def difference(found: Tree, expected: Tree) -> str:
-    """Say in which files two trees differ; nothing if they do not."""
+    """Describe how two trees differ; return an empty string if they are equal."""
     names = sorted(name for name in found.keys() | expected.keys() if found.get(name, 0) != expected.get(name, 0))
     if not names:
         return ""

@@ -28,7 +28,7 @@ from store_spec.disk.ledger import Ledger
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import PARTIAL, LocalStorage
 from store_spec.format import shard
-from tests.campaigns.safeguards import Without, without_rename
+from tests.campaigns.safeguards import Patch, write_in_place
 
 SLOW, DEATH, DEATHS, WITHOUT = (f"CAMPAIGN_{what}" for what in ("SLOW", "DEATH", "DEATHS", "WITHOUT"))
 SECONDS = 0.03  # that the reading of a source takes at least, so that there is time to kill something
@@ -97,10 +97,10 @@ def without_waiting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "_has_open_jobs", lambda _: False)
 
 
-SAFEGUARDS: dict[str, Without] = {
+SAFEGUARDS: dict[str, Patch] = {
     "tidying up": without_tidying,
     "waiting for shards": without_waiting,
-    "renaming into place": without_rename,
+    "renaming into place": write_in_place,
 }
 
 

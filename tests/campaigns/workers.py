@@ -22,8 +22,8 @@ import builder
 import store_spec
 from tests.campaigns.disturbed import SECONDS, Ended, Kills, cluster, kill_each, run_build, workers_of
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.scenario import STORE, broken
-from tests.campaigns.trees import Tree, difference, promised, read_tree, write_tree
+from tests.campaigns.scenarios import STORE, describe
+from tests.campaigns.trees import Tree, difference, read_tree, without_cache, write_tree
 from tests.campaigns.worker_deaths import PLACES, Death, Safeguard, environment
 from tests.store.oracle import Sequence, assert_holds
 
@@ -98,9 +98,9 @@ class Bench:
                 return problem or difference(_built(self.sources, folder), self.whole)
             if ended.error:
                 return f"it printed {ended.error!r:.200}"
-            return difference(promised(read_tree(folder)), self.whole)
-        except Exception as error:  # noqa: BLE001  # whatever it is, that is not what was promised
-            return broken(error)
+            return difference(without_cache(read_tree(folder)), self.whole)
+        except Exception as error:  # noqa: BLE001  # whatever it is, that is not what was without_cache
+            return describe(error)
 
     def _unlike_a_commit(self, store: Path, least: int) -> str:
         """Say what is wrong with what readers see of a build that stopped."""
@@ -256,4 +256,4 @@ def _built(sources: Path, folder: Path) -> Tree:
     """Build without a disturbance; return what the folder holds then."""
     folder.mkdir(exist_ok=True)
     builder.build(sources, folder / STORE, process=PROCESS, workers=0, **SIZES)
-    return promised(read_tree(folder))
+    return without_cache(read_tree(folder))

@@ -68,7 +68,7 @@ def attempt(arguments: list[str], *, at: int) -> bool:
     import pytest
 
     from builder import build, compact  # noqa: F401 - so that no child has to import them
-    from tests.campaigns.operations import CHANGES, Watch
+    from tests.campaigns.operations import MUTATIONS, Interceptor
 
     sys.stdout.flush()
     child = os.fork()
@@ -77,7 +77,7 @@ def attempt(arguments: list[str], *, at: int) -> bool:
 
         def before(operation: Operation) -> None:
             nonlocal count
-            count += operation.kind in CHANGES
+            count += operation.kind in MUTATIONS
             if count == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -85,7 +85,7 @@ def attempt(arguments: list[str], *, at: int) -> bool:
             patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
             patch.setattr(sys, "stdout", nowhere)
             patch.setattr(sys, "stderr", nowhere)
-            with Watch(Path.cwd(), before).watching():
+            with Interceptor(Path.cwd(), before).installed():
                 main(arguments, prog_name="seqzarr", standalone_mode=False)
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -20,8 +20,8 @@ import builder
 from tests.builder.any_order import JumpyClock, Shuffled, on_engine
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import FAULTS, Made, assert_store, expected, read_made, write_made
-from tests.campaigns.operations import CHANGES, Operation, Watch
-from tests.campaigns.trees import difference, promised, read_tree, write_tree
+from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.trees import difference, read_tree, without_cache, write_tree
 from tests.store.oracle import files
 
 LENGTHS: list[tuple[int, ...]] = [(0,), (5,), (40, 0, 3), (900,), (1,), (2, 2, 2)]
@@ -93,14 +93,14 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
 
     def before(operation: Operation) -> None:
         nonlocal count, left
-        if operation.kind in CHANGES and left is None:
+        if operation.kind in MUTATIONS and left is None:
             if count == at:
                 left = read_tree(folder)
                 raise Killed
             count += 1
 
     try:
-        with Watch(folder, before).watching():
+        with Interceptor(folder, before).installed():
             job()
     except BaseException:  # a build may handle what ends it like Ctrl-C, and fail: Ctrl-C is never raised there
         if left is None:
@@ -145,7 +145,7 @@ def test_any_tasks_kills_and_appends_in_order_give_the_bytes_of_one_build(data, 
             for at in data.draw(st.lists(st.integers(0, 400), max_size=3), label="killed at"):
                 killed(live, job, at)
             job()
-        assert not difference(promised(read_tree(live)), promised(read_tree(once)))
+        assert not difference(without_cache(read_tree(live)), without_cache(read_tree(once)))
 
 
 def test_failed_sources_change_only_the_list_of_failures(tmp_path):
