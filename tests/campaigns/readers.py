@@ -26,7 +26,7 @@ import store_spec
 from store_spec import Store
 from store_spec.disk import shards
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.rot_stores import small_tables
+from tests.campaigns.rot_cases import small_tables
 from tests.campaigns.together import Failure, nothing, together
 from tests.store.oracle import Recipe, Sequence, random_rows, same
 

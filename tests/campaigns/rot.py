@@ -1,8 +1,8 @@
-"""Rot: every byte of small stores is changed, every file lost, cut, swapped, or replaced by an older copy of itself.
+"""Change bytes of small stores, and lose, truncate and swap their files or replace them by older copies.
 
-After each case everything is read through the API, and `verify` looks at the store. Either sees it, or it is harmless.
-Where the bytes are not those that were written, reading never gives other rows without an error. Where every file is
-sound by itself and only lies in the wrong place, or is of the wrong time, reading alone may not see it; `verify` must.
+After each damage, everything is read, and `verify` checks the store. One of them must report the damage, unless it is
+harmless. If bytes are wrong, no reader may return wrong rows without an error. If valid files are in the wrong place
+or too old, readers may not notice it, but `verify` must.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -27,93 +29,100 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
 from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
-from store_spec.format.row_facts import RowFacts
 from store_spec.verification.described_rows import RowCheck
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.rot_damage import ROOT, Case, additions, flips, losses, older_copies, swaps
-from tests.campaigns.rot_reading import Pieces, crashes, read_all, refused, wrong
-from tests.campaigns.rot_stores import RECIPES, Specimen, small_tables, write_specimen
+from tests.campaigns.rot_cases import (
+    RECIPES,
+    ROOT,
+    Case,
+    Specimen,
+    additions,
+    flips,
+    losses,
+    older_copies,
+    small_tables,
+    swaps,
+    write_specimen,
+)
+from tests.campaigns.rot_reading import Pieces, crashes, has_error, read_all, wrong
 
-SHARE = 0.03  # of the cases in the quick run; of every third file one byte
-ROWS = ("sequence ", "padded batches ", "windows ")  # what has rows
-SHOWN = 20  # broken promises of a store that are told in words
+QUICK_SHARE = 0.03  # of the cases; of every third file one byte
+ROWS = ("sequence ", "padded batches ", "windows ")  # the pieces that contain rows
+SHOWN = 20  # violations of a store that are shown
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the cases of one store."""
+    """The results of the cases of one store."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    broken: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
-    def add(self, case: Case, found: Pieces, expected: Pieces, *, problems: bool) -> None:
-        """Judge one case by what was read and by what `verify` said."""
+    def add(self, case: Case, found: Pieces, expected: Pieces, *, is_reported: bool) -> None:
+        """Add a case, given what was read and whether `verify` reported a problem."""
         self.counts["cases"] += 1
-        self.counts[f"bytes {case.kind}" if case.kind == "flipped" else f"files {case.kind}"] += 1
-        others, seen = wrong(found, expected), refused(found)
-        # An older root has rows of its own.
-        rows = [what for what in others if what.startswith(ROWS) and ROOT not in case.files]
-        self.broken += [f"{case}: {crash}" for crash in crashes(found)]
-        self.counts["found on reading"] += seen
-        self.counts["found by verify"] += problems
-        if rows or (others and not case.sound):
-            self.broken.append(f"{case}: {(rows or others)[0]} was read wrong without an error")
-        elif others:
-            self.counts["tables or an older root read without an error, found by verify"] += problems
-        if seen and not problems:
-            self.broken.append(f"{case}: reading refuses it, but verify finds nothing")
-        if case.kind == "added" and (seen or others):
-            self.broken.append(f"{case}: a reader has to ignore it")
-        if not seen and not problems:
-            self.counts["harmless"] += case.harmless
-            if not case.harmless:
-                self.broken.append(f"{case}: neither reading nor verify sees it")
+        self.counts[f"{'bytes' if case.kind == 'flipped' else 'files'} {case.kind}"] += 1
+        differing, is_refused = wrong(found, expected), has_error(found)
+        # An older root legitimately has other rows.
+        rows = [name for name in differing if name.startswith(ROWS) and ROOT not in case.files]
+        self.counts["detected by reading"] += is_refused
+        self.counts["detected by verify"] += is_reported
+        problems = crashes(found)
+        if rows or (differing and not case.is_misplaced):
+            problems.append(f"{(rows or differing)[0]} was read wrong without an error")
+        elif differing:
+            self.counts["tables or an older root read without an error, detected by verify"] += is_reported
+        if is_refused and not is_reported:
+            problems.append("reading raises an error, but verify reports nothing")
+        if case.kind == "added" and (is_refused or differing):
+            problems.append("a reader must ignore this file")
+        if not is_refused and not is_reported:
+            self.counts["harmless"] += case.is_harmless
+            if not case.is_harmless:
+                problems.append("neither reading nor verify detects it")
+        self.violations += [f"{case}: {problem}" for problem in problems]
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Damage a store of each label axis and codec in every way; the whole run has a process for each store."""
+    """Damage a store of each label axis and codec in every way; in the quick form, in a random sample of ways."""
     with tempfile.TemporaryDirectory() as folder:
         if quick:
-            tallies = [rot(name, folder, SHARE) for name in RECIPES]
+            tallies = [damage_store(folder, QUICK_SHARE, name) for name in RECIPES]
         else:
             with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-                tallies = list(pool.map(rot, RECIPES, [folder] * len(RECIPES), [1.0] * len(RECIPES)))
-        broke = _control(folder)
-    counts: Counter[str] = Counter()
+                tallies = list(pool.map(partial(damage_store, folder, 1.0), RECIPES))
+        controls = run_controls(folder)
+    violations: list[str] = []
     for tally in tallies:
-        counts += tally.counts
+        violations += tally.violations[:SHOWN]
+        if len(tally.violations) > SHOWN:
+            violations.append(f"and {len(tally.violations) - SHOWN:,} more")
     return Outcome(
-        figures=counts,
-        violations=tuple(sentence for tally in tallies for sentence in _first(tally.broken)),
-        controls=broke,
+        figures=sum((tally.counts for tally in tallies), Counter()), violations=violations, controls=controls
     )
 
 
-def _first(broken: list[str]) -> list[str]:
-    return broken[:SHOWN] + ([f"and {len(broken) - SHOWN:,} more"] if len(broken) > SHOWN else [])
-
-
-def rot(name: str, folder: str, share: float) -> Tally:
-    """Put one store through all cases, or through a random share of them."""
+def damage_store(folder: str, share: float, name: str) -> Tally:
+    """Run all cases, or a random share of them, on one store."""
     tally = Tally()
     with small_tables():
         specimen = write_specimen(RECIPES[name], Path(folder, f"{name}.zarr"))
-        with mock.patch.object(LocalStorage, "get", autospec=True, side_effect=LocalStorage.get) as opened:
+        with mock.patch.object(LocalStorage, "get", autospec=True, side_effect=LocalStorage.get) as get:
             expected = read_all(specimen.path)
-        read = {str(call.args[1]) for call in opened.call_args_list}
-        if refused(expected) or crashes(expected) or _problems(specimen.path):
-            tally.broken.append(f"{name}: the store is not sound to begin with")
-        for case in _cases(specimen, share):
-            with _damaged(specimen, case):
-                # What is in files that reading does not open changes nothing of it.
-                unread = read.isdisjoint(case.files) and case.kind not in {"added", "deleted"}
-                found = expected if unread else read_all(specimen.path)
-                tally.add(case, found, expected, problems=_problems(specimen.path))
+        read = {str(call.args[1]) for call in get.call_args_list}
+        if has_error(expected) or crashes(expected) or is_reported_by_verify(specimen.path):
+            tally.violations.append(f"{name}: the undamaged store is not valid")
+        for case in sample(specimen, share):
+            with damaged(specimen, case):
+                # Reading need not be repeated if it does not use the damaged files.
+                is_unread = read.isdisjoint(case.files) and case.kind not in {"added", "deleted"}
+                found = expected if is_unread else read_all(specimen.path)
+                tally.add(case, found, expected, is_reported=is_reported_by_verify(specimen.path))
     return tally
 
 
-def _cases(specimen: Specimen, share: float) -> Iterator[Case]:
-    """Yield all cases, or some chosen at random, and what is done to the root."""
+def sample(specimen: Specimen, share: float) -> Iterator[Case]:
+    """Yield a random share of the cases, and all cases of the root."""
     rng = random.Random(0)
     flipped = flips(specimen, rng, each=None if share == 1 else 1)
     yield from (case for case in flipped if share == 1 or rng.random() < 1 / 3)
@@ -122,69 +131,66 @@ def _cases(specimen: Specimen, share: float) -> Iterator[Case]:
 
 
 @contextmanager
-def _damaged(specimen: Specimen, case: Case) -> Iterator[None]:
-    """Let the files of a store be those of a case for a while."""
-    for name, data in case.files.items():
-        _put(specimen.path / name, data)
+def damaged(specimen: Specimen, case: Case) -> Iterator[None]:
+    """Damage the files of a store while this context is open."""
+    put_files(specimen.path, case.files)
     try:
         yield
     finally:
-        for name in case.files:
-            _put(specimen.path / name, specimen.files.get(name))
+        put_files(specimen.path, {name: specimen.files.get(name) for name in case.files})
 
 
-def _put(path: Path, data: bytes | None) -> None:
-    if data is None:
-        path.unlink()
-    else:
-        path.write_bytes(data)
+def put_files(folder: Path, files: dict[str, bytes | None]) -> None:
+    for name, data in files.items():
+        if data is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(data)
 
 
-def _problems(path: Path) -> bool:
-    """Tell whether `verify` finds anything."""
+def is_reported_by_verify(path: Path) -> bool:
     try:
         return bool(store_spec.verify(path))
     except StoreError:
         return True
 
 
-def _control(folder: str) -> dict[str, int]:
-    """Return how often rows are wrong without an error, and how many swaps pass, without what should see them."""
-    unstamped = mock.patch.object(shard, "stamped_rows", return_value=2**62)
+def run_controls(folder: str) -> dict[str, int]:
+    """Return by safeguard how often rows were wrong without an error, or how many swaps `verify` did not report."""
+    no_stamps = mock.patch.object(shard, "stamped_rows", return_value=2**62)
     with small_tables():
-        specimen = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
-        expected = read_all(specimen.path)
-        shards = [case for case in flips(specimen, random.Random(1), each=3) if _is_shard(*case.files)]
-        none = mock.patch.object(Snapshot, "check")
-        with mock.patch.object(Codec, "_body", _body_unchecked), none:
-            unchecked = sum(_reads_wrong(specimen, case, expected) for case in shards)
-        with mock.patch.object(RowCheck, "_compare", _compare_nothing), unstamped:
-            unheld = sum(_passes(specimen, case) for case in swaps(specimen) if _is_shard(*case.files))
-        specimen = write_specimen(RECIPES["step, zstd"], Path(folder, "windows.zarr"))
-        expected = read_all(specimen.path)
-        with unstamped:
-            taken = sum(_reads_wrong(specimen, case, expected) for case in swaps(specimen) if _is_shard(*case.files))
-    return {"crc32c on reading": unchecked, "stamps on reading": taken, "stamps and checksums in verify": unheld}
+        first = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
+        flipped = [case for case in flips(first, random.Random(1), each=3) if affects_shards(case)]
+        with mock.patch.object(Snapshot, "check"):
+            checksums = count_wrong_reads(first, flipped, mock.patch.object(Codec, "_body", _body_unchecked))
+        verification = 0
+        with mock.patch.object(RowCheck, "_compare"), no_stamps:
+            for case in filter(affects_shards, swaps(first)):
+                with damaged(first, case):
+                    verification += not is_reported_by_verify(first.path)
+        second = write_specimen(RECIPES["step, zstd"], Path(folder, "windows.zarr"))
+        stamps = count_wrong_reads(second, filter(affects_shards, swaps(second)), no_stamps)
+    return {
+        "crc32c in readers": checksums,
+        "stamps of shards in readers": stamps,
+        "stamps and checksums in verify": verification,
+    }
 
 
-def _reads_wrong(specimen: Specimen, case: Case, expected: Pieces) -> bool:
-    with _damaged(specimen, case):
-        return bool(wrong(read_all(specimen.path), expected))
+def count_wrong_reads(specimen: Specimen, cases: Iterable[Case], safeguard_removed: AbstractContextManager[Any]) -> int:
+    """Return how many cases are read wrong without an error."""
+    expected, count = read_all(specimen.path), 0
+    with safeguard_removed:
+        for case in cases:
+            with damaged(specimen, case):
+                count += bool(wrong(read_all(specimen.path), expected))
+    return count
 
 
-def _passes(specimen: Specimen, case: Case) -> bool:
-    with _damaged(specimen, case):
-        return not _problems(specimen.path)
-
-
-def _is_shard(*names: str) -> bool:
-    return all(name.startswith(("inputs/c.", "labels/c.")) for name in names)
+def affects_shards(case: Case) -> bool:
+    return all(name.startswith(("inputs/c.", "labels/c.")) for name in case.files)
 
 
 def _body_unchecked(chunk: Codec, stored: Buffer, where: str) -> tuple[NDArray[np.uint8], int]:
     body = flat_bytes(stored)[:-CRC_BYTES]
     return body, len(body) if chunk.name == "none" else codec._blosc_size(body, where)
-
-
-def _compare_nothing(_: RowCheck, __: RowFacts) -> None:
-    """Let whatever the rows give be right."""

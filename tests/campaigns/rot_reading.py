@@ -1,8 +1,10 @@
-"""All that the API gives of a store, piece by piece, so that an error in one piece hides nothing of another."""
+"""Read everything of a store in pieces, so that an error in one piece does not hide an error in another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +13,39 @@ import numpy as np
 import store_spec
 from store_spec import Store, StoreError
 
-MOMENT = "1970-01-01T00:00:00.1"  # that lies in some sequences of a specimen
+MOMENT = "1970-01-01T00:00:00.1"  # within some sequences of a specimen
+END = object()
 
-Pieces = dict[str, object]  # by name: what was read, in a form that can be compared, or the error that came instead
+Pieces = dict[str, object]  # by name: a value that can be compared, or the error that was raised
 
 
 class Crash:
-    """An error that is not one of ours."""
+    """An unexpected error: not a StoreError."""
 
     def __init__(self, error: Exception) -> None:
         self.text = f"{type(error).__name__}: {error}"
 
 
 def read_all(path: Path) -> Pieces:
-    """Open a store and read everything that it gives."""
-    try:
-        store = store_spec.open_store(path)
-    except StoreError as error:
-        return {"store": error}
-    except Exception as error:  # noqa: BLE001  # that is what the campaign looks for
-        return {"store": Crash(error)}
+    """Open a store and read everything."""
+    store = _attempt(partial(store_spec.open_store, path))
+    if not isinstance(store, Store):
+        return {"store": store}
     found: Pieces = {}
-    for name, values in _pieces(store).items():
-        count = 0
-        try:
-            for count, value in enumerate(values, 1):
-                found[f"{name} {count - 1}"] = value
-            found[f"number of {name}"] = count
-        except StoreError as error:
-            found[f"{name} {count}"] = error
-        except Exception as error:  # noqa: BLE001
-            found[f"{name} {count}"] = Crash(error)
+    for name, values in _readers(store).items():
+        for count in itertools.count():
+            value = _attempt(partial(next, values, END))
+            if value is END:
+                found[f"number of {name}"] = count
+                break
+            found[f"{name} {count}"] = value
+            if isinstance(value, StoreError | Crash):
+                break
     return found
 
 
 def wrong(found: Pieces, expected: Pieces) -> list[str]:
-    """Return the pieces that were read without an error, and are not what they should be."""
+    """Return the names of the pieces that were read without an error and differ from the expected ones."""
     return [
         name
         for name, value in found.items()
@@ -55,40 +54,43 @@ def wrong(found: Pieces, expected: Pieces) -> list[str]:
 
 
 def crashes(found: Pieces) -> list[str]:
-    """Return what came that was neither a value nor an error of ours."""
     return [f"{name}: {value.text}" for name, value in found.items() if isinstance(value, Crash)]
 
 
-def refused(found: Pieces) -> bool:
+def has_error(found: Pieces) -> bool:
     return any(isinstance(value, StoreError) for value in found.values())
 
 
-def _pieces(store: Store) -> dict[str, Iterator[object]]:
-    """Return by name what is read one after another until an error comes."""
-    each = {f"sequence {number}": _sequence(store, number) for number in range(len(store))}
-    columns = {name: _column(store, name) for name in ("lengths", "label_lengths", "starts", "label_starts", "parts")}
-    whole = {"facts": _facts(store), "sources": _sources(store), "statistics": _statistics(store)}
-    whole |= {f"column {column.name}": _kept(store, column.name) for column in store.schema.columns}
-    batches = {"padded batches": _padded(store), "windows": _windows(store)}
-    return each | columns | whole | batches
+def _attempt(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except StoreError as error:
+        return error
+    except Exception as error:  # noqa: BLE001
+        return Crash(error)
 
 
-def _facts(store: Store) -> Iterator[object]:
-    yield len(store)
-    yield store.counts, store.schema, store.identity, store.provenance
+def _readers(store: Store) -> dict[str, Iterator[object]]:
+    """Return iterators that read pieces, by the name of the piece."""
+    arrays = ("lengths", "label_lengths", "starts", "label_starts", "parts")
+    return {
+        **{f"sequence {number}": _sequence(store, number) for number in range(len(store))},
+        **{name: _once(lambda name: _frozen(getattr(store, name)), name) for name in arrays},
+        "facts": _once(lambda: (len(store), store.counts, store.schema, store.identity, store.provenance)),
+        "sources": _once(lambda: store.sources),
+        "splits": _once(lambda: _frozen(store.split("train", allow_empty=True).selection)),
+        "statistics": _statistics(store),
+        **{
+            f"column {column.name}": _once(lambda name: repr(store.sequences[name].tolist()), column.name)
+            for column in store.schema.columns
+        },
+        "padded batches": _padded(store),
+        "windows": _windows(store),
+    }
 
 
-def _column(store: Store, name: str) -> Iterator[object]:
-    yield _frozen(getattr(store, name))
-
-
-def _kept(store: Store, name: str) -> Iterator[object]:
-    yield repr(store.sequences[name].tolist())
-
-
-def _sources(store: Store) -> Iterator[object]:
-    yield store.sources
-    yield _frozen(store.split("train", allow_empty=True).selection)
+def _once(read: Callable[..., object], *arguments: object) -> Iterator[object]:
+    yield read(*arguments)
 
 
 def _sequence(store: Store, number: int) -> Iterator[object]:
@@ -105,15 +107,13 @@ def _statistics(store: Store) -> Iterator[object]:
 
 
 def _padded(store: Store) -> Iterator[object]:
-    for batch in store.padded(5):
-        yield _frozen(*batch)
-    if store.schema.filled:
-        for batch in store.padded(5, value_mask=True):
+    for value_mask in (False, True) if store.schema.filled else (False,):
+        for batch in store.padded(5, value_mask=value_mask):
             yield _frozen(*batch)
 
 
 def _windows(store: Store) -> Iterator[object]:
-    """Yield batches of windows, then all by their numbers."""
+    """Yield batches of windows, and all windows by number."""
     axis = store.schema.label_axis
     if axis == "own":
         return
@@ -131,6 +131,6 @@ def _windows(store: Store) -> Iterator[object]:
 
 
 def _frozen(*arrays: Any) -> object:
-    """Return arrays in a form that is equal only bit for bit."""
+    """Return arrays as a value that is equal only if all bits are."""
     found = [np.asarray(array) for array in arrays]
     return [(array.dtype.str, array.shape, array.tobytes()) for array in found]

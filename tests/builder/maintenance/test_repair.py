@@ -25,8 +25,7 @@ from store_spec.errors import ConflictError, LockedError, StorageError
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, read_made, write_made
-from tests.campaigns.rot_damage import ROOT, Case, losses, older_copies, swaps
-from tests.campaigns.rot_stores import Specimen
+from tests.campaigns.rot_cases import ROOT, Case, Specimen, losses, older_copies, swaps
 from tests.store.oracle import files
 
 AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
@@ -105,7 +104,7 @@ def wrong_after_repair(specimen: Specimen, case: Case) -> str:
 @pytest.mark.slow
 def test_shards_are_restored_as_they_were_and_of_all_other_damage_it_says_to_build_again(specimen):
     every = [*losses(specimen), *swaps(specimen), *older_copies(specimen)]
-    cases = [case for case in every if not case.harmless and ROOT not in case.files]
+    cases = [case for case in every if not case.is_harmless and ROOT not in case.files]
     cases = random.Random(0).sample(cases, 15)
     assert 5 < sum(is_restorable(specimen, case) for case in cases) < 14
     wrong = {str(case): what for case in cases if (what := wrong_after_repair(specimen, case))}
