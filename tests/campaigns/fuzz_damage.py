@@ -1,7 +1,7 @@
-"""Ways to make a metadata document of a store another one: edits of its JSON, damaged bytes, lies that fit together.
+"""Hypothesis strategies that change metadata documents: edits of the JSON, damaged bytes, and forgeries.
 
-A lie is a whole root document as a writer might have made it for another schema or other counts, over the files of a
-store that has neither. Nothing in it contradicts itself, so only the files can show that it is not true.
+A forgery is a valid root document for another schema or other counts than those of the store. It is consistent in
+itself, so only the other files show that it is wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,8 +26,9 @@ from store_spec.schema import DTYPES, LABEL_AXES, MISSING, Chunking, Rows
 from tests.builder.fuzzed_sources import damage as byte_damage
 
 How = Literal["replaced", "deleted", "inserted", "twice", "copied"]
-Change = Callable[[bytes], bytes | None]  # gives other bytes of a document; None: this cannot be done to it
-MARK = "\ue000"  # stands where JSON text comes that json.dumps would not write
+Change = Callable[[bytes], bytes | None]  # None: the change is impossible
+Forgery = Callable[[Root], Root]
+MARK = "\ue000"  # around the numbers of values that json.dumps cannot write
 OBJECT_ARRAY = {
     "zarr_format": 2, "shape": [7], "chunks": [7], "dtype": "|O", "order": "C", "fill_value": None,
     "compressor": None, "filters": [{"id": "pickle"}],
@@ -42,7 +44,7 @@ TEXTS = (
     "string", "numpy.datetime64", "bytes", "vlen-bytes", "gzip", "zfpy", "numcodecs.pickle", "sharding_indexed",
     "regular", "start", "big", "array", "step", "own", "keep", "1.1", "2.0", "0" * 64,
 )  # fmt: skip
-# Too large to stand in the report of an example, where their names do.
+# By name, because reports of examples show the name instead of the value.
 ODD: dict[str, Callable[[], str]] = {
     "a text of 3 MB": lambda: '"' + "x" * 3_000_000 + '"',
     "a number of 4,299 digits": lambda: "9" * 4_299,
@@ -68,23 +70,14 @@ def _members(count: int, last: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One change of a JSON document.
-
-    Args:
-        how: What is done to the value there.
-        place: Which of the document's places, counted round and round.
-        value: What comes there: JSON text, or the name of an odd value.
-        name: What a new member of an object is called.
-        other: The place whose value is copied.
-        inside: Whether only places in the attribute `seqzarr` count, where there is one.
-    """
+    """One change of a JSON document."""
 
     how: How
-    place: int
-    value: str
-    name: str
-    other: int
-    inside: bool
+    place: int  # the number of the value, modulo the number of values
+    value: str  # the new value: JSON text, or a name in ODD
+    name: str  # of a new member of an object
+    other: int  # the number of the value to copy
+    inside: bool  # only count values in the attribute `seqzarr`, if there is one
 
 
 def edits() -> st.SearchStrategy[list[Edit]]:
@@ -93,7 +86,7 @@ def edits() -> st.SearchStrategy[list[Edit]]:
         st.sampled_from(TEXTS).map(json.dumps),
         st.sampled_from(sorted(ODD)),
         st.sampled_from(("[]", "{}", "[[0, 1]]", "[[1, 3], [3, 4]]", "a number of 4,299 digits")),
-        # Near the depth at which one function of Python's still goes on, and another one does not.
+        # Around the depth at which some functions of Python reach the recursion limit.
         st.integers(900, 1_000).map("lists in lists, {}".format),
         st.integers(-(2**70), 2**70).map(str),
         st.lists(st.integers(-3, 2**63), max_size=3).map(json.dumps),
@@ -115,7 +108,6 @@ def edits() -> st.SearchStrategy[list[Edit]]:
 
 
 def edited(data: bytes, changes: list[Edit]) -> bytes:
-    """Return a document with these edits, one after another."""
     document = json.loads(data)
     raw: list[str] = []
     for edit in changes:
@@ -152,7 +144,6 @@ def _edit(document: Any, edit: Edit, raw: list[str]) -> None:
 
 
 def _text(value: str) -> str:
-    """Return the JSON text of a value that may be given by name."""
     if value.startswith("lists in lists"):
         depth = int(value.rpartition(" ")[2])
         return "[" * depth + "]" * depth
@@ -160,157 +151,126 @@ def _text(value: str) -> str:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Return the places of a JSON value as what they are in and their key there."""
+    """Return the container and the key of each value in a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *_places(value[key]))]
 
 
 def signed(data: bytes) -> bytes:
-    """Return a root document with a digest that fits it, if it has a place for one."""
+    """Return a root document with a correct digest, if it has a member for it."""
     blank, found = re.subn(rb'"digest": "[^"]*"', f'"digest": "{BLANK}"'.encode(), data, count=1)
     digest = f'"digest": "{hashlib.sha256(blank).hexdigest()}"'.encode()
     return blank.replace(f'"digest": "{BLANK}"'.encode(), digest) if found else data
 
 
-Lie = Callable[[Root], Root]
-
-
-def lies() -> st.SearchStrategy[list[tuple[str, Lie]]]:
-    """Draw one lie or several, each with what it says."""
+def forgeries() -> st.SearchStrategy[tuple[str, Change]]:
+    """Draw one or two changes of a root, each with a description."""
     count = st.integers(0, 30) | st.sampled_from([2**31, 2**53, 2**62 - 1, 2**62])
     size = st.integers(1, 13) | st.sampled_from([2**20, 2**28, 2**29 - 5, 2**31, 2**62])
-    dtypes = st.sampled_from([dtype for dtype in DTYPES if dtype != "bool"])  # other bytes than 0 and 1 are no bool
+    dtypes = st.sampled_from([dtype for dtype in DTYPES if dtype != "bool"])  # a bool cannot have arbitrary bytes
     rows = st.tuples(st.sampled_from(["inputs", "labels"]), dtypes, st.lists(size, max_size=3))
     ranges = st.lists(st.integers(0, 12), max_size=6, unique=True).map(
         lambda ends: tuple(zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False))
     )
     names = st.sampled_from(["site", "age", "visits", "left handed", "inputs", "s"]) | st.text(max_size=9)
-    return st.lists(
-        st.one_of(
-            st.tuples(st.sampled_from(["sequences", "steps", "label_steps"]), count).map(_counts),
-            rows.map(_rows),
-            st.tuples(dtypes, st.integers(1, 4)).map(_regrouped),
-            st.tuples(size, st.integers(1, 4)).map(_chunking),
-            st.integers(1, 2**27).map(_longer),
-            ranges.map(lambda gone: (f"retired {gone}", lambda root: replace(root, retired=gone))),
-            st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size).map(_axis),
-            st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9)).map(_codec),
-            st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4).map(_columns),
-            st.lists(st.none() | st.lists(names, max_size=3), max_size=2).map(_named),
-            st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")]).map(_time),
-        ),
-        min_size=1,
-        max_size=2,
+    changes: list[tuple[Callable[[Root, Any], Root], st.SearchStrategy[Any]]] = [
+        (_set_count, st.tuples(st.sampled_from(["sequences", "steps", "label_steps"]), count)),
+        (_set_rows, rows),
+        (_regroup_bytes, st.tuples(dtypes, st.integers(1, 4))),
+        (_set_chunking, st.tuples(size, st.integers(1, 4))),
+        (_multiply_chunks, st.integers(1, 2**27)),
+        (_retire, ranges),
+        (_set_label_axis, st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size)),
+        (_set_codec, st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9))),
+        (_set_columns, st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4)),
+        (_set_classes, st.lists(st.none() | st.lists(names, max_size=3), max_size=2)),
+        (_set_time, st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")])),
+    ]
+    one = st.one_of([drawn.map(partial(_described, change)) for change, drawn in changes])
+    return st.lists(one, min_size=1, max_size=2).map(
+        lambda drawn: (", ".join(text for text, _ in drawn), partial(_forge, [change for _, change in drawn]))
     )
 
 
-def lied(data: bytes, changes: list[tuple[str, Lie]]) -> bytes | None:
-    """Return a root document that lies; None where there can be no such schema."""
-    root = Root.decode(data, "a sound store")
+def _described(change: Callable[[Root, Any], Root], drawn: Any) -> tuple[str, Forgery]:
+    return f"{change.__name__.strip('_')} {drawn!r}", lambda root: change(root, drawn)
+
+
+def _forge(changes: list[Forgery], data: bytes) -> bytes | None:
+    root = Root.decode(data, "an undamaged store")
     try:
-        for _, change in changes:
+        for change in changes:
             root = change(root)
         return root.encode()
     except SchemaError:
         return None
 
 
-def _counts(drawn: tuple[str, int]) -> tuple[str, Lie]:
-    return f"{drawn[1]:,} {drawn[0]}", lambda root: replace(root, counts=replace(root.counts, **{drawn[0]: drawn[1]}))
+def _with_schema(root: Root, **members: Any) -> Root:
+    return replace(root, schema=replace(root.schema, **members))
 
 
-def _rows(drawn: tuple[str, str, list[int]]) -> tuple[str, Lie]:
+def _set_count(root: Root, drawn: tuple[str, int]) -> Root:
+    return replace(root, counts=replace(root.counts, **{drawn[0]: drawn[1]}))
+
+
+def _set_rows(root: Root, drawn: tuple[str, str, list[int]]) -> Root:
     name, dtype, shape = drawn
-    rows = Rows(np.dtype(dtype), tuple(shape))
-    return f"{name} {dtype} {shape}", lambda root: replace(root, schema=replace(root.schema, **{name: rows}))
+    return _with_schema(root, **{name: Rows(np.dtype(dtype), tuple(shape))})
 
 
-def _regrouped(drawn: tuple[str, int]) -> tuple[str, Lie]:
-    """Cut the bytes of the same chunks of inputs into other rows."""
+def _regroup_bytes(root: Root, drawn: tuple[str, int]) -> Root:
+    """Divide the bytes of each chunk of inputs into other rows."""
     dtype, features = drawn
     rows = Rows(np.dtype(dtype), (features,))
-
-    def change(root: Root) -> Root:
-        chunk = root.schema.steps.chunk * root.schema.inputs.nbytes // rows.nbytes
-        shards = root.schema.steps.shard // root.schema.steps.chunk
-        steps = Chunking(chunk, chunk * shards)
-        return replace(root, schema=replace(root.schema, inputs=rows, steps=steps))
-
-    return f"rows of {features} {dtype} in the bytes of the inputs", change
+    chunk = root.schema.steps.chunk * root.schema.inputs.nbytes // rows.nbytes
+    shards = root.schema.steps.shard // root.schema.steps.chunk
+    return _with_schema(root, inputs=rows, steps=Chunking(chunk, chunk * shards))
 
 
-def _chunking(drawn: tuple[int, int]) -> tuple[str, Lie]:
+def _set_chunking(root: Root, drawn: tuple[int, int]) -> Root:
     chunk, shards = drawn
-
-    def change(root: Root) -> Root:
-        return replace(root, schema=replace(root.schema, steps=Chunking(chunk, chunk * shards)))
-
-    return f"{shards} chunks of {chunk:,} steps in a shard", change
+    return _with_schema(root, steps=Chunking(chunk, chunk * shards))
 
 
-def _longer(times: int) -> tuple[str, Lie]:
-    """Multiply chunk and shard alike: an index has as many entries as before."""
-
-    def change(root: Root) -> Root:
-        steps = root.schema.steps
-        return replace(root, schema=replace(root.schema, steps=Chunking(steps.chunk * times, steps.shard * times)))
-
-    return f"chunks and shards of {times:,} times as many steps", change
+def _multiply_chunks(root: Root, times: int) -> Root:
+    """Multiply the sizes of chunks and shards, so that an index still has as many entries."""
+    return _with_schema(root, steps=Chunking(root.schema.steps.chunk * times, root.schema.steps.shard * times))
 
 
-def _axis(drawn: tuple[Any, Any, int]) -> tuple[str, Lie]:
+def _retire(root: Root, ranges: tuple[tuple[int, int], ...]) -> Root:
+    return replace(root, retired=ranges)
+
+
+def _set_label_axis(root: Root, drawn: tuple[Any, Any, int]) -> Root:
     axis, missing, chunk = drawn
-
-    def change(root: Root) -> Root:
-        steps = Chunking(chunk, 2 * chunk) if axis == "own" else None
-        return replace(root, schema=replace(root.schema, label_axis=axis, missing=missing, label_steps=steps))
-
-    return f"label axis {axis}, missing {missing}", change
+    label_steps = Chunking(chunk, 2 * chunk) if axis == "own" else None
+    return _with_schema(root, label_axis=axis, missing=missing, label_steps=label_steps)
 
 
-def _codec(drawn: tuple[str, int]) -> tuple[str, Lie]:
-    codec = Codec(*drawn)
-    return f"{codec}", lambda root: replace(root, schema=replace(root.schema, codec=codec))
+def _set_codec(root: Root, drawn: tuple[str, int]) -> Root:
+    return _with_schema(root, codec=Codec(*drawn))
 
 
-def _columns(drawn: list[tuple[str, Any]]) -> tuple[str, Lie]:
-    def change(root: Root) -> Root:
-        columns = tuple(SequenceColumn(name, dtype) for name, dtype in drawn)
-        return replace(root, schema=replace(root.schema, columns=columns))
-
-    return f"columns {drawn!r}", change
+def _set_columns(root: Root, drawn: list[tuple[str, Any]]) -> Root:
+    return _with_schema(root, columns=tuple(SequenceColumn(name, dtype) for name, dtype in drawn))
 
 
-def _named(drawn: list[list[str] | None]) -> tuple[str, Lie]:
+def _set_classes(root: Root, drawn: list[list[str] | None]) -> Root:
     classes = tuple(None if names is None else tuple(names) for names in drawn)
-
-    def change(root: Root) -> Root:
-        labels = replace(root.schema.labels, classes=classes)
-        return replace(root, schema=replace(root.schema, labels=labels))
-
-    return f"classes {drawn!r}", change
+    return _with_schema(root, labels=replace(root.schema.labels, classes=classes))
 
 
-def _time(drawn: Time | None) -> tuple[str, Lie]:
-    return f"{drawn}", lambda root: replace(root, schema=replace(root.schema, time=drawn))
+def _set_time(root: Root, time: Time | None) -> Root:
+    return _with_schema(root, time=time)
 
 
 def damages() -> st.SearchStrategy[tuple[str, Change]]:
-    """Draw what is done to a document, with a few words about it."""
+    """Draw a change of a document, with a description."""
     return st.one_of(
-        edits().map(lambda changes: (f"{changes}", lambda data: edited(data, changes))),
-        edits().map(lambda changes: (f"{changes}", lambda data: edited(data, changes))),
+        edits().map(lambda changes: (f"{changes}", partial(edited, changes=changes))),
+        edits().map(lambda changes: (f"{changes}", partial(edited, changes=changes))),
         st.lists(byte_damage(), min_size=1, max_size=3).map(
-            lambda changes: ("bytes", lambda data: _all(changes, data))
+            lambda changes: ("bytes", lambda data: reduce(lambda left, change: change(left), changes, data))
         ),
     )
-
-
-def root_lies() -> st.SearchStrategy[tuple[str, Change]]:
-    return lies().map(lambda changes: (", ".join(text for text, _ in changes), lambda data: lied(data, changes)))
-
-
-def _all(changes: list[Callable[[bytes], bytes]], data: bytes) -> bytes:
-    for change in changes:
-        data = change(data)
-    return data
