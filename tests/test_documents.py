@@ -12,7 +12,7 @@ import numpy as np
 import obstore
 import pytest
 
-from tests.campaigns.disturbed import cluster
+from tests.campaigns.processes import cluster
 from tests.document_section import needs_frameworks
 from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
 from tests.real_data.gallery import SECTION as GALLERY

@@ -1,7 +1,7 @@
-"""Rivals: two and three writers at once append to one store and commit, each in a process of its own.
+"""Let two or three processes append to one store and commit at the same time.
 
-A writer acknowledges a sequence when `commit` has returned. In the end every acknowledged sequence has to be there,
-right and once, and `verify` has to find nothing.
+A sequence is acknowledged once `commit` has returned. In the end each acknowledged sequence must be in the store once,
+with the right rows, and `verify` must report nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-from unittest import mock
 
 import numpy as np
+import pytest
 
 import store_spec
 from store_spec import StoreError, StoreLocation
@@ -30,23 +28,17 @@ from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.together import Failure, nothing, together
+from tests.campaigns.processes import run_together
+from tests.campaigns.safeguards import patched, skip_fsync
 from tests.store.oracle import Recipe, Sequence, random_rows, same
 
 RECIPE = Recipe(inputs=("float32", (2,)), labels=("int16", ()), chunk=32, shard=64)
-LONGEST = 9  # steps of a sequence: a shard has 8
-STUCK = 50  # errors on end, none of them a lock: a writer gives up
+LONGEST = 9  # steps of a sequence; a shard has 8
+MAX_ERRORS = 50  # unexpected errors in a row, after which a writer gives up
 GAVE_UP = "writers that gave up"
 SECONDS = 900
 
-Safeguards = Literal["all", "locks apart", "check", "none"]
-SAFEGUARDS: dict[Safeguards, str] = {
-    "all": "with the lock",
-    "locks apart": "lock files apart",  # as where one was removed, or a store has two paths
-    "check": "check at the commit alone",
-    "none": "no lock, no check",
-}
-PROMISED: tuple[Safeguards, ...] = ("all", "locks apart")
+LOCK, SEPARATE_LOCKS, CHECK, NOTHING = "with the lock", "separate lock files", "check at the commit only", "no lock"
 
 
 @dataclass(slots=True)
@@ -55,84 +47,74 @@ class Work:
 
     acknowledged: list[str] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)  # that say neither that another writes, nor that it was faster
+    errors: list[str] = field(default_factory=list)  # the unexpected ones
     counts: Counter[str] = field(default_factory=Counter)
 
 
 def campaign(*, quick: bool) -> Outcome:
-    """Let rivals write until enough commits are acknowledged, with all safeguards and with fewer."""
+    """Run writers until enough commits are acknowledged, with all safeguards and with fewer."""
     commits, each = (18, 18) if quick else (5_000, 500)
     figures: dict[str, int] = {}
-    broken: list[str] = []
-    for safeguards in PROMISED:
-        found = _rounds(safeguards, commits, each)
-        figures |= found.counts
-        broken += found.broken
-    # The check alone is no lock: what it is worth is measured, and nothing is promised.
-    check, control = (_rounds(safeguards, each, each) for safeguards in ("check", "none"))
+    violations: list[str] = []
+    for safeguards in (LOCK, SEPARATE_LOCKS):
+        counts, found = run_rounds(safeguards, commits, each)
+        figures |= counts
+        violations += found
+    # The check alone promises nothing: it is only measured.
+    counts, _ = run_rounds(CHECK, each, each)
+    control, _ = run_rounds(NOTHING, each, each)
     return Outcome(
-        figures=figures | check.counts,
-        violations=broken,
-        controls={"lock and check": control.counts[f"{SAFEGUARDS['none']}: lost"]},
+        figures=figures | counts, violations=violations, controls={"lock and check": control[f"{NOTHING}: lost"]}
     )
 
 
-@dataclass(slots=True)
-class Found:
-    """What came of all rounds with the same safeguards."""
+def run_rounds(safeguards: str, commits: int, each: int) -> tuple[dict[str, int], list[str]]:
+    """Let three and two writers alternately write to new stores, until enough commits are acknowledged.
 
-    counts: dict[str, int] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    Args:
+        safeguards: The safeguards to use.
+        commits: The number of commits in all stores.
+        each: The number of commits in each store.
 
-
-def _rounds(safeguards: Safeguards, commits: int, each: int) -> Found:
-    """Let three and two writers take turns in new stores, `each` commits a store, until they give up."""
-    counts: Counter[str] = Counter()
-    found, number = Found(), 0
-    while counts["acknowledged"] < commits and not counts[GAVE_UP] and not found.broken:
+    Returns:
+        What was counted, and the violations.
+    """
+    counts: Counter[str] = Counter(lost=0)
+    violations: list[str] = []
+    number = 0
+    while counts["acknowledged"] < commits and not counts[GAVE_UP] and not violations:
         with tempfile.TemporaryDirectory() as folder:
-            counts += _round(Path(folder, "store.zarr"), safeguards, 3 - number % 2, each, found.broken)
+            counts.update(run_round(Path(folder, "store.zarr"), safeguards, 3 - number % 2, each, violations))
         number += 1
-    said = SAFEGUARDS[safeguards]
-    found.counts = {f"{said}: {what}": count for what, count in sorted(counts.items())}
-    found.counts[f"{said}: lost"] = counts["lost"]
-    return found
+    return {f"{safeguards}: {name}": count for name, count in sorted(counts.items())}, violations
 
 
-def _round(path: Path, safeguards: Safeguards, rivals: int, commits: int, broken: list[str]) -> Counter[str]:
-    """Let some writers write to a new store at the same time; return what was counted."""
+def run_round(path: Path, safeguards: str, writers: int, commits: int, violations: list[str]) -> Counter[str]:
+    """Let some writers write to one store at the same time; return what was counted."""
     with RECIPE.create(path):
         pass
-    calls = [(_write, (path, f"rival-{number}", commits // rivals, safeguards)) for number in range(rivals)]
-    counts: Counter[str] = Counter()
-    tried: set[str] = set()
-    acknowledged: list[str] = []
-    for work in together(calls, seconds=SECONDS):
-        if isinstance(work, Failure):
-            broken.append(f"{SAFEGUARDS[safeguards]}: {work.what}")
-            continue
-        acknowledged += work.acknowledged
-        tried.update(work.tried)
-        counts += work.counts
-        if safeguards == "all":
-            broken += work.errors[:1]
+    calls = [(write, (path, f"rival-{number}", commits // writers, safeguards)) for number in range(writers)]
+    works, problems = run_together(calls, seconds=SECONDS)
+    counts: Counter[str] = sum((work.counts for work in works), Counter())
+    acknowledged = [source for work in works for source in work.acknowledged]
     counts["acknowledged"] = len(acknowledged)
-    lost, wrong = what_is_lost(path, acknowledged, tried)
+    if safeguards == LOCK:
+        violations += [work.errors[0] for work in works if work.errors]
+    lost, found = find_losses(path, acknowledged, {source for work in works for source in work.tried})
     counts["lost"] = lost
-    broken += [f"{SAFEGUARDS[safeguards]}: {what}" for what in wrong]
+    violations += [f"{safeguards}: {problem}" for problem in (*problems, *found)]
     return counts
 
 
-def what_is_lost(path: StoreLocation, acknowledged: list[str], tried: set[str]) -> tuple[int, list[str]]:
-    """Return how many acknowledged sequences are not there, right and once, and what is wrong with the store."""
-    wrong = []
+def find_losses(path: StoreLocation, acknowledged: list[str], tried: set[str]) -> tuple[int, list[str]]:
+    """Return how many acknowledged sequences are missing, wrong or repeated, and all problems of the store."""
     try:
-        wrong += [str(problem) for problem in store_spec.verify(path)][:3]
+        problems = [str(problem) for problem in store_spec.verify(path)][:3]
         store = store_spec.open_store(path)
         sources = store.sources
     except StoreError as error:
         return len(acknowledged), [f"the store cannot be read: {error}"]
-    there = Counter(sources)
+    counts = Counter(sources)
     right = set()
     for number, source in enumerate(sources):
         with contextlib.suppress(StoreError):
@@ -140,25 +122,25 @@ def what_is_lost(path: StoreLocation, acknowledged: list[str], tried: set[str]) 
             expected = sequence(source)
             if same(inputs, expected.inputs) and same(labels, expected.labels):
                 right.add(source)
-    lost = [source for source in acknowledged if there[source] != 1 or source not in right]
+    lost = [source for source in acknowledged if counts[source] != 1 or source not in right]
     if lost:
-        wrong.append(f"{len(lost):,} of {len(acknowledged):,} acknowledged sequences are lost, {lost[0]} the first")
-    wrong += [f"{source} is there {there[source]:,} times" for source in there if source not in tried]
-    return len(lost), wrong
+        problems.append(f"{len(lost):,} of {len(acknowledged):,} acknowledged sequences are lost, first {lost[0]}")
+    problems += [f"{source} is there {counts[source]:,} times" for source in counts if source not in tried]
+    return len(lost), problems
 
 
 def sequence(source: str) -> Sequence:
-    """Return the sequence of a source: its rows follow from its name."""
+    """Return the sequence of a source, whose rows follow from its name."""
     rng = np.random.default_rng(zlib.crc32(source.encode()))
     length = int(rng.integers(0, LONGEST + 1))
     return Sequence(source, random_rows(rng, length, *RECIPE.inputs), random_rows(rng, length, *RECIPE.labels))
 
 
-def _write(path: Path, name: str, commits: int, safeguards: Safeguards) -> Work:
-    """Commit sequences one by one, a few each time that the store is open, until enough are acknowledged."""
+def write(path: Path, name: str, commits: int, safeguards: str) -> Work:
+    """Commit sequences one by one, a few each time the store is opened, until enough are acknowledged."""
     work, errors, number = Work(), 0, 0
-    with _without(safeguards, name):
-        while len(work.acknowledged) < commits and errors < STUCK:
+    with patched(skip_fsync), patched(lambda patch: keep_only(safeguards, name, patch)):
+        while len(work.acknowledged) < commits and errors < MAX_ERRORS:
             try:
                 with contextlib.closing(store_spec.open_store(path, "a")) as writer:
                     for _ in range(1 + number % 3):
@@ -169,40 +151,36 @@ def _write(path: Path, name: str, commits: int, safeguards: Safeguards) -> Work:
                         work.acknowledged.append(new.source)
                         number, errors = number + 1, 0
             except LockedError as error:
-                named = re.search(rf": process [0-9]+ on {re.escape(os.uname().nodename)} is writing", str(error))
-                work.counts["refused by a lock"] += 1
-                work.counts["of these without the holder's name"] += named is None
+                holder = re.search(rf": process [0-9]+ on {re.escape(os.uname().nodename)} is writing", str(error))
+                work.counts["rejected by a lock"] += 1
+                work.counts["of these without the holder's name"] += holder is None
                 time.sleep(random.uniform(0, 0.005))
             except ConflictError:
-                work.counts["refused by the check at the commit"] += 1
+                work.counts["rejected by the check at the commit"] += 1
             except SequenceError:
-                number += 1  # its commit was made, though an error came afterwards
+                number += 1  # this sequence was committed, although an error followed
             except StoreError as error:
-                work.counts[f"refused: {type(error).__name__}"] += 1
+                work.counts[f"failed: {type(error).__name__}"] += 1
                 work.errors.append(str(error))
                 errors += 1
-        work.counts[GAVE_UP] += errors == STUCK
+        work.counts[GAVE_UP] += errors == MAX_ERRORS
     return work
 
 
-@contextmanager
-def _without(safeguards: Safeguards, name: str) -> Iterator[None]:
-    """Take safeguards out of this process; none of them is fsync, which only a power cut would tell."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(os, "fsync", nothing))
-        if safeguards == "locks apart":
-            folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
-            stack.enter_context(mock.patch("store_spec.disk.lock.build_folder", folder))
-        if safeguards in ("check", "none"):
-            stack.enter_context(mock.patch("store_spec.disk.local_ledger.locked", _not_locked))
-        if safeguards == "none":
-            stack.enter_context(mock.patch.object(LocalLedger, "_check_root", nothing))
-            stack.enter_context(mock.patch.object(ShardJob, "_check_uncommitted", nothing))
-        yield
+def keep_only(safeguards: str, name: str, patch: pytest.MonkeyPatch) -> None:
+    """Remove all other safeguards from this process."""
+    if safeguards == SEPARATE_LOCKS:  # as if the lock file was deleted, or the store had two paths
+        folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
+        patch.setattr("store_spec.disk.lock.build_folder", folder)
+    if safeguards in (CHECK, NOTHING):
+        patch.setattr("store_spec.disk.local_ledger.locked", _not_locked)
+    if safeguards == NOTHING:
+        patch.setattr(LocalLedger, "_check_root", lambda *_: None)
+        patch.setattr(ShardJob, "_check_uncommitted", lambda *_: None)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _not_locked(store: Path) -> Iterator[Path]:
-    folder = build_folder(store) / str(os.getpid())  # of its own, since a writer removes what earlier ones left there
+    folder = build_folder(store) / str(os.getpid())  # one for each writer, because a writer cleans its folder
     folder.mkdir(parents=True, exist_ok=True)
     yield folder

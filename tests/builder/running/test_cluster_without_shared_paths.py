@@ -16,7 +16,7 @@ import pytest
 import builder
 import store_spec
 from tests.builder.running.test_build_at_urls import upload
-from tests.campaigns.disturbed import ROOT, cluster
+from tests.campaigns.processes import ROOT, cluster
 from tests.store.oracle import files
 from tests.store.s3_server import objects_at, s3_bucket
 
