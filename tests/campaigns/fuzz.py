@@ -8,8 +8,6 @@ time are limited. Hypothesis shrinks a violation before it is reported, and the 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -20,6 +18,7 @@ from typing import Any
 
 from tests.builder.fuzzed_sources import FORMATS, fuzz
 from tests.campaigns.outcome import Outcome
+from tests.campaigns.processes import run_module
 
 PROCESSES = 2
 SEEDS = 8  # of the examples of stores; each seed is a process
@@ -28,7 +27,6 @@ SOURCES = 3_000  # examples per format
 QUICK = (30, 8)  # the same two numbers in the quick form
 CONTROL = 250  # examples in the control
 SECONDS = 900.0  # after which a process is considered to hang
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 Results = dict[str, Any]  # the `counts` and `violations` of a process
 
@@ -40,7 +38,7 @@ def campaign(*, quick: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(PROCESSES) as pool:
         jobs = [partial(fuzz_stores, folder, CONTROL, 0, control=True)]
         jobs += [partial(fuzz_stores, folder, stores, seed) for seed in range(1 if quick else SEEDS)]
-        jobs += [partial(run_module, "fuzz", {"formats": group, "examples": sources, "seed": 0}) for group in groups]
+        jobs += [partial(run_child, "fuzz", {"formats": group, "examples": sources, "seed": 0}) for group in groups]
         control, *results = pool.map(lambda job: job(), jobs)
     counts: Counter[str] = Counter()
     for result in results:
@@ -57,28 +55,20 @@ def fuzz_stores(folder: str, examples: int, seed: int, *, control: bool = False)
     place = Path(folder, f"{control} {seed}")
     place.mkdir()
     arguments = {"folder": str(place), "examples": examples, "seed": seed, "control": control}
-    results = run_module("fuzz_stores", arguments)
+    results = run_child("fuzz_stores", arguments)
     last = place / "last"
     if not results["counts"] and last.exists():
         results["violations"] = [f"{message} [{last.read_text()}]" for message in results["violations"]]
     return {**results, "counts": {f"stores: {name}": count for name, count in results["counts"].items()}}
 
 
-def run_module(module: str, arguments: dict[str, Any]) -> Results:
-    """Run `main` of a module of this package in a process."""
-    command = [sys.executable, "-W", "ignore", "-m", f"tests.campaigns.{module}", json.dumps(arguments)]
+def run_child(module: str, arguments: dict[str, Any]) -> Results:
     # Each arena of the allocator reserves address space, which is limited.
-    environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
+    variables = {"MALLOC_ARENA_MAX": "2"}
     try:
-        process = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"counts": {}, "violations": [f"{arguments}: hangs"]}
-    if process.returncode:
-        message = f"{arguments}: status {process.returncode}: {process.stderr[-1_000:]}"
-        return {"counts": {}, "violations": [message]}
-    results: Results = json.loads(process.stdout)
+        results: Results = run_module(module, json.dumps(arguments), seconds=SECONDS, variables=variables)
+    except RuntimeError as error:
+        return {"counts": {}, "violations": [f"{arguments}: {error}"]}
     return results
 
 

@@ -1,4 +1,4 @@
-"""Run processes: several calls at the same time, a build, and a dask cluster. All of them are limited in time."""
+"""Run modules, calls, builds and dask clusters in processes, with limits of time."""
 
 from __future__ import annotations
 
@@ -25,6 +25,25 @@ SECONDS = 60.0  # limit for a build after the last kill, and for the start of a 
 EXIT_SECONDS = 10.0  # limit for the processes of a build to exit after it
 POLL_SECONDS = 0.02
 MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of one build
+
+
+def run_module(module: str, *arguments: str, seconds: float, variables: Mapping[str, str] | None = None) -> Any:
+    """Run a module of this package, and return what it prints, which is JSON.
+
+    Raises:
+        RuntimeError: It hangs or fails.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", f"tests.campaigns.{module}", *arguments]
+    environment = {**os.environ, **(variables or {})}
+    try:
+        process = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("hangs") from None
+    if process.returncode:
+        raise RuntimeError(f"status {process.returncode}: {process.stderr[-1_000:]}")
+    return json.loads(process.stdout)
 
 
 def run_together(
