@@ -1,7 +1,5 @@
 """Run campaigns: `python -m tests.campaigns NAME [NAME ...] [--quick]`; exit status 1 if a promise was violated."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

@@ -3,12 +3,11 @@
 The object store is obstore's store in memory. `Requests` intercepts and numbers the requests.
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
@@ -30,7 +29,8 @@ from store_spec.errors import ConflictError, MissingStoreError
 from store_spec.format.layout import ROOT
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rivals import RECIPE, find_losses, sequence
-from tests.store.oracle import files, same
+from tests.campaigns.scenarios import describe, visible_state
+from tests.store.oracle import files
 
 COMMITS = (0, 3, 7, 12)  # the number of sequences before the first commit and after each
 SEQUENCES = [sequence(f"walk/{number}") for number in range(COMMITS[-1])]
@@ -47,8 +47,7 @@ class Killed(BaseException):
 class Requests:
     """Stands in for the functions of obstore, counts the requests, and disturbs some of them.
 
-    Args:
-        faults: By the number of a request, one of FAULTS or a function to call before the request.
+    `faults` has one of FAULTS, or a function to call before the request, by the number of a request.
     """
 
     def __init__(self, faults: Mapping[int, str | Callable[[], None]] | None = None) -> None:
@@ -85,31 +84,30 @@ class Requests:
 def campaign(*, quick: bool) -> Outcome:
     """Disturb every request, or in the quick form a sample of them."""
     expected, count = write_undisturbed()
-    figures = {"requests": count}
-    violations: list[str] = []
+    outcome = Outcome(Counter(requests=count))
     for number, fault in enumerate(FAULTS):
         places = range(number, count, 134 if quick else 1)
         for place in places:
-            violations += write_with_fault(fault, place, expected)
-        figures[fault] = len(places)
+            outcome.violations += write_with_fault(fault, place, expected)
+        outcome.figures[fault] = len(places)
     rng = random.Random(0)
     overtaken: list[tuple[int, ...]] = [(place,) for place in range(0, count, 134 if quick else 1)]
     overtaken += [(rng.randrange(count), rng.randrange(count + 100)) for _ in range(6 if quick else 300)]
-    rejected = 0
+    outcome.figures["overtaken"] = len(overtaken)
     for pair in overtaken:
-        conflicts, problems = write_with_rivals(*pair)
-        rejected += conflicts
-        violations += problems
-    figures |= {"overtaken": len(overtaken), "of these rejected": rejected}
+        rejected, problems = write_with_rivals(*pair)
+        outcome.figures["of these rejected"] += rejected
+        outcome.violations += problems
     places = range(0, count, 29 if quick else 7)
     with mock.patch.object(ObjectLedger, "_write", _write_root_first):
-        root_last = sum(bool(write_with_fault("killed before", place, expected)) for place in places)
+        outcome.controls["writing the root last"] = sum(
+            bool(write_with_fault("killed before", place, expected)) for place in places
+        )
     with mock.patch.object(WritableObjects, "check_claim", return_value=None):
-        claims = count_damaged(places)
+        outcome.controls["checks of the claim"] = count_damaged(places)
     with mock.patch.object(WritableObjects, "_put", _put_unconditionally):
-        conditions = count_damaged(places)
-    controls = {"writing the root last": root_last, "checks of the claim": claims, "conditional puts": conditions}
-    return Outcome(figures=figures, violations=violations, controls=controls)
+        outcome.controls["conditional puts"] = count_damaged(places)
+    return outcome
 
 
 def write_undisturbed() -> tuple[dict[str, bytes], int]:
@@ -128,9 +126,7 @@ def write_undisturbed() -> tuple[dict[str, bytes], int]:
 def write(store: Any, acknowledged: list[int]) -> None:
     """Write the missing sequences, opening the store again for each commit.
 
-    Args:
-        store: Where to write.
-        acknowledged: The number of sequences that were found, and after each commit, is appended here.
+    The number of sequences that was found, and that after each commit, is appended to `acknowledged`.
     """
     with contextlib.suppress(MissingStoreError):
         acknowledged.append(len(store_spec.open_store(store)))
@@ -172,29 +168,19 @@ def write_with_fault(fault: str, place: int, expected: dict[str, bytes]) -> list
 
 def check_readers(store: ObjectStore[Any], acknowledged: int) -> list[str]:
     """Return what is wrong with what readers see, which must be the last commit or the one in progress."""
-    allowed = {acknowledged, *[stop for stop in COMMITS if stop > acknowledged][:1]}
     try:
-        reader = store_spec.open_store(store)
-        if len(reader) not in allowed:
-            return [f"readers see {len(reader)} sequences, not one of {sorted(allowed)}"]
-        for number, one in enumerate(SEQUENCES[: len(reader)]):
-            inputs, labels = reader[number]
-            if not (same(inputs, one.inputs) and same(labels, one.labels)):
-                return [f"{one.source} has other rows"]
-        return [str(problem) for problem in store_spec.verify(store) if not problem.leftover][:1]
-    except MissingStoreError as error:
-        return [f"the store is missing: {error}"] if acknowledged else []
-    except StoreError as error:
-        return [f"the store cannot be read: {error}"]
+        seen = (0, *COMMITS)[visible_state(store, (None, *(SEQUENCES[:count] for count in COMMITS)))]
+    except Exception as error:  # noqa: BLE001
+        return [describe(error)]
+    allowed = {acknowledged, *[count for count in COMMITS if count > acknowledged][:1]}
+    return [] if seen in allowed else [f"readers see {seen} sequences, not one of {sorted(allowed)}"]
 
 
 def write_with_rivals(*places: int) -> tuple[int, list[str]]:
     """Write a store, while another writer opens it, commits and closes it before each of these requests.
 
-    The requests of the other writers count too, so the second may start while the first is running.
-
-    Returns:
-        How many commits were rejected, and the violations.
+    The requests of the other writers count too, so the second may start while the first is running. Return how many
+    commits were rejected, and the violations.
     """
     store, own, rejected = ObjectStore(MemoryStore()), list[int](), 0
     acknowledged, tried = list[str](), [one.source for one in SEQUENCES]

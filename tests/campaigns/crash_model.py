@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -75,9 +75,7 @@ class Disk:
         for name in sorted(tree):
             data = tree[name]
             self._change((name, Folder() if data is None else File(data)))
-        for folder in self._folders():
-            folder.synced = dict(folder.current)
-        self._unsynced.clear()
+        self._sync_changes(self._unsynced)
 
     def apply(self, operation: Operation) -> None:
         path, target = operation.path, operation.target
@@ -95,10 +93,10 @@ class Disk:
                 self._change((path, None), (target, self._node(path)))
             case "link":
                 self._change((target, self._node(path)))
-            case "write":
-                self._file(path).unsynced.append((operation.offset, operation.data))
-            case "truncate":
-                self._file(path).unsynced.append((operation.offset, None))
+            case "write" | "truncate":
+                node = self._node(path)
+                assert isinstance(node, File), path
+                node.unsynced.append((operation.offset, operation.data if operation.kind == "write" else None))
             case "sync":
                 self._sync(self._node(path))
 
@@ -116,11 +114,15 @@ class Disk:
         changes = [change for change in self._unsynced if rng.random() < odds]
         if rng.random() < 0.5:
             rng.shuffle(changes)
-        names = {id(folder): dict(folder.synced) for folder in self._folders()}
+        names: dict[int, dict[str, Node]] = {}
+
+        def names_of(folder: Folder) -> dict[str, Node]:
+            return names.setdefault(id(folder), dict(folder.synced))
+
         for change in changes:
-            _change_names(change, lambda folder: names[id(folder)])
+            _change_names(change, names_of)
         fates = list(Fate) if rng.random() < 0.5 else [Fate.LOST, Fate.KEPT]
-        return _tree(self._root, lambda folder: names[id(folder)], lambda _: rng.choice(fates))
+        return _tree(self._root, names_of, lambda _: rng.choice(fates))
 
     def _node(self, path: str) -> Node:
         node: Node = self._root
@@ -134,11 +136,6 @@ class Disk:
         folder = self._node(parent)
         assert isinstance(folder, Folder), path
         return folder, name
-
-    def _file(self, path: str) -> File:
-        node = self._node(path)
-        assert isinstance(node, File), path
-        return node
 
     def _change(self, *names: tuple[str, Node | None]) -> None:
         change = tuple((*self._parent(path), node) for path, node in names)
@@ -158,23 +155,13 @@ class Disk:
             if any(folder is node for folder, _, _ in change) or names & changed:
                 names |= changed
                 synced.append(change)
-        for change in reversed(synced):
-            _change_names(change, lambda folder: folder.synced)
-        done = set(map(id, synced))
-        self._unsynced = [change for change in self._unsynced if id(change) not in done]
+        self._sync_changes(synced[::-1])
 
-    def _folders(self) -> Iterable[Folder]:
-        """Return every folder that has a name, or may have one after a power cut."""
-        found: dict[int, Folder] = {}
-        waiting: list[Node | None] = [self._root]
-        for change in self._unsynced:
-            waiting += [part for folder, _, node in change for part in (folder, node)]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, Folder) and id(node) not in found:
-                found[id(node)] = node
-                waiting += [*node.current.values(), *node.synced.values()]
-        return found.values()
+    def _sync_changes(self, changes: list[NameChange]) -> None:
+        for change in changes:
+            _change_names(change, lambda folder: folder.synced)
+        done = set(map(id, changes))
+        self._unsynced = [change for change in self._unsynced if id(change) not in done]
 
 
 def _tree(root: Folder, names_of: Callable[[Folder], dict[str, Node]], fate: Callable[[bytes | None], Fate]) -> Tree:

@@ -1,14 +1,11 @@
 """Fail file operations with every possible error, and run out of disk space."""
 
-from __future__ import annotations
-
 import errno
 import os
 import resource
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,18 +37,11 @@ Limit = Callable[[int | None], None]  # limits the further space in a folder; No
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Fails one operation, or all operations from it on, with an error.
+    """Fails one operation, or all operations from it on, with an error."""
 
-    Args:
-        number: The number of the operation, among those of these kinds.
-        error: The error number.
-        is_permanent: Also fail all later operations of these kinds.
-        kinds: The kinds of operations that are counted, and can fail.
-    """
-
-    number: int
+    number: int  # of the operation, among those of these kinds
     error: int
-    is_permanent: bool
+    is_permanent: bool  # also fail all later operations of these kinds
     kinds: frozenset[str]
     count: int = 0
     failed: list[Operation] = field(default_factory=list)
@@ -70,20 +60,19 @@ class Fault:
 
 def campaign(*, quick: bool) -> Outcome:
     """Fail every operation with every error; in the quick form, a sample of them."""
-    figures: Counter[str] = Counter()
-    violations: list[str] = []
+    outcome = Outcome()
     with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=True, third=2 if quick else None):
             checker = Checker(scenario, place / scenario.name)
             for fault, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
-                figures[f"jobs stopped by {errno.errorcode[fault.error]}"] += 1
+                outcome.figures[f"jobs stopped by {errno.errorcode[fault.error]}"] += 1
                 if problem:
-                    violations.append(f"{scenario.name}, {fault}: {problem}")
-            figures["distinct trees"] += checker.distinct
-        violations += fill_disks(place / "full", figures, quick=quick)
-        controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
-    return Outcome(figures=figures, violations=violations, controls=controls)
+                    outcome.violations.append(f"{scenario.name}, {fault}: {problem}")
+            outcome.figures["distinct trees"] += len(checker.states)
+        outcome.add(fill_disks(place / "full", quick=quick))
+        outcome.controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
+    return outcome
 
 
 def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Fault, str]]:
@@ -136,11 +125,7 @@ def run_with_fault(scenario: Scenario, checker: Checker, live: Path, fault: Faul
 
 
 def error_of(scenario: Scenario, live: Path) -> str:
-    """Run a job and return the message of its error, or "" if it succeeded.
-
-    Raises:
-        ViolationError: The job raised neither a StoreError nor a BuildError.
-    """
+    """Run a job, and return the message of its StoreError or BuildError, or "" if it succeeded."""
     try:
         scenario.run(live)
     except (StoreError, BuildError) as error:
@@ -177,10 +162,9 @@ def control(patch: Patch, place: Path, *, quick: bool) -> int:
         return sum(bool(problem) for _, problem in found)
 
 
-def fill_disks(place: Path, figures: Counter[str], *, quick: bool) -> list[str]:
-    """Run each job with every amount of free space, then with enough; return the violations."""
-    violations: list[str] = []
-    before = figures.total()
+def fill_disks(place: Path, *, quick: bool) -> Outcome:
+    """Run each job with every amount of free space, then with enough."""
+    outcome = Outcome()
     for scenario in scenarios(place, small=True, third=1 if quick else None):
         checker = Checker(scenario, place / scenario.name)
         folder = place / scenario.name / "mounted"
@@ -188,30 +172,30 @@ def fill_disks(place: Path, figures: Counter[str], *, quick: bool) -> list[str]:
         with small_disk(folder) as limits:
             for what, (limit, sizes) in limits.items():
                 for size in sizes[::49] if quick else sizes:
-                    problem = run_on_full_disk(scenario, checker, folder, partial(limit, size), partial(limit, None))
-                    figures[f"jobs on a disk limited in {what}"] += problem is not None
+                    problem = run_on_full_disk(scenario, checker, folder, limit, size)
+                    outcome.figures[f"jobs on a disk limited in {what}"] += problem is not None
                     if problem:
-                        violations.append(f"{scenario.name}, with room for {size} {what}: {problem}")
-    return violations if figures.total() > before else ["no disk was ever full"]
+                        outcome.violations.append(f"{scenario.name}, with room for {size} {what}: {problem}")
+    if not outcome.figures.total():
+        outcome.violations.append("no disk was ever full")
+    return outcome
 
 
-def run_on_full_disk(
-    scenario: Scenario, checker: Checker, folder: Path, limit: Callable[[], None], unlimit: Callable[[], None]
-) -> str | None:
+def run_on_full_disk(scenario: Scenario, checker: Checker, folder: Path, limit: Limit, room: int) -> str | None:
     """Return the violation that a full disk causes, "" if there is none, or None if the disk was not full."""
     live = folder / "live"
-    unlimit()
+    limit(None)
     shutil.rmtree(live, ignore_errors=True)
     live.mkdir()
     scenario.prepare(live)
-    limit()
+    limit(room)
     try:
         message = error_of(scenario, live)
     except ViolationError as error:
         return describe(error)
     finally:
         left = read_tree(live)
-        unlimit()
+        limit(None)
     if not message:
         return None
     if problem := checker.check(left, range(len(scenario.states))) or check_message(message, [str(live / STORE)]):

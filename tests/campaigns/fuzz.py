@@ -5,8 +5,6 @@ must be rejected with a reason, or give the rows that other readers give (`tests
 time are limited. Hypothesis shrinks a violation before it is reported, and the same seed gives the same examples.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile
@@ -40,14 +38,11 @@ def campaign(*, quick: bool) -> Outcome:
         jobs += [partial(fuzz_stores, folder, stores, seed) for seed in range(1 if quick else SEEDS)]
         jobs += [partial(run_child, "fuzz", {"formats": group, "examples": sources, "seed": 0}) for group in groups]
         control, *results = pool.map(lambda job: job(), jobs)
-    counts: Counter[str] = Counter()
+    outcome = Outcome(controls={"checksums of sequences": control["counts"].get("stores: violations", 0)})
     for result in results:
-        counts.update(result["counts"])
-    return Outcome(
-        figures=counts,
-        violations=[message for result in (*results, control) for message in result["violations"]],
-        controls={"checksums of sequences": control["counts"].get("stores: violations", 0)},
-    )
+        outcome.add(Outcome(Counter(result["counts"]), result["violations"]))
+    outcome.violations += control["violations"]
+    return outcome
 
 
 def fuzz_stores(folder: str, examples: int, seed: int, *, control: bool = False) -> Results:

@@ -11,8 +11,6 @@ A violation is one of the following:
   that is not the same JSON.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import shutil
@@ -51,18 +49,17 @@ ENDS = 3  # how many windows are read from either end
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One document of one store, and how it is changed."""
 
     golden: Golden
     document: str
-    text: str  # describes the change
-    change: Change
+    damage: tuple[str, Change]  # with a description
     sign: bool
 
     def __repr__(self) -> str:
-        return f"{self.golden.name}.zarr/{self.document}{' signed' * self.sign}: {self.text}"
+        return f"{self.golden.name}.zarr/{self.document}{' signed' * self.sign}: {self.damage[0]}"
 
 
 def main(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +73,8 @@ def main(arguments: dict[str, Any]) -> dict[str, Any]:
         examination = Examination(path, golden)
         if examination.read() != "read completely" or examination.verify() or examination.violations:
             violations.append(f"{golden.name}: the undamaged store is not valid")
-    limit_memory()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
     @hypothesis.seed(arguments["seed"])
     @settings(
@@ -86,7 +84,7 @@ def main(arguments: dict[str, Any]) -> dict[str, Any]:
         phases=[Phase.generate] if control else [Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(example=forged_roots() if control else st.one_of(damaged_roots(), forged_roots(), other_documents()))
+    @given(example=examples(control=control))
     def run(example: Example) -> None:
         (folder / "last").write_text(f"{example!r:.2000}", "utf-8", "backslashreplace")  # in case this process dies
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
@@ -105,34 +103,23 @@ def main(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"counts": counts, "violations": violations}
 
 
-def limit_memory() -> None:
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-
-
-def damaged_roots() -> st.SearchStrategy[Example]:
-    return st.builds(_example, st.sampled_from(STORES), st.just(ROOT), damages(), st.integers(0, 7).map(bool))
-
-
-def forged_roots() -> st.SearchStrategy[Example]:
-    return st.builds(_example, st.sampled_from(STORES), st.just(ROOT), forgeries(), st.just(value=True))
-
-
-def other_documents() -> st.SearchStrategy[Example]:
+def examples(*, control: bool) -> st.SearchStrategy[Example]:
+    stores, root = st.sampled_from(STORES), st.just(ROOT)
+    forged_roots = st.builds(Example, stores, root, forgeries(), st.just(value=True))
+    if control:
+        return forged_roots
+    damaged_roots = st.builds(Example, stores, root, damages(), st.integers(0, 7).map(bool))
     arrays = ("inputs", "labels", "offsets", "sequences/source", "stats/labels_mean")
     names = st.sampled_from([f"{name}/{ROOT}" for name in ("sequences", "sequences", "stats", *arrays)])
-    return st.builds(_example, st.sampled_from(STORES), names, damages(), st.just(value=False))
-
-
-def _example(golden: Golden, document: str, damage: tuple[str, Change], sign: bool) -> Example:  # noqa: FBT001
-    return Example(golden=golden, document=document, text=damage[0], change=damage[1], sign=sign)
+    other_documents = st.builds(Example, stores, names, damages(), st.just(value=False))
+    return st.one_of(damaged_roots, forged_roots, other_documents)
 
 
 def judge(path: Path, example: Example, counts: Counter[str]) -> list[str]:
     """Run one example, restore the store, and return the violations."""
     document = path / example.document
     before = document.read_bytes()
-    data = example.change(before)
+    data = example.damage[1](before)
     if data is None:
         counts["impossible"] += 1
         return []
@@ -232,7 +219,7 @@ class Examination:
                 whole[at] = pair
                 self._check_sequence(store, at, numbers[at], pair)
         for column in store.schema.columns:
-            found = self._attempt(partial(store.sequences.__getitem__, column.name))
+            found = self._attempt(partial(lambda name: store.sequences[name], column.name))
             if found is not None and numbers is not None:
                 self._check_column(column.name, column.dtype, found, numbers.tolist())
         if store.schema.label_axis != "own":
@@ -262,10 +249,8 @@ class Examination:
         windows = store.windows(WINDOW, target="sequence" if store.schema.label_axis == "sequence" else "future")
         target = windows.shape.target
         may_miss_values = store.schema.filled or store.schema.missing == "keep"
-        for _ in islice(
-            store.windows(WINDOW, target=target, missing="skip", value_mask=may_miss_values).batches(1), ENDS
-        ):
-            pass
+        others = store.windows(WINDOW, target=target, missing="skip", value_mask=may_miss_values)
+        list(islice(others.batches(1), ENDS))
         if store.schema.time is not None:
             store.windows(WINDOW, target=target, before=0 if store.schema.time.since is None else "1970-01-01")
         numbers = sorted({*range(min(ENDS, len(windows))), *range(max(0, len(windows) - ENDS), len(windows))})

@@ -4,15 +4,12 @@ Most kills are simulated: a copy of the files is kept before each operation and 
 killed with SIGKILL; what they leave must equal the copy.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random
 import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import resource_tracker
@@ -21,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, CrashPoint, record, record_scenario
 from tests.campaigns.safeguards import Patch, patched, skip_fsync, skip_recovery, write_in_place, write_root_first
@@ -37,26 +34,25 @@ CONTROLS: dict[str, Patch] = {
 
 def campaign(*, quick: bool) -> Outcome:
     """Kill at every operation; in the quick form, at a sample of them."""
-    figures: Counter[str] = Counter()
-    violations: list[str] = []
+    outcome = Outcome()
     every = 89 if quick else 1
     with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=quick, third=0 if quick else None):
             live = place / scenario.name / "live"
             recording, checker = record_scenario(scenario, live.parent, every=every)
-            figures["kills"] += len(recording.points)
-            violations += check(checker, recording.points)
+            outcome.figures["kills"] += len(recording.points)
+            outcome.violations += check(checker, recording.points)
             for point in recording.sample(120 if quick else 100):
                 write_tree(point.tree, live)
                 recovery = record(scenario, live, scenario.recover, every=every)
-                figures["kills during recovery"] += len(recovery.points)
-                violations += check(checker, recovery.points, f"before {point}, and again during recovery ")
-            figures["distinct trees"] += checker.distinct
-            figures["jobs resumed"] += checker.resumed
-        violations += kill_processes(place / "processes", figures, quick=quick)
-        controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
-    return Outcome(figures=figures, violations=violations, controls=controls)
+                outcome.figures["kills during recovery"] += len(recovery.points)
+                outcome.violations += check(checker, recovery.points, f"before {point}, and again during recovery ")
+            outcome.figures["distinct trees"] += len(checker.states)
+            outcome.figures["jobs resumed"] += len(checker.resumed)
+        kill_processes(place / "processes", outcome, quick=quick)
+        outcome.controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
+    return outcome
 
 
 def check(checker: Checker, points: Iterable[CrashPoint], when: str = "") -> list[str]:
@@ -79,15 +75,14 @@ def control(patch: Patch, place: Path, *, quick: bool) -> int:
     return count
 
 
-def kill_processes(place: Path, figures: Counter[str], *, quick: bool) -> list[str]:
-    """Kill processes at operations and, unless `quick`, at random times; return the violations."""
+def kill_processes(place: Path, outcome: Outcome, *, quick: bool) -> None:
+    """Kill processes at operations and, unless `quick`, at random times."""
     with pytest.MonkeyPatch.context() as patch:
         # numcodecs makes a semaphore in each process, and the tracker warns when it removes those of killed processes.
         patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker")
         resource_tracker.ensure_running()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    violations: list[str] = []
     count = 3 if quick else 60  # kills of each kind in each scenario
     for number, scenario in enumerate(scenarios(place / "ours", small=quick, third=2 if quick else None)):
         folder = place / scenario.name
@@ -97,20 +92,19 @@ def kill_processes(place: Path, figures: Counter[str], *, quick: bool) -> list[s
         rng = random.Random(number)
         points = recording.points[:-1]
         for point in rng.sample(points, min(count, len(points))):
-            figures["processes killed at an operation"] += 1
+            outcome.figures["processes killed at an operation"] += 1
             if problem := _check_killed(*run(partial(job, kill_at=point.number)), checker, point):
-                violations.append(f"{scenario.name}, process killed before {point}: {problem}")
+                outcome.violations.append(f"{scenario.name}, process killed before {point}: {problem}")
         if not quick:
             fractions = [rng.random() for _ in range(count)]
             begin = time.monotonic()
             run(job)
             duration = time.monotonic() - begin
             for fraction in fractions:
-                figures["processes killed at a random time"] += 1
+                outcome.figures["processes killed at a random time"] += 1
                 left, _ = run(job, fraction * duration)
                 if problem := checker.check(left, range(len(scenario.states))):
-                    violations.append(f"{scenario.name}, process killed at a random time: {problem}")
-    return violations
+                    outcome.violations.append(f"{scenario.name}, process killed at a random time: {problem}")
 
 
 def _check_killed(left: Tree, code: int | None, checker: Checker, point: CrashPoint) -> str:
@@ -136,27 +130,11 @@ def _run_process(
 
 
 def _run_scenario(folder: Path, place: Path, name: str, *, small: bool, kill_at: int | None = None) -> None:
-    """Run the job of a scenario in this process, and kill the process before an operation that changes files.
-
-    Args:
-        folder: The prepared folder.
-        place: Where this process writes the source files.
-        name: The name of the scenario.
-        small: As for `scenarios`.
-        kill_at: The number of the operation; None: do not kill.
-    """
+    """Run a job in a prepared folder, with source files in `place`; kill this process before a mutation."""
     scenario = next(scenario for scenario in scenarios(place, small=small) if scenario.name == name)
     if kill_at is None:
         scenario.run(folder)
-        return
-    count = 0
-
-    def before(operation: Operation) -> None:
-        nonlocal count
-        if operation.kind in MUTATIONS:
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
-
-    with Interceptor(folder, before).installed():
-        scenario.run(folder)
+    else:
+        before = before_mutation(kill_at, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        with Interceptor(folder, before).installed():
+            scenario.run(folder)

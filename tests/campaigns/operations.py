@@ -4,11 +4,10 @@
 such a file once the file is renamed. The `power-cuts` campaign checks that each log reproduces the files.
 """
 
-from __future__ import annotations
-
 import builtins
 import importlib
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,10 @@ from typing import Any
 import pytest
 
 MUTATIONS = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "link", "truncate"})
+# By the name of a function of `os`, the kind of operation.
+RENAMES = {"replace": "rename", "rename": "rename", "link": "link"}
+BY_PATH = {"truncate": "truncate", "ftruncate": "truncate", "unlink": "unlink", "remove": "unlink", "mkdir": "mkdir"}
+BY_PATH |= {"rmdir": "rmdir", "pread": "read", "scandir": "list", "listdir": "list"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +60,10 @@ class Interceptor:
     """Intercepts the operations in a folder.
 
     Each write is split into two, so that a partly written file can be observed. A sync is recorded and not executed.
-
-    Args:
-        folder: The folder, as an absolute path.
-        before: Called before each operation. If it raises an exception, the operation is not executed.
     """
 
-    folder: Path
-    before: Callable[[Operation], None]
+    folder: Path  # absolute
+    before: Callable[[Operation], None]  # called before each operation, which an exception prevents
     log: list[Operation] = field(default_factory=list)  # all operations that succeeded
     _open_files: dict[int, _OpenFile] = field(default_factory=dict)
     _is_paused: bool = False
@@ -72,25 +71,10 @@ class Interceptor:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Intercept operations while this context is open."""
-        hooks: dict[str, Callable[..., Any]] = {
-            "open": self._open,
-            "close": self._close,
-            "write": self._write,
-            "fsync": self._sync,
-            "fdatasync": self._sync,
-            "ftruncate": partial(self._by_path, "truncate"),
-            "pread": partial(self._by_path, "read"),
-            "replace": partial(self._rename, "rename"),
-            "rename": partial(self._rename, "rename"),
-            "link": partial(self._rename, "link"),
-            "truncate": partial(self._by_path, "truncate"),
-            "unlink": partial(self._by_path, "unlink"),
-            "remove": partial(self._by_path, "unlink"),
-            "mkdir": partial(self._by_path, "mkdir"),
-            "rmdir": partial(self._by_path, "rmdir"),
-            "scandir": partial(self._by_path, "list"),
-            "listdir": partial(self._by_path, "list"),
-        }
+        hooks: dict[str, Callable[..., Any]] = {"open": self._open, "close": self._close, "write": self._write}
+        hooks |= dict.fromkeys(("fsync", "fdatasync"), self._sync)
+        hooks |= {name: partial(self._rename, kind) for name, kind in RENAMES.items()}
+        hooks |= {name: partial(self._by_path, kind) for name, kind in BY_PATH.items()}
         with pytest.MonkeyPatch.context() as patch:
             for name, hook in hooks.items():
                 patch.setattr(os, name, partial(self._dispatch, hook, getattr(os, name)))
@@ -177,21 +161,12 @@ class Interceptor:
             is_folder = os.path.isdir(self.folder / file.path)
         self._execute(Operation(kind="sync", path=file.path, is_folder=is_folder), lambda: None)
 
-    def _by_path(
-        self,
-        kind: str,
-        call: Callable[..., Any],
-        path: Any = ".",
-        *args: Any,
-        dir_fd: int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        others = kwargs if dir_fd is None else {**kwargs, "dir_fd": dir_fd}
-        relative = self._relative(path, dir_fd)
+    def _by_path(self, kind: str, call: Callable[..., Any], path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+        relative = self._relative(path, kwargs.get("dir_fd"))
         if relative is None:
-            return call(path, *args, **others)
+            return call(path, *args, **kwargs)
         operation = Operation(kind=kind, path=relative, offset=args[0] if kind == "truncate" else 0)
-        return self._execute(operation, lambda: call(path, *args, **others))
+        return self._execute(operation, lambda: call(path, *args, **kwargs))
 
     def _rename(self, kind: str, call: Callable[..., Any], source: Any, target: Any) -> Any:
         relative = self._relative(source)
@@ -206,3 +181,14 @@ class Interceptor:
         """Open files for writing with the implementation in Python, which calls the functions of `os`."""
         is_seen = not self._is_paused and set(mode) & set("wax+") and self._relative(file) is not None
         return (importlib.import_module("_pyio").open if is_seen else call)(file, mode, *args, **kwargs)
+
+
+def before_mutation(number: int, action: Callable[[], None]) -> Callable[[Operation], None]:
+    """Return a function for `Interceptor.before` that calls `action` before mutation `number`, counted from 0."""
+    numbers = itertools.count()
+
+    def before(operation: Operation) -> None:
+        if operation.kind in MUTATIONS and next(numbers) == number:
+            action()
+
+    return before

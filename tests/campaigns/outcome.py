@@ -1,27 +1,22 @@
 """The result of a campaign."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 SHOWN = 50  # violations printed in full
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Outcome:
-    """The result of one campaign.
+    """The result of a campaign. If a control finds no violation, the campaign could not detect a real one either."""
 
-    Args:
-        figures: What was counted, in the order in which it is printed.
-        violations: One message per violated promise.
-        controls: The violations found without a safeguard, by the name of the safeguard. If a control finds none, the
-            campaign could not detect a real violation either, so it has failed.
-    """
+    figures: Counter[str] = field(default_factory=Counter)  # in the order in which they are printed
+    violations: list[str] = field(default_factory=list)  # one message per violated promise
+    controls: dict[str, int] = field(default_factory=dict)  # violations found without a safeguard, by its name
 
-    figures: Mapping[str, int | str]
-    violations: Sequence[str]
-    controls: Mapping[str, int]
+    def add(self, part: "Outcome") -> None:
+        self.figures.update(part.figures)
+        self.violations += part.violations
 
     def ok(self) -> bool:
         """Return whether every promise held and every control found violations."""
@@ -32,9 +27,7 @@ class Outcome:
         rows = {**self.figures, **{f"violations without {name}": count for name, count in self.controls.items()}}
         width = max(map(len, rows))
         lines = ["all promises held" if self.ok() else "FAILED"]
-        lines += [
-            f"  {name:<{width}}  {value if isinstance(value, str) else f'{value:,}'}" for name, value in rows.items()
-        ]
+        lines += [f"  {name:<{width}}  {count:,}" for name, count in rows.items()]
         lines += [f"  violation: {message}" for message in self.violations[:SHOWN]]
         if len(self.violations) > SHOWN:
             lines.append(f"  and {len(self.violations) - SHOWN:,} more")

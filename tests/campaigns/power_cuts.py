@@ -1,13 +1,11 @@
 """Cut the power before every operation of a job, with any subset of the unsynced changes lost."""
 
-from __future__ import annotations
-
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.campaigns.crash_model import Disk, Fate
 from tests.campaigns.operations import Operation
@@ -18,66 +16,56 @@ from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import Tree, difference, write_tree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class Effort(NamedTuple):
     """How many of all possible power cuts are tried."""
 
     every: int  # operations from one power cut to the next
     kills: int  # crash points from one kill to the next; after it, the resumed job meets power cuts
     random_states: int  # for each power cut
-    resume: int  # resume the job from one in so many distinct trees
+    resume: int  # distinct trees from one to the next from which the job is resumed
 
 
 def campaign(*, quick: bool) -> Outcome:
     """Cut the power at every operation; in the quick form, at a sample of them."""
-    effort = (
-        Effort(every=157, kills=1999, random_states=1, resume=20)
-        if quick
-        else Effort(every=1, kills=200, random_states=3, resume=25)
-    )
-    figures: Counter[str] = Counter()
-    violations: list[str] = []
-    controls = {"syncing files": 0, "syncing folders": 0}
+    effort = Effort(157, 1999, 1, 20) if quick else Effort(1, 200, 3, 25)
+    outcome = Outcome(controls={"syncing files": 0, "syncing folders": 0})
     with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
         for scenario in scenarios(Path(temporary).resolve(), small=True, third=1 if quick else None):
             folder = Path(temporary).resolve() / scenario.name
             recording, checker = record_scenario(scenario, folder, every=effort.every)
-            violations += cut_power(recording, checker, effort, figures)
+            cut_power(recording, checker, effort, outcome)
             for point in recording.sample(effort.kills):
                 write_tree(point.tree, folder / "live")
                 second = record(scenario, folder / "live", every=effort.every * 3, uncertain=point.allowed)
                 # One log, because what the killed job did not sync can still be lost.
                 points = tuple(replace(after, logged=after.logged + point.logged) for after in second.points)
                 joined = replace(recording, points=points, log=recording.log[: point.logged] + second.log)
-                violations += cut_power(joined, checker, effort, figures, f"killed before {point}, resumed, ")
-            figures["distinct trees"] += checker.distinct
-            figures["jobs resumed"] += checker.resumed
+                cut_power(joined, checker, effort, outcome, f"killed before {point}, resumed, ")
+            outcome.figures["distinct trees"] += len(checker.states)
+            outcome.figures["jobs resumed"] += len(checker.resumed)
             if scenario.name in ("create", "append"):
-                controls["syncing files"] += control(recording, checker, effort, folders=False)
-                controls["syncing folders"] += control(recording, checker, effort, folders=True)
-    return Outcome(figures=figures, violations=violations, controls=controls)
+                outcome.controls["syncing files"] += control(recording, checker, effort, folders=False)
+                outcome.controls["syncing folders"] += control(recording, checker, effort, folders=True)
+    return outcome
 
 
-def cut_power(
-    recording: Recording, checker: Checker, effort: Effort, figures: Counter[str], when: str = ""
-) -> list[str]:
-    """Check the states after power cuts, and that the model reproduces the recorded files; return the violations."""
+def cut_power(recording: Recording, checker: Checker, effort: Effort, outcome: Outcome, when: str = "") -> None:
+    """Check the states after power cuts, and that the model reproduces the recorded files."""
     name, resumed = recording.scenario.name, " after a kill" if when else ""
-    violations = [
+    outcome.violations += [
         f"{name}: the log does not reproduce the files before {point}: {differs}"
         for point, disk in replay(recording, recording.log)
         if (differs := difference(disk.current(), point.tree))
     ]
-    figures[f"power cuts{resumed}"] += len(recording.points)
+    outcome.figures[f"power cuts{resumed}"] += len(recording.points)
     for point, description, tree in states_after(recording, recording.log, effort):
-        figures[f"states after these power cuts{resumed}"] += 1
-        before = checker.distinct
+        outcome.figures[f"states after these power cuts{resumed}"] += 1
+        before = len(checker.states)
         problem = checker.check(tree, point.allowed, resume=False)
-        if not problem and checker.distinct > before and before % effort.resume == 0:
+        if not problem and len(checker.states) > before and before % effort.resume == 0:
             problem = checker.check(tree, point.allowed)
         if problem:
-            violations.append(f"{name}, {when}power cut before {point}, {description}: {problem}")
-    return violations
+            outcome.violations.append(f"{name}, {when}power cut before {point}, {description}: {problem}")
 
 
 def states_after(

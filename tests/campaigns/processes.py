@@ -1,22 +1,21 @@
 """Run modules, calls, builds and dask clusters in processes, with limits of time."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -28,11 +27,7 @@ MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of o
 
 
 def run_module(module: str, *arguments: str, seconds: float, variables: Mapping[str, str] | None = None) -> Any:
-    """Run a module of this package, and return what it prints, which is JSON.
-
-    Raises:
-        RuntimeError: It hangs or fails.
-    """
+    """Run a module of this package, and return the JSON that it prints; RuntimeError if it hangs or fails."""
     command = [sys.executable, "-W", "ignore", "-m", f"tests.campaigns.{module}", *arguments]
     environment = {**os.environ, **(variables or {})}
     try:
@@ -76,79 +71,78 @@ class BuildResult:
     left: int  # processes that were still running afterwards
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kills:
-    """When to kill which processes of a build.
+def run_build(
+    arguments: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    gaps: Sequence[float],
+    targets: Callable[[int], list[psutil.Process]],
+    rng: random.Random | None = None,
+) -> BuildResult:
+    """Run `seqzarr build`, log what it prints to standard error, and kill processes meanwhile.
 
-    Args:
-        is_ready: Returns whether there is something to kill, given the process ID of the coordinator.
-        gaps: Seconds from then to the first kill, and from each kill to the next.
-        kill: Kills processes, given the process ID of the coordinator; returns how many.
+    The `gaps` are seconds from when there is something to kill to the first kill, and from each kill to the next.
+    `targets` returns what to kill, given the process ID of the coordinator, and `rng` chooses one of them; without it,
+    all are killed.
     """
-
-    is_ready: Callable[[int], bool]
-    gaps: Sequence[float]
-    kill: Callable[[int], int]
-
-
-def run_build(arguments: Sequence[str], log: Path, environment: Mapping[str, str], kills: Kills) -> BuildResult:
-    """Run `seqzarr build` and kill processes meanwhile."""
     mark, count = uuid.uuid4().hex, 0
     command = [sys.executable, "-m", "tests.campaigns.worker_deaths", "build", "--quiet", *arguments]
     with log.open("wb") as file:  # a pipe would stay open until the last worker exits
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **environment, MARK: mark}, stdout=subprocess.DEVNULL, stderr=file
         )
-    gaps, due, deadline = iter(kills.gaps), math.inf, time.monotonic() + SECONDS
-    is_ready = False
+    remaining, due, deadline = iter(gaps), math.inf, time.monotonic() + SECONDS
+    has_begun = False
     while process.poll() is None and (now := time.monotonic()) < deadline:
-        if not is_ready and kills.is_ready(process.pid):
-            is_ready, due = True, now + next(gaps, math.inf)
+        if not has_begun and targets(process.pid):
+            has_begun, due = True, now + next(remaining, math.inf)
         if now >= due:
-            count += kills.kill(process.pid)
-            due, deadline = now + next(gaps, math.inf), now + SECONDS
+            found = targets(process.pid)
+            count += kill_all(rng.sample(found, min(1, len(found))) if rng else found)
+            due, deadline = now + next(remaining, math.inf), now + SECONDS
         time.sleep(POLL_SECONDS)
+
+    def is_marked(process: psutil.Process) -> bool:
+        return process.environ().get(MARK) == mark
+
     code = process.poll()
     process.kill()
     process.wait()
     deadline = time.monotonic() + EXIT_SECONDS
-    while (left := _marked(mark)) and time.monotonic() < deadline:
+    while (left := _select(psutil.process_iter(), is_marked)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return BuildResult(code=code, error=log.read_text(), kills=count, left=kill_all(left))
 
 
 def workers_of(coordinator: int) -> list[psutil.Process]:
     """Return the worker processes that a build has now."""
-    workers = []
     with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(coordinator).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # also raised for a zombie
-                if "spawn_main" in " ".join(child.cmdline()):
-                    workers.append(child)
-    return workers
+        children = psutil.Process(coordinator).children(recursive=True)
+        return _select(children, lambda child: "spawn_main" in " ".join(child.cmdline()))
+    return []
 
 
-def kill_all(processes: Sequence[psutil.Process]) -> int:
+def kill_all(processes: Iterable[psutil.Process]) -> int:
     """Kill processes; return how many were still running."""
-    count = 0
+
+    def kill(process: psutil.Process) -> bool:
+        process.kill()
+        return True
+
+    return len(_select(processes, kill))
+
+
+def _select(processes: Iterable[psutil.Process], condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Return the processes that fulfil a condition, without those that have ended meanwhile."""
+    selected = []
     for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-            count += 1
-    return count
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    marked = []
-    for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
-                marked.append(process)
-    return marked
+            if condition(process):
+                selected.append(process)
+    return selected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Cluster(NamedTuple):
     """A dask cluster that a build does not own."""
 
     address: str
@@ -179,7 +173,7 @@ def cluster(place: Path, environment: Mapping[str, str], workers: int = 2) -> It
             time.sleep(POLL_SECONDS)
         for _ in range(workers):
             start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-        yield Cluster(address=address, scheduler=scheduler)
+        yield Cluster(address, scheduler)
 
 
 def _read_address(file: Path) -> str:

@@ -4,15 +4,12 @@ Each of the many small commits replaces the last, partial shards and the last ch
 Readers use handles that were opened long before, handles that were just opened, and pickled handles.
 """
 
-from __future__ import annotations
-
 import pickle
 import random
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -36,48 +33,30 @@ HANDLES = 8  # per reader
 READERS = 2
 TABLE_CHUNK_BYTES = 2**12  # 512 rows of int64, 128 names
 KINDS = ("old handles", "new handles", "pickled handles")
-SHOWN = 3  # failed reads that are shown
 SECONDS = 900
-
-
-@dataclass(slots=True)
-class Reads:
-    """The reads of one reader, or of all."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-
-    def add(self, kind: str, problem: str) -> None:
-        self.counts[f"through {kind}"] += 1
-        self.counts["reads"] += 1
-        if problem:
-            self.counts["wrong or failed"] += 1
-            if len(self.violations) < SHOWN:
-                self.violations.append(f"read {self.counts['reads']:,}, {kind}: {problem}")
 
 
 def campaign(*, quick: bool) -> Outcome:
     """Read while a writer commits without pauses."""
     reads, sequences = (600, 40) if quick else (100_000, 2_000)
-    counts, violations = race(reads, sequences, control=False)
-    control, _ = race(300, 30, control=True)
-    return Outcome(
-        figures={"wrong or failed": 0, **counts},
-        violations=violations,
-        controls={"reading the last shard in one request": control["wrong or failed"]},
-    )
+    outcome = race(reads, sequences, control=False)
+    control = race(300, 30, control=True)
+    outcome.controls = {"reading the last shard in one request": control.figures["wrong or failed"]}
+    return outcome
 
 
-def race(reads: int, sequences: int, *, control: bool) -> tuple[Counter[str], list[str]]:
-    """Run readers and a writer at the same time; return the counts and violations of all of them."""
+def race(reads: int, sequences: int, *, control: bool) -> Outcome:
+    """Run readers and a writer at the same time."""
     with tempfile.TemporaryDirectory() as folder:
         path, done = Path(folder, "store.zarr"), [Path(folder, f"done-{number}") for number in range(READERS)]
         with small_tables(TABLE_CHUNK_BYTES), RECIPE.create(path) as writer:
             append(writer, range(INITIAL))
         calls: list[Any] = [(read, (path, reads // READERS, sequences, mark, control)) for mark in done]
-        results, failures = run_together([*calls, (write, (path, done))], seconds=SECONDS)
-    counts: Counter[str] = sum((result.counts for result in results), Counter())
-    return counts, [*(message for result in results for message in result.violations), *failures]
+        parts, failures = run_together([*calls, (write, (path, done))], seconds=SECONDS)
+    outcome = Outcome(Counter({"wrong or failed": 0}), failures)
+    for part in parts:
+        outcome.add(part)
+    return outcome
 
 
 def sequence(number: int) -> Sequence:
@@ -103,9 +82,9 @@ def append(writer: store_spec.Writer, numbers: range) -> None:
         writer.append(new.inputs, new.labels, source=new.source)
 
 
-def write(path: Path, done: list[Path]) -> Reads:
+def write(path: Path, done: list[Path]) -> Outcome:
     """Append one to three sequences and commit, until all readers are done."""
-    written, number = Reads(), INITIAL
+    outcome, number = Outcome(), INITIAL
     with small_tables(TABLE_CHUNK_BYTES), patched(skip_fsync):
         while not all(mark.exists() for mark in done):
             with store_spec.open_store(path, "a") as writer:
@@ -113,13 +92,13 @@ def write(path: Path, done: list[Path]) -> Reads:
                     append(writer, range(number, number + count))
                     number += count
                     writer.commit()
-                    written.counts["commits meanwhile"] += 1
-    return written
+                    outcome.figures["commits meanwhile"] += 1
+    return outcome
 
 
-def read(path: Path, reads: int, sequences: int, done: Path, control: bool) -> Reads:  # noqa: FBT001
+def read(path: Path, reads: int, sequences: int, done: Path, control: bool) -> Outcome:  # noqa: FBT001
     """Read until there were enough reads and a handle sees enough sequences."""
-    seen, rng = Reads(), random.Random(str(done))
+    outcome, rng = Outcome(), random.Random(str(done))
     with ExitStack() as stack:
         stack.callback(done.touch)
         stack.enter_context(small_tables(TABLE_CHUNK_BYTES))
@@ -127,19 +106,23 @@ def read(path: Path, reads: int, sequences: int, done: Path, control: bool) -> R
             stack.enter_context(mock.patch.object(shards, "most_open_of_all", return_value=0))
             stack.enter_context(mock.patch.object(shards, "get_whole", return_value=None))
         handles = [store_spec.open_store(path) for _ in range(HANDLES)]
-        while seen.counts["reads"] < reads or max(map(len, handles)) < sequences:
+        while outcome.figures["reads"] < reads or max(map(len, handles)) < sequences:
             place, kind = rng.randrange(HANDLES), rng.choices(KINDS, (6, 1, 1))[0]
             try:
                 if kind == "new handles":
                     handles[place] = store_spec.open_store(path)
                 elif kind == "pickled handles":
                     handles[place] = pickle.loads(pickle.dumps(handles[place]))
-                seen.add(kind, check_read(handles[place], rng))
+                problem = check_read(handles[place], rng)
             except Exception as error:  # noqa: BLE001
-                seen.add(kind, f"{type(error).__name__}: {error}")
-            if seen.counts["reads"] > reads:
+                problem = f"{type(error).__name__}: {error}"
+            outcome.figures.update((f"through {kind}", "reads"))
+            if problem:
+                outcome.figures["wrong or failed"] += 1
+                outcome.violations.append(f"read {outcome.figures['reads']:,}, {kind}: {problem}")
+            if outcome.figures["reads"] > reads:
                 time.sleep(0.005)  # leave the processor to the writer
-    return seen
+    return outcome
 
 
 def check_read(store: Store, rng: random.Random) -> str:

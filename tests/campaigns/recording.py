@@ -1,10 +1,8 @@
 """Record a run of a job: its operations, and the files before each of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,21 +17,13 @@ from tests.campaigns.trees import Tree, normalize, read_tree, write_tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashPoint:
-    """The moment before an operation that changes files, or the end of a job.
-
-    Args:
-        number: Its number in the job.
-        operation: The next operation; None at the end.
-        logged: How many operations of the recording's log come before it.
-        tree: The files at that moment.
-        allowed: The states that readers may see: that of the last commit, and that of the commit in progress.
-    """
+    """The moment before a mutation, or the end of a job."""
 
     number: int
-    operation: Operation | None
-    logged: int
+    operation: Operation | None  # the mutation; None at the end
+    logged: int  # operations of the recording's log that come before it
     tree: Tree
-    allowed: frozenset[int]
+    allowed: frozenset[int]  # what readers may see: the state of the last commit, or that of the commit in progress
 
     def __str__(self) -> str:
         return f"operation {self.number:,}, {self.operation or 'the end'}"
@@ -63,16 +53,12 @@ def record(
     every: int = 1,
     uncertain: frozenset[int] = frozenset(),
 ) -> Recording:
-    """Run a job in a prepared folder and record it.
+    """Run a job, by default that of the scenario, in a prepared folder, and record it.
 
-    Args:
-        scenario: The scenario to which the folder belongs.
-        folder: The folder.
-        job: The job, by default that of the scenario.
-        every: Keep one in so many crash points. Those around commits and the end are always kept.
-        uncertain: The states that an earlier, interrupted job may have left. They are allowed until the first commit.
+    Only one in `every` crash points is kept, besides those around commits and the end. Until its first commit, readers
+    may also see the `uncertain` states, which an earlier, interrupted job may have left.
     """
-    kept: list[tuple[int, Operation | None, int, Tree, frozenset[int]]] = []
+    points: list[CrashPoint] = []
     count = 0
     states = [scenario.visible_state(folder)]
     interned: dict[bytes | None, bytes | None] = {}  # equal files share memory, because a tree is kept for each point
@@ -82,9 +68,9 @@ def record(
         if operation is None or operation.kind in MUTATIONS:
             if count % every == every // 2 or operation is None or operation.commits:
                 tree = {name: interned.setdefault(data, data) for name, data in read_tree(folder).items()}
-                current = frozenset({states[-1]})
-                allowed = current if states[1:] else current | uncertain
-                kept.append((count, operation, len(interceptor.log), tree, allowed))
+                allowed = frozenset({states[-1]}) | (frozenset() if states[1:] else uncertain)
+                logged = len(interceptor.log)
+                points.append(CrashPoint(number=count, operation=operation, logged=logged, tree=tree, allowed=allowed))
             count += 1
 
     def add_state() -> None:
@@ -98,17 +84,10 @@ def record(
     states.append(scenario.visible_state(folder))  # because not every job ends with a commit
     keep(None)
     following = {old: new for old, new in pairwise(states) if old != new}
-    points = tuple(
-        CrashPoint(
-            number=number,
-            operation=operation,
-            logged=logged,
-            tree=tree,
-            allowed=allowed | {following[state] for state in allowed if state in following},
-        )
-        for number, operation, logged, tree, allowed in kept
-    )
-    return Recording(scenario=scenario, before=before, points=points, log=tuple(interceptor.log))
+    for index, point in enumerate(points):
+        progress = {following[state] for state in point.allowed if state in following}
+        points[index] = replace(point, allowed=point.allowed | progress)
+    return Recording(scenario=scenario, before=before, points=tuple(points), log=tuple(interceptor.log))
 
 
 @contextmanager
@@ -133,29 +112,19 @@ class Checker:
         self.scenario = scenario
         self.expected = scenario.run_undisturbed(place / "undisturbed")
         self._folder = place / "checked"
-        self._states: dict[Any, int | str] = {}
-        self._resumed: dict[Any, str] = {}
-
-    @property
-    def distinct(self) -> int:
-        """How many distinct trees were checked."""
-        return len(self._states)
-
-    @property
-    def resumed(self) -> int:
-        """From how many of them the job was resumed."""
-        return len(self._resumed)
+        self.states: dict[Any, int | str] = {}  # by tree: the state that readers see, or a violation
+        self.resumed: dict[Any, str] = {}  # by tree: the violation of the resumed job, or ""
 
     def state(self, tree: Tree) -> int | str:
         """Return the number of the state that readers see, or a message if it is none of the scenario's states."""
         key = normalize(tree)
-        if key not in self._states:
+        if key not in self.states:
             write_tree(tree, self._folder)
             try:
-                self._states[key] = self.scenario.visible_state(self._folder)
+                self.states[key] = self.scenario.visible_state(self._folder)
             except Exception as error:  # noqa: BLE001
-                self._states[key] = describe(error)
-        return self._states[key]
+                self.states[key] = describe(error)
+        return self.states[key]
 
     def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
         """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
@@ -164,14 +133,14 @@ class Checker:
             return state
         if state not in allowed:
             return f"readers see state {state}, not one of {sorted(allowed)}"
-        if resume and key not in self._resumed:
+        if resume and key not in self.resumed:
             write_tree(tree, self._folder)
-            self._resumed[key] = ""
+            self.resumed[key] = ""
             try:
                 self.scenario.resume(self._folder, self.expected)
             except Exception as error:  # noqa: BLE001
-                self._resumed[key] = describe(error)
-        return self._resumed[key] if resume else ""
+                self.resumed[key] = describe(error)
+        return self.resumed[key] if resume else ""
 
 
 def record_scenario(scenario: Scenario, folder: Path, *, every: int = 1) -> tuple[Recording, Checker]:

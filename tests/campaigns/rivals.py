@@ -4,8 +4,6 @@ A sequence is acknowledged once `commit` has returned. In the end each acknowled
 with the right rows, and `verify` must report nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random
@@ -54,31 +52,16 @@ class Work:
 def campaign(*, quick: bool) -> Outcome:
     """Run writers until enough commits are acknowledged, with all safeguards and with fewer."""
     commits, each = (18, 18) if quick else (5_000, 500)
-    figures: dict[str, int] = {}
-    violations: list[str] = []
-    for safeguards in (LOCK, SEPARATE_LOCKS):
-        counts, found = run_rounds(safeguards, commits, each)
-        figures |= counts
-        violations += found
+    outcome = run_rounds(LOCK, commits, each)
+    outcome.add(run_rounds(SEPARATE_LOCKS, commits, each))
     # The check alone promises nothing: it is only measured.
-    counts, _ = run_rounds(CHECK, each, each)
-    control, _ = run_rounds(NOTHING, each, each)
-    return Outcome(
-        figures=figures | counts, violations=violations, controls={"lock and check": control[f"{NOTHING}: lost"]}
-    )
+    outcome.figures.update(run_rounds(CHECK, each, each).figures)
+    outcome.controls = {"lock and check": run_rounds(NOTHING, each, each).figures[f"{NOTHING}: lost"]}
+    return outcome
 
 
-def run_rounds(safeguards: str, commits: int, each: int) -> tuple[dict[str, int], list[str]]:
-    """Let three and two writers alternately write to new stores, until enough commits are acknowledged.
-
-    Args:
-        safeguards: The safeguards to use.
-        commits: The number of commits in all stores.
-        each: The number of commits in each store.
-
-    Returns:
-        What was counted, and the violations.
-    """
+def run_rounds(safeguards: str, commits: int, each: int) -> Outcome:
+    """Let three and two writers alternately write to new stores, with `each` commits per store."""
     counts: Counter[str] = Counter(lost=0)
     violations: list[str] = []
     number = 0
@@ -86,7 +69,8 @@ def run_rounds(safeguards: str, commits: int, each: int) -> tuple[dict[str, int]
         with tempfile.TemporaryDirectory() as folder:
             counts.update(run_round(Path(folder, "store.zarr"), safeguards, 3 - number % 2, each, violations))
         number += 1
-    return {f"{safeguards}: {name}": count for name, count in sorted(counts.items())}, violations
+    figures = Counter({f"{safeguards}: {name}": count for name, count in sorted(counts.items())})
+    return Outcome(figures, [f"{safeguards}: {message}" for message in violations])
 
 
 def run_round(path: Path, safeguards: str, writers: int, commits: int, violations: list[str]) -> Counter[str]:
@@ -102,7 +86,7 @@ def run_round(path: Path, safeguards: str, writers: int, commits: int, violation
         violations += [work.errors[0] for work in works if work.errors]
     lost, found = find_losses(path, acknowledged, {source for work in works for source in work.tried})
     counts["lost"] = lost
-    violations += [f"{safeguards}: {problem}" for problem in (*problems, *found)]
+    violations += [*problems, *found]
     return counts
 
 

@@ -5,15 +5,11 @@ harmless. If bytes are wrong, no reader may return wrong rows without an error. 
 or too old, readers may not notice it, but `verify` must.
 """
 
-from __future__ import annotations
-
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,103 +26,76 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
 from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
 from store_spec.verification.described_rows import RowCheck
+from tests.campaigns import rot_cases
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.rot_cases import (
-    RECIPES,
-    ROOT,
-    Case,
-    Specimen,
-    additions,
-    flips,
-    losses,
-    older_copies,
-    small_tables,
-    swaps,
-    write_specimen,
-)
+from tests.campaigns.rot_cases import RECIPES, ROOT, Case, Specimen, small_tables, write_specimen
 from tests.campaigns.rot_reading import Pieces, crashes, has_error, read_all, wrong
 
 QUICK_SHARE = 0.03  # of the cases; of every third file one byte
 ROWS = ("sequence ", "padded batches ", "windows ")  # the pieces that contain rows
-SHOWN = 20  # violations of a store that are shown
-
-
-@dataclass(slots=True)
-class Tally:
-    """The results of the cases of one store."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-
-    def add(self, case: Case, found: Pieces, expected: Pieces, *, is_reported: bool) -> None:
-        """Add a case, given what was read and whether `verify` reported a problem."""
-        self.counts["cases"] += 1
-        self.counts[f"{'bytes' if case.kind == 'flipped' else 'files'} {case.kind}"] += 1
-        differing, is_refused = wrong(found, expected), has_error(found)
-        # An older root legitimately has other rows.
-        rows = [name for name in differing if name.startswith(ROWS) and ROOT not in case.files]
-        self.counts["detected by reading"] += is_refused
-        self.counts["detected by verify"] += is_reported
-        problems = crashes(found)
-        if rows or (differing and not case.is_misplaced):
-            problems.append(f"{(rows or differing)[0]} was read wrong without an error")
-        elif differing:
-            self.counts["tables or an older root read without an error, detected by verify"] += is_reported
-        if is_refused and not is_reported:
-            problems.append("reading raises an error, but verify reports nothing")
-        if case.kind == "added" and (is_refused or differing):
-            problems.append("a reader must ignore this file")
-        if not is_refused and not is_reported:
-            self.counts["harmless"] += case.is_harmless
-            if not case.is_harmless:
-                problems.append("neither reading nor verify detects it")
-        self.violations += [f"{case}: {problem}" for problem in problems]
 
 
 def campaign(*, quick: bool) -> Outcome:
     """Damage a store of each label axis and codec in every way; in the quick form, in a random sample of ways."""
-    with tempfile.TemporaryDirectory() as folder:
-        if quick:
-            tallies = [damage_store(folder, QUICK_SHARE, name) for name in RECIPES]
-        else:
-            with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-                tallies = list(pool.map(partial(damage_store, folder, 1.0), RECIPES))
-        controls = run_controls(folder)
-    violations: list[str] = []
-    for tally in tallies:
-        violations += tally.violations[:SHOWN]
-        if len(tally.violations) > SHOWN:
-            violations.append(f"and {len(tally.violations) - SHOWN:,} more")
-    return Outcome(
-        figures=sum((tally.counts for tally in tallies), Counter()), violations=violations, controls=controls
-    )
+    outcome = Outcome()
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        share = QUICK_SHARE if quick else 1.0
+        for part in (map if quick else pool.map)(partial(damage_store, folder, share), RECIPES):
+            outcome.add(part)
+        outcome.controls = run_controls(folder)
+    return outcome
 
 
-def damage_store(folder: str, share: float, name: str) -> Tally:
+def damage_store(folder: str, share: float, name: str) -> Outcome:
     """Run all cases, or a random share of them, on one store."""
-    tally = Tally()
+    outcome = Outcome()
     with small_tables():
         specimen = write_specimen(RECIPES[name], Path(folder, f"{name}.zarr"))
         with mock.patch.object(LocalStorage, "get", autospec=True, side_effect=LocalStorage.get) as get:
             expected = read_all(specimen.path)
         read = {str(call.args[1]) for call in get.call_args_list}
         if has_error(expected) or crashes(expected) or is_reported_by_verify(specimen.path):
-            tally.violations.append(f"{name}: the undamaged store is not valid")
+            outcome.violations.append(f"{name}: the undamaged store is not valid")
         for case in sample(specimen, share):
             with damaged(specimen, case):
                 # Reading need not be repeated if it does not use the damaged files.
                 is_unread = read.isdisjoint(case.files) and case.kind not in {"added", "deleted"}
                 found = expected if is_unread else read_all(specimen.path)
-                tally.add(case, found, expected, is_reported=is_reported_by_verify(specimen.path))
-    return tally
+                judge(outcome, case, found, expected, is_reported=is_reported_by_verify(specimen.path))
+    return outcome
+
+
+def judge(outcome: Outcome, case: Case, found: Pieces, expected: Pieces, *, is_reported: bool) -> None:
+    """Judge a case by what was read, and by whether `verify` reported a problem."""
+    figures, problems = outcome.figures, crashes(found)
+    differing, is_refused = wrong(found, expected), has_error(found)
+    # An older root legitimately has other rows.
+    rows = [name for name in differing if name.startswith(ROWS) and ROOT not in case.files]
+    figures["cases"] += 1
+    figures[f"{'bytes' if case.kind == 'flipped' else 'files'} {case.kind}"] += 1
+    figures["detected by reading"] += is_refused
+    figures["detected by verify"] += is_reported
+    if rows or (differing and not case.is_misplaced):
+        problems.append(f"{(rows or differing)[0]} was read wrong without an error")
+    elif differing:
+        figures["tables or an older root read without an error, detected by verify"] += is_reported
+    if is_refused and not is_reported:
+        problems.append("reading raises an error, but verify reports nothing")
+    if case.kind == "added" and (is_refused or differing):
+        problems.append("a reader must ignore this file")
+    if not is_refused and not is_reported:
+        figures["harmless"] += case.is_harmless
+        if not case.is_harmless:
+            problems.append("neither reading nor verify detects it")
+    outcome.violations += [f"{case}: {problem}" for problem in problems]
 
 
 def sample(specimen: Specimen, share: float) -> Iterator[Case]:
     """Yield a random share of the cases, and all cases of the root."""
     rng = random.Random(0)
-    flipped = flips(specimen, rng, each=None if share == 1 else 1)
+    flipped = rot_cases.flips(specimen, rng, each=None if share == 1 else 1)
     yield from (case for case in flipped if share == 1 or rng.random() < 1 / 3)
-    for cases in (losses, swaps, older_copies, additions):
+    for cases in (rot_cases.losses, rot_cases.swaps, rot_cases.older_copies, rot_cases.additions):
         yield from (case for case in cases(specimen) if ROOT in case.files or rng.random() < share)
 
 
@@ -160,21 +129,18 @@ def run_controls(folder: str) -> dict[str, int]:
     no_stamps = mock.patch.object(shard, "stamped_rows", return_value=2**62)
     with small_tables():
         first = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
-        flipped = [case for case in flips(first, random.Random(1), each=3) if affects_shards(case)]
+        flipped = [case for case in rot_cases.flips(first, random.Random(1), each=3) if affects_shards(case)]
         with mock.patch.object(Snapshot, "check"):
             checksums = count_wrong_reads(first, flipped, mock.patch.object(Codec, "_body", _body_unchecked))
         verification = 0
         with mock.patch.object(RowCheck, "_compare"), no_stamps:
-            for case in filter(affects_shards, swaps(first)):
+            for case in filter(affects_shards, rot_cases.swaps(first)):
                 with damaged(first, case):
                     verification += not is_reported_by_verify(first.path)
         second = write_specimen(RECIPES["step, zstd"], Path(folder, "windows.zarr"))
-        stamps = count_wrong_reads(second, filter(affects_shards, swaps(second)), no_stamps)
-    return {
-        "crc32c in readers": checksums,
-        "stamps of shards in readers": stamps,
-        "stamps and checksums in verify": verification,
-    }
+        stamps = count_wrong_reads(second, filter(affects_shards, rot_cases.swaps(second)), no_stamps)
+    names = ("crc32c in readers", "stamps of shards in readers", "stamps and checksums in verify")
+    return dict(zip(names, (checksums, stamps, verification), strict=True))
 
 
 def count_wrong_reads(specimen: Specimen, cases: Iterable[Case], safeguard_removed: AbstractContextManager[Any]) -> int:

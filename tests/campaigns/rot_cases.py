@@ -1,7 +1,5 @@
 """Small stores, and all the ways in which their files are damaged."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator
@@ -106,21 +104,15 @@ def write_specimen(recipe: Recipe, path: Path) -> Specimen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One damage.
+    """One kind of damage to some files."""
 
-    Args:
-        kind: What happened to the files.
-        files: The new bytes of each file; None: the file is deleted.
-        where: Further words about the kind, such as the byte.
-        is_misplaced: Every file is valid by itself, but in the wrong place or too old. Its checksums cannot tell.
-        is_harmless: No reader can notice the difference, such as other white space in JSON.
-    """
-
-    kind: str
-    files: dict[str, bytes | None]
-    where: str = ""
-    is_misplaced: bool = False
-    is_harmless: bool = False
+    kind: str  # what happened to the files
+    files: dict[str, bytes | None]  # the new bytes of each file; None: it is deleted
+    where: str = ""  # further words about the kind
+    is_misplaced: bool = (
+        False  # each file is valid and its checksums are right, but it is in the wrong place or too old
+    )
+    is_harmless: bool = False  # no reader can notice it, such as other white space in JSON
 
     def __str__(self) -> str:
         return f"{', '.join(self.files)}: {self.kind}{self.where}"

@@ -1,7 +1,5 @@
 """Read everything of a store in pieces, so that an error in one piece does not hide an error in another."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,13 +17,6 @@ END = object()
 Pieces = dict[str, object]  # by name: a value that can be compared, or the error that was raised
 
 
-class Crash:
-    """An unexpected error: not a StoreError."""
-
-    def __init__(self, error: Exception) -> None:
-        self.text = f"{type(error).__name__}: {error}"
-
-
 def read_all(path: Path) -> Pieces:
     """Open a store and read everything."""
     store = _attempt(partial(store_spec.open_store, path))
@@ -39,22 +30,24 @@ def read_all(path: Path) -> Pieces:
                 found[f"number of {name}"] = count
                 break
             found[f"{name} {count}"] = value
-            if isinstance(value, StoreError | Crash):
+            if isinstance(value, Exception):
                 break
     return found
 
 
 def wrong(found: Pieces, expected: Pieces) -> list[str]:
     """Return the names of the pieces that were read without an error and differ from the expected ones."""
-    return [
-        name
-        for name, value in found.items()
-        if not isinstance(value, StoreError | Crash) and value != expected.get(name)
-    ]
+    values = found.items()
+    return [name for name, value in values if not isinstance(value, Exception) and value != expected.get(name)]
 
 
 def crashes(found: Pieces) -> list[str]:
-    return [f"{name}: {value.text}" for name, value in found.items() if isinstance(value, Crash)]
+    """Return the errors that are not a StoreError."""
+    return [
+        f"{name}: {type(value).__name__}: {value}"
+        for name, value in found.items()
+        if isinstance(value, Exception) and not isinstance(value, StoreError)
+    ]
 
 
 def has_error(found: Pieces) -> bool:
@@ -64,10 +57,8 @@ def has_error(found: Pieces) -> bool:
 def _attempt(read: Callable[[], object]) -> object:
     try:
         return read()
-    except StoreError as error:
-        return error
     except Exception as error:  # noqa: BLE001
-        return Crash(error)
+        return error
 
 
 def _readers(store: Store) -> dict[str, Iterator[object]]:

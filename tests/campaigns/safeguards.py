@@ -1,7 +1,5 @@
 """The commit protocol without one of its safeguards, for the control runs of campaigns."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """Jobs that campaigns interrupt: writing, building and repairing a store."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +14,12 @@ import store_spec
 from builder.build_errors import BuildError
 from builder.execution.build import build
 from builder.maintenance.repair import repair
-from store_spec.errors import StoreError
+from store_spec import StoreLocation
+from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.trees import Tree, difference, read_tree, without_cache
+from tests.store.damage import Damage, contents, removed
 from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
 
 STORE = "store"  # the name of the store in the folder of a scenario
@@ -30,7 +30,7 @@ State = list[Sequence] | None  # the sequences that readers see; None: there is 
 
 
 class ViolationError(Exception):
-    """A promise does not hold."""
+    """A promise does not hold: the checks of this module raise it."""
 
 
 def describe(error: Exception) -> str:
@@ -38,21 +38,18 @@ def describe(error: Exception) -> str:
     return str(error) if isinstance(error, ViolationError) else f"{type(error).__name__}: {error}"
 
 
-def visible_state(path: Path, states: tuple[State, ...]) -> int:
-    """Return which of these states readers see, after comparing all rows and running `verify`.
-
-    Raises:
-        ViolationError: The store is in none of these states, or `verify` reports a problem.
-    """
-    if not path.exists():
-        if None not in states:
-            raise ViolationError("the store is missing")
+def visible_state(location: StoreLocation, states: tuple[State, ...]) -> int:
+    """Return which of these states readers see, after comparing all rows and running `verify`."""
+    try:
+        store = store_spec.open_store(location)
+    except MissingStoreError:
+        if None not in states or (isinstance(location, Path) and location.exists()):
+            raise
         return states.index(None)
-    store = store_spec.open_store(path)
     for number, state in enumerate(states):
         if state is not None and tuple(sequence.source for sequence in state) == store.sources:
             assert_holds(store, state)
-            if problems := [str(problem) for problem in store_spec.verify(path) if not problem.leftover]:
+            if problems := [str(problem) for problem in store_spec.verify(location) if not problem.leftover]:
                 raise ViolationError(f"verify reports: {problems[0]}")
             return number
     raise ViolationError(f"readers see {len(store):,} sequences, which are not those of any commit")
@@ -60,23 +57,14 @@ def visible_state(path: Path, states: tuple[State, ...]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A job on a store. If it is interrupted and run again, it ends with the same bytes as without interruption.
-
-    Args:
-        name: A unique name.
-        states: What readers may see, in this order, from before the job until after it.
-        prepare: Creates the initial content of an empty folder.
-        run: Runs the job.
-        create: Creates an empty store.
-        handled: The kinds of operations whose I/O errors the job takes for damage of the store.
-    """
+    """A job on a store. If it is interrupted and run again, it ends with the same bytes as without interruption."""
 
     name: str
-    states: tuple[State, ...]
-    prepare: Callable[[Path], None]
+    states: tuple[State, ...]  # what readers may see, in this order, from before the job until after it
+    prepare: Callable[[Path], None]  # creates the initial content of an empty folder
     run: Callable[[Path], None]
-    create: Callable[[Path], None]
-    handled: frozenset[str] = frozenset()
+    create: Callable[[Path], None]  # creates an empty store
+    handled: frozenset[str] = frozenset()  # kinds of operations whose I/O errors the job takes for damage
 
     def visible_state(self, folder: Path) -> int:
         return visible_state(folder / STORE, self.states)
@@ -89,11 +77,7 @@ class Scenario:
             self.create(folder)
 
     def run_undisturbed(self, folder: Path) -> Tree:
-        """Prepare a new folder, run the job, and return the content of the folder.
-
-        Raises:
-            ViolationError: Readers do not see the first state before the job and the last state after it.
-        """
+        """Prepare a new folder, run the job, check the states before and after it, and return the content."""
         folder.mkdir(parents=True)
         self.prepare(folder)
         before = self.visible_state(folder)
@@ -104,23 +88,16 @@ class Scenario:
         return read_tree(folder)
 
     def resume(self, folder: Path, expected: Tree) -> None:
-        """Run the job again after an interruption.
-
-        Raises:
-            ViolationError: The result differs from `expected`.
-        """
+        """Run the job again after an interruption, and check that it ends with the expected bytes."""
         self.run(folder)
         if differs := difference(without_cache(read_tree(folder)), without_cache(expected)):
             raise ViolationError(f"the resumed job ends with other bytes: {differs}")
 
 
 def scenarios(place: Path, *, small: bool, third: int | None = None) -> list[Scenario]:
-    """Return all scenarios. Every campaign about file operations uses this list.
+    """Return all scenarios, whose source files are written in `place`. All campaigns about files use this list.
 
-    Args:
-        place: A folder for source files.
-        small: Make fewer commits.
-        third: Return every third scenario, starting with this one. Each quick campaign runs one third.
+    Those that are `small` make fewer commits. Each quick campaign runs one `third` of them: every third one from this.
     """
     sources = {
         f"{number}.made": Made(lengths=(7 + 3 * number, 5)[: 1 + number % 2], seed=number)
@@ -132,14 +109,15 @@ def scenarios(place: Path, *, small: bool, third: int | None = None) -> list[Sce
     updated = {**sources, "0.made": Made(lengths=(4, 6), seed=9), "1.made": Made(lengths=(11,), seed=8)}
     updated["9.made"] = updated.pop("2.made")
     whole = {f"{name}.made": Made(lengths=(5, 4 + number, 0, 7), seed=number) for number, name in enumerate("abcdef")}
+    truncated = contents("inputs/c.1.0", lambda data: data[:100])
     jobs = [
         _writing("create", [9, 0, 14] if small else [7, 30, 0, 12, 25, 3], before=0, commits=(0,) if small else (1, 3)),
         _writing("append", [9, 3, 14] if small else [7, 30, 0, 12, 25, 3], before=1 if small else 2, commits=(3,)),
         _building("build", place, before={}, after=sources),
         _building("build more", place, before=first, after=sources),
         _building("update", place, before=sources, after=updated),
-        _repairing("repair rows", place, whole, _damage_rows),
-        _repairing("repair metadata", place, whole, _damage_metadata),
+        _repairing("repair rows", place, whole, removed("inputs/c.2.0"), _swap_labels),
+        _repairing("repair metadata", place, whole, removed("labels/zarr.json"), truncated),
     ]
     return jobs if third is None else jobs[third::3]
 
@@ -157,14 +135,10 @@ def _writing(name: str, lengths: list[int], *, before: int, commits: tuple[int, 
                 if number in commits:
                     writer.commit()
 
-    def prepare(folder: Path) -> None:
-        if before:
-            write(folder, before)
-
     return Scenario(
         name=name,
         states=(sequences[:before] or None, *(sequences[:stop] for stop in range(before + 1, len(sequences) + 1))),
-        prepare=prepare,
+        prepare=lambda folder: write(folder, before) if before else None,
         run=lambda folder: write(folder, len(sequences)),
         create=lambda folder: recipe.create(folder / STORE).close(),
     )
@@ -185,13 +159,9 @@ def _building(name: str, place: Path, *, before: dict[str, Made], after: dict[st
     write_made(place / name / "after", after)
     options: dict[str, Any] = {"batch": 1, "chunk": 48, "shard": 96, "update": True, "retire_missing": True}
 
-    def run(folder: Path, sources: Path) -> None:
+    def run(folder: Path, sources: str) -> None:
         with _deterministic_builds():
-            build(sources, folder / STORE, process=read_made, workers=0, **options)
-
-    def prepare(folder: Path) -> None:
-        if before:
-            run(folder, place / name / "before")
+            build(place / name / sources, folder / STORE, process=read_made, workers=0, **options)
 
     # Sources are added or replaced one by one, in the order of their names.
     states: list[State] = [expected(before) if before else None]
@@ -203,8 +173,8 @@ def _building(name: str, place: Path, *, before: dict[str, Made], after: dict[st
     return Scenario(
         name=name,
         states=tuple(states),
-        prepare=prepare,
-        run=lambda folder: run(folder, place / name / "after"),
+        prepare=lambda folder: run(folder, "before") if before else None,
+        run=lambda folder: run(folder, "after"),
         create=lambda folder: Recipe().create(folder / STORE).close(),
     )
 
@@ -217,11 +187,7 @@ class Repair(Scenario):
     """
 
     def visible_state(self, folder: Path) -> int:
-        """Return whether the store is whole, after comparing everything that can be read without an error.
-
-        Raises:
-            ViolationError: Wrong rows were read without an error.
-        """
+        """Return whether the store is whole, after comparing everything that can be read without an error."""
         path = folder / STORE
         with suppress(StoreError):
             store = store_spec.open_store(path)
@@ -262,13 +228,14 @@ class Repair(Scenario):
         return frozenset(valid)
 
 
-def _repairing(name: str, place: Path, sources: dict[str, Made], damage: Callable[[Path], None]) -> Scenario:
+def _repairing(name: str, place: Path, sources: dict[str, Made], *damages: Damage) -> Scenario:
     write_made(place / name, sources)
 
     def prepare(folder: Path) -> None:
         with _deterministic_builds():
             build(place / name, folder / STORE, process=read_made, workers=0, chunk=60, shard=240)
-        damage(folder / STORE)
+        for damage in damages:
+            damage(folder / STORE)
 
     def run(folder: Path) -> None:
         with _deterministic_builds():
@@ -281,17 +248,8 @@ def _repairing(name: str, place: Path, sources: dict[str, Made], damage: Callabl
     return Repair(name=name, states=states, prepare=prepare, run=run, create=run, handled=handled)
 
 
-def _damage_rows(store: Path) -> None:
-    """Delete a shard of inputs and swap two shards of labels."""
-    (store / "inputs/c.2.0").unlink()
+def _swap_labels(store: Path) -> None:
     first, second = store / "labels/c.0", store / "labels/c.1"
     data = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
-
-
-def _damage_metadata(store: Path) -> None:
-    """Delete the metadata of an array and truncate a shard."""
-    (store / "labels/zarr.json").unlink()
-    shard = store / "inputs/c.1.0"
-    shard.write_bytes(shard.read_bytes()[:100])

@@ -4,8 +4,6 @@ Each case runs in a process of its own. It opens a store, brings it into a state
 batches of these, and a stream. In the last state, the threads that read ahead are stopped in the middle of a read.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import multiprocessing
@@ -52,7 +50,7 @@ CONTROLS = 5
 SECONDS = 60.0  # after which a process is considered to hang
 CONTROL_SECONDS = 5.0  # the same in the control, which always hangs
 
-RIGHT, CLEAR = "right rows", "a clear error"
+ALLOWED = RIGHT, CLEAR = "right rows", "a clear error"
 Results = dict[str, str]  # by object: RIGHT, CLEAR, or what is wrong
 
 
@@ -68,7 +66,7 @@ def campaign(*, quick: bool) -> Outcome:
         results = list(pool.map(lambda case: run_case(path, *case), cases))
         for _ in range(CONTROLS):  # repeated, because sometimes no thread reads ahead yet when the process forks
             control = run_case(path, "fork", "reading ahead", "control")
-            control_violations = sum(found not in {RIGHT, CLEAR} for found in control.values())
+            control_violations = sum(result not in ALLOWED for result in control.values())
             if control_violations:
                 break
     found = [
@@ -78,14 +76,10 @@ def campaign(*, quick: bool) -> Outcome:
     ]
     hung = sum("hangs" in result for _, result in found)
     return Outcome(
-        figures={"cases": len(cases), "hung": hung, **Counter(result for _, result in found if is_allowed(result))},
-        violations=[where + result for where, result in found if not is_allowed(result)],
+        Counter({"cases": len(cases), "hung": hung, **Counter(result for _, result in found if result in ALLOWED)}),
+        violations=[where + result for where, result in found if result not in ALLOWED],
         controls={"the check of the process in batches": control_violations},
     )
-
-
-def is_allowed(result: str) -> bool:
-    return result in {RIGHT, CLEAR}
 
 
 def run_case(path: Path, method: str, state: str, kind: str = "promised") -> Results:
@@ -217,9 +211,7 @@ def attempt(function: Callable[..., object], *arguments: Any) -> str:
 def check(found: object, taken: int) -> None:
     """Read everything of a store, windows, batches or a stream, and compare it with the sequences.
 
-    Args:
-        found: What to read.
-        taken: How many batches of it were taken before, if it is batches or a stream.
+    So many batches of the latter two were `taken` before.
     """
     sequences = make(RECIPE, LENGTHS)
     if isinstance(found, Streams):

@@ -1,7 +1,5 @@
 """Run random sequences of operations on a store, and compare it with a list of sequences in memory."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections import Counter
@@ -23,7 +21,7 @@ from hypothesis.stateful import (
 import builder
 import store_spec
 from store_spec.errors import SequenceError
-from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.safeguards import patched, write_root_first
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
@@ -112,19 +110,13 @@ class Histories(RuleBasedStateMachine):
     def crash_while_committing(self, after: int, halfway: bool) -> None:  # noqa: FBT001
         """Crash after some operations of a commit; if the commit ends before, the writer may be closed (`halfway`)."""
         self._append(f"source-{self.made}", [30])
-        left = after
 
-        def before(operation: Operation) -> None:
-            nonlocal left
-            if operation.kind not in MUTATIONS:
-                return
-            if not left:
-                shutil.copytree(self.path.parent, self.place / str(self.lives + 1), symlinks=True)
-                raise CrashError
-            left -= 1
+        def crash() -> None:
+            shutil.copytree(self.path.parent, self.place / str(self.lives + 1), symlinks=True)
+            raise CrashError
 
         try:
-            with Interceptor(self.path.parent, before).installed():
+            with Interceptor(self.path.parent, before_mutation(after, crash)).installed():
                 self.writer.commit()
         except CrashError:
             self.close()
@@ -219,8 +211,9 @@ def campaign(*, quick: bool) -> Outcome:
     Histories.counts.clear()
     violation = run(examples, steps, Phase.generate, Phase.shrink)
     names = ("steps", "commits", "crashes", "compactions", "sequences compared")
-    figures = {"histories": examples, **{name: Histories.counts[name] for name in names}}
+    outcome = Outcome(Counter({"histories": examples, **{name: Histories.counts[name] for name in names}}))
+    if violation:
+        outcome.violations.append(violation)
     with patched(write_root_first):
-        control = run(50, 40, Phase.generate)
-    violations = [violation] if violation else []
-    return Outcome(figures=figures, violations=violations, controls={"writing the root last": int(bool(control))})
+        outcome.controls["writing the root last"] = int(bool(run(50, 40, Phase.generate)))
+    return outcome

@@ -1,5 +1,7 @@
 """Run the quick form of each campaign."""
 
+from collections import Counter
+
 import pytest
 
 from tests.campaigns.__main__ import NAMES, run
@@ -15,7 +17,7 @@ def test_every_promise_holds_and_every_control_finds_violations(name):
 
 
 def test_a_campaign_fails_if_one_control_finds_nothing():
-    outcome = Outcome(figures={"cases": 1_000}, violations=(), controls={"fsync": 3, "rename": 0})
+    outcome = Outcome(Counter(cases=1_000), controls={"fsync": 3, "rename": 0})
     assert not outcome.ok()
     assert str(outcome).startswith("FAILED")
     assert "1,000" in str(outcome)
@@ -23,6 +25,6 @@ def test_a_campaign_fails_if_one_control_finds_nothing():
 
 
 def test_a_campaign_fails_if_a_promise_is_violated():
-    outcome = Outcome(figures={}, violations=("rows are missing",), controls={"fsync": 7})
+    outcome = Outcome(violations=["rows are missing"], controls={"fsync": 7})
     assert not outcome.ok()
     assert "violation: rows are missing" in str(outcome)

@@ -1,7 +1,5 @@
 """The content of a folder as a value that can be kept, compared and written again."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -3,8 +3,6 @@
 Kills from outside would rarely hit these places. Environment variables say what to do.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -45,13 +43,9 @@ class Death:
 
 
 def environment(folder: Path, death: Death | None, safeguard: str | None, *, gives_up: bool) -> dict[str, str]:
-    """Return the variables for the processes of a build.
+    """Return the variables for a build in whose `folder` each worker that kills itself creates a file.
 
-    Args:
-        folder: Each worker that kills itself creates a file here.
-        death: Where workers kill themselves.
-        safeguard: The safeguard to remove, one of SAFEGUARDS.
-        gives_up: Give up a task after the first death of its worker.
+    A `safeguard` of SAFEGUARDS is removed. If the build `gives_up`, the first death of a worker ends its task.
     """
     variables = {DELAY: str(SECONDS), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"[{__name__!r}]"}
     if death is not None:

@@ -19,7 +19,7 @@ import psutil
 
 import builder
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.processes import SECONDS, BuildResult, Kills, cluster, kill_all, run_build, workers_of
+from tests.campaigns.processes import SECONDS, BuildResult, cluster, run_build, workers_of
 from tests.campaigns.scenarios import STORE, State, describe, visible_state
 from tests.campaigns.trees import Tree, difference, read_tree, without_cache, write_tree
 from tests.campaigns.worker_deaths import PLACES, Death, environment
@@ -74,33 +74,23 @@ QUICK_CONTROLS = ("waiting for shards", "atomic rename")  # no worker is replace
 
 def campaign(*, quick: bool) -> Outcome:
     """Run all cases; in the quick form, one of each kind."""
-    counts: Counter[str] = Counter()
-    violations: list[str] = []
+    cases = quick_cases() if quick else all_cases()
+    names = ("workers killed", "schedulers killed", "finished", "stopped and resumed", "hung", "processes left over")
+    outcome = Outcome(Counter({"builds": len(cases), **dict.fromkeys(names, 0)}))
     with tempfile.TemporaryDirectory() as temporary:
         sources = Sources(Path(temporary).resolve())
-        cases = quick_cases() if quick else all_cases()
         for case in cases:
             result, problem = run_until_killed(sources, case)
-            counts["schedulers" if case.kills == "the scheduler" else "workers"] += result.kills
-            counts["hung" if result.code is None else "stopped" if result.code else "finished"] += 1
-            counts["left"] += result.left
+            outcome.figures["schedulers killed" if case.kills == "the scheduler" else "workers killed"] += result.kills
+            outcome.figures[
+                "hung" if result.code is None else "stopped and resumed" if result.code else "finished"
+            ] += 1
+            outcome.figures["processes left over"] += result.left
             if problem:
-                violations.append(f"{case.name}: {problem}")
-        names = QUICK_CONTROLS if quick else tuple(CONTROLS)
-        controls = {name: int(bool(run_case(sources, CONTROLS[name], name)[1])) for name in names}
-    return Outcome(
-        figures={
-            "builds": len(cases),
-            "workers killed": counts["workers"],
-            "schedulers killed": counts["schedulers"],
-            "builds that finished": counts["finished"],
-            "builds that stopped and were resumed": counts["stopped"],
-            "builds that hung": counts["hung"],
-            "processes left over": counts["left"],
-        },
-        violations=violations,
-        controls=controls,
-    )
+                outcome.violations.append(f"{case.name}: {problem}")
+        for name in QUICK_CONTROLS if quick else CONTROLS:
+            outcome.controls[name] = int(bool(run_case(sources, CONTROLS[name], name)[1]))
+    return outcome
 
 
 def quick_cases() -> list[Case]:
@@ -143,7 +133,7 @@ def run_until_killed(sources: Sources, case: Case) -> tuple[BuildResult, str]:
 
 def run_case(sources: Sources, case: Case, safeguard: str | None = None) -> tuple[BuildResult, str]:
     """Run a case, possibly without a safeguard; return its result and a message if a promise is violated, or ""."""
-    rng = random.Random(case.name)
+    rng = random.Random(case.name) if case.kills == "a worker" else None
     with tempfile.TemporaryDirectory(dir=sources.place) as temporary, ExitStack() as stack:
         place = Path(temporary)
         folder, deaths = place / "folder", place / "deaths"
@@ -157,20 +147,13 @@ def run_case(sources: Sources, case: Case, safeguard: str | None = None) -> tupl
         else:
             options.append(f"--workers={case.workers}")
 
-        def is_ready(coordinator: int) -> bool:
+        def targets(coordinator: int) -> list[psutil.Process]:
             if case.kills == "the scheduler":
-                return (folder / f"{STORE}.build").exists()
-            return bool(workers_of(coordinator))
-
-        def kill(coordinator: int) -> int:
-            if case.kills == "the scheduler":
-                return kill_all([psutil.Process(other.scheduler.pid)])
-            workers = workers_of(coordinator)
-            return kill_all(workers if case.kills == "all workers" else rng.sample(workers, min(1, len(workers))))
+                return [psutil.Process(other.scheduler.pid)] if (folder / f"{STORE}.build").exists() else []
+            return workers_of(coordinator)
 
         arguments = [str(sources.folder), str(folder / STORE), f"--process={PROCESS}", *options]
-        kills = Kills(is_ready=is_ready, gaps=case.gaps, kill=kill)
-        result = run_build(arguments, place / "log", variables, kills)
+        result = run_build(arguments, place / "log", variables, case.gaps, targets, rng)
         if case.death is not None:
             result = replace(result, kills=len(list(deaths.iterdir())))
         return result, sources.check(folder, case, result)

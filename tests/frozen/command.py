@@ -12,12 +12,8 @@ import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from builder.cli import main
-
-if TYPE_CHECKING:
-    from tests.campaigns.operations import Operation
 
 WAY = "SEQZARR_FROZEN_WAY"  # the environment variable with the way
 KILLED = ".killed"  # a file with one byte for each killed process
@@ -68,23 +64,16 @@ def attempt(arguments: list[str], *, at: int) -> bool:
     import pytest
 
     from builder import build, compact  # noqa: F401 - so that no child has to import them
-    from tests.campaigns.operations import MUTATIONS, Interceptor
+    from tests.campaigns.operations import Interceptor, before_mutation
 
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        count = 0
-
-        def before(operation: Operation) -> None:
-            nonlocal count
-            count += operation.kind in MUTATIONS
-            if count == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
         with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
             patch.setattr(sys, "stdout", nowhere)
             patch.setattr(sys, "stderr", nowhere)
+            before = before_mutation(at - 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
             with Interceptor(Path.cwd(), before).installed():
                 main(arguments, prog_name="seqzarr", standalone_mode=False)
         os._exit(0)

@@ -20,7 +20,7 @@ import builder
 from tests.builder.any_order import JumpyClock, Shuffled, on_engine
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import FAULTS, Made, assert_store, expected, read_made, write_made
-from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
+from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.trees import difference, read_tree, without_cache, write_tree
 from tests.store.oracle import files
 
@@ -89,18 +89,15 @@ class Killed(KeyboardInterrupt):
 
 def killed(folder: Path, job: Callable[[], object], at: int) -> None:
     """Run a job up to one operation that changes the disk, and leave what a killed process leaves."""
-    count, left = 0, None
+    left = None
 
-    def before(operation: Operation) -> None:
-        nonlocal count, left
-        if operation.kind in MUTATIONS and left is None:
-            if count == at:
-                left = read_tree(folder)
-                raise Killed
-            count += 1
+    def stop() -> None:
+        nonlocal left
+        left = read_tree(folder)
+        raise Killed
 
     try:
-        with Interceptor(folder, before).installed():
+        with Interceptor(folder, before_mutation(at, stop)).installed():
             job()
     except BaseException:  # a build may handle what ends it like Ctrl-C, and fail: Ctrl-C is never raised there
         if left is None:
