@@ -201,10 +201,9 @@ def run_on_full_disk(scenario: Scenario, checker: Checker, folder: Path, limit: 
     if problem := checker.check(left, range(len(scenario.states))) or check_message(message, [str(live / STORE)]):
         return problem
     try:
-        scenario.resume(live, checker.expected)
+        return scenario.resume(live, checker.expected)
     except Exception as error:  # noqa: BLE001
         return describe(error)
-    return ""
 
 
 @contextmanager

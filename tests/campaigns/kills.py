@@ -119,7 +119,7 @@ def _check_killed(left: Tree, code: int | None, checker: Checker, point: CrashPo
 def _run_process(
     context: ForkServerContext, folder: Path, before: Tree, job: Callable[[], None], seconds: float | None = None
 ) -> tuple[Tree, int | None]:
-    """Run a job in a process, at most for so many seconds; return the files that it leaves, and its exit code."""
+    """Run a job in a process for at most `seconds`; return the files that it leaves, and its exit code."""
     write_tree(before, folder)
     process = context.Process(target=job)
     process.start()

@@ -19,10 +19,10 @@ from tests.campaigns.trees import Tree, difference, write_tree
 class Effort(NamedTuple):
     """How many of all possible power cuts are tried."""
 
-    every: int  # operations from one power cut to the next
-    kills: int  # crash points from one kill to the next; after it, the resumed job meets power cuts
-    random_states: int  # for each power cut
-    resume: int  # distinct trees from one to the next from which the job is resumed
+    every: int  # operations per power cut
+    kills: int  # crash points per kill; after each kill, the job is resumed and meets power cuts
+    random_states: int  # per power cut
+    resume: int  # distinct trees per resumed job
 
 
 def campaign(*, quick: bool) -> Outcome:

@@ -1,4 +1,4 @@
-"""Run modules, calls, builds and dask clusters in processes, with limits of time."""
+"""Run modules, calls, builds and dask clusters in processes, with time limits."""
 
 import json
 import math

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,6 +13,8 @@ from store_spec.disk.ledger import Ledger
 from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.scenarios import Scenario, describe
 from tests.campaigns.trees import Tree, normalize, read_tree, write_tree
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,7 @@ class Checker:
         """Return the number of the state that readers see, or a message if it is none of the scenario's states."""
         key = normalize(tree)
         if key not in self.states:
-            write_tree(tree, self._folder)
-            try:
-                self.states[key] = self.scenario.visible_state(self._folder)
-            except Exception as error:  # noqa: BLE001
-                self.states[key] = describe(error)
+            self.states[key] = self._attempt(tree, self.scenario.visible_state)
         return self.states[key]
 
     def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
@@ -134,13 +132,15 @@ class Checker:
         if state not in allowed:
             return f"readers see state {state}, not one of {sorted(allowed)}"
         if resume and key not in self.resumed:
-            write_tree(tree, self._folder)
-            self.resumed[key] = ""
-            try:
-                self.scenario.resume(self._folder, self.expected)
-            except Exception as error:  # noqa: BLE001
-                self.resumed[key] = describe(error)
+            self.resumed[key] = self._attempt(tree, lambda folder: self.scenario.resume(folder, self.expected))
         return self.resumed[key] if resume else ""
+
+    def _attempt(self, tree: Tree, action: Callable[[Path], T]) -> T | str:
+        write_tree(tree, self._folder)
+        try:
+            return action(self._folder)
+        except Exception as error:  # noqa: BLE001
+            return describe(error)
 
 
 def record_scenario(scenario: Scenario, folder: Path, *, every: int = 1) -> tuple[Recording, Checker]:

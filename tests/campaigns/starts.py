@@ -124,11 +124,7 @@ def main(path: Path, method: str, state: str, kind: str) -> Results:
 
 @contextmanager
 def threads_stopped(batches: Batches, stream: Streams) -> Iterator[Callable[[], None]]:
-    """Stop the threads that read ahead; those of batches in the first reads of the second pool of an epoch.
-
-    Yields:
-        A function that lets them continue.
-    """
+    """Stop the threads that read ahead (in batches at the second pool of an epoch); yield a function to go on."""
     process, released, load, read = os.getpid(), threading.Event(), Loader.__call__, Loader._read
     read_stream = StreamPlan._read
     order, plan = batches._plan.order, stream._plan  # a thread that has the last reference would wait for itself
@@ -211,7 +207,7 @@ def attempt(function: Callable[..., object], *arguments: Any) -> str:
 def check(found: object, taken: int) -> None:
     """Read everything of a store, windows, batches or a stream, and compare it with the sequences.
 
-    So many batches of the latter two were `taken` before.
+    Batches and a stream continue after their first `taken` batches.
     """
     sequences = make(RECIPE, LENGTHS)
     if isinstance(found, Streams):

@@ -43,9 +43,10 @@ class Death:
 
 
 def environment(folder: Path, death: Death | None, safeguard: str | None, *, gives_up: bool) -> dict[str, str]:
-    """Return the variables for a build in whose `folder` each worker that kills itself creates a file.
+    """Return the environment variables for a build.
 
-    A `safeguard` of SAFEGUARDS is removed. If the build `gives_up`, the first death of a worker ends its task.
+    Each worker that kills itself creates a file in `folder`. A `safeguard` of SAFEGUARDS is removed. If the build
+    `gives_up`, the first death of a worker ends its task.
     """
     variables = {DELAY: str(SECONDS), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"[{__name__!r}]"}
     if death is not None:

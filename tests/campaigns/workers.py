@@ -1,10 +1,8 @@
 """Kill the workers of builds, at random times or at chosen places, and the schedulers of clusters.
 
 The build must end with the same bytes as without the kills. Otherwise it must stop soon with an error that says what to
-do, readers must see one of its commits, and the next build must end with the same bytes. No process may be left over.
+do, readers must see one of its commits, and the next build must end with the same bytes. No process may keep running.
 """
-
-from __future__ import annotations
 
 import random
 import tempfile
@@ -52,6 +50,49 @@ class Case:
         return not self.gives_up and self.kills != "the scheduler" and deaths <= ALLOWED_DEATHS
 
 
+class Sources:
+    """The source files, and the stores that undisturbed builds make from them."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.folder = place / "all"
+        self.sequences: list[Sequence] = []
+        for folder in ("first", "all"):
+            (place / folder).mkdir()
+        for number in range(SOURCES):
+            inputs = np.random.default_rng(number).normal(size=(50 + number % 37, 4)).astype(np.float32)
+            self.sequences.append(Sequence(f"{number:03}.npy", inputs, inputs[:, :1]))
+            for folder in ("first", "all") if number < FIRST else ("all",):
+                np.save(place / folder / self.sequences[-1].source, inputs)
+        self.first = build(place / "first", place / "of first")
+        self.all = build(place / "all", place / "of all")
+
+    def check(self, folder: Path, case: Case, result: BuildResult) -> str:
+        """Return a message if a build violates a promise, or else ""."""
+        if result.code is None:
+            return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
+        if result.left:
+            return f"{result.left} of its processes are still running"
+        if not result.kills:
+            return "nothing was killed"
+        if not result.code and result.error:
+            return f"it printed {result.error!r:.200}"
+        if result.code and case.must_finish:
+            return f"it stopped: {result.error[-300:]!r}"
+        if result.code and (not result.error.startswith("Error: ") or result.error.count("\n") != 1):
+            return f"it did not print one line with an error, but {result.error[-300:]!r}"
+        if result.code and not any(hint in result.error for hint in HINTS):
+            return f"its error does not say what to do: {result.error}"
+        states: list[State] = [self.sequences[:count] for count in range(FIRST if case.appends else 0, SOURCES + 1)]
+        try:
+            if not result.code:
+                return difference(without_cache(read_tree(folder)), self.all)
+            visible_state(folder / STORE, tuple(states if case.appends else [None, *states]))
+            return difference(build(self.folder, folder), self.all)
+        except Exception as error:  # noqa: BLE001
+            return describe(error)
+
+
 # By the safeguard that is removed in the control, without which the case fails.
 CONTROLS = {
     "removing temporary files": Case(name="a worker dies in a put", death=Death(place="in a put", call=1, times=1)),
@@ -75,7 +116,7 @@ QUICK_CONTROLS = ("waiting for shards", "atomic rename")  # no worker is replace
 def campaign(*, quick: bool) -> Outcome:
     """Run all cases; in the quick form, one of each kind."""
     cases = quick_cases() if quick else all_cases()
-    names = ("workers killed", "schedulers killed", "finished", "stopped and resumed", "hung", "processes left over")
+    names = ("workers killed", "schedulers killed", "finished", "stopped and resumed", "hung", "processes left running")
     outcome = Outcome(Counter({"builds": len(cases), **dict.fromkeys(names, 0)}))
     with tempfile.TemporaryDirectory() as temporary:
         sources = Sources(Path(temporary).resolve())
@@ -85,7 +126,7 @@ def campaign(*, quick: bool) -> Outcome:
             outcome.figures[
                 "hung" if result.code is None else "stopped and resumed" if result.code else "finished"
             ] += 1
-            outcome.figures["processes left over"] += result.left
+            outcome.figures["processes left running"] += result.left
             if problem:
                 outcome.violations.append(f"{case.name}: {problem}")
         for name in QUICK_CONTROLS if quick else CONTROLS:
@@ -157,49 +198,6 @@ def run_case(sources: Sources, case: Case, safeguard: str | None = None) -> tupl
         if case.death is not None:
             result = replace(result, kills=len(list(deaths.iterdir())))
         return result, sources.check(folder, case, result)
-
-
-class Sources:
-    """The source files, and the stores that undisturbed builds make from them."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.folder = place / "all"
-        self.sequences: list[Sequence] = []
-        for folder in ("first", "all"):
-            (place / folder).mkdir()
-        for number in range(SOURCES):
-            inputs = np.random.default_rng(number).normal(size=(50 + number % 37, 4)).astype(np.float32)
-            self.sequences.append(Sequence(f"{number:03}.npy", inputs, inputs[:, :1]))
-            for folder in ("first", "all") if number < FIRST else ("all",):
-                np.save(place / folder / self.sequences[-1].source, inputs)
-        self.first = build(place / "first", place / "of first")
-        self.all = build(place / "all", place / "of all")
-
-    def check(self, folder: Path, case: Case, result: BuildResult) -> str:
-        """Return a message if a build violates a promise, or else ""."""
-        if result.code is None:
-            return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
-        if result.left:
-            return f"{result.left} of its processes are left over"
-        if not result.kills:
-            return "nothing was killed"
-        if not result.code and result.error:
-            return f"it printed {result.error!r:.200}"
-        if result.code and case.must_finish:
-            return f"it stopped: {result.error[-300:]!r}"
-        if result.code and (not result.error.startswith("Error: ") or result.error.count("\n") != 1):
-            return f"it did not print one line with an error, but {result.error[-300:]!r}"
-        if result.code and not any(hint in result.error for hint in HINTS):
-            return f"its error does not say what to do: {result.error}"
-        states: list[State] = [self.sequences[:count] for count in range(FIRST if case.appends else 0, SOURCES + 1)]
-        try:
-            if not result.code:
-                return difference(without_cache(read_tree(folder)), self.all)
-            visible_state(folder / STORE, tuple(states if case.appends else [None, *states]))
-            return difference(build(self.folder, folder), self.all)
-        except Exception as error:  # noqa: BLE001
-            return describe(error)
 
 
 def build(sources: Path, folder: Path) -> Tree:
