@@ -33,7 +33,7 @@ LAYERS = {
     "builder/planning": "amounts formats frames labels manifest options processes sources workers",
     "builder/inspection": "amounts frames planning",
     "builder/execution": "amounts frames inspection labels manifest options planning processes sources workers",
-    "builder/maintenance": "amounts execution formats planning processes sequence sources workers",
+    "builder/maintenance": "amounts execution formats labels planning processes sequence sources workers",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {extra: needs for extra, needs in PROJECT["optional-dependencies"].items() if extra != "test"}

@@ -187,6 +187,11 @@ class NpyTable(OpenTable):
         block = array[:, None] if array.ndim == 1 else array
         return block if tuple(names) == self.names else take_columns(block, self.names, names)
 
+    @property
+    def types(self) -> object:
+        """The dtype of all columns."""
+        return self.header.dtype
+
     def pieces(self) -> Sequence[OpenTable]:
         """Return consecutive blocks of rows, if the file is large and in C order."""
         rows = self.header.shape[0]

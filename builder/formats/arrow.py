@@ -45,6 +45,11 @@ class ArrowTable(OpenTable):
     row_groups: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()  # for each, a `load` and the number of rows
     before: int = 0  # rows of the file before this piece
 
+    @property
+    def types(self) -> object:
+        """The types of the columns."""
+        return {field.name: field.type for field in self.schema}
+
     def pieces(self) -> Sequence[OpenTable]:
         """Return each row group of a Parquet file."""
         if len(self.row_groups) <= 1:

@@ -39,7 +39,10 @@ class JoinedTable(OpenTable):
         return cls(tables=tables, **first.properties(source=source, rows=total, text_numbers=text_numbers))
 
     def pieces(self) -> Sequence[OpenTable]:
-        """Return the pieces of all files."""
+        """Return the pieces of all files; the table itself unless all files have the same types of columns."""
+        first, *others = (table.types for _, table in self.tables)
+        if first is None or any(types != first for types in others):
+            return (self,)
         return [piece for _, table in self.tables for piece in table.pieces()]
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:

@@ -193,6 +193,11 @@ class OpenTable:
         """
         raise NotImplementedError
 
+    @property
+    def types(self) -> object:
+        """The types of the columns, which can be compared; None if they are unknown before reading."""
+        return None
+
     def pieces(self) -> Sequence["OpenTable"]:
         """Split the table into consecutive pieces that can be read separately; often into one."""
         return (self,)

@@ -147,21 +147,13 @@ def _read_whole(
 def _find_runs(
     pieces: Sequence[OpenTable], by: Sequence[str], as_text: Collection[str], source: str
 ) -> list[Run] | None:
-    """Read only the columns to group by, and return the run of each group.
-
-    None if a group has several runs, or if a column has whole numbers in some pieces and text in others: whether 7 is a
-    number or text depends on all rows.
-    """
+    """Read only the columns to group by, and return the run of each group; None if a group has several runs."""
     runs: list[Run] = []
     finished: set[tuple[Value, ...]] = set()
-    kinds: set[tuple[type, ...]] = set()
     before = 0
     for piece in pieces:
         values, codes = _encode_rows(piece.read((), None, by), by, as_text, source, before, is_text=piece.is_text)
         before += len(codes)
-        kinds.update(tuple(map(type, one)) for one in values[:1])
-        if len(kinds) > 1:
-            return None
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         lengths = np.diff(starts, append=len(codes)).tolist()
         for code, length in zip(codes[starts].tolist(), lengths, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -96,17 +97,6 @@ def read_frame(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "values"), [("7,1\n7,2\n", ["7", "x"]), ("7,1\n8,2\n", ["7", "8", "x"])])
-def test_groups_are_text_in_all_files_of_a_source_if_one_has_text(tmp_path, first, values):
-    write_files(
-        tmp_path / "src", {"p1_1.csv": f"g,a\n{first}", "p1_2.csv": "g,a\n7,3\nx,4\n", "p0_1.csv": "g,a\ny,0\n"}
-    )
-    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
-    opened = store_spec.open_store(tmp_path / "t.zarr")
-    assert opened.sequences["g"].tolist() == ["y", *values]
-    assert opened[1][0].ravel().tolist() == [int(line[2:]) for line in [*first.split(), "7,3"] if line[0] == "7"]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_function_is_called_for_each_file_and_its_results_are_joined(tmp_path, workers):
     rng = np.random.default_rng(0)
@@ -192,6 +182,31 @@ def test_tables_of_several_files_are_cleaned_as_one_table(tmp_path, suffix):
             for ours, theirs in zip(joined[sequence], single[sequence], strict=True):
                 assert ours.tobytes() == theirs.tobytes()
         assert joined.schema == single.schema
+
+
+@pytest.mark.parametrize("group", [1, 2, 3])
+def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, group):
+    (tmp_path / "src").mkdir()
+    for number, rows in enumerate([[(1, 1), (2, 2)], [(group, 3.5)]]):
+        lines = [json.dumps({"g": value, "a": at, "t": at}) for value, at in rows]
+        (tmp_path / "src" / f"p1_{number + 1}.jsonl").write_text("\n".join(lines))
+    options = {"group_by": "g", "time": "t", "time_unit": "s"}
+    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(**options))
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    wanted = {value: [at for one, at in [(1, 1), (2, 2), (group, 3.5)] if one == value] for value in {1, 2, group}}
+    found = zip(opened.sequences["g"].tolist(), opened, strict=True)
+    assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
+
+
+@pytest.mark.parametrize(("first", "values"), [("7,1\n7,2\n", ["7", "x"]), ("7,1\n8,2\n", ["7", "8", "x"])])
+def test_groups_are_text_in_all_files_of_a_source_if_one_has_text(tmp_path, first, values):
+    write_files(
+        tmp_path / "src", {"p1_1.csv": f"g,a\n{first}", "p1_2.csv": "g,a\n7,3\nx,4\n", "p0_1.csv": "g,a\ny,0\n"}
+    )
+    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["g"].tolist() == ["y", *values]
+    assert opened[1][0].ravel().tolist() == [int(line[2:]) for line in [*first.split(), "7,3"] if line[0] == "7"]
 
 
 def test_the_fingerprint_covers_all_files(src, tmp_path):
