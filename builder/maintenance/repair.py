@@ -99,11 +99,10 @@ def repair(
         # A killed repair may have written shards without a sync; they look complete, but are not safe yet.
         LocalStorage(opened_store.path).sync(["", *opened_store.snapshot.root.schema.folders()])
         found = tuple(check())
-        if not found:
-            return Repair(found=(), files=(), failures=(), left=())
-        with LocalLedger.under_lock(place, folder) as ledger:  # restores the metadata of the arrays
-            files, failures = _restore(ledger.snapshot(), found, resolved, workers, scheduler)
-        left = tuple(check())
+        # This restores the metadata of the arrays, and removes temporary files, also those of a killed repair.
+        with LocalLedger.under_lock(place, folder) as ledger:
+            files, failures = _restore(ledger.snapshot(), found, resolved, workers, scheduler) if found else ([], [])
+        left = tuple(check()) if found else ()
     return Repair(found=found, files=tuple(sorted(files)), failures=tuple(failures) if left else (), left=left)
 
 

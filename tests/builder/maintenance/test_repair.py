@@ -431,7 +431,7 @@ def test_too_many_open_files_end_the_repair_with_an_error(damaged, monkeypatch):
     assert files(damaged / "s.zarr") == before
 
 
-def test_shards_of_a_killed_repair_are_synced_by_the_next_one(damaged, monkeypatch):
+def test_shards_of_a_killed_repair_are_synced_by_the_next_one_which_removes_its_files(damaged, monkeypatch):
     """It finds nothing to put, and a power loss must not undo what it reports as valid."""
     sync, synced = LocalStorage.sync, []
 
@@ -446,7 +446,9 @@ def test_shards_of_a_killed_repair_are_synced_by_the_next_one(damaged, monkeypat
         with pytest.raises(KeyboardInterrupt):
             repair(damaged / "s.zarr", damaged / "src", workers=0)
         synced.clear()
+        (damaged / "s.zarr.build" / "spilled.0123456789abcdef").mkdir(parents=True)
         assert repair(damaged / "s.zarr", damaged / "src", workers=0).found == ()
+    assert not (damaged / "s.zarr.build").exists()
     assert "inputs" in {folder for folders in synced for folder in folders}
 
 
