@@ -203,7 +203,7 @@ class TableOptions:
     ))
     transforms: Sequence[str] = field(default=(), metadata=option(
         help="Changes to columns, in this order, before --missing: 'scale flow=0.001', 'clip flow=0:', 'diff level' "
-        "(the first row has no difference and is left out), 'log flow'.",
+        "(the first row has no difference, and is left out except with --missing keep), 'log flow'.",
         kind="list",
         parts=(
             Option(
@@ -215,8 +215,9 @@ class TableOptions:
                 metavar="COLS=LOW:HIGH", repeated=True,
             ),
             Option(
-                "diff", help="Take differences to the row before; the first row is left out.", section=_CHANGES,
-                metavar="COLS", repeated=True,
+                "diff",
+                help="Take differences to the row before; the first row is left out, except with --missing keep.",
+                section=_CHANGES, metavar="COLS", repeated=True,
             ),
             Option(
                 "log", help="Take natural logarithms. All four are done in the order given, before --missing.",

@@ -31,7 +31,7 @@ from builder.sources.fingerprints import Fingerprint, read_fingerprint
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
-from store_spec import Classes, SequenceError
+from store_spec import Classes, SchemaError, SequenceError
 from store_spec.building import SourceId
 
 LONGEST_REASON = 1_000
@@ -222,7 +222,7 @@ def read_source(
                 raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
         raise  # not the fault of a source
-    except (SourceError, SequenceError) as error:
+    except (SourceError, SequenceError, SchemaError) as error:
         failure = _failure(batch, name, str(error))
         if isinstance(error, EmptySourceError) and read is not None and batch.skips_empty:
             failure = Skipped(failure.source, failure.reason, read)

@@ -15,6 +15,7 @@ MISTAKES: Final = (
     Mistake("groups of whole arrays", "--group-by k", {"a.npz": {"inputs": [1.0], "labels": 1}}),
     Mistake("a file without rows", "--group-by k --empty error", {"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"}),
     Mistake("nothing but what is grouped by", "--group-by x,y"),
+    Mistake("a column to group by with a name of the format", "--group-by part", {"a.csv": "part,y\n1,2\n"}),
     Mistake(
         "a group's column that counts what is done", "--group-by dropped --missing drop", {"a.csv": "dropped,y\n1,2\n"}
     ),
