@@ -178,7 +178,20 @@ def _as_sequence(value: Any) -> Sequence | None:
     """Return a Sequence or a pair as a Sequence of arrays; None for anything else."""
     if isinstance(value, tuple) and len(value) == 2:
         value = Sequence(*value)
-    return _without_data_frames(value) if isinstance(value, Sequence) else None
+    return _with_names(_without_data_frames(value)) if isinstance(value, Sequence) else None
+
+
+def _with_names(sequence: Sequence) -> Sequence:
+    """Return a sequence whose names can be read more than once; labels that are the inputs have their names."""
+    features, targets = sequence.features, sequence.targets
+    if features is None and targets is None:
+        return sequence
+    features = None if features is None else Columns.of(features, {})
+    if targets is not None:
+        targets = Columns.of(targets, {})
+    elif sequence.labels is sequence.inputs:
+        targets = features
+    return replace(sequence, features=features, targets=targets)
 
 
 def _without_data_frames(sequence: Sequence) -> Sequence:

@@ -22,6 +22,7 @@ from store_spec.building import (
     checked_times,
     column_type,
     describe,
+    refuse_masked_rows,
 )
 
 
@@ -62,28 +63,36 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | Long
 
 def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> Sequence:
     """Return a sequence with features and targets in the order of the store, if both have names; refuse others."""
-    inputs, labels = sequence.inputs, sequence.labels
-    is_same = labels is inputs
-    for what, rows, given in (
-        ("features", schema.inputs, sequence.features),
-        ("targets", schema.labels, sequence.targets),
-    ):
-        names = None if given is None else tuple(given)
-        if names is None or rows.names is None or names == rows.names:
-            continue
-        order = [names.index(name) for name in rows.names if name in names]
-        if len(order) != len(rows.names) or len(order) != len(names):
-            raise SequenceError(
-                f"{origin}: has the {what} {', '.join(names):.200}, but this store has {', '.join(rows.names):.200}"
-            )
-        if what == "features":
-            inputs = np.asarray(inputs)[..., order]
-            labels = inputs if is_same else labels
-        elif not is_same:
-            labels = np.asarray(labels)[..., order]
-    if inputs is sequence.inputs and labels is sequence.labels:
+    features = _places(schema.inputs, sequence.features, "features", origin)
+    targets = _places(schema.labels, sequence.targets, "targets", origin)
+    if features is None and targets is None:
         return sequence
-    return replace(sequence, inputs=inputs, labels=labels)
+    inputs, filled = (_in_order(name, getattr(sequence, name), features, origin) for name in ("inputs", "filled"))
+    is_same = sequence.labels is sequence.inputs and features == targets
+    labels = inputs if is_same else _in_order("labels", sequence.labels, targets, origin)
+    return replace(sequence, inputs=inputs, labels=labels, filled=filled)
+
+
+def _places(rows: Rows, given: Iterable[str] | None, what: str, origin: SourceId) -> list[int] | None:
+    """Return the place of each column of the store in a sequence; None if they have the same order."""
+    names = None if given is None else tuple(given)
+    if names is None or rows.names is None or names == rows.names:
+        return None
+    places = [names.index(name) for name in rows.names if name in names]
+    if len(places) != len(rows.names) or len(places) != len(names):
+        raise SequenceError(
+            f"{origin}: has the {what} {', '.join(names):.200}, but this store has {', '.join(rows.names):.200}"
+        )
+    return places
+
+
+def _in_order(name: str, rows: Any, places: list[int] | None, origin: SourceId) -> Any:
+    """Return rows with these columns; rows of another shape are returned unchanged, since their check refuses them."""
+    if places is None:
+        return rows
+    refuse_masked_rows(name, rows, origin)
+    array = np.asanyarray(rows)  # a masked array keeps its mask
+    return array[..., places] if array.shape[-1:] == (len(places),) else rows
 
 
 def _refuse_labels(labels: Any, origin: SourceId) -> None:
@@ -233,13 +242,14 @@ def _probe(
         raise SequenceError(
             f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
         )
-    targets = sequence.targets
-    if targets is None and sequence.labels is sequence.inputs:
-        targets = sequence.features
     rows = (
         _named(Rows(x.dtype, x.shape[1:]), sequence.features, sequence.units, "features", origin),
         _named(
-            Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:]), targets, sequence.units, "targets", origin
+            Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:]),
+            sequence.targets,
+            sequence.units,
+            "targets",
+            origin,
         ),
     )
     unknown = set(sequence.units).difference(*(one.names or () for one in rows))

@@ -93,6 +93,34 @@ def test_sequence_names_features_and_targets_of_arrays(tmp_path):
     assert all(np.array_equal(x, y[:, ::-1]) for x, y in store)
 
 
+@pytest.mark.parametrize(
+    "of_rows",
+    [
+        lambda rows, names: Sequence(np.ma.masked_greater(rows, 0.5), rows, features=names, targets=names),
+        lambda rows, names: Sequence(rows, rows, features=names, filled=rows > 0.5),
+        lambda rows, names: Sequence(rows, rows, features=iter(names), filled=rows > 0.5),
+        lambda rows, names: LongSequence([Sequence(rows, rows, features=iter(names), filled=rows > 0.5)]),
+    ],
+)
+def test_masks_and_labels_that_are_the_inputs_follow_the_order_of_features(tmp_path, of_rows):
+    def read(path: Path) -> Any:
+        columns = columns_of(path)
+        return of_rows(np.stack(list(columns.values()), axis=1) / 9, list(columns))
+
+    store = build(tmp_path, read, "abcdef", missing="keep")
+    for number, source in enumerate(store.sources):
+        columns = columns_of(tmp_path / "src" / source)
+        rows = np.stack([columns[name] for name in NAMES], axis=1) / 9
+        x, y = store[number]
+        assert np.array_equal(y, rows)
+        if store.schema.filled:
+            start, stop = store.snapshot.bounds("filled")[number : number + 2]
+            assert np.array_equal(x, rows)
+            assert np.array_equal(store.snapshot.rows("filled", int(start), int(stop)), rows > 0.5)
+        else:
+            assert np.array_equal(x, np.where(rows > 0.5, np.nan, rows), equal_nan=True)
+
+
 def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     fields = {"x": {"units": " mV ", "long_name": "the voltage"}, "y": {"unit": "s"}, "z": {}}
     schema = pa.schema([pa.field(name, pa.float64(), metadata=metadata) for name, metadata in fields.items()])
