@@ -281,7 +281,7 @@ def _complete(
 ) -> Sequence:
     """Return a sequence with the labels and kept columns from elsewhere, converted like the rows of the store."""
     if labels is not None:
-        sequence = replace(sequence, labels=labels)
+        sequence = replace(sequence, labels=labels, targets=None)  # the names are those of other labels
     if kept:
         twice = [name for name in sequence.columns if name in kept]
         if twice:

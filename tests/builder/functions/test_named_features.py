@@ -40,13 +40,15 @@ FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def build(tmp_path: Path, process: Any, names: str = "ab", **options: Any) -> Store:
+def build(tmp_path: Path, process: Any, names: str = "ab", *, manifest: Any = None, **options: Any) -> Store:
     """Build sources with a number each, and return the store."""
     write_files(tmp_path / "src", {f"{name}": str(number) for number, name in enumerate(names)})
-    report = builder.build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, **options)
+    report = builder.build(
+        tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, manifest=manifest, **options
+    )
     if report.failures:
         raise BuildError(str(report.failures[0]))
-    assert verify_sources(tmp_path / "t.zarr", tmp_path / "src", process=process, workers=0) == []
+    assert verify_sources(tmp_path / "t.zarr", tmp_path / "src", process=process, workers=0, manifest=manifest) == []
     return store_spec.open_store(tmp_path / "t.zarr")
 
 
@@ -146,6 +148,15 @@ def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
     labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
     assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
     expected(labelled, tmp_path, NAMES)
+    write_files(tmp_path, {"labels.csv": "source,x,y\na,1,2\nb,3,4\n"})
+
+    def frames(path: Path) -> Any:
+        frame = pd.DataFrame(columns_of(path))
+        return frame, frame[["x", "y"] if path.name == "a" else ["y", "x"]]  # the manifest has other labels
+
+    (tmp_path / "listed").mkdir()
+    listed = build(tmp_path / "listed", frames, manifest=tmp_path / "labels.csv", label_column="x,y")
+    assert [y.tolist() for _, y in listed] == [[1, 2], [3, 4]]
 
     def read(path: Path) -> LongSequence:
         frame = pd.DataFrame(columns_of(path))
