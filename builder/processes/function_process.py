@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ class FunctionProcess(SourceReader):
 
     function: Callable[[Path], Any]
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    store_targets: Names = None  # None: not known yet, or without names
 
     is_custom = True
     has_labels_in_table = False
@@ -39,7 +40,7 @@ class FunctionProcess(SourceReader):
         result = self.function(path)
         if not self.options.classes or self.options.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
-        return encode_sequences(result, parse_classes(self.options.classes), str(path))
+        return encode_sequences(result, parse_classes(self.options.classes), str(path), self.store_targets)
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""
@@ -66,6 +67,6 @@ class FunctionProcess(SourceReader):
         return {}
 
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
-        """Return the same process, which does not depend on the store."""
-        del inputs, labels, columns
-        return self
+        """Return the process for a store with these targets."""
+        del inputs, columns
+        return replace(self, store_targets=labels)

@@ -3,7 +3,7 @@
 The builder collects classes from tables, names and manifests, but not from process functions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,19 @@ from store_spec import SequenceError
 from store_spec.building import refuse_masked_rows
 
 
-def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[Sequence | LongSequence]:
-    """Yield the sequences in the result of a process function, with codes of classes instead of text."""
+def encode_sequences(
+    result: Any, classes: ClassLists, source: str, store_targets: tuple[str, ...] | None = None
+) -> Iterator[Sequence | LongSequence]:
+    """Yield the sequences in the result of a process function, with codes of classes instead of text.
+
+    Classes are given by the places of targets in the store; a sequence may name its targets in another order.
+    """
+    places = {name: str(at) for at, name in enumerate(store_targets or ())}
 
     def encode(sequence: Sequence) -> Sequence:
-        return replace(sequence, labels=encode_labels(sequence.labels, classes, source))
+        names = tuple(sequence.targets or ())
+        order = [places[name] for name in names] if places.keys() == {*names} else ()
+        return replace(sequence, labels=encode_labels(sequence.labels, classes, source, order))
 
     def encode_pieces(long: LongSequence) -> Iterator[Sequence]:
         for number, piece in enumerate(long.sequences()):
@@ -32,11 +40,11 @@ def encode_sequences(result: Any, classes: ClassLists, source: str) -> Iterator[
         yield LongSequence(encode_pieces(sequence)) if isinstance(sequence, LongSequence) else encode(sequence)
 
 
-def encode_labels(labels: Any, classes: ClassLists, source: str) -> Array:
+def encode_labels(labels: Any, classes: ClassLists, source: str, order: Collection[str] = ()) -> Array:
     """Return labels with codes of classes instead of text, int64, of the same shape.
 
     Labels are one text, or an array of any shape, with several targets on the last axis. Targets without classes must
-    be whole numbers.
+    be whole numbers. `order` has the places of the targets in the store, if these differ.
 
     >>> encode_labels(["dog", "cat"], ((None, ("cat", "dog")),), "a.wav").tolist()
     [1, 0]
@@ -49,7 +57,8 @@ def encode_labels(labels: Any, classes: ClassLists, source: str) -> Array:
     if len(classes) == 1 and classes[0][0] is None:
         return _codes(array, classes[0][1], "", source)
     targets = array.shape[-1] if array.ndim else 1
-    by_place = classes_by_target(classes, [str(at) for at in range(targets)])
+    places = [*order] if len(order) == targets else [str(at) for at in range(targets)]
+    by_place = classes_by_target(classes, places)
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"

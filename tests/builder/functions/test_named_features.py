@@ -179,6 +179,15 @@ def test_missing_values_are_nan_and_labels_may_be_text(tmp_path):
     assert store.schema.labels.names == ("kind", "count")
 
 
+def test_classes_belong_to_targets_in_the_order_of_the_store(tmp_path):
+    def read(path: Path) -> Sequence:
+        texts = pd.DataFrame({"p": ["no", "no"], "q": ["yes", "no"]})
+        return Sequence(np.ones((2, 1)), texts[["p", "q"] if path.name == "a" else ["q", "p"]])
+
+    store = build(tmp_path, read, classes=["0=yes,no", "1=no,yes"])
+    assert [y.tolist() for _, y in store] == [[[1, 1], [1, 0]]] * 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
