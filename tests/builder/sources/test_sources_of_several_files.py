@@ -187,13 +187,14 @@ def test_tables_of_several_files_are_cleaned_as_one_table(tmp_path, suffix):
 @pytest.mark.parametrize("group", [1, 2, 3])
 def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, group):
     (tmp_path / "src").mkdir()
-    for number, rows in enumerate([[(1, 1), (2, 2)], [(group, 3.5)]]):
+    files: list[list[tuple[int, float]]] = [[(1, 1), (2, 2)], [(group, 3.5)]]
+    for number, rows in enumerate(files):
         lines = [json.dumps({"g": value, "a": at, "t": at}) for value, at in rows]
         (tmp_path / "src" / f"p1_{number + 1}.jsonl").write_text("\n".join(lines))
-    options = {"group_by": "g", "time": "t", "time_unit": "s"}
+    options: dict[str, Any] = {"group_by": "g", "time": "t", "time_unit": "s"}
     build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(**options))
     opened = store_spec.open_store(tmp_path / "t.zarr")
-    wanted = {value: [at for one, at in [(1, 1), (2, 2), (group, 3.5)] if one == value] for value in {1, 2, group}}
+    wanted = {value: [at for one, at in [*files[0], *files[1]] if one == value] for value in {1, 2, group}}
     found = zip(opened.sequences["g"].tolist(), opened, strict=True)
     assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
 
