@@ -149,9 +149,9 @@ def build(context: click.Context, /, **_: object) -> None:
         elif not quiet:
             for line in filter(None, (report.summary, report.codec, report.dtype)):
                 click.echo(line)
-        for line in () if quiet else attention(report):
-            click.echo(line, err=True)
         failed = bool(report.changed) or not report.made
+        for line in attention(report) if failed or not quiet else ():
+            click.echo(line, err=True)
         _end(report.failures, store if report.total_sequences else None, failed=failed)
 
 

@@ -136,6 +136,20 @@ def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(t
             assert "1 failed" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("a,b\n1,2\n", "changed since the store was built: 1 source (t0.csv)"), ("a,b\n", "empty: 1 source")],
+)
+def test_a_changed_file_and_files_that_make_no_store_are_named_also_quietly(tables, tmp_path, text, named):
+    store = tmp_path / "t.zarr"
+    if "changed" in named:
+        seqzarr("build", tables, store, "--workers", 0)
+    (tables / "t0.csv").write_text(text)
+    result = seqzarr("build", tables / "t0.csv" if "empty" in named else tables, store, "--workers", 0, "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith(named)
+
+
 def test_twenty_of_many_failures_are_named_and_the_others_counted(tables, tmp_path):
     for number in range(23):
         (tables / f"bad{number:02}.csv").write_text("")
