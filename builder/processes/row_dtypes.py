@@ -78,21 +78,24 @@ def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array
 def convert_like_store(conversions: Conversions, value: Any, name: str, source: object) -> Any:
     """Convert the inputs or labels of a process function like those of the store.
 
-    Anything but an array of numbers is returned unchanged; the check of the sequence refuses it.
+    Anything but an array of numbers is returned unchanged; the check of the sequence refuses it. Masked values stay
+    masked.
     """
     if conversions:
         refuse_masked_rows(name, value, source)
+    mask = np.ma.getmaskarray(value) if np.ma.is_masked(value) else None
+    result = value
     for array, dtype in conversions:
-        if array != name or np.ma.is_masked(value):
+        if array != name:
             continue
         try:
-            rows = np.asarray(value)
+            rows = np.asarray(result if mask is None else np.ma.filled(result, 0))
         except (TypeError, ValueError):  # lists of unequal length
             return value
         if rows.dtype.kind not in "biuf":
             return value
-        value = convert_rows(rows, np.dtype(dtype), name, source)
-    return value
+        result = convert_rows(rows, np.dtype(dtype), name, source)
+    return result if mask is None or result is value else np.ma.MaskedArray(result, mask)
 
 
 def parse_conversions(value: Any) -> Conversions | None:

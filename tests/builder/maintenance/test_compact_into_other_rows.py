@@ -358,6 +358,17 @@ def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_it
     assert verify_sources(tmp_path / "new", tmp_path / "src", process=read_made) == []
 
 
+def test_masked_rows_are_converted_and_stay_masked():
+    rows = np.ma.masked_greater(np.array([[0.1, 9.0], [0.2, 0.3]]), 1)
+    found = convert_like_store((("inputs", "float32"), ("labels", "float16")), rows, "inputs", "a.wav")
+    assert found.dtype == np.float32
+    assert (
+        found.tolist()
+        == rows.astype(np.float32).tolist()
+        == [[np.float32(0.1), None], [np.float32(0.2), np.float32(0.3)]]
+    )
+
+
 def test_masked_rows_in_a_list_are_refused():
     masked = np.ma.masked_greater(np.ones((2, 3)), 0)
     with pytest.raises(SequenceError, match=r"a.wav: inputs are a list of masked arrays"):
