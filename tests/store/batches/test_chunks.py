@@ -12,10 +12,7 @@ import pytest
 import store_spec
 from tests.store.kinds import begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import (
-    LENGTHS,
-    Numbered,
-)
+from tests.store.window_oracle import LENGTHS, Numbered
 
 WHOLE: dict[str, dict[str, Any]] = {
     "windows": {"batch_size": 16},

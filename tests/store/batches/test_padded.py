@@ -235,12 +235,7 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("bucket", [False, True])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_other_ranks_continue_from_a_state_between_any_two_batches(
-    tmp_path: Path,
-    *,
-    bucket: bool,
-    drop_last: bool,
-):
+def test_other_ranks_continue_from_a_state_between_any_two_batches(tmp_path: Path, *, bucket: bool, drop_last: bool):
     """Twelve sequences at a time; for example, two ranks share what one rank would take."""
     recipe = Recipe()
     write(recipe, tmp_path / "s.zarr", make(recipe, [1 + n * 7 % 11 for n in range(27)]))

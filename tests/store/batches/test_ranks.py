@@ -123,10 +123,7 @@ def test_one_rank_has_plain_batches():
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": -1}, "rank is -1"),
         ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
-        (
-            {"world_size": 20},
-            "10 samples cannot be distributed to world_size=20 .* drop_last=True, which leaves out",
-        ),
+        ({"world_size": 20}, "10 samples cannot be distributed to world_size=20 .* drop_last=True, which leaves out"),
         ({"size": 1, "world_size": 4}, "10 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
 )

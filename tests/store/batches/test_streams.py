@@ -176,11 +176,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "most"), [("long", 1.0, 1.3), ("short", 1.0, 4.0)])
 def test_a_chunk_is_decompressed_about_once_per_sequence_in_it(
-    long_and_short: dict[str, store_spec.Store],
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    least: float,
-    most: float,
+    long_and_short: dict[str, store_spec.Store], monkeypatch: pytest.MonkeyPatch, name: str, least: float, most: float
 ):
     """If memory allows: 1.1 times for long sequences, 2.7 for short ones all over the store; otherwise 4 and 16."""
     read = chunks_read(monkeypatch, 64)

@@ -8,13 +8,7 @@ import pytest
 
 from store_spec.errors import SequenceError
 from store_spec.format import records as records_module
-from store_spec.format.records import (
-    Records,
-    SourceId,
-    check_sequence,
-    describe,
-    no_records,
-)
+from store_spec.format.records import Records, SourceId, check_sequence, describe, no_records
 from store_spec.schema import Schema, rows_of
 from tests.store.oracle import same
 

@@ -122,10 +122,7 @@ IMPOSSIBLE = {
         lambda: Schema.plan(PLAIN, PLAIN, label_axis="row"),
         "label axis 'row' is not one of step, sequence, own",
     ),
-    "a policy": (
-        lambda: Schema.plan(PLAIN, PLAIN, missing="drop"),
-        "missing='drop' is not one of error, keep",
-    ),
+    "a policy": (lambda: Schema.plan(PLAIN, PLAIN, missing="drop"), "missing='drop' is not one of error, keep"),
     "label steps": (
         lambda: Schema(inputs=PLAIN, labels=PLAIN, steps=Chunking(1, 1), label_steps=Chunking(1, 1)),
         "with label axis 'step'; it goes with 'own'",

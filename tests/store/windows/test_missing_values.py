@@ -19,17 +19,7 @@ from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.damage import values
 from tests.store.oracle import files, store_of
-from tests.store.window_oracle import (
-    LENGTHS,
-    Sample,
-    Sequences,
-    all_same,
-    listed,
-    same,
-    selections,
-    shapes,
-    unbatched,
-)
+from tests.store.window_oracle import LENGTHS, Sample, Sequences, all_same, listed, same, selections, shapes, unbatched
 
 MEMORY = 20_000
 

@@ -86,10 +86,7 @@ def small_shapes() -> st.SearchStrategy[WindowShape]:
 
 
 sequences_of_rows = st.builds(
-    drawn,
-    st.lists(st.integers(0, 60), max_size=6),
-    st.sampled_from([0.01, 0.05, 0.2]),
-    st.integers(0, 10**6),
+    drawn, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([0.01, 0.05, 0.2]), st.integers(0, 10**6)
 )
 any_shape = small_shapes() | small_shapes() | shapes()
 

@@ -15,13 +15,7 @@ from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import DRAWN_BYTES, Costs, unit_masses
 from tests.store.oracle import store_of
-from tests.store.window_oracle import (
-    LENGTHS,
-    epoch,
-    index_of_lengths,
-    numbers_of,
-    shapes,
-)
+from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, numbers_of, shapes
 
 COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
 

@@ -102,10 +102,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Number
 
 
 @given(
-    window=st.integers(1, 9),
-    stride=st.integers(1, 40),
-    short=st.sampled_from(["drop", "pad"]),
-    epoch=st.integers(0, 9),
+    window=st.integers(1, 9), stride=st.integers(1, 40), short=st.sampled_from(["drop", "pad"]), epoch=st.integers(0, 9)
 )
 def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
     by_step: Numbered, window: int, stride: int, short: Any, epoch: int

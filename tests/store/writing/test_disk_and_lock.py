@@ -192,11 +192,7 @@ def test_a_lock_file_that_was_removed_under_a_waiting_writer_gives_no_second_loc
         return flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with (
-        locked(tmp_path / "store") as folder,
-        (folder / "lock").open() as file,
-        pytest.raises(BlockingIOError),
-    ):
+    with locked(tmp_path / "store") as folder, (folder / "lock").open() as file, pytest.raises(BlockingIOError):
         flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
