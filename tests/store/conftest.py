@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -19,6 +20,19 @@ def _rows_kept_in_every_second_epoch(request: pytest.FixtureRequest) -> Iterator
         if not request.module.__name__.endswith("test_row_cache"):
             patch.setattr(batches, "_rows_that_fit", lambda *arguments: fit(*arguments) if next(turns) else None)
         yield
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Any]:
+    """Return a function that records the calls of a function or method, which does its work as before."""
+
+    def recorded(owner: Any, name: str) -> Any:
+        function = getattr(owner, name)
+        spied = mock.create_autospec(function, side_effect=function)
+        monkeypatch.setattr(owner, name, spied)
+        return spied
+
+    return recorded
 
 
 @pytest.fixture(scope="session")

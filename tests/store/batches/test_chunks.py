@@ -61,16 +61,10 @@ def test_a_cut_sequence_is_read_only_to_the_cut(tmp_path: Path, name: str):
         next(store.padded(1, truncate=25, value_mask=True))
 
 
-def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Numbered, monkeypatch: pytest.MonkeyPatch):
+def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Numbered, spy: Any):
     """Labels have small chunks: threads that read only labels wait for each other."""
-    submitted: list[str] = []
-    submit = ThreadPoolExecutor.submit
-
-    def noted(self: ThreadPoolExecutor, function: Any, *arguments: Any) -> Any:
-        if function.__name__ == "_read_part":
-            submitted.append(arguments[0])
-        return submit(self, function, *arguments)
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", noted)
+    submit = spy(ThreadPoolExecutor, "submit")
     list(by_step.store.windows(4).batches(8, shuffle=True, memory="40kB"))
-    assert submitted[:4] == ["inputs", "labels"] * 2  # inputs may have more parts
+    calls = [call.args for call in submit.call_args_list]
+    arrays = [array for _, function, array, *_ in calls if function.__name__ == "_read_part"]
+    assert arrays[:4] == ["inputs", "labels"] * 2  # inputs may have more parts

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StateError, WindowError
 from store_spec.sequences.buckets import PaddedOptions
-from store_spec.sequences.slices import Arrays, SliceReader, Slices
+from store_spec.sequences.slices import SliceReader
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import Numbered, all_same, keys, selections
@@ -209,7 +209,9 @@ def test_drop_last_leaves_out_other_sequences_in_each_epoch():
     assert len(left) > 8
 
 
-def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_batches_that_fit_the_memory_decompress_their_chunks_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spy: Any
+):
     """100 sequences of 2 steps, 4 per chunk, 2 per batch:
 
     100 chunks if read one by one, little more than 25 together.
@@ -220,15 +222,9 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path: 
     list(store.padded(2, shuffle=True, memory=1))
     assert 2 * 90 <= len(read) <= 2 * 100  # of inputs and of labels
     read.clear()
-    calls, read_some = list[int](), SliceReader.inputs
-
-    def noted(reader: SliceReader, slices: Slices) -> dict[str, Arrays]:
-        calls.append(len(slices.shapes))
-        return read_some(reader, slices)
-
-    monkeypatch.setattr(SliceReader, "inputs", noted)
+    read_slices = spy(SliceReader, "inputs")
     list(store.padded(2, shuffle=True))
-    assert calls == [1, 8, 41]  # the first batch comes soon
+    assert [len(call.args[1].shapes) for call in read_slices.call_args_list] == [1, 8, 41]  # the first one comes soon
     assert len(read) <= 2 * (2 + 16 + 25)
 
 

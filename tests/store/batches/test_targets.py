@@ -233,25 +233,15 @@ def test_streams_without_their_last_batches_have_steps_in_every_lane(
 
 
 @pytest.mark.parametrize("reader", ["windows", "one by one", *READERS])
-def test_only_the_array_of_the_targets_is_read(
-    stores: dict[str, store_spec.Store], reader: str, monkeypatch: pytest.MonkeyPatch
-):
-    read: set[str] = set()
-    original = Snapshot.rows_in
-
-    def noted(snapshot: Snapshot, *arguments: Any, **more: Any) -> Any:
-        read.update(name for name in arguments if isinstance(name, str))
-        return original(snapshot, *arguments, **more)
-
-    monkeypatch.setattr(Snapshot, "rows_in", noted)
+def test_only_the_array_of_the_targets_is_read(stores: dict[str, store_spec.Store], reader: str, spy: Any):
+    rows_in = spy(Snapshot, "rows_in")
     make = {
         "windows": lambda store, **more: store.windows(4, **more).batches(8),
         "one by one": lambda store, **more: store.windows(4, **more),
     } | READERS
-    assert list(make[reader](stores["close"], targets="inputs"))
-    assert read == {"inputs"}
-    assert list(make[reader](stores["close"]))
-    assert read == {"inputs", "labels"}
+    for options, arrays in (({"targets": "inputs"}, {"inputs"}), ({}, {"inputs", "labels"})):
+        assert list(make[reader](stores["close"], **options))
+        assert {name for _, _, name, *_ in (call.args for call in rows_in.call_args_list)} == arrays
 
 
 def test_targets_that_are_all_the_inputs_are_in_memory_once(stores: dict[str, store_spec.Store]):

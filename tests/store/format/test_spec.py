@@ -408,21 +408,15 @@ def test_an_unknown_minor_version_is_read_and_what_it_adds_is_ignored(example, t
         assert np.array_equal(labels, label_rows)
 
 
-def test_the_arrays_own_documents_are_refreshed_with_offsets_last(tmp_path, monkeypatch):
+def test_the_arrays_own_documents_are_refreshed_with_offsets_last(tmp_path, spy):
     """The order in the text is that of the writer's puts."""
-    keys: list[str] = []
-    put = LocalStorage.put
-
-    def noted(self: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
-        keys.append(key)
-        put(self, key, parts, check)
-
     path = tmp_path / "order.zarr"
     with store_spec.create_store(path, inputs=("int8", ()), labels=("int8", ()), label_axis="own") as writer:
         writer.append(np.zeros(3, np.int8), np.zeros(2, np.int8), source="a")
         writer.commit()
-        monkeypatch.setattr(LocalStorage, "put", noted)
+        put = spy(LocalStorage, "put")
         writer.append(np.zeros(4, np.int8), np.zeros(5, np.int8), source="b")
+    keys = [call.args[1] for call in put.call_args_list]
     root = keys.index("zarr.json")
     documents = keys[root + 1 :]
     assert not any(key.endswith("/zarr.json") for key in keys[:root])

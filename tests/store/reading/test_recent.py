@@ -148,24 +148,18 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
     assert np.array_equal(store.read(0)[0], rows)
 
 
-def test_readers_without_a_cache_read_a_damaged_last_shard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_readers_without_a_cache_read_a_damaged_last_shard_once(tmp_path: Path, spy: Any):
     store = write(tmp_path / "s.zarr", np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)[: STEPS - 1])
     key = f"inputs/c.{STEPS // 8}.0"
     data = bytearray((store.path / key).read_bytes())
     data[20], data[-200] = data[20] ^ 1, data[-200] ^ 1  # of its only chunk
     (store.path / key).write_bytes(data)
-    got, get = list[str](), LocalStorage.get
-
-    def noted(storage: LocalStorage, name: str, *place: Any) -> bytes:
-        got.append(name)
-        return get(storage, name, *place)
-
-    monkeypatch.setattr(LocalStorage, "get", noted)
+    get = spy(LocalStorage, "get")
     snapshot = pickle.loads(pickle.dumps(store.snapshot.slim()))
     for _ in range(3):
         with pytest.raises(ChecksumError):
             snapshot.rows("inputs", STEPS - 2, STEPS - 1)
-    assert got.count(key) == 1
+    assert [call.args[1] for call in get.call_args_list].count(key) == 1
 
 
 def test_reads_into_given_memory_read_the_files_again_after_an_error(tmp_path: Path):

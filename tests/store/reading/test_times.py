@@ -280,41 +280,27 @@ def test_steps_before_a_moment_are_counted_like_in_a_loop(tmp_path_factory, time
 
 
 @pytest.mark.slow
-def test_a_moment_is_found_by_bisection(tmp_path, monkeypatch):
+def test_a_moment_is_found_by_bisection(tmp_path, spy):
     steps = 1_000
     store = write(tmp_path / "store", [np.arange(steps) + number for number in (0, 10**6, 250, 2 * 10**6)])
-    read: list[int] = []
-    rows_of = Snapshot.rows
-
-    def counted(self: Snapshot, name: str, start: int, stop: int) -> Any:
-        assert name == "time"
-        read.append(stop - start)
-        return rows_of(self, name, start, stop)
-
-    monkeypatch.setattr(Snapshot, "rows", counted)
+    read = spy(Snapshot, "rows")
     assert steps_before(store, 10**6).tolist() == [steps, 0, steps, 0]
-    assert read == []
+    read.assert_not_called()
     assert steps_before(store, 586).tolist() == [586, 0, 336, 0]
-    assert sum(read) <= 2 * 4 * 10  # chunks of 4 steps, of 250 in each of two sequences
+    ranges = [call.args[1:] for call in read.call_args_list]
+    assert {name for name, _, _ in ranges} == {"time"}
+    assert sum(stop - start for _, start, stop in ranges) <= 2 * 4 * 10  # chunks of 4 of 250 in each of two sequences
 
 
-def test_many_sequences_in_one_chunk_are_searched_together(tmp_path, monkeypatch):
+def test_many_sequences_in_one_chunk_are_searched_together(tmp_path, spy):
     path = tmp_path / "store"
     with create(path, chunk=2**15, shard=2**16) as writer:
         for number in range(300):
             writer.append(*rows(3), source=f"{number}", time=[number, 300, 400 + number])
     store = store_spec.open_store(path)
-    read: list[int] = []
-    rows_of = Snapshot.rows
-
-    def counted(self: Snapshot, name: str, start: int, stop: int) -> Any:
-        read.append(stop - start)
-        return rows_of(self, name, start, stop)
-
-    monkeypatch.setattr(Snapshot, "rows", counted)
-    found = steps_before(store, 199).tolist()
-    assert found == [int(number < 199) for number in range(300)]
-    assert len(read) <= 4
+    read = spy(Snapshot, "rows")
+    assert steps_before(store, 199).tolist() == [int(number < 199) for number in range(300)]
+    assert read.call_count <= 4
 
 
 def test_batches_and_states_keep_their_windows(tmp_path):

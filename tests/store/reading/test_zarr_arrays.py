@@ -196,19 +196,13 @@ def test_arrays_can_be_pickled_and_read_in_threads_and_after_a_fork(steps):
     assert child.exitcode == 0
 
 
-def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch):
-    path, put, synced = tmp_path / "s.zarr", list[str](), list[str]()
+def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch, spy):
+    path, synced = tmp_path / "s.zarr", list[str]()
     append(path, first=0)
-
-    def noted(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
-        put.append(key)
-        put_before(storage, key, parts, check)
-
-    put_before = LocalStorage.put
-    monkeypatch.setattr(LocalStorage, "put", noted)
+    put = spy(LocalStorage, "put")
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
     append(path, first=1000, mode=store_spec.open_store(path, "a"))
-    chunks = [key for key in put if "/c." in key]
+    chunks = [key for _, key, *_ in (call.args for call in put.call_args_list) if "/c." in key]
     assert sorted(set(chunks)) == sorted(chunks)
     tables = {fact.name for fact in store_spec.open_store(path).schema.arrays()} - {"inputs", "labels"}
     assert {key.rpartition("/")[0] for key in chunks} >= tables

@@ -57,17 +57,6 @@ def found(path):
     return {problem.where: problem.what for problem in problems}
 
 
-class Counted:
-    """Call a function, and record its last argument."""
-
-    def __init__(self, call):
-        self.call, self.places = call, []
-
-    def __call__(self, *args):
-        self.places.append(args[-1])
-        return self.call(*args)
-
-
 def swap(path, one, other):
     one, other = path / one, path / other
     one.rename(path / "swapping")
@@ -195,32 +184,29 @@ def test_false_counts_of_a_root_are_reported_in_bounded_time(path):
     assert [problem.what for problem in lost] == [f"{2**57 - 9 - 20:,} more of its {2**57:,} files are missing"]
 
 
-def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_path, monkeypatch):
+def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_path, spy):
     recipe = replace(RECIPE, shard=480)  # ten chunks
     path = write(recipe, tmp_path / "store", make(recipe, [45, 70]))
     shard = bytearray((path / "inputs/c.1.0").read_bytes())
     shard[-1] ^= 1
     (path / "inputs/c.1.0").write_bytes(shard)
-    monkeypatch.setattr(shards, "decode_index", counted := Counted(shards.decode_index))
+    decode_index = spy(shards, "decode_index")
     assert list(found(path)) == ["inputs/c.1.0"]
-    assert counted.places.count(f"{path}/inputs/c.1.0") == 3
+    assert [call.args[-1] for call in decode_index.call_args_list].count(f"{path}/inputs/c.1.0") == 3
 
 
-def test_waiting_sequences_are_bounded_by_memory(path, monkeypatch):
-    waiting = []
-    compare = verify_rows.RowCheck._compare
+def test_waiting_sequences_are_bounded_by_memory(path, monkeypatch, spy):
+    compare = spy(verify_rows.RowCheck, "_compare")
 
-    def counting(self, facts):
-        waiting.append(len(facts.crcs))
-        compare(self, facts)
+    def sequences_together():
+        return [len(call.args[1].crcs) for call in compare.call_args_list]
 
-    monkeypatch.setattr(verify_rows.RowCheck, "_compare", counting)
     assert found(path) == {}
-    assert max(waiting) > 1
-    waiting.clear()
+    assert max(sequences_together()) > 1
+    compare.reset_mock()
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 1)
     assert found(path) == {}
-    assert waiting == [1] * 3 * len(LENGTHS)
+    assert sequences_together() == [1] * 3 * len(LENGTHS)
 
 
 @pytest.mark.slow
@@ -637,15 +623,11 @@ def test_limits_of_the_process_are_not_problems_of_the_store(path, monkeypatch, 
         store_spec.verify(path)
 
 
-def test_every_chunk_is_decoded_once(path, monkeypatch):
-    counted = Counted(Codec.decode)
-
-    def decode(*args):  # a method, unlike Counted
-        counted(*args)
-
-    monkeypatch.setattr(Codec, "decode", decode)
+def test_every_chunk_is_decoded_once(path, spy):
+    decode = spy(Codec, "decode")
     assert store_spec.verify(path) == []
-    decoded = [place for place in counted.places if not place.endswith("_crc32c/c.0")]  # read for the identity
+    places = [call.args[-1] for call in decode.call_args_list]
+    decoded = [place for place in places if not place.endswith("_crc32c/c.0")]  # read for the identity
     assert len(decoded) == len(set(decoded))
     labels = Snapshot.open(path).root.counts.label_steps
     tables = len(OWN) - 2 - 3  # two are text; three have checksums

@@ -132,28 +132,24 @@ def test_rows_are_read_once_with_other_starts_in_each_epoch_and_by_ranks(store: 
 
 
 def test_rows_of_an_unfinished_loop_are_kept_and_others_read_later(
-    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
+    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch, spy: Any
 ):
-    windows, read = store.windows(4), []
-    rows_in = Snapshot.rows_in
+    windows, rows_in = store.windows(4), spy(Snapshot, "rows_in")
 
-    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
-        if name == "inputs":
-            read.append((start, stop))
-        return rows_in(self, buffer, name, start, stop, **more)
+    def rows_read() -> list[int]:
+        calls = [call.args[2:] for call in rows_in.call_args_list]
+        return [row for name, start, stop in calls if name == "inputs" for row in range(start, stop)]
 
-    monkeypatch.setattr(Snapshot, "rows_in", noted)
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools, at most two are read ahead
     monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
     batches = windows.batches(1)
     first = next(batches)
     batches.close()
-    half = list(read)
-    assert 0 < sum(stop - start for start, stop in half) < sum(LENGTHS)
-    found = batches_read(windows.batches(1))
-    assert all_same([first], found[:1])
-    rows = [row for start, stop in read for row in range(start, stop)]
-    assert sum(LENGTHS) == len(set(rows)) <= len(rows) < sum(LENGTHS) + sum(stop - start for start, stop in half)
+    half = len(rows_read())
+    assert 0 < half < sum(LENGTHS)
+    assert all_same([first], batches_read(windows.batches(1))[:1])
+    rows = rows_read()
+    assert sum(LENGTHS) == len(set(rows)) <= len(rows) < sum(LENGTHS) + half
 
 
 def test_rows_of_a_chunk_that_could_not_be_read_are_not_kept(store: store_spec.Store):

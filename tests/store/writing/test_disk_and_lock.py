@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -50,19 +51,12 @@ def test_the_disk_may_write_and_read_less_than_requested(storage, monkeypatch):
 
 
 def test_a_file_is_synced_before_it_gets_its_name(storage, monkeypatch):
-    calls = []
-
-    def noting(call, name):
-        def noted(*args):
-            calls.append(name)
-            return call(*args)
-
-        return noted
-
-    for name in ("write", "fsync", "replace"):
-        monkeypatch.setattr(os, name, noting(getattr(os, name), name))
+    steps = ["write", "fsync", "replace"]
+    disk = mock.Mock(**{f"{name}.side_effect": getattr(os, name) for name in steps})
+    for name in steps:
+        monkeypatch.setattr(os, name, getattr(disk, name))
     storage.put("a/x", [b"hello"])
-    assert calls == ["write", "fsync", "replace"]
+    assert [name for name, _, _ in disk.mock_calls] == steps
 
 
 def test_a_folder_is_synced_by_its_descriptor(storage, monkeypatch):
