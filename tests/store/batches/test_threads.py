@@ -9,7 +9,6 @@ import gc
 import itertools
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool, _Blocks
+from tests.store.forks import in_fork
 from tests.store.kinds import chunks_read, threads
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import Numbered, keys, numbered, unbatched
@@ -168,17 +168,7 @@ def test_a_copy_and_a_fork_continue_with_the_remaining_batches(taken: int):
         assert numbers([next(together)]) == [number]
     left = list(range(taken, STEPS))
     assert numbers(pickle.loads(pickle.dumps(together))) == left
-    ours, theirs = os.pipe()
-    if not (child := os.fork()):
-        signal.alarm(60)  # it would wait endlessly for a thread that does not exist
-        try:
-            os.write(theirs, bytes(numbers(together)))
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(theirs)
-    with open(ours, "rb") as answer:
-        assert list(answer.read()) == left
+    assert in_fork(lambda: numbers(together)) == left
     assert numbers(together) == left
 
 
@@ -386,7 +376,7 @@ def test_a_batch_is_given_once_while_another_thread_reads():
         next(together)
 
 
-def test_a_child_continues_if_another_thread_was_reading_at_the_fork(tmp_path: Path):
+def test_a_child_continues_if_another_thread_was_reading_at_the_fork():
     """The thread holds the lock, and does not exist after a fork to release it."""
     reading, go = threading.Event(), threading.Event()
     parent = os.getpid()
@@ -403,18 +393,9 @@ def test_a_child_continues_if_another_thread_was_reading_at_the_fork(tmp_path: P
     thread = threading.Thread(target=lambda: rest.extend(together))
     thread.start()
     assert reading.wait(SECONDS)
-    child = os.fork()
-    if not child:
-        try:
-            taker = threading.Thread(target=lambda: (tmp_path / "found").write_text(str(list(together))), daemon=True)
-            taker.start()
-            taker.join(SECONDS)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    assert in_fork(lambda: ThreadPoolExecutor(1).submit(list, together).result()) == [1, 2, 3, 4]
     go.set()
     thread.join(SECONDS)
-    assert (tmp_path / "found").read_text() == "[1, 2, 3, 4]"
     assert rest == [1, 2, 3, 4]
 
 
@@ -495,30 +476,18 @@ def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Numbered):
     """An iterator that has not started, and windows, work in the child."""
     windows = by_step.store.windows(4)
     begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
-    wanted = keys_of(windows.batches(2, shuffle=True))
+    wanted, parent = keys_of(windows.batches(2, shuffle=True)), os.getpid()
     next(begun)
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
+
+    def child() -> list[bytes]:
+        with pytest.raises(WindowError, match=f"begun in process {parent}, but are asked for in {os.getpid()}; "):
             next(begun)
-            answer = "no error"
-        except WindowError as error:
-            answer = f"{error}|{keys_of(fresh) == wanted}"
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
-            answer = repr(error)
-        os.write(write, answer.encode())
-        os._exit(0)
-    os.close(write)
-    with open(read) as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    assert re.fullmatch(
-        rf"these batches were begun in process {os.getpid()}, but are asked for in {child}; .*\|True", answer
-    )
+        return keys_of(fresh)
+
+    assert in_fork(child) == wanted
 
 
-def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Numbered, tmp_path: Path):
+def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Numbered):
     """The thread holds the lock, and does not exist after a fork to release it."""
     waiting, go = threading.Event(), threading.Event()
 
@@ -532,21 +501,17 @@ def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Number
     thread = threading.Thread(target=lambda: taken.append(next(batches)))
     thread.start()
     assert waiting.wait(30)
-    child = os.fork()
-    if not child:
-        signal.alarm(30)  # nothing else would end it if it hung
-        try:
+    parent = os.getpid()
+
+    def child() -> None:
+        with pytest.raises(WindowError, match=f"these batches were begun in process {parent}, "):
             next(batches)
-        except WindowError as error:
-            (tmp_path / "said").write_text(str(error))
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+
+    in_fork(child)
     go.set()
     thread.join(30)
     assert len(taken) == 1
     batches.close()
-    assert re.match(rf"these batches were begun in process {os.getpid()}, ", (tmp_path / "said").read_text())
 
 
 def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered):

@@ -1,13 +1,12 @@
 """The reader, compared with a list of arrays."""
 
-import multiprocessing
 import pickle
 import re
 import tempfile
 import threading
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import store_spec
 from store_spec.disk import recent, shards, tables
 from store_spec.errors import SequenceIndexError
 from store_spec.format.codec import Codec
+from tests.store.forks import in_fork
 from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, store_of, write
 
 
@@ -208,17 +208,13 @@ def test_the_last_shard_is_read_once_so_that_it_may_be_replaced_at_any_time(tmp_
     assert_holds(store, sequences)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_an_open_store_works_in_other_threads_after_a_fork_and_pickled(store, sequences):
     assert_holds(store, sequences)
     assert_holds(pickle.loads(pickle.dumps(store.select([3, 1]))), [sequences[3], sequences[1]])
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(assert_holds, store, sequences) for _ in range(4)]:
             done.result()
-    child = multiprocessing.get_context("fork").Process(target=assert_holds, args=(store, sequences))
-    child.start()
-    child.join(20)
-    assert child.exitcode == 0
+    in_fork(partial(assert_holds, store, sequences))
 
 
 def test_arrays_of_a_store_are_read_only(tmp_path):
@@ -287,11 +283,7 @@ def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fo
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(store.snapshot.rows, "inputs", at, at + 9) for at in range(0, 80, 10)]
         fetching.wait()
-        child = multiprocessing.get_context("fork").Process(target=store.snapshot.rows, args=("inputs", 0, 9))
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # a warning of forks with threads
-            child.start()
-        child.join(20)
-        assert child.exitcode == 0
+        assert same(in_fork(partial(store.snapshot.rows, "inputs", 0, 9)), rows[:9])
         for at, read in zip(range(0, 80, 10), found, strict=True):
             assert same(read.result(), rows[at : at + 9])
     assert fetched == ["inputs/c.0"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import shutil
-import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.disk.zarr_arrays import put_rows
 from store_spec.format.layout import ROOT
 from tests.store.damage import index
+from tests.store.forks import in_fork
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
 from tests.store.oracle import files
@@ -189,11 +189,7 @@ def test_arrays_can_be_pickled_and_read_in_threads_and_after_a_fork(steps):
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(check, array, due) for _ in range(8)]:
             done.result()
-    child = multiprocessing.get_context("fork").Process(target=check, args=(array, due))
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # because zarr has started threads
-        child.start()
-    child.join(20)
-    assert child.exitcode == 0
+    in_fork(partial(check, array, due))
 
 
 def test_each_chunk_of_a_table_is_put_once_and_synced(tmp_path, monkeypatch, spy):

@@ -6,7 +6,6 @@ import itertools
 import multiprocessing
 import pickle
 import shutil
-import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ import store_spec
 from store_spec import errors
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
+from tests.store.forks import in_fork
 from tests.store.hostile import child
 from tests.store.hostile_stores import TOO_LARGE
 from tests.store.make_golden import GOLDEN, STORES
@@ -42,18 +42,6 @@ def folder(request, tmp_path) -> Path:
 def rivers(tmp_path) -> Path:
     """A store with times, whose labels are on the step axis."""
     return Path(shutil.copytree(GOLDEN / "rivers.zarr", tmp_path / "rivers.zarr"))
-
-
-def outcome_of_fork(function: Any) -> int | None:
-    """Return the exit code of a forked child; None if it hangs."""
-    forked = multiprocessing.get_context("fork").Process(target=function)
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # because zarr has started threads
-        forked.start()
-    forked.join(20)
-    if forked.is_alive():
-        forked.kill()
-        return None
-    return forked.exitcode
 
 
 @every_kind_of_golden
@@ -95,12 +83,7 @@ def test_each_kind_can_be_read_after_a_fork_or_refuses(placed, kind, rivers):
         with pytest.raises(errors.StorageError, match="obstore cannot be used in a forked process"):
             store_spec.open_store(placed(kind, rivers))
 
-    assert (
-        outcome_of_fork(
-            refused if kind.startswith("ObjectStore") or kind == URL else partial(read_elsewhere, store, due)
-        )
-        == 0
-    )
+    in_fork(refused if kind.startswith("ObjectStore") or kind == URL else partial(read_elsewhere, store, due))
     read_elsewhere(store, due)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 import time
@@ -23,6 +22,7 @@ from store_spec.windows import rows_in_memory as rows_module
 from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, RowCache
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
+from tests.store.forks import in_fork
 from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
 
 
@@ -309,13 +309,7 @@ def test_a_fork_between_epochs_has_the_cached_rows(store: store_spec.Store):
     windows = store.windows(4)
     wanted = batches_read(windows.batches(5, shuffle=True))
     empty_shards(store)
-    child = os.fork()
-    if not child:
-        try:
-            os._exit(0 if all_same(batches_read(windows.batches(5, shuffle=True)), wanted) else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_fork(lambda: all_same(batches_read(windows.batches(5, shuffle=True)), wanted))
     assert all_same(batches_read(windows.batches(5, shuffle=True)), wanted)
 
 
