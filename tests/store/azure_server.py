@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
+from unittest import mock
 
 import pytest
 
@@ -25,32 +26,23 @@ def azure_container() -> Iterator[str]:
     program = shutil.which("azurite-blob")
     if program is None:
         pytest.skip("azurite-blob is not on the PATH: npm install --global azurite")
-    command = [
-        program,
-        "--inMemoryPersistence",
-        "--skipApiVersionCheck",
-        "--silent",
-        "--disableTelemetry",
-        "--blobPort",
-        "0",
-    ]
-    environment = dict(os.environ)
+    options = ["--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--disableTelemetry", "--blobPort", "0"]
+    command = [program, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as azurite:
         try:
             assert azurite.stdout is not None
             url = next(line.split()[-1] for line in azurite.stdout if "successfully listens on" in line)
             make_container(url, "container")
-            os.environ |= {
+            settings = {
                 "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
                 "AZURE_STORAGE_ACCOUNT_KEY": KEY,
                 "AZURE_STORAGE_USE_EMULATOR": "true",
                 "AZURITE_BLOB_STORAGE_URL": url,
             }
-            yield "az://container"
+            with mock.patch.dict(os.environ, settings):
+                yield "az://container"
         finally:
             azurite.terminate()
-            os.environ.clear()
-            os.environ |= environment
 
 
 def make_container(url: str, name: str) -> None:

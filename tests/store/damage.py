@@ -142,19 +142,8 @@ def column(name: str, dtype: str = "string") -> Damage:
     return root(lambda document: document["attributes"]["seqzarr"][0]["columns"].append({"name": name, "dtype": dtype}))
 
 
-def bools(name: str, byte: int) -> Damage:
-    """Set the byte of the first bool in a chunk of a table; it stays valid."""
-
-    def put(old: bytes) -> bytes:
-        data = bytearray(blosc.decompress(old[:-4]))
-        data[0] = byte
-        return compressed(np.frombuffer(bytes(data), np.uint8))
-
-    return contents(name, put)
-
-
-def text_chunk(place: slice, new: bytes, name: str = "sequences/source/c.0") -> Damage:
-    """Change some bytes in a chunk of strings, by default that of the sources' names; it stays valid."""
+def table_bytes(place: slice, new: bytes, name: str = "sequences/source/c.0") -> Damage:
+    """Change some bytes in a chunk of strings or bools, by default that of the sources' names; it stays valid."""
 
     def put(old: bytes) -> bytes:
         data = bytearray(blosc.decompress(old[:-4]))
@@ -190,6 +179,12 @@ def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> D
 def stamped(name: str, place: ShardId, rows: int) -> Damage:
     """Change the stamp of a shard with two chunks; it stays valid."""
     return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Rename a new file to a path, as a repair does; who has the old file open continues to read it."""
+    path.with_name("new").write_bytes(data)
+    path.with_name("new").rename(path)
 
 
 def change_places(one: Path, other: Path) -> None:

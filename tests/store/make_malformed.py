@@ -25,7 +25,6 @@ from tests.store.damage import (
     ROOT,
     Damage,
     attribute,
-    bools,
     checksummed,
     codec_twice,
     column,
@@ -48,7 +47,7 @@ from tests.store.damage import (
     stamped,
     swapped,
     table,
-    text_chunk,
+    table_bytes,
     values,
     wrap_around,
 )
@@ -309,17 +308,17 @@ BYTES = (
     Fault("blosc-header", 18, "too few for a Blosc buffer", second_chunk(lambda _: checksummed(b"\2\1"))),
     Fault("blosc-length", 18, "says that it has", second_chunk(lambda chunk: checksummed(chunk[:-5]))),
     Fault("blosc-body", 18, "Blosc cannot decompress it", contents(OFFSETS, garbled)),
-    Fault("text-count", 19, "a chunk of 8,191 strings where", text_chunk(slice(4), (8191).to_bytes(4, "little"))),
-    Fault("text-overrun", 19, "its strings end beyond its", text_chunk(slice(-4, None), b"\0\0\0\x80")),
-    Fault("text-rest", 19, "its strings end at byte", text_chunk(slice(-1, None), b"\0more")),
+    Fault("text-count", 19, "a chunk of 8,191 strings where", table_bytes(slice(4), (8191).to_bytes(4, "little"))),
+    Fault("text-overrun", 19, "its strings end beyond its", table_bytes(slice(-4, None), b"\0\0\0\x80")),
+    Fault("text-rest", 19, "its strings end at byte", table_bytes(slice(-1, None), b"\0more")),
     Fault(
         "column-not-utf8",
         19,
         "one of its strings is not UTF-8",
-        text_chunk(slice(8, 9), b"\xff", "sequences/site/c.0"),
+        table_bytes(slice(8, 9), b"\xff", "sequences/site/c.0"),
         base="patients",
     ),
-    Fault("text-not-utf8", 19, "one of its strings is not UTF-8", text_chunk(slice(8, 9), b"\xff")),
+    Fault("text-not-utf8", 19, "one of its strings is not UTF-8", table_bytes(slice(8, 9), b"\xff")),
 )
 VALUES = (
     Fault("offsets-begin", 20, "begins with 1, not with 0", values(OFFSETS, {0: 1})),
@@ -349,7 +348,9 @@ GAPS = (
     Fault("filled-lost", 14, "it was lost", removed("filled/c.1.0"), base="holes"),
     Fault("filled-bit", 16, "have crc32c", flipped("filled/c.0.0", 20), base="holes", error=CHECKSUM),
 )
-BOOLS = (Fault("bool-of-two", 22, "a bool of 2, where 0 or 1 is due", bools(FLAGS, 2), base="patients"),)
+BOOLS = (
+    Fault("bool-of-two", 22, "a bool of 2, where 0 or 1 is due", table_bytes(slice(1), b"\2", FLAGS), base="patients"),
+)
 FAULTS = (*ROOT_BYTES, *ROOT_MEMBERS, *ARRAY_METADATA, *FILES, *BYTES, *VALUES, *GAPS, *BOOLS)
 
 

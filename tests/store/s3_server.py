@@ -7,6 +7,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import obstore
 
@@ -16,12 +17,11 @@ def s3_bucket() -> Iterator[str]:
     """Start a server with an empty bucket; yield its URL."""
     from moto.server import ThreadedMotoServer
 
-    environment = dict(os.environ)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request
-    os.environ |= {
+    settings = {
         "AWS_ACCESS_KEY_ID": "name",
         "AWS_SECRET_ACCESS_KEY": "very secret",
         "AWS_REGION": "us-east-1",
@@ -30,11 +30,10 @@ def s3_bucket() -> Iterator[str]:
     }
     try:
         urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT"), timeout=20).close()
-        yield "s3://bucket"
+        with mock.patch.dict(os.environ, settings):
+            yield "s3://bucket"
     finally:
         moto.stop()
-        os.environ.clear()
-        os.environ |= environment
 
 
 def objects_at(url: str) -> dict[str, bytes]:

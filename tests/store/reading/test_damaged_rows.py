@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 import store_spec
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.times import Time
-from tests.store.damage import change_places
+from tests.store.damage import change_places, flipped
 from tests.store.kinds import KINDS, begin
 from tests.store.oracle import Recipe, append, make, same, write
 
@@ -23,16 +22,10 @@ ONE: dict[str, dict[str, Any]] = {
 }
 
 
-def damage(path: Path, place: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(data)
-
-
 def test_damage_is_an_error_only_where_it_is(tmp_path):
     sequences = make(Recipe(codec="none"), [20, 20, 20])
     path = write(Recipe(codec="none"), tmp_path / "store", sequences)
-    damage(path / "inputs/c.1.0", 3)  # rows 20 to 40
+    flipped("inputs/c.1.0", 3)(path)  # rows 20 to 40
     store = store_spec.open_store(path)
     assert same(store[0][0], sequences[0].inputs)
     assert same(store.read(1, 5)[0], sequences[1].inputs[5:])

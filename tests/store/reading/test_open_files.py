@@ -18,6 +18,7 @@ from store_spec.disk import shards
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.windows.loading import _cuts
 from store_spec.windows.rows_in_memory import Ranges
+from tests.store.damage import replace_file
 from tests.store.oracle import store_of
 
 
@@ -85,9 +86,7 @@ def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
     assert not descriptors(store)
 
 
-def test_a_file_that_replaces_a_damaged_one_is_read(
-    store: store_spec.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_file_that_replaces_a_damaged_one_is_read(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
     """A repair renames a file to it; a reader that keeps the old one open would never see it."""
     monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)
     path = store.path / "inputs" / "c.1.0"
@@ -97,8 +96,7 @@ def test_a_file_that_replaces_a_damaged_one_is_read(
         path.write_bytes(damaged)
         with pytest.raises(error, match=r"c\.1\.0"):
             store.read(0, 8, 12)
-        (tmp_path / "new").write_bytes(whole)
-        (tmp_path / "new").rename(path)
+        replace_file(path, whole)
         x, _ = store.read(0, 8, 12)
         assert x[0, 0] == 16
 

@@ -18,6 +18,7 @@ from store_spec.disk import recent, shards
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec, crc32c
+from tests.store.damage import flipped, replace_file
 from tests.store.oracle import store_of
 
 STEPS, WIDTH = 60, 64
@@ -142,8 +143,7 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
     assert store.read(0, step, step + 1)[0][0, 0] == 0  # nothing distinguishes a few rows from as many others
     with pytest.raises(ChecksumError, match="older copy"):
         store.read(0)
-    (tmp_path / "right").write_bytes(right)
-    (tmp_path / "right").rename(store.path / name)
+    replace_file(store.path / name, right)
     assert store.read(0, step, step + 1)[0][0, 0] == WIDTH * step
     assert np.array_equal(store.read(0)[0], rows)
 
@@ -151,9 +151,8 @@ def test_after_an_error_the_files_are_read_again(tmp_path: Path, stores: Stores,
 def test_readers_without_a_cache_read_a_damaged_last_shard_once(tmp_path: Path, spy: Any):
     store = write(tmp_path / "s.zarr", np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)[: STEPS - 1])
     key = f"inputs/c.{STEPS // 8}.0"
-    data = bytearray((store.path / key).read_bytes())
-    data[20], data[-200] = data[20] ^ 1, data[-200] ^ 1  # of its only chunk
-    (store.path / key).write_bytes(data)
+    for place in (20, -200):  # of its only chunk
+        flipped(key, place)(store.path)
     get = spy(LocalStorage, "get")
     snapshot = pickle.loads(pickle.dumps(store.snapshot.slim()))
     for _ in range(3):
@@ -175,8 +174,7 @@ def test_reads_into_given_memory_read_the_files_again_after_an_error(tmp_path: P
 
     with pytest.raises(FormatError, match="a chunk of 1,099,511,627,776 stored bytes"):
         store.snapshot.rows_in(out, "inputs", 8, 16)
-    (tmp_path / "right").write_bytes(right)
-    (tmp_path / "right").rename(file)
+    replace_file(file, right)
     store.snapshot.rows_in(out, "inputs", 8, 16)
     assert not out.any()
 
@@ -207,8 +205,7 @@ def test_a_read_keeps_its_files_when_another_thread_has_an_error(tmp_path: Path,
         data = get(found, key, *place)
         if key == "inputs/c.1.0" and not met:
             met.append(key)
-            (tmp_path / "right").write_bytes(right)
-            (tmp_path / "right").rename(file)
+            replace_file(file, right)
             store.snapshot._forget(found)
         return data
 
@@ -234,10 +231,9 @@ def test_readers_without_a_cache_open_a_file_again_after_an_error(tmp_path: Path
     store = write(tmp_path / "s.zarr", rows)
     file = store.path / "inputs" / "c.1.0"
     right = file.read_bytes()
-    file.write_bytes(bytes([right[0] ^ 1]) + right[1:])
+    flipped("inputs/c.1.0", 0)(store.path)
     snapshot = store.snapshot.slim()
     with pytest.raises(ChecksumError):
         snapshot.rows("inputs", 8, 9)
-    (tmp_path / "right").write_bytes(right)
-    (tmp_path / "right").rename(file)
+    replace_file(file, right)
     assert snapshot.rows("inputs", 8, 9).tolist() == rows[8:9].tolist()

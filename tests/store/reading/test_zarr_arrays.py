@@ -21,7 +21,7 @@ from store_spec import errors
 from store_spec.disk.storage import LocalStorage
 from store_spec.disk.zarr_arrays import put_rows
 from store_spec.format.layout import ROOT
-from tests.store.damage import index
+from tests.store.damage import flipped, index
 from tests.store.forks import in_fork
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
@@ -154,9 +154,7 @@ def test_a_chunk_that_is_missing_within_a_shard_is_an_error(shard, chunk, steps)
 def test_damage_is_our_error_or_that_of_zarrs_checksum(steps, tmp_path):
     for key in committed_chunks(steps):
         path = Path(shutil.copytree(steps, tmp_path / "damaged"))
-        data = bytearray((path / key).read_bytes())
-        data[len(data) // 3] ^= 1
-        (path / key).write_bytes(data)
+        flipped(key, (path / key).stat().st_size // 3)(path)
         with pytest.raises((errors.StoreError, ValueError)):
             store_spec.open_store(path).array(key.rpartition("/")[0])[:]
         shutil.rmtree(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import pickle
 import shutil
 import socket
@@ -31,7 +30,7 @@ from store_spec.disk.object_storage import ObjectStorage
 from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_key
 from store_spec.windows import loading
-from tests.store.damage import contents, index
+from tests.store.damage import contents, index, replace_file
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FULL_SHARD
 from tests.store.object_server import ObjectServer, serving, walks
@@ -179,7 +178,7 @@ def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, 
     with serving(tmp_path) as server:
         store = store_spec.open_store(f"{server.url}/0.zarr")
         store.snapshot.rows("inputs", 0, 1)
-        os.replace(shutil.copy(other / "inputs" / "c.0.0", tmp_path / "new"), path / "inputs" / "c.0.0")
+        replace_file(path / "inputs" / "c.0.0", (other / "inputs" / "c.0.0").read_bytes())
         with pytest.raises(errors.FormatError, match=r"inputs/c\.0\.0: replaced since its index was read"):
             list(store.windows(8, stride=8).batches(4) if batches == "windows" else store.padded(2))
 

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,7 @@ from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, NO_FILE
 from store_spec.verification import described_rows as verify_rows
 from store_spec.verification import parts as verify_parts
-from tests.store.damage import change_places
+from tests.store.damage import change_places, flipped, removed
 from tests.store.forging import bump, forge, put
 from tests.store.oracle import Recipe, Sequence, append, files, make, write
 
@@ -93,14 +92,14 @@ def test_an_unreadable_root_is_one_problem(path, damage):
     assert list(found(path)) == [ROOT]
 
 
-def test_a_lost_folder_is_one_problem(path):
-    shutil.rmtree(path / "stats/inputs_m2")
-    assert found(path) == {"stats/inputs_m2": "missing; restore that folder"}
-
-
-def test_a_lost_document_is_one_problem(path):
-    (path / "inputs/zarr.json").unlink()
-    assert list(found(path)) == ["inputs/zarr.json"]
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("stats/inputs_m2", "missing; restore that folder"), ("inputs/zarr.json", "missing; readers that skip the root")],
+)
+def test_a_lost_folder_or_document_is_one_problem(path, name, what):
+    removed(name)(path)
+    ((where, said),) = found(path).items()
+    assert (where, said[: len(what)]) == (name, what)
 
 
 def test_verifying_a_missing_store_is_an_error(tmp_path):
@@ -139,10 +138,8 @@ def test_all_problems_are_reported_at_once(path):
     for name in ("inputs/c.1.0", "labels/c.0", "sequences/source/c.0", "stats/labels_min/c.0.0"):
         (path / name).unlink()
     (path / "row_size/c.0").write_bytes(b"")
-    shard = bytearray((path / "inputs/c.3.0").read_bytes())
-    shard[0] ^= 1  # chunk 0
-    shard[60] ^= 1  # chunk 1
-    (path / "inputs/c.3.0").write_bytes(shard)
+    for byte in (0, 60):  # of chunk 0 and of chunk 1
+        flipped("inputs/c.3.0", byte)(path)
     (path / "stats/zarr.json").write_bytes(b"")
     (path / "mine.txt").write_bytes(b"")
     problems = [(problem.where, problem.what[:7]) for problem in store_spec.verify(path)]
@@ -169,9 +166,7 @@ def test_rows_are_verified_without_offsets_or_lengths(path, lost):
 def test_every_chunk_is_read_without_knowing_where_sequences_begin(path):
     damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
     for name in damaged:
-        data = bytearray((path / name).read_bytes())
-        data[0] ^= 1
-        (path / name).write_bytes(data)
+        flipped(name, 0)(path)
     assert set(found(path)) == damaged
 
 
@@ -187,9 +182,7 @@ def test_false_counts_of_a_root_are_reported_in_bounded_time(path):
 def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_path, spy):
     recipe = replace(RECIPE, shard=480)  # ten chunks
     path = write(recipe, tmp_path / "store", make(recipe, [45, 70]))
-    shard = bytearray((path / "inputs/c.1.0").read_bytes())
-    shard[-1] ^= 1
-    (path / "inputs/c.1.0").write_bytes(shard)
+    flipped("inputs/c.1.0", -1)(path)
     decode_index = spy(shards, "decode_index")
     assert list(found(path)) == ["inputs/c.1.0"]
     assert [call.args[-1] for call in decode_index.call_args_list].count(f"{path}/inputs/c.1.0") == 3
@@ -221,9 +214,7 @@ def test_verify_finds_the_same_in_parts_of_any_size(tmp_path_factory, label_axis
     write(recipe, path, make(recipe, lengths))
     names = sorted(name for name in files(path) if "/c." in name)
     for name in data.draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
-        kept = (path / name).read_bytes()
-        at = data.draw(st.integers(0, len(kept) - 1))
-        (path / name).write_bytes(kept[:at] + bytes([kept[at] ^ 8]) + kept[at + 1 :])
+        flipped(name, data.draw(st.integers(0, (path / name).stat().st_size - 1)))(path)
         if data.draw(st.booleans()):
             (path / name).unlink()
     whole = set(store_spec.verify(path))
@@ -243,13 +234,16 @@ def test_verify_finds_the_same_in_parts_of_any_size(tmp_path_factory, label_axis
 def test_all_sequences_that_lost_rows_are_named_and_no_others(path):
     """Compared with a list of the sequences with rows in each chunk."""
     bounds = np.concatenate([[0], np.cumsum(LENGTHS)])
-    kept = (path / "inputs/c.4.0").read_bytes()  # rows 32 to 40, in two chunks
-    for damaged, rows in ((None, range(32, 40)), (0, range(32, 36)), (len(kept) - 1, range(32, 40))):
-        if damaged is None:
-            (path / "inputs/c.4.0").unlink()
-        else:
-            (path / "inputs/c.4.0").write_bytes(kept[:damaged] + bytes([kept[damaged] ^ 1]) + kept[damaged + 1 :])
+    shard = "inputs/c.4.0"  # rows 32 to 40, in two chunks
+    whole = (path / shard).read_bytes()
+    for damage, rows in (
+        (removed(shard), range(32, 40)),
+        (flipped(shard, 0), range(32, 36)),
+        (flipped(shard, -1), range(32, 40)),
+    ):
+        damage(path)
         (problem,) = store_spec.verify(path)
+        (path / shard).write_bytes(whole)
         with_rows = [number for number in range(len(LENGTHS)) if set(range(*bounds[number : number + 2])) & set(rows)]
         assert [number for start, stop in problem.sequences for number in range(start, stop)] == with_rows
         assert problem.sources == tuple(store_spec.open_store(path).sources[number] for number in with_rows)
@@ -639,7 +633,5 @@ def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monke
     recipe = Recipe(chunk=60, shard=120, missing="keep")
     path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
     assert found(path) == {}
-    forge_last = bytearray((path / "inputs/c.20.0").read_bytes())
-    forge_last[-1] ^= 1
-    (path / "inputs/c.20.0").write_bytes(forge_last)
+    flipped("inputs/c.20.0", -1)(path)
     assert list(found(path)) == ["inputs/c.20.0"]
