@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from store_spec.windows import batches
-from tests.store.window_oracle import Numbered, numbered
+from tests.store.window_oracle import Written, write_numbered
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,31 +36,31 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Any]:
 
 
 @pytest.fixture(scope="session")
-def of_each_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbered]:
-    """Numbered sequences with labels on each axis, 8 steps per chunk."""
+def by_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
+    """Written sequences with labels on each axis, 8 steps per chunk."""
     folder = tmp_path_factory.mktemp("numbered")
-    return {axis: numbered(folder / f"{axis}.zarr", axis, chunk=8) for axis in ("step", "sequence", "own")}
+    return {axis: write_numbered(folder / f"{axis}.zarr", axis, chunk=8) for axis in ("step", "sequence", "own")}
 
 
 @pytest.fixture(scope="session")
-def by_step(of_each_axis: dict[str, Numbered]) -> Numbered:
-    return of_each_axis["step"]
+def by_step(by_axis: dict[str, Written]) -> Written:
+    return by_axis["step"]
 
 
 @pytest.fixture(scope="session")
-def by_sequence(of_each_axis: dict[str, Numbered]) -> Numbered:
-    return of_each_axis["sequence"]
+def by_sequence(by_axis: dict[str, Written]) -> Written:
+    return by_axis["sequence"]
 
 
 @pytest.fixture(scope="session", params=["step", "sequence", "own"])
-def on_any_axis(request: pytest.FixtureRequest, of_each_axis: dict[str, Numbered]) -> Numbered:
-    return of_each_axis[request.param]
+def on_any_axis(request: pytest.FixtureRequest, by_axis: dict[str, Written]) -> Written:
+    return by_axis[request.param]
 
 
 @pytest.fixture(scope="session", params=[1, 8, 64])
-def in_any_chunks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Numbered:
-    """Numbered sequences with labels per step, few or many steps per chunk."""
-    return numbered(tmp_path_factory.mktemp("chunks") / "step.zarr", "step", chunk=request.param)
+def in_any_chunks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Written sequences with labels per step, few or many steps per chunk."""
+    return write_numbered(tmp_path_factory.mktemp("chunks") / "step.zarr", "step", chunk=request.param)
 
 
 @pytest.fixture(scope="session")

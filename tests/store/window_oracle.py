@@ -1,4 +1,4 @@
-"""Every window of a list of arrays, by plain loops, and small stores in which every row is different."""
+"""Every window of a list of arrays, by plain loops, and small stores with these arrays."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 import store_spec
 from store_spec.reading.argument_checks import fraction_of
+from store_spec.schema import LabelAxis
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
+from store_spec.windows.units import Costs
 from store_spec.windows.windows import Windows
+from tests.store.oracle import store_of
 
 Sample = tuple[NDArray[Any], ...]
 Sequences = list[tuple[NDArray[Any], NDArray[Any]]]
@@ -27,14 +30,14 @@ STEP_TARGETS: tuple[Target, ...] = ("future", "last", "aligned")
 
 
 @dataclass(frozen=True, repr=False)
-class Numbered:
-    """Sequences of LENGTHS as arrays and as a store; no value occurs twice."""
+class Written:
+    """Sequences of LENGTHS, as arrays and as the store to which they were written."""
 
     sequences: Sequences
     store: store_spec.Store
 
 
-def numbered(path: Path, axis: Any, *, chunk: int) -> Numbered:
+def write_numbered(path: Path, axis: Any, *, chunk: int) -> Written:
     """Write sequences of LENGTHS without equal values; chunks hold `chunk` steps, shards five chunks."""
     rows = np.arange(2 * sum(LENGTHS)).reshape(-1, 2)
     ends = np.cumsum(LENGTHS)
@@ -43,12 +46,30 @@ def numbered(path: Path, axis: Any, *, chunk: int) -> Numbered:
         x = rows[end - length : end]
         y = {"step": -x[:, :1] - 1, "sequence": np.array([-number - 1]), "own": -np.ones((number % 4, 1), int)}[axis]
         sequences.append((x, y))
-    with store_spec.create_store(
-        path, inputs=("int64", (2,)), labels=("int64", (1,)), label_axis=axis, chunk=16 * chunk, shard=80 * chunk
-    ) as writer:
-        for number, (x, y) in enumerate(sequences):
-            writer.append(x, y, source=f"s{number:02}")
-    return Numbered(sequences, store_spec.open_store(path))
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    sources = [f"s{number:02}" for number in range(len(LENGTHS))]
+    options = {"label_axis": axis, "chunk": 16 * chunk, "shard": 80 * chunk}
+    return Written(sequences, store_of(path, inputs, labels, sources=sources, **options))
+
+
+def write_with_gaps(path: Path, axis: LabelAxis, *, chunk: int = 8) -> Written:
+    """Write sequences of LENGTHS; a step may lack a value in two features, or in its label, like a few after it."""
+    rng, share = np.random.default_rng(0), 0.04
+    sequences: Sequences = []
+    for number, length in enumerate(LENGTHS):
+        rows = rng.normal(size=(length, 2))
+        for start in np.flatnonzero(rng.random(length) < share).tolist():
+            rows[start : start + int(rng.integers(1, 5)), int(rng.integers(0, 2))] = np.nan
+        every = {"step": rng.normal(size=(length, 1)), "sequence": np.array([float(number)]), "own": rows[:number, :1]}
+        label = every[axis]
+        label[rng.random(label.shape) < share] = np.nan
+        if axis == "sequence" and number % 5 == 3:
+            label[:] = np.nan
+        sequences.append((rows, label))
+    options: dict[str, Any] = {"missing": "keep", "time": "s", "chunk": 16 * chunk, "shard": 80 * chunk}
+    more = [{"time": np.arange(len(x))} for x, _ in sequences]
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    return Written(sequences, store_of(path, inputs, labels, label_axis=axis, more=more, **options))
 
 
 def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
@@ -85,6 +106,18 @@ def used_by(windows: Windows, number: int, real: int | None = None) -> Listed:
         real = int(windows.index.real_rows(sequence, start))
     rows, labels = rows_used(start, real, windows.shape)
     return Listed(sequence, start, rows, [row for row in labels if row < windows.index.stop[sequence]])
+
+
+def rows_of_windows(windows: Windows) -> list[set[tuple[int, int]]]:
+    """Return the rows and the label rows that windows use at any of their lengths, each as (sequence, row)."""
+    found: list[set[tuple[int, int]]] = [set(), set()]
+    for number in range(len(windows)):
+        sequence, start = windows.index.locate(number)
+        most = int(windows.index.real_rows(sequence, start))
+        for real in range(min(windows.shape.least_window or most, most), most + 1):
+            for rows, each in zip(used_by(windows, number, real)[2:], found, strict=True):
+                each |= {(sequence, row) for row in rows}
+    return found
 
 
 def usable(length: int, shape: WindowShape) -> tuple[int, int]:
@@ -153,6 +186,16 @@ def all_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> bool:
     return len(found) == len(wanted) and all(map(same, found, wanted))
 
 
+def assert_windows_are(windows: Windows, samples: Sequence[Sample], size: int = 7, memory: str = "80kB") -> None:
+    """Check windows by number and in batches: in order, and each once if shuffled."""
+    assert all_same(list(windows), samples)
+    assert all_same(unbatched(list(windows.batches(size, memory=memory))), samples)
+    shuffled = unbatched(list(windows.batches(size, memory=memory, shuffle=True, index=True)))
+    numbers = [int(sample[-1]) for sample in shuffled]
+    assert sorted(numbers) == list(range(len(samples)))
+    assert all_same([sample[:-1] for sample in shuffled], [samples[number] for number in numbers])
+
+
 def unbatched(batches: Sequence[Sample]) -> list[Sample]:
     """Return the samples of batches, one after another."""
     return [tuple(array[i] for array in batch) for batch in batches for i in range(len(batch[0]))]
@@ -188,6 +231,32 @@ def selections() -> Any:
     """Return a strategy of numbers of sequences: all, some in any order, some twice."""
     number = st.integers(0, len(LENGTHS) - 1)
     return st.just(list(range(len(LENGTHS)))) | st.lists(number, max_size=8) | st.lists(number, max_size=8).map(sorted)
+
+
+COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+
+
+def order_of(
+    shape: WindowShape,
+    budget: int,
+    random: tuple[int, int] | None,
+    *,
+    selection: Iterable[int] = range(len(LENGTHS)),
+    chunk: int = 8,
+    **options: Any,
+) -> EpochOrder:
+    """Return the order of the windows of selected sequences of LENGTHS."""
+    numbers = list(selection)
+    index = index_of_lengths(np.array(LENGTHS, np.int64)[numbers], shape)
+    starts = (np.cumsum(LENGTHS) - LENGTHS)[numbers].astype(np.int64)
+    return EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, **options)
+
+
+def steps_needed(index: WindowIndex, sequence: int, start: int) -> int:
+    """Return the number of steps from the start of a window to the end of its rows and labels."""
+    real = int(index.real_rows(sequence, start))
+    needed = (real - 1) * index.shape.sampling_rate + 1 + index.shape.label_span
+    return min(needed, int(index.stop[sequence]) - start)
 
 
 def numbers_of(share: Share) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pytest
 
 from store_spec.errors import WindowError
 from tests.store.kinds import KINDS, begin
-from tests.store.window_oracle import Numbered
+from tests.store.window_oracle import Written
 
 WEIGHTS = np.array([(3 * number) % 5 for number in range(18)], float)
 OF_ALL: list[tuple[dict[str, Any], str]] = [
@@ -77,14 +77,14 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
     ("kind", "options", "message"), [(kind, *case) for kind in KINDS for case in OF_ALL + OF_KIND[kind]]
 )
 def test_impossible_arguments_are_refused_before_the_first_batch(
-    by_step: Numbered, kind: str, options: dict[str, Any], message: str
+    by_step: Written, kind: str, options: dict[str, Any], message: str
 ):
     with pytest.raises(WindowError, match=message):
         begin(by_step.store, kind, **{"shuffle": True} | options)
 
 
 @pytest.mark.parametrize("kind", ["windows", "packed", "streams"])
-def test_the_memory_that_an_error_names_is_just_enough(by_step: Numbered, kind: str):
+def test_the_memory_that_an_error_names_is_just_enough(by_step: Written, kind: str):
     with pytest.raises(WindowError, match="too little") as error:
         begin(by_step.store, kind, memory=1)
     least = int(re.findall(r"give memory=(\d+)", str(error.value))[0])
@@ -93,7 +93,7 @@ def test_the_memory_that_an_error_names_is_just_enough(by_step: Numbered, kind: 
     assert len(list(begin(by_step.store, kind, memory=least))) > 3
 
 
-def test_limits_may_be_larger_than_any_store(by_step: Numbered):
+def test_limits_may_be_larger_than_any_store(by_step: Written):
     assert len(by_step.store.padded(10**30, max_steps=10**30)) == 1
 
 
@@ -111,7 +111,7 @@ def test_limits_may_be_larger_than_any_store(by_step: Numbered):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_without_samples_there_are_no_batches(
-    on_any_axis: Numbered, kind: str, options: dict[str, Any], *, weighted: bool
+    on_any_axis: Written, kind: str, options: dict[str, Any], *, weighted: bool
 ):
     axis = on_any_axis.store.schema.label_axis
     if axis != "step":
@@ -125,9 +125,9 @@ def test_without_samples_there_are_no_batches(
 
 
 def test_labels_with_lengths_of_their_own_go_with_padded_batches_and_targets_from_inputs_alone(
-    of_each_axis: dict[str, Numbered],
+    by_axis: dict[str, Written],
 ):
-    store = of_each_axis["own"].store
+    store = by_axis["own"].store
     with pytest.raises(WindowError, match='packed need labels on the step or sequence axis, or targets="inputs"'):
         store.packed(10)
     with pytest.raises(WindowError, match="labels on the own axis have steps of their own"):

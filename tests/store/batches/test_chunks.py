@@ -12,7 +12,7 @@ import pytest
 import store_spec
 from tests.store.kinds import begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import LENGTHS, Numbered
+from tests.store.window_oracle import LENGTHS, Written
 
 WHOLE: dict[str, dict[str, Any]] = {
     "windows": {"batch_size": 16},
@@ -24,7 +24,7 @@ WHOLE: dict[str, dict[str, Any]] = {
 
 @every_kind
 def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(
-    by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
+    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     read = chunks_read(monkeypatch)
     list(begin(by_step.store, kind, **WHOLE[kind]))
@@ -34,7 +34,7 @@ def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(
 @every_kind
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_selection_reads_only_its_own_chunks(
-    by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch, *, shuffle: bool
+    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch, *, shuffle: bool
 ):
     read, ends = chunks_read(monkeypatch), np.cumsum(LENGTHS)
     list(begin(by_step.store.select([5, 12]), kind, shuffle=shuffle))
@@ -61,7 +61,7 @@ def test_a_cut_sequence_is_read_only_to_the_cut(tmp_path: Path, name: str):
         next(store.padded(1, truncate=25, value_mask=True))
 
 
-def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Numbered, spy: Any):
+def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Written, spy: Any):
     """Labels have small chunks: threads that read only labels wait for each other."""
     submit = spy(ThreadPoolExecutor, "submit")
     list(by_step.store.windows(4).batches(8, shuffle=True, memory="40kB"))

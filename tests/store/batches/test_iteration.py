@@ -17,13 +17,13 @@ import pytest
 import store_spec
 from store_spec.errors import StoreError, WindowError
 from tests.store.kinds import KINDS, begin, every_kind, threads
-from tests.store.window_oracle import Numbered, all_same, keys
+from tests.store.window_oracle import Written, all_same, keys
 
 SECONDS = 60  # after which a thread that hangs fails a test
 
 
 @every_kind
-def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Numbered, kind: str):
+def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Written, kind: str):
     """It would train on nothing. Loading a state starts it again, and the end is a state too."""
     batches = begin(by_step.store, kind)
     first = batches.state_dict()
@@ -42,7 +42,7 @@ def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Nu
 
 
 @every_kind
-def test_a_later_loop_continues_one_that_was_left(by_step: Numbered, kind: str):
+def test_a_later_loop_continues_one_that_was_left(by_step: Written, kind: str):
     batches = begin(by_step.store, kind)
     for _ in batches:
         break
@@ -51,7 +51,7 @@ def test_a_later_loop_continues_one_that_was_left(by_step: Numbered, kind: str):
 
 @every_kind
 @pytest.mark.parametrize("targets", ["labels", "inputs"])
-def test_batches_share_no_memory(by_step: Numbered, kind: str, targets: str):
+def test_batches_share_no_memory(by_step: Written, kind: str, targets: str):
     """Changing a batch changes no other batch, and no two arrays of a batch share memory."""
     options: dict[str, Any] = {"targets": targets}
     if kind == "windows":
@@ -69,7 +69,7 @@ def test_batches_share_no_memory(by_step: Numbered, kind: str, targets: str):
 
 
 @every_kind
-def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind: str):
+def test_several_threads_take_batches_from_one_iterator(by_step: Written, kind: str):
     """Each batch goes to one thread, and none is lost; threads that come later get nothing."""
     batches = begin(by_step.store, kind, shuffle=True)
     taken: list[Any] = []
@@ -96,7 +96,7 @@ def test_several_threads_take_batches_from_one_iterator(by_step: Numbered, kind:
 
 @every_kind
 @pytest.mark.parametrize("end", ["exhausted", "closed", "dropped"])
-def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str):
+def test_no_thread_outlives_the_iterator(by_step: Written, kind: str, end: str):
     """Threads start with the first batch, and end when the iterator is exhausted, closed, or dropped."""
     others = threads()
     gc.disable()  # dropping alone must end them
@@ -125,7 +125,7 @@ def test_no_thread_outlives_the_iterator(by_step: Numbered, kind: str, end: str)
 
 @every_kind
 @pytest.mark.parametrize("wrong", ["lost", "damaged"])
-def test_readable_batches_precede_an_error_that_is_repeated(by_step: Numbered, tmp_path: Path, kind: str, wrong: str):
+def test_readable_batches_precede_an_error_that_is_repeated(by_step: Written, tmp_path: Path, kind: str, wrong: str):
     """So code that catches the error does not take the rest for the whole epoch; all threads end with the iterator."""
     path, others = Path(shutil.copytree(by_step.store.path, tmp_path / "s.zarr")), threads()
     options = {"windows": {"memory": 6000, "batch_size": 4}, "padded": {"batch_size": 1}, "streams": {"batch_size": 1}}
@@ -154,7 +154,7 @@ def test_readable_batches_precede_an_error_that_is_repeated(by_step: Numbered, t
 
 
 @every_kind
-def test_a_transform_that_stops_an_iteration_is_an_error(by_step: Numbered, kind: str):
+def test_a_transform_that_stops_an_iteration_is_an_error(by_step: Written, kind: str):
     """Its StopIteration must not end the epoch like that of an exhausted iterator."""
     numbers = iter(range(3))
 
@@ -167,7 +167,7 @@ def test_a_transform_that_stops_an_iteration_is_an_error(by_step: Numbered, kind
 
 
 @every_kind
-def test_a_transform_is_called_with_each_batch_in_the_background(by_step: Numbered, kind: str):
+def test_a_transform_is_called_with_each_batch_in_the_background(by_step: Written, kind: str):
     where: set[threading.Thread] = set()
 
     def transform(batch: Any) -> Any:
@@ -182,7 +182,7 @@ def test_a_transform_is_called_with_each_batch_in_the_background(by_step: Number
         assert {thread.name for thread in where} == {"seqzarr transform"}
 
 
-def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
+def test_an_error_of_a_transform_is_raised_by_next(by_step: Written):
     def transform(batch: Any) -> Any:
         if len(batch[0]) < 16:
             raise ZeroDivisionError("mine")
@@ -202,7 +202,7 @@ def test_an_error_of_a_transform_is_raised_by_next(by_step: Numbered):
     assert len(next(batches)[0]) == 16
 
 
-def test_python_ends_silently_with_unfinished_iterators(by_step: Numbered):
+def test_python_ends_silently_with_unfinished_iterators(by_step: Written):
     """JAX, for example, keeps iterators until the names of our modules are gone."""
     code = f"""
 import builtins, store_spec

@@ -14,7 +14,7 @@ from store_spec.errors import WindowError
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, chunks_read, every_kind
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, shapes, unbatched
+from tests.store.window_oracle import LENGTHS, Written, all_same, shapes, unbatched
 
 WEIGHTS = np.array([(3 * number) % 5 for number in range(len(LENGTHS))], float)
 
@@ -25,7 +25,7 @@ def index_of(batches: Any) -> list[int]:
 
 
 @every_kind
-def test_the_order_follows_from_seed_and_epoch_alone(by_step: Numbered, kind: str):
+def test_the_order_follows_from_seed_and_epoch_alone(by_step: Written, kind: str):
     def order(**more: Any) -> list[int]:
         return index_of(begin(by_step.store, kind, shuffle=True, index=True, **more))
 
@@ -62,7 +62,7 @@ GOLDEN: list[tuple[str, dict[str, Any], list[int], int]] = [
 
 @pytest.mark.parametrize(("kind", "options", "numbers", "total"), GOLDEN)
 def test_the_order_does_not_change_between_releases(
-    by_step: Numbered, kind: str, options: dict[str, Any], numbers: list[int], total: int
+    by_step: Written, kind: str, options: dict[str, Any], numbers: list[int], total: int
 ):
     """On every platform and with every release, since a change would alter the batches after an older state."""
     found = index_of(begin(by_step.store, kind, index=True, **{"shuffle": True} | options))
@@ -70,13 +70,13 @@ def test_the_order_does_not_change_between_releases(
     assert sum(place * number for place, number in enumerate(found)) == total
 
 
-def test_the_order_of_windows_does_not_depend_on_the_size_of_a_batch(by_step: Numbered):
+def test_the_order_of_windows_does_not_depend_on_the_size_of_a_batch(by_step: Written):
     windows = by_step.store.windows(4)
     orders = [index_of(windows.batches(size, memory=9000, shuffle=True, index=True)) for size in (1, 7, 10)]
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Numbered):
+def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Written):
     """With memory for a third of the store, the windows of a batch are no neighbours."""
     for x, _ in by_step.store.windows(4).batches(20, shuffle=True, memory=12_000, drop_last=True):
         rows = np.sort(x[:, 0, 0] // 2)
@@ -94,7 +94,7 @@ def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Numbered):
     weighted=st.booleans(),
 )
 def test_ranks_share_the_windows_of_a_single_rank(
-    by_step: Numbered, shape: WindowShape, size: int, world_size: int, memory: int, **more: bool
+    by_step: Written, shape: WindowShape, size: int, world_size: int, memory: int, **more: bool
 ):
     """All ranks have the same number of batches; taken in turn, these are the batches of a single rank."""
     windows = Windows(by_step.store, shape)
@@ -118,7 +118,7 @@ def test_ranks_share_the_windows_of_a_single_rank(
 
 @every_kind
 def test_weights_draw_as_many_samples_and_read_nothing_of_weight_0(
-    by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
+    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Sequences of weight above 0 are drawn several times; only ratios of weights matter."""
     weights = np.zeros(len(LENGTHS))
@@ -147,7 +147,7 @@ def test_weights_draw_as_many_samples_and_read_nothing_of_weight_0(
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_the_index_has_the_number_of_each_window(
-    by_step: Numbered, options: dict[str, Any], *, weighted: bool, shuffle: bool
+    by_step: Written, options: dict[str, Any], *, weighted: bool, shuffle: bool
 ):
     """Whether windows are drawn by weight or once each; asking for the index changes nothing else."""
     windows = by_step.store.windows(9, **options)
@@ -165,7 +165,7 @@ def test_the_index_has_the_number_of_each_window(
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"bucket": True, "shuffle": True}, {"max_steps": 110}])
-def test_the_index_has_the_number_of_each_sequence(on_any_axis: Numbered, options: dict[str, Any]):
+def test_the_index_has_the_number_of_each_sequence(on_any_axis: Written, options: dict[str, Any]):
     """In a view, it has the numbers of the view; it is the last array of a batch."""
     store = on_any_axis.store[3:17]
     plain = list(store.padded(4, **options, static=["length"]))
@@ -179,7 +179,7 @@ def test_the_index_has_the_number_of_each_sequence(on_any_axis: Numbered, option
 
 
 @pytest.mark.slow
-def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Numbered):
+def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Written):
     windows = by_step.store.windows(4)
     alone = list(windows.batches(10, shuffle=True, memory=20_000))
     for workers in (1, 2, 3, 40):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store_spec.sequences.packed import pack
-from tests.store.window_oracle import LENGTHS, Numbered
+from tests.store.window_oracle import LENGTHS, Written
 
 options = {
     "tokens": st.integers(1, 120),
@@ -46,7 +46,7 @@ def pieces_of(batch: Any) -> list[tuple[int, Any, Any]]:
 
 @given(**options, max_steps=st.integers(1, 120), ranks=st.integers(1, 3))
 def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
-    by_step: Numbered, tokens: int, batch_size: int, max_steps: int, ranks: int, **more: Any
+    by_step: Written, tokens: int, batch_size: int, max_steps: int, ranks: int, **more: Any
 ):
     max_steps = min(max_steps, tokens)
     batch_size += ranks > 1  # batches of one row cannot always be distributed evenly
@@ -80,7 +80,7 @@ def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
     steps=st.sampled_from([None, (0.2, 0.7)]),
 )
 def test_labels_of_sequences_static_columns_and_parts_of_sequences_are_given_for_each_step(
-    by_sequence: Numbered, tokens: int, targets: Any, steps: Any
+    by_sequence: Written, tokens: int, targets: Any, steps: Any
 ):
     store = by_sequence.store
     given_columns: dict[str, Any] = {"targets": targets, "steps": steps, "features": [1], "dtype": "float32"}
@@ -119,7 +119,7 @@ def test_packed_rows_are_nearly_full_for_log_normal_lengths(shuffle: Any):
         assert len(rows[0] & rows[1]) < len(rows[0]) / 50
 
 
-def test_a_row_may_be_longer_than_all_steps_and_a_store_may_have_none(by_step: Numbered):
+def test_a_row_may_be_longer_than_all_steps_and_a_store_may_have_none(by_step: Written):
     (batch,) = by_step.store.packed(1000)
     assert batch.cu_seqlens[-1] == 1000
     assert int(batch.mask.sum()) == sum(LENGTHS)

@@ -18,7 +18,7 @@ from store_spec.sequences.buckets import PaddedOptions
 from store_spec.sequences.slices import SliceReader
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import Numbered, all_same, keys, selections
+from tests.store.window_oracle import Written, all_same, keys, selections
 
 Samples = list[tuple[Any, ...]]
 
@@ -75,7 +75,7 @@ options = st.fixed_dictionaries(
 @settings(max_examples=40, deadline=None)
 @given(selection=selections(), asked=options, ranks=st.integers(1, 4))
 def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(
-    on_any_axis: Numbered, selection: list[int], asked: dict[str, Any], ranks: int
+    on_any_axis: Written, selection: list[int], asked: dict[str, Any], ranks: int
 ):
     """Ranks have the same number of batches, and none is empty; without other options they keep the store's order.
 
@@ -114,7 +114,7 @@ def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(
 
 @pytest.mark.parametrize("side", ["start", "end"])
 @pytest.mark.parametrize("truncate", [None, 5])
-def test_lengths_are_returned_on_request(on_any_axis: Numbered, side: Any, truncate: int | None):
+def test_lengths_are_returned_on_request(on_any_axis: Written, side: Any, truncate: int | None):
     """They count the steps that are used, also of labels with their own axis, and come before static columns."""
     store = on_any_axis.store
     asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}

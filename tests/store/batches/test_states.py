@@ -21,7 +21,7 @@ import store_spec
 from store_spec.errors import StateError, WindowError
 from store_spec.windows.order import VERSION
 from tests.store.kinds import KINDS, begin, chunks_read, every_kind
-from tests.store.window_oracle import Numbered, all_same
+from tests.store.window_oracle import Written, all_same
 
 Stores = tuple[store_spec.Store, store_spec.Store]
 
@@ -105,7 +105,7 @@ def test_an_epoch_continues_from_a_state_with_the_same_batches(grown: Stores, ki
 
 @every_kind
 def test_a_state_is_loaded_without_reading_what_comes_before(
-    by_step: Numbered, kind: str, monkeypatch: pytest.MonkeyPatch
+    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Nothing is read before the next batch, and then only what this and later batches need."""
     options: dict[str, Any] = {"windows": {"batch_size": 10, "memory": 6000}, "streams": {"batch_size": 1}}.get(
@@ -139,7 +139,7 @@ for kind, state in json.loads(sys.argv[2]).items():
 """
 
 
-def test_another_process_continues_with_the_same_batches(by_step: Numbered):
+def test_another_process_continues_with_the_same_batches(by_step: Written):
     begun = {kind: begin(by_step.store, kind, shuffle=True, seed=5) for kind in KINDS}
     for batches in begun.values():
         next(batches)
@@ -160,7 +160,7 @@ def test_another_process_continues_with_the_same_batches(by_step: Numbered):
         ("streams", {"window": 7}),
     ],
 )
-def test_other_ranks_continue_with_as_many_samples_per_step(by_step: Numbered, kind: str, options: dict[str, Any]):
+def test_other_ranks_continue_with_as_many_samples_per_step(by_step: Written, kind: str, options: dict[str, Any]):
     """Six samples per step: by two ranks, then by three, then by one; each sample occurs once."""
     found: list[bytes] = []
     state = None
@@ -266,7 +266,7 @@ def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_not
         begin(grown[0][:5], kind, shuffle=True).load_state_dict(state)
 
 
-def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Numbered):
+def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Written):
     """Two ranks share the last whole batch and the window after it; a single rank with workers continues in between."""
     every = (by_step.store.windows(length) for length in range(2, 9))
     windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
@@ -290,7 +290,7 @@ def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Numbered
 @pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_at_different_batches_continue_with_other_ranks(
-    by_step: Numbered, ranks: int, others: int, workers: int
+    by_step: Written, ranks: int, others: int, workers: int
 ):
     """Each worker saves its own state, as with torchdata; none of 13 windows, six per step, is lost."""
     windows = by_step.store.select([6]).windows(88, target="last")
@@ -323,7 +323,7 @@ def test_workers_at_different_batches_continue_with_other_ranks(
         assert sorted(np.concatenate(seen).tolist()) == list(range(13))
 
 
-def test_a_loaded_state_replaces_an_earlier_one(by_step: Numbered):
+def test_a_loaded_state_replaces_an_earlier_one(by_step: Written):
     """First a late state, after which the rest is distributed anew, then an earlier one."""
     windows = by_step.store.select([6]).windows(88, target="last")
     three = windows.batches(2, world_size=3)
@@ -339,7 +339,7 @@ def test_a_loaded_state_replaces_an_earlier_one(by_step: Numbered):
     assert all_same(list(two(states[2], states[1])), list(two(states[1])))
 
 
-def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Numbered):
+def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Written):
     batches, other = begin(by_step.store, "windows"), begin(by_step.store, "windows")
     with pytest.raises(WindowError, match="worker=2 of 2 workers"):
         batches.of_worker(2, 2)
@@ -442,7 +442,7 @@ def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(grown: St
     assert len(list(batches)) == len(batches)
 
 
-def test_other_ranks_continue_the_last_batches_if_each_has_a_window_left(by_step: Numbered):
+def test_other_ranks_continue_the_last_batches_if_each_has_a_window_left(by_step: Written):
     """After the last whole round, the batches depend on the number of ranks."""
     windows = by_step.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left
 
@@ -478,7 +478,7 @@ def refused(message: str, state: Any, store: store_spec.Store, kind: str = "wind
 
 
 @every_kind
-def test_a_state_of_another_store_is_refused(grown: Stores, by_step: Numbered, kind: str):
+def test_a_state_of_another_store_is_refused(grown: Stores, by_step: Written, kind: str):
     before, after = grown
     state = saved(begin(before, kind))
     refused("of a store of 20 sequences, and this one has 18", state, by_step.store, kind)
@@ -490,7 +490,7 @@ def test_a_state_of_another_store_is_refused(grown: Stores, by_step: Numbered, k
 
 
 @every_kind
-def test_invalid_states_are_refused(by_step: Numbered, kind: str):
+def test_invalid_states_are_refused(by_step: Written, kind: str):
     store = by_step.store
     state = saved(begin(store, kind))
     for wrong in (17, {}, *(state | {name: None} for name in ("format", "store", "parameters", "step"))):
@@ -502,7 +502,7 @@ def test_invalid_states_are_refused(by_step: Numbered, kind: str):
 
 
 @pytest.mark.parametrize("taken", [None, 4, 13, "12", [12]])
-def test_a_state_that_no_ranks_can_have_saved_is_refused(by_step: Numbered, taken: Any):
+def test_a_state_that_no_ranks_can_have_saved_is_refused(by_step: Written, taken: Any):
     batches = by_step.store[:13].padded(3, bucket=True)
     list(itertools.islice(batches, 4))
     with pytest.raises(StateError, match=r"4 batches of all ranks.* do not hold .* but 1[12]"):
@@ -510,7 +510,7 @@ def test_a_state_that_no_ranks_can_have_saved_is_refused(by_step: Numbered, take
 
 
 @pytest.mark.parametrize(("name", "value"), [("order", 0), ("generator", "00000000")])
-def test_a_state_of_a_release_or_a_numpy_that_shuffles_otherwise_is_refused(by_step: Numbered, name: str, value: Any):
+def test_a_state_of_a_release_or_a_numpy_that_shuffles_otherwise_is_refused(by_step: Written, name: str, value: Any):
     state = saved(begin(by_step.store, "windows"))
     here = VERSION if name == "order" else ""
     state["parameters"][name] = value

@@ -17,7 +17,7 @@ from store_spec.sequences import streams as streams_module
 from store_spec.sequences.streams import plan_lanes
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import Numbered, selections
+from tests.store.window_oracle import Written, selections
 
 Arrays = list[tuple[Any, Any]]
 
@@ -75,7 +75,7 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
 )
 def test_streams_equal_those_of_loops(
-    of_each_axis: dict[str, Numbered],
+    by_axis: dict[str, Written],
     axis: str,
     selection: list[int],
     lanes: int,
@@ -86,8 +86,8 @@ def test_streams_equal_those_of_loops(
     align: bool,
 ):
     """For any number of ranks, which share the lanes and have the same number of batches."""
-    store = of_each_axis[axis].store.select(selection)
-    sequences = [of_each_axis[axis].sequences[number] for number in selection]
+    store = by_axis[axis].store.select(selection)
+    sequences = [by_axis[axis].sequences[number] for number in selection]
     dealing = dealt([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
     wanted = streamed(sequences, dealing, steps, axis, align=align)
     real = sum(step is not None for batch in wanted for lane in batch for step in lane)
@@ -116,7 +116,7 @@ def lanes_of(batches: Any) -> list[list[int]]:
 
 @given(lanes=st.integers(1, 4), steps=st.integers(1, 20), align=st.booleans(), epoch=st.integers(0, 9))
 def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
-    by_step: Numbered, lanes: int, steps: int, epoch: int, *, align: bool
+    by_step: Written, lanes: int, steps: int, epoch: int, *, align: bool
 ):
     """The order of the sequences is taken from the batches; everything else must follow from it."""
     streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)

@@ -18,7 +18,7 @@ from store_spec.schema import Rows
 from store_spec.windows.shape import Short, Target, WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, all_same, listed, same, shapes, unbatched
+from tests.store.window_oracle import LENGTHS, all_same, assert_windows_are, listed, same, shapes, unbatched
 
 NAMES = ("open", "close", "volume")
 
@@ -78,12 +78,7 @@ def test_targets_from_inputs_equal_those_of_a_store_with_these_labels(
         )
         for store, targets in ((stores[other], CHOICES[choice]), (stores[choice], None))
     )
-    samples = list(wanted)
-    assert all_same(list(found), samples)
-    assert all_same(unbatched(list(found.batches(7, memory="80kB"))), samples)
-    shuffled = unbatched(list(found.batches(5, memory="80kB", shuffle=True, index=True)))
-    assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(samples)))
-    assert all(same(sample[:-1], samples[int(sample[-1])]) for sample in shuffled)
+    assert_windows_are(found, list(wanted))
 
 
 @hypothesis.given(shape=shapes(), features=st.sampled_from([None, [0, 2]]))

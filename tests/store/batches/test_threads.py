@@ -34,7 +34,7 @@ from store_spec.windows.pools import Pool, _Blocks
 from tests.store.forks import in_fork
 from tests.store.kinds import chunks_read, threads
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import Numbered, keys, numbered, unbatched
+from tests.store.window_oracle import Written, keys, unbatched, write_numbered
 
 SECONDS = 30  # after which a thread that hangs fails a test
 STEPS = 100
@@ -434,7 +434,7 @@ def test_no_more_items_are_made_ahead_than_slots():
     assert threads() <= others
 
 
-def test_a_cancelled_loader_reads_nothing(by_step: Numbered, monkeypatch: pytest.MonkeyPatch):
+def test_a_cancelled_loader_reads_nothing(by_step: Written, monkeypatch: pytest.MonkeyPatch):
     read = chunks_read(monkeypatch)
     windows = by_step.store.windows(4)
     cancelled = threading.Event()
@@ -448,7 +448,7 @@ def test_a_cancelled_loader_reads_nothing(by_step: Numbered, monkeypatch: pytest
 
 def test_an_error_while_batches_wait_does_not_end_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The thread that reads fails and ends before the one that gathers continues."""
-    store = numbered(tmp_path / "s.zarr", "step", chunk=8).store
+    store = write_numbered(tmp_path / "s.zarr", "step", chunk=8).store
     failed = threading.Event()
 
     def load(loader: Loader, number: int) -> Pool:
@@ -472,7 +472,7 @@ def test_an_error_while_batches_wait_does_not_end_the_epoch(tmp_path: Path, monk
         list(batches)
 
 
-def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Numbered):
+def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Written):
     """An iterator that has not started, and windows, work in the child."""
     windows = by_step.store.windows(4)
     begun, fresh = windows.batches(2, shuffle=True), windows.batches(2, shuffle=True)
@@ -487,7 +487,7 @@ def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Numbered):
     assert in_fork(child) == wanted
 
 
-def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Numbered):
+def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Written):
     """The thread holds the lock, and does not exist after a fork to release it."""
     waiting, go = threading.Event(), threading.Event()
 
@@ -514,7 +514,7 @@ def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Number
     batches.close()
 
 
-def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered):
+def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Written):
     waiting, go = threading.Event(), threading.Event()
 
     def transform(batch: Any) -> Any:
@@ -533,7 +533,7 @@ def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Numbered
     assert list(batches) == []
 
 
-def test_a_worker_reads_ahead_and_gathers_and_transforms_on_demand(by_step: Numbered):
+def test_a_worker_reads_ahead_and_gathers_and_transforms_on_demand(by_step: Written):
     """A worker makes its batches in advance anyway, and one more thread would be one more to wait for."""
     before, callers = set(threading.enumerate()), []
 

@@ -20,7 +20,7 @@ from store_spec.errors import WindowError
 from store_spec.reading.scaling import Scale, Scaler
 from tests.store.kinds import begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, store_of, write
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, selections
+from tests.store.window_oracle import LENGTHS, Written, all_same, selections
 
 KINDS: dict[str, dict[str, Any]] = {
     "keep": {"missing": "keep"},
@@ -248,7 +248,7 @@ def test_a_byte_above_1_is_a_filled_value_and_masks_hold_only_bools(tmp_path: Pa
 
 
 @every_kind
-def test_a_store_without_masks_says_how_to_build_one_with_them(by_step: Numbered, kind: str):
+def test_a_store_without_masks_says_how_to_build_one_with_them(by_step: Written, kind: str):
     text = r"value_mask=True, but this store does not say .* --missing keep, or with --mask"
     with pytest.raises(WindowError, match=text):
         begin(by_step.store, kind, value_mask=True)

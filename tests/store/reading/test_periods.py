@@ -19,7 +19,7 @@ from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, every_kind
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, Numbered, same, shapes, used_by
+from tests.store.window_oracle import LENGTHS, Written, rows_of_windows, same, shapes, used_by
 
 START = 10**9  # seconds, of the first step of each sequence
 
@@ -79,9 +79,9 @@ def test_statistics_of_a_period_are_those_of_its_rows(
 @pytest.mark.parametrize("axis", ["step", "sequence"])
 @hypothesis.given(shape=shapes(("future", "last", "aligned")), targets=st.sampled_from([None, "inputs"]))
 def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
-    of_each_axis: dict[str, Numbered], axis: str, shape: WindowShape, targets: Any
+    by_axis: dict[str, Written], axis: str, shape: WindowShape, targets: Any
 ):
-    store = of_each_axis[axis].store
+    store = by_axis[axis].store
     if axis == "sequence" and targets is None:
         shape = WindowShape(**{name: getattr(shape, name) for name in shape.__slots__} | {"target": "sequence"})
     windows = Windows(store, shape, WindowOptions(targets=targets))
@@ -89,17 +89,13 @@ def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
         with pytest.raises(WindowError, match="statistics of 0 windows"):
             windows.stats()
         return
-    used: list[set[tuple[int, int]]] = [set(), set()]
-    for number in range(len(windows)):
-        sequence, _, rows, labels_of = used_by(windows, number)
-        used[0] |= {(sequence, row) for row in rows}
-        used[1] |= {(sequence, row) for row in labels_of}
+    used = rows_of_windows(windows)
     if targets == "inputs":
         used[0] |= used[1]
     stats = windows.stats()
-    assert_moments(stats.inputs, np.array([of_each_axis[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
+    assert_moments(stats.inputs, np.array([by_axis[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
     if axis == "step":
-        labels = np.array([of_each_axis[axis].sequences[at][1][row] for at, row in sorted(used[1])])
+        labels = np.array([by_axis[axis].sequences[at][1][row] for at, row in sorted(used[1])])
         assert_moments(stats.labels, labels)
         assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
 
@@ -169,7 +165,7 @@ def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
 
 @hypothesis.given(shape=shapes(), low=st.integers(0, 9))
 def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
-    by_step: Numbered, shape: WindowShape, low: int
+    by_step: Written, shape: WindowShape, low: int
 ):
     store = by_step.store
     given = {name: getattr(shape, name) for name in shape.__slots__} | {"stride": 1}

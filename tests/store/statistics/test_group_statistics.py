@@ -12,36 +12,25 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
-from tests.store.window_oracle import Sequences, all_same, unbatched
+from tests.store.oracle import store_of
+from tests.store.window_oracle import Sequences, all_same, assert_windows_are
 
 SITES = ("north", "south", "north", "", "south", "north")
 LENGTHS = (30, 12, 0, 25, 9, 17)
 
 
-def add(path: Path, numbers: range, mode: Any = None) -> Sequences:
-    """Append sequences with labels on the step axis; each has values far from those of the others."""
-    sequences: Sequences = []
-    columns: Any = {"site": "string", "patient": "int64"}
-    with (
-        store_spec.open_store(path, "a")
-        if mode == "a"
-        else store_spec.create_store(
-            path, inputs=("float32", (3,)), labels=("float64", (2,)), columns=columns, chunk=120, shard=1200
-        )
-    ) as writer:
-        for number in numbers:
-            random = np.random.default_rng(number)
-            x = (random.normal(size=(LENGTHS[number % 6], 3)) * (number + 1) + 10 * number).astype("float32")
-            y = random.normal(size=(len(x), 2)) + number
-            values: Any = {"site": SITES[number % 6], "patient": number // 2}
-            writer.append(x, y, source=f"s{number}", columns=values)
-            sequences.append((x, y))
-    return sequences
-
-
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Sequences, store_spec.Store]:
-    return add(tmp_path / "s.zarr", range(6)), store_spec.open_store(tmp_path / "s.zarr")
+    """Write sequences with labels on the step axis; each has values far from those of the others."""
+    sequences: Sequences = []
+    for number, length in enumerate(LENGTHS):
+        random = np.random.default_rng(number)
+        x = (random.normal(size=(length, 3)) * (number + 1) + 10 * number).astype("float32")
+        sequences.append((x, random.normal(size=(length, 2)) + number))
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    more = [{"columns": {"site": site, "patient": number // 2}} for number, site in enumerate(SITES)]
+    columns = {"site": "string", "patient": "int64"}
+    return sequences, store_of(tmp_path / "s", inputs, labels, more=more, columns=columns, chunk=120, shard=1200)
 
 
 def normalized(sequences: Sequences, store: store_spec.Store, how: str, groups: list[Any]) -> Sequences:
@@ -69,10 +58,7 @@ def test_each_sequence_is_normalised_by_its_group(how: str, by: str, made: Any):
     normalize = getattr(statistics, how)()
     windows = store.windows(4, stride=2, normalize=normalize)
     due = [(x[start : start + 4], y[start + 4 : start + 5]) for x, y in wanted for start in range(0, len(x) - 4, 2)]
-    assert all_same(list(windows), due)
-    assert all_same(unbatched(list(windows.batches(5, memory="40kB"))), due)
-    shuffled = unbatched(list(windows.batches(5, shuffle=True, index=True, memory="40kB")))
-    assert all_same([sample[:-1] for sample in shuffled], [due[sample[-1]] for sample in shuffled])
+    assert_windows_are(windows, due, 5, "40kB")
     for number, (x, y, _) in enumerate(store.padded(1, normalize=normalize)):
         assert all_same([(x[0], y[0])], [wanted[number]])
     lanes = store.streams(1, 7, normalize=normalize, mask=True)

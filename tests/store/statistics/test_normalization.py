@@ -20,7 +20,7 @@ from store_spec.reading import scaling
 from store_spec.reading.scaling import Scale, Scaler, standard
 from tests.store.kinds import KINDS, begin
 from tests.store.oracle import store_of
-from tests.store.window_oracle import Sequences, all_same, same, unbatched
+from tests.store.window_oracle import Sequences, all_same, assert_windows_are, same, unbatched
 
 LENGTHS = (30, 0, 9, 25, 1, 14, 2)
 NAMES = ("open", "high", "still", "close")
@@ -138,11 +138,7 @@ def test_windows_are_normalised_like_in_a_loop(
     options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
     windows = store.windows(5, normalize=normalize, sampling_rate=rate, **options)
     wanted = oracle(sequences, how, scaler, features, rate, future=future)
-    found = list(windows)
-    assert all_same(found, wanted)
-    assert all_same(unbatched(list(windows.batches(7, memory="40kB"))), wanted)
-    shuffled = unbatched(list(windows.batches(7, memory="40kB", shuffle=True, index=True)))
-    assert all_same([sample[:-1] for sample in shuffled], [wanted[sample[-1]] for sample in shuffled])
+    assert_windows_are(windows, wanted, memory="40kB")
 
 
 @given(

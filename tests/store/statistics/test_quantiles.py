@@ -21,7 +21,7 @@ from store_spec.reading.statistics import Statistics, quantiles_of_columns
 from store_spec.schema import DTYPES
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, Sequence, make, recipes, same, write
-from tests.store.window_oracle import LENGTHS, Numbered
+from tests.store.window_oracle import LENGTHS, Written
 
 REAL = [dtype for dtype in DTYPES if not dtype.startswith("complex")]
 
@@ -148,7 +148,7 @@ def test_statistics_without_a_store_have_no_quantiles():
         Statistics(inputs=moments(rows), labels=moments(rows)).robust()
 
 
-def test_each_chunk_of_a_selection_is_read_once_and_no_other(by_step: Numbered, monkeypatch: pytest.MonkeyPatch):
+def test_each_chunk_of_a_selection_is_read_once_and_no_other(by_step: Written, monkeypatch: pytest.MonkeyPatch):
     read, ends = chunks_read(monkeypatch), np.cumsum(LENGTHS)
     for selection in ([2], [12, 5, 6], [0, 1, 2, 3]):
         read.clear()

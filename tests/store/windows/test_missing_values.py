@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,18 @@ from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.damage import values
 from tests.store.oracle import files, store_of
-from tests.store.window_oracle import LENGTHS, Sample, Sequences, all_same, listed, same, selections, shapes, unbatched
-
-MEMORY = 20_000
-
-
-@dataclass(frozen=True, repr=False)
-class Gappy:
-    """Sequences of LENGTHS with some missing values, as arrays and as a store."""
-
-    sequences: Sequences
-    store: store_spec.Store
-
-
-def gappy(path: Path, axis: LabelAxis, *, chunk: int = 8, share: float = 0.04, seed: int = 0) -> Gappy:
-    """Write them: a step may lack a value in two features, or in its label, and so may the few steps after it."""
-    rng = np.random.default_rng(seed)
-    sequences: Sequences = []
-    for number, length in enumerate(LENGTHS):
-        rows = rng.normal(size=(length, 2))
-        for start in np.flatnonzero(rng.random(length) < share).tolist():
-            rows[start : start + int(rng.integers(1, 5)), int(rng.integers(0, 2))] = np.nan
-        every = {"step": rng.normal(size=(length, 1)), "sequence": np.array([float(number)]), "own": rows[:number, :1]}
-        label = every[axis]
-        label[rng.random(label.shape) < share] = np.nan
-        if axis == "sequence" and number % 5 == 3:
-            label[:] = np.nan
-        sequences.append((rows, label))
-    options: dict[str, Any] = {"missing": "keep", "time": "s", "chunk": 16 * chunk, "shard": 80 * chunk}
-    more = [{"time": np.arange(len(x))} for x, _ in sequences]
-    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
-    return Gappy(sequences, store_of(path, inputs, labels, label_axis=axis, more=more, **options))
+from tests.store.window_oracle import (
+    Sample,
+    Written,
+    all_same,
+    assert_windows_are,
+    listed,
+    same,
+    selections,
+    shapes,
+    unbatched,
+    write_with_gaps,
+)
 
 
 def whole(samples: list[Sample]) -> list[Sample]:
@@ -58,36 +38,32 @@ def whole(samples: list[Sample]) -> list[Sample]:
 
 
 @pytest.fixture(scope="module", params=[1, 8])
-def by_step(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Gappy:
-    return gappy(tmp_path_factory.mktemp("missing") / "step.zarr", "step", chunk=request.param)
+def by_step(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_with_gaps(tmp_path_factory.mktemp("missing") / "step.zarr", "step", chunk=request.param)
 
 
 @pytest.fixture(scope="module")
-def by_sequence(tmp_path_factory: pytest.TempPathFactory) -> Gappy:
-    return gappy(tmp_path_factory.mktemp("missing") / "sequence.zarr", "sequence")
+def by_sequence(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_with_gaps(tmp_path_factory.mktemp("missing") / "sequence.zarr", "sequence")
 
 
-def assert_left(given: Gappy, selection: list[int], shape: WindowShape) -> None:
+def assert_left(given: Written, selection: list[int], shape: WindowShape) -> None:
     windows = Windows(given.store.select(selection), shape, WindowOptions(missing="skip"))
     wanted = whole(listed([given.sequences[number] for number in selection], shape))
-    assert len(windows) == len(wanted)
-    assert all_same(windows.__getitems__(list(range(len(wanted)))), wanted)
-    batches = windows.batches(7, memory="60kB")
-    assert all_same(unbatched(list(batches)), wanted)
-    shuffled = unbatched(list(windows.batches(7, memory="60kB", shuffle=True, index=True)))
-    assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(wanted)))
-    assert all(same(sample[:-1], wanted[int(sample[-1])]) for sample in shuffled)
+    assert_windows_are(windows, wanted, memory="60kB")
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(selection=selections(), shape=shapes())
-def test_remaining_windows_are_those_without_nan(by_step: Gappy, selection: list[int], shape: WindowShape):
+def test_remaining_windows_are_those_without_nan(by_step: Written, selection: list[int], shape: WindowShape):
     assert_left(by_step, selection, shape)
 
 
 @hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(selection=selections(), shape=shapes(("sequence",)))
-def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, selection: list[int], shape: WindowShape):
+def test_sequences_whose_label_is_missing_have_no_windows(
+    by_sequence: Written, selection: list[int], shape: WindowShape
+):
     assert_left(by_sequence, selection, shape)
 
 
@@ -95,7 +71,7 @@ def test_sequences_whose_label_is_missing_have_no_windows(by_sequence: Gappy, se
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_the_runs_in_a_store_equal_those_of_its_rows(tmp_path: Path, axis: LabelAxis):
     """Of inputs and of labels on every axis, in a store that is written at once or appended to."""
-    given = gappy(tmp_path / "once.zarr", axis)
+    given = write_with_gaps(tmp_path / "once.zarr", axis)
     for array, place in (("inputs", 0), ("labels", 1)):
         wanted: list[list[int]] = []
         before = 0
@@ -121,7 +97,7 @@ def test_the_runs_in_a_store_equal_those_of_its_rows(tmp_path: Path, axis: Label
     assert files(path) == files(given.store.path)
 
 
-def test_finding_windows_without_missing_values_reads_no_rows(by_step: Gappy, monkeypatch: pytest.MonkeyPatch):
+def test_finding_windows_without_missing_values_reads_no_rows(by_step: Written, monkeypatch: pytest.MonkeyPatch):
     store = store_spec.open_store(by_step.store.path)
 
     def refused(*_: Any, **_options: Any) -> Any:
@@ -133,10 +109,8 @@ def test_finding_windows_without_missing_values_reads_no_rows(by_step: Gappy, mo
     assert [windows.index.locate(number) for number in (0, -1)]
 
 
-@pytest.mark.parametrize("options", [{}, {"stride": 3, "sampling_rate": 2}, {"target": "aligned", "short": "pad"}])
-def test_future_columns_count_too(by_step: Gappy, options: dict[str, Any]):
-    if options.get("target", "future") != "future":
-        options = {**options, "target": "future"}
+@pytest.mark.parametrize("options", [{}, {"stride": 3, "sampling_rate": 2}, {"short": "pad"}])
+def test_future_columns_count_too(by_step: Written, options: dict[str, Any]):
     windows = by_step.store.windows(4, horizon=3, lead=1, future=[0], missing="skip", **options)
     every = by_step.store.windows(4, horizon=3, lead=1, future=[0, 1], **options)
     wanted = [
@@ -146,7 +120,7 @@ def test_future_columns_count_too(by_step: Gappy, options: dict[str, Any]):
     assert all_same([tuple(map(np.ascontiguousarray, sample)) for sample in windows], wanted)
 
 
-def test_a_gap_in_an_unselected_feature_counts(by_step: Gappy):
+def test_a_gap_in_an_unselected_feature_counts(by_step: Written):
     every = by_step.store.windows(5, missing="skip")
     one = by_step.store.windows(5, features=[1], missing="skip")
     assert len(one) == len(every) < len(by_step.store.windows(5))
@@ -159,12 +133,12 @@ def test_a_store_without_missing_values_gives_all_windows(tmp_path: Path, missin
     assert len(store.windows(5, missing=missing)) == 15
 
 
-def test_unknown_policies_are_refused(by_step: Gappy):
+def test_unknown_policies_are_refused(by_step: Written):
     with pytest.raises(WindowError, match=r'missing=\'drop\'; it must be "keep" or "skip"'):
         by_step.store.windows(5, missing="drop")  # type: ignore[arg-type]
 
 
-def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Gappy):
+def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Written):
     store = by_step.store
     windows = store.windows(4, stride=7, phase="random", missing="skip")
     seen = set()
@@ -186,7 +160,7 @@ def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Gap
     assert len(windows) * 4 < len(seen) <= len(plain)
 
 
-def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Gappy):
+def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Written):
     windows = by_step.store.windows(6, missing="skip")
     counts = np.diff(windows.index.first)
     some = counts >= 5
@@ -203,7 +177,7 @@ def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Gappy):
     assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
 
 
-def test_windows_before_and_after_a_moment_and_of_a_share_of_the_steps(by_step: Gappy):
+def test_windows_before_and_after_a_moment_and_of_a_share_of_the_steps(by_step: Written):
     for options in ({"before": "1970-01-01T00:00:20", "after": "1970-01-01T00:00:03"}, {"steps": (0.1, 0.7)}):
         every = by_step.store.windows(4, horizon=2, **options)
         windows = by_step.store.windows(4, horizon=2, missing="skip", **options)
@@ -211,7 +185,7 @@ def test_windows_before_and_after_a_moment_and_of_a_share_of_the_steps(by_step: 
         assert 0 < len(windows) < len(every)
 
 
-def test_an_overlay_uses_the_steps_of_its_windows(by_step: Gappy):
+def test_an_overlay_uses_the_steps_of_its_windows(by_step: Written):
     windows = by_step.store.windows(4, horizon=2, missing="skip")
     labels = np.stack([y for _, y in windows])
     for each in windows.overlay(labels, np.arange(len(windows))):
@@ -220,7 +194,7 @@ def test_an_overlay_uses_the_steps_of_its_windows(by_step: Gappy):
         assert not each.count[np.isnan(y[:, 0])].any()
 
 
-def test_mixing_is_measured_for_the_remaining_windows(by_step: Gappy):
+def test_mixing_is_measured_for_the_remaining_windows(by_step: Written):
     windows = by_step.store.windows(4, missing="skip")
     mixing = windows.mixing(12)
     assert mixing.windows == len(windows)
@@ -252,14 +226,14 @@ def test_impossible_runs_are_refused(tmp_path: Path, new: dict[int, int], text: 
         store.windows(3, missing="skip")
 
 
-def test_windows_of_another_selection_have_the_same_options(by_step: Gappy):
+def test_windows_of_another_selection_have_the_same_options(by_step: Written):
     windows = by_step.store.windows(6, missing="skip")
     other = windows.of(by_step.store.select([6, 2]), windows.normalize)
     wanted = whole(listed([by_step.sequences[6], by_step.sequences[2]], WindowShape(window=6)))
     assert all_same(list(other), wanted)
 
 
-def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | None = None) -> Any:
+def reals(given: Written, windows: Windows, number: int, filled: dict[int, Any] | None = None) -> Any:
     """Return the mask of a window, value by value."""
     sequence, start = windows.index.locate(number)
     real = int(windows.index.real_rows(sequence, start))
@@ -274,7 +248,7 @@ def reals(given: Gappy, windows: Windows, number: int, filled: dict[int, Any] | 
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(shape=shapes(), take=st.sampled_from([None, [1], [1, 0]]), missing=st.sampled_from(["keep", "skip"]))
 def test_a_mask_is_false_for_nan_and_for_padding(
-    by_step: Gappy, shape: WindowShape, take: list[int] | None, missing: Any
+    by_step: Written, shape: WindowShape, take: list[int] | None, missing: Any
 ):
     windows = Windows(by_step.store, shape, WindowOptions(value_mask=True, missing=missing, features=take))
     plain = Windows(by_step.store, shape, WindowOptions(missing=missing, features=take))
@@ -285,14 +259,11 @@ def test_a_mask_is_false_for_nan_and_for_padding(
         masks = [sample.mask] if shape.pads_inputs else []
         masks += [sample.label_mask] if shape.pads_labels else []
         assert same(sample, (x, y, *masks, np.ascontiguousarray(mask if take is None else mask[:, take])))
-    assert all_same(unbatched(list(windows.batches(7, memory="80kB"))), samples)
-    shuffled = unbatched(list(windows.batches(7, memory="80kB", shuffle=True, index=True)))
-    assert sorted(int(sample[-1]) for sample in shuffled) == list(range(len(samples)))
-    assert all(same(sample[:-1], samples[int(sample[-1])]) for sample in shuffled)
+    assert_windows_are(windows, samples)
 
 
 @pytest.mark.parametrize("normalize", ["stats", "sequence", "window"])
-def test_a_mask_is_of_stored_values_and_precedes_later_arrays(by_step: Gappy, normalize: str):
+def test_a_mask_is_of_stored_values_and_precedes_later_arrays(by_step: Written, normalize: str):
     """A feature without any value has NaN as its statistics, which turn every value into NaN."""
     store = by_step.store
     stats: Any = store.stats() if normalize == "stats" else normalize
@@ -305,9 +276,9 @@ def test_a_mask_is_of_stored_values_and_precedes_later_arrays(by_step: Gappy, no
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, dict[int, Any]]:
     """A store with missing values and a mask of filled ones; labels are of whole sequences."""
-    given = gappy(tmp_path_factory.mktemp("both") / "keep.zarr", "sequence")
+    given = write_with_gaps(tmp_path_factory.mktemp("both") / "keep.zarr", "sequence")
     rng = np.random.default_rng(1)
     inputs, labels = (list(each) for each in zip(*given.sequences, strict=True))
     filled = {number: (rng.random(x.shape) < 0.2) & ~np.isnan(x) for number, x in enumerate(inputs)}
@@ -315,11 +286,11 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gappy, dict[int, Any
     options: dict[str, Any] = {"label_axis": "sequence", "missing": "keep", "filled": True, "chunk": 128, "shard": 640}
     store = store_of(given.store.path.with_name("both.zarr"), inputs, labels, more=more, **options)
     assert store_spec.verify(store.path) == []
-    return Gappy(given.sequences, store), filled
+    return Written(given.sequences, store), filled
 
 
 @pytest.mark.parametrize("short", ["drop", "pad"])
-def test_a_mask_is_false_for_filled_values(both: tuple[Gappy, dict[int, Any]], short: Any):
+def test_a_mask_is_false_for_filled_values(both: tuple[Written, dict[int, Any]], short: Any):
     given, filled = both
     windows = given.store.windows(9, target="sequence", stride=2, value_mask=True, short=short)
     for number, sample in enumerate(windows):

@@ -22,9 +22,7 @@ from store_spec.windows.order import EpochOrder, Share, WindowRuns
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, shapes
-
-COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+from tests.store.window_oracle import COSTS, LENGTHS, epoch, index_of_lengths, order_of, shapes
 
 
 class Listed(EpochOrder):
@@ -91,11 +89,10 @@ def test_figures_equal_those_of_loops_over_windows(
     selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
 ):
     """Exactly, if all batches are measured; for sequences selected in any order."""
-    index = index_of_lengths(np.array(LENGTHS)[selection], shape)
+    order = order_of(shape, budget, random, selection=selection)
+    index, starts = order._index, order._starts
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
-    starts = (np.cumsum(LENGTHS) - LENGTHS)[selection].astype(np.int64)
-    order = EpochOrder(index, starts, chunk=8, costs=COSTS, budget=budget, random=random)
     found = measure_order(order, index, starts, size)
     assert values(found.ours) == pytest.approx(looped(epoch(order), index, starts, size), abs=1e-12)
     assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))

@@ -11,25 +11,27 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
-from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import LANES, VERSION, EpochOrder
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import MOST_UNITS, Costs, unit_size
-from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, numbers_of, shapes
-
-COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
-ENDS = np.cumsum(LENGTHS)
+from tests.store.window_oracle import (
+    COSTS,
+    LENGTHS,
+    epoch,
+    index_of_lengths,
+    numbers_of,
+    order_of,
+    shapes,
+    steps_needed,
+)
 
 Arguments = tuple[list[int], WindowShape, int, int, tuple[int, int] | None]
 
 
 def planned(
     selection: list[int], shape: WindowShape, chunk: int, budget: int, random: tuple[int, int] | None
-) -> tuple[WindowIndex, NDArray[np.int64], EpochOrder]:
-    index = index_of_lengths(np.array(LENGTHS, np.int64)[selection], shape)
-    starts = (ENDS - LENGTHS)[selection].astype(np.int64)
-    order = EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, join=True)
-    return index, starts, order
+) -> EpochOrder:
+    return order_of(shape, budget, random, selection=selection, chunk=chunk, join=True)
 
 
 def plans() -> st.SearchStrategy[Arguments]:
@@ -45,17 +47,17 @@ def plans() -> st.SearchStrategy[Arguments]:
 @given(plans())
 def test_an_epoch_has_each_window_once(arguments: Arguments):
     """In the order of their numbers if it is not shuffled."""
-    index, _, order = planned(*arguments)
+    order = planned(*arguments)
     found = epoch(order)
-    assert (sorted(found) if arguments[4] else found) == list(range(len(index)))
-    assert order.first[-1] == len(index)
+    assert (sorted(found) if arguments[4] else found) == list(range(len(order._index)))
+    assert order.first[-1] == len(order._index)
     assert [len(numbers_of(order.share(pool))) for pool in range(len(order))] == np.diff(order.first).tolist()
 
 
 @given(plans(), st.integers(1, 60))
 def test_ranks_alternate_in_the_order_of_a_single_rank(arguments: Arguments, world_size: int):
     """Window p of the epoch belongs to rank p mod world_size, for any world size."""
-    _, _, order = planned(*arguments)
+    order = planned(*arguments)
     alone = epoch(order)
     for rank in {0, world_size // 2, world_size - 1}:
         assert epoch(order, rank, world_size) == alone[rank::world_size]
@@ -64,7 +66,8 @@ def test_ranks_alternate_in_the_order_of_a_single_rank(arguments: Arguments, wor
 @given(plans(), st.integers(1, 3))
 def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, world_size: int):
     """Every row and label row of each window is in one range of rows; between them are less than a chunk of others."""
-    index, starts, order = planned(*arguments)
+    order = planned(*arguments)
+    index, starts = order._index, order._starts
     for pool in range(len(order)):
         share = order.share(pool, world_size - 1, world_size)
         spans = zip(share.start.tolist(), share.stop.tolist(), strict=True)
@@ -79,9 +82,7 @@ def test_a_share_holds_all_rows_that_its_windows_need(arguments: Arguments, worl
                 sequence, start = index.locate(next(windows))
                 assert sequence == share.pieces.sequence[piece]
                 row, at = int(starts[sequence]) + start, place + turn * index.shape.stride
-                real = int(index.real_rows(sequence, start))
-                needed = (real - 1) * index.shape.sampling_rate + 1 + index.shape.label_span
-                needed = min(needed, int(index.stop[sequence]) - start)
+                needed = steps_needed(index, sequence, start)
                 assert np.array_equal(rows[at : at + needed], np.arange(row, row + needed))
                 read.update(range(row, row + needed))
         between = np.array(sorted(set(rows.tolist()) - read), np.int64)
@@ -128,8 +129,7 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
 
 @given(plans())
 def test_a_pool_fits_its_budget_or_is_one_unit(arguments: Arguments):
-    budget = arguments[3]
-    _, _, order = planned(*arguments)
+    budget, order = arguments[3], planned(*arguments)
     for pool in range(len(order)):
         share = order.share(pool)
         windows, pieces = int(share.pieces.count.sum()), len(share.pieces.row)
@@ -191,7 +191,7 @@ def test_units_grow_as_windows_overlap_less():
 
 
 def test_a_sequence_that_is_selected_twice_is_read_once():
-    once, twice = (planned(selection, WindowShape(window=5), 8, 10**6, (0, 0))[2] for selection in ([6], [6, 6]))
+    once, twice = (planned(selection, WindowShape(window=5), 8, 10**6, (0, 0)) for selection in ([6], [6, 6]))
     assert twice.first[-1] == 2 * once.first[-1]
     assert twice.share(0).rows == once.share(0).rows
 
@@ -200,7 +200,7 @@ def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
     """If shuffled, units follow the rows of the store, in whatever order sequences are selected."""
     shape = WindowShape(window=2)
     rows = [
-        planned(selection, shape, 64, 10**6, (0, 0))[2].share(0).pieces.row.tolist()
+        planned(selection, shape, 64, 10**6, (0, 0)).share(0).pieces.row.tolist()
         for selection in ([2, 3, 5], [5, 2, 3])
     ]
     assert rows[0] == rows[1]
@@ -229,12 +229,13 @@ def test_windows_of_a_small_store_are_shuffled_like_a_permutation(lengths: list[
         assert len(order) == 1
         found.append((ours, generator.permutation(len(index))))
 
-    def told(orders: list[NDArray[np.int64]]) -> tuple[int, int, int]:
+    def count_different(orders: list[NDArray[np.int64]]) -> tuple[int, int, int]:
+        """Return how many orders there are, first windows, and windows in one batch with window 0."""
         first = {window for order in orders for window in order[:16].tolist()}
         met = {window for order in orders for window in _batch_of(0, order)}
         return len({tuple(order.tolist()) for order in orders}), len(first), len(met)
 
-    shuffled, permuted = (told([pair[which] for pair in found]) for which in (0, 1))
+    shuffled, permuted = (count_different([pair[which] for pair in found]) for which in (0, 1))
     assert all(one >= 0.95 * other for one, other in zip(shuffled, permuted, strict=True)), (shuffled, permuted)
 
 

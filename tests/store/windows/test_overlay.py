@@ -17,7 +17,7 @@ from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import same, store_of
-from tests.store.window_oracle import LENGTHS, Numbered, numbered, selections, shapes, used_by
+from tests.store.window_oracle import LENGTHS, Written, selections, shapes, used_by, write_numbered
 
 
 def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
@@ -53,7 +53,7 @@ def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dic
     data=st.data(),
 )
 def test_an_overlay_equals_a_loop(
-    by_step: Numbered, selection: list[int], shape: WindowShape, tail: tuple[int, ...], dtype: str, data: st.DataObject
+    by_step: Written, selection: list[int], shape: WindowShape, tail: tuple[int, ...], dtype: str, data: st.DataObject
 ):
     windows = Windows(by_step.store.select(selection), shape)
     some = st.lists(st.integers(0, len(windows) - 1), max_size=12) if len(windows) else st.just([])
@@ -102,7 +102,7 @@ def test_an_overlay_of_labels_equals_the_labels(tmp_path: Path, how: Any):
 
 
 def test_predictions_for_whole_sequences_are_averaged_over_windows(tmp_path: Path):
-    given = numbered(tmp_path / "s.zarr", "sequence", chunk=8)
+    given = write_numbered(tmp_path / "s.zarr", "sequence", chunk=8)
     windows = given.store.windows(5, target="sequence")
     votes = np.arange(2 * len(windows), dtype=float).reshape(-1, 2)
     overlay = windows.overlay(votes, np.arange(len(windows)))
@@ -112,7 +112,7 @@ def test_predictions_for_whole_sequences_are_averaged_over_windows(tmp_path: Pat
         np.testing.assert_allclose(each.mean, votes[low:high].mean(axis=0)[None])
 
 
-def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Numbered):
+def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Written):
     batches = by_step.store.windows(4, stride=3, phase="random").batches(50, epoch=3, shuffle=True, index=True)
     y, index = (np.concatenate(each) for each in list(zip(*batches, strict=True))[1:])
     again = pickle.loads(pickle.dumps(batches.windows))
@@ -121,7 +121,7 @@ def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Numbered):
         assert np.array_equal(each.mean[each.count > 0], labels[each.count > 0])
 
 
-def test_an_overlay_refuses_windows_of_another_epoch(by_step: Numbered):
+def test_an_overlay_refuses_windows_of_another_epoch(by_step: Written):
     """Their numbers are of other steps."""
     windows = by_step.store.windows(4, stride=3, phase="random", normalize="sequence")
     y = np.zeros((2, 1, 1))
@@ -139,7 +139,7 @@ def test_an_overlay_refuses_windows_of_another_epoch(by_step: Numbered):
 
 
 @pytest.mark.parametrize("number", [0, slice(3), ("a",), None])
-def test_predictions_are_matched_by_name(by_step: Numbered, number: Any):
+def test_predictions_are_matched_by_name(by_step: Written, number: Any):
     overlay = by_step.store.windows(4).overlay(np.zeros((2, 1, 1)), [0, 1])
     with pytest.raises(SequenceIndexError, match=r"0 of the .* are .*; give a name as overlay\[source\]"):
         overlay[number]
@@ -157,13 +157,13 @@ def test_predictions_are_matched_by_name(by_step: Numbered, number: Any):
     ],
 )
 def test_predictions_that_do_not_fit_are_refused_with_both_shapes(
-    by_step: Numbered, target: Any, shape: tuple[int, ...], index: Any, message: str
+    by_step: Written, target: Any, shape: tuple[int, ...], index: Any, message: str
 ):
     with pytest.raises(WindowError, match=message):
         by_step.store.windows(4, horizon=2, target=target).overlay(np.zeros(shape), index)
 
 
-def test_impossible_overlays_are_refused(by_step: Numbered):
+def test_impossible_overlays_are_refused(by_step: Written):
     windows = by_step.store.windows(4)
     with pytest.raises(WindowError, match="are not normalised"):
         windows.overlay(np.zeros((1, 1, 1)), [0], inverse=True)
@@ -194,7 +194,7 @@ def test_times_of_steps_are_stored_with_rows(tmp_path: Path, target: Any):
         assert len(each.time) == len(each.count)
 
 
-def test_a_store_without_times_has_none(by_step: Numbered):
+def test_a_store_without_times_has_none(by_step: Written):
     windows = by_step.store.windows(4)
     (each,) = windows.overlay(np.zeros((1, 1, 1)), [0])
     assert each.time is None

@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 from store_spec.errors import WindowError
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
-from tests.store.window_oracle import Numbered, all_same, shapes, unbatched, used_by
-from tests.store.windows.test_missing_values import Gappy, gappy
+from tests.store.window_oracle import (
+    Written,
+    all_same,
+    rows_of_windows,
+    shapes,
+    unbatched,
+    used_by,
+    write_with_gaps,
+)
 
 
 @pytest.fixture(scope="module")
-def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> Gappy:
-    return gappy(tmp_path_factory.mktemp("gaps") / "s.zarr", "step")
+def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_with_gaps(tmp_path_factory.mktemp("gaps") / "s.zarr", "step")
 
 
 def padded(rows: Any, count: int) -> Any:
@@ -31,7 +38,7 @@ def padded(rows: Any, count: int) -> Any:
 @settings(max_examples=4, deadline=None)
 @given(shape=shapes(), least=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
 def test_windows_of_random_lengths_have_their_rows_and_the_next_label(
-    by_step: Numbered, shape: WindowShape, least: int, seed: int, epoch: int
+    by_step: Written, shape: WindowShape, least: int, seed: int, epoch: int
 ):
     shape = replace(shape, least_window=min(least, shape.window))
     windows = Windows(by_step.store, shape)
@@ -56,7 +63,7 @@ def test_windows_of_random_lengths_have_their_rows_and_the_next_label(
     assert all_same(unbatched(list(windows.batches(5, seed=seed, epoch=epoch, memory="80kB"))), alone)
 
 
-def test_all_lengths_are_equally_frequent_and_others_in_each_epoch(by_step: Numbered):
+def test_all_lengths_are_equally_frequent_and_others_in_each_epoch(by_step: Written):
     windows = by_step.store.windows((3, 10), target="last")
     lengths = [
         np.concatenate([batch.mask.sum(axis=1) for batch in windows.batches(64, epoch=epoch, memory="1MB")])
@@ -71,43 +78,28 @@ def test_all_lengths_are_equally_frequent_and_others_in_each_epoch(by_step: Numb
 
 
 @given(shape=shapes(), least=st.integers(1, 9))
-def test_statistics_are_of_the_rows_of_all_lengths(by_step: Numbered, shape: WindowShape, least: int):
+def test_statistics_are_of_the_rows_of_all_lengths(by_step: Written, shape: WindowShape, least: int):
     shape = replace(shape, least_window=min(least, shape.window))
     windows = Windows(by_step.store, shape)
     if not len(windows):
         return
-    found: list[set[tuple[int, int]]] = [set(), set()]
-    for number in range(len(windows)):
-        sequence, start = windows.index.locate(number)
-        full = int(windows.index.real_rows(sequence, start))
-        for real in range(min(shape.least_window or 1, full), full + 1):
-            for rows, each in zip(used_by(windows, number, real)[2:], found, strict=True):
-                each |= {(sequence, row) for row in rows}
-    stats = windows.stats()
+    found, stats = rows_of_windows(windows), windows.stats()
     assert int(stats.inputs.count[0]) == len(found[0])
     assert int(stats.labels.count[0]) == len(found[1])
     assert np.allclose(stats.labels.mean, np.mean([by_step.sequences[at][1][row] for at, row in found[1]], axis=0))
 
 
 @given(shape=shapes(), missing=st.sampled_from(["keep", "skip"]))
-def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Gappy, shape: WindowShape, missing: Any):
+def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Written, shape: WindowShape, missing: Any):
     options = WindowOptions(missing=missing)
     windows = Windows(with_gaps.store, replace(shape, phase="random"), options)
     if not len(windows):
         return
 
-    def rows_of(some: Windows) -> list[set[tuple[int, int]]]:
-        found: list[set[tuple[int, int]]] = [set(), set()]
-        for number in range(len(some)):
-            sequence, _, *both = used_by(some, number)
-            for rows, each in zip(both, found, strict=True):
-                each |= {(sequence, row) for row in rows}
-        return found
-
-    found = rows_of(Windows(with_gaps.store, replace(shape, stride=1), options))
+    found = rows_of_windows(Windows(with_gaps.store, replace(shape, stride=1), options))
     for epoch in range(4):
         of_epoch = windows.of_epoch(0, epoch)
-        assert all(one <= every for one, every in zip(rows_of(of_epoch), found, strict=True))
+        assert all(one <= every for one, every in zip(rows_of_windows(of_epoch), found, strict=True))
         stats = of_epoch.stats()
         for moments, steps, array in zip((stats.inputs, stats.labels), found, (0, 1), strict=True):
             values = np.array([with_gaps.sequences[at][array][row] for at, row in steps])
@@ -116,7 +108,7 @@ def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Gappy, shape: Windo
 
 
 @given(shape=shapes(), least=st.integers(1, 9))
-def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Gappy, shape: WindowShape, least: int):
+def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Written, shape: WindowShape, least: int):
     shape = replace(shape, least_window=min(least, shape.window))
     windows = Windows(with_gaps.store, shape, WindowOptions(missing="skip"))
     every = Windows(with_gaps.store, shape)
@@ -131,7 +123,7 @@ def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Gap
     assert [windows.index.locate(number) for number in range(len(windows))] == wanted
 
 
-def test_an_overlay_uses_the_steps_of_the_epoch(by_step: Numbered):
+def test_an_overlay_uses_the_steps_of_the_epoch(by_step: Written):
     windows = by_step.store.windows((2, 6), horizon=3)
     batches = windows.batches(50, epoch=3, shuffle=True, index=True)
     parts = [(batch.labels, batch.index) for batch in batches]
@@ -146,6 +138,6 @@ def test_an_overlay_uses_the_steps_of_the_epoch(by_step: Numbered):
 @pytest.mark.parametrize(
     ("window", "said"), [((0, 5), "least_window"), ((6, 5), "least_window"), ((2, 0), "window"), ((1, 2, 3), "window")]
 )
-def test_impossible_lengths_are_refused(by_step: Numbered, window: Any, said: str):
+def test_impossible_lengths_are_refused(by_step: Written, window: Any, said: str):
     with pytest.raises(WindowError, match=f"{said} is"):
         by_step.store.windows(window)

@@ -23,12 +23,12 @@ from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, Row
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.forks import in_fork
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, numbered, selections, shapes
+from tests.store.window_oracle import LENGTHS, Written, all_same, selections, shapes, write_numbered
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> store_spec.Store:
-    return numbered(tmp_path / "s.zarr", "step", chunk=8).store
+    return write_numbered(tmp_path / "s.zarr", "step", chunk=8).store
 
 
 def kept_by(windows: Windows) -> CachedRows | None:
@@ -74,7 +74,7 @@ options = st.fixed_dictionaries(
     weighted=st.booleans(),
 )
 def test_epochs_of_used_windows_equal_those_of_new_ones(
-    in_any_chunks: Numbered,
+    in_any_chunks: Written,
     selection: list[int],
     shape: WindowShape,
     phase: Any,
@@ -195,7 +195,7 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
 
 def test_a_cache_made_with_more_memory_is_dropped_if_too_large(tmp_path: Path):
     """So are rows between those of a selection, which were joined."""
-    store = numbered(tmp_path / "s.zarr", "step", chunk=64).store
+    store = write_numbered(tmp_path / "s.zarr", "step", chunk=64).store
     windows = store.select([2, 4, 6, 8, 10, 12, 14]).windows(4)
     list(windows.batches(5))
     most = windows.row_cache.take()

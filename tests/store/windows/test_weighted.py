@@ -11,13 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import DRAWN_BYTES, Costs, unit_masses
+from store_spec.windows.units import DRAWN_BYTES, unit_masses
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, epoch, index_of_lengths, numbers_of, shapes
-
-COSTS = Costs(row=10, window=4, piece=3, pool=7, stored=10, sample=100)
+from tests.store.window_oracle import (
+    COSTS,
+    LENGTHS,
+    epoch,
+    index_of_lengths,
+    numbers_of,
+    order_of,
+    shapes,
+    steps_needed,
+)
 
 counts_and_weights = st.lists(
     st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.1, 1.0, 3.0, 1e-12, 1e9])), min_size=1, max_size=8
@@ -42,14 +48,6 @@ def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, 
     assert (found >= 0).all()
 
 
-def planned(
-    shape: WindowShape, weights: NDArray[Any], budget: int, random: tuple[int, int], chunk: int = 8
-) -> EpochOrder:
-    index = index_of_lengths(np.array(LENGTHS, np.int64), shape)
-    starts = np.cumsum(LENGTHS) - np.array(LENGTHS)
-    return EpochOrder(index, starts, chunk=chunk, costs=COSTS, budget=budget, random=random, weights=weights)
-
-
 some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_size=len(LENGTHS), max_size=len(LENGTHS))
 
 
@@ -58,7 +56,7 @@ some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_s
 def test_ranks_alternate_in_drawn_windows_and_have_their_rows(
     shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int
 ):
-    order = planned(shape, weights, budget, (3, 1))
+    order = order_of(shape, budget, (3, 1), weights=weights)
     index, starts = order._index, order._starts
     alone, of_window = epoch(order), np.repeat(weights, np.diff(index.first))
     assert len(alone) == order.first[-1] == (len(index) if of_window.any() else 0)
@@ -67,15 +65,11 @@ def test_ranks_alternate_in_drawn_windows_and_have_their_rows(
         assert epoch(order, rank, world_size) == alone[rank::world_size]
         for pool in range(len(order)):
             share = order.share(pool, rank, world_size)
-            given_numbers = numbers_of(share)
             read = {row for a, b in zip(share.start.tolist(), share.stop.tolist(), strict=True) for row in range(a, b)}
-            for number in order.arrange(pool, share, given_numbers).tolist():
+            for number in order.arrange(pool, share, numbers_of(share)).tolist():
                 sequence, start = index.locate(number)
                 row = int(starts[sequence]) + start
-                real = int(index.real_rows(sequence, start))
-                last = row + (real - 1) * shape.sampling_rate + 1 + shape.label_span
-                last = min(last, int(starts[sequence] + index.stop[sequence]))
-                assert read.issuperset(range(row, last))
+                assert read.issuperset(range(row, row + steps_needed(index, sequence, start)))
     for pool in range(len(order)):
         share = order.share(pool)
         pieces, windows = len(share.pieces.row), int(share.pieces.count.sum())
@@ -92,7 +86,7 @@ def test_windows_are_drawn_in_proportion_to_their_weight(budget: int):
     shape = WindowShape(window=3)
     times = np.zeros(len(index_of_lengths(LENGTHS, shape)), np.int64)
     for number in range(200):
-        order = planned(shape, weights, budget, (0, number))
+        order = order_of(shape, budget, (0, number), weights=weights)
         times += np.bincount(epoch(order), minlength=len(times))
     index = order._index
     share = np.repeat(weights, np.diff(index.first))
@@ -111,7 +105,7 @@ def test_a_sequence_with_nearly_all_the_weight_is_drawn_repeatedly():
     """A pool stays within its memory, and the few others are spread over the epoch."""
     weights = np.full(len(LENGTHS), 1e-3)
     weights[5] = 1e3  # of 7 steps
-    order = planned(WindowShape(window=3), weights, 5_000, (0, 0))
+    order = order_of(WindowShape(window=3), 5_000, (0, 0), weights=weights)
     assert len(order) > 1
     numbers = np.array(epoch(order))
     low, high = order._index.first[5], order._index.first[6]

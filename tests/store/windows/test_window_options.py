@@ -16,7 +16,7 @@ from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, Numbered, all_same, index_of_lengths, unbatched
+from tests.store.window_oracle import LENGTHS, Written, all_same, index_of_lengths, unbatched
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_unknown_features_are_refused(named: tuple[list[Any], store_spec.Store],
         named[1].windows(4, **options)
 
 
-def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Numbered, tmp_path: Path):
+def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Written, tmp_path: Path):
     with pytest.raises(WindowError, match=r"there are [0-9]+ \(0 to [0-9]+\), without names"):
         by_step.store.windows(4, features=["open"])
     with pytest.raises(WindowError, match="a row is a plain number"):
@@ -105,7 +105,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Number
     window=st.integers(1, 9), stride=st.integers(1, 40), short=st.sampled_from(["drop", "pad"]), epoch=st.integers(0, 9)
 )
 def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
-    by_step: Numbered, window: int, stride: int, short: Any, epoch: int
+    by_step: Written, window: int, stride: int, short: Any, epoch: int
 ):
     """Windows stay `stride` steps apart, and every sequence that had a window keeps at least one."""
     windows = by_step.store.windows(window, stride=stride, short=short, phase="random")
@@ -130,7 +130,7 @@ def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
                 assert np.array_equal(sample[0][:real], rows[start : start + real])
 
 
-def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Numbered):
+def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Written):
     windows = by_step.store.select([12]).windows(4, stride=5, phase="random")  # 64 steps
     starts: set[int] = set()
     for epoch in range(60):

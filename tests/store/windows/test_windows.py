@@ -21,15 +21,15 @@ from tests.store.kinds import chunks_read
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
     LENGTHS,
-    Numbered,
+    Written,
     all_same,
     keys,
     listed,
-    numbered,
     same,
     selections,
     shapes,
     unbatched,
+    write_numbered,
 )
 
 
@@ -42,7 +42,7 @@ def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches
         return windows.batches(size, memory=least, **options)
 
 
-def assert_windows(given: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
+def assert_windows(given: Written, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
     """Check windows by number, by lists of numbers, and in batches: in order, and each once if shuffled."""
     wanted = listed([given.sequences[number] for number in selection], shape)
     windows = Windows(given.store.select(selection), shape)
@@ -72,7 +72,7 @@ memories = st.integers(1, 20_000)
 
 @hypothesis.given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
 def test_windows_equal_those_of_loops(
-    in_any_chunks: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+    in_any_chunks: Written, selection: list[int], shape: WindowShape, size: int, memory: int
 ):
     assert_windows(in_any_chunks, selection, shape, size, memory)
 
@@ -80,12 +80,12 @@ def test_windows_equal_those_of_loops(
 @hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
 def test_windows_of_labelled_sequences_have_the_label_of_their_sequence(
-    by_sequence: Numbered, selection: list[int], shape: WindowShape, size: int, memory: int
+    by_sequence: Written, selection: list[int], shape: WindowShape, size: int, memory: int
 ):
     assert_windows(by_sequence, selection, shape, size, memory)
 
 
-def test_samples_share_no_memory(by_step: Numbered):
+def test_samples_share_no_memory(by_step: Written):
     """Changing a sample in place changes no other."""
     store = by_step.store
     first, second = store.windows(4).__getitems__([0, 1])
@@ -95,7 +95,7 @@ def test_samples_share_no_memory(by_step: Numbered):
 
 
 @pytest.mark.parametrize("numbers", [[10**6], [0, -(10**6)]])
-def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_step: Numbered, numbers: list[int]):
+def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_step: Written, numbers: list[int]):
     windows = by_step.store.windows(5)
     with pytest.raises(SequenceIndexError, match=rf"step\.zarr: window -?1,000,000 .* {len(windows):,}"):
         windows.__getitems__(numbers)
@@ -104,7 +104,7 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
 
 
 @pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1), (0, [1, 2])])
-def test_invalid_numbers_of_windows_are_refused(by_step: Numbered, number: Any):
+def test_invalid_numbers_of_windows_are_refused(by_step: Written, number: Any):
     windows = by_step.store.windows(5)
     message = (
         rf"step\.zarr: window {re.escape(repr([number]))} asked for, but there are {len(windows):,}, by whole numbers"
@@ -113,7 +113,7 @@ def test_invalid_numbers_of_windows_are_refused(by_step: Numbered, number: Any):
         windows[number]
 
 
-def test_a_sequence_that_is_too_short_is_an_error_on_request(by_step: Numbered):
+def test_a_sequence_that_is_too_short_is_an_error_on_request(by_step: Written):
     with pytest.raises(WindowError, match="0 usable steps"):
         by_step.store.windows(5, short="error")
 
@@ -129,7 +129,7 @@ def test_a_sequence_that_is_too_short_is_an_error_on_request(by_step: Numbered):
     ],
 )
 def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axis: Any, target: Any, message: str):
-    store = numbered(tmp_path / "s.zarr", axis, chunk=8).store
+    store = write_numbered(tmp_path / "s.zarr", axis, chunk=8).store
     with pytest.raises(WindowError, match=message):
         store.windows(3, target=target)
 
@@ -139,7 +139,7 @@ def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axi
     name=st.sampled_from(["inputs", "labels"]),
 )
 def test_spans_are_the_requested_rows(
-    by_step: Numbered, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
+    by_step: Written, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
 ):
     """In any order, overlapping, empty; each chunk that holds them is read once."""
     sequences, store = by_step.sequences, by_step.store
@@ -168,7 +168,7 @@ def test_rows_may_be_images_or_single_numbers(tmp_path: Path):
     assert sample[1].shape == ()
 
 
-def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_end(by_step: Numbered):
+def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_end(by_step: Written):
     store = by_step.store
     found = list(store.select([5]).windows(2, horizon=4, lead=-1, pad_end=True, future=[0]))
     x, y = by_step.sequences[5]
@@ -186,7 +186,7 @@ def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_
         store.windows(4, target="last", pad_end=True)
 
 
-def test_batches_of_a_folder_are_the_slices_of_each_file(by_step: Numbered):
+def test_batches_of_a_folder_are_the_slices_of_each_file(by_step: Written):
     """As users define them: n rows and the row after them, file by file, nothing across files."""
     n, inputs, labels = 5, [], []
     for data, targets in by_step.sequences:
@@ -225,7 +225,7 @@ def test_a_place_has_the_time_of_its_step(tmp_path: Path):
     assert several.time.tolist() == [[dt.datetime.fromisoformat(str(one)) for one in several.time[0]]]
 
 
-def test_a_slice_of_windows_is_a_list_of_them(by_step: Numbered):
+def test_a_slice_of_windows_is_a_list_of_them(by_step: Written):
     windows = by_step.store.windows(4)
     assert all(same(a, b) for a, b in zip(windows[3:9:2], [windows[3], windows[5], windows[7]], strict=True))
     assert windows[5:5] == []
