@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import StateError
+from tests.store.kinds import begin
 
 TOGETHER = 12  # samples that all ranks take in one step
 WORLDS = (1, 2, 3, 4, 6)
@@ -42,48 +42,21 @@ def create(path: Path, lengths: list[int]) -> None:
     append(path, lengths)
 
 
-def windows_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
-    windows = store.windows(3, short="pad", normalize=normalize)
-    return windows.batches(
-        TOGETHER // world, shuffle=True, seed=4, rank=rank, world_size=world, memory="6kB", index=True
-    )
-
-
-def padded_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
-    return store.padded(
-        TOGETHER // world, bucket=True, shuffle=True, seed=4, rank=rank, world_size=world, normalize=normalize
-    )
-
-
-def streams_of(store: Any, normalize: Any, world: int, rank: int) -> Any:
-    return store.streams(
-        TOGETHER // world, 4, shuffle=True, seed=4, rank=rank, world_size=world, normalize=normalize, mask=True
-    )
-
-
-def of_windows(batch: Any) -> Samples:
-    x, y, mask, number = batch
-    return [(int(number[i]), x[i].tobytes(), y[i].tobytes(), mask[i].tobytes()) for i in range(len(x))]
-
-
-def of_padded(batch: Any) -> Samples:
-    x, y, mask = batch  # their padding depends on the other sequences
-    return [(x[i][mask[i]].tobytes(), y[i][mask[i]].tobytes()) for i in range(len(x))]
-
-
-def of_streams(batch: Any) -> Samples:
-    return [tuple(np.ascontiguousarray(array[lane]).tobytes() for array in batch) for lane in range(len(batch[0]))]
-
-
-KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], Samples]]] = {
-    "windows": (windows_of, of_windows),
-    "padded": (padded_of, of_padded),
-    "streams": (streams_of, of_streams),
+OPTIONS: dict[str, dict[str, Any]] = {
+    "windows": {"window": 3, "short": "pad", "memory": "6kB", "index": True},
+    "padded": {"bucket": True},
+    "streams": {"window": 4, "mask": True},
 }
 
 
+def samples_of(batch: Any, kind: str) -> Samples:
+    if kind == "padded":  # padding depends on the other sequences
+        return [(x[mask].tobytes(), y[mask].tobytes()) for x, y, mask in zip(*batch, strict=True)]
+    return [tuple(np.asarray(array).tobytes() for array in sample) for sample in zip(*batch, strict=True)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OPTIONS)
 @pytest.mark.parametrize("part", [False, True], ids=["all", "a split"])
 @settings(
     max_examples=EXAMPLES,
@@ -101,27 +74,28 @@ def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(
     path = tmp_path_factory.mktemp("run") / "s.zarr"
     rng = np.random.default_rng(seed)
     create(path, rng.integers(1, 30, rng.integers(10, 25)).tolist())
-    batches_of, samples_of = KINDS[kind]
     normalized = rng.random() < 0.5
 
-    def begin(world: int) -> list[Any]:
+    def begin_ranks(world: int) -> list[Any]:
         store: Any = store_spec.open_store(path)
         store = store.split("train", {"train": 0.7, "val": 0.3}) if part else store
         normalize = store.stats() if normalized else None
-        return [batches_of(store, normalize, world, rank) for rank in range(world)]
+        options = {"shuffle": True, "seed": 4, "batch_size": TOGETHER // world, "normalize": normalize}
+        return [begin(store, kind, rank=rank, world_size=world, **options, **OPTIONS[kind]) for rank in range(world)]
 
-    wanted = [sorted(samples_of(batch)) for (alone,) in [begin(1)] for batch in alone]
-    ranks = begin(rng.choice(WORLDS))
+    (alone,) = begin_ranks(1)
+    wanted = [sorted(samples_of(batch, kind)) for batch in alone]
+    ranks = begin_ranks(rng.choice(WORLDS))
     taken: list[Samples] = []
     while len(taken) < len(ranks[0]):
         for _ in range(rng.integers(0, 5)):
             if len(taken) < len(ranks[0]):
-                taken.append(sorted(sample for rank in ranks for sample in samples_of(next(rank))))
+                taken.append(sorted(sample for rank in ranks for sample in samples_of(next(rank), kind)))
         states = [json.loads(json.dumps(rank.state_dict())) for rank in ranks]
         assert all(state == states[0] for state in states)
         if rng.random() < 0.5:
             append(path, rng.integers(1, 30, rng.integers(1, 4)).tolist())
-        others = begin(rng.choice(WORLDS))
+        others = begin_ranks(rng.choice(WORLDS))
         left = sum(map(len, wanted)) - sum(map(len, taken))
         try:
             for rank in others:
@@ -129,7 +103,7 @@ def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(
         except StateError as error:
             assert re.search(rf"{left} samples that are left of the epoch cannot be distributed to", str(error))  # noqa: PT017
             assert 0 < left < len(others)
-            others = begin(len(ranks))
+            others = begin_ranks(len(ranks))
             for rank in others:
                 rank.load_state_dict(states[0])
         ranks = others
