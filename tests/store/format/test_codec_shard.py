@@ -13,7 +13,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format import shard
 from store_spec.format.codec import Codec, crc32c, decode_text
 from store_spec.schema import DTYPES, Chunking, rows_of
-from tests.store.damage import encode_text
+from tests.store.damage import checksummed, encode_text
 from tests.store.oracle import SHAPES, random_rows, same
 
 PLACE = shard.ShardId("labels", 3)
@@ -58,20 +58,16 @@ def test_a_chunk_of_another_size_is_refused_before_it_is_decompressed(codec, len
         codec.decode(stored, np.empty(40, "int32"), "here")
 
 
-def sealed(body):
-    return body + google_crc32c.value(body).to_bytes(4, "little")
-
-
 def test_a_blosc_buffer_that_lies_about_itself_is_refused():
     codec, rows = Codec(), np.arange(40, dtype="int32")
     body = codec.encode(rows)[:-4]
     with pytest.raises(FormatError, match="too few for a Blosc buffer"):
-        codec.decode(sealed(body[:10]), np.empty_like(rows), "here")
+        codec.decode(checksummed(body[:10]), np.empty_like(rows), "here")
     with pytest.raises(FormatError, match="says that it has"):
-        codec.decode(sealed(body[:-1]), np.empty_like(rows), "here")
+        codec.decode(checksummed(body[:-1]), np.empty_like(rows), "here")
     for junk in (b"\xff", b"\x00"):
         with pytest.raises(FormatError, match="here: Blosc cannot decompress it"):
-            codec.decode(sealed(body[:16] + junk * (len(body) - 16)), np.empty_like(rows), "here")
+            codec.decode(checksummed(body[:16] + junk * (len(body) - 16)), np.empty_like(rows), "here")
 
 
 def test_decoded_text_is_limited():

@@ -14,7 +14,7 @@ import store_spec
 from store_spec.format.moments import moments
 from store_spec.schema import MOMENTS
 from tests.store.make_golden import GOLDEN, STORES, Golden
-from tests.store.oracle import files
+from tests.store.oracle import Sequence, assert_holds, files, same
 
 every_store = pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
 
@@ -23,42 +23,28 @@ def path_of(golden: Golden) -> Path:
     return GOLDEN / f"{golden.name}.zarr"
 
 
-def assert_same(found, expected):
-    """Check that dtype, shape and every bit are equal, including those of NaN."""
-    expected = np.asarray(expected)
-    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    assert np.ascontiguousarray(found).tobytes() == expected.tobytes()
+def sequences_of(golden: Golden) -> list[Sequence]:
+    """Return all sequences of a golden store by its formula, also retired ones."""
+    filled = [None] * len(golden.sequences()) if golden.filled is None else golden.filled()
+    return [
+        Sequence(*sequence, golden.columns_of(number), golden.times_of(number), filled[number])
+        for number, sequence in enumerate(golden.sequences())
+    ]
 
 
 @every_store
 def test_golden_stores_have_the_rows_of_their_formula(golden):
     store = store_spec.open_store(path_of(golden))
     assert store_spec.verify(path_of(golden)) == []
-    sequences = golden.live
-    assert len(store) == len(sequences)
+    assert_holds(store, [one for number, one in enumerate(sequences_of(golden)) if number not in golden.gone])
     assert (store.schema.inputs, replace(store.schema.labels, classes=None)) == (golden.inputs, golden.labels)
     named = golden.classes[-1] or [None] * golden.labels.features
     assert [
         None if names is None else list(names) for names in store.schema.labels.classes or [None] * len(named)
     ] == named
     assert (store.schema.label_axis, store.schema.missing) == (golden.label_axis, golden.missing)
-    assert list(store.sources) == [source for source, _, _ in sequences]
     assert store.schema.columns == golden.columns
     assert store.schema.time == golden.time
-    live = [number for number in range(len(golden.sequences())) if number not in golden.gone]
-    for column in golden.columns:
-        expected = [repr(golden.columns_of(number)[column.name]) for number in live]
-        assert list(map(repr, store.sequences[column.name].tolist())) == expected
-    for number, (_, inputs, labels) in enumerate(sequences):
-        found_inputs, found_labels = store[number]
-        assert_same(found_inputs, inputs)
-        assert_same(np.asarray(found_labels), labels)
-        if golden.filled is not None:
-            first = int(store.starts[number])
-            found = store.snapshot.rows("filled", first, first + len(inputs))
-            assert_same(found, golden.filled()[live[number]])
-        if golden.time is not None:
-            assert_same(store.times(number).view(np.int64), golden.times_of(live[number]))
 
 
 @every_store
@@ -70,18 +56,16 @@ def test_golden_store_is_read_by_plain_zarr_through_its_offsets_alone(golden):
         "sequence": lambda: np.arange(len(offsets)),
         "own": lambda: group["label_offsets"][:],
     }[golden.label_axis]()
-    sequences = golden.sequences()
+    sequences = sequences_of(golden)
     assert len(offsets) == len(sequences) + 1
-    for number, (source, inputs, labels) in enumerate(sequences):
-        assert_same(group["inputs"][offsets[number] : offsets[number + 1]], inputs)
-        found = group["labels"][label_offsets[number] : label_offsets[number + 1]]
-        assert_same(found[0] if golden.label_axis == "sequence" else found, labels)
-        assert group["sequences/source"][number] == source
-        if golden.filled is not None:
-            assert_same(group["filled"][offsets[number] : offsets[number + 1]], golden.filled()[number])
-        if golden.time is not None:
-            assert_same(group["time"][offsets[number] : offsets[number + 1]], golden.times_of(number))
-        for name, value in golden.columns_of(number).items():
+    for number, sequence in enumerate(sequences):
+        for name in ("inputs", "filled", "time"):
+            if sequence.rows(name) is not None:
+                assert same(group[name][offsets[number] : offsets[number + 1]], sequence.rows(name))
+        labels = group["labels"][label_offsets[number] : label_offsets[number + 1]]
+        assert same(labels[0] if golden.label_axis == "sequence" else labels, sequence.labels)
+        assert group["sequences/source"][number] == sequence.source
+        for name, value in sequence.columns.items():
             assert repr(group[f"sequences/{name}"][number].item()) == repr(value)
 
 
@@ -93,7 +77,7 @@ def test_golden_statistics_are_those_of_the_formula(golden):
         for name, rows in (("inputs", inputs), ("labels", labels)):
             expected = moments(rows[None] if name == "labels" and golden.label_axis == "sequence" else rows)
             for moment in MOMENTS:
-                assert_same(store.snapshot.table(f"stats/{name}_{moment}")[number], getattr(expected, moment))
+                assert same(store.snapshot.table(f"stats/{name}_{moment}")[number], getattr(expected, moment))
 
 
 @every_store
@@ -107,8 +91,5 @@ def test_golden_store_that_was_appended_to_equals_one_that_was_written_in_one_co
     assert once
     for golden in once:
         path = tmp_path / f"{golden.name}.zarr"
-        path.parent.mkdir(exist_ok=True)
-        single = {name: getattr(golden, name) for name in golden.__slots__} | {"commits": golden.commits[-1:]}
-        single |= {"classes": golden.classes[-1:]}
-        Golden(**single).write(path)
+        replace(golden, commits=golden.commits[-1:], classes=golden.classes[-1:]).write(path)
         assert files(path) == files(path_of(golden))

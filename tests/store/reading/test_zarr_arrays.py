@@ -25,7 +25,7 @@ from tests.store.damage import flipped, index
 from tests.store.forks import in_fork
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import ABSENT, FULL_SHARD, LAST_SHARD
-from tests.store.oracle import files
+from tests.store.oracle import files, same
 from tests.store.zarr_stores import KINDS_OF_GOLDEN
 
 LENGTHS = [5, 0, 90, 7]
@@ -50,10 +50,8 @@ def append(path: Path, *, first: int, mode: Any = None) -> None:
             writer.append(rows, rows, source=f"{first}-{number}")
 
 
-def check(found: zarr.Array[Any], due: np.ndarray) -> None:
-    rows = np.asarray(found[:])
-    assert (rows.dtype, rows.shape) == (due.dtype, due.shape)
-    assert rows.tolist() == due.tolist() if due.dtype == object else rows.tobytes() == due.tobytes()
+def check(array: zarr.Array[Any], rows: np.ndarray) -> None:
+    assert same(array[:], rows)
 
 
 def all_of(store: store_spec.Store) -> dict[str, np.ndarray]:

@@ -17,10 +17,9 @@ from store_spec.building import Ledger, LocalStorage
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, FormatError, SchemaError, StorageError, StoreError
 from store_spec.format.layout import ROOT
-from store_spec.format.records import Records, SourceId, check_sequence, describe
+from store_spec.format.records import Records, SourceId, describe
 from store_spec.format.times import Time
-from store_spec.schema import Schema, rows_of
-from tests.store.oracle import Recipe, append, assert_holds, files, make, write
+from tests.store.oracle import Recipe, append, assert_holds, checked, files, make, write
 
 RECIPE = Recipe(label_axis="own", chunk=60, shard=120)
 SEQUENCES = make(RECIPE, [7, 30, 0, 12, 25, 3])
@@ -87,12 +86,12 @@ def test_full_shards_are_never_written_again(tmp_path):
     assert [file.stat().st_ino for file in full] == before
 
 
-SCHEMA = Schema.plan(rows_of("float32", (3,)), rows_of("int16", ()), label_axis="own", chunk_bytes=60, shard_bytes=120)
+SCHEMA = RECIPE.schema()
 
 
 def described(sequence, part=0):
     source = SourceId(name=sequence.source, part=part)
-    return describe(SCHEMA, check_sequence(SCHEMA, sequence.inputs, sequence.labels, source), source)
+    return describe(SCHEMA, checked(SCHEMA, sequence, source), source)
 
 
 def rows_of_job(job, sequences):

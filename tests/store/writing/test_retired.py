@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import FormatError, SequenceError
 from store_spec.format import retired
+from tests.store.damage import attribute
 from tests.store.oracle import Recipe, Sequence, append, assert_holds, make, write
 from tests.store.spec_reader import SpecReader
 
@@ -178,8 +179,6 @@ def test_another_set_of_sequences_has_another_identity(tmp_path):
     ],
 )
 def test_verify_finds_a_partly_retired_source(tmp_path, ranges, what):
-    from tests.store.damage import attribute
-
     write(Recipe(), tmp_path / "s", make(Recipe(), [3, 4, 5], sources=["a", "a", "b"]))
     attribute("retired", ranges)(tmp_path / "s")
     problems = [problem.what for problem in store_spec.verify(tmp_path / "s") if not problem.leftover]
@@ -187,8 +186,6 @@ def test_verify_finds_a_partly_retired_source(tmp_path, ranges, what):
 
 
 def test_verify_finds_a_source_that_occurs_twice(tmp_path):
-    from tests.store.damage import attribute
-
     sequences = appended(tmp_path / "s", Recipe())
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[0].source)
