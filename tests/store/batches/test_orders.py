@@ -192,5 +192,3 @@ def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Written):
             resumed = windows.batches(10, shuffle=True, memory=20_000).of_worker(worker, workers)
             resumed.load_state_dict(begun.state_dict())
             assert all_same(list(resumed), list(begun))
-    with pytest.raises(WindowError, match="worker=2 of 2 workers; they are 0 to 1"):
-        windows.batches(10).of_worker(2, 2)

@@ -113,11 +113,6 @@ def test_invalid_numbers_of_windows_are_refused(by_step: Written, number: Any):
         windows[number]
 
 
-def test_a_sequence_that_is_too_short_is_an_error_on_request(by_step: Written):
-    with pytest.raises(WindowError, match="0 usable steps"):
-        by_step.store.windows(5, short="error")
-
-
 @pytest.mark.parametrize(
     ("axis", "target", "message"),
     [
@@ -184,20 +179,6 @@ def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_
     assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is beside rows of other sequences
     with pytest.raises(WindowError, match='pad_end=True with target="last"'):
         store.windows(4, target="last", pad_end=True)
-
-
-def test_batches_of_a_folder_are_the_slices_of_each_file(by_step: Written):
-    """As users define them: n rows and the row after them, file by file, nothing across files."""
-    n, inputs, labels = 5, [], []
-    for data, targets in by_step.sequences:
-        inputs += [data[i : i + n] for i in range(len(data) - n)]
-        labels += [targets[i + n] for i in range(len(data) - n)]
-    for shuffle in (False, True):
-        xs, ys = zip(*by_step.store.windows(n).batches(16, shuffle=shuffle, memory="20kB"), strict=True)
-        x, y = np.concatenate(xs), np.concatenate(ys)[:, 0]
-        order = np.argsort(x[:, 0, 0]) if shuffle else slice(None)
-        assert np.array_equal(x[order], np.array(inputs))
-        assert np.array_equal(y[order], np.array(labels))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "float64", "complex64"])
