@@ -156,6 +156,7 @@ def store_of(
     path: Path,
     inputs: list[NDArray[Any]],
     labels: list[Any] | None = None,
+    /,
     *,
     sources: Iterable[str] = (),
     more: Iterable[dict[str, Any]] = (),
@@ -163,7 +164,8 @@ def store_of(
 ) -> store_spec.Store:
     """Write sequences of inputs and labels, by default the inputs again, and open the store.
 
-    The first sequence determines the shape of rows; `more` has further arguments of `append` for each sequence.
+    The first sequence determines the rows, unless `options` do, which are those of `create_store`; `more` has further
+    arguments of `append` for each sequence.
     """
     labels = inputs if labels is None else [np.asarray(each) for each in labels]
     shape = labels[0].shape[0 if options.get("label_axis") == "sequence" else 1 :]

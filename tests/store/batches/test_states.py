@@ -21,6 +21,7 @@ import store_spec
 from store_spec.errors import StateError, WindowError
 from store_spec.windows.order import VERSION
 from tests.store.kinds import KINDS, begin, chunks_read, every_kind
+from tests.store.oracle import store_of
 from tests.store.window_oracle import Written, all_same
 
 Stores = tuple[store_spec.Store, store_spec.Store]
@@ -341,7 +342,7 @@ def test_a_loaded_state_replaces_an_earlier_one(by_step: Written):
 
 def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Written):
     batches, other = begin(by_step.store, "windows"), begin(by_step.store, "windows")
-    with pytest.raises(WindowError, match="worker=2 of 2 workers"):
+    with pytest.raises(WindowError, match="worker=2 of 2 workers; they are 0 to 1"):
         batches.of_worker(2, 2)
     for each in (batches, other):
         next(each)
@@ -350,9 +351,7 @@ def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Written):
 
 
 def test_a_state_is_small_with_any_options(tmp_path: Path):
-    with store_spec.create_store(tmp_path / "s.zarr", inputs=("int8", (600,)), labels=("int8", ())) as writer:
-        writer.append(np.ones((9, 600), "int8"), np.ones(9, "int8"), source="wide")
-    store = store_spec.open_store(tmp_path / "s.zarr")
+    store = store_of(tmp_path / "s", [np.ones((9, 600), "int8")], [np.ones(9, "int8")])
 
     def batches(features: Any) -> Any:
         return store.windows(2, features=features, future=range(300)).batches(2)
@@ -402,11 +401,9 @@ def test_an_epoch_keeps_its_statistics(grown: Stores, found: Any):
 
 def test_statistics_of_another_store_are_not_changed(grown: Stores, tmp_path: Path):
     before, after = grown
-    rows: dict[str, Any] = {"inputs": after.schema.inputs, "labels": after.schema.labels, "missing": "keep"}
-    with store_spec.create_store(tmp_path / "t.zarr", **rows) as writer:
-        for number in range(50):
-            writer.append(*(rows * number for rows in after[number % 30]), source=f"t{number}")
-    stats = store_spec.open_store(tmp_path / "t.zarr").stats()
+    sequences = [[rows * number for rows in after[number % 30]] for number in range(50)]
+    inputs, labels = map(list, zip(*sequences, strict=True))
+    stats = store_of(tmp_path / "t", inputs, labels, missing="keep").stats()
     for begun, longer in zip(in_each_way(before, stats), in_each_way(after, stats), strict=True):
         next(begun)
         longer.load_state_dict(saved(begun))

@@ -29,16 +29,15 @@ def made(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
     names = [NAMES[at] for at in labels]
     inputs = Rows(np.dtype("float64"), (3,), NAMES)
     rows = Rows(np.dtype("int64"), ()) if axis == "sequence" else Rows(inputs.dtype, (len(labels),), tuple(names))
-    with store_spec.create_store(
-        path, inputs=inputs, labels=rows, label_axis=axis, missing="keep", chunk=200, shard=1000,
-        time="s",
-    ) as writer:  # fmt: skip
-        for number, length in enumerate(LENGTHS):
-            x = np.cumsum(rng.normal(size=(length, 3)), axis=0)
-            x[rng.random(x.shape) < 0.05] = np.nan
-            y: Any = {"step": x[:, labels], "own": np.zeros((0, len(labels))), "sequence": number}[axis]
-            writer.append(x, y, source=f"s{number:02}", time=np.arange(length) + 10**9)
-    return store_spec.open_store(path)
+    options: dict[str, Any] = {"label_axis": axis, "missing": "keep", "time": "s", "chunk": 200, "shard": 1000}
+    xs, ys = [], list[Any]()
+    for number, length in enumerate(LENGTHS):
+        x = np.cumsum(rng.normal(size=(length, 3)), axis=0)
+        x[rng.random(x.shape) < 0.05] = np.nan
+        xs.append(x)
+        ys.append({"step": x[:, labels], "own": np.zeros((0, len(labels))), "sequence": number}[axis])
+    more = [{"time": np.arange(length) + 10**9} for length in LENGTHS]
+    return store_of(path, xs, ys, more=more, inputs=inputs, labels=rows, **options)
 
 
 @pytest.fixture(scope="module")

@@ -37,35 +37,29 @@ class Known:
     real: NDArray[np.bool_]  # (steps, 3)
 
 
-def known(path: Path, kind: str, axis: Any, *, chunk: int = 8) -> Known:
+def write_known(path: Path, kind: str, axis: Any) -> Known:
     """Write it; the first feature is never missing, but may be filled."""
     rng, options = np.random.default_rng(0), KINDS[kind]
-    steps, filled = np.arange(sum(LENGTHS), dtype="f8"), {}
-    with store_spec.create_store(
-        path, inputs=("float64", (3,)), labels=("float64", (1,)), label_axis=axis, chunk=24 * chunk, shard=120 * chunk,
-        **options,
-    ) as writer:  # fmt: skip
-        for number, (length, end) in enumerate(zip(LENGTHS, np.cumsum(LENGTHS).tolist(), strict=True)):
-            x = np.concatenate([steps[end - length : end, None], rng.normal(size=(length, 2))], axis=1)
-            if "missing" in options:
-                x[:, 1:][rng.random((length, 2)) < 0.3] = np.nan
-            y = {"step": x[:, 1:2], "sequence": np.array([float(number)]), "own": np.ones((number % 4, 1))}[axis]
-            filled[number] = (rng.random(x.shape) < 0.3) & ~np.isnan(x)
-            more = {"filled": filled[number]} if "filled" in options else {}
-            writer.append(x, y, source=f"s{number:02}", **more)
+    inputs, labels, masks = [], [], []
+    for number, (length, end) in enumerate(zip(LENGTHS, np.cumsum(LENGTHS).tolist(), strict=True)):
+        x = np.concatenate([np.arange(end - length, end)[:, None], rng.normal(size=(length, 2))], axis=1)
+        if "missing" in options:
+            x[:, 1:][rng.random((length, 2)) < 0.3] = np.nan
+        y = {"step": x[:, 1:2], "sequence": np.array([float(number)]), "own": np.ones((number % 4, 1))}[axis]
+        inputs.append(x)
+        labels.append(y)
+        masks.append((rng.random(x.shape) < 0.3) & ~np.isnan(x) & ("filled" in options))
+    more = [{"filled": mask} if "filled" in options else {} for mask in masks]
+    store = store_of(path, inputs, labels, more=more, label_axis=axis, chunk=192, shard=960, **options)
     assert store_spec.verify(path) == []
-    store, real = store_spec.open_store(path), []
-    for number in range(len(store)):
-        x, _ = store[number]
-        real.append(~np.isnan(x) & ~filled[number] if "filled" in options else ~np.isnan(x))
-    return Known(store, np.concatenate(real))
+    return Known(store, ~np.isnan(np.concatenate(inputs)) & ~np.concatenate(masks))
 
 
 @pytest.fixture(scope="module")
 def all_known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Known]:
     folder = tmp_path_factory.mktemp("known")
     cases = itertools.product(KINDS, ["step", "sequence", "own"])
-    return {(kind, axis): known(folder / f"{kind}-{axis}.zarr", kind, axis) for kind, axis in cases}
+    return {(kind, axis): write_known(folder / f"{kind}-{axis}.zarr", kind, axis) for kind, axis in cases}
 
 
 def assert_added(found: Sequence[Any], plain: Sequence[Any], place: int) -> None:
@@ -172,17 +166,6 @@ def test_streams_have_value_masks(
             assert np.array_equal(values, wanted_values(one, x, mask))
         alone = list(store.streams(lanes, steps, value_mask=True, **more))
         assert all_same(alone, [batch[:3] + batch[4:] for batch in found])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_mask_equals_that_of_windows(all_known: dict[tuple[str, str], Known], kind: str):
-    """Of windows as long as the longest sequence, one for each."""
-    store = all_known[kind, "step"].store
-    store = store.select(np.flatnonzero(store.lengths))
-    windows = store.windows(max(LENGTHS), target="aligned", short="pad", value_mask=True)
-    (batch,) = windows.batches(len(windows))
-    (padded,) = store.padded(len(store), value_mask=True)
-    assert all_same([padded], [batch])
 
 
 @pytest.mark.parametrize("kind", ["keep", "both"])

@@ -22,6 +22,7 @@ from store_spec.schema import ARRAYS, Rows, Schema, rows_of
 from tests.store.damage import attribute, metadata
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS
+from tests.store.oracle import store_of
 from tests.store.spec_reader import SpecReader
 
 SPEC = (Path(schema.__file__).parent / "SPEC.md").read_text()
@@ -355,9 +356,7 @@ def test_statistics_are_those_of_the_text_and_merge_by_its_formula(tmp_path):
     images = np.random.default_rng(1).normal(5, 2, (9, 4, 3))
     images[2, 1, 0] = np.nan
     images[:4, :, 2] = np.nan
-    with store_spec.create_store(path, inputs=("float64", (4, 3)), labels=("complex64", ()), missing="keep") as writer:
-        writer.append(images[:4], np.ones(4, np.complex64), source="a")
-        writer.append(images[4:], np.ones(5, np.complex64), source="b")
+    store_of(path, [images[:4], images[4:]], [np.ones(4, np.complex64), np.ones(5, np.complex64)], missing="keep")
     reader = SpecReader(path)
     count, mean, m2, least, greatest = (reader.rows(f"stats/inputs_{name}") for name in schema.MOMENTS)
     for sequence, rows in enumerate((images[:4], images[4:])):

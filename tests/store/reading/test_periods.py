@@ -26,15 +26,16 @@ START = 10**9  # seconds, of the first step of each sequence
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> store_spec.Store:
-    path, rng = tmp_path_factory.mktemp("periods") / "s", np.random.default_rng(0)
-    with store_spec.create_store(
-        path, inputs=("float32", (2,)), labels=("float64", (1,)), missing="keep", time="s", chunk=64, shard=640
-    ) as writer:
-        for number, length in enumerate(LENGTHS):
-            x = np.cumsum(rng.normal(size=(length, 2)), axis=0).astype("float32")
-            x[rng.random(x.shape) < 0.1] = np.nan
-            writer.append(x, x[:, :1] * 3, source=f"site-{number % 3}/{number:02}", time=np.arange(length) + START)
-    return store_spec.open_store(path)
+    rng, inputs = np.random.default_rng(0), []
+    for length in LENGTHS:
+        x = np.cumsum(rng.normal(size=(length, 2)), axis=0).astype("float32")
+        x[rng.random(x.shape) < 0.1] = np.nan
+        inputs.append(x)
+    labels = [x[:, :1].astype("float64") * 3 for x in inputs]
+    sources = [f"site-{number % 3}/{number:02}" for number in range(len(LENGTHS))]
+    more = [{"time": np.arange(length) + START} for length in LENGTHS]
+    options: dict[str, Any] = {"missing": "keep", "time": "s", "chunk": 64, "shard": 640}
+    return store_of(tmp_path_factory.mktemp("periods") / "s", inputs, labels, sources=sources, more=more, **options)
 
 
 def assert_moments(found: Any, rows: NDArray[Any]) -> None:

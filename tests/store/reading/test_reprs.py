@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from store_spec import Rows, Schema, Store, create_store, open_store
+from store_spec import Rows, Schema, Store, open_store
 from store_spec.format.moments import moments
 from store_spec.reading.statistics import Statistics
 from store_spec.windows.mixing import measure
+from tests.store.oracle import store_of
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    with create_store(
-        tmp_path / f"{HOSTILE}.zarr",
-        inputs=Rows(np.dtype("float32"), (2,), (HOSTILE, "b\x1b[2J")),
-        labels=("float32", (1,)),
-    ) as writer:
-        for number in range(4):
-            rows = np.arange(20 * (number + 1), dtype=np.float32).reshape(-1, 2)
-            writer.append(rows, rows[:, :1], source=f"s{number}")
-    return open_store(tmp_path / f"{HOSTILE}.zarr")
+    inputs = [np.arange(20 * number, dtype=np.float32).reshape(-1, 2) for number in range(1, 5)]
+    rows = Rows(np.dtype("float32"), (2,), (HOSTILE, "b\x1b[2J"))
+    return store_of(tmp_path / f"{HOSTILE}.zarr", inputs, [x[:, :1] for x in inputs], inputs=rows)
 
 
 def test_options_of_windows_are_shown_where_they_are_not_as_usual(tmp_path: Path):
-    path = tmp_path / "t.zarr"
-    with create_store(
-        path,
-        inputs=Rows(np.dtype("float32"), (2,), ("a", "b")),
-        labels=("float32", ()),
-        columns={"age": "int64"},
-        time="s",
-        missing="keep",
-    ) as writer:
-        when = np.arange(9).astype("M8[s]")
-        writer.append(np.ones((9, 2), "f4"), np.ones(9, "f4"), source="s", time=when, columns={"age": 3})
-    store = open_store(path)
+    rows, more = Rows(np.dtype("float32"), (2,), ("a", "b")), [{"time": np.arange(9), "columns": {"age": 3}}]
+    options: dict[str, Any] = {"inputs": rows, "columns": {"age": "int64"}, "time": "s", "missing": "keep"}
+    store = store_of(tmp_path / "t", [np.ones((9, 2), "f4")], [np.ones(9, "f4")], more=more, **options)
     assert repr(store.windows(3)).endswith(", phase='first')>")
     windows = store.windows(
         3, missing="skip", value_mask=True, features=["b"], static=["age"], normalize=store.stats(), before="2020-01-01"

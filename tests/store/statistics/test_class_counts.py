@@ -21,7 +21,7 @@ from tests.store.oracle import store_of
 Axis = Any
 
 
-def written(path: Path, labels: list[NDArray[Any]], axis: Axis, **options: Any) -> store_spec.Store:
+def written(path: Path, labels: list[NDArray[Any]], axis: Axis, /, **options: Any) -> store_spec.Store:
     """Write sequences of one feature with these labels."""
     inputs = [np.zeros((len(each) if axis == "step" else 3, 1), "float32") for each in labels]
     return store_of(path, inputs, labels, label_axis=axis, **options)
@@ -71,14 +71,8 @@ def test_rows_of_each_class_are_counted(
 
 
 def test_one_of_several_targets_has_to_be_named(tmp_path: Path):
-    rows = np.array([[0, 5], [0, 6], [1, 5]])
-    with store_spec.create_store(
-        tmp_path / "s.zarr",
-        inputs=("float32", (1,)),
-        labels=store_spec.Rows(np.dtype("int64"), (2,), ("gait", "place")),
-    ) as writer:
-        writer.append(np.zeros((3, 1), "float32"), rows, source="walk")
-    store = store_spec.open_store(tmp_path / "s.zarr")
+    rows = store_spec.Rows(np.dtype("int64"), (2,), ("gait", "place"))
+    store = written(tmp_path / "s", [np.array([[0, 5], [0, 6], [1, 5]])], "step", labels=rows)
     assert store.class_counts("gait").rows.tolist() == [2, 1]
     assert store.class_counts(1).values.tolist() == store.class_counts(-1).values.tolist() == [5, 6]
     for target in (None, "pace", 2):

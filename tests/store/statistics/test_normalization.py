@@ -44,17 +44,13 @@ def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, s
         x = rows_of(rng, length, dtype, 4, missing=missing)
         y = np.concatenate([x[:, [3, 0]], rng.normal(size=(length, 1))], axis=1).astype("float64")
         sequences.append((x, y))
-    with store_spec.create_store(
-        path,
-        inputs=store_spec.Rows(np.dtype(dtype), (4,), NAMES),
-        labels=store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
-        missing="keep" if missing else "error",
-        chunk=160,
-        shard=1600,
-    ) as writer:
-        for number, (x, y) in enumerate(sequences):
-            writer.append(x, y, source=f"s{number}")
-    return sequences, store_spec.open_store(path)
+    options = {
+        "inputs": store_spec.Rows(np.dtype(dtype), (4,), NAMES),
+        "labels": store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
+        "missing": "keep" if missing else "error",
+    }
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    return sequences, store_of(path, inputs, labels, chunk=160, shard=1600, **options)
 
 
 @pytest.fixture(scope="module", params=["float32", "float64", "int16", "missing"])
@@ -256,13 +252,12 @@ def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path,
 
 
 def test_constants_become_0_and_nan_stays_nan(tmp_path: Path):
-    sequences, store = made(tmp_path / "s.zarr", "float32", missing=True)
+    _, store = made(tmp_path / "s.zarr", "float32", missing=True)
     for normalize, _ in normalizations(store).values():
         for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
             assert np.array_equal(np.isnan(x), np.isnan(rows))
             still = x[:, 2]
             assert (still[~np.isnan(still)] == 0).all() or normalize == "standard"
-    assert sequences
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
@@ -293,9 +288,7 @@ def test_numbers_and_images_are_normalised_by_window_and_sequence(tmp_path: Path
 def test_labels_without_names_are_not_taken_for_inputs_that_have_names(tmp_path: Path):
     rows = np.arange(20, dtype="float32").reshape(10, 2)
     named = store_spec.Rows(np.dtype("float32"), (2,), names=("pulse", "breath"))
-    with store_spec.create_store(tmp_path / "s.zarr", inputs=named, labels=("float32", (2,))) as writer:
-        writer.append(rows, rows + 5, source="s")
-    store = store_spec.open_store(tmp_path / "s.zarr")
+    store = store_of(tmp_path / "s", [rows], [rows + 5], inputs=named)
     assert same(store.windows(4, normalize="window")[0][1:], store.windows(4)[0][1:])
 
 
@@ -351,9 +344,8 @@ def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
 
     def store(name: str, inputs: str, labels: str) -> store_spec.Store:
         rows = [store_spec.Rows(np.dtype("float32"), (len(names),), names=tuple(names)) for names in (inputs, labels)]
-        with store_spec.create_store(tmp_path / name, inputs=rows[0], labels=rows[1]) as writer:
-            writer.append(np.ones((9, 3), "float32"), np.ones((9, 2), "float32"), source="s")
-        return store_spec.open_store(tmp_path / name)
+        ones = [[np.ones((9, len(names)), "float32")] for names in (inputs, labels)]
+        return store_of(tmp_path / name, *ones, inputs=rows[0], labels=rows[1])
 
     ours = store("ours", "abc", "yz")
     message = "inputs have 'b' in place 1, but normalize has 'c' there; take the statistics"

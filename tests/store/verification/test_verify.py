@@ -27,7 +27,7 @@ from store_spec.verification import described_rows as verify_rows
 from store_spec.verification import parts as verify_parts
 from tests.store.damage import change_places, flipped, removed
 from tests.store.forging import bump, forge, put
-from tests.store.oracle import Recipe, Sequence, append, files, make, write
+from tests.store.oracle import Recipe, Sequence, append, files, make, store_of, write
 
 # 4 rows per chunk, 8 per shard.
 COLUMNS: tuple[tuple[str, ColumnType], ...] = (
@@ -437,18 +437,15 @@ def test_values_that_are_not_finite_are_counted_in_their_chunk_and_found_in_ever
 @pytest.mark.parametrize("forged", [[], ["stats__labels_max"], [LABELS_CRC], ["stats__labels_mean", LABELS_CRC]])
 def test_codes_without_a_class_are_found_in_tables_and_rows(tmp_path, forged):
     path = tmp_path / "store"
-    classes = [["cat", "dog"], None]
-    with store_spec.create_store(path, inputs=("int8", ()), labels=("int16", (2,)), classes=classes) as writer:
-        for number in range(4):
-            writer.append(np.zeros(3, np.int8), np.array([[0, 7], [1, -7], [1, 7]], np.int16), source=f"{number}")
+    labels = [np.array([[0, 7], [1, -7], [1, 7]], np.int16)] * 4
+    store_of(path, [np.zeros(3, np.int8)] * 4, labels, sources="0123", classes=[["cat", "dog"], None])
 
     def change(rows):
         rows[:, 0] = [0, 1, 0, 0, 2, 0, 0, 1, 0, -1, 0, 0]  # sequences 1 and 3
 
-    snapshot = Snapshot.open(path)
-    labels = snapshot.rows("labels", 0, 12)
-    change(labels)
-    each = [labels[start : start + 3] for start in range(0, 12, 3)]
+    rows = Snapshot.open(path).rows("labels", 0, 12)
+    change(rows)
+    each = np.split(rows, 4)
     agreeing = {
         f"stats__labels_{name}": put(slice(None), [getattr(moments(rows), name) for rows in each]) for name in MOMENTS
     }

@@ -22,14 +22,12 @@ from tests.store.window_oracle import LENGTHS, Written, all_same, index_of_lengt
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], store_spec.Store]:
     """Three files with five named features, one of them in two parts."""
-    path = tmp_path_factory.mktemp("options") / "named.zarr"
     rng = np.random.default_rng(0)
     rows = store_spec.Rows(np.dtype("float32"), (5,), ("open", "high", "low", "close", "day"))
     sequences = [(rng.normal(size=(n, 5)).astype("float32"), rng.normal(size=(n, 2))) for n in (30, 9, 25, 14)]
-    with store_spec.create_store(path, inputs=rows, labels=("float64", (2,)), chunk=200, shard=2000) as writer:
-        for (x, y), source in zip(sequences, ("a", "b", "b", "c"), strict=True):
-            writer.append(x, y, source=source)
-    return sequences, store_spec.open_store(path)
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    path = tmp_path_factory.mktemp("options") / "named.zarr"
+    return sequences, store_of(path, inputs, labels, sources="abbc", inputs=rows, chunk=200, shard=2000)
 
 
 def test_windows_are_located_by_source_part_and_step(named: tuple[list[Any], store_spec.Store]):
