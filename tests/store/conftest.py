@@ -1,5 +1,6 @@
 """Fixtures for tests of the store: small stores with numbered values, and places where a store can be."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,14 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Any]:
         return spied
 
     return recorded
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Disable garbage collection, so that objects in cycles stay until a test collects them."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

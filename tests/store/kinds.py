@@ -50,3 +50,10 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch, size: int = 8) -> list[tuple[st
 def threads() -> set[threading.Thread]:
     """Return our threads. Those of another test may exist until garbage collection."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("seqzarr")}
+
+
+def assert_ended(some: set[threading.Thread]) -> None:
+    """Wait for threads to end."""
+    for thread in some:
+        thread.join(60)
+        assert not thread.is_alive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 import store_spec
 from store_spec.errors import StoreError, WindowError
-from tests.store.kinds import KINDS, begin, every_kind, threads
+from tests.store.kinds import KINDS, assert_ended, begin, every_kind, threads
 from tests.store.window_oracle import Written, all_same, keys
 
 SECONDS = 60  # after which a thread that hangs fails a test
@@ -94,35 +93,30 @@ def test_several_threads_take_batches_from_one_iterator(by_step: Written, kind: 
     assert len(taken) == len(batches)
 
 
+@pytest.mark.usefixtures("without_collector")  # dropping alone must end them
 @every_kind
 @pytest.mark.parametrize("end", ["exhausted", "closed", "dropped"])
 def test_no_thread_outlives_the_iterator(by_step: Written, kind: str, end: str):
     """Threads start with the first batch, and end when the iterator is exhausted, closed, or dropped."""
-    others = threads()
-    gc.disable()  # dropping alone must end them
-    try:
-        batches = begin(
-            by_step.store, kind, shuffle=True, **{"windows": {"batch_size": 2, "memory": 9000}}.get(kind, {})
-        )
-        assert threads() <= others
-        next(batches)
-        started = threads() - others
-        assert started
-        if end == "exhausted":
-            for _ in range(len(batches) - 1):
-                next(batches)  # `next` is not called after the last batch
-        elif end == "closed":
-            batches.close()
-            assert list(batches) == []
-        else:
-            del batches
-        for thread in started if kind != "windows" or end != "exhausted" else ():
-            thread.join(SECONDS)
-            assert not thread.is_alive()
-    finally:
-        gc.enable()
+    others, options = threads(), {"windows": {"batch_size": 2, "memory": 9000}}
+    batches = begin(by_step.store, kind, shuffle=True, **options.get(kind, {}))
+    assert threads() <= others
+    next(batches)
+    started = threads() - others
+    assert started
+    if end == "exhausted":
+        for _ in range(len(batches) - 1):
+            next(batches)  # `next` is not called after the last batch
+    elif end == "closed":
+        batches.close()
+        assert list(batches) == []
+    else:
+        del batches
+    if kind != "windows" or end != "exhausted":
+        assert_ended(started)
 
 
+@pytest.mark.usefixtures("without_collector")
 @every_kind
 @pytest.mark.parametrize("wrong", ["lost", "damaged"])
 def test_readable_batches_precede_an_error_that_is_repeated(by_step: Written, tmp_path: Path, kind: str, wrong: str):
@@ -136,21 +130,15 @@ def test_readable_batches_precede_an_error_that_is_repeated(by_step: Written, tm
         shard.unlink()
     else:
         shard.write_bytes(bytes(shard.stat().st_size - 40) + shard.read_bytes()[-40:])
-    gc.disable()
-    try:
-        for _ in range(2):
-            with pytest.raises(StoreError, match=r"inputs/c\.4\.0"):
-                found.extend(iter(batches.__next__, None))
-        assert all_same(found, whole[: len(found)])
-        assert len(found) > (0 if kind == "packed" else 4)
-        gone = weakref.ref(batches)
-        del batches
-        assert gone() is None
-        for thread in threads() - others:
-            thread.join(SECONDS)
-            assert not thread.is_alive()
-    finally:
-        gc.enable()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"inputs/c\.4\.0"):
+            found.extend(iter(batches.__next__, None))
+    assert all_same(found, whole[: len(found)])
+    assert len(found) > (0 if kind == "packed" else 4)
+    gone = weakref.ref(batches)
+    del batches
+    assert gone() is None
+    assert_ended(threads() - others)
 
 
 @every_kind

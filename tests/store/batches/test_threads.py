@@ -32,7 +32,7 @@ from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool, _Blocks
 from tests.store.forks import in_fork
-from tests.store.kinds import chunks_read, threads
+from tests.store.kinds import assert_ended, begin, chunks_read, threads
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import Written, keys, unbatched, write_numbered
 
@@ -188,6 +188,7 @@ def test_without_threads_items_are_made_in_the_caller(monkeypatch: pytest.Monkey
     assert not left
 
 
+@pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize(
     "method", [Loader.__call__, Loader._read_part, _Blocks._batch], ids=lambda one: one.__qualname__
 )
@@ -205,21 +206,18 @@ def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
         return method(thing, *arguments)
 
     monkeypatch.setattr(Loader if method is not _Blocks._batch else _Blocks, method.__name__, collected)
-    gc.disable()
-    try:
-        batches = store.windows(4).batches(8, memory="20kB")
-        next(batches)
-        later.set()
-        next(batches)
-        in_cycle(batches)
-        del batches
-        dropped.set()
-        assert_ended(threads() - others)
-    finally:
-        gc.enable()
+    batches = store.windows(4).batches(8, memory="20kB")
+    next(batches)
+    later.set()
+    next(batches)
+    in_cycle(batches)
+    del batches
+    dropped.set()
+    assert_ended(threads() - others)
     assert found
 
 
+@pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("kind", ["windows", "padded"])
 def test_the_garbage_collector_may_close_an_epoch_while_its_thread_needs_a_held_lock(tmp_path: Path, kind: str):
     """For example, the lock of a logger."""
@@ -239,22 +237,16 @@ def test_the_garbage_collector_may_close_an_epoch_while_its_thread_needs_a_held_
             assert waiting.wait(20)
             found.append(gc.collect())
 
-    gc.disable()
-    try:
-        batches: Any = {
-            "windows": lambda: store.windows(4).batches(8, memory="20kB", transform=transform),
-            "padded": lambda: store.padded(1, memory="5kB", transform=transform),
-        }[kind]()
-        next(batches)
-        in_cycle(batches)
-        del batches
-        collecting = threading.Thread(target=collect, daemon=True)
-        collecting.start()
-        collecting.join(40)
-        assert found
-        assert_ended(threads() - others)
-    finally:
-        gc.enable()
+    options: Any = {"windows": {"batch_size": 8, "memory": "20kB"}, "padded": {"batch_size": 1, "memory": "5kB"}}
+    batches = begin(store, kind, transform=transform, **options[kind])
+    next(batches)
+    in_cycle(batches)
+    del batches
+    collecting = threading.Thread(target=collect, daemon=True)
+    collecting.start()
+    collecting.join(40)
+    assert found
+    assert_ended(threads() - others)
 
 
 def test_a_ctrl_c_during_garbage_collection_is_not_lost():
@@ -288,12 +280,6 @@ def in_cycle(thing: object) -> None:
     """Create a reference cycle with an object, so that only the garbage collector deletes it."""
     cycle: list[Any] = [thing]
     cycle.append(cycle)
-
-
-def assert_ended(some: set[threading.Thread]) -> None:
-    for thread in some:
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
