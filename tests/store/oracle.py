@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.format.codec import Codec
-from store_spec.format.records import CheckedSequence, SourceId, check_sequence
+from store_spec.format.records import CheckedSequence, Records, SourceId, check_sequence
 from store_spec.format.sequence_columns import COLUMN_TYPES, ColumnType, as_columns
 from store_spec.format.times import Time
 from store_spec.schema import DTYPES, Schema, rows_of
@@ -210,6 +210,20 @@ def same(found: Any, expected: Any) -> bool:
     return bool(
         found.dtype == expected.dtype and found.shape == expected.shape and found.tobytes() == expected.tobytes()
     )
+
+
+def assert_same_records(found: Records, expected: Records) -> None:
+    """Check that the table rows of sequences are equal bit for bit."""
+    assert found.sources == expected.sources
+    assert same(found.lengths, expected.lengths)
+    assert same(found.label_lengths, expected.label_lengths)
+    assert list(found.columns) == list(expected.columns)
+    for name, column in expected.columns.items():
+        assert same(found.columns[name], column), name
+    assert list(found.missing) == list(expected.missing)
+    for name, runs in expected.missing.items():
+        assert same(found.missing[name].counts, runs.counts), name
+        assert same(found.missing[name].runs, runs.runs), name
 
 
 def assert_holds(store: store_spec.Store, sequences: list[Sequence]) -> None:

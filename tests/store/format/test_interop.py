@@ -59,6 +59,12 @@ def check(arrays, recipe: Recipe, sequences: list[Sequence]) -> None:
         assert same(labels[0] if recipe.label_axis == "sequence" else labels, sequence.labels)
 
 
+def arrays_by_folder(path: Path) -> dict[str, np.ndarray]:
+    """Read each array by its own metadata, without those of the store."""
+    folders = [file.parent for file in path.glob("*/zarr.json") if file.parent.name not in ("sequences", "stats")]
+    return {folder.name: np.asarray(zarr.open_array(folder, mode="r")) for folder in folders}
+
+
 def read(group: zarr.Group, name: str) -> np.ndarray:
     """Return a whole array of a group."""
     array = group[name]
@@ -79,8 +85,7 @@ def test_zarr_reads_the_store_as_a_group_with_and_without_consolidated_metadata_
     inputs = group["inputs"]
     assert isinstance(inputs.metadata, ArrayV3Metadata)
     assert (inputs.metadata.dimension_names or ())[0] == "step"
-    folders = [file.parent for file in path.glob("*/zarr.json") if file.parent.name not in ("sequences", "stats")]
-    check({folder.name: np.asarray(zarr.open_array(folder, mode="r")) for folder in folders}, recipe, sequences)
+    check(arrays_by_folder(path), recipe, sequences)
     for file in path.glob("*/*/zarr.json"):
         assert len(np.asarray(zarr.open_array(file.parent, mode="r"))) == len(sequences)
 
@@ -158,8 +163,7 @@ def test_readers_that_skip_the_root_see_no_sequence_without_rows(tmp_path, monke
 
     def watching(source: str, target: Path) -> None:
         replace(source, target)
-        folders = [file.parent for file in path.glob("*/zarr.json") if file.parent.name not in ("sequences", "stats")]
-        arrays = {folder.name: np.asarray(zarr.open_array(folder, mode="r")) for folder in folders}
+        arrays = arrays_by_folder(path)
         count = len(arrays["offsets"]) - 1
         seen.append(count)
         assert len(arrays["inputs"]) >= arrays["offsets"][-1]

@@ -13,7 +13,7 @@ from store_spec.errors import SequenceError
 from store_spec.format.records import CheckedSequence, Piecewise, SourceId, check_sequence, describe
 from store_spec.format.times import Time
 from store_spec.schema import Schema, rows_of
-from tests.store.oracle import Recipe, checked, make, recipes, same
+from tests.store.oracle import Recipe, assert_same_records, checked, make, recipes
 
 SOURCE = SourceId(name="s", part=2, size=9, sha256=bytes(range(32)))
 
@@ -54,17 +54,7 @@ def test_any_pieces_have_the_records_of_the_whole(monkeypatch, recipe, length, p
         running.add(CheckedSequence(arrays, piece.columns))
         for rows in arrays.values():
             rows[...] = 0  # the same arrays may be filled again
-    found, wanted = running.record(), describe(schema, whole, SOURCE)
-    assert found.sources == wanted.sources
-    assert same(found.lengths, wanted.lengths)
-    assert same(found.label_lengths, wanted.label_lengths)
-    assert list(found.columns) == list(wanted.columns)
-    for name, column in wanted.columns.items():
-        assert same(found.columns[name], column), name
-    assert list(found.missing) == list(wanted.missing)
-    for name, runs in wanted.missing.items():
-        assert same(found.missing[name].counts, runs.counts), name
-        assert same(found.missing[name].runs, runs.runs), name
+    assert_same_records(running.record(), describe(schema, whole, SOURCE))
 
 
 def test_decreasing_times_between_pieces_are_refused_with_their_place():

@@ -18,12 +18,14 @@ from store_spec.errors import SequenceIndexError, StateError, WindowError
 from store_spec.format.moments import moments, moments_of_each
 from store_spec.reading import scaling
 from store_spec.reading.scaling import Scale, Scaler, standard
+from store_spec.schema import MOMENTS
 from tests.store.kinds import KINDS, begin
 from tests.store.oracle import store_of
 from tests.store.window_oracle import Sequences, all_same, assert_windows_are, same, unbatched
 
 LENGTHS = (30, 0, 9, 25, 1, 14, 2)
 NAMES = ("open", "high", "still", "close")
+PLACES = {name: place for place, name in enumerate(NAMES)}
 
 
 def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *, missing: bool) -> NDArray[Any]:
@@ -78,9 +80,6 @@ def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
             centers.append(mean)
             scales.append(std)
     return np.array(centers, float), np.array(scales, float)
-
-
-PLACES = {"open": 0, "high": 1, "still": 2, "close": 3}
 
 
 def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool) -> list[Any]:
@@ -313,25 +312,18 @@ def test_labels_of_sequences_are_normalised_only_by_statistics(tmp_path: Path, f
             assert windows.scaler([0, 3]).inverse(np.array([[5.0], [6.0]])).tolist() == [[5.0], [6.0]]
 
 
+def unit_scale(*shape: int) -> Scale:
+    return Scale(center=np.zeros(shape), scale=np.ones(shape))
+
+
 @pytest.mark.parametrize(
     ("normalize", "message"),
     [
         ("windows", "normalize='windows'; give statistics"),
         (1.0, "normalize=1.0; give statistics"),
         (np.ones(3), r"normalize=array\(\[1., 1., 1.\]\); give statistics"),
-        (
-            Scaler(
-                inputs=Scale(center=np.zeros(3), scale=np.ones(3)), labels=Scale(center=np.zeros(3), scale=np.ones(3))
-            ),
-            "inputs have 4 features, but normalize is of 3",
-        ),
-        (
-            Scaler(
-                inputs=Scale(center=np.zeros((7, 4)), scale=np.ones((7, 4))),
-                labels=Scale(center=np.zeros(3), scale=np.ones(3)),
-            ),
-            "normalize is of 4 of each of 7 samples",
-        ),
+        (Scaler(inputs=unit_scale(3), labels=unit_scale(3)), "inputs have 4 features, but normalize is of 3"),
+        (Scaler(inputs=unit_scale(7, 4), labels=unit_scale(3)), "normalize is of 4 of each of 7 samples"),
     ],
 )
 def test_invalid_normalisations_are_refused(given_rows: Any, normalize: Any, message: str):
@@ -390,7 +382,7 @@ def test_moments_of_several_sequences_equal_those_of_each(
     found = moments_of_each(rows)
     for number in range(windows):
         wanted = moments(rows[number])
-        for name in ("count", "mean", "m2", "min", "max"):
+        for name in MOMENTS:
             assert same((getattr(found, name)[number],), (getattr(wanted, name),))
     assert found.count.shape == (windows, shape[-1] if shape else 1)
     assert standard(found).center.shape == found.count.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -58,23 +59,21 @@ def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, ND
     return index_of_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
 
 
-def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> list[float]:
+def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> tuple[float, ...]:
     """Return the figures of a list of windows, computed by loops."""
     total, size = len(numbers), min(size, len(numbers))
     places = [index.locate(number) for number in numbers]
     batches = [places[at : at + size] for at in range(0, total - size + 1, size)]
     by_rows = sorted(range(total), key=lambda at: (int(starts[places[at][0]]), places[at]))
     distances = [abs(a - b) / total for a, b in itertools.pairwise(by_rows)]
-    return [
-        float(np.mean([len({sequence for sequence, _ in batch}) for batch in batches])),
-        float(np.corrcoef(np.arange(total), by_rows)[0, 1]),
-        float(np.median(distances)),
-        float(np.quantile(distances, 0.05)),
-    ]
-
-
-def values(figures: Figures) -> list[float]:
-    return [figures.sequences, figures.correlation, figures.apart, figures.near]
+    return astuple(
+        Figures(
+            sequences=float(np.mean([len({sequence for sequence, _ in batch}) for batch in batches])),
+            correlation=float(np.corrcoef(np.arange(total), by_rows)[0, 1]),
+            apart=float(np.median(distances)),
+            near=float(np.quantile(distances, 0.05)),
+        )
+    )
 
 
 @settings(max_examples=4, deadline=None)
@@ -94,7 +93,7 @@ def test_figures_equal_those_of_loops_over_windows(
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
     found = measure_order(order, index, starts, size)
-    assert values(found.ours) == pytest.approx(looped(epoch(order), index, starts, size), abs=1e-12)
+    assert astuple(found.ours) == pytest.approx(looped(epoch(order), index, starts, size), abs=1e-12)
     assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))
 
 
@@ -233,7 +232,7 @@ def test_the_measured_order_is_that_of_the_batches(store: store_spec.Store):
     batches = windows.batches(16, shuffle=True, seed=4, epoch=2, memory="9kB", index=True)
     numbers = np.concatenate([batch[-1] for batch in batches]).tolist()
     assert found.pools > 3
-    assert values(found.ours) == pytest.approx(looped(numbers, batches.windows.index, store.starts, 16), abs=1e-12)
+    assert astuple(found.ours) == pytest.approx(looped(numbers, batches.windows.index, store.starts, 16), abs=1e-12)
     assert found == measure(windows, 16, seed=4, epoch=2, memory=9_000)
     assert found != measure(windows, 16, seed=4, epoch=3, memory=9_000)
 
