@@ -19,10 +19,10 @@ from tests.store.oracle import store_of
 
 # Chunks in flight, threads, the last shard and indexes, which an open store keeps, and the two parts of a batch whose
 # windows come from two pools.
-BESIDE = 950_000
+OVERHEAD = 950_000
 
 
-def taken(batches: Callable[[], Any]) -> tuple[int, int]:
+def count_and_peak(batches: Callable[[], Any]) -> tuple[int, int]:
     """Take all batches; return the number of samples, and the peak of memory."""
     gc.collect()
     tracemalloc.start()
@@ -34,7 +34,7 @@ def taken(batches: Callable[[], Any]) -> tuple[int, int]:
         tracemalloc.stop()
 
 
-def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
+def write_walks(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
     """Write up to 7 MB decoded, in chunks of 8 kB."""
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(length, 5)).astype("float32") for length in lengths]
@@ -46,13 +46,15 @@ def written(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
     folder = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
-    warm = written(folder / "warm.zarr", [5_000], "step").windows(9)  # so that imports and tables are in memory already
+    warm = write_walks(folder / "warm.zarr", [5_000], "step").windows(
+        9
+    )  # so that imports and tables are in memory already
     assert len(list(warm.batches(100, shuffle=True))) == 50
     return {
-        "one": written(folder / "one.zarr", [300_000], "step"),
-        "many": written(folder / "many.zarr", rng.integers(1, 4_000, 150).tolist(), "step"),
-        "tiny": written(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
-        "labelled": written(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
+        "one": write_walks(folder / "one.zarr", [300_000], "step"),
+        "many": write_walks(folder / "many.zarr", rng.integers(1, 4_000, 150).tolist(), "step"),
+        "tiny": write_walks(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
+        "labelled": write_walks(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
     }
 
 
@@ -87,9 +89,9 @@ def test_an_epoch_stays_within_its_memory(
     allowed = int(memory[0]) * 10**6
     options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
     view.store.snapshot.sources()  # so that everything that a store keeps is in memory
-    count, peak = taken(lambda: view.batches(**options))
+    count, peak = count_and_peak(lambda: view.batches(**options))
     assert count > 0
-    assert peak < allowed + BESIDE + 200 * len(view.store)
+    assert peak < allowed + OVERHEAD + 200 * len(view.store)
 
 
 @pytest.mark.slow
@@ -124,6 +126,6 @@ def test_batches_of_sequences_stay_within_their_memory(tmp_path: Path, stored: d
         "streams": {"batch_size": 2, "window": 500},
     }[kind]
     options: dict[str, Any] = size | {"shuffle": True, "memory": memory, "value_mask": bool(stored)}
-    assert taken(lambda: begin(store, kind, **options))[0] == 60  # so that the store has cached what it keeps
-    _, peak = taken(lambda: begin(store, kind, **options))
+    assert count_and_peak(lambda: begin(store, kind, **options))[0] == 60  # so that the store has cached what it keeps
+    _, peak = count_and_peak(lambda: begin(store, kind, **options))
     assert memory / 4 < peak < memory + 400_000

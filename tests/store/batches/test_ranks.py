@@ -13,10 +13,10 @@ from store_spec.errors import WindowError
 from store_spec.reading.ranks import Turns
 
 
-def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
+def batches_of_ranks(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
     """Return the batches of each rank; None if they cannot be distributed."""
     try:
-        deals = [
+        ranks = [
             Turns(samples=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
             for rank in range(world_size)
         ]
@@ -24,13 +24,13 @@ def dealt(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[
         return None
     return [
         [[world_size * own + turns.rank for own in range(*turns[number])] for number in range(len(turns))]
-        for turns in deals
+        for turns in ranks
     ]
 
 
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
 def test_all_ranks_have_as_many_batches_and_each_window_occurs_once(windows: int, size: int, world_size: int):
-    batches = dealt(windows, size, world_size, drop_last=False)
+    batches = batches_of_ranks(windows, size, world_size, drop_last=False)
     if batches is None:
         assert windows < world_size or (size == 1 and windows % world_size)
         return
@@ -46,7 +46,7 @@ def test_all_ranks_have_as_many_batches_and_each_window_occurs_once(windows: int
 
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
 def test_with_drop_last_every_batch_is_whole(windows: int, size: int, world_size: int):
-    batches = dealt(windows, size, world_size, drop_last=True)
+    batches = batches_of_ranks(windows, size, world_size, drop_last=True)
     assert batches is not None
     assert len({len(each) for each in batches}) == 1
     assert all(len(batch) == size for each in batches for batch in each)
@@ -56,26 +56,26 @@ def test_with_drop_last_every_batch_is_whole(windows: int, size: int, world_size
 
 def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[int], *, drop_last: bool) -> list[int]:
     """Return the samples of an epoch that other ranks continue after the given numbers of batches."""
-    found: list[int] = []
-    begun = (0, 0)
+    samples_taken: list[int] = []
+    resumed = (0, 0)
     for world_size, step in itertools.zip_longest(chain, steps):
         size = together // world_size
         asked: Any = {"samples": samples, "size": size, "world_size": world_size, "drop_last": drop_last}
         try:
-            dealt = [Turns(**asked, rank=rank).after(*begun) for rank in range(world_size)]
+            turns = [Turns(**asked, rank=rank).after(*resumed) for rank in range(world_size)]
         except WindowError:
             assert not drop_last
-            left = samples - len(found)
+            left = samples - len(samples_taken)
             assert 0 < left < world_size or 0 < samples < world_size or (size == 1 and samples % world_size)
             raise
-        stop = len(dealt[0]) if step is None else step
-        for number in range(begun[0], stop):
-            batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in dealt]
+        stop = len(turns[0]) if step is None else step
+        for number in range(resumed[0], stop):
+            batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in turns]
             assert all(1 <= len(batch) <= size for batch in batches)
-            found += itertools.chain(*batches)
-        begun = stop, dealt[0].samples_before(stop)
-        assert sorted(found) == list(range(begun[1]))
-    return found
+            samples_taken += itertools.chain(*batches)
+        resumed = stop, turns[0].samples_before(stop)
+        assert sorted(samples_taken) == list(range(resumed[1]))
+    return samples_taken
 
 
 @pytest.mark.slow
@@ -91,11 +91,11 @@ def test_other_ranks_continue_after_each_batch(together: int):
         for chain in itertools.product(worlds, worlds, worlds):
             for steps in itertools.combinations_with_replacement(numbers, 2):
                 try:
-                    found = batches_in_turn(samples, together, list(chain), list(steps), drop_last=drop_last)
+                    samples_taken = batches_in_turn(samples, together, list(chain), list(steps), drop_last=drop_last)
                 except WindowError:
                     refused += 1
                 else:
-                    assert len(found) == wanted
+                    assert len(samples_taken) == wanted
     assert (refused > 0) == (together > 1)
 
 
@@ -110,7 +110,7 @@ def test_impossible_numbers_of_taken_samples_are_refused(taken: Any):
 
 
 def test_one_rank_has_plain_batches():
-    assert dealt(10, 4, 1, drop_last=False) == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]]
+    assert batches_of_ranks(10, 4, 1, drop_last=False) == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]]
 
 
 @pytest.mark.parametrize(

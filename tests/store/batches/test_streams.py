@@ -22,7 +22,7 @@ from tests.store.window_oracle import Written, selections
 Arrays = list[tuple[Any, Any]]
 
 
-def dealt(lengths: list[int], lanes: int, steps: int, *, align: bool) -> list[list[int]]:
+def sequences_of_lanes(lengths: list[int], lanes: int, steps: int, *, align: bool) -> list[list[int]]:
     """Return the sequences of each lane: the longest first, each to the lane that ends first, then in their order."""
     needed = {n: -(-length // steps) * steps if align else length for n, length in enumerate(lengths) if length}
     ends, found = [0] * lanes, [list[int]() for _ in range(lanes)]
@@ -33,10 +33,12 @@ def dealt(lengths: list[int], lanes: int, steps: int, *, align: bool) -> list[li
     return [sorted(each) for each in found]
 
 
-def streamed(sequences: Arrays, dealing: list[list[int]], steps: int, axis: str, *, align: bool) -> list[list[Any]]:
+def expected_batches(
+    sequences: Arrays, sequences_by_lane: list[list[int]], steps: int, axis: str, *, align: bool
+) -> list[list[Any]]:
     """Return all batches step by step: each step of a batch is (inputs, label, reset) or None, lane by lane."""
     lanes: list[list[Any]] = []
-    for numbers in dealing:
+    for numbers in sequences_by_lane:
         lane: list[Any] = []
         for number in numbers:
             x, y = sequences[number]
@@ -57,9 +59,9 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
     assert reset.dtype == mask.dtype == bool
     assert reset.shape == mask.shape == x.shape[:2] == y.shape[:2] == (len(wanted), len(wanted[0]))
     for lane, step in np.ndindex(*mask.shape):
-        said = wanted[lane][step]
-        assert mask[lane, step] == (said is not None)
-        row, label, first = said if said is not None else (0, 0, False)
+        expected = wanted[lane][step]
+        assert mask[lane, step] == (expected is not None)
+        row, label, first = expected if expected is not None else (0, 0, False)
         assert np.array_equal(x[lane, step], np.broadcast_to(row, x.shape[2:]))
         assert np.array_equal(y[lane, step], np.broadcast_to(label, y.shape[2:]))
         assert reset[lane, step] == first
@@ -88,8 +90,8 @@ def test_streams_equal_those_of_loops(
     """For any number of ranks, which share the lanes and have the same number of batches."""
     store = by_axis[axis].store.select(selection)
     sequences = [by_axis[axis].sequences[number] for number in selection]
-    dealing = dealt([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
-    wanted = streamed(sequences, dealing, steps, axis, align=align)
+    sequences_by_lane = sequences_of_lanes([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
+    wanted = expected_batches(sequences, sequences_by_lane, steps, axis, align=align)
     real = sum(step is not None for batch in wanted for lane in batch for step in lane)
     with pytest.raises(WindowError) as error:
         store.streams(lanes, steps, memory=1)
@@ -122,9 +124,9 @@ def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
     streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)
     batches = list(streams)
     number_of = {int(x[0, 0]): number for number, (x, _) in enumerate(by_step.sequences) if len(x)}
-    dealing = [[number_of[value] for value in lane] for lane in lanes_of(batch[:3] for batch in batches)]
-    assert sorted(itertools.chain(*dealing)) == sorted(number_of.values())
-    wanted = streamed(by_step.sequences, dealing, steps, "step", align=align)
+    sequences_by_lane = [[number_of[value] for value in lane] for lane in lanes_of(batch[:3] for batch in batches)]
+    assert sorted(itertools.chain(*sequences_by_lane)) == sorted(number_of.values())
+    wanted = expected_batches(by_step.sequences, sequences_by_lane, steps, "step", align=align)
     assert len(wanted) == len(batches)
     for batch, lines in zip(batches, wanted, strict=True):
         assert_batch(batch, lines)

@@ -23,7 +23,7 @@ from tests.store.window_oracle import LENGTHS, all_same, assert_windows_are, lis
 NAMES = ("open", "close", "volume")
 
 
-def made(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
+def write_walks(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
     """Write random walks whose labels are the features at these positions, or one class per sequence."""
     rng = np.random.default_rng(0)
     names = [NAMES[at] for at in labels]
@@ -44,11 +44,11 @@ def made(path: Path, labels: list[int], axis: Any = "step") -> store_spec.Store:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
     path = tmp_path_factory.mktemp("targets")
     return {
-        "close": made(path / "close", [1]),
-        "all": made(path / "all", [0, 1, 2]),
-        "two": made(path / "two", [2, 0]),
-        "classes": made(path / "classes", [0], "sequence"),
-        "none": made(path / "none", [0], "own"),
+        "close": write_walks(path / "close", [1]),
+        "all": write_walks(path / "all", [0, 1, 2]),
+        "two": write_walks(path / "two", [2, 0]),
+        "classes": write_walks(path / "classes", [0], "sequence"),
+        "none": write_walks(path / "none", [0], "own"),
     }
 
 

@@ -77,7 +77,7 @@ class MadeEpoch(OneEpoch[Any, MadePlan]):
         super().__init__(options, plan)
 
 
-def made(first: int, stop: int) -> list[tuple[Any]]:
+def make_batches(first: int, stop: int) -> list[tuple[Any]]:
     return [(np.array(number),) for number in range(first, stop)]
 
 
@@ -100,7 +100,7 @@ def test_each_batch_occurs_once_and_few_are_in_memory(most: list[int], step: int
     def reading(first: int, stop: int) -> list[tuple[Any]]:
         read.append((first, stop))
         assert stop - first <= max(1, most[first])
-        return made(first, stop)
+        return make_batches(first, stop)
 
     found = []
     epoch = in_groups(
@@ -119,13 +119,13 @@ def test_the_next_batches_are_read_while_others_are_in_use():
         if first:
             read.set()
             assert go.wait(60)
-        return made(first, stop)
+        return make_batches(first, stop)
 
-    together = MadeEpoch(reading, ten, STEPS)
-    assert numbers([next(together)]) == [0]
+    epoch = MadeEpoch(reading, ten, STEPS)
+    assert numbers([next(epoch)]) == [0]
     assert read.wait(60)  # before they are needed
     go.set()
-    assert numbers([next(together)]) == [1]
+    assert numbers([next(epoch)]) == [1]
 
 
 def test_if_two_batches_do_not_fit_none_is_read_ahead():
@@ -133,11 +133,11 @@ def test_if_two_batches_do_not_fit_none_is_read_ahead():
 
     def reading(first: int, stop: int) -> list[tuple[Any]]:
         read.append(first)
-        return made(first, stop)
+        return make_batches(first, stop)
 
-    together = MadeEpoch(reading, lambda _: 0, STEPS)
+    epoch = MadeEpoch(reading, lambda _: 0, STEPS)
     for number in range(3):
-        assert numbers([next(together)]) == [number]
+        assert numbers([next(epoch)]) == [number]
         assert read == list(range(number + 1))
 
 
@@ -149,27 +149,27 @@ def test_an_unreadable_batch_is_an_error_until_it_can_be_read(bad: int, error: t
     def reading(first: int, stop: int) -> list[tuple[Any]]:
         if damaged and first <= bad < stop:
             raise error(f"batch {bad} of {first} to {stop}")
-        return made(first, stop)
+        return make_batches(first, stop)
 
-    together, found = MadeEpoch(reading, ten, STEPS), list[int]()
+    epoch, found = MadeEpoch(reading, ten, STEPS), list[int]()
     for _ in range(3):
         with pytest.raises(error, match=f"batch {bad} "):
-            found.extend(int(batch[0]) for batch in together)
+            found.extend(int(batch[0]) for batch in epoch)
         assert found == list(range(len(found)))
         assert len(found) == bad or error is MemoryError  # it may be one of several that do not fit
     damaged = False
-    assert found + numbers(together) == list(range(STEPS))
+    assert found + numbers(epoch) == list(range(STEPS))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 20])
 def test_a_copy_and_a_fork_continue_with_the_remaining_batches(taken: int):
-    together = MadeEpoch(made, ten, STEPS)
+    epoch = MadeEpoch(make_batches, ten, STEPS)
     for number in range(taken):
-        assert numbers([next(together)]) == [number]
+        assert numbers([next(epoch)]) == [number]
     left = list(range(taken, STEPS))
-    assert numbers(pickle.loads(pickle.dumps(together))) == left
-    assert in_fork(lambda: numbers(together)) == left
-    assert numbers(together) == left
+    assert numbers(pickle.loads(pickle.dumps(epoch))) == left
+    assert in_fork(lambda: numbers(epoch)) == left
+    assert numbers(epoch) == left
 
 
 def test_without_threads_items_are_made_in_the_caller(monkeypatch: pytest.MonkeyPatch):
@@ -184,7 +184,7 @@ def test_without_threads_items_are_made_in_the_caller(monkeypatch: pytest.Monkey
         starts(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    assert numbers(MadeEpoch(made, ten, STEPS)) == list(range(STEPS))
+    assert numbers(MadeEpoch(make_batches, ten, STEPS)) == list(range(STEPS))
     assert not left
 
 
@@ -327,7 +327,7 @@ def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypat
 
     monkeypatch.setattr(MadePlan, "batches", interrupted)
     monkeypatch.setattr(MadeEpoch, "_restarts", restarts)
-    batches = MadeEpoch(made, ten, STEPS)
+    batches = MadeEpoch(make_batches, ten, STEPS)
     before = signal.signal(signal.SIGALRM, handler)
     try:
         assert numbers(batches) == list(range(STEPS))
@@ -348,8 +348,8 @@ def test_a_batch_is_given_once_while_another_thread_reads():
         assert go.wait(SECONDS)
         return list(range(first, stop))
 
-    together = MadeEpoch(read, lambda _: 1, 2)
-    threads = [threading.Thread(target=lambda: taken.append(next(together))) for _ in range(2)]
+    epoch = MadeEpoch(read, lambda _: 1, 2)
+    threads = [threading.Thread(target=lambda: taken.append(next(epoch))) for _ in range(2)]
     threads[0].start()
     assert reading.wait(SECONDS)
     threads[1].start()
@@ -359,7 +359,7 @@ def test_a_batch_is_given_once_while_another_thread_reads():
     assert sorted(taken) == [0, 1]
     assert spans == [(0, 1), (1, 2)]
     with pytest.raises(StopIteration):
-        next(together)
+        next(epoch)
 
 
 def test_a_child_continues_if_another_thread_was_reading_at_the_fork():
@@ -373,13 +373,13 @@ def test_a_child_continues_if_another_thread_was_reading_at_the_fork():
             assert go.wait(SECONDS)
         return list(range(first, stop))
 
-    together: Any = MadeEpoch(read, lambda number: 5 - number, 5)
-    assert next(together) == 0
+    epoch: Any = MadeEpoch(read, lambda number: 5 - number, 5)
+    assert next(epoch) == 0
     rest: list[Any] = []
-    thread = threading.Thread(target=lambda: rest.extend(together))
+    thread = threading.Thread(target=lambda: rest.extend(epoch))
     thread.start()
     assert reading.wait(SECONDS)
-    assert in_fork(lambda: ThreadPoolExecutor(1).submit(list, together).result()) == [1, 2, 3, 4]
+    assert in_fork(lambda: ThreadPoolExecutor(1).submit(list, epoch).result()) == [1, 2, 3, 4]
     go.set()
     thread.join(SECONDS)
     assert rest == [1, 2, 3, 4]

@@ -72,12 +72,12 @@ def assert_added(found: Sequence[Any], plain: Sequence[Any], place: int) -> None
         assert values.flags.writeable
 
 
-def wanted_values(given_store: Known, x: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def expected_mask(known: Known, x: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which values of a batch without normalisation are real: each step has its number."""
     wanted = np.zeros(x.shape, bool)
     for at in np.ndindex(*mask.shape):
         if mask[at]:
-            wanted[at] = given_store.real[int(x[at][0])]
+            wanted[at] = known.real[int(x[at][0])]
     return wanted
 
 
@@ -125,7 +125,7 @@ def test_padded_batches_have_value_masks(
         found = list(store.padded(**more, value_mask=True))
         assert_added(found, plain, place)
         for batch in found:
-            assert np.array_equal(batch[place], wanted_values(one, batch[0], batch[2]))
+            assert np.array_equal(batch[place], expected_mask(one, batch[0], batch[2]))
 
 
 @settings(max_examples=4, deadline=None)
@@ -163,7 +163,7 @@ def test_streams_have_value_masks(
         found = list(store.streams(lanes, steps, mask=True, value_mask=True, **more))
         assert_added(found, plain, 4)
         for x, _, _, mask, values in found:
-            assert np.array_equal(values, wanted_values(one, x, mask))
+            assert np.array_equal(values, expected_mask(one, x, mask))
         alone = list(store.streams(lanes, steps, value_mask=True, **more))
         assert all_same(alone, [batch[:3] + batch[4:] for batch in found])
 
@@ -241,12 +241,12 @@ def test_the_mask_counts_in_the_memory_of_a_batch(all_known: dict[tuple[str, str
     """One byte for each value; in streams two, as it is read beside the mask that is computed from it."""
     for kind, more in (("keep", 1), ("filled", 2), ("both", 2)):
         store = all_known[kind, "step"].store
-        for given_mask in (False, True):
-            takes = 2 * 5 * (4 * 8 + 2 + given_mask * 3 * more)
+        for value_mask in (False, True):
+            takes = 2 * 5 * (4 * 8 + 2 + value_mask * 3 * more)
             with pytest.raises(WindowError, match=f"of 2 lanes of 5 steps takes {takes:,}, and"):
-                store.streams(2, 5, memory=1, value_mask=given_mask)
-            windows = store.windows(50, value_mask=given_mask)
-            takes = len(windows) * (50 * 3 * (8 + given_mask) + 8)
+                store.streams(2, 5, memory=1, value_mask=value_mask)
+            windows = store.windows(50, value_mask=value_mask)
+            takes = len(windows) * (50 * 3 * (8 + value_mask) + 8)
             with pytest.raises(WindowError, match=f"a batch takes {takes:,} and may take one"):
                 windows.batches(10**6, memory="1kB")
 

@@ -31,26 +31,26 @@ def ranges(draw: st.DrawFn) -> Ranges:
 
 
 @given(ranges(), st.integers(0, 120), st.integers(1, 60))
-def test_parts_between_two_rows_equal_an_intersection(all_of_them: Ranges, low: int, count: int):
-    spans = zip(all_of_them.start.tolist(), all_of_them.stop.tolist(), strict=True)
+def test_parts_between_two_rows_equal_an_intersection(spans_of_rows: Ranges, low: int, count: int):
+    spans = zip(spans_of_rows.start.tolist(), spans_of_rows.stop.tolist(), strict=True)
     rows = [row for start, stop in spans for row in range(start, stop)]
     found = [
         (row, place + row - start)
-        for start, stop, place in all_of_them.between(low, low + count)
+        for start, stop, place in spans_of_rows.between(low, low + count)
         for row in range(start, stop)
     ]
     assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
 
 
 @given(ranges(), st.sampled_from([1, 2, 5, 8, 100]))
-def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(all_of_them: Ranges, chunk: int):
-    low = int(all_of_them.start[0]) // chunk * chunk
-    high = -(-int(all_of_them.stop[-1]) // chunk) * chunk
-    cuts = _cuts(all_of_them.between(low, high), chunk, low, high)
+def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(spans_of_rows: Ranges, chunk: int):
+    low = int(spans_of_rows.start[0]) // chunk * chunk
+    high = -(-int(spans_of_rows.stop[-1]) // chunk) * chunk
+    cuts = _cuts(spans_of_rows.between(low, high), chunk, low, high)
     assert (cuts[0], cuts[-1]) == (low, high)
     assert all(cut % chunk == 0 for cut in cuts)
     for begin, end in itertools.pairwise(cuts):
-        pieces = all_of_them.between(begin, end)
+        pieces = spans_of_rows.between(begin, end)
         assert len(pieces) < 2 or end - begin == chunk
 
 

@@ -191,7 +191,7 @@ def test_a_store_has_its_location(rivers):
 
 
 # A store of zarr has neither links nor folders, and cannot have a file larger than memory.
-OTHERWISE = {
+OTHER_ERRORS = {
     "root-is-folder": ("MissingStoreError", "a folder without zarr.json"),
     "array-folder-missing": ("FormatError", "stats/inputs_m2: 0 chunks where 1 are committed"),
     "group-folder-missing": ("FormatError", "sequences/"),
@@ -200,10 +200,10 @@ OTHERWISE = {
     "array-folder-is-file": ("FormatError", "offsets: "),
     "table-chunk-is-folder": ("FormatError", "offsets/c.0: missing"),
 }
-LEFT_OUT = {fault.name for fault in FAULTS if fault.name.endswith(("-link", "-huge"))}
+NOT_IN_MEMORY = {fault.name for fault in FAULTS if fault.name.endswith(("-link", "-huge"))}
 # Every third of the damages that the same code refuses as on disk.
-IN_MEMORY = [fault for fault in FAULTS[::3] if fault.name not in LEFT_OUT | set(OTHERWISE)]
-IN_MEMORY += [fault for fault in FAULTS if fault.name in OTHERWISE]
+IN_MEMORY = [fault for fault in FAULTS[::3] if fault.name not in NOT_IN_MEMORY | set(OTHER_ERRORS)]
+IN_MEMORY += [fault for fault in FAULTS if fault.name in OTHER_ERRORS]
 
 
 @pytest.mark.slow
@@ -214,12 +214,12 @@ def test_a_malformed_store_in_memory_is_refused_as_on_disk(fault, tmp_path):
     store = in_memory(path)
     with pytest.raises(errors.StoreError) as caught:
         read_and_compare(store, BY_NAME[fault.base])
-    due = OTHERWISE.get(fault.name, (fault.error, fault.text))
+    due = OTHER_ERRORS.get(fault.name, (fault.error, fault.text))
     assert type(caught.value).__name__ == due[0]
     assert due[1] in str(caught.value)
     if due[0] == "MissingStoreError":
         return
-    if fault.name in OTHERWISE:
+    if fault.name in OTHER_ERRORS:
         assert store_spec.verify(store)
     else:
         found = [(problem.where, problem.what) for problem in store_spec.verify(store)]

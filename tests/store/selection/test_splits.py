@@ -76,11 +76,11 @@ def test_splits_equal_those_of_a_loop_and_keep_their_sources(both, sources, data
     assert sorted(number for numbers in wanted.values() for number in numbers) == list(range(len(sources)))
     more, more_by = [*sources, "added", *sources], None if by is None else [*by, "", *by]
     for names, some, groups in ((shares, sources, by), (order, sources, by), (order, more, more_by)):
-        dealt = {name: shares[name] for name in names}
+        some_shares = {name: shares[name] for name in names}
         if groups is None:
-            found = members(some, dealt, dealt, 0, allow_empty=True)
+            found = members(some, some_shares, some_shares, 0, allow_empty=True)
         else:
-            found = members(groups, dealt, dealt, 0, sources=some, allow_empty=True)
+            found = members(groups, some_shares, some_shares, 0, sources=some, allow_empty=True)
         assert list(found) == list(names)
         assert {name: [one for one in found[name] if one < len(sources)] for name in shares} == wanted
         assert sum(map(len, found.values())) == len(some)

@@ -21,13 +21,13 @@ from tests.store.oracle import store_of
 Axis = Any
 
 
-def written(path: Path, labels: list[NDArray[Any]], axis: Axis, /, **options: Any) -> store_spec.Store:
+def write_labels(path: Path, labels: list[NDArray[Any]], axis: Axis, /, **options: Any) -> store_spec.Store:
     """Write sequences of one feature with these labels."""
     inputs = [np.zeros((len(each) if axis == "step" else 3, 1), "float32") for each in labels]
     return store_of(path, inputs, labels, label_axis=axis, **options)
 
 
-def counted(labels: list[NDArray[Any]]) -> list[tuple[int, int]]:
+def count_classes(labels: list[NDArray[Any]]) -> list[tuple[int, int]]:
     return sorted(Counter(value for each in labels for value in each.ravel().tolist()).items())
 
 
@@ -59,20 +59,20 @@ def test_rows_of_each_class_are_counted(
         else np.ones(shape if axis == "sequence" else (length, *shape), dtype)
         for length in lengths
     ]
-    store = written(tmp_path_factory.mktemp("classes") / "s.zarr", labels, axis, chunk=32, shard=96)
+    store = write_labels(tmp_path_factory.mktemp("classes") / "s.zarr", labels, axis, chunk=32, shard=96)
     some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=5) | st.just(list(range(len(lengths)))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_ranges_module, "BLOCK_BYTES", block)
         counts = store.select(some).class_counts()
     found = zip(counts.values.tolist(), counts.rows.tolist(), strict=True)
-    assert list(found) == counted([labels[number] for number in some])
+    assert list(found) == count_classes([labels[number] for number in some])
     assert counts.values.dtype == dtype
     assert len(counts) == len(counts.values)
 
 
 def test_one_of_several_targets_has_to_be_named(tmp_path: Path):
     rows = store_spec.Rows(np.dtype("int64"), (2,), ("gait", "place"))
-    store = written(tmp_path / "s", [np.array([[0, 5], [0, 6], [1, 5]])], "step", labels=rows)
+    store = write_labels(tmp_path / "s", [np.array([[0, 5], [0, 6], [1, 5]])], "step", labels=rows)
     assert store.class_counts("gait").rows.tolist() == [2, 1]
     assert store.class_counts(1).values.tolist() == store.class_counts(-1).values.tolist() == [5, 6]
     for target in (None, "pace", 2):
@@ -85,7 +85,7 @@ def test_one_of_several_targets_has_to_be_named(tmp_path: Path):
 def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path):
     """n / (k * count): all classes have the same total weight."""
     labels = [np.int8(each) for each in (3, 3, 3, 3, 3, 3, 7, 7, 9)]
-    store = written(tmp_path / "s.zarr", [np.asarray(each) for each in labels], "sequence")
+    store = write_labels(tmp_path / "s.zarr", [np.asarray(each) for each in labels], "sequence")
     counts, weights = store.class_counts(), store.sequence_weights()
     assert counts.class_weights().tolist() == [9 / (3 * 6), 9 / (3 * 2), 9 / 3]
     assert weights.tolist() == [0.5] * 6 + [1.5] * 2 + [3.0]
@@ -96,23 +96,23 @@ def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path):
 
 
 def test_weights_of_unknown_classes_are_refused(tmp_path: Path):
-    images = written(tmp_path / "d.zarr", [np.zeros((2, 1), "int8")] * 2, "sequence")
+    images = write_labels(tmp_path / "d.zarr", [np.zeros((2, 1), "int8")] * 2, "sequence")
     with pytest.raises(WindowError, match=r"a label of shape \(2, 1\) is not one class"):
         images.sequence_weights()
-    by_step = written(tmp_path / "b.zarr", [np.arange(9)], "step")
+    by_step = write_labels(tmp_path / "b.zarr", [np.arange(9)], "step")
     with pytest.raises(WindowError, match="labels on the step axis, so a sequence has no class of its own"):
         by_step.sequence_weights()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classes_module, "MOST_CLASSES", 8)
         with pytest.raises(WindowError, match="more than 8 different values; they are not classes"):
             by_step.class_counts()
-    floats = written(tmp_path / "c.zarr", [np.array([0, 1, 0.5])], "step")
+    floats = write_labels(tmp_path / "c.zarr", [np.array([0, 1, 0.5])], "step")
     message = r"labels are float64, and hold 0.5, which is not a class; .* when the store is built \(--classes 0,1\)"
     with pytest.raises(WindowError, match=message):
         floats.class_counts()
     with pytest.raises(WindowError, match=message):
-        written(tmp_path / "e.zarr", [np.asarray(0.5)], "sequence").sequence_weights()
-    waves = written(tmp_path / "f.zarr", [np.zeros(3, "complex64")], "step")
+        write_labels(tmp_path / "e.zarr", [np.asarray(0.5)], "sequence").sequence_weights()
+    waves = write_labels(tmp_path / "f.zarr", [np.zeros(3, "complex64")], "step")
     with pytest.raises(WindowError, match="labels are complex64; classes are whole numbers"):
         waves.class_counts()
 
@@ -120,11 +120,11 @@ def test_weights_of_unknown_classes_are_refused(tmp_path: Path):
 def test_missing_labels_are_not_counted_and_have_no_weight(tmp_path: Path):
     """NaN is in two sequences; one of them has only NaN."""
     labels = [np.array([[0, 1], [np.nan, 1]]), np.array([[np.nan, 2]]), np.array([[3, np.nan]])]
-    store = written(tmp_path / "s.zarr", labels, "step", missing="keep")
+    store = write_labels(tmp_path / "s.zarr", labels, "step", missing="keep")
     counts = store.class_counts(0)
     assert (counts.values.tolist(), counts.rows.tolist()) == ([0, 3], [1, 1])
     assert store.class_counts(1).rows.tolist() == [2, 1]
-    by_sequence = written(
+    by_sequence = write_labels(
         tmp_path / "t.zarr", [np.asarray(each, np.float32) for each in (1, 1, 2, np.nan)], "sequence", missing="keep"
     )
     with pytest.raises(WindowError, match=r"the label of 1 of 4 sequences is missing \(NaN\)"):

@@ -33,7 +33,7 @@ def made(tmp_path: Path) -> tuple[Sequences, store_spec.Store]:
     return sequences, store_of(tmp_path / "s", inputs, labels, more=more, columns=columns, chunk=120, shard=1200)
 
 
-def normalized(sequences: Sequences, store: store_spec.Store, how: str, groups: list[Any]) -> Sequences:
+def normalise_by_group(sequences: Sequences, store: store_spec.Store, how: str, groups: list[Any]) -> Sequences:
     """Normalise each sequence by the statistics of the sequences in its group."""
     results: Sequences = []
     for (x, y), group in zip(sequences, groups, strict=True):
@@ -52,7 +52,7 @@ def normalized(sequences: Sequences, store: store_spec.Store, how: str, groups: 
 def test_each_sequence_is_normalised_by_its_group(how: str, by: str, made: Any):
     sequences, store = made
     column = [f"s{number}" for number in range(6)] if by == "source" else store.sequences[by].tolist()
-    wanted = normalized(sequences, store, how, column)
+    wanted = normalise_by_group(sequences, store, how, column)
     statistics = store.stats_by(by)
     assert list(statistics) == list(dict.fromkeys(map(str, column)))
     normalize = getattr(statistics, how)()

@@ -38,7 +38,7 @@ def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *,
     return rows.astype(dtype)
 
 
-def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
+def write_walks(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
     """Write sequences of four features; the labels are two of them, and a column that is no feature."""
     rng = np.random.default_rng(0)
     sequences: Sequences = []
@@ -46,7 +46,7 @@ def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, s
         x = rows_of(rng, length, dtype, 4, missing=missing)
         y = np.concatenate([x[:, [3, 0]], rng.normal(size=(length, 1))], axis=1).astype("float64")
         sequences.append((x, y))
-    options = {
+    options: dict[str, Any] = {
         "inputs": store_spec.Rows(np.dtype(dtype), (4,), NAMES),
         "labels": store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
         "missing": "keep" if missing else "error",
@@ -56,18 +56,20 @@ def made(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, s
 
 
 @pytest.fixture(scope="module", params=["float32", "float64", "int16", "missing"])
-def given_rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def walks_and_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("normalization") / "s.zarr"
-    return made(path, "float32" if request.param == "missing" else request.param, missing=request.param == "missing")
+    return write_walks(
+        path, "float32" if request.param == "missing" else request.param, missing=request.param == "missing"
+    )
 
 
-def scaled(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
+def normalise(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
     """Normalise by the definition, in the dtype of results."""
     dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
     return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
 
 
-def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def center_and_scale(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of each column: 0 and 1 without values, the value and 1 if it is constant."""
     centers, scales = [], []
     for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
@@ -82,16 +84,18 @@ def numbers_of(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
     return np.array(centers, float), np.array(scales, float)
 
 
-def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool) -> list[Any]:
+def normalised_windows(
+    sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool
+) -> list[Any]:
     """List the windows of 5 rows with a horizon of 3, one row between them, all normalised."""
     samples = []
     for x, y in sequences:
-        of_x, of_y = numbers_of(x), numbers_of(y)
+        of_x, of_y = center_and_scale(x), center_and_scale(y)
         for start in range(len(x) - 8 * rate):
             rows = [start + k * rate for k in range(9)]
             window, after = x[rows[:5]], rows[6:]
             if how == "window":
-                of_x = numbers_of(window)
+                of_x = center_and_scale(window)
                 center, scale = np.zeros(3), np.ones(3)
                 for target, name in enumerate(("close", "open", "load")):
                     if name in features:
@@ -101,11 +105,11 @@ def oracle(sequences: Sequences, how: str, stats: Any, features: list[str], rate
                 of_x = (stats.inputs.center, stats.inputs.scale)
                 of_y = (stats.labels.center, stats.labels.scale)
             chosen = [PLACES[name] for name in features]
-            sample = [scaled(window, *of_x)[:, chosen], scaled(y[after], *of_y)]
+            sample = [normalise(window, *of_x)[:, chosen], normalise(y[after], *of_y)]
             if future:
-                known = scaled(x[after], *of_x)
+                known = normalise(x[after], *of_x)
                 if how == "window" and "high" not in features:
-                    known = scaled(x[after], 0, 1)
+                    known = normalise(x[after], 0, 1)
                 sample.append(known[:, [1]])
             samples.append(tuple(sample))
     return samples
@@ -125,14 +129,14 @@ def normalizations(store: store_spec.Store) -> dict[str, Any]:
 @pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
 @pytest.mark.parametrize(("future", "rate"), [(False, 1), (True, 2)])
 def test_windows_are_normalised_like_in_a_loop(
-    given_rows: Any, how: str, features: list[str], rate: int, *, future: bool
+    walks_and_store: Any, how: str, features: list[str], rate: int, *, future: bool
 ):
     """The same bits by number, in order, and shuffled."""
-    sequences, store = given_rows
+    sequences, store = walks_and_store
     normalize, scaler = normalizations(store)[how]
     options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
     windows = store.windows(5, normalize=normalize, sampling_rate=rate, **options)
-    wanted = oracle(sequences, how, scaler, features, rate, future=future)
+    wanted = normalised_windows(sequences, how, scaler, features, rate, future=future)
     assert_windows_are(windows, wanted, memory="40kB")
 
 
@@ -147,10 +151,18 @@ def test_windows_are_normalised_like_in_a_loop(
     ranks=st.integers(1, 3),
 )
 def test_batches_have_the_bits_of_single_windows_with_any_options(
-    given_rows: Any, how: str, window: int, rate: int, target: Any, stride: int, size: int, which: list[int], ranks: int
+    walks_and_store: Any,
+    how: str,
+    window: int,
+    rate: int,
+    target: Any,
+    stride: int,
+    size: int,
+    which: list[int],
+    ranks: int,
 ):
     """Padded windows too: only their real steps count, and padding stays zero."""
-    store = given_rows[1]
+    store = walks_and_store[1]
     normalize = normalizations(store)[how][0]
     windows = store.select(which).windows(
         window, stride=stride, sampling_rate=rate, target=target, short="pad", normalize=normalize
@@ -163,8 +175,8 @@ def test_batches_have_the_bits_of_single_windows_with_any_options(
         if target == "aligned":
             assert not y[~mask].any()
         if how == "window":
-            center, scale = numbers_of(raw[mask])
-            np.testing.assert_allclose(x[mask], scaled(raw[mask], center, scale), rtol=1e-5, atol=1e-4)
+            center, scale = center_and_scale(raw[mask])
+            np.testing.assert_allclose(x[mask], normalise(raw[mask], center, scale), rtol=1e-5, atol=1e-4)
     for rank in range(ranks):
         try:
             batches = windows.batches(
@@ -177,8 +189,8 @@ def test_batches_have_the_bits_of_single_windows_with_any_options(
 
 
 @pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
-def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
-    store = given_rows[1]
+def test_a_scaler_brings_labels_and_inputs_back(walks_and_store: Any, how: str):
+    store = walks_and_store[1]
     normalize = normalizations(store)[how][0]
     for features in (None, ["close", "open"]):
         windows = store.windows(5, horizon=2, normalize=normalize, features=features)
@@ -198,8 +210,8 @@ def test_a_scaler_brings_labels_and_inputs_back(given_rows: Any, how: str):
         assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
 
 
-def test_robust_uses_the_median_and_the_interquartile_range(given_rows: Any):
-    sequences, store = given_rows
+def test_robust_uses_the_median_and_the_interquartile_range(walks_and_store: Any):
+    sequences, store = walks_and_store
     for normalizer, low, high in ((store.stats().robust(), 0.25, 0.75), (store.stats().robust(0.1, 0.9), 0.1, 0.9)):
         for each, rows in ((normalizer.inputs, 0), (normalizer.labels, 1)):
             together = np.concatenate([pair[rows] for pair in sequences]).astype("float64")
@@ -251,7 +263,7 @@ def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path,
 
 
 def test_constants_become_0_and_nan_stays_nan(tmp_path: Path):
-    _, store = made(tmp_path / "s.zarr", "float32", missing=True)
+    _, store = write_walks(tmp_path / "s.zarr", "float32", missing=True)
     for normalize, _ in normalizations(store).values():
         for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
             assert np.array_equal(np.isnan(x), np.isnan(rows))
@@ -326,9 +338,9 @@ def unit_scale(*shape: int) -> Scale:
         (Scaler(inputs=unit_scale(7, 4), labels=unit_scale(3)), "normalize is of 4 of each of 7 samples"),
     ],
 )
-def test_invalid_normalisations_are_refused(given_rows: Any, normalize: Any, message: str):
+def test_invalid_normalisations_are_refused(walks_and_store: Any, normalize: Any, message: str):
     with pytest.raises(WindowError, match=message):
-        given_rows[1].windows(4, normalize=normalize)
+        walks_and_store[1].windows(4, normalize=normalize)
 
 
 def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
@@ -350,8 +362,8 @@ def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
     assert len(ours.windows(4, normalize=store("same", "abc", "yz").stats())) == 5
 
 
-def test_numbers_of_windows_must_be_of_an_epoch(given_rows: Any):
-    store = given_rows[1]
+def test_numbers_of_windows_must_be_of_an_epoch(walks_and_store: Any):
+    store = walks_and_store[1]
     with pytest.raises(WindowError, match="are not normalised; give normalize="):
         store.windows(4).scaler()
     with pytest.raises(WindowError, match='normalize="window", so give the index'):
@@ -405,7 +417,7 @@ def test_rows_are_scaled_together_like_one_by_one(rows, shape, features, dtype, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "MANY_VALUES", 1)
         patch.setattr(scaling, "TOGETHER", together)
-        wanted = scaled(values, scale.center, scale.scale)
+        wanted = normalise(values, scale.center, scale.scale)
         back = wanted * scale.scale.astype(wanted.dtype) + scale.center.astype(wanted.dtype)
         found = scale.apply(values.copy(order), inplace=inplace)
         assert same((found,), (wanted,))
@@ -462,8 +474,8 @@ def test_integers_that_are_labels_and_inputs_are_values_and_others_are_classes(t
 
 
 @pytest.mark.parametrize("how", ["standard", "minmax", "sequence"])
-def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_rows: Any, how: str):
-    sequences, store = given_rows
+def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(walks_and_store: Any, how: str):
+    sequences, store = walks_and_store
     normalize, scaler = normalizations(store)[how]
 
     def wanted(most: int | None) -> list[NDArray[Any]]:
@@ -471,11 +483,11 @@ def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_row
         each = []
         for pair in sequences:
             numbers = (
-                [numbers_of(rows) for rows in pair]
+                [center_and_scale(rows) for rows in pair]
                 if scaler is None
                 else [(one.center, one.scale) for one in (scaler.inputs, scaler.labels)]
             )
-            each.append([scaled(rows[:most], *some) for rows, some in zip(pair, numbers, strict=True)])
+            each.append([normalise(rows[:most], *some) for rows, some in zip(pair, numbers, strict=True)])
         return [np.concatenate(rows) for rows in zip(*each, strict=True)]
 
     cases: list[tuple[Any, int | None]] = [
@@ -497,8 +509,8 @@ def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(given_row
                 assert same((found,), (due,))
 
 
-def test_states_distinguish_normalisations(given_rows: Any):
-    store = given_rows[1]
+def test_states_distinguish_normalisations(walks_and_store: Any):
+    store = walks_and_store[1]
     every = [None, *(normalize for normalize, _ in normalizations(store).values())]
     every += [store.stats().robust(), store.stats()]
     for kind in KINDS:

@@ -26,7 +26,7 @@ from tests.store.window_oracle import LENGTHS, Written
 REAL = [dtype for dtype in DTYPES if not dtype.startswith("complex")]
 
 
-def wanted(rows: NDArray[Any], q: list[float]) -> NDArray[np.float64]:
+def numpy_quantiles(rows: NDArray[Any], q: list[float]) -> NDArray[np.float64]:
     """Return what NumPy computes, column by column."""
     found = np.full((len(q), rows.shape[1]), np.nan)
     with np.errstate(invalid="ignore"):  # NumPy 2.5 warns of signalling NaN
@@ -39,7 +39,7 @@ def wanted(rows: NDArray[Any], q: list[float]) -> NDArray[np.float64]:
     return found
 
 
-def found(rows: NDArray[Any], q: list[float], block: int) -> NDArray[np.float64]:
+def quantiles_in_blocks(rows: NDArray[Any], q: list[float], block: int) -> NDArray[np.float64]:
     def blocks() -> list[NDArray[Any]]:
         return [rows[at : at + block] for at in range(0, len(rows), block)]
 
@@ -77,7 +77,7 @@ def test_quantiles_have_the_bits_of_numpy(rows: NDArray[Any], q: list[float], bl
     """With any memory: with little, the rows are read more often."""
     with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
         patch.setattr(statistics_module, "COUNTERS", counters)
-        assert same(found(rows, q, block), wanted(rows, q))
+        assert same(quantiles_in_blocks(rows, q, block), numpy_quantiles(rows, q))
 
 
 def test_quantiles_of_a_store_are_those_of_its_rows_together(tmp_path: Path):
@@ -89,8 +89,8 @@ def test_quantiles_of_a_store_are_those_of_its_rows_together(tmp_path: Path):
         result = store.select(selection).quantiles(q)
         x = np.concatenate([np.zeros((0, 3), "float32"), *(sequences[n].inputs.reshape(-1, 3) for n in selection)])
         y = np.concatenate([np.zeros(0, "int16"), *(sequences[n].labels for n in selection)])
-        assert same(result.inputs, wanted(x, q))
-        assert same(result.labels, wanted(y[:, None], q))
+        assert same(result.inputs, numpy_quantiles(x, q))
+        assert same(result.labels, numpy_quantiles(y[:, None], q))
         assert same(store.select(selection).stats().quantiles(q).inputs, result.inputs)
     assert store.quantiles(0.5).inputs.shape == (1, 3)
     assert store.quantiles([]).labels.shape == (0, 1)
@@ -98,15 +98,15 @@ def test_quantiles_of_a_store_are_those_of_its_rows_together(tmp_path: Path):
 
 def test_two_passes_over_float32_rows_usually_suffice():
     rng = np.random.default_rng(0)
-    rows, looks = rng.normal(size=(50_000, 2)).astype("float32"), []
+    rows, passes = rng.normal(size=(50_000, 2)).astype("float32"), []
 
     def blocks() -> list[NDArray[Any]]:
-        looks.append(1)
+        passes.append(1)
         return [rows]
 
     result = quantiles_of_columns(blocks, 2, rows.dtype, np.array([0.25, 0.5]))
-    assert same(result, wanted(rows, [0.25, 0.5]))
-    assert len(looks) == 2
+    assert same(result, numpy_quantiles(rows, [0.25, 0.5]))
+    assert len(passes) == 2
 
 
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 30), max_size=8), data=st.data())

@@ -16,7 +16,7 @@ from store_spec.reading.statistics import Statistics
 from tests.store.oracle import store_of
 
 
-def of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
+def statistics_of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
     return Statistics(inputs=moments(x), labels=moments(y))
 
 
@@ -45,7 +45,7 @@ def test_statistics_equal_those_of_all_rows(tmp_path: Path, shape: tuple[int, ..
 def test_normalised_values_have_mean_0_and_deviation_1_and_come_back(dtype: str):
     rng = np.random.default_rng(0)
     rows = (rng.normal(100, 20, (200, 3)) > 100 if dtype == "bool" else rng.normal(100, 20, (200, 3))).astype(dtype)
-    stats = of(rows, rows[:, :1])
+    stats = statistics_of(rows, rows[:, :1])
     for normalised, restored, wanted in (
         (stats.normalize(rows), stats.inverse_inputs(stats.normalize(rows)), rows),
         (stats.normalize_labels(rows[:, :1]), stats.inverse(stats.normalize_labels(rows[:, :1])), rows[:, :1]),
@@ -69,7 +69,7 @@ def test_a_constant_feature_is_divided_by_1_and_one_without_values_stays():
     rows = np.full((1001, 3), 0.1)
     rows[:, 1] = np.nan
     rows[:, 2] = np.arange(1001)
-    stats = of(rows, rows)
+    stats = statistics_of(rows, rows)
     stats.inputs.m2[0] = 1e-28
     assert stats.std[0] > 0
     given = np.array([[0.1, 5.0, 500.0], [2.1, np.nan, 500.0]])
@@ -80,7 +80,7 @@ def test_a_constant_feature_is_divided_by_1_and_one_without_values_stays():
 def test_normalize_leaves_its_argument_alone():
     rows = np.arange(6.0).reshape(3, 2)
     before = rows.copy()
-    stats = of(rows, rows)
+    stats = statistics_of(rows, rows)
     stats.normalize(rows)
     stats.inverse(rows)
     assert np.array_equal(rows, before)
@@ -88,7 +88,7 @@ def test_normalize_leaves_its_argument_alone():
 
 def test_a_row_that_is_a_plain_number_is_normalised_in_any_shape():
     rows = np.arange(10.0)
-    stats = of(rows, rows)
+    stats = statistics_of(rows, rows)
     wanted = (rows - rows.mean()) / rows.std()
     np.testing.assert_allclose(stats.normalize(rows), wanted)
     np.testing.assert_allclose(stats.normalize(rows.reshape(5, 2)), wanted.reshape(5, 2))
@@ -98,7 +98,7 @@ def test_a_row_that_is_a_plain_number_is_normalised_in_any_shape():
 
 
 def test_another_number_of_features_is_refused_with_both_numbers():
-    stats = of(np.ones((4, 3)), np.ones((4, 2)))
+    stats = statistics_of(np.ones((4, 3)), np.ones((4, 2)))
     with pytest.raises(WindowError, match="inputs: 2 features on the last axis, but these statistics are of 3"):
         stats.normalize(np.ones((5, 2)))
     with pytest.raises(WindowError, match="labels: 1 targets on the last axis, but these statistics are of 2"):
@@ -108,7 +108,7 @@ def test_another_number_of_features_is_refused_with_both_numbers():
 def test_complex_numbers_are_not_normalised():
     rows = np.ones((4, 2), complex)
     with pytest.raises(WindowError, match="complex"):
-        of(rows, rows).normalize(rows)
+        statistics_of(rows, rows).normalize(rows)
 
 
 @pytest.mark.slow

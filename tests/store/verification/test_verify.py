@@ -46,7 +46,7 @@ def path(tmp_path):
     return write(RECIPE, tmp_path / "prices.zarr", make(RECIPE, LENGTHS))
 
 
-def found(path):
+def problems_of(path):
     """Return the named files, after checking that each problem is one line that begins with its file."""
     problems = store_spec.verify(path)
     for problem in problems:
@@ -89,7 +89,7 @@ def test_a_problem_is_one_line_with_the_file_first(path):
 def test_an_unreadable_root_is_one_problem(path, damage):
     (path / "inputs/c.0.0").unlink()
     (path / ROOT).write_bytes(damage)
-    assert list(found(path)) == [ROOT]
+    assert list(problems_of(path)) == [ROOT]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_unreadable_root_is_one_problem(path, damage):
 )
 def test_a_lost_folder_or_document_is_one_problem(path, name, what):
     removed(name)(path)
-    ((where, said),) = found(path).items()
+    ((where, said),) = problems_of(path).items()
     assert (where, said[: len(what)]) == (name, what)
 
 
@@ -114,12 +114,12 @@ OWN = [fact.name for fact in SCHEMA.arrays() if not SCHEMA.is_sharded(fact.name)
 @pytest.mark.parametrize(("one", "other"), [("inputs/c.0.0", "inputs/c.1.0"), ("inputs/c.2.0", "inputs/c.5.0")])
 def test_swapped_shards_are_found_by_stamps_and_sequences(path, one, other):
     swap(path, one, other)
-    problems = found(path)
+    problems = problems_of(path)
     assert set(problems) == {one, other}
     assert all("of 'inputs', by its stamp; a file is another's" in what for what in problems.values())
     swap(path, one, other)
     change_places(path / one, path / other)  # with the stamps of where they are now
-    problems = found(path)
+    problems = problems_of(path)
     assert problems
     assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
     assert all("have crc32c" in what and "another's, or an older copy" in what for what in problems.values())
@@ -131,7 +131,7 @@ def test_empty_sequences_are_verified_if_rows_around_them_are_lost(tmp_path, los
     forge(path, stats__inputs_count=put((1, 0), 3))
     if lost:
         (path / "inputs/c.0.0").unlink()
-    assert set(found(path)) == {"stats/inputs_count/c.0.0", *(["inputs/c.0.0"] if lost else [])}
+    assert set(problems_of(path)) == {"stats/inputs_count/c.0.0", *(["inputs/c.0.0"] if lost else [])}
 
 
 def test_all_problems_are_reported_at_once(path):
@@ -160,14 +160,14 @@ def test_all_problems_are_reported_at_once(path):
 def test_rows_are_verified_without_offsets_or_lengths(path, lost):
     (path / lost / "c.0").unlink()
     swap(path, "inputs/c.2.0", "inputs/c.5.0")
-    assert set(found(path)) == {f"{lost}/c.0", "inputs/c.2.0", "inputs/c.5.0"}
+    assert set(problems_of(path)) == {f"{lost}/c.0", "inputs/c.2.0", "inputs/c.5.0"}
 
 
 def test_every_chunk_is_read_without_knowing_where_sequences_begin(path):
     damaged = {"offsets/c.0", "row_size/c.0", "inputs/c.3.0", "stats/inputs_m2/c.0.0", "sequences/part/c.0"}
     for name in damaged:
         flipped(name, 0)(path)
-    assert set(found(path)) == damaged
+    assert set(problems_of(path)) == damaged
 
 
 def test_false_counts_of_a_root_are_reported_in_bounded_time(path):
@@ -184,7 +184,7 @@ def test_a_shard_whose_index_is_damaged_is_read_no_more_than_three_times(tmp_pat
     path = write(recipe, tmp_path / "store", make(recipe, [45, 70]))
     flipped("inputs/c.1.0", -1)(path)
     decode_index = spy(shards, "decode_index")
-    assert list(found(path)) == ["inputs/c.1.0"]
+    assert list(problems_of(path)) == ["inputs/c.1.0"]
     assert [call.args[-1] for call in decode_index.call_args_list].count(f"{path}/inputs/c.1.0") == 3
 
 
@@ -194,11 +194,11 @@ def test_waiting_sequences_are_bounded_by_memory(path, monkeypatch, spy):
     def sequences_together():
         return [len(call.args[1].crcs) for call in compare.call_args_list]
 
-    assert found(path) == {}
+    assert problems_of(path) == {}
     assert max(sequences_together()) > 1
     compare.reset_mock()
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", 1)
-    assert found(path) == {}
+    assert problems_of(path) == {}
     assert sequences_together() == [1] * 3 * len(LENGTHS)
 
 
@@ -259,7 +259,7 @@ def gappy(tmp_path):
     sequences[2].labels[4] = np.nan
     path = write(recipe, tmp_path / "gappy.zarr", sequences)
     assert Snapshot.open(path).missing("inputs").tolist() == [[3, 5], [5, 7], [12, 13]]
-    assert found(path) == {}
+    assert problems_of(path) == {}
     return path
 
 
@@ -284,21 +284,21 @@ def test_runs_that_differ_from_the_rows_are_found(gappy, case, rows, monkeypatch
     monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
     changes, text = RUNS[case]
     forge(gappy, seal=False, **changes)
-    problems = found(gappy)
+    problems = problems_of(gappy)
     assert list(problems) == list(changes)
     assert re.search(text, *problems.values())
 
 
 def test_impossible_runs_are_found(gappy):
     forge(gappy, seal=False, missing_inputs=put((1, 1), 12))
-    (problem,) = found(gappy).items()
+    (problem,) = problems_of(gappy).items()
     assert problem[0] == "missing_inputs/c.0.0"
     assert problem[1] == "the run 5 to 12 ends after row 11, the end of its sequence; restore or rebuild that file"
 
 
 def test_runs_of_damaged_rows_are_not_another_problem(gappy):
     forge(gappy, seal=False, inputs=put(3, 7.0))
-    problems = found(gappy)
+    problems = problems_of(gappy)
     assert "missing_inputs" not in problems
     assert "have crc32c" in problems["inputs/c.0.0"]
 
@@ -380,7 +380,7 @@ def test_mistakes_of_foreign_writers_are_found_despite_right_checksums(path, cas
     monkeypatch.setattr(verify_rows, "COMPARED_TOGETHER", waiting)
     changes, expected = FORGED[case]
     forge(path, **changes)
-    problems = found(path)
+    problems = problems_of(path)
     for where, what in expected.items():
         assert re.search(what, problems[where]), problems
     if "disagree" in case:  # does not say which lengths are right, so rows and identity may seem wrong too
@@ -394,13 +394,13 @@ def test_the_last_bits_of_sums_may_differ_between_processors(path, name):
         values[values != 0] = np.nextafter(values[values != 0], np.inf)  # without a value they are exact
 
     forge(path, **{name: nudge})
-    assert found(path) == {}
+    assert problems_of(path) == {}
 
 
 def test_a_changed_name_is_found_by_the_identity(path):
     forge(path, seal=False, sequences__source=put(4, "another"))
-    assert list(found(path)) == ["sequences"]
-    assert "have the identity" in found(path)["sequences"]
+    assert list(problems_of(path)) == ["sequences"]
+    assert "have the identity" in problems_of(path)["sequences"]
 
 
 @pytest.mark.parametrize(
@@ -510,13 +510,13 @@ def test_a_commit_during_verify_is_not_a_problem(path, monkeypatch):
 )
 def test_an_unknown_file_is_found(path, name):
     (path / name).write_bytes(b"")
-    assert found(path) == {name: "belongs to nothing in this store; remove it"}
+    assert problems_of(path) == {name: "belongs to nothing in this store; remove it"}
 
 
 def test_an_unknown_folder_is_found(path):
     for name in ("old", "inputs/c.99.0", "sequences/extra", "x.partial"):
         (path / name).mkdir()
-    assert sorted(found(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
+    assert sorted(problems_of(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_links_are_found_and_not_followed(path, name):
     else:
         (path.parent / "elsewhere").write_bytes(b"")
     (path / name).symlink_to(path.parent / "elsewhere")
-    problems = found(path)
+    problems = problems_of(path)
     assert list(problems) == [name]
     assert problems[name].startswith("a link; a store holds plain files")
 
@@ -575,7 +575,7 @@ def test_metadata_that_lags_behind_the_root_is_a_leftover(path, name, counts, le
 def test_different_metadata_are_found(path, key, value):
     changed = json.loads((path / "inputs" / ROOT).read_bytes()) | {key: value}
     (path / "inputs" / ROOT).write_text(json.dumps(changed))
-    (what,) = found(path).values()
+    (what,) = problems_of(path).values()
     assert re.match(rf"{key}(\[0\])? is ", what)
 
 
@@ -595,7 +595,7 @@ def test_a_file_that_the_disk_cannot_read_is_a_problem(path, monkeypatch):
         return pread(descriptor, length, start)
 
     monkeypatch.setattr(os, "pread", failing)
-    problems = found(path)
+    problems = problems_of(path)
     assert set(problems) == {"inputs/c.1.0", "row_size/c.0", "stats/zarr.json"}
     assert all(what.startswith("reading failed: Input/output error") for what in problems.values())
 
@@ -629,6 +629,6 @@ def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monke
     monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", 30)
     recipe = Recipe(chunk=60, shard=120, missing="keep")
     path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
-    assert found(path) == {}
+    assert problems_of(path) == {}
     flipped("inputs/c.20.0", -1)(path)
-    assert list(found(path)) == ["inputs/c.20.0"]
+    assert list(problems_of(path)) == ["inputs/c.20.0"]

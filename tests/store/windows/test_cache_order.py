@@ -35,14 +35,14 @@ def test_windows_are_drawn_group_by_group(visits: CacheOrder, total: int, seed: 
     groups = -(-len(each) // visits.together)
     strata = -(-len(each) // groups)
     # Every group has one of each stratum of neighbouring visits.
-    dealt = generator.permuted(np.arange(strata * groups).reshape(strata, groups), axis=1).tolist()
+    groups_of_strata = generator.permuted(np.arange(strata * groups).reshape(strata, groups), axis=1).tolist()
     for group in range(groups):
-        members = [row[group] for row in dealt if row[group] < len(each)]
+        members = [row[group] for row in groups_of_strata if row[group] < len(each)]
         drawn = np.array([window for member in members for window in each[member]], np.int32)
         generator.shuffle(drawn)
         expected += drawn.tolist()
-    given_windows = np.arange(1000, 1000 + total, dtype=np.int32)
-    found = visits.arrange(given_windows, np.random.default_rng(seed))
+    windows = np.arange(1000, 1000 + total, dtype=np.int32)
+    found = visits.arrange(windows, np.random.default_rng(seed))
     assert found.dtype == np.int32
     assert (found - 1000).tolist() == expected
     assert sorted(expected) == list(range(total))

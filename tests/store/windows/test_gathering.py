@@ -43,7 +43,7 @@ def joined(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pools_module, "join", lambda parts: [*chain.from_iterable(parts)])
 
 
-def gathered(sizes: list[int], batch: int, threads: int, slots: int, fails_at: int | None = None) -> Any:
+def gather_numbers(sizes: list[int], batch: int, threads: int, slots: int, fails_at: int | None = None) -> Any:
     bounds = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
     turns, cancelled = Turns(samples=bounds[-1], size=batch), threading.Event()
     pools = load(sizes, fails_at, cancelled)
@@ -61,7 +61,7 @@ options: dict[str, Any] = {
 
 @given(**options)
 def test_all_numbers_come_in_order(sizes: list[int], batch: int, threads: int, slots: int):
-    batches = list(gathered(sizes, batch, threads, slots))
+    batches = list(gather_numbers(sizes, batch, threads, slots))
     assert [*chain.from_iterable(batches)] == [*range(sum(sizes))]
     assert {len(one) for one in batches[:-1]} <= {batch}
 
@@ -75,7 +75,7 @@ def test_batches_before_an_error_are_returned_and_no_thread_is_left(
     before = set(threading.enumerate())
     if fails_at < len(sizes) and damaged < sum(sizes):
         with pytest.raises(StoreError, match="damaged"):
-            found.extend(chain.from_iterable(gathered(sizes, batch, threads, slots, fails_at)))
+            found.extend(chain.from_iterable(gather_numbers(sizes, batch, threads, slots, fails_at)))
         assert found == [*range(damaged - damaged % batch)]
     assert set(threading.enumerate()) <= before
 
@@ -83,7 +83,7 @@ def test_batches_before_an_error_are_returned_and_no_thread_is_left(
 @given(**options, taken=st.integers(0, 20))
 def test_gathering_can_end_at_any_batch(sizes: list[int], batch: int, threads: int, slots: int, taken: int):
     before = set(threading.enumerate())
-    batches = gathered(sizes, batch, threads, slots)
+    batches = gather_numbers(sizes, batch, threads, slots)
     for _, _one in zip(range(taken), batches, strict=False):
         pass
     batches.close()
@@ -101,7 +101,7 @@ def test_batches_are_gathered_when_needed_where_no_thread_can_be_started(monkeyp
 
     plain = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert [*chain.from_iterable(gathered([7, 9, 30], 4, 3, 12))] == [*range(46)]
+    assert [*chain.from_iterable(gather_numbers([7, 9, 30], 4, 3, 12))] == [*range(46)]
     assert len(started) == 1
     started[0].join(20)
     assert not started[0].is_alive()

@@ -55,11 +55,11 @@ class Listed(EpochOrder):
         return self._whole
 
 
-def indexed(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, NDArray[np.int64]]:
+def index_and_starts(lengths: Sequence[int], shape: WindowShape) -> tuple[WindowIndex, NDArray[np.int64]]:
     return index_of_lengths(lengths, shape), np.cumsum([0, *lengths])[:-1]
 
 
-def looped(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> tuple[float, ...]:
+def figures_by_loops(numbers: list[int], index: WindowIndex, starts: NDArray[np.int64], size: int) -> tuple[float, ...]:
     """Return the figures of a list of windows, computed by loops."""
     total, size = len(numbers), min(size, len(numbers))
     places = [index.locate(number) for number in numbers]
@@ -93,17 +93,17 @@ def test_figures_equal_those_of_loops_over_windows(
     assume(len(index) >= 2)
     size = max(size, len(index) // mixing_module.BATCHES + 1)
     found = measure_order(order, index, starts, size)
-    assert astuple(found.ours) == pytest.approx(looped(epoch(order), index, starts, size), abs=1e-12)
+    assert astuple(found.ours) == pytest.approx(figures_by_loops(epoch(order), index, starts, size), abs=1e-12)
     assert (found.windows, found.size, found.pools) == (len(index), min(size, len(index)), len(order))
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 def test_ideal_figures_are_the_mean_over_all_possible_batches(lengths: list[int], size: int, window: int, stride: int):
-    index, starts = indexed(lengths, WindowShape(window=window, stride=stride, target="last"))
+    index, starts = index_and_starts(lengths, WindowShape(window=window, stride=stride, target="last"))
     assume(len(index) >= 2)
     size = min(size, len(index))
     every = [
-        looped(list(batch), index, starts, size)[0] if size > 1 else 1.0
+        figures_by_loops(list(batch), index, starts, size)[0] if size > 1 else 1.0
         for batch in itertools.combinations(range(len(index)), size)
     ]
     ideal = measure_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
@@ -112,7 +112,7 @@ def test_ideal_figures_are_the_mean_over_all_possible_batches(lengths: list[int]
 
 def test_a_permutation_of_all_windows_has_ideal_figures():
     """Measured by the same function."""
-    index, starts = indexed([40 + 7 * number for number in range(60)], WindowShape(window=8))
+    index, starts = index_and_starts([40 + 7 * number for number in range(60)], WindowShape(window=8))
     found = measure_order(
         Listed(index, starts, np.random.default_rng(1).permutation(len(index)).tolist()), index, starts, 64
     )
@@ -124,7 +124,7 @@ def test_a_permutation_of_all_windows_has_ideal_figures():
 
 
 def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_order_minus_1():
-    index, starts = indexed([500] * 40, WindowShape(window=8))
+    index, starts = index_and_starts([500] * 40, WindowShape(window=8))
     in_order = EpochOrder(index, starts, chunk=64, costs=COSTS, budget=10_000, random=None)
     numbers = range(len(index))
     for order, correlation in (
@@ -142,7 +142,7 @@ def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_or
 @pytest.mark.parametrize("blocks", ["in order", "shuffled"])
 def test_a_shuffle_within_blocks_has_bad_figures(blocks: str):
     """Like a shuffle buffer: each block is shuffled well, but only one is in memory at a time."""
-    index, starts = indexed([500] * 100, WindowShape(window=8))
+    index, starts = index_and_starts([500] * 100, WindowShape(window=8))
     random = np.random.default_rng(2)
     parts = np.array_split(np.arange(len(index)), 50)
     if blocks == "shuffled":
@@ -157,7 +157,7 @@ def test_a_shuffle_within_blocks_has_bad_figures(blocks: str):
 @pytest.mark.slow
 def test_the_order_of_batches_has_far_better_figures():
     """And it improves with memory."""
-    index, starts = indexed([500] * 400, WindowShape(window=8))
+    index, starts = index_and_starts([500] * 400, WindowShape(window=8))
     shares, apart = [], []
     for budget in (60_000, 200_000, 600_000):
         order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=budget, random=(0, 0))
@@ -172,7 +172,7 @@ def test_the_order_of_batches_has_far_better_figures():
 @pytest.mark.slow
 def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
     """If the epoch is too large to measure all of its batches, pools and neighbours."""
-    index, starts = indexed([700 + number for number in range(50)], WindowShape(window=16, stride=2))
+    index, starts = index_and_starts([700 + number for number in range(50)], WindowShape(window=16, stride=2))
     order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=15_000, random=(3, 1))
     assert len(order) > 2 * mixing_module.POOLS
     some = measure_order(order, index, starts, 64).ours
@@ -187,11 +187,11 @@ def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pyt
 
 
 def test_a_batch_may_be_larger_than_a_pool(monkeypatch: pytest.MonkeyPatch):
-    index, starts = indexed([300] * 30, WindowShape(window=4))
+    index, starts = index_and_starts([300] * 30, WindowShape(window=4))
     order = EpochOrder(index, starts, chunk=20, costs=COSTS, budget=5_000, random=(0, 0))
     size = len(index) // 8
     assert np.diff(order.first).max() < size // 2
-    wanted = looped(epoch(order), index, starts, size)
+    wanted = figures_by_loops(epoch(order), index, starts, size)
     monkeypatch.setattr(mixing_module, "BATCHES", 4)
     found = measure_order(order, index, starts, size)
     assert found.ours.sequences == pytest.approx(wanted[0], rel=0.05)
@@ -209,7 +209,7 @@ def test_an_epoch_of_a_thousand_million_windows_is_sampled():
             assert len(windows) <= 10**6
             return super().arrange(number, share, windows)
 
-    index, starts = indexed([10**8] * 10, WindowShape(window=100, stride=1))
+    index, starts = index_and_starts([10**8] * 10, WindowShape(window=100, stride=1))
     costs = Costs(row=36, window=8, stored=36, sample=3200)
     order = Counted(index, starts, chunk=10**5, costs=costs, budget=2 * 10**7, random=(0, 0))
     found = measure_order(order, index, starts, 256)
@@ -232,7 +232,9 @@ def test_the_measured_order_is_that_of_the_batches(store: store_spec.Store):
     batches = windows.batches(16, shuffle=True, seed=4, epoch=2, memory="9kB", index=True)
     numbers = np.concatenate([batch[-1] for batch in batches]).tolist()
     assert found.pools > 3
-    assert astuple(found.ours) == pytest.approx(looped(numbers, batches.windows.index, store.starts, 16), abs=1e-12)
+    assert astuple(found.ours) == pytest.approx(
+        figures_by_loops(numbers, batches.windows.index, store.starts, 16), abs=1e-12
+    )
     assert found == measure(windows, 16, seed=4, epoch=2, memory=9_000)
     assert found != measure(windows, 16, seed=4, epoch=3, memory=9_000)
 

@@ -20,7 +20,7 @@ from tests.store.oracle import same, store_of
 from tests.store.window_oracle import LENGTHS, Written, selections, shapes, used_by, write_numbered
 
 
-def looped(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
+def overlay_by_loops(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
     """Return mean and count of each sequence of the store, window by window and step by step."""
     found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
     shape = windows.shape
@@ -61,7 +61,10 @@ def test_an_overlay_equals_a_loop(
     steps = () if shape.label_steps is None else (shape.label_steps,)
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
     predictions = (rng.normal(size=(len(index), *steps, *tail)) * 9).astype(dtype)
-    overlay, wanted = windows.overlay(predictions, np.array(index, np.int64)), looped(windows, predictions, index)
+    overlay, wanted = (
+        windows.overlay(predictions, np.array(index, np.int64)),
+        overlay_by_loops(windows, predictions, index),
+    )
     assert [int(windows.store.selection[each.sequence]) for each in overlay] == sorted(wanted)
     assert len(overlay) == len(wanted)
     for each in overlay:

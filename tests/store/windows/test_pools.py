@@ -10,7 +10,7 @@ from store_spec.windows.pools import LEAST_PART, UNLOCKED, take_windows
 SHAPES = [(), (1,), (8,), (3, 5), (0,)]
 
 
-def gathered(rows, at, count, step):
+def gather_by_loop(rows, at, count, step):
     """Take one window after another."""
     windows = [rows[start : start + (count - 1) * step + 1 : step] for start in at]
     assert all(len(window) == count for window in windows)
@@ -28,7 +28,7 @@ def test_windows_equal_those_of_a_loop_in_any_number_of_parts(data):
     at = random.integers(0, len(rows) - span + 1, data.draw(st.sampled_from([0, 1, 7, 32, 256, 501, 900])))
     found = take_windows(rows, at.astype(np.intp), count, step)
     assert (found.dtype, found.flags.c_contiguous) == (rows.dtype, True)
-    np.testing.assert_array_equal(found, gathered(rows, at, count, step))
+    np.testing.assert_array_equal(found, gather_by_loop(rows, at, count, step))
 
 
 @pytest.mark.parametrize("windows", [1, 8, 63, 128, 250, 256, 500])
@@ -46,7 +46,7 @@ def test_gathering_gives_up_the_lock_where_a_window_can_be_cut(windows, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(np, "ndarray", counted)
         found = take_windows(rows, at, 1_024, 1)
-    np.testing.assert_array_equal(found, gathered(rows, at, 1_024, 1))
+    np.testing.assert_array_equal(found, gather_by_loop(rows, at, 1_024, 1))
     (size,) = sizes
     if windows * (1_024 * 64 * 4 // LEAST_PART) >= UNLOCKED:
         assert windows * (found.nbytes // windows // size) >= UNLOCKED

@@ -30,7 +30,7 @@ def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return write_with_gaps(tmp_path_factory.mktemp("gaps") / "s.zarr", "step")
 
 
-def padded(rows: Any, count: int) -> Any:
+def pad_rows(rows: Any, count: int) -> Any:
     return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
@@ -52,8 +52,8 @@ def test_windows_of_random_lengths_have_their_rows_and_the_next_label(
                 assert min(shape.least_window or 1, full[number]) <= real <= full[number]
                 x, y = by_step.sequences[windows.index.locate(number)[0]]
                 _, _, rows, labels = used_by(windows, number, real)
-                assert np.array_equal(batch.inputs[place], padded(x[rows], shape.window))
-                wanted = y[labels[0]] if shape.label_steps is None else padded(y[labels], shape.label_steps)
+                assert np.array_equal(batch.inputs[place], pad_rows(x[rows], shape.window))
+                wanted = y[labels[0]] if shape.label_steps is None else pad_rows(y[labels], shape.label_steps)
                 assert np.array_equal(batch.labels[place], wanted)
                 assert batch.mask[place].tolist() == [row < real for row in range(shape.window)]
                 seen.append((number, real))

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> store_spec.Store:
     return write_numbered(tmp_path / "s.zarr", "step", chunk=8).store
 
 
-def kept_by(windows: Windows) -> CachedRows | None:
+def cached_rows(windows: Windows) -> CachedRows | None:
     """Return the cached rows, and leave them in the cache."""
     kept = windows.row_cache.take()
     if kept is not None:
@@ -68,7 +68,7 @@ options = st.fixed_dictionaries(
     selection=selections(),
     shape=shapes(),
     phase=st.sampled_from(["first", "random"]),
-    given_options=st.lists(st.tuples(options, st.integers(1, 3)), min_size=2, max_size=4),
+    epochs=st.lists(st.tuples(options, st.integers(1, 3)), min_size=2, max_size=4),
     features=st.sampled_from([None, [1, 0]]),
     normalize=st.sampled_from([None, "sequence", "window"]),
     weighted=st.booleans(),
@@ -78,7 +78,7 @@ def test_epochs_of_used_windows_equal_those_of_new_ones(
     selection: list[int],
     shape: WindowShape,
     phase: Any,
-    given_options: list[tuple[dict[str, Any], int]],
+    epochs: list[tuple[dict[str, Any], int]],
     features: Any,
     normalize: Any,
     weighted: Any,
@@ -95,7 +95,7 @@ def test_epochs_of_used_windows_equal_those_of_new_ones(
         )
 
     windows = make()
-    for one, world_size in given_options:
+    for one, world_size in epochs:
         for rank in range(world_size):
             arguments = one | {"rank": rank, "world_size": world_size}
             if weighted and one.get("shuffle") and len(windows):
@@ -183,14 +183,14 @@ def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: 
             list(windows.batches(2, shuffle=True, memory=memory))
         except WindowError:
             continue
-        kept = kept_by(windows)
+        kept = cached_rows(windows)
         sizes[memory] = 0 if kept is None else sum(array.nbytes for array in kept.space.values())
         assert sizes[memory] in (0, needed)
         assert sizes[memory] <= memory * 6 // 8
     assert set(sizes.values()) == {0, needed}
     assert max(memory for memory, size in sizes.items() if not size) < 8 * needed  # pieces take the most here
     list(windows.batches(2, memory=min(sizes)))
-    assert kept_by(windows) is None
+    assert cached_rows(windows) is None
 
 
 def test_a_cache_made_with_more_memory_is_dropped_if_too_large(tmp_path: Path):
@@ -203,7 +203,7 @@ def test_a_cache_made_with_more_memory_is_dropped_if_too_large(tmp_path: Path):
     windows.row_cache.give_back(most)
     memory = next(memory for memory in range(4000, 10**6, 100) if fits(windows, memory))
     list(windows.batches(5, memory=memory))
-    kept = kept_by(windows)
+    kept = cached_rows(windows)
     assert kept is not None
     assert kept.ranges.rows < most.ranges.rows
 
@@ -261,17 +261,17 @@ def test_rows_are_returned_to_the_cache_after_the_last_write(store: store_spec.S
     go_on.set()
     with pytest.raises(ChecksumError):
         list(batches)
-    assert kept_by(windows) is not None
+    assert cached_rows(windows) is not None
 
 
 def test_only_a_few_windows_keep_rows(store: store_spec.Store):
     each = [store.windows(4) for _ in range(MOST_IDLE + 1)]
     for windows in each:
         list(windows.batches(5))
-    assert [kept_by(windows) is None for windows in each] == [True] + [False] * MOST_IDLE
+    assert [cached_rows(windows) is None for windows in each] == [True] + [False] * MOST_IDLE
     list(each[1].batches(5))  # now the last one
     list(each[0].batches(5))
-    assert [kept_by(windows) is None for windows in each] == [False, False, True] + [False] * (MOST_IDLE - 2)
+    assert [cached_rows(windows) is None for windows in each] == [False, False, True] + [False] * (MOST_IDLE - 2)
 
 
 def test_deleted_and_pickled_windows_keep_no_rows(store: store_spec.Store):
@@ -279,7 +279,7 @@ def test_deleted_and_pickled_windows_keep_no_rows(store: store_spec.Store):
     before = len(pickle.dumps(windows))
     list(windows.batches(5))
     assert len(pickle.dumps(windows)) < before + sum(LENGTHS)
-    assert kept_by(pickle.loads(pickle.dumps(windows))) is None
+    assert cached_rows(pickle.loads(pickle.dumps(windows))) is None
     number = id(windows.row_cache)
     reference = rows_module._RECENT[number]
     del windows

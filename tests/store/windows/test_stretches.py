@@ -22,7 +22,7 @@ from tests.store.windows.test_index import TARGETS, shapes
 Row = tuple[bool, bool]  # whether a step lacks an input, and a label
 
 
-def gaps_of(missing: list[list[Row]], which: int, taken: GapUse) -> Gaps:
+def gaps_of(missing: list[list[Row]], which: int, use: GapUse) -> Gaps:
     """Return the gaps of inputs (0) or labels (1) of sequences of such steps."""
     found = [
         (number, *run)
@@ -30,7 +30,7 @@ def gaps_of(missing: list[list[Row]], which: int, taken: GapUse) -> Gaps:
         for run in missing_runs(np.array([np.nan if row[which] else 0.0 for row in rows])).tolist()
     ]
     sequence, start, stop = np.array(found, np.int64).reshape(-1, 3).T
-    return Gaps(sequence=sequence, start=start, stop=stop, use=taken)
+    return Gaps(sequence=sequence, start=start, stop=stop, use=use)
 
 
 def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
@@ -45,7 +45,7 @@ def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = Fals
     return WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=tuple(gaps))
 
 
-def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
+def list_complete(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
     """Look at every row of every window."""
     return [
         window
@@ -57,7 +57,7 @@ def listed(missing: list[list[Row]], shape: WindowShape, *, known: bool = False)
     ]
 
 
-def drawn(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
+def draw_missing(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
     """Draw which steps of sequences lack values: single ones, or a few in a row."""
     rng = np.random.default_rng(seed)
     missing = []
@@ -86,7 +86,7 @@ def small_shapes() -> st.SearchStrategy[WindowShape]:
 
 
 sequences_of_rows = st.builds(
-    drawn, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([0.01, 0.05, 0.2]), st.integers(0, 10**6)
+    draw_missing, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([0.01, 0.05, 0.2]), st.integers(0, 10**6)
 )
 any_shape = small_shapes() | small_shapes() | shapes()
 
@@ -102,7 +102,7 @@ def test_remaining_windows_equal_those_of_a_loop_over_rows(
     *, missing: list[list[Row]], shape: WindowShape, known: bool
 ) -> None:
     known = known and shape.target == "future"
-    index, expected = index_of(missing, shape, known=known), listed(missing, shape, known=known)
+    index, expected = index_of(missing, shape, known=known), list_complete(missing, shape, known=known)
     places = [(window.sequence, window.start) for window in expected]
     assert len(index) == len(places)
     assert [index.locate(number) for number in range(len(index))] == places

@@ -50,14 +50,14 @@ def recipe(request):
     return Recipe(label_axis=request.param)
 
 
-def appended(path, recipe, lengths=(7, 30, 0, 12, 25, 3)):
+def write_sequences(path, recipe, lengths=(7, 30, 0, 12, 25, 3)):
     sequences = make(recipe, lengths)
     write(recipe, path, sequences)
     return sequences
 
 
 def test_a_retired_source_is_gone_for_new_readers_and_stays_for_old_ones(tmp_path, recipe):
-    sequences = appended(tmp_path / "s", recipe)
+    sequences = write_sequences(tmp_path / "s", recipe)
     before = store_spec.open_store(tmp_path / "s")
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[1].source)
@@ -75,7 +75,7 @@ def test_a_retired_source_is_gone_for_new_readers_and_stays_for_old_ones(tmp_pat
 
 
 def test_views_skip_retired_sequences(tmp_path, recipe):
-    sequences = appended(tmp_path / "s", recipe)
+    sequences = write_sequences(tmp_path / "s", recipe)
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[1].source)
     left = [one for number, one in enumerate(sequences) if number != 1]
@@ -102,7 +102,7 @@ def test_views_skip_retired_sequences(tmp_path, recipe):
 
 
 def test_new_sequences_of_a_source_take_the_place_of_the_old_ones_in_one_commit(tmp_path, recipe):
-    sequences = appended(tmp_path / "s", recipe)
+    sequences = write_sequences(tmp_path / "s", recipe)
     fresh = make(recipe, [9, 5], seed=3, sources=[sequences[1].source] * 2)
     seen = store_spec.open_store(tmp_path / "s")
     with store_spec.open_store(tmp_path / "s", "a") as writer:
@@ -120,7 +120,7 @@ def test_new_sequences_of_a_source_take_the_place_of_the_old_ones_in_one_commit(
 
 def test_the_last_source_can_be_replaced_repeatedly(tmp_path):
     recipe = Recipe()
-    (last,) = appended(tmp_path / "s", recipe, [6])
+    (last,) = write_sequences(tmp_path / "s", recipe, [6])
     for seed in range(4):
         with store_spec.open_store(tmp_path / "s", "a") as writer:
             writer.retire(last.source)
@@ -133,7 +133,7 @@ def test_the_last_source_can_be_replaced_repeatedly(tmp_path):
 
 def test_only_existing_committed_sequences_can_be_retired(tmp_path):
     recipe = Recipe()
-    sequences = appended(tmp_path / "s", recipe)
+    sequences = write_sequences(tmp_path / "s", recipe)
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         with pytest.raises(
             SequenceError, match=r"^nowhere: only committed sequences can be retired, and there is none"
@@ -153,7 +153,7 @@ def test_only_existing_committed_sequences_can_be_retired(tmp_path):
 
 
 def test_uncommitted_retirements_have_no_effect(tmp_path):
-    sequences = appended(tmp_path / "s", Recipe())
+    sequences = write_sequences(tmp_path / "s", Recipe())
     writer = store_spec.open_store(tmp_path / "s", "a")
     writer.retire(sequences[0].source)
     writer.close()
@@ -161,7 +161,7 @@ def test_uncommitted_retirements_have_no_effect(tmp_path):
 
 
 def test_another_set_of_sequences_has_another_identity(tmp_path):
-    sequences = appended(tmp_path / "s", Recipe())
+    sequences = write_sequences(tmp_path / "s", Recipe())
     found = {store_spec.open_store(tmp_path / "s").identity}
     for one in sequences[:3]:
         with store_spec.open_store(tmp_path / "s", "a") as writer:
@@ -186,7 +186,7 @@ def test_verify_finds_a_partly_retired_source(tmp_path, ranges, what):
 
 
 def test_verify_finds_a_source_that_occurs_twice(tmp_path):
-    sequences = appended(tmp_path / "s", Recipe())
+    sequences = write_sequences(tmp_path / "s", Recipe())
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[0].source)
         append(writer, [sequences[0]])
@@ -196,7 +196,7 @@ def test_verify_finds_a_source_that_occurs_twice(tmp_path):
 
 
 def test_verify_finds_a_root_older_than_the_last_retirement(tmp_path):
-    sequences = appended(tmp_path / "s", Recipe())
+    sequences = write_sequences(tmp_path / "s", Recipe())
     before = (tmp_path / "s" / "zarr.json").read_bytes()
     with store_spec.open_store(tmp_path / "s", "a") as writer:
         writer.retire(sequences[0].source)
