@@ -18,6 +18,13 @@ USUAL: dict[str, dict[str, Any]] = {
     "streams": {"batch_size": 2, "window": 20},
 }
 KINDS = tuple(USUAL)
+# One batch of all sequences of LENGTHS, or small batches of windows.
+WHOLE: dict[str, dict[str, Any]] = {
+    "windows": {"batch_size": 16},
+    "padded": {"batch_size": 18},
+    "packed": {"tokens": 308},
+    "streams": {"batch_size": 1, "window": 308},
+}
 OF_BATCHES = (
     *("batch_size", "shuffle", "seed", "epoch", "rank", "world_size"),
     *("drop_last", "memory", "index", "weights", "transform"),

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 
 import store_spec
-from tests.store.kinds import begin, chunks_read, every_kind
+from tests.store.kinds import WHOLE, begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, write
 from tests.store.window_oracle import LENGTHS, Written
-
-WHOLE: dict[str, dict[str, Any]] = {
-    "windows": {"batch_size": 16},
-    "padded": {"batch_size": 18},
-    "packed": {"tokens": 308},
-    "streams": {"batch_size": 1, "window": 308},
-}
 
 
 @every_kind

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.errors import WindowError
 from store_spec.reading.scaling import Scale, Scaler
-from tests.store.kinds import begin, chunks_read, every_kind
+from tests.store.kinds import WHOLE, begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, store_of, write
 from tests.store.window_oracle import LENGTHS, Written, all_same, selections
 
@@ -256,13 +256,12 @@ def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_req
     all_known: dict[tuple[str, str], Known], monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     read = chunks_read(monkeypatch)
-    whole = {"padded": {"batch_size": 18}, "packed": {"tokens": 308}, "streams": {"batch_size": 1, "window": 308}}[kind]
     for name, arrays in (("keep", ["inputs"]), ("both", ["filled", "inputs"])):
         store = all_known[name, "sequence"].store
         read.clear()
-        list(begin(store, kind, value_mask=True, **whole))
+        list(begin(store, kind, value_mask=True, **WHOLE[kind]))
         every = [(array, chunk) for array in arrays for chunk in range(-(-sum(LENGTHS) // 8))]
         assert sorted(each for each in read if each[0] != "labels") == every
         read.clear()
-        list(begin(store, kind, **whole))
+        list(begin(store, kind, **WHOLE[kind]))
         assert "filled" not in {array for array, _ in read}

@@ -36,20 +36,16 @@ from tests.store.hostile_stores import (
     names_twice,
     secret_sources,
     text_put,
+    write_too_large,
 )
-from tests.store.make_golden import GOLDEN
 from tests.store.make_malformed import FAULTS, ZARR_2
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return by name how a process with little memory answers each of the stores that are too large."""
-    folder = tmp_path_factory.mktemp("large")
-    for name, (base, damage, _) in TOO_LARGE.items():
-        shutil.copytree(GOLDEN / f"{base}.zarr", folder / name)
-        damage(folder / name)
-    found: dict[str, str] = child("bounded", [str(folder / name) for name in TOO_LARGE])
-    return found
+    results: dict[str, str] = child("bounded", write_too_large(tmp_path_factory.mktemp("large")))
+    return results
 
 
 @pytest.mark.slow

@@ -115,13 +115,20 @@ def test_predictions_for_whole_sequences_are_averaged_over_windows(tmp_path: Pat
         np.testing.assert_allclose(each.mean, votes[low:high].mean(axis=0)[None])
 
 
-def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Written):
-    batches = by_step.store.windows(4, stride=3, phase="random").batches(50, epoch=3, shuffle=True, index=True)
-    y, index = (np.concatenate(each) for each in list(zip(*batches, strict=True))[1:])
+@pytest.mark.parametrize(
+    ("window", "options", "reason"),
+    [(4, {"stride": 3, "phase": "random"}, 'phase="random"'), ((2, 6), {"horizon": 3}, "random lengths")],
+)
+def test_an_overlay_uses_the_windows_of_the_epoch(by_step: Written, window: Any, options: Any, reason: str):
+    windows = by_step.store.windows(window, **options)
+    batches = windows.batches(50, epoch=3, shuffle=True, index=True)
+    y, index = map(np.concatenate, zip(*[(batch.labels, batch.index) for batch in batches], strict=True))
     again = pickle.loads(pickle.dumps(batches.windows))
     for each in (*batches.windows.overlay(y, index), *again.overlay(y, index)):
         labels = by_step.sequences[each.sequence][1]
         assert np.array_equal(each.mean[each.count > 0], labels[each.count > 0])
+    with pytest.raises(WindowError, match=f"with {reason} the numbers of windows are those of one epoch"):
+        windows.overlay(y, index)
 
 
 def test_an_overlay_refuses_windows_of_another_epoch(by_step: Written):

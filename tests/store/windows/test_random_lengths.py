@@ -123,18 +123,6 @@ def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Wri
     assert [windows.index.locate(number) for number in range(len(windows))] == wanted
 
 
-def test_an_overlay_uses_the_steps_of_the_epoch(by_step: Written):
-    windows = by_step.store.windows((2, 6), horizon=3)
-    batches = windows.batches(50, epoch=3, shuffle=True, index=True)
-    parts = [(batch.labels, batch.index) for batch in batches]
-    labels, index = (np.concatenate(each) for each in zip(*parts, strict=True))
-    for each in batches.windows.overlay(labels, index):
-        y = by_step.sequences[each.sequence][1]
-        assert np.array_equal(each.mean[each.count > 0], y[each.count > 0])
-    with pytest.raises(WindowError, match="with random lengths the numbers of windows are those of one epoch"):
-        windows.overlay(labels, index)
-
-
 @pytest.mark.parametrize(
     ("window", "said"), [((0, 5), "least_window"), ((6, 5), "least_window"), ((2, 0), "window"), ((1, 2, 3), "window")]
 )

@@ -254,36 +254,37 @@ def test_leftovers_of_a_worker_that_died_can_be_removed_before_the_last_commit(t
     assert store_spec.verify(tmp_path / "store") == []
 
 
-def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(tmp_path):
+@pytest.fixture
+def outdated(tmp_path):
+    """Return a store whose root is that of the commit before the last."""
     path = write(RECIPE, tmp_path / "s", make(RECIPE, [3, 4]))
     old = (path / ROOT).read_bytes()
     with store_spec.open_store(path, "a") as writer:
         append(writer, make(RECIPE, [50, 60], seed=1, sources=["c", "d"]))
     (path / ROOT).write_bytes(old)
-    before = files(path)
-    with pytest.raises(FormatError, match="an older copy: it counts"), Ledger.open(path):
+    return path
+
+
+def test_an_older_copy_of_the_root_is_refused_before_anything_newer_is_removed(outdated):
+    before = files(outdated)
+    with pytest.raises(FormatError, match="an older copy: it counts"), Ledger.open(outdated):
         pass
-    assert files(path) == before
+    assert files(outdated) == before
 
 
-def test_a_root_that_cannot_be_compared_for_open_files_is_refused(tmp_path, monkeypatch):
-    path = write(RECIPE, tmp_path / "s", make(RECIPE, [3, 4]))
-    old, opening = (path / ROOT).read_bytes(), os.open
-    with store_spec.open_store(path, "a") as writer:
-        append(writer, make(RECIPE, [50, 60], seed=1, sources=["c", "d"]))
-    (path / ROOT).write_bytes(old)
-    before = files(path)
+def test_a_root_that_cannot_be_compared_for_open_files_is_refused(outdated, monkeypatch):
+    before, opening = files(outdated), os.open
 
     def failing(name, *args, **options):
-        if str(name).endswith(f"/{ROOT}") and str(name) != f"{path}/{ROOT}":
+        if str(name).endswith(f"/{ROOT}") and str(name) != f"{outdated}/{ROOT}":
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return opening(name, *args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", failing)
-        with pytest.raises(StorageError, match="Too many open files"), Ledger.open(path):
+        with pytest.raises(StorageError, match="Too many open files"), Ledger.open(outdated):
             pass
-    assert files(path) == before
+    assert files(outdated) == before
 
 
 @pytest.mark.slow
