@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dask.array
 import numpy as np
@@ -210,11 +211,8 @@ def test_an_exception_in_a_put_reaches_the_caller_and_the_next_put_works(tmp_pat
     append(path, first=0)
     schema = store_spec.open_store(path).schema
 
-    def refused(*_: Any) -> None:
-        raise error
-
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStorage, "put", refused)
+        patch.setattr(LocalStorage, "put", mock.Mock(side_effect=error))
         with pytest.raises(error):
             put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))
     put_rows(LocalStorage(path).put, schema, schema.fact("row_size"), 0, np.arange(4))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -84,10 +85,7 @@ def test_damaged_and_lost_pages_are_fetched_again(tmp_path):
 
 def test_a_full_disk_stops_caching_without_an_error(tmp_path, monkeypatch):
     server, pages = Server(), Cache(tmp_path, 10**9, "a store")
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    full = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     monkeypatch.setattr(cache, "_write_pages", full)
     assert pages.get("a shard", 0, 5 * PAGE, server.fetch) == BYTES[: 5 * PAGE]
     assert pages.use.cached_bytes == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -99,11 +100,7 @@ def test_the_runs_in_a_store_equal_those_of_its_rows(tmp_path: Path, axis: Label
 
 def test_finding_windows_without_missing_values_reads_no_rows(by_step: Written, monkeypatch: pytest.MonkeyPatch):
     store = store_spec.open_store(by_step.store.path)
-
-    def refused(*_: Any, **_options: Any) -> Any:
-        raise AssertionError("rows were read")
-
-    monkeypatch.setattr(Snapshot, "rows_in", refused)
+    monkeypatch.setattr(Snapshot, "rows_in", mock.Mock(side_effect=AssertionError("rows were read")))
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
     assert [windows.index.locate(number) for number in (0, -1)]

@@ -162,7 +162,7 @@ def test_a_rank_reads_its_share_of_the_rows(world_size: int):
     assert mine <= alone / world_size + again
 
 
-def test_pools_have_similar_sizes_and_span_the_store():
+def test_pools_have_similar_sizes_and_many_units_all_over_the_store():
     order = long(10_000)
     sizes = np.diff(order.first)
     assert len(sizes) > 10
@@ -170,10 +170,7 @@ def test_pools_have_similar_sizes_and_span_the_store():
     for pool in range(len(order)):
         rows = order.share(pool).pieces.row
         assert rows.max() - rows.min() > 6000
-
-
-def test_a_pool_has_many_units_if_memory_allows():
-    assert all(len(order.share(pool).pieces.row) > 5 for order in [long(10_000)] for pool in range(len(order) - 1))
+        assert len(rows) > 5 or pool == len(order) - 1
 
 
 def test_units_grow_as_windows_overlap_less():

@@ -130,12 +130,9 @@ def test_stretches_are_as_few_as_possible(missing: list[list[Row]], shape: Windo
 @given(sequences_of_rows, any_shape)
 def test_many_gaps_are_processed_in_parts_with_the_same_result(missing: list[list[Row]], shape: WindowShape) -> None:
     whole = index_of(missing, shape).stretches
-    before = stretches_module.TOGETHER
-    stretches_module.TOGETHER = 2
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches_module, "TOGETHER", 2)
         parts = index_of(missing, shape).stretches
-    finally:
-        stretches_module.TOGETHER = before
     for name in ("start", "first"):
         assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
 

@@ -117,11 +117,8 @@ def test_only_regular_files_are_read(storage, tmp_path, kind):
     ("call", "step"), [("open", "creating"), ("write", "writing"), ("fsync", "syncing"), ("replace", "renaming")]
 )
 def test_a_failing_disk_is_named_with_file_and_step_and_nothing_is_left(storage, tmp_path, monkeypatch, call, step):
-    def refuse(*_):
-        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-
     storage.put("a/x", [b"old"])
-    monkeypatch.setattr(os, call, refuse)
+    monkeypatch.setattr(os, call, mock.Mock(side_effect=OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))))
     with pytest.raises(StorageError, match=f"{tmp_path}/a/x: {step} failed: Disk quota exceeded") as caught:
         storage.put("a/x", [b"new"])
     monkeypatch.undo()
@@ -131,10 +128,7 @@ def test_a_failing_disk_is_named_with_file_and_step_and_nothing_is_left(storage,
 
 
 def test_a_folder_that_cannot_be_synced_is_named(storage, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     with pytest.raises(StorageError, match=f"{tmp_path}/a: syncing failed: Input/output error"):
         storage.sync(["a"])
 
@@ -229,11 +223,7 @@ def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_ki
 
 def test_a_place_where_no_folder_can_be_made_is_an_error(tmp_path, monkeypatch):
     """For example below /proc, where the system says that there is no such file."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=OSError(errno.ENOENT, os.strerror(errno.ENOENT))))
     with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
         pass
 

@@ -337,15 +337,11 @@ def test_a_full_disk_is_an_error_that_names_file_and_step_and_the_store_stays(tm
     sequences = make(Recipe(), [3, 400, 5])
     write(Recipe(), tmp_path / "store", sequences[:1])
     before = files(tmp_path)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     failed = r"cannot be used: it failed before .*No space left"
 
     def filled_disk(writer: store_spec.Writer) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full)
+            patch.setattr(os, "write", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
             with pytest.raises(StorageError, match=r"inputs/c\.0\.0: writing failed: No space left") as caught:
                 append(writer, sequences[1:])
         assert caught.value.errno == errno.ENOSPC
