@@ -75,14 +75,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
         ("labelled", {"window": 20, "target": "sequence"}, {}, "2MB"),
     ],
 )
-def test_an_epoch_stays_within_its_memory(
-    stores: dict[str, store_spec.Store],
-    monkeypatch: pytest.MonkeyPatch,
-    store: str,
-    windows: Any,
-    batches: Any,
-    memory: str,
-):
+def test_an_epoch_stays_within_its_memory(stores, monkeypatch, store, windows, batches, memory):
     """Apart from the lengths, and what NumPy needs to add them up."""
     monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks in flight
     view = stores[store].windows(**windows)

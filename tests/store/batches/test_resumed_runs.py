@@ -65,12 +65,7 @@ def samples_of(batch: Any, kind: str) -> Samples:
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed does not make a simpler run
 )
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(
-    tmp_path_factory: pytest.TempPathFactory,
-    kind: str,
-    part: bool,  # noqa: FBT001
-    seed: int,
-):
+def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(tmp_path_factory, kind, part, seed):
     path = tmp_path_factory.mktemp("run") / "s.zarr"
     rng = np.random.default_rng(seed)
     create(path, rng.integers(1, 30, rng.integers(10, 25)).tolist())

@@ -76,17 +76,7 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
     ranks=st.integers(1, 3),
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
 )
-def test_streams_equal_those_of_loops(
-    by_axis: dict[str, Written],
-    axis: str,
-    selection: list[int],
-    lanes: int,
-    steps: int,
-    ranks: int,
-    more_memory: int,
-    *,
-    align: bool,
-):
+def test_streams_equal_those_of_loops(by_axis, axis, selection, lanes, steps, ranks, more_memory, align):
     """For any number of ranks, which share the lanes and have the same number of batches."""
     store = by_axis[axis].store.select(selection)
     sequences = [by_axis[axis].sequences[number] for number in selection]

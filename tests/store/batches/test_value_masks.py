@@ -105,14 +105,7 @@ options_of_padded = st.fixed_dictionaries(
     asked=options_of_padded,
     ranks=st.integers(1, 3),
 )
-def test_padded_batches_have_value_masks(
-    all_known: dict[tuple[str, str], Known],
-    kind: str,
-    axis: str,
-    selection: list[int],
-    asked: dict[str, Any],
-    ranks: int,
-):
+def test_padded_batches_have_value_masks(all_known, kind, axis, selection, asked, ranks):
     """After the mask of steps, before static columns; all other arrays are as without it, for any number of ranks."""
     one = all_known[kind, axis]
     store, place = one.store.select(selection), 4 if axis == "own" else 3
@@ -140,17 +133,7 @@ def test_padded_batches_have_value_masks(
     ranks=st.integers(1, 3),
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
 )
-def test_streams_have_value_masks(
-    all_known: dict[tuple[str, str], Known],
-    kind: str,
-    axis: str,
-    selection: list[int],
-    lanes: int,
-    steps: int,
-    ranks: int,
-    more_memory: int,
-    **order: bool,
-):
+def test_streams_have_value_masks(all_known, kind, axis, selection, lanes, steps, ranks, more_memory, **order):
     """It is the last array, with or without the mask of steps, for any number of ranks."""
     one = all_known[kind, axis]
     store = one.store.select(selection)

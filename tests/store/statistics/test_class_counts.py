@@ -40,15 +40,7 @@ def count_classes(labels: list[NDArray[Any]]) -> list[tuple[int, int]]:
     block=st.sampled_from([1, 64, 10**6]),
     data=st.data(),
 )
-def test_rows_of_each_class_are_counted(
-    tmp_path_factory: pytest.TempPathFactory,
-    axis: Axis,
-    dtype: str,
-    shape: tuple[int, ...],
-    lengths: list[int],
-    block: int,
-    data: st.DataObject,
-):
+def test_rows_of_each_class_are_counted(tmp_path_factory, axis, dtype, shape, lengths, block, data):
     """In sequences of many blocks, and in sequences that are selected twice."""
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     high = 2 if dtype == "bool" else 100

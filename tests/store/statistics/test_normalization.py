@@ -151,15 +151,7 @@ def test_windows_are_normalised_like_in_a_loop(
     ranks=st.integers(1, 3),
 )
 def test_batches_have_the_bits_of_single_windows_with_any_options(
-    walks_and_store: Any,
-    how: str,
-    window: int,
-    rate: int,
-    target: Any,
-    stride: int,
-    size: int,
-    which: list[int],
-    ranks: int,
+    walks_and_store, how, window, rate, target, stride, size, which, ranks
 ):
     """Padded windows too: only their real steps count, and padding stays zero."""
     store = walks_and_store[1]

@@ -23,7 +23,7 @@ from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, Row
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.forks import in_fork
-from tests.store.window_oracle import LENGTHS, Written, all_same, selections, shapes, write_numbered
+from tests.store.window_oracle import LENGTHS, all_same, selections, shapes, write_numbered
 
 
 @pytest.fixture
@@ -74,14 +74,7 @@ options = st.fixed_dictionaries(
     weighted=st.booleans(),
 )
 def test_epochs_of_used_windows_equal_those_of_new_ones(
-    in_any_chunks: Written,
-    selection: list[int],
-    shape: WindowShape,
-    phase: Any,
-    epochs: list[tuple[dict[str, Any], int]],
-    features: Any,
-    normalize: Any,
-    weighted: Any,
+    in_any_chunks, selection, shape, phase, epochs, features, normalize, weighted
 ):
     """Whatever was read before, of any epoch, by any rank, with any memory."""
 
