@@ -24,7 +24,7 @@ from builder.planning.provenance import note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.planning.unused_sources import FAILURES, SKIPPED, failures_recorded
 from builder.processes.process import ProcessFunction
-from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
+from builder.workers.batch import BatchSummary, ProbeResult, probe, probe_for_store, process_alone, process_batch
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.local_cluster import worker_memory
@@ -247,8 +247,13 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     without_rows: ProbeResult | None = None
     start, count = 0, PROBED
     while start < len(plan.numbers):
-        batch = plan.batch(slice(start, start + count))
-        result = _call_on_worker(engine, batch, probe, plan.sources.label_axis, plan.sources.missing)
+        numbers = slice(start, start + count)
+        result: ProbeResult | list[Failure]
+        if plan.old_store is not None:  # a source that fits the store may not determine one
+            schema = plan.old_store.schema
+            result = _call_on_worker(engine, plan.for_schema(schema).batch(numbers), probe_for_store, schema)
+        else:
+            result = _call_on_worker(engine, plan.batch(numbers), probe, plan.sources.label_axis, plan.sources.missing)
         if isinstance(result, list):
             skipped += [one for one in result if isinstance(one, Skipped)]
             failures += [one for one in result if not isinstance(one, Skipped)]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import store_spec
-from builder import Sequence, UsageError, build, tabular
+from builder import LongSequence, Sequence, UsageError, build, tabular
 from builder.processes.portable import Portable
 from builder.processes.process import (
     describe_process,
@@ -310,3 +310,28 @@ def test_a_process_function_that_cannot_be_sent_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
         build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)
     assert build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=0).added == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ({"columns": {"site": "x"}}, {"columns": {"site": None}}),
+        ({"time": np.arange(2).astype("datetime64[s]")}, {"time": np.arange(2)}),
+        ({"filled": np.ones((2, 1), bool)}, {"filled": np.ones((2, 1), bool), "pieces": True}),
+    ],
+)
+def test_a_single_new_source_need_not_determine_a_store(tmp_path, first, later):
+    rows = np.ones((2, 1))
+
+    def read(path):
+        if path.name == "a":
+            return Sequence(rows, rows, **first)
+        given = dict(later)
+        pieces = [Sequence(rows[:1], rows[:1])] if given.pop("pieces", False) else []
+        return LongSequence([*pieces, Sequence(rows, rows, **given)])
+
+    write_files(tmp_path / "src", {"a": "1"})
+    build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0)
+    write_files(tmp_path / "src", {"b": "2"})
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0)
+    assert (report.failures, report.added) == ((), 1)
