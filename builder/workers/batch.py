@@ -72,16 +72,16 @@ class ProcessedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """The properties of the first usable source, which determine the schema of a new store."""
+    """The size of the first usable source; and for a new store, the properties that determine its schema."""
 
-    schema: Schema  # without the names of features and targets in its file
-    columns: tuple[Columns, Columns]  # these names, with units and descriptions
-    text_dtype: str | None  # the dtype of all tables if it is text; None: tables keep their dtypes
-    many_digits: ManyDigits  # numbers in text that float32 does not keep
-    texts: Mapping[str, Texts]  # of each target
+    schema: Schema  # of an existing store; or of a new one, without the names of features and targets in its file
     bytes_read: int
     nbytes: int
     steps: int
+    columns: tuple[Columns, Columns] = (Columns(), Columns())  # these names, with units and descriptions
+    text_dtype: str | None = None  # the dtype of all tables if it is text; None: tables keep their dtypes
+    many_digits: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
+    texts: Mapping[str, Texts] = field(default_factory=dict)  # of each target
 
 
 def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -288,10 +288,6 @@ def probe_for_store(batch: SourceBatch, schema: Schema) -> ProbeResult | list[Fa
             continue
         result = ProbeResult(
             schema=schema,
-            columns=(Columns(), Columns()),
-            text_dtype=None,
-            many_digits=NO_DIGITS,
-            texts={},
             bytes_read=summary.bytes_read,
             nbytes=summary.bytes_decoded,
             steps=int(summary.records.lengths.sum()),
