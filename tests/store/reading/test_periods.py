@@ -165,6 +165,8 @@ def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
 
 
 @hypothesis.given(shape=shapes(), low=st.integers(0, 9))
+@hypothesis.example(shape=WindowShape(window=2, sampling_rate=3, target="last", short="pad"), low=4)
+@hypothesis.example(shape=WindowShape(window=3, horizon=2, short="pad"), low=5)
 def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
     by_step: Written, shape: WindowShape, low: int
 ):
