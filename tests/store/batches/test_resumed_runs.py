@@ -68,7 +68,7 @@ def samples_of(batch: Any, kind: str) -> Samples:
 def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(tmp_path_factory, kind, part, seed):
     path = tmp_path_factory.mktemp("run") / "s.zarr"
     rng = np.random.default_rng(seed)
-    create(path, rng.integers(1, 30, rng.integers(10, 25)).tolist())
+    create(path, rng.integers(1, 30, rng.integers(20, 35)).tolist())
     normalized = rng.random() < 0.5
 
     def begin_ranks(world: int) -> list[Any]:
