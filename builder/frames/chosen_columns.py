@@ -5,7 +5,7 @@ from functools import partial
 from itertools import chain
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import in_order_of_store, select
+from builder.formats.column_choice import in_order_of_store, list_names, select
 from builder.formats.convert import check_all
 from builder.formats.table import OpenTable
 from builder.frames.groups import columns_to_group_by
@@ -56,21 +56,24 @@ def select_inputs_and_labels(
     if table.named:
         x = in_order_of_store(x, store_inputs, "inputs", source)
         y = in_order_of_store(y, store_labels, "labels", source) if labelled is None else y
-        if (x, y) != (tuple(inputs), tuple(labels)):
-            _refuse_ranges(options, table.groups, source)
-    if labelled is None:
-        return x, y
-    return x, labelled.targets(tuple(options.labels) or None, store_labels, tuple(options.exclude))
+    if labelled is not None:
+        y = labelled.targets(tuple(options.labels) or None, store_labels, tuple(options.exclude))
+    if table.named:
+        _refuse_ranges(options, (*time, *x, *y), table.groups, source)
+    return x, y
 
 
-def _refuse_ranges(options: TableOptions, groups: Mapping[str, tuple[str, ...]], source: str) -> None:
-    """Refuse a range in `missing` or `transforms`: in a file with another order it may have other columns."""
-    chosen = [columns for columns, _ in parse_policies(options.missing).columns]
-    chosen += [parse_transform(text).columns for text in options.transforms]
-    for part in chain.from_iterable(chosen):
-        if part not in groups and len(select((part,), groups, source)) > 1:
-            raise SourceError(
-                source,
-                f"its columns have another order than those of the store, so the range {part} may mean others here; "
-                "name them one by one instead, and build to another path",
-            )
+def _refuse_ranges(options: TableOptions, chosen: Names, groups: Mapping[str, Names], source: str) -> None:
+    """Refuse a range in `missing` or `transforms` that depends on the order of columns, as that of files may differ."""
+    columns = [columns for columns, _ in parse_policies(options.missing).columns]
+    columns += [parse_transform(text).columns for text in options.transforms]
+    for part in chain.from_iterable(columns):
+        names = () if part in groups else select((part,), groups, source)
+        if len(names) > 1 and set(names) <= set(chosen):  # other columns are refused later
+            in_store = chosen[chosen.index(names[0]) : chosen.index(names[-1]) + 1]
+            if set(names) != set(in_store):
+                raise SourceError(
+                    source,
+                    f"the range {part} is {list_names(names)} here, but {list_names(in_store) or 'none'} in the order "
+                    "of inputs and labels; name them one by one, and build to another path if there is a store",
+                )

@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import store_spec
-from builder import LongSequence, Sequence, SourceError, UsageError, build, tabular
+from builder import BuildError, LongSequence, Sequence, SourceError, UsageError, build, tabular
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
@@ -612,10 +612,25 @@ def test_a_range_selects_the_same_columns_of_every_file(tmp_path):
     assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]
 
 
-@pytest.mark.parametrize("options", [{"transforms": ["scale b:c=2"]}, {"missing": ["b:c=keep"]}])
-def test_a_range_of_columns_to_change_is_refused_where_it_may_have_others(tmp_path, options):
-    write_files(tmp_path / "src", {"1.csv": "a,b,c\n1,2,3\n", "2.csv": "b,a,c\n2,1,3\n", "3.csv": "a,b,c\n1,2,3\n"})
-    report = build(tmp_path / "src", tmp_path / "store", process=tabular(**options))
+@pytest.mark.parametrize("changes", [{"transforms": ["scale b:c=2"]}, {"missing": ["b:c=keep"]}])
+@pytest.mark.parametrize("columns", [{}, {"inputs": "a,b,c"}, {"inputs": "b,c", "labels": "a"}])
+def test_a_range_of_columns_to_change_has_the_same_columns_in_every_file(tmp_path, columns, changes):
+    tables = {"1.csv": "a,b,c\n1,2,3\n", "2.csv": "b,a,c\n2,1,3\n", "3.csv": "b,c,a\n2,3,1\n"}
+    write_files(tmp_path / "src", tables)
+    report = build(tmp_path / "src", tmp_path / "store", process=tabular(**columns, **changes))
     # In 2.csv the range has a too.
-    assert [failure.source for failure in report.failures] == ["2.csv"]
-    assert "so the range b:c may mean others here" in report.failures[0].reason
+    assert [str(failure) for failure in report.failures] == [
+        (
+            "2.csv: the range b:c is b, a, c here, but b, c in the order of inputs and labels; name them one by one, "
+            "and build to another path if there is a store"
+        )
+    ]
+    store = store_spec.open_store(tmp_path / "store")
+    assert list(store.sources) == ["1.csv", "3.csv"]
+    assert np.array_equal(store[0][0], store[1][0])
+
+
+def test_a_range_of_columns_to_change_with_a_label_in_it_is_refused(tmp_path):
+    write_files(tmp_path / "src", {"1.csv": "a,y,c\n1,2,3\n"})
+    with pytest.raises(BuildError, match="the range a:c is a, y, c here, but a, c in the order of inputs and labels"):
+        build(tmp_path / "src", tmp_path / "store", process=tabular(labels="y", transforms=["scale a:c=2"]))
