@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from builder.build_errors import SourceError
+from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
 from builder.formats.convert import is_number, take_columns
 from builder.formats.files import check_first_bytes, first_bytes, unpacked_limit, unpacks_too_much
@@ -163,8 +164,6 @@ class NpyTable(OpenTable):
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:  # noqa: ARG002
         """Read these columns; those of arrays with more than two axes hold lists."""
-        import pyarrow as pa
-
         if raw and len(self.header.shape) > 2:
             shape = self.header.shape[2:]
             raise SourceError(self.source, f"column {raw[0]} holds arrays of shape {shape}, not one value")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import (
@@ -62,8 +63,6 @@ class ArrowTable(OpenTable):
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read these columns, or elements of list columns."""
-        import pyarrow as pa
-
         group_of = {name: column for column, elements in self.groups.items() for name in elements}
         top_columns = list(dict.fromkeys(group_of[name] for name in names))
         for name in raw:
@@ -80,8 +79,6 @@ class ArrowTable(OpenTable):
 
     def _check_numbers(self, column: str) -> None:
         """Refuse a column that is not numeric, quoting its first value, without loading it: text can be of any size."""
-        import pyarrow as pa
-
         kind = self.schema.field(column).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
@@ -97,8 +94,6 @@ class ArrowTable(OpenTable):
 
     def _check_lengths(self, column: Any, name: str) -> None:
         """Refuse lists whose length differs from that of the first list."""
-        import pyarrow.compute as pc
-
         width, lengths = len(self.groups[name]), pc.list_value_length(column)
         row = pc.index(pc.fill_null(pc.not_equal(lengths, width), False), True).as_py()
         if row >= 0:
@@ -110,8 +105,6 @@ class ArrowTable(OpenTable):
 
     def _columns(self, column: Any, name: str, dtype: DType | None) -> dict[str, Any]:
         """Return a column, or the elements of its lists, as numbers; a missing list means missing elements."""
-        import pyarrow as pa
-
         is_list = _is_list(column.type)
         width, elements = len(self.groups[name]), self.groups[name]
         rows, lists = np.arange(len(column)), column
@@ -185,9 +178,6 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
 
 def open_ipc(path: Path, *, source: str) -> ArrowTable:
     """Open an Arrow IPC file (Feather version 2 is the same) or stream."""
-    import pyarrow as pa
-    from pyarrow import ipc
-
     start, size = first_bytes(path, source, len(_MAGIC))
     if start[:4] == b"FEA1":
         raise SourceError(source, "is a Feather file of version 1; write it again as version 2")
@@ -195,15 +185,17 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
 
     def load(columns: list[str]) -> Any:
         # Not mapped into memory: if the file were truncated meanwhile, that would crash the process.
-        options = ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
+        options = pa.ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
         with pa.OSFile(str(path)) as file:
-            table = ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
+            table = (
+                pa.ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
+            )
         return _check_table(table, source, size)
 
     first_rows = single_rows(load)
     with reading(source, path=path, format="Arrow", advice="is it a whole Arrow file?"):
         with pa.OSFile(str(path)) as file:
-            schema = (ipc.open_file if is_file else ipc.open_stream)(file).schema
+            schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).schema
         index = {name: number for number, name in enumerate(schema.names)}
         groups = column_groups(schema, first_rows, source)
     return ArrowTable(source=source, schema=schema, load=load, first_rows=first_rows, groups=groups)
@@ -211,16 +203,13 @@ def open_ipc(path: Path, *, source: str) -> ArrowTable:
 
 def _read_stream(file: Any, options: Any, source: str) -> Any:
     """Read all record batches of a stream; refuse one without an end mark, which may be truncated."""
-    import pyarrow as pa
-    from pyarrow import ipc
-
-    reader, batches = ipc.open_stream(file, options=options), []
+    reader, batches = pa.ipc.open_stream(file, options=options), []
     with suppress(StopIteration):
         while True:
             place = file.tell()
             batches.append(reader.read_next_batch())
     file.seek(place)
-    messages = ipc.MessageReader.open_stream(file)  # dictionaries may come after the last batch
+    messages = pa.ipc.MessageReader.open_stream(file)  # dictionaries may come after the last batch
     with suppress(StopIteration):
         while True:
             place = file.tell()
@@ -236,8 +225,6 @@ def numbers_of(column: Any, dtype: DType | None = None) -> Any:
     Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and TooLargeError
     is raised if one does not fit.
     """
-    import pyarrow as pa
-
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_null(column.type):
@@ -247,8 +234,6 @@ def numbers_of(column: Any, dtype: DType | None = None) -> Any:
 
 def is_numeric(kind: Any) -> bool:
     """Return whether a pyarrow type is numeric, bool or null."""
-    import pyarrow as pa
-
     types = pa.types
     plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
     return bool(plain or types.is_decimal(kind))
@@ -256,15 +241,11 @@ def is_numeric(kind: Any) -> bool:
 
 def is_all_null(kind: Any) -> bool:
     """Return whether a pyarrow type is null: every value is missing."""
-    import pyarrow as pa
-
     return bool(pa.types.is_null(kind.value_type if pa.types.is_dictionary(kind) else kind))
 
 
 def is_text(kind: Any) -> bool:
     """Return whether a pyarrow type is text."""
-    import pyarrow as pa
-
     types = pa.types
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -272,8 +253,6 @@ def is_text(kind: Any) -> bool:
 
 def describe_type(kind: Any) -> str:
     """Describe a non-numeric pyarrow type for errors."""
-    import pyarrow as pa
-
     types = pa.types
     if types.is_temporal(kind):
         if types.is_date(kind):
@@ -292,8 +271,6 @@ def _type_name(kind: Any) -> str:
 
 
 def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
@@ -307,8 +284,6 @@ def _check_table(table: Any, source: str, size: int) -> Any:
 
 def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 0) -> None:
     """Refuse a table that takes far more memory than its file, as with columns without values."""
-    import pyarrow as pa
-
     # Decimals are in memory together with the floats to which they are converted.
     row_bytes = sum(8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8 for kind in schema.types)
     if max(nbytes, rows * row_bytes) > unpacked_limit(size):
@@ -317,9 +292,6 @@ def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 
 
 def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
     """Return the elements of each column. The first row determines the length of lists."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     check_unique(source, schema.names)
     if not schema.names:
         raise SourceError(source, "has no columns")

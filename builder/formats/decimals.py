@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from builder.formats.arrow_modules import pa
 from builder.formats.table import DType
 
 _ROWS_AT_ONCE: Final = 2**16  # bounds the memory of their text
@@ -31,8 +32,6 @@ def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
     Raises:
         TooLargeError: `dtype` is an integer type, the decimals have no fractions, and one does not fit.
     """
-    import pyarrow as pa
-
     if dtype is None or dtype.kind not in "iu":
         return _nearest_floats(column)
     try:
@@ -51,15 +50,11 @@ def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
 
 def widen(column: Any) -> Any:
     """Widen decimals to 76 digits, since pyarrow does not cast narrow ones to int64; return other types unchanged."""
-    import pyarrow as pa
-
     return column.cast(pa.decimal256(76, column.type.scale)) if pa.types.is_decimal(column.type) else column
 
 
 def _nearest_floats(column: Any) -> Any:
     """Return the float64 nearest to each value."""
-    import pyarrow as pa
-
     # Via text, which is parsed to the nearest float; pyarrow's direct cast can be off by one bit.
     floats = [
         chunk.slice(start, _ROWS_AT_ONCE).cast(pa.string()).cast(pa.float64())

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from builder.build_errors import SourceError
 from builder.formats import open_table
+from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, reading
 from builder.options.table_options import TableOptions
@@ -47,8 +48,6 @@ class JoinedTable(OpenTable):
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
-        import pyarrow as pa
-
         columns = [*names, *(HIDDEN + name for name in raw)]
         frames = [table.read(names, dtype, raw) for _, table in self.tables]
         shown = [frame.select(columns) if ROW in frame.column_names else frame for frame in frames]

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import ArrowTable, column_groups, numbers_of, single_rows
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import DType, reading, shorten
 from builder.formats.text_numbers import ROUNDED
@@ -27,8 +28,6 @@ class JsonTable(ArrowTable):
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
-        import pyarrow as pa
-
         if dtype is None and name in self.large:
             row, value = self.large[name]
             raise SourceError(
@@ -44,8 +43,6 @@ class JsonTable(ArrowTable):
 
 def open_json_lines(path: Path, *, source: str, compression: str | None, options: TableOptions) -> JsonTable:
     """Read a file of JSON lines."""
-    import pyarrow as pa
-
     with reading(source, advice="is it JSON, one object per line?"):
         try:
             table = _parse(path, compression, source, options, {})
@@ -78,7 +75,6 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
 
 
 def _parse(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
-    import pyarrow as pa
     from pyarrow import json as arrow_json
 
     read = arrow_json.ReadOptions(use_threads=False, block_size=_LONGEST if path.stat().st_size > _BLOCK else _BLOCK)
@@ -111,9 +107,6 @@ def _refuse_line(stream: Any, source: str) -> None:
 
 def _may_round(column: Any) -> bool:
     """Return whether a column has numbers of 2**53 or more."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
         return False

@@ -10,6 +10,7 @@ import numpy as np
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats.arrow import ArrowTable, single_rows
+from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.column_notes import metadata_of
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
@@ -22,8 +23,6 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
     Raises:
         UsageError: The libraries that read such files are not installed.
     """
-    import pyarrow as pa
-
     start, size = first_bytes(path, source, 3)
     if start == b"CDF":
         raise SourceError(source, "is a NetCDF file of version 3; convert it to version 4 with nccopy -k nc4")
@@ -100,8 +99,6 @@ def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> No
 
 def _kind(dtype: DType) -> Any:
     """Return the pyarrow type of a variable's values."""
-    import pyarrow as pa
-
     if dtype.kind in "biufMm":
         return pa.from_numpy_dtype(dtype.newbyteorder("="))
     return pa.string() if dtype.kind in "OSUT" else pa.binary()
@@ -109,8 +106,6 @@ def _kind(dtype: DType) -> Any:
 
 def _column(values: Array, dtype: DType) -> Any:
     """Return the values of a variable as a pyarrow array."""
-    import pyarrow as pa
-
     kind = _kind(dtype)
     if pa.types.is_binary(kind):
         return pa.array([value.tobytes() for value in values], kind)

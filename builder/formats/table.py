@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError, SourceError
+from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.files import check_first_bytes, first_bytes, unreadable_file
 
@@ -45,8 +46,6 @@ class Table:
     @classmethod
     def of(cls, frame: Frame) -> "Table":
         """Convert a frame without its hidden columns; return a Table unchanged."""
-        import pyarrow as pa
-
         if isinstance(frame, cls):
             return frame
         names = [name for name in frame.column_names if not name.startswith(HIDDEN)]
@@ -67,8 +66,6 @@ class Table:
     @property
     def frame(self) -> Frame:
         """The table as a frame."""
-        import pyarrow as pa
-
         columns = {name: column_of(column, self.missing.get(name)) for name, column in self.columns.items()}
         numbers = np.arange(1, self.rows + 1) if self.numbers is None else self.numbers
         return pa.table({**columns, ROW: column_of(numbers)})
@@ -123,8 +120,6 @@ def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
     Returns:
         The values, and a mask of missing values; None if only NaN is missing, or nothing.
     """
-    import pyarrow as pa
-
     # `to_numpy` of a chunked array copies only if necessary.
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     if pa.types.is_fixed_size_list(column.type):
@@ -148,8 +143,6 @@ def array_of(column: Any) -> tuple[Array, NDArray[np.bool_] | None]:
 
 def column_of(array: Array, absent: NDArray[np.bool_] | None = None) -> Any:
     """Convert an array (rows, ...) to a pyarrow column, with nulls for absent values."""
-    import pyarrow as pa
-
     column = pa.array(np.ascontiguousarray(array).reshape(-1), mask=None if absent is None else absent.reshape(-1))
     for size in reversed(array.shape[1:]):
         column = pa.FixedSizeListArray.from_arrays(column, size)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import TIME_STAMPS, Array, DType, not_numbers, shorten
@@ -44,8 +45,6 @@ _DELIMITED = re.compile(r"[^;|\t]*([;|\t]).*", re.DOTALL)
 
 def number_type(dtype: DType | None) -> Any:
     """Return the pyarrow type for parsing numbers in text, before they are converted to a dtype."""
-    import pyarrow as pa
-
     if dtype is None or dtype.kind not in "iu":
         return pa.float64()
     return pa.uint64() if dtype == np.uint64 else pa.int64()
@@ -53,9 +52,6 @@ def number_type(dtype: DType | None) -> Any:
 
 def strip_blanks(column: Any, missing: Sequence[str], blanks: str | None = None) -> Any:
     """Convert a pyarrow column of text to stripped strings; empty strings and those in `missing` become null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     texts = column.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(texts) if blanks is None else pc.utf8_trim(texts, blanks)
     return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
@@ -68,9 +64,6 @@ def parse_numbers(  # noqa: PLR0917
 
     Integers that float64 would round are refused if `dtype` is None or an integer type.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     known = strip_blanks(texts, [*MISSING, *na_values], _BLANKS)
     kind = number_type(dtype)
     is_word = pc.is_in(known, value_set=pa.array([*TRUE, *FALSE]))
@@ -93,8 +86,6 @@ def parse_numbers(  # noqa: PLR0917
 
 def use_points(texts: Any, decimal: str) -> Any:
     """Apply `use_point` to each string of a pyarrow column."""
-    import pyarrow.compute as pc
-
     if decimal == ".":
         return texts
     return pc.replace_substring(pc.replace_substring(texts, ".", _NO_PART), decimal, ".")
@@ -146,8 +137,6 @@ def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
 
 def first_cast_failure(column: Any, kind: Any) -> int:
     """Return the row, from 0, of the first value of a pyarrow column that cannot be cast to a type; it must exist."""
-    import pyarrow as pa
-
     start, stop = 0, len(column)  # bisection
     while stop - start > 1:
         middle = (start + stop) // 2
@@ -186,8 +175,6 @@ def notation_advice(text: str, decimal: str = ".") -> str:
 
 def _not_a_number(plain: Any, known: Any, name: str, source: str, decimal: str) -> SourceError:
     """Return the error for the first value that is not a number, with advice."""
-    import pyarrow as pa
-
     row = first_cast_failure(plain, pa.float64())
     text = known[row].as_py()
     if _TIME_STAMP.match(text):

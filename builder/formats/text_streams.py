@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.arrow_modules import pa
 from builder.formats.files import unpacked_limit, unpacks_too_much
 from builder.options.table_options import TableOptions
 
@@ -22,8 +23,6 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
 
     `compression` is None, "gzip", "zstd", "bz2" or "xz"; of the options, `encoding` and `comment` are used.
     """
-    import pyarrow as pa
-
     if compression == "xz":
         stream = pa.PythonFile(lzma.open(path), mode="r")  # noqa: SIM115  # closed with the stream
     else:

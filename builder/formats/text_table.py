@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.arrow_modules import pa
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, for_each_column, reading, shorten, single_groups
 from builder.formats.text_header import FIRST, TextStart, read_start
@@ -43,8 +44,6 @@ class TextTable(OpenTable):
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
-        import pyarrow as pa
-
         columns = {}
         texts = {name: pa.string() for name in raw if name not in names}
         with reading(self.source):
@@ -71,16 +70,12 @@ class TextTable(OpenTable):
 
     def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:
         """Return the types to parse columns as: bool if the first row has such a word."""
-        import pyarrow as pa
-
         words = dict(zip(self.start.names, self.start.first, strict=False))
         number = number_type(dtype)
         return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
 
     def _check_numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of numbers, with 1 for true; refuse integers that float64 would round."""
-        import pyarrow as pa
-
         if pa.types.is_boolean(column.type):
             return column.cast(pa.uint8()).cast(number_type(dtype))
         if dtype is None:
@@ -92,8 +87,6 @@ class TextTable(OpenTable):
 
     def texts(self, names: Sequence[str]) -> Frame:
         """Return columns as text; refuse values that are not UTF-8."""
-        import pyarrow as pa
-
         with reading(self.source):
             try:
                 return self.parse({name: pa.string() for name in names})
@@ -110,7 +103,6 @@ class TextTable(OpenTable):
             SourceError: A row has more or fewer fields than the first.
             pyarrow.ArrowInvalid: A value does not have the type of its column.
         """
-        import pyarrow as pa
         from pyarrow import csv
 
         if self.start.rest is not None and not self.start.rest.strip():
@@ -155,8 +147,6 @@ class TextTable(OpenTable):
 
     def _data(self, quotes: QuoteCount) -> Any:
         """Open the data rows as a stream; runs of blanks between fields become single blanks."""
-        import pyarrow as pa
-
         changes: list[Callable[[bytes], bytes]] = [quotes]
         if self.delimiter is None:
             changes.append(CollapseBlanks())
@@ -206,8 +196,6 @@ class TextTable(OpenTable):
 
     def not_utf8(self, names: Sequence[str]) -> SourceError:
         """Return the error for the first value of some columns that is not UTF-8; it must exist."""
-        import pyarrow as pa
-
         invalid = []
         values = self.parse({name: pa.binary() for name in names})
         for name in names:

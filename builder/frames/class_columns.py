@@ -8,6 +8,7 @@ from typing import Any
 from builder.build_errors import SourceError
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
+from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, WrappedTable, read_raw
@@ -47,8 +48,6 @@ class CategoricalTable(WrappedTable):
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns; classes become codes."""
-        import pyarrow as pa
-
         class_columns = [name for name in names if name in self.classes]
         if not class_columns:
             return self._read_inner(names, dtype, raw)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_text
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option, select
 from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
@@ -102,8 +103,6 @@ def _read_frames(
 
 def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Sequence[str]) -> Iterator[Group]:
     """Yield groups whose rows are adjacent in consecutive frames."""
-    import pyarrow as pa
-
     next_runs = iter(runs)
     values, remaining = next(next_runs, ((), 0))
     parts: list[Frame] = []
@@ -184,8 +183,6 @@ def _encode(
     column: Any, name: str, source: str, before: int, *, as_text: bool
 ) -> tuple[list[Value], NDArray[np.int64]]:
     """Return the distinct values of a column, and for each row the index of its value."""
-    import pyarrow as pa
-
     types = pa.types
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -221,8 +218,5 @@ def _encode(
 
 def as_integers(column: Any) -> Any:
     """Return a column of text as integers if every value is one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     matches = pc.match_substring_regex(column.drop_null(), _INTEGER)
     return column.cast(pa.int64()) if pc.all(matches, min_count=0).as_py() else column

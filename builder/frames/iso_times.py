@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.table import shorten
 from builder.formats.text_numbers import first_cast_failure, use_point
 from builder.options.table_options import Unit
@@ -49,9 +50,6 @@ def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.i
         StampError: A text is not ISO 8601, is an impossible date or time, or does not fit into the unit; or only some
             of them have a zone.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     text = column
     if (row := _first(text, _ISO, fits=False)) is not None:
         for pattern, written in _OTHER_ISO:
@@ -85,8 +83,6 @@ def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.i
 
 def _first(text: Any, pattern: str, *, fits: bool) -> int | None:
     """Return the first row that matches a regular expression (or does not match it, if not `fits`), or None."""
-    import pyarrow.compute as pc
-
     row: int = pc.index(pc.match_substring_regex(text, pattern), fits).as_py()
     return None if row < 0 else row
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_text
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.table import Frame
 from builder.formats.text_numbers import use_points
 
@@ -67,9 +68,6 @@ def _encode_keys(
     columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
 ) -> NDArray[np.int64]:
     """Return codes of the values of two columns, concatenated; equal values have equal codes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     sides = []
     (name, other), (source, label_file) = names, files
     for column, one, file in zip(columns, names, files, strict=True):
@@ -120,9 +118,6 @@ def _encode_keys(
 
 def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, ...]:
     """Return the types to which two columns can be converted for comparison, the most exact first."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if "moment" in kinds:
         return (pa.timestamp("ns", "UTC") if _has_zone(sides[0].type) else pa.timestamp("ns"),)
     exact = pa.decimal256(76, 38)
@@ -136,15 +131,11 @@ def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, .
 
 def _has_long_numbers(kinds: list[str | None], sides: list[Any]) -> bool:
     """Return whether text has more digits than float64 can distinguish."""
-    import pyarrow.compute as pc
-
     texts = (side for side, kind in zip(sides, kinds, strict=True) if kind == "text")
     return any(pc.any(pc.match_substring_regex(side, _LONG)).as_py() for side in texts)
 
 
 def _kind(type_: Any) -> str | None:
-    import pyarrow as pa
-
     types = pa.types
     if types.is_integer(type_) or types.is_floating(type_):
         return "number"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_text
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, Frame
 from builder.formats.text_numbers import first_cast_failure, notation_advice, use_point
@@ -64,9 +65,6 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     Raises:
         StampError: A time does not exist in the zone, or is ambiguous.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     local = pa.array(stamps.array, mask=stamps.absent)
     first, second = (pc.assume_timezone(local, zone, ambiguous=one, nonexistent=one) for one in ("earliest", "latest"))
     shown = pc.equal(pc.local_timestamp(first), local)
@@ -115,9 +113,6 @@ def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, sou
 
 
 def _read(columns: list[Any], options: TableOptions, source: str, name: str, decimal: str) -> Stamps:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     types = pa.types
     column = columns[0]
     if len(columns) == 2:
@@ -151,9 +146,6 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
 
 def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
     """Read whole numbers as year, month, day, and perhaps hour, minute, second."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     texts: list[Any] = []
     for name, column in columns.items():
         try:
@@ -185,8 +177,6 @@ def _starts_with_number(column: Any, decimal: str) -> bool:
 
 def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:
     """Return numbers as stamps: integers in their unit, floats rounded to nanoseconds."""
-    import pyarrow as pa
-
     zone: Zone = None if elapsed else "UTC"
     if pa.types.is_integer(column.type):
         try:
@@ -207,8 +197,6 @@ def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
 
 def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:
     """Return numbers in text as exact nanoseconds, so that files with and without fractions agree."""
-    import pyarrow as pa
-
     size = PER_SECOND["ns"] // PER_SECOND[unit]
     zone: Zone = None if elapsed else "UTC"
     with suppress(pa.ArrowInvalid):  # not all are whole numbers

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError, UsageError
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option, column_list, double_quote, list_names, parse_number
 from builder.formats.text_numbers import (
     FALSE,
@@ -132,9 +133,6 @@ def encode_classes(
         before: The number of rows of the file before these.
         decimal: The decimal mark of numbers in text.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     codes = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
     if codes.null_count > texts.null_count:
         row = pc.index(pc.and_(codes.is_null(), texts.is_valid()), True).as_py()
@@ -187,9 +185,6 @@ def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: 
         MixedTextError: Some texts are numbers, and some are not.
         SourceError: Some texts are numbers, and some nearly; or a text is too long for a name.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     present = texts.drop_null()
     if not typed and len(present):
         with contextlib.suppress(pa.ArrowInvalid):

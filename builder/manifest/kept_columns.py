@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
 from builder.formats.arrow import describe_type, is_text, numbers_of
+from builder.formats.arrow_modules import pa
 from builder.formats.table import array_of
 from builder.formats.text_numbers import first_cast_failure
 from store_spec import ColumnType, SchemaError, SequenceColumn
@@ -36,8 +37,6 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
         known: The column of that name in an old store, whose type it must have; None: it is new.
         where: The name of the table.
     """
-    import pyarrow as pa
-
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     dtype = _type_of(column, where, name)
@@ -61,8 +60,6 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
 
 
 def _type_of(column: Any, where: str, name: str) -> ColumnType:
-    import pyarrow as pa
-
     types, kind = pa.types, column.type
     if types.is_null(kind):
         raise UsageError(f"{where}: column {name} has no values, so there is nothing to keep; leave it out")
@@ -90,8 +87,6 @@ def _first_text(column: Any, known: ColumnType) -> str:
 
 
 def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
-    import pyarrow as pa
-
     plain = numbers_of(column)
     kind = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}[dtype]
     try:

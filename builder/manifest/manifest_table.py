@@ -13,6 +13,7 @@ from builder.amounts import count_text, first_names
 from builder.build_errors import SourceError, UsageError
 from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, parse_columns, select
 from builder.formats.convert import EXACT_IN_FLOAT64, stack
 from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
@@ -310,8 +311,6 @@ def _open(path: Path, key: str) -> TextTable | ArrowTable:
 
 def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[str]) -> Any:
     """Read columns as a pyarrow.Table; in a text file types are inferred, except for the columns in `text`."""
-    import pyarrow as pa
-
     with reading(opened.source):
         if isinstance(opened, ArrowTable):
             return opened.load(list(names))
@@ -330,8 +329,6 @@ def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[s
 
 def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
     """Refuse a column of floats in which a whole number was rounded."""
-    import pyarrow as pa
-
     if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
         return
     large = first_large(opened.parse({name: pa.string()})[name], values)
@@ -346,9 +343,6 @@ def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
 
 def _with_names(table: Any, opened: TextTable) -> Any:
     """Return a table with text in the columns whose whole numbers are names, since one begins with a zero, as 007."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     for place, name in enumerate(table.column_names):
         if pa.types.is_integer(table[name].type):
             text = opened.parse({name: pa.string()})[name]
