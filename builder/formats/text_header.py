@@ -1,6 +1,7 @@
 """Read the first lines of a text file: its column names, and the offset of its data."""
 
 import csv
+import io
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -13,11 +14,10 @@ from builder.formats.column_choice import list_names
 from builder.formats.files import check_first_bytes
 from builder.formats.table import check_unique, shorten
 from builder.formats.text_numbers import DECIMALS
-from builder.formats.text_streams import unclosed_quote
+from builder.formats.text_streams import lines_of, unclosed_quote
 from builder.options.table_options import TableOptions
 
 FIRST = 1 << 20  # bytes; a smaller file is read completely
-_PIECE = 1 << 12  # bytes that are split into lines at once
 _MOST = 1 << 24
 # By decimal mark.
 _NUMBER = {mark: re.compile(rf"[+-]?(\d+[{mark}]?\d*|[{mark}]\d+)([eE][+-]?\d+)?") for mark in DECIMALS}
@@ -65,14 +65,15 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
     first, offset = rows[0]
     if has_header:
         # With an open quote in the header, the rest of the file would be part of the last name.
-        if len(rows) == 1 and whole and delimiter and head.count(b'"') % 2 and unclosed_quote([head], delimiter):
+        may_be_open = len(rows) == 1 and whole and delimiter and head.count(b'"') % 2
+        if may_be_open and unclosed_quote(io.BytesIO(head), delimiter or ","):
             raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
         names = _header_names(first, source, decimal, sure=header is True)
         data = rows[1][0] if len(rows) > 1 else []
         if len(names) == 1 and data and delimiter:
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
-        data, offset = first, sum(map(len, islice(_lines(head), skip)))
+        data, offset = first, sum(map(len, islice(lines_of(io.BytesIO(head)), skip)))
         if not skip and head.startswith(_BOM):
             offset = len(_BOM)
         if delimiter is None and decimal == ".":
@@ -127,12 +128,12 @@ def _rows(head: bytes, delimiter: str | None, skip: int, after: int) -> Iterator
 
     def lines() -> Iterator[str]:
         nonlocal end
-        for number, line in enumerate(_lines(head)):
+        for number, line in enumerate(lines_of(io.BytesIO(head))):
             end += len(line)
             if number < skip:
                 continue
             # Invalid bytes are replaced here: the header is checked later, and pyarrow checks data rows.
-            yield line.decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
+            yield line.encode("latin-1").decode("utf-8-sig" if end == len(line) else "utf-8", "replace")
 
     count, left = 0, lines()
     fields = map(_split_at_blanks, left) if delimiter is None else csv.reader(left, delimiter=delimiter)
@@ -154,18 +155,6 @@ def _split_at_blanks(line: str) -> list[str]:
     """
     fields = _FIELD.findall(line)
     return [one[1:-1].replace('""', '"') if len(one) > 1 and one[0] == one[-1] == '"' else one for one in fields]
-
-
-def _lines(head: bytes) -> Iterator[bytes]:
-    """Yield the lines with their ends, like `splitlines`, but lazily."""
-    start, size = 0, _PIECE
-    while start < len(head):
-        lines = head[start : start + size].splitlines(keepends=True)
-        if start + size < len(head):
-            lines.pop()  # the last line may be incomplete
-            size *= 4 if not lines else 1
-        yield from lines
-        start += sum(map(len, lines))
 
 
 def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 import codecs
 import csv
+import io
 import lzma
 import re
-from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -155,16 +156,21 @@ class QuoteCount:
         return piece
 
 
-def unclosed_quote(pieces: Iterable[bytes], delimiter: str) -> int | None:
+def lines_of(text: BinaryIO) -> io.TextIOWrapper:
+    """Return an iterator of the lines of a text, with their ends, whose characters are the bytes of the text."""
+    return io.TextIOWrapper(text, "latin-1", newline="")
+
+
+def unclosed_quote(text: BinaryIO, delimiter: str) -> int | None:
     r"""Return the number, from 1, of the row whose quote is not closed; None if all quotes are closed.
 
     This takes far longer than counting, so it is used only if the number of quotes is odd. A quote within a field that
     does not start with one is valid, as in 5" for inches.
 
-    >>> unclosed_quote([b'1,"2"\n3,"4', b'\n5,6\n'], ","), unclosed_quote([b'1,5" wide\n'], ",")
+    >>> unclosed_quote(io.BytesIO(b'1,"2"\n3,"4\n5,6\n'), ","), unclosed_quote(io.BytesIO(b'1,5" wide\n'), ",")
     (2, None)
     """
-    rows = csv.reader(_lines(pieces), delimiter=delimiter)
+    rows = csv.reader(chain(lines_of(text), [_SENTINEL]), delimiter=delimiter)  # an open quote swallows the sentinel
     number, last = 0, [_SENTINEL]
     try:
         for last in rows:
@@ -172,13 +178,3 @@ def unclosed_quote(pieces: Iterable[bytes], delimiter: str) -> int | None:
     except csv.Error:  # a field of more than 128 KiB
         return number + 1
     return number if last != [_SENTINEL] else None
-
-
-def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a text in pieces, then a sentinel, which an open quote would swallow."""
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).splitlines(keepends=True) or [b""]
-        yield from (line.decode("latin-1") for line in lines)
-    yield rest.decode("latin-1").rstrip("\r\n") + "\n"
-    yield _SENTINEL

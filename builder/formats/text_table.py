@@ -1,16 +1,14 @@
 """Read delimited and blank-separated text with pyarrow."""
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from builder.build_errors import SourceError
 from builder.formats.arrow_modules import pa
-from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, for_each_column, reading, shorten, single_groups
 from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import (
@@ -18,6 +16,7 @@ from builder.formats.text_numbers import (
     MISSING,
     TRUE,
     first_cast_failure,
+    may_be_rounded,
     number_type,
     parse_numbers,
     refuse_large,
@@ -78,11 +77,8 @@ class TextTable(OpenTable):
         """Return a column of numbers, with 1 for true; refuse integers that float64 would round."""
         if pa.types.is_boolean(column.type):
             return column.cast(pa.uint8()).cast(number_type(dtype))
-        if dtype is None:
-            values = column.to_numpy()
-            # A maximum of NaN fails the first comparison. fmax takes twice as long, pyarrow's min_max ten times.
-            if not np.abs(values).max(initial=0) < EXACT_IN_FLOAT64 and (np.abs(values) >= EXACT_IN_FLOAT64).any():
-                refuse_large(self.texts([name])[name], values, name, self.source)
+        if dtype is None and may_be_rounded(values := column.to_numpy()):
+            refuse_large(self.texts([name])[name], values, name, self.source)
         return column
 
     def texts(self, names: Sequence[str]) -> Frame:
@@ -168,7 +164,7 @@ class TextTable(OpenTable):
         if not quotes.odd:
             return
         with self._data(QuoteCount()) as stream:
-            row = unclosed_quote(iter(lambda: stream.read(_BLOCK), b""), self.delimiter or " ")
+            row = unclosed_quote(io.BufferedReader(stream, _BLOCK), self.delimiter or " ")
         if row is not None:
             raise SourceError(
                 self.source,

@@ -15,9 +15,9 @@ from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, parse_columns, select
-from builder.formats.convert import EXACT_IN_FLOAT64, stack
+from builder.formats.convert import stack
 from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
-from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
+from builder.formats.text_numbers import MISSING, ROUNDED, first_large, may_be_rounded, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept_columns import KeptColumn, keep_column
@@ -322,15 +322,13 @@ def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[s
         for name in names:
             if pa.types.is_binary(table[name].type):
                 raise opened.not_utf8([name])
-            if pa.types.is_floating(table[name].type):
-                _refuse_rounded(table[name].to_numpy(), name, opened)
+            if pa.types.is_floating(table[name].type) and may_be_rounded(values := table[name].to_numpy()):
+                _refuse_rounded(values, name, opened)
         return table
 
 
 def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
     """Refuse a column of floats in which a whole number was rounded."""
-    if not (np.abs(values) >= EXACT_IN_FLOAT64).any():
-        return
     large = first_large(opened.parse({name: pa.string()})[name], values)
     if large is not None:
         row, number = large

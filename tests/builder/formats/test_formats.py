@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 from pathlib import Path
@@ -21,7 +22,7 @@ from builder import SourceError, tabular
 from builder.formats import files, format_of, json_lines, open_table, stem_of, text_header, text_table
 from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table, read_raw
-from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines
+from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
 from builder.options.table_options import TableOptions
 from tests.builder.broken_sources import npy_bytes
 from tests.builder.command import seqzarr
@@ -480,10 +481,8 @@ def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
 @given(
     text=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b"\r\n", b"\x0b", b"x" * 40]), max_size=30).map(b"".join)
 )
-def test_lines_are_split_lazily_as_all_at_once(text):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_header, "_PIECE", 5)
-        assert list(text_header._lines(text)) == text.splitlines(keepends=True)
+def test_lines_end_at_the_line_ends_of_bytes(text):
+    assert [line.encode("latin-1") for line in lines_of(io.BytesIO(text))] == text.splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(("suffix", "header"), [("csv", True), ("csv", False), ("txt", False)])
