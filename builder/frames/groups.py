@@ -81,11 +81,24 @@ def read_groups(
         as_text: Columns among `by` whose numbers become text.
         raw: Further columns, to read unconverted and hidden.
     """
+    if not by and not raw:
+        yield {}, read_numbers(table, names, dtype)
+        return
     pieces = table.pieces()
     runs = _find_runs(pieces, by, as_text, source) if by and len(pieces) > 1 else None
     if runs is not None:
-        return _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by)
-    return _read_whole(table, names, dtype, source, by=by, as_text=as_text, raw=raw)
+        yield from _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by)
+        return
+    (frame,) = _read_frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
+    if not by:
+        yield {}, frame
+        return
+    values, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
+    counts = np.bincount(codes, minlength=len(values)).tolist()
+    if (np.diff(codes) < 0).any():
+        frame = frame.take(column_of(np.argsort(codes, kind="stable")))
+    # Slicing arrays is faster than slicing frames.
+    yield from _split_into_groups([frame if raw else Table.of(frame)], zip(values, counts, strict=True), by)
 
 
 def _read_frames(
@@ -115,32 +128,6 @@ def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Sequenc
                 yield dict(zip(by, values, strict=True)), parts[0] if len(parts) == 1 else pa.concat_tables(parts)
                 parts = []
                 values, remaining = next(next_runs, ((), 0))
-
-
-def _read_whole(
-    table: OpenTable,
-    names: Sequence[str],
-    dtype: DType | None,
-    source: str,
-    *,
-    by: Sequence[str],
-    as_text: Collection[str],
-    raw: Sequence[str],
-) -> Iterator[Group]:
-    """Read the whole file, and yield groups whose rows can be anywhere in it."""
-    if not by and not raw:
-        yield {}, read_numbers(table, names, dtype)
-        return
-    (frame,) = _read_frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
-    if not by:
-        yield {}, frame
-        return
-    values, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
-    counts = np.bincount(codes, minlength=len(values)).tolist()
-    if (np.diff(codes) < 0).any():
-        frame = frame.take(column_of(np.argsort(codes, kind="stable")))
-    # Slicing arrays is faster than slicing frames.
-    yield from _split_into_groups([frame if raw else Table.of(frame)], zip(values, counts, strict=True), by)
 
 
 def _find_runs(
