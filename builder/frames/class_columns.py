@@ -171,18 +171,24 @@ def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[st
     if isinstance(opened, LabelledTable):
         (name_in_file,) = opened.names_in_label_file([name])
         return read_texts(opened.labels, name_in_file, opened.label_file, na_values)
-    if isinstance(opened, ArrowTable) and name in opened.schema.names:
-        return _read_arrow_texts(opened, name, source, na_values)
     if isinstance(opened, NpyTable):
         return None
-    texts = _as_text(opened, read_raw(opened, [name])[name], na_values)
-    if texts is None:
-        return None
-    if not opened.is_text:
-        return distinct_texts(texts, name, source, typed=True)
-    classes = distinct_texts(texts, name, source, typed=False, decimal=opened.decimal)
-    # A text such as 1,5 or a time stamp is a mistake rather than a class; reading it as a number explains it.
-    return None if any(is_nearly_number(text, opened.decimal) for text in classes or ()) else classes
+    # Numbers of a file with types need not be read.
+    if isinstance(opened, ArrowTable) and name in opened.schema.names and is_numeric(opened.schema.field(name).type):
+        return () if is_all_null(opened.schema.field(name).type) else None
+    classes: dict[str, None] = {}
+    for piece in opened.pieces():
+        texts = _as_text(opened, read_raw(piece, [name])[name], na_values)
+        if texts is None:
+            return None
+        found = distinct_texts(texts, name, source, typed=not opened.is_text, decimal=opened.decimal)
+        # A text such as 1,5 or a time stamp is a mistake rather than a class; reading it as a number explains it.
+        if found is None or (opened.is_text and any(is_nearly_number(text, opened.decimal) for text in found)):
+            return None
+        classes |= dict.fromkeys(found)
+        if len(classes) > MOST_CLASSES:
+            break  # the caller refuses so many
+    return tuple(classes)[: MOST_CLASSES + 1]
 
 
 def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) -> Table:
@@ -239,21 +245,3 @@ def _as_text(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
     if table.is_text:
         return column
     return strip_blanks(column, na_values) if is_text(column.type) or is_all_null(column.type) else None
-
-
-def _read_arrow_texts(opened: ArrowTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the distinct texts of a column, read piece by piece; None for numbers, which are not read."""
-    kind = opened.schema.field(name).type
-    if is_all_null(kind):
-        return ()
-    if is_numeric(kind):
-        return None
-    classes: dict[str, None] = {}
-    for piece in opened.pieces():
-        texts = _as_text(piece, read_raw(piece, [name])[name], na_values)
-        if texts is None:
-            return None
-        classes |= dict.fromkeys(distinct_texts(texts, name, source, typed=True) or ())
-        if len(classes) > MOST_CLASSES:
-            break  # the caller refuses so many
-    return tuple(classes)[: MOST_CLASSES + 1]
