@@ -8,14 +8,15 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from builder.amounts import printable
 from builder.cli.attention import attention
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url, sections_of, store_name
+from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url, store_name
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -77,8 +78,6 @@ TRANSFORMS = tuple(flag.name for flag in options_of(TableOptions)["transforms"].
 class BuildCommand(click.Command):
     """A command whose options are shown in sections."""
 
-    sections: ClassVar = sections_of(FLAGS)
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the transforms in the order of the command line; click keeps only the order of each option."""
         values, _, order = self.make_parser(ctx).parse_args(list(args))
@@ -89,12 +88,14 @@ class BuildCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
-        options = {option.name: option for option in self.get_params(ctx) if isinstance(option, click.Option)}
-        sections = [(title, [options.pop(name) for name in names]) for title, names in self.sections.items()]
-        sections[-1][1].extend(options.values())  # --help
-        for title, members in sections:
-            with formatter.section(title):
-                formatter.write_dl([record for one in members if (record := one.get_help_record(ctx)) is not None])
+        section_of = {flag.name: flag.section for flag in FLAGS}
+        records: dict[str | None, list[tuple[str, str]]] = {flag.section: [] for flag in FLAGS}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)) is not None:
+                records[section_of.get(option.name or "", _SHOWN)].append(record)
+        for section, members in records.items():
+            with formatter.section(section or ""):
+                formatter.write_dl(members)
 
 
 @click.command(cls=BuildCommand, epilog=EXAMPLES, short_help="Make STORE from the files in SOURCES, or add new files.")
@@ -113,7 +114,7 @@ def build(context: click.Context, /, **_: object) -> None:
     """
     params = context.params
     sources, store = _two(params["places"])
-    given = _given(context)
+    given = {name for name in params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     _check_options(given, is_new=not is_url(store) and not os.path.lexists(store))
     as_json, quiet = params["as_json"], params["quiet"]
     place = store if is_url(store) else Path(store)
@@ -121,9 +122,8 @@ def build(context: click.Context, /, **_: object) -> None:
         from builder.planning.resolved_options import process_and_options
         from builder.processes.function_options import parse_arguments
 
-        of_tables, given_of_tables = _of_tables(context, given), [*options_of_tables(given)]
         of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
-            **process_and_options(params["process"], of_tables, given_of_tables, place),
+            **process_and_options(params["process"], _of_tables(context, given), place),
             "arguments": parse_arguments(params["arguments"]),
             # With labels_from it is an option of tables.
             "label_axis": None if "labels_from" in given else params["label_axis"],
@@ -155,9 +155,8 @@ def build(context: click.Context, /, **_: object) -> None:
         _end(report.failures, store if report.total_sequences else None, failed=failed)
 
 
-def options_of_tables(given: Iterable[str]) -> Iterator[str]:
+def options_of_tables(given: set[str]) -> Iterator[str]:
     """Yield the options of `tabular` that have a given flag."""
-    given = set(given)
     for name, option in options_of(TableOptions).items():
         if given.intersection(flag.name for flag in option.flags):
             yield name
@@ -165,7 +164,7 @@ def options_of_tables(given: Iterable[str]) -> Iterator[str]:
         yield "label_axis"
 
 
-def _of_tables(context: click.Context, given: Iterable[str]) -> dict[str, Any]:
+def _of_tables(context: click.Context, given: set[str]) -> dict[str, Any]:
     """Return the given options of tables, as arguments of `tabular`."""
     params = context.params
     options = {name: params[name] for name in options_of_tables(given) if name in params}
@@ -176,19 +175,8 @@ def _of_tables(context: click.Context, given: Iterable[str]) -> dict[str, Any]:
     return options | ({"labels_in_manifest": True} if "label_column" in given else {})
 
 
-def _given(context: click.Context) -> dict[str, str]:
-    """Return the given options, and the flag of each."""
-    flags = {option.name: option.opts[0] for option in context.command.params}
-    return {
-        name: flags[name]
-        for name, value in context.params.items()
-        if value not in (None, ()) and (value is not False or name == "header")  # --no-header is False
-    }
-
-
-def _check_options(flags: dict[str, str], *, is_new: bool) -> None:
+def _check_options(given: set[str], *, is_new: bool) -> None:
     """Refuse options that conflict; the recorded options of an old store are not known here."""
-    given = list(flags)
     of_either = options_of(BuildOptions)  # tables, or a process function
     of_tables = [flag.written for flag in OF_TABLES if flag.name in given and flag.name not in of_either]
     if "process" in given and of_tables:

@@ -70,14 +70,6 @@ def add_flags(flags: Iterable[Option]) -> Callable[[Function], Function]:
     return decorate
 
 
-def sections_of(flags: Iterable[Option]) -> dict[str, list[str]]:
-    """Return the names of the flags in each section of the help."""
-    sections: dict[str, list[str]] = {}
-    for flag in flags:
-        sections.setdefault(flag.section or "", []).append(flag.name)
-    return sections
-
-
 def _decorator(flag: Option) -> Callable[[Function], Function]:
     if flag.kind == "switch" and flag.default is None:
         written = f"{flag.written}/--no-{flag.written.removeprefix('--')}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,6 @@ from builder.cli.parameters import OF_ENGINE, GivenPath, GivenStore, add_flags, 
 
 if TYPE_CHECKING:
     from builder.maintenance.repair import Repair
-    from builder.processes.process import ProcessFunction
     from store_spec import Problem
 
 
@@ -74,48 +75,31 @@ def verify(
     if repair and not isinstance(store, Path):
         raise click.UsageError("--repair: for a store on a local disk")
     with exit_with_status():
-        from dataclasses import asdict
-
         from builder.execution.progress_bar import show_progress
         from builder.maintenance.store_checks import of_check
         from builder.maintenance.store_checks import verify as verify_store
-        from store_spec import open_store
+        from builder.planning.resolved_options import tabular_from_flags
 
-        name = store_name(store)
-        function = process if labels_from is None else _tabular(labels_from, store)
-        if repair and sources is not None and isinstance(store, Path):
+        function = process if labels_from is None else tabular_from_flags({"labels_from": labels_from}, store)
+        options: dict[str, Any] = {"process": function, "manifest": manifest, **engine}
+        shown = partial(show_progress, store_name(store), of_check, visible=not quiet)
+        if sources is not None and repair:
             from builder.maintenance.repair import repair as repair_store
 
-            shown = show_progress(name, of_check, begin="reading the tables", visible=not quiet)
-            with stdout_to_stderr(), shown as show:
-                done = repair_store(store, sources, process=function, manifest=manifest, **engine, on_progress=show)
+            with stdout_to_stderr(), shown(begin="reading the tables") as show:
+                done = repair_store(store, sources, **options, on_progress=show)
             _print_repair(store, done, as_json=as_json, quiet=quiet)
-            return
-        with stdout_to_stderr():
-            with show_progress(name, of_check, begin="reading the tables", visible=not quiet) as show:
-                problems = verify_store(store, **engine, on_progress=show)
-            if sources is not None:
-                with show_progress(name, of_check, begin="listing the sources", visible=not quiet) as show:
-                    options = {"process": function, "manifest": manifest, **engine, "on_progress": show}
-                    problems += _compare(store, sources, options)
-        if as_json:
-            click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
+            problems = [*done.left]
         else:
-            for problem in problems:
-                click.echo(printable(str(problem)))
+            with stdout_to_stderr():
+                with shown(begin="reading the tables") as show:
+                    problems = verify_store(store, **engine, on_progress=show)
+                if sources is not None:
+                    with shown(begin="listing the sources") as show:
+                        problems += _compare(store, sources, options | {"on_progress": show})
+            _print_problems(store, problems, sources, as_json=as_json, quiet=quiet)
         if not all(problem.retired for problem in problems):
             sys.exit(FAILED)
-        if not as_json and not quiet:
-            counts = open_store(store).counts
-            checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
-            but = " but for what is retired" if problems else ""
-            click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
-
-
-def _tabular(labels_from: str, store: Path | str) -> ProcessFunction:
-    from builder.planning.resolved_options import tabular_from_flags
-
-    return tabular_from_flags({"labels_from": labels_from}, ["labels_from"], store)
 
 
 def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[Problem]:
@@ -130,23 +114,36 @@ def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[P
         return [Problem(store=store_name(store), where="", what=what)]
 
 
-def _print_repair(store: Path, done: Repair, *, as_json: bool, quiet: bool) -> None:
-    """Print what was damaged, restored, and could not be restored; end with the exit status."""
-    from dataclasses import asdict
+def _print_problems(
+    store: Path | str, problems: list[Problem], sources: str | None, *, as_json: bool, quiet: bool
+) -> None:
+    if as_json:
+        click.echo(json.dumps({"store": str(store), "problems": [asdict(one) for one in problems]}, indent=2))
+        return
+    for problem in problems:
+        click.echo(printable(str(problem)))
+    if all(problem.retired for problem in problems) and not quiet:
+        from store_spec import open_store
 
+        counts = open_store(store).counts
+        checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
+        but = " but for what is retired" if problems else ""
+        click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
+
+
+def _print_repair(store: Path | str, done: Repair, *, as_json: bool, quiet: bool) -> None:
+    """Print what was damaged, restored, and could not be restored."""
     if as_json:
         click.echo(json.dumps({"store": str(store)} | asdict(done), indent=2))
-    else:
-        left = {problem.where for problem in done.left}
-        fixed = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
-        for line in (*fixed, *done.left):
-            click.echo(printable(str(line)))
-        for failure in done.failures:
-            click.echo(printable(str(failure)), err=True)
-        if not quiet:
-            alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
-            result = f"{count_text(len(done.files), 'shard')} restored" if done.found else "nothing was wrong"
-            now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
-            click.echo(f"{store.name or store}: {result}; {now}")
-    if not all(problem.retired for problem in done.left):
-        sys.exit(FAILED)
+        return
+    left = {problem.where for problem in done.left}
+    fixed = [] if quiet else [f"was wrong: {problem}" for problem in done.found if problem.where not in left]
+    for line in (*fixed, *done.left):
+        click.echo(printable(str(line)))
+    for failure in done.failures:
+        click.echo(printable(str(failure)), err=True)
+    if not quiet:
+        alone = ", of retired sequences alone" if all(problem.retired for problem in done.left) else ""
+        result = f"{count_text(len(done.files), 'shard')} restored" if done.found else "nothing was wrong"
+        now = f"{count_text(len(done.left), 'problem')} left{alone}" if done.left else "all well"
+        click.echo(f"{store_name(store)}: {result}; {now}")

@@ -1,6 +1,6 @@
 """The options of a build: the given ones, and for the others those that the store records."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,32 +55,30 @@ class Options:
         return "names (label_pattern)" if self.process.options.label_source == "pattern" else None
 
 
-def process_and_options(
-    process: str | None, options: Mapping[str, Any], given: Collection[str], store: Path | str
-) -> dict[str, Any]:
+def process_and_options(process: str | None, options: Mapping[str, Any], store: Path | str) -> dict[str, Any]:
     """Return the process function and its options, by names of BuildOptions; some options are also those of tables.
 
     Args:
         process: The name of a function; None: tables, or the function that the store records.
-        options: Arguments of `tabular`.
-        given: The names of the arguments that the user gave.
+        options: The given arguments of `tabular`.
         store: The path of the store.
     """
-    of_either = bool(given) and {"missing", "classes", "label_pattern"}.issuperset(given)
+    of_function = {"missing": ",".join(options.get("missing", ())) or None}
+    of_function |= {name: options.get(name) for name in ("classes", "label_pattern")}
+    given = _given(options)
+    of_either = bool(given) and of_function.keys() >= set(given)
     if process is None and not (of_either and "function" in _process_recorded(store)):
-        process_function = tabular_from_flags(options, given, store)
-        return {"process": process_function, "missing": None, "classes": None, "label_pattern": None}
-    missing = ",".join(options.get("missing", ())) or None
-    of_function = {name: options.get(name) for name in ("classes", "label_pattern")}
-    return {"process": process, "missing": missing, **of_function}
+        return {"process": tabular_from_flags(options, store), **dict.fromkeys(of_function)}
+    return {"process": process, **of_function}
 
 
-def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store: Path | str) -> Tabular:
+def tabular_from_flags(options: Mapping[str, Any], store: Path | str) -> Tabular:
     """Return a process function for tables, with the given arguments of `tabular`.
 
     Some options need others, such as `ffill_limit`, which needs `missing`. If a store exists, its recorded options are
     added, so that such an option can be given alone and compared with the record.
     """
+    given = _given(options)
     if "na_values" in given and "decimal" not in given:
         # The decimal mark determines how the list of values is split.
         options = {"decimal": (_options_recorded(store) or {}).get("decimal", "."), **options}
@@ -92,6 +90,11 @@ def tabular_from_flags(options: Mapping[str, Any], given: Collection[str], store
             with suppress(UsageError):  # the first error is about the given options
                 return tabular(**(recorded | {name: options[name] for name in given})).only(given)
         raise
+
+
+def _given(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of options that a store records; that labels are in the manifest follows from others."""
+    return [name for name in options if name != "labels_in_manifest"]
 
 
 def _options_recorded(store: Path | str) -> dict[str, Any] | None:
