@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,13 +12,14 @@ from builder.build_errors import SourceError
 from builder.formats.arrow import ArrowTable, column_groups, numbers_of, single_rows
 from builder.formats.arrow_modules import pa
 from builder.formats.convert import EXACT_IN_FLOAT64
-from builder.formats.table import DType, reading, shorten
+from builder.formats.table import DType, Frame, reading, shorten
 from builder.formats.text_numbers import ROUNDED, may_be_rounded
 from builder.formats.text_streams import open_stream
 from builder.options.table_options import TableOptions
 
 _BLOCK = 1 << 20  # bytes that are parsed at once
 _LONGEST = 1 << 24  # bytes of a line
+_AS_INTEGERS = "write all numbers of the column as integers of 64 bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +30,28 @@ class JsonTable(ArrowTable):
     large: Callable[[], Mapping[str, tuple[int, int]]]
     text_numbers: bool = True
 
+    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+        """Read columns; those of `raw` with integers that the parser rounded are refused."""
+        for name in raw:
+            self._refuse_rounded(self.load([name])[name], name, _AS_INTEGERS)
+        return ArrowTable.read(self, names, dtype, raw)
+
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
         numbers = numbers_of(column)
-        if pa.types.is_integer(numbers.type) and (dtype is None or dtype.kind not in "iu"):
-            numbers = numbers.cast(pa.float64(), safe=False)
-        may_round = dtype is None and pa.types.is_floating(numbers.type) and may_be_rounded(numbers.to_numpy())
-        if may_round and name in (large := self.large()):
-            row, value = large[name]
-            raise SourceError(
-                self.source,
-                f"row {row:,}, column {name}: {value} {ROUNDED}; keep it with --dtype int64, or round it with --dtype "
-                "float64",
-            )
+        if dtype is not None and dtype.kind in "iu":
+            self._refuse_rounded(numbers, name, _AS_INTEGERS)
+            return numbers
+        numbers = numbers.cast(pa.float64(), safe=False) if pa.types.is_integer(numbers.type) else numbers
+        if dtype is None:
+            self._refuse_rounded(numbers, name, "keep it with --dtype int64, or round it with --dtype float64")
         return numbers
+
+    def _refuse_rounded(self, column: Any, name: str, advice: str) -> None:
+        """Refuse floats among which is a rounded integer."""
+        if pa.types.is_floating(column.type) and may_be_rounded(column.to_numpy()) and name in (large := self.large()):
+            row, value = large[name]
+            raise SourceError(self.source, f"row {row:,}, column {name}: {value} {ROUNDED}; {advice}")
 
 
 def open_json_lines(path: Path, *, source: str, compression: str | None, options: TableOptions) -> JsonTable:

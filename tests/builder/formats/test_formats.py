@@ -301,6 +301,15 @@ def test_malformed_json_lines_are_refused_with_the_reason(tmp_path, text, messag
         read_all(tmp_path / "x.jsonl")
 
 
+@pytest.mark.parametrize(
+    "options", [{"dtype": "int64"}, {"dtype": "uint64"}, {"group_by": "a"}, {"time": "a", "time_unit": "ns"}]
+)
+def test_integers_among_floats_of_json_lines_are_not_rounded(tmp_path, options):
+    (tmp_path / "x.jsonl").write_text('{"a": 9007199254740993, "b": 1}\n{"a": 1.0, "b": 1}\n')
+    with pytest.raises(SourceError, match=r"row 1, column a: 9007199254740993 is beyond 2.*as integers of 64 bits"):
+        list(tabular(**options).sequences(tmp_path / "x.jsonl"))
+
+
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
 
 
