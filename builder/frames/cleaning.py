@@ -196,7 +196,8 @@ def _fill(
         fills = gaps & (before >= 0) & (after < rows)
         row, place = np.nonzero(fills)
         begin, end = before[row, place], after[row, place]
-        at = np.arange(rows) if time is None else time
+        # uint64 can hold any difference of ascending int64 values.
+        at = np.arange(rows) if time is None else time.view(np.uint64)
         share = (at[row] - at[begin]) / (at[end] - at[begin])
         values = _interpolate(flat[begin, place].astype(np.float64), flat[end, place].astype(np.float64), share)
     full = flat.copy()

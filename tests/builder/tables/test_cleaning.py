@@ -75,6 +75,8 @@ def test_a_gap_is_interpolated_by_time_if_there_are_times():
     assert clean(table, policies, "x").table.columns["a"].tolist() == [0, 10 * (1 / 3), 10 * (2 / 3), 10]
     time = np.array([0, 1, 9, 10], np.int64) * 10**9
     assert clean(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
+    time = np.array([0, 1, 9, 10], np.int64) * 18 * 10**17 - 9 * 10**18  # the difference of the ends exceeds int64
+    assert clean(table, policies, "x", time=time).table.columns["a"].tolist() == [0, 1, 9, 10]
 
 
 def test_the_ends_of_a_line_may_differ_by_more_than_float64():
