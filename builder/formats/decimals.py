@@ -38,13 +38,16 @@ def plain_numbers(column: Any, dtype: DType | None = None) -> Any:
         return widen(column).cast(pa.uint64() if dtype == np.uint64 else pa.int64())
     except pa.ArrowInvalid:
         pass
-    if column.type.scale <= 0:
-        limits, values = np.iinfo(dtype), column.to_pylist()
-        beyond = [
-            row for row, value in enumerate(values) if value is not None and not limits.min <= value <= limits.max
-        ]
-        if beyond:
-            raise TooLargeError(beyond[0], f"{values[beyond[0]]:f}", len(beyond))
+    # With fractions, `convert` refuses what does not fit; but the nearest float of a large number can be whole.
+    limits, values, scale = np.iinfo(dtype), column.to_pylist(), column.type.scale
+    beyond = [
+        row
+        for row, value in enumerate(values)
+        if value is not None
+        and (not limits.min <= value <= limits.max if scale <= 0 else value != int(value) and float(value).is_integer())
+    ]
+    if beyond:
+        raise TooLargeError(beyond[0], f"{values[beyond[0]]:f}", len(beyond))
     return _nearest_floats(column)
 
 

@@ -95,6 +95,7 @@ def test_integers_are_exact_on_request(tmp_path, suffix, kind, dtype):
         ([1, -1, -2], pa.decimal128(20, 0), "uint64", r"row 5, column a: -1 does not fit into uint64 \(2 in all\); ch"),
         ([1, 200, 2**70], pa.decimal128(30, 0), "int8", r"row 5, column a: 200 does not fit into int8 \(2 in all\)"),
         ([1, 200, 2], pa.decimal128(30, 0), "int8", r"row 5, column a: 200 does not fit into int8 \(1 in all\)"),
+        ([1, f"{2**53}.50"], pa.decimal128(30, 2), "int64", "row 5, column a: 9007199254740992.50 does not fit"),
         ([1, "1.5", 2], pa.decimal128(30, 2), "int8", r"row 5, column a: 1.5 does not fit into int8 \(1 in all\)"),
     ],
 )
