@@ -75,7 +75,7 @@ class ArrowTable(OpenTable):
             for name in top_columns:
                 columns |= self._columns(loaded[name], name, dtype)
             columns = {name: columns[name] for name in names}
-            return pa.table(columns | {HIDDEN + name: loaded[name] for name in raw})
+            return pa.table(columns | {HIDDEN + name: _decode(loaded[name]) for name in raw})
 
     def _check_numbers(self, column: str) -> None:
         """Refuse a column that is not numeric, quoting its first value, without loading it: text can be of any size."""
@@ -230,6 +230,13 @@ def numbers_of(column: Any, dtype: DType | None = None) -> Any:
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), pa.float64())])
     return plain_numbers(column, dtype) if pa.types.is_decimal(column.type) else column
+
+
+def _decode(column: Any) -> Any:
+    """Return a column without a dictionary, and text as plain strings, since pyarrow does not compute with views."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
 def is_numeric(kind: Any) -> bool:

@@ -171,8 +171,6 @@ def _encode(
 ) -> tuple[list[Value], NDArray[np.int64]]:
     """Return the distinct values of a column, and for each row the index of its value."""
     types = pa.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if column.null_count:
         row = before + column.is_null().to_numpy().argmax() + 1
         raise SourceError(

@@ -68,18 +68,16 @@ def _encode_keys(
     columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
 ) -> NDArray[np.int64]:
     """Return codes of the values of two columns, concatenated; equal values have equal codes."""
-    sides = []
+    sides = list(columns)
     (name, other), (source, label_file) = names, files
     for column, one, file in zip(columns, names, files, strict=True):
-        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        if plain.null_count:
-            row = int(plain.is_null().to_numpy().argmax()) + 1
+        if column.null_count:
+            row = int(column.is_null().to_numpy().argmax()) + 1
             raise SourceError(
                 file,
                 f"row {row:,}, column {one}: missing value, but rows are paired by this column (--on); fill it in, or "
                 "remove the row from the file",
             )
-        sides.append(plain)
     kinds = [_kind(column.type) for column in sides]
     if (
         None in kinds

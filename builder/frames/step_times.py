@@ -117,8 +117,6 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
     column = columns[0]
     if len(columns) == 2:
         column = pc.binary_join_element_wise(*(one.cast(pa.string()) for one in columns), " ")
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     absent = column.is_null().to_numpy(zero_copy_only=False)
     kind = column.type
     if types.is_timestamp(kind) or types.is_date(kind):

@@ -199,6 +199,17 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
     assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
 
 
+def test_text_of_one_file_may_be_a_dictionary_in_another(tmp_path):
+    (tmp_path / "src").mkdir()
+    texts = pa.array(["x", "y", "x"])
+    for number, column in enumerate([texts, texts.dictionary_encode(), texts.cast(pa.string_view())]):
+        pq.write_table(pa.table({"g": column, "a": [number] * 3}), tmp_path / "src" / f"p1_{number}.parquet")
+    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
+    opened = store_spec.open_store(tmp_path / "t.zarr")
+    assert opened.sequences["g"].tolist() == ["x", "y"]
+    assert [inputs.ravel().tolist() for inputs, _ in opened] == [[0, 0, 1, 1, 2, 2], [0, 1, 2]]
+
+
 @pytest.mark.parametrize(("first", "values"), [("7,1\n7,2\n", ["7", "x"]), ("7,1\n8,2\n", ["7", "8", "x"])])
 def test_groups_are_text_in_all_files_of_a_source_if_one_has_text(tmp_path, first, values):
     write_files(

@@ -273,7 +273,8 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
     texts = ["2020-01-01T00:00:00", "2020-01-01T00:00:10", "2020-01-01T00:00:20"]
     (tmp_path / "x.csv").write_text("when,a\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
     pq.write_table(pa.table({"when": texts, "a": [0, 1, 2]}), tmp_path / "x.parquet")
-    for name in ("x.csv", "x.parquet"):
+    pq.write_table(pa.table({"when": pa.array(texts, pa.string_view()), "a": [0, 1, 2]}), tmp_path / "view.parquet")
+    for name in ("x.csv", "x.parquet", "view.parquet"):
         (only,) = tabular(time="when")(tmp_path / name)
         assert only.inputs.tolist() == [[0], [1], [2]]
         assert only.time.dtype == "datetime64[ns]"
