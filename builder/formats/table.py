@@ -19,6 +19,7 @@ from builder.formats.files import check_first_bytes, first_bytes, unreadable_fil
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
+RowNumbers: TypeAlias = NDArray[np.int64] | slice  # from 0
 # Rows of a source, a pyarrow.Table. Columns whose names begin with HIDDEN are not inputs or labels.
 Frame: TypeAlias = Any
 
@@ -42,33 +43,30 @@ class Table:
     # Masks of missing values, of the shape of the column; in floats, NaN is missing too.
     missing: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None  # (rows,) the number of each row in the file; None: 1, 2, 3, ...
+    raw: Mapping[str, Any] = field(default_factory=dict)  # unconverted columns, of pyarrow
 
     @classmethod
     def of(cls, frame: Frame) -> "Table":
-        """Convert a frame without its hidden columns; return a Table unchanged."""
+        """Convert a frame; return a Table unchanged."""
         if isinstance(frame, cls):
             return frame
         names = [name for name in frame.column_names if not name.startswith(HIDDEN)]
         numbers = frame[ROW].to_numpy() if ROW in frame.column_names else None
+        hidden = [name for name in frame.column_names if name.startswith(HIDDEN) and name != ROW]
+        raw = {name.removeprefix(HIDDEN): frame[name] for name in hidden}
         shown = frame.select(names) if len(names) < frame.num_columns else frame
         kinds = set(shown.schema.types)
         if len(kinds) == 1 and pa.types.is_floating(*kinds):
-            return replace(cls.from_block(_block(shown, *kinds), names), numbers=numbers)
+            return replace(cls.from_block(_block(shown, *kinds), names), numbers=numbers, raw=raw)
         values = {name: array_of(frame[name]) for name in names}
         missing = {name: absent for name, (_, absent) in values.items() if absent is not None}
-        return cls(columns={name: array for name, (array, _) in values.items()}, missing=missing, numbers=numbers)
+        columns = {name: array for name, (array, _) in values.items()}
+        return cls(columns=columns, missing=missing, numbers=numbers, raw=raw)
 
     @classmethod
     def from_block(cls, block: Array, names: Sequence[str]) -> "Table":
         """Make a table of the columns `block[:, i]`, without a copy."""
         return cls(columns={name: block[:, number] for number, name in enumerate(names)}, block=block)
-
-    @property
-    def frame(self) -> Frame:
-        """The table as a frame."""
-        columns = {name: column_of(column, self.missing.get(name)) for name, column in self.columns.items()}
-        numbers = np.arange(1, self.rows + 1) if self.numbers is None else self.numbers
-        return pa.table({**columns, ROW: column_of(numbers)})
 
     @property
     def rows(self) -> int:
@@ -81,7 +79,11 @@ class Table:
 
     def slice(self, start: int, length: int) -> "Table":
         """Return consecutive rows without a copy, like `slice` of a frame."""
-        rows = slice(start, start + length)
+        raw = {name: column.slice(start, length) for name, column in self.raw.items()}
+        return replace(self.take(slice(start, start + length)), raw=raw)
+
+    def take(self, rows: RowNumbers) -> "Table":
+        """Return some rows, without their unconverted columns."""
         numbers = np.arange(1, self.rows + 1)[rows] if self.numbers is None else self.numbers[rows]
         if self.block is not None:
             return replace(Table.from_block(self.block[rows], tuple(self.columns)), numbers=numbers)

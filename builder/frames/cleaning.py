@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import parse_number
 from builder.formats.convert import FILL_IN, check_all, per_row, refuse_any, require_finite
-from builder.formats.table import HIDDEN, Array, Frame, Table, array_of, column_of
+from builder.formats.table import Array, Table
 from builder.frames.transforms import as_floats
 from builder.options.option_syntax import Fill, Policy
 
@@ -27,23 +27,18 @@ class CleanRows:
     fills: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # masks (rows, ...) of filled values, if any
 
 
-def mark_missing(rows: Frame, na_values: Sequence[str], classes: Sequence[str] = ()) -> Frame:
+def mark_missing(table: Table, na_values: Sequence[str], classes: Sequence[str] = ()) -> Table:
     """Mark the numbers among `na_values` as missing in all columns but those of classes, which are codes already.
 
     They are compared in the dtype of the column: -999.9 matches the float32 nearest to it.
     """
     numbers = [number for number in map(parse_number, na_values) if number is not None and not math.isnan(number)]
-    if not numbers:
-        return rows
-    frame = rows.frame if isinstance(rows, Table) else rows
-    for place, name in enumerate(frame.column_names):
-        if name.startswith(HIDDEN) or name in classes:
-            continue
-        array, absent = array_of(frame[name])
-        equal = np.logical_or.reduce([_equals(array, number) for number in numbers])
-        if equal.any():
-            frame = frame.set_column(place, name, column_of(array, equal if absent is None else equal | absent))
-    return frame
+    marked = {}
+    for name, column in table.columns.items() if numbers else ():
+        equal = np.logical_or.reduce([_equals(column, number) for number in numbers])
+        if name not in classes and equal.any():
+            marked[name] = equal | table.missing.get(name, np.False_)
+    return replace(table, block=None, missing={**table.missing, **marked}) if marked else table
 
 
 def _equals(column: Array, number: float) -> NDArray[np.bool_]:
@@ -163,20 +158,14 @@ def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], 
     """Split the remaining `rows` into parts; `part` is the ascending part number of each row of the table."""
     present, lengths = np.unique(part[rows], return_counts=True)
     if not len(present):
-        return CleanRows(_take_rows(table, rows), rows, lengths, lengths, lengths)
+        return CleanRows(table.take(rows), rows, lengths, lengths, lengths)
     dropped = np.zeros(len(present), np.int64)
     dropped_rows = np.ones(table.rows, np.bool_)
     dropped_rows[rows] = False
     np.add.at(dropped, np.minimum(np.searchsorted(present, part[dropped_rows]), len(present) - 1), 1)
     added = np.zeros(len(present), np.int64)
     np.add.at(added, np.searchsorted(present, part[rows]), filled[rows])
-    return CleanRows(_take_rows(table, rows), rows, lengths.astype(np.int64), dropped, added)
-
-
-def _take_rows(table: Table, rows: NDArray[np.int64]) -> Table:
-    """Return some rows of a table without missing values."""
-    numbers = rows + 1 if table.numbers is None else table.numbers[rows]
-    return Table(columns={name: column[rows] for name, column in table.columns.items()}, numbers=numbers)
+    return CleanRows(table.take(rows), rows, lengths.astype(np.int64), dropped, added)
 
 
 def _fill(

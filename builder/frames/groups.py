@@ -18,7 +18,7 @@ from builder.options.table_options import AS_TEXT
 
 Value = str | int
 Run = tuple[tuple[Value, ...], int]  # the values of consecutive rows, and the number of these rows
-Group = tuple[dict[str, Value], Frame]  # the values by column; and the rows in order, a Frame or a Table
+Group = tuple[dict[str, Value], Table]  # the values by column, and the rows in order
 
 _INTEGER: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # only in canonical form: 007 is a name
 
@@ -79,7 +79,7 @@ def read_groups(
         source: The name of the source.
         by: The columns to group by; empty: all rows are one group.
         as_text: Columns among `by` whose numbers become text.
-        raw: Further columns, to read unconverted and hidden.
+        raw: Further columns, to read unconverted.
     """
     if not by and not raw:
         yield {}, read_numbers(table, names, dtype)
@@ -91,14 +91,14 @@ def read_groups(
         return
     (frame,) = _read_frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
     if not by:
-        yield {}, frame
+        yield {}, Table.of(frame)
         return
     values, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
     counts = np.bincount(codes, minlength=len(values)).tolist()
     if (np.diff(codes) < 0).any():
         frame = frame.take(column_of(np.argsort(codes, kind="stable")))
     # Slicing arrays is faster than slicing frames.
-    yield from _split_into_groups([frame if raw else Table.of(frame)], zip(values, counts, strict=True), by)
+    yield from _split_into_groups([Table.of(frame)], zip(values, counts, strict=True), by)
 
 
 def _read_frames(
@@ -125,7 +125,8 @@ def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Sequenc
             parts.append(frame.slice(start, remaining))
             start, remaining = start + len(parts[-1]), remaining - len(parts[-1])
             if not remaining:
-                yield dict(zip(by, values, strict=True)), parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+                rows = Table.of(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
+                yield dict(zip(by, values, strict=True)), rows
                 parts = []
                 values, remaining = next(next_runs, ((), 0))
 

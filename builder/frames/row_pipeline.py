@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
 from builder.formats.convert import check_all, require_values, stack
-from builder.formats.table import Array, DType, Frame, OpenTable, Table
+from builder.formats.table import Array, DType, OpenTable, Table
 from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
 from builder.frames.groups import Group, convert_group_values
@@ -89,7 +89,7 @@ class RowPipeline:
         with self.selection.checking_others(self.source, check):
             for values, stretch, table, cleaned in self._clean_stretches(groups, policies, transforms):
                 dropped += stretch.dropped
-                rows += len(stretch.frame) + stretch.dropped
+                rows += stretch.table.rows + stretch.dropped
                 if not len(cleaned.lengths):
                     dropped += table.rows
                     empty_table = table
@@ -112,20 +112,20 @@ class RowPipeline:
         na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
         for group in groups:
             values = convert_group_values(group[0], self.types, self.source)
-            frame = mark_missing(group[1], na_values, self.selection.classes)
-            for stretch in self._split(frame, policies, transforms):
+            table = mark_missing(group[1], na_values, self.selection.classes)
+            for stretch in self._split(table, policies, transforms):
                 yield values, stretch, *self._clean(stretch, policies, transforms)
 
-    def _split(self, frame: Frame, policies: Mapping[str, Policy], transforms: Transforms) -> Iterator[Stretch]:
+    def _split(self, table: Table, policies: Mapping[str, Policy], transforms: Transforms) -> Iterator[Stretch]:
         """Yield the stretches of some rows; one without rows if no row has a time."""
         time = self.selection.time
         if not time:
-            yield Stretch(frame)
+            yield Stretch(table)
             return
         without = policies[time[0]].end
         try:
-            stamps = read_stamps(frame, time, self.options, self.source, self.decimal)
-            stretches = split_by_time(frame, stamps, self.options, without, name=",".join(time), source=self.source)
+            stamps = read_stamps(table, time, self.options, self.source, self.decimal)
+            stretches = split_by_time(table, stamps, self.options, without, name=",".join(time), source=self.source)
             first = next(stretches, None)
         except SourceError as error:
             # Problems of values are reported at the same time, if they depend neither on times nor on other rows.
@@ -135,16 +135,16 @@ class RowPipeline:
                 and not any(policy.fills for policy in policies.values())
                 and all(transform.kind != "diff" for transform, _ in transforms)
             ):
-                check_all(self.source, lambda: self._clean(Stretch(frame), policies, transforms), found=error)
+                check_all(self.source, lambda: self._clean(Stretch(table), policies, transforms), found=error)
             raise
-        yield first or Stretch(frame.slice(0, 0), len(frame), stamps.take(np.zeros(0, np.int64)))
+        yield first or Stretch(table.slice(0, 0), table.rows, stamps.take(np.zeros(0, np.int64)))
         yield from stretches
 
     def _clean(
         self, stretch: Stretch, policies: Mapping[str, Policy], transforms: Transforms
     ) -> tuple[Table, CleanRows]:
         """Return the transformed rows of a stretch, before and after cleaning."""
-        table, first = apply_transforms(Table.of(stretch.frame), transforms, self.source)
+        table, first = apply_transforms(stretch.table, transforms, self.source)
         cleaned = clean(
             table,
             policies,

@@ -13,7 +13,7 @@ from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_text
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.decimals import widen
-from builder.formats.table import HIDDEN, ROW, Frame
+from builder.formats.table import Table
 from builder.formats.text_numbers import first_cast_failure, notation_advice, use_point
 from builder.frames.iso_times import StampError, Zone, convert_unit, parse_formats, parse_iso
 from builder.options.table_options import TableOptions, Unit
@@ -87,11 +87,11 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     return replace(stamps, values=early, zone="UTC")
 
 
-def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
-    """Read the time stamps of some rows from hidden, unconverted columns.
+def read_stamps(table: Table, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
+    """Read the time stamps of some rows from unconverted columns.
 
     Args:
-        frame: The rows.
+        table: The rows.
         columns: One column; or two of text, a date and a time of day; or three to six of whole numbers: year, month,
             day, hour, minute, second.
         options: How times are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
@@ -99,7 +99,7 @@ def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, sou
         decimal: The decimal mark of numbers in text.
     """
     name = ",".join(columns)
-    raw = {column: frame[HIDDEN + column].combine_chunks() for column in columns}
+    raw = {column: table.raw[column].combine_chunks() for column in columns}
     try:
         if len(columns) > 2:
             stamps = _from_calendar(raw, options.time_unit or "s", source)
@@ -109,7 +109,7 @@ def read_stamps(frame: Frame, columns: Sequence[str], options: TableOptions, sou
             return to_utc(stamps, options.time_zone, sort=options.sort_time)
         return stamps
     except StampError as error:
-        raise SourceError(source, f"row {frame[ROW][error.row].as_py():,}, column {name}: {error.why}") from None
+        raise SourceError(source, f"row {table.number(error.row):,}, column {name}: {error.why}") from None
 
 
 def _read(columns: list[Any], options: TableOptions, source: str, name: str, decimal: str) -> Stamps:

@@ -1,7 +1,7 @@
 """Order the rows of a group by time: sort, merge duplicates, split at gaps, check for a regular step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.formats.convert import refuse_any
-from builder.formats.table import ROW, Frame, Table, column_of
+from builder.formats.table import Array, Table
 from builder.frames.step_times import PER_SECOND, Stamps
 from builder.frames.transforms import as_floats
 from builder.options.option_syntax import End, nanoseconds
@@ -20,18 +20,18 @@ from builder.options.table_options import TableOptions
 class Stretch:
     """Consecutive rows without a gap in time."""
 
-    frame: Frame
+    table: Table
     dropped: int = 0  # rows that were dropped: without a time, or duplicates
     stamps: Stamps | None = None  # the ascending times of the rows; None: they have no times
 
 
 def split_by_time(
-    frame: Frame, stamps: Stamps, options: TableOptions, without: End, *, name: str, source: str
+    table: Table, stamps: Stamps, options: TableOptions, without: End, *, name: str, source: str
 ) -> Iterator[Stretch]:
     """Yield the stretches of some rows, in order.
 
     Args:
-        frame: The rows.
+        table: The rows.
         stamps: The time of each row.
         options: `sort_time`, `duplicates`, `max_gap` and `every` are used.
         without: The policy for rows without a time: `drop` drops them; `split` also ends the stretch there, unless rows
@@ -44,12 +44,12 @@ def split_by_time(
     """
     if stamps.absent.any() and without not in ("drop", "split"):
         advice = f"fill it in, or drop such rows with --missing {name}=drop"
-        refuse_any({name: stamps.absent}, Table.of(frame), source, "missing value", advice)
+        refuse_any({name: stamps.absent}, table, source, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
     if options.sort_time:
         rows = rows[np.argsort(stamps.values[rows], kind="stable")]
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
-    error = partial(_error, frame, stamps, rows, f"column {name}", source)
+    error = partial(_error, table, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
         clocks = "; if clocks were set back, give the zone with --time-zone, or write it with each time"
         clocks = "" if stamps.zone or stamps.elapsed else clocks
@@ -64,17 +64,17 @@ def split_by_time(
     if without == "split" and not options.sort_time:
         absent_rows = np.cumsum(stamps.absent)
         jumps[1:] |= absent_rows[rows[first]][1:] > absent_rows[rows[last]][:-1]
-    error = partial(_error, frame, stamps, times, f"column {name}", source)
+    error = partial(_error, table, stamps, times, f"column {name}", source)
     _check_step(stamps, times, jumps, options.every, error)
     time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # the time of each row, the stretch of each time
     dropped = _count_rows(stamps.absent, rows, number[time_number], sort=options.sort_time) - np.bincount(number)
     if options.duplicates == "mean":
-        frame = _means(frame, rows, time_number, times, source)
-    elif len(times) < len(frame) or options.sort_time:
-        frame = frame.take(column_of(times))
+        table = _means(table, rows, time_number, times, source)
+    elif len(times) < table.rows or options.sort_time:
+        table = table.take(times)
     for one, count in enumerate(dropped.tolist()):
         start, stop = np.searchsorted(number, [one, one + 1]).tolist()
-        yield Stretch(frame.slice(start, stop - start), count, stamps.take(times[start:stop]))
+        yield Stretch(table.slice(start, stop - start), count, stamps.take(times[start:stop]))
 
 
 def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDArray[np.bool_]:
@@ -131,11 +131,10 @@ def _count_rows(
 
 
 def _means(
-    frame: Frame, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64], source: str
-) -> Frame:
+    table: Table, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64], source: str
+) -> Table:
     """Return the mean of each column over the rows of the same time, as floats; missing values are left out."""
-    table = Table.of(frame)
-    means = frame.select([ROW]).take(column_of(times))
+    means: dict[str, Array] = {}
     for name in table.columns:
         floats = as_floats(table, name, source)
         gaps = table.absent(name)
@@ -146,12 +145,12 @@ def _means(
         np.add.at(sums, time_number, known)
         np.add.at(counts, time_number, ~absent[rows])
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = means.append_column(name, column_of((sums / counts).astype(floats.dtype)))
-    return means
+            means[name] = (sums / counts).astype(floats.dtype)
+    return replace(table.take(times), columns=means, block=None, missing={})
 
 
 def _error(  # noqa: PLR0917
-    frame: Frame,
+    table: Table,
     stamps: Stamps,
     rows: NDArray[np.int64],
     column: str,
@@ -162,9 +161,8 @@ def _error(  # noqa: PLR0917
 ) -> SourceError:
     """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
     before, row = rows[where.argmax() :][:2].tolist()
-    number, other = (frame[ROW][one].as_py() for one in (row, before))
     return SourceError(
         source,
-        f"row {number:,}, {column}: {stamps.text(row)} {what} {stamps.text(before)} in row {other:,} "
-        f"({int(where.sum()):,} in all); {advice}",
+        f"row {table.number(row):,}, {column}: {stamps.text(row)} {what} {stamps.text(before)} in row "
+        f"{table.number(before):,} ({int(where.sum()):,} in all); {advice}",
     )

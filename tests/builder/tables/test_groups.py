@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from builder import SourceError, tabular
 from builder.formats import open_table
-from builder.formats.table import HIDDEN, ROW
 from builder.frames.groups import read_groups
 
 
@@ -82,8 +81,9 @@ def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_gr
         write(path, [(*row[:2], number + 1, row[3]) for number, row in enumerate(ordered)], row_group)
         opened = open_table(path, source="x")
         groups = read_groups(opened, ("a",), None, "x", by=("who",), raw=("run", "a"))
-        for _, frame in groups:
-            assert frame[ROW].to_pylist() == frame["a"].to_pylist() == frame[f"{HIDDEN}a"].to_pylist()
+        for _, table in groups:
+            numbers = [table.number(row) for row in range(table.rows)]
+            assert numbers == table.columns["a"].tolist() == table.raw["a"].to_pylist()
 
 
 def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_path, monkeypatch):

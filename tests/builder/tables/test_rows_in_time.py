@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import SourceError, UsageError, tabular
-from builder.formats.table import ROW, column_of
+from builder.formats.table import Table
 from builder.frames.step_times import Stamps
 from builder.frames.timeline import Stretch, split_by_time
 from builder.options.table_options import TableOptions
 
 
-def frame_of(**columns):
-    """Return columns with their rows numbered."""
-    found = {name: column_of(np.array(values)) for name, values in columns.items()}
-    return pa.table({**found, ROW: range(1, len(next(iter(found.values()))) + 1)})
+def table_of(**columns):
+    return Table(columns={name: np.array(values) for name, values in columns.items()})
 
 
 def times_of(stretch: Stretch) -> list[int]:
@@ -111,7 +108,7 @@ def test_stretches_equal_those_of_a_loop(times, ordered, values, sort, duplicate
         np.array([time is None for time in times], np.bool_),
     )
     floats = np.array(values, np.float64)
-    table = frame_of(a=floats, b=-floats)
+    table = table_of(a=floats, b=-floats)
     expected = stretches_by_loop(times, values, rules, without)
     if isinstance(expected, str):
         with pytest.raises(SourceError, match=rf"x.csv: row \d+, column t: .*{expected}"):
@@ -120,34 +117,34 @@ def test_stretches_equal_those_of_a_loop(times, ordered, values, sort, duplicate
     found = list(split_by_time(table, stamps, rules, without, name="t", source="x.csv"))
     assert [times_of(one) for one in found] == [when for _, when in expected]
     for one, (rows, _) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.frame["a"].to_numpy(), rows)
-        np.testing.assert_array_equal(one.frame["b"].to_numpy(), [-value for value in rows])
+        np.testing.assert_array_equal(one.table.columns["a"], rows)
+        np.testing.assert_array_equal(one.table.columns["b"], [-value for value in rows])
     if found:
-        assert sum(one.dropped + len(one.frame) for one in found) == len(times)
+        assert sum(one.dropped + one.table.rows for one in found) == len(times)
     if duplicates != "mean":
-        numbers = [number for one in found for number in one.frame[ROW].to_pylist()]
+        numbers = [number for one in found for number in map(one.table.number, range(one.table.rows))]
         known = [values[number - 1] for number in numbers]
         np.testing.assert_array_equal(known, [value for rows, _ in expected for value in rows])
 
 
 def test_the_mean_of_integers_is_a_float_even_without_duplicates():
-    table = frame_of(a=np.array([1, 2, 4], np.int16))
+    table = table_of(a=np.array([1, 2, 4], np.int16))
     for times, expected in (([0, 1, 1], [1, 3]), ([0, 1, 2], [1, 2, 4])):
         stamps = Stamps(np.array(times, np.int64), "s", np.zeros(3, np.bool_))
         (one,) = split_by_time(
             table, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x"
         )
-        assert one.frame["a"].type == pa.float64()
-        assert one.frame["a"].to_pylist() == expected
-    nothing = pa.table({"a": pa.nulls(2, pa.int16()), ROW: [1, 2]})
+        assert one.table.columns["a"].dtype == np.float64
+        assert one.table.columns["a"].tolist() == expected
+    nothing = Table(columns={"a": np.zeros(2, np.int16)}, missing={"a": np.ones(2, np.bool_)})
     stamps = Stamps(np.zeros(2, np.int64), "s", np.zeros(2, np.bool_))
     (one,) = split_by_time(nothing, stamps, TableOptions(time=("t",), duplicates="mean"), "error", name="t", source="x")
-    assert np.isnan(one.frame["a"].to_numpy()).tolist() == [True]
+    assert np.isnan(one.table.columns["a"]).tolist() == [True]
 
 
 def test_times_may_differ_by_more_than_int64():
     limits = np.iinfo(np.int64)
-    table = frame_of(a=[1.0, 2.0])
+    table = table_of(a=[1.0, 2.0])
     stamps = Stamps(np.array([limits.min, limits.max]), "ns", np.zeros(2, np.bool_), elapsed=True)
     found = list(split_by_time(table, stamps, TableOptions(time=("t",), max_gap="1d"), "error", name="t", source="x"))
     assert [times_of(one) for one in found] == [[limits.min], [limits.max]]

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import SourceError, tabular
-from builder.formats.table import HIDDEN, ROW
+from builder.formats.table import Table
 from builder.frames.step_times import PER_SECOND, Stamps, read_stamps
 from builder.options.table_options import TableOptions
 
@@ -33,9 +33,8 @@ def read(values: object, decimal: str = ".", **how: object) -> Stamps:
 
 def stamps_of(table: Any, options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of a table that has no other column."""
-    hidden = table.rename_columns([f"{HIDDEN}{name}" for name in table.column_names])
-    frame = hidden.append_column(ROW, pa.array(range(1, len(table) + 1)))
-    return read_stamps(frame, options.time, options, "x.csv", decimal)
+    rows = Table(columns={}, raw={name: table[name] for name in table.column_names})
+    return read_stamps(rows, options.time, options, "x.csv", decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
