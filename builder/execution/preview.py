@@ -12,7 +12,7 @@ from builder.execution.build import (
 from builder.execution.report import float64_text
 from builder.frames.counts import cleaning_counts
 from builder.frames.digits import NO_DIGITS, ManyDigits
-from builder.inspection.document import labels_json
+from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
@@ -253,18 +253,11 @@ def _estimate(
     return StorePreview(
         sequences=sequences,
         steps=steps,
-        inputs=schema.inputs.to_json(),
-        labels=labels_json(schema),
-        label_axis=schema.label_axis,
-        codec=str(schema.codec),
         codec_why=None if choice is None else str(choice),
         decoded_bytes=decoded,
-        chunk_steps=schema.steps.chunk,
-        chunk_bytes=schema.steps.chunk * schema.inputs.nbytes,
-        shard_steps=schema.steps.shard,
-        shard_bytes=schema.steps.shard * schema.inputs.nbytes,
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + sources,
         whole_bytes=whole,
         own_function=plan.sources.process.is_custom,
+        **schema_facts(schema),
     )

@@ -1,7 +1,7 @@
 """Print an inspection for a terminal of 80 columns, or as plain text into a pipe."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -17,15 +17,16 @@ from builder.amounts import (
     ratio_text,
     short_name,
 )
-from builder.frames.counts import StoreCleaning
+from builder.frames.counts import CleanedSource, StoreCleaning
 from builder.inspection.document import Inspection
 from builder.inspection.features import ColumnStatistics
 from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import ShuffleMixing
 from builder.inspection.source import PartInspection, Row, SourceInspection, Value
-from builder.inspection.terminal import columns, pairs, section
+from builder.inspection.terminal import Section, columns, pairs
 from builder.inspection.values import ColumnValues, Lengths, TimeRange
 from builder.planning.provenance import options_given
+from store_spec import ArraySize
 
 LISTED = 20  # of statistics, failures, and columns of sequences
 LISTED_NAMES = 12
@@ -36,83 +37,73 @@ LONGEST_VALUE = 24
 PARTS_WITH_ROWS = 2  # parts of a source whose rows are shown
 ROW_VALUES = 6  # values of a row that are shown
 
-Item = TypeVar("Item")
 
-
-def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[RenderableType]:
+def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[Section]:
     """Yield all sections. The bars of the histogram consist of the letter `bar`."""
-    yield section(document.store.name or str(document.store), _overview(document))
+    yield document.store.name or str(document.store), pairs(_overview(document))
     if notes := [note for _, note in notes_on(document)]:
-        yield section("Look at this first", *(Text(note) for note in notes))
+        yield "Look at this first", *(Text(note) for note in notes)
     if document.lengths is not None:
-        yield section("Lengths, in steps", *_lengths(document.lengths, bar))
-    yield section("Arrays", _arrays(document))
-    yield section(_splits_title(document), _splits(document))
-    yield section("Statistics", *statistics_text(document.statistics))
+        yield "Lengths, in steps", *_lengths(document.lengths, bar)
+    yield "Arrays", _arrays(document)
+    yield _splits_title(document), _splits(document)
+    yield "Statistics", *_statistics(document.statistics)
     if document.columns:
-        yield section("Columns of sequences", *_columns(document.columns))
+        yield "Columns of sequences", *_columns(document.columns)
     if document.cleaning is not None:
-        yield section("Cleaning", *_cleaning(document.cleaning))
+        yield "Cleaning", *_cleaning(document.cleaning)
     if options := list(options_given(document.build or {})):
-        yield section("Build", _rows(pairs(), ((printable(a), printable(b)[:LONGEST_OPTION]) for a, b in options)))
+        yield "Build", pairs((printable(name), printable(value)[:LONGEST_OPTION]) for name, value in options)
     if document.failures:
-        title = f"Failures ({count_text(document.failures, 'source')} in the last build)"
-        yield section(title, *_failures(document))
+        yield f"Failures ({count_text(document.failures, 'source')} in the last build)", *_failures(document)
     if document.skipped:
-        listed, more = first_of(document.skipped_listed)
-        title = f"Skipped ({count_text(document.skipped, 'empty source')})"
-        yield section(title, *(Text(printable(name)) for name in listed), *more)
+        names = [Text(printable(name)) for name in document.skipped_listed[:LISTED]]
+        names += _more(document.skipped_listed)
+        yield f"Skipped ({count_text(document.skipped, 'empty source')})", *names
     if document.shuffle is not None:
-        yield section(*_shuffle(document.shuffle))
+        yield _shuffle(document.shuffle)
 
 
-def first_of(items: Sequence[Item]) -> tuple[Sequence[Item], list[Text]]:
-    """Return the first items, and a line with the number of further items, if there are any."""
+def _more(items: Sequence[object]) -> list[Text]:
+    """Return a line with the number of items that are not listed, if there are any."""
     more = len(items) - LISTED
-    return items[:LISTED], [Text(f"and {more:,} more, see --json")] if more > 0 else []
+    return [Text(f"and {more:,} more, see --json")] if more > 0 else []
 
 
-def _rows(table: Table, rows: Iterable[Sequence[str]]) -> Table:
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _overview(document: Inspection) -> RenderableType:
-    table = pairs()
-    sources = "" if document.sources == document.sequences else f" from {count_text(document.sources, 'source')}"
-    label_steps = (
-        f", {count_text(document.label_steps, 'label step')}"
-        if document.label_axis == "own" and document.has_labels
-        else ""
-    )
-    sequences, steps = count_text(document.sequences, "sequence"), count_text(document.steps, "step")
-    table.add_row("holds", f"{sequences}{sources}, {steps}{label_steps}")
+def _overview(document: Inspection) -> Iterator[tuple[str, str]]:
+    counts = f"{count_text(document.sequences, 'sequence')}"
+    if document.sources != document.sequences:
+        counts += f" from {count_text(document.sources, 'source')}"
+    counts += f", {count_text(document.steps, 'step')}"
+    if document.label_axis == "own" and document.has_labels:
+        counts += f", {count_text(document.label_steps, 'label step')}"
+    yield "holds", counts
     if document.retired:
-        table.add_row("retired", f"{count_text(document.retired, 'sequence')}, whose rows stay on disk")
-    table.add_row(
-        "on disk",
-        f"{bytes_text(document.stored_bytes)} in {count_text(document.files, 'file')}; decoded "
-        f"{bytes_text(document.decoded_bytes)}, {ratio_text(document.decoded_bytes, document.stored_bytes)}",
-    )
-    table.add_row("inputs", rows_text(document.inputs, "step"))
+        yield "retired", f"{count_text(document.retired, 'sequence')}, whose rows stay on disk"
+    stored, ratio = bytes_text(document.stored_bytes), ratio_text(document.decoded_bytes, document.stored_bytes)
+    decoded = f"decoded {bytes_text(document.decoded_bytes)}, {ratio}"
+    yield "on disk", f"{stored} in {count_text(document.files, 'file')}; {decoded}"
+    yield "inputs", rows_text(document.inputs, "step")
     if document.has_labels:
-        table.add_row("labels", rows_text(document.labels, label_row(document.label_axis)))
-        for name, text in classes_text(document.labels):
-            table.add_row(name, text)
-        table.add_row("label axis", document.label_axis)
+        yield "labels", rows_text(document.labels, label_row(document.label_axis))
+        yield from classes_text(document.labels)
+        yield "label axis", document.label_axis
     else:
-        table.add_row("labels", "none; targets are chosen from the inputs when reading")
+        yield "labels", "none; targets are chosen from the inputs when reading"
     if document.time is not None:
-        table.add_row("time", _time(document.time))
-    table.add_row("chunk", f"{count_text(document.chunk_steps, 'step')} (inputs: {bytes_text(document.chunk_bytes)})")
-    table.add_row("shard", f"{count_text(document.shard_steps, 'step')} (inputs: {bytes_text(document.shard_bytes)})")
-    table.add_row("codec", document.codec)
+        yield "time", _time(document.time)
+    yield from chunks_text(document)
+    yield "codec", document.codec
     if document.missing_inputs is not None and document.missing_labels is not None:
         missing = f"{count_text(document.missing_inputs, 'step')} and {count_text(document.missing_labels, 'row')}"
-        table.add_row("NaN", f"means a missing value: {missing} of labels have some")
-    table.add_row("version", f"{document.version}, identity {document.identity[:16]}")
-    return table
+        yield "NaN", f"means a missing value: {missing} of labels have some"
+    yield "version", f"{document.version}, identity {document.identity[:16]}"
+
+
+def chunks_text(document: Any) -> Iterator[tuple[str, str]]:
+    """Yield the sizes of chunks and shards in an inspection or in the preview of a store."""
+    yield "chunk", f"{count_text(document.chunk_steps, 'step')} (inputs: {bytes_text(document.chunk_bytes)})"
+    yield "shard", f"{count_text(document.shard_steps, 'step')} (inputs: {bytes_text(document.shard_bytes)})"
 
 
 def label_row(axis: str) -> str:
@@ -157,8 +148,9 @@ def _lengths(lengths: Lengths, bar: str) -> Iterator[RenderableType]:
     for _ in ("span", "count"):
         table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    bins = ((span_text(a, b), f"{count:,}", bar * -(-BAR_WIDTH * count // most)) for a, b, count in lengths.bins)
-    yield _rows(table, bins)
+    for low, high, count in lengths.bins:
+        table.add_row(span_text(low, high), f"{count:,}", bar * -(-BAR_WIDTH * count // most))
+    yield table
 
 
 def span_text(low: float, high: float) -> str:
@@ -171,15 +163,13 @@ def span_text(low: float, high: float) -> str:
 
 
 def _arrays(document: Inspection) -> RenderableType:
-    numbers = ("decoded", "stored", "ratio", "files")
-    table = columns("array", "dtype", *numbers, right=numbers)
-    for array in document.arrays:
+    def row(array: ArraySize) -> Sequence[str]:
         ratio = array.decoded_bytes / max(1, array.stored_bytes)
         sizes = (bytes_text(array.decoded_bytes), bytes_text(array.stored_bytes))
-        table.add_row(
-            array.name, array.dtype, *sizes, f"{ratio:.2g}" if ratio < 99 else f"{ratio:,.0f}", f"{array.files:,}"
-        )
-    return table
+        return array.name, array.dtype, *sizes, f"{ratio:.2g}" if ratio < 99 else f"{ratio:,.0f}", f"{array.files:,}"
+
+    numbers = ("decoded", "stored", "ratio", "files")
+    return columns(("array", "dtype", *numbers), map(row, document.arrays), right=numbers)
 
 
 def _splits_title(document: Inspection) -> str:
@@ -190,37 +180,42 @@ def _splits_title(document: Inspection) -> str:
 def _splits(document: Inspection) -> RenderableType:
     groups = () if document.split_by is None else ("groups",)
     windows = () if document.splits[0].windows is None else ("windows",)
-    names = ("share", *groups, "sequences", "steps", *windows)
-    table = columns("split", *names, right=names)
-    for split in document.splits:
-        counts = [f"{getattr(split, name):,}" for name in names[1:]]
-        table.add_row(split.name, "-" if document.pinned else f"{100 * split.share:.0f} %", *counts)
-    return table
+    counts = (*groups, "sequences", "steps", *windows)
+    rows = (
+        (
+            split.name,
+            "-" if document.pinned else f"{100 * split.share:.0f} %",
+            *(f"{getattr(split, name):,}" for name in counts),
+        )
+        for split in document.splits
+    )
+    return columns(("split", "share", *counts), rows, right=("share", *counts))
 
 
-def statistics_text(statistics: Sequence[ColumnStatistics]) -> Iterator[RenderableType]:
+def _statistics(statistics: Sequence[ColumnStatistics]) -> Iterator[RenderableType]:
     """Yield a table of the first features and targets."""
-    numbers = ("count", "mean", "std", "min", "max")
-    first, more = first_of(statistics)
-    notes = ["unit: description"] if any(one.note for one in first) else []
-    table = columns("array", "column", *numbers, *notes, right=numbers, folded=["column", *notes])
-    for one in first:
+    notes = ["unit: description"] if any(one.note for one in statistics[:LISTED]) else []
+
+    def row(one: ColumnStatistics) -> Sequence[str]:
         values = (number_text(each) for each in (one.mean, one.std, one.min, one.max))
         name = str(one.column) if one.name is None else printable(one.name)
-        table.add_row(one.array, name, f"{one.count:,}", *values, *([printable(one.note)] if notes else []))
-    yield table
-    yield from more
+        return one.array, name, f"{one.count:,}", *values, *([printable(one.note)] if notes else [])
+
+    numbers = ("count", "mean", "std", "min", "max")
+    names = ("array", "column", *numbers, *notes)
+    yield columns(names, map(row, statistics[:LISTED]), right=numbers, folded=["column", *notes])
+    yield from _more(statistics)
 
 
 def _columns(described: Sequence[ColumnValues]) -> Iterator[RenderableType]:
     """Yield a table of the first columns of sequences."""
-    numbers = ("missing", "different")
-    table = columns("column", "dtype", *numbers, "values", right=numbers, folded=["column", "values"])
-    first, more = first_of(described)
-    for one in first:
-        table.add_row(printable(one.name), one.dtype, f"{one.missing:,}", f"{one.distinct:,}", _values(one))
-    yield table
-    yield from more
+    rows = (
+        (printable(one.name), one.dtype, f"{one.missing:,}", f"{one.distinct:,}", _values(one))
+        for one in described[:LISTED]
+    )
+    names = ("column", "dtype", "missing", "different", "values")
+    yield columns(names, rows, right=["missing", "different"], folded=["column", "values"])
+    yield from _more(described)
 
 
 def _values(column: ColumnValues) -> str:
@@ -247,13 +242,14 @@ def _cleaning(cleaning: StoreCleaning) -> Iterator[RenderableType]:
     yield Text(cleaning_text(cleaning))
     if not cleaning.worst:
         return
-    numbers = ("sequences", "steps", "dropped", "share", "filled")
-    table = columns("source", *numbers, right=numbers, folded=["source"])
-    for one in cleaning.worst:
+
+    def row(one: CleanedSource) -> Sequence[str]:
         share = percent_text(one.dropped / max(1, one.steps + one.dropped))
         counts = (f"{count:,}" for count in (one.sequences, one.steps, one.dropped))
-        table.add_row(printable(one.source), *counts, share, f"{one.filled:,}")
-    yield table
+        return printable(one.source), *counts, share, f"{one.filled:,}"
+
+    numbers = ("sequences", "steps", "dropped", "share", "filled")
+    yield columns(("source", *numbers), map(row, cleaning.worst), right=numbers, folded=["source"])
     if (more := cleaning.named - len(cleaning.worst)) > 0:
         yield Text(f"and {more:,} more, with smaller shares dropped: see store.sequences")
 
@@ -288,11 +284,11 @@ def shuffle_text(measured: ShuffleMixing) -> tuple[str, str]:
     return title, f"{windows}; {pools} of {runs} of neighbouring windows"
 
 
-def _shuffle(measured: ShuffleMixing) -> tuple[Any, ...]:
-    """Return the title of a section and its contents: how well windows mix, compared with a global shuffle."""
+def _shuffle(measured: ShuffleMixing) -> Section:
+    """Return how well windows mix, compared with a global shuffle."""
     title, drawn = shuffle_text(measured)
     numbers = ("this shuffle", "a global one")
-    table = _rows(columns("", *numbers, right=numbers), mixing_rows(measured))
+    table = columns(("", *numbers), mixing_rows(measured), right=numbers)
     return f"Shuffle ({title})", Text(drawn), table, Text(mixing_text(measured))
 
 
@@ -309,69 +305,68 @@ def mixing_text(measured: ShuffleMixing) -> str:
     )
 
 
-def source_text(document: SourceInspection) -> Iterator[RenderableType]:
+def source_text(document: SourceInspection) -> Iterator[Section]:
     """Yield all sections of one source."""
-    yield section(document.source, _source_overview(document))
-    yield section("Sequences", *_parts(document.parts))
+    yield document.source, pairs(_source_overview(document))
+    yield "Sequences", *_parts(document.parts)
     if document.parts[0].columns:
-        yield section("Columns of sequences", *_part_columns(document.parts))
-    yield section("Statistics", *statistics_text(document.statistics))
+        yield "Columns of sequences", *_part_columns(document.parts)
+    yield "Statistics", *_statistics(document.statistics)
     for part in document.parts[:PARTS_WITH_ROWS]:
         if part.steps:
             labels = _row_table("labels", part.labels, document.classes)
-            yield section(f"Rows of part {part.part}", _row_table("inputs", part.inputs), Text(), labels)
+            yield f"Rows of part {part.part}", _row_table("inputs", part.inputs), Text(), labels
 
 
-def _source_overview(document: SourceInspection) -> RenderableType:
-    table = pairs()
-    table.add_row("store", printable(document.store.name))
-    table.add_row("holds", f"{count_text(document.sequences, 'sequence')}, {count_text(document.steps, 'step')}")
+def _source_overview(document: SourceInspection) -> Iterator[tuple[str, str]]:
+    yield "store", printable(document.store.name)
+    yield "holds", f"{count_text(document.sequences, 'sequence')}, {count_text(document.steps, 'step')}"
     if document.retired:
-        table.add_row("retired", count_text(document.retired, "sequence"))
-    table.add_row("split", f"{document.split} (by a hash of its name, seed 0)")
-    if document.file_size is None:
-        table.add_row("file", "none: its arrays were appended")
+        yield "retired", count_text(document.retired, "sequence")
+    yield "split", f"{document.split} (by a hash of its name, seed 0)"
+    if document.file_size is None or document.file_sha256 is None:
+        yield "file", "none: its arrays were appended"
     else:
-        table.add_row("file", bytes_text(document.file_size))
-        table.add_row("SHA-256", document.file_sha256)
-    return table
+        yield "file", bytes_text(document.file_size)
+        yield "SHA-256", document.file_sha256
 
 
 def _parts(parts: Sequence[PartInspection]) -> Iterator[RenderableType]:
-    numbers = ("part", "number", "steps", "label rows")
     times = ["times"] if any(part.times for part in parts) else []
-    table = columns(*numbers, *times, "", right=numbers, folded=times)
-    first, more = first_of(parts)
-    for part in first:
+
+    def row(part: PartInspection) -> Sequence[str]:
         counts = (f"{number:,}" for number in (part.part, part.number, part.steps, part.label_rows))
-        table.add_row(*counts, *([" to ".join(part.times or ("-",))] if times else []), "retired" * part.retired)
-    yield table
-    yield from more
+        return *counts, *([" to ".join(part.times or ("-",))] if times else []), "retired" * part.retired
+
+    numbers = ("part", "number", "steps", "label rows")
+    yield columns((*numbers, *times, ""), map(row, parts[:LISTED]), right=numbers, folded=times)
+    yield from _more(parts)
 
 
 def _part_columns(parts: Sequence[PartInspection]) -> Iterator[RenderableType]:
-    """Return a table of the further columns of each part; equal values are shown once."""
-    table = columns("column", "of each part" if len(parts) > 1 else "value", folded=["column", "of each part"])
-    names, more = first_of(tuple(parts[0].columns))
-    for name in names:
-        values = [short_name(_value(part.columns[name]), LONGEST_VALUE) for part in first_of(parts)[0]]
-        table.add_row(printable(name), ", ".join(values[:1] if len({*values}) == 1 else values))
-    yield table
-    yield from more
+    """Yield a table of the further columns of each part; equal values are shown once."""
+
+    def row(name: str) -> Sequence[str]:
+        values = [short_name(_value(part.columns[name]), LONGEST_VALUE) for part in parts[:LISTED]]
+        return printable(name), ", ".join(values[:1] if len({*values}) == 1 else values)
+
+    names, title = list(parts[0].columns), "of each part" if len(parts) > 1 else "value"
+    yield columns(("column", title), map(row, names[:LISTED]), folded=["column", "of each part"])
+    yield from _more(names)
 
 
 def _row_table(name: str, rows: Sequence[Row], classes: Sequence[Sequence[str] | None] = ()) -> Table:
-    table = columns("row", name, right=["row"], folded=[name])
+    shown = []
     for before, row in zip((None, *rows), rows, strict=False):
         if before is not None and row.step != before.step + 1:
-            table.add_row("...", "")
+            shown.append(("...", ""))
         values = [_value(value) for value in row.values[:ROW_VALUES]]
         for place, names in enumerate(classes[: len(values)]):
             code = row.values[place]
             if names is not None and isinstance(code, int) and 0 <= code < len(names):
                 values[place] += f" {printable(names[code])}"
-        table.add_row(f"{row.step:,}", ", ".join(values) + ", ..." * (len(row.values) > ROW_VALUES))
-    return table
+        shown.append((f"{row.step:,}", ", ".join(values) + ", ..." * (len(row.values) > ROW_VALUES)))
+    return columns(("row", name), shown, right=["row"], folded=[name])
 
 
 def _value(value: Value) -> str:

@@ -116,15 +116,15 @@ def inspect(
     (1, 5, 1.0)
     """
     opened = open_store(store)
-    schema, steps = opened.schema, opened.schema.steps
+    schema = opened.schema
     numbers = split_numbers(opened, split_by)
+    splits = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
     mixing, windows = None, None
     if shuffle is not None:
         mixing = measure_shuffle(opened, shuffle)  # first, since it refuses impossible options
-        views = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
-        windows = [len(windows_of(view, shuffle)) for view in views]
+        windows = [len(windows_of(split, shuffle)) for split in splits]
     usage = opened.disk_usage()
-    statistics = column_statistics(opened, numbers)
+    statistics = column_statistics(opened, splits)
     failures, listed = failures_in(opened.provenance)
     build, skipped = opened.provenance.get("build"), tuple(RecordedSkips.of(opened.provenance).by_name)
     return Inspection(
@@ -136,19 +136,11 @@ def inspect(
         sources=len(set(opened.sources)),
         steps=int(opened.lengths.sum()),
         label_steps=int(opened.label_lengths.sum()) if schema.label_axis == "own" else 0,
-        inputs=schema.inputs.to_json(),
-        labels=labels_json(schema),
-        label_axis=schema.label_axis,
         has_labels=opened.has_labels,
         labels_are_inputs=opened.snapshot.labels_are_inputs(),
         missing=schema.missing,
         missing_inputs=opened.missing_rows("inputs"),
         missing_labels=opened.missing_rows("labels"),
-        codec=str(schema.codec),
-        chunk_steps=steps.chunk,
-        chunk_bytes=steps.chunk * schema.inputs.nbytes,
-        shard_steps=steps.shard,
-        shard_bytes=steps.shard * schema.inputs.nbytes,
         files=usage.files,
         stored_bytes=usage.stored_bytes,
         decoded_bytes=sum(array.decoded_bytes for array in usage.arrays),
@@ -158,7 +150,7 @@ def inspect(
         columns=tuple(describe_column(one.name, one.dtype, opened.sequences[one.name]) for one in schema.columns),
         split_by=split_by,
         pinned=split_by is not None and opened.names_splits(split_by),
-        splits=split_sizes(opened, split_by, numbers, windows),
+        splits=split_sizes(splits, split_by, windows),
         duplicates=duplicates_across_splits(opened, numbers),
         statistics=statistics,
         cleaning=cleaning_of_store(opened),
@@ -169,14 +161,25 @@ def inspect(
         skipped_listed=skipped[:LISTED_FAILURES],
         shuffle=mixing,
         rows=_row_sample(opened, statistics, numbers) if rows else None,
+        **schema_facts(schema),
     )
 
 
-def labels_json(schema: Schema) -> dict[str, Any]:
-    """Return the dtype, shape and names of labels; and the classes of each target, if there are any."""
-    classes = schema.labels.classes
-    listed = None if classes is None else [None if names is None else list(names) for names in classes]
-    return schema.labels.to_json() | ({} if listed is None else {"classes": listed})
+def schema_facts(schema: Schema) -> dict[str, Any]:
+    """Return what an inspection, and the preview of a build, say of the schema of a store."""
+    steps, row_bytes, labels = schema.steps, schema.inputs.nbytes, schema.labels.to_json()
+    if schema.labels.classes is not None:
+        labels["classes"] = [None if names is None else list(names) for names in schema.labels.classes]
+    return {
+        "inputs": schema.inputs.to_json(),
+        "labels": labels,
+        "label_axis": schema.label_axis,
+        "codec": str(schema.codec),
+        "chunk_steps": steps.chunk,
+        "chunk_bytes": steps.chunk * row_bytes,
+        "shard_steps": steps.shard,
+        "shard_bytes": steps.shard * row_bytes,
+    }
 
 
 def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], numbers: NDArray[np.int64]) -> RowSample:

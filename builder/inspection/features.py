@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec import DEFAULT_SPLITS, Moments, Store
+from store_spec import Moments, Store
 
 ARRAYS = ("inputs", "labels")
 BLOCK_VALUES = 2**20  # values of a table that are in memory at once
@@ -62,16 +62,11 @@ class ColumnStatistics:
         return self.missing / max(1, self.missing + self.count)
 
 
-def column_statistics(store: Store, splits: NDArray[np.int64] | None = None) -> tuple[ColumnStatistics, ...]:
-    """Describe each feature, then each target of a store; `splits` (sequences,) has the split of each sequence."""
-    views = (
-        []
-        if splits is None
-        else [store.select(np.flatnonzero(splits == number)) for number in range(len(DEFAULT_SPLITS))]
-    )
+def column_statistics(store: Store, splits: Sequence[Store] = ()) -> tuple[ColumnStatistics, ...]:
+    """Describe each feature, then each target of a store, also in each of its splits."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a split may be empty
-        every, *each = [view.stats() for view in (store, *views)]
+        every, *each = [view.stats() for view in (store, *splits)]
     return tuple(
         one
         for array in (ARRAYS if store.has_labels else ARRAYS[:1])

@@ -7,6 +7,8 @@ from builder.amounts import count_text
 from builder.build_errors import UsageError
 from store_spec import Mixing, Short, Store, Target, WindowError, Windows
 
+WINDOW_OPTIONS = ("window", "stride", "horizon", "lead", "sampling_rate", "target", "short")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
@@ -47,15 +49,7 @@ def windows_of(store: Store, shuffle: Shuffle) -> Windows:
     """Return the windows that are shuffled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # callers report if there are no windows
-        return store.windows(
-            shuffle.window,
-            stride=shuffle.stride,
-            horizon=shuffle.horizon,
-            lead=shuffle.lead,
-            sampling_rate=shuffle.sampling_rate,
-            target=shuffle.target,
-            short=shuffle.short,
-        )
+        return store.windows(**{name: getattr(shuffle, name) for name in WINDOW_OPTIONS})
 
 
 def measure_shuffle(store: Store, shuffle: Shuffle) -> ShuffleMixing:

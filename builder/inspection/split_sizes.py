@@ -40,21 +40,18 @@ def split_numbers(store: Store, by: str | None = None) -> NDArray[np.int64]:
         raise UsageError(str(error)) from error
 
 
-def split_sizes(
-    store: Store, by: str | None, numbers: NDArray[np.int64], windows: Sequence[int] | None
-) -> tuple[SplitSize, ...]:
-    """Return the size of each split; `numbers` (sequences,) is the split of each sequence."""
-    groups = np.array(store.grouped(by), object)
+def split_sizes(splits: Sequence[Store], by: str | None, windows: Sequence[int] | None) -> tuple[SplitSize, ...]:
+    """Return the size of each of the default splits."""
     return tuple(
         SplitSize(
             name=name,
             share=share,
-            groups=len(set(groups[numbers == number].tolist())),
-            sequences=int((numbers == number).sum()),
-            steps=int(store.lengths[numbers == number].sum()),
+            groups=len(set(split.grouped(by))),
+            sequences=len(split),
+            steps=int(split.lengths.sum()),
             windows=None if windows is None else windows[number],
         )
-        for number, (name, share) in enumerate(DEFAULT_SPLITS.items())
+        for number, (split, (name, share)) in enumerate(zip(splits, DEFAULT_SPLITS.items(), strict=True))
     )
 
 

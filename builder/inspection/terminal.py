@@ -3,13 +3,12 @@
 If the terminal is narrower than a table, it wraps the lines: nothing is cut off.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,39 +18,28 @@ INDENT = 2
 GAP = 2  # between two columns
 LEAST_FOLDED = 8  # letters in a line of a folded cell, even on a narrow terminal
 
+Section = tuple[str, *tuple[RenderableType, ...]]  # a title, and what stands below it
 
-def show(sections: Iterable[RenderableType], console: Console) -> None:
-    """Print sections to stdout, separated by blank lines."""
-    with console.capture() as captured:
-        for number, one in enumerate(sections):
-            if number:
-                console.print()
-            console.print(one, crop=False)  # a cropped number would be wrong
+
+def show(sections: Iterable[Section], console: Console) -> None:
+    """Print sections to stdout, separated by blank lines; their content is indented."""
+    shown = []
+    for title, *content in sections:
+        with console.capture() as heading:
+            console.print(Text(printable(title), style="bold"))
+        with console.capture() as body:
+            for one in content:
+                if isinstance(one, Table) and _least_width(one) > console.width - INDENT:
+                    one.width = _least_width(one)  # rich would silently cut off the ends of cells
+                console.print(one, crop=False, width=console.width - INDENT)
+        shown.append(heading.get() + textwrap.indent(body.get(), " " * INDENT))
     # rich pads lines with blanks to the width of the terminal.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    click.echo("\n".join(line.rstrip() for line in "\n".join(shown).splitlines()))
 
 
 def plain_console() -> Console:
     """Return a console on stdout that does not interpret text."""
     return Console(markup=False, highlight=False, emoji=False)
-
-
-def section(title: str, *content: RenderableType) -> RenderableType:
-    """Return a title with indented content below it."""
-    return _Section(title, content)
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    title: str
-    content: tuple[RenderableType, ...]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(printable(self.title), style="bold")
-        for one in self.content:
-            # If the width were less, rich would silently cut off the ends of cells.
-            width = max(options.max_width, INDENT + _least_width(one)) if isinstance(one, Table) else options.max_width
-            yield from console.render(Padding(one, (0, 0, 0, INDENT)), options.update(width=width))
 
 
 def _least_width(table: Table) -> int:
@@ -63,19 +51,29 @@ def _least_width(table: Table) -> int:
     return least
 
 
-def columns(*names: str, right: Collection[str] = (), folded: Collection[str] = ()) -> Table:
-    """Return an empty table with a line of names; columns in `right` are right-aligned, those in `folded` wrap."""
+def columns(
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    folded: Collection[str] = (),
+) -> Table:
+    """Return a table with a line of names; columns in `right` are right-aligned, those in `folded` wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for name in names:
         table.add_column(
             name, no_wrap=name not in folded, overflow="fold", justify="right" if name in right else "left"
         )
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def pairs() -> Table:
-    """Return an empty table of names and values."""
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return a table of names and values."""
     table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
