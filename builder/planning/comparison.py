@@ -32,10 +32,10 @@ class Comparison:
     """The sources compared with those in a store, each field in the order of the names."""
 
     new: tuple[str, ...]
-    changed: tuple[str, ...]  # the bytes differ from the store, or the labels or kept columns in the manifest
-    unchanged: tuple[str, ...]
-    vanished: tuple[str, ...]  # in the store, but not among the sources
-    unreadable: Mapping[str, str]  # in the store, but not readable now; with the reason
+    changed: tuple[str, ...] = ()  # the bytes differ from the store, or the labels or kept columns in the manifest
+    unchanged: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()  # in the store, but not among the sources
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # in the store, but not readable now; with the reason
     skipped: tuple[str, ...] = ()  # not in the store, since they were empty in an earlier build, and unchanged since
 
     @property
@@ -72,12 +72,10 @@ class StoredSources:
             return (sha256,)
         return sha256, bytes.fromhex(str(self._column(name)[first]))
 
-    def is_as_before(self, source: str, size: int, labels: NDArray[Any] | None) -> bool:
-        """Return whether a source has the same size, and the same labels if they are in a manifest."""
-        return size == self.size(source) and (labels is None or self.has_labels(source, labels))
-
-    def has_labels(self, source: str, labels: NDArray[Any]) -> bool:
-        """Return whether its sequences have these labels: one row, on the `sequence` axis."""
+    def has_labels(self, source: str, labels: NDArray[Any] | None) -> bool:
+        """Return whether its sequences have these labels: one row, on the `sequence` axis; None: any."""
+        if labels is None:
+            return True
         rows = self._store.schema.labels
         row = labels.reshape(rows.shape)
         if rows.dtype.kind in "fc":  # a build rounds labels to these dtypes, but never to integers
@@ -123,38 +121,34 @@ class SourceFiles:
 class _Verdicts:
     """The results of the comparison so far."""
 
-    stored: StoredSources | None
+    stored: StoredSources
     skips: RecordedSkips
-    new: set[str] = field(default_factory=set)
-    changed: set[str] = field(default_factory=set)
-    unchanged: set[str] = field(default_factory=set)
-    skipped: set[str] = field(default_factory=set)
+    by_name: dict[str, str] = field(default_factory=dict)  # a field of Comparison; of other sources it is `new`
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def note_hashes(self, name: str, hashes: Sequence[bytes]) -> None:
         """Classify a source by the hashes of its files."""
-        if self.stored is not None and name in self.stored:
+        if name in self.stored:
             before = self.stored.hashes(name, with_labels=len(hashes) > 1)
-            (self.unchanged if tuple(hashes) == before else self.changed).add(name)
-        else:
-            (self.skipped if self.skips.is_same(name, hashes) else self.new).add(name)
+            self.by_name[name] = "unchanged" if tuple(hashes) == before else "changed"
+        elif self.skips.is_same(name, hashes):
+            self.by_name[name] = "skipped"
 
     def note_error(self, name: str, error: OSError, file: str, files: SourceFiles) -> None:
         """Classify a source with an unreadable file; if it is not in the store, processing it reports the error."""
-        if self.stored is not None and name in self.stored:
+        if name in self.stored:
             what = "it" if file == name else file if file != files.labels else f"its label file {file}"
+            self.by_name[name] = "unreadable"
             self.unreadable[name] = (
                 f"{what} cannot be read now ({error.strerror or error}), so it is unknown whether it changed; the "
                 "store keeps it"
             )
-        else:
-            self.new.add(name)
 
 
 def compare(
     folder: Folder,
     names: Sequence[str],
-    stored: StoredSources | None,
+    stored: StoredSources,
     fingerprints: FingerprintCache,
     labels: NDArray[Any] | None,
     *,
@@ -169,7 +163,7 @@ def compare(
     Args:
         folder: The folder of the sources.
         names: The names of the sources.
-        stored: The sources in the store; None: there is no store yet.
+        stored: The sources in the store.
         fingerprints: The files that were read before; files that are read now are added.
         labels: (sources, targets) from a manifest; None: labels come from elsewhere.
         kept: Columns of the manifest, (sources,) each.
@@ -179,9 +173,7 @@ def compare(
     verdicts = _Verdicts(stored, skips)
     to_read: list[tuple[str, SourceFiles]] = []
     for number, name in enumerate(names):
-        is_stored = stored is not None and name in stored
-        if not is_stored and name not in skips:
-            verdicts.new.add(name)
+        if name not in stored and name not in skips:
             continue
         files, states = files_of(name), dict[str, State]()
         file = name
@@ -191,26 +183,32 @@ def compare(
         except OSError as error:
             verdicts.note_error(name, error, file, files)
             continue
-        if stored is not None and is_stored:
-            size = sum(states[file].size for file in files.own)
-            own_labels = None if labels is None else labels[number]
-            if not stored.is_as_before(name, size, own_labels) or not stored.has_kept_values(name, kept, number):
-                verdicts.changed.add(name)
-                continue
+        is_same = name not in stored or (
+            sum(states[file].size for file in files.own) == stored.size(name)
+            and stored.has_labels(name, None if labels is None else labels[number])
+            and stored.has_kept_values(name, kept, number)
+        )
         hashes = [known for one, state in states.items() if (known := fingerprints.sha256(one, state)) is not None]
-        if len(hashes) == len(states):
+        if not is_same:
+            verdicts.by_name[name] = "changed"
+        elif len(hashes) == len(states):
             verdicts.note_hashes(name, files.hashes(hashes))
         else:
             to_read.append((name, files))
     fingerprints.add(Fingerprints.of(_read_all(folder, to_read, verdicts)))
-    there = set(names)
+    by_verdict: dict[str, list[str]] = {}
+    for name in names:
+        by_verdict.setdefault(verdicts.by_name.get(name, "new"), []).append(name)
+    new, changed, unchanged, skipped = (
+        tuple(by_verdict.get(one, ())) for one in ("new", "changed", "unchanged", "skipped")
+    )
     return Comparison(
-        new=tuple(name for name in names if name in verdicts.new),
-        changed=tuple(name for name in names if name in verdicts.changed),
-        unchanged=tuple(name for name in names if name in verdicts.unchanged),
-        vanished=() if stored is None else tuple(sorted(name for name in stored.numbers if name not in there)),
+        new=new,
+        changed=changed,
+        unchanged=unchanged,
+        vanished=tuple(sorted(stored.numbers.keys() - set(names))),
         unreadable=verdicts.unreadable,
-        skipped=tuple(name for name in names if name in verdicts.skipped),
+        skipped=skipped,
     )
 
 

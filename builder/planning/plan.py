@@ -102,18 +102,19 @@ def make_plan(options: BuildOptions) -> Plan:
     labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
     provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
     skips = RecordedSkips.of(provenance, sources.code.sha256)
-    comparison = compare(
-        sources.listing.folder,
-        names,
-        stored,
-        fingerprints,
-        labels,
-        kept=sources.kept,
-        files_of=sources.files_of,
-        skips=skips,
-    )
+    comparison = Comparison(new=names)
     outdated: tuple[str, ...] = ()
-    if old_store is not None:
+    if old_store is not None and stored is not None:
+        comparison = compare(
+            sources.listing.folder,
+            names,
+            stored,
+            fingerprints,
+            labels,
+            kept=sources.kept,
+            files_of=sources.files_of,
+            skips=skips,
+        )
         check_root(old_store, sources.listing, comparison.new)
         there = set(comparison.unchanged)
         assert sources.recorded is not None

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from builder import Report, build
-from builder.planning.comparison import _Verdicts
+from builder.planning.comparison import StoredSources
 from builder.sources.fingerprints import (
     CACHE,
     SETTLED_NS,
@@ -215,20 +215,20 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(builds, mon
 
 def test_files_are_submitted_a_few_at_a_time(builds, monkeypatch):
     submitted: list[Any] = []
-    at_results, note = [], _Verdicts.note_hashes
+    at_results, hashes = [], StoredSources.hashes
 
     class Counting(ThreadPoolExecutor):
         def submit(self, *arguments: Any, **options: Any) -> Any:
             submitted.append(arguments)
             return super().submit(*arguments, **options)
 
-    def note_counted(*arguments: Any) -> None:
+    def hashes_counted(*arguments: Any, **options: Any) -> tuple[bytes, ...]:
         at_results.append(len(submitted))
-        note(*arguments)
+        return hashes(*arguments, **options)
 
     builds.forget()
     monkeypatch.setattr("builder.planning.comparison.ThreadPoolExecutor", Counting)
     monkeypatch.setattr("builder.planning.comparison.SUBMITTED", 2)
-    monkeypatch.setattr(_Verdicts, "note_hashes", note_counted)
+    monkeypatch.setattr(StoredSources, "hashes", hashes_counted)
     assert builds.again().unchanged == 3
     assert at_results == [2, 2, 3]
