@@ -13,8 +13,10 @@ from builder.formats.arrow import ArrowTable, single_rows
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.column_notes import metadata_of
+from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import Array, DType, check_unique, reading, single_groups
+from builder.formats.text_numbers import ROUNDED
 
 
 def open_netcdf(path: Path, *, source: str) -> ArrowTable:
@@ -33,7 +35,7 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
             _check_dimensions({name: variable.dims for name, variable in variables.items()}, source)
             if sum(variable.nbytes for variable in variables.values()) > unpacked_limit(size):
                 raise unpacks_too_much(source, size, advice="split it into smaller files")
-            return pa.table({name: _column(variable.values, variable.dtype) for name, variable in variables.items()})
+            return pa.table({name: _column(name, variable, source) for name, variable in variables.items()})
 
     with _dataset(path, source) as dataset:
         fields = [
@@ -104,11 +106,25 @@ def _kind(dtype: DType) -> Any:
     return pa.string() if dtype.kind in "OSUT" else pa.binary()
 
 
-def _column(values: Array, dtype: DType) -> Any:
+def _column(name: str, variable: Any, source: str) -> Any:
     """Return the values of a variable as a pyarrow array."""
-    kind = _kind(dtype)
+    values, kind = variable.values, _kind(variable.dtype)
+    coding = variable.encoding
+    if values.dtype.kind == "f" and coding["dtype"].kind in "iu" and not {"scale_factor", "add_offset"} & coding.keys():
+        _refuse_rounded(name, values, source)
     if pa.types.is_binary(kind):
         return pa.array([value.tobytes() for value in values], kind)
     if pa.types.is_string(kind):
         return pa.array(np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.tolist(), kind)
     return pa.array(np.ascontiguousarray(values, values.dtype.newbyteorder("=")), kind)
+
+
+def _refuse_rounded(name: str, values: Array, source: str) -> None:
+    """Refuse whole numbers that xarray may have rounded to represent a fill value by NaN."""
+    large = np.abs(values) >= EXACT_IN_FLOAT64
+    if large.any():
+        raise SourceError(
+            source,
+            f"row {int(large.argmax()) + 1:,}, column {name}: a whole number {ROUNDED}; numbers of a variable with "
+            f"_FillValue are decoded so: write it without, or leave the column out with --exclude {as_option(name)}",
+        )

@@ -18,6 +18,7 @@ from builder.formats.table import Table, read_raw
 
 ROWS = 50
 SUFFIXES = [".nc", ".nc4", ".h5", ".hdf5"]
+FILL = {"_FillValue": -1}
 DTYPES = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "bool", ">i2", ">f8"]
 
 
@@ -94,6 +95,16 @@ def test_data_sets_of_plain_hdf5_are_columns_if_they_have_one_length(tmp_path, n
     assert x.tobytes() == y.tobytes() == values.tobytes()
     with pytest.raises(SourceError, match=r"variable \w+ has the dimension phony_dim_\d, but \w+ has .* --exclude"):
         tabular(format="netcdf").under(tmp_path)(tmp_path / name)
+
+
+def test_large_integers_of_a_variable_with_a_fill_value_are_not_rounded(tmp_path):
+    path = written(tmp_path / "a.nc", {"x": series(1, 2**53 + 1, -1), "y": series(1, 2**53 - 1, -1)}, x=FILL, y=FILL)
+    every: list[dict[str, Any]] = [{"inputs": "x"}, {"inputs": "y", "group_by": "x"}]
+    for options in every:
+        with pytest.raises(SourceError, match=r"row 2, column x: a whole number is beyond 2\*\*53"):
+            list(tabular(**options, missing="drop").sequences(path))
+    (only,) = tabular(exclude="x", missing="drop").sequences(path)
+    assert only.inputs.tolist() == [[1], [2**53 - 1]]
 
 
 def test_text_and_more_dimensions_are_refused_unless_they_are_left_out(tmp_path):
