@@ -91,7 +91,8 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
 def _parse(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
     from pyarrow import json as arrow_json
 
-    read = arrow_json.ReadOptions(use_threads=False, block_size=_LONGEST if path.stat().st_size > _BLOCK else _BLOCK)
+    is_small = compression is None and path.stat().st_size <= _BLOCK
+    read = arrow_json.ReadOptions(use_threads=False, block_size=_BLOCK if is_small else _LONGEST)
     parse = arrow_json.ParseOptions(explicit_schema=pa.schema(kinds.items()))
     with open_stream(path, compression, source, options) as stream:
         return arrow_json.read_json(stream, read_options=read, parse_options=parse)

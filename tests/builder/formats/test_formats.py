@@ -283,6 +283,11 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     assert opened.read(["a"], np.dtype("int32"))["a"].type == pa.int64()
 
 
+def test_packed_json_lines_may_be_long(tmp_path):
+    path = packed(tmp_path / "x.jsonl.gz", b'{"a": 1, "b": "' + b"x" * 2**21 + b'"}\n{"a": 2, "b": ""}\n')
+    assert open_table(path, source="x").read(["a"], None)["a"].to_pylist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
