@@ -27,7 +27,7 @@ from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
 from builder.options.declaration import with_options, without_defaults
-from builder.options.table_options import TableOptions
+from builder.options.table_options import NO_LABELS, TableOptions
 from builder.sequence import LongSequence, SourceReader, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import label_file_pattern
@@ -324,7 +324,7 @@ class Tabular(SourceReader):
     def _read_npz(self, path: Path, source: str) -> WholeArrays:
         """Read the arrays of an NPZ file."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
-        if any(getattr(self.options, name) for name in columns):
+        if any(getattr(self.options, name) not in ((), None, NO_LABELS) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         label_key = self.options.label_key if self.options.label_source == "inputs" else None

@@ -431,6 +431,12 @@ def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence(tmp_path):
     assert [int(y) for _, y in store] == [1, 4, 1]
 
 
+def test_npz_files_without_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", inputs=[[1.0, 2.0]])
+    inputs, labels = tabular(labels="none")(tmp_path / "x.npz")
+    assert (inputs.tolist(), labels.tolist()) == ([[1, 2]], [])
+
+
 @pytest.mark.parametrize(
     ("arrays", "options", "message"),
     [
