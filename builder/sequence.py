@@ -156,6 +156,7 @@ def join_results(results: Iterable[tuple[str, Any]]) -> Iterator[LongSequence]:
 
 
 def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
+    labels: dict[str, str] = {}  # each label of a whole file, and the first file with it
     for file, result in results:
         # If the labels come from elsewhere, the function may return the inputs alone.
         of_file = sequences_of((result, None) if hasattr(result, "__array__") else result)
@@ -164,7 +165,18 @@ def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
                 raise SourceError(
                     file, "gives several sequences, where each file of a source is a piece of one; yield one for a file"
                 )
-            yield from sequence.sequences() if isinstance(sequence, LongSequence) else (sequence,)
+            if isinstance(sequence, LongSequence):
+                yield from sequence.sequences()
+                continue
+            if sequence.labels is not None and not np.ndim(sequence.labels):
+                labels.setdefault(repr(np.asarray(sequence.labels).item()), file)
+            if len(labels) > 1:
+                (label, first), (other, _) = labels.items()
+                raise SourceError(
+                    file, f"has the label {other:.80}, but {first} has {label:.80}; all files of a source form one "
+                    "sequence, which has one label"
+                )  # fmt: skip
+            yield sequence
 
 
 def map_sequence(sequence: Sequence | LongSequence, change: Callable[[Sequence], Sequence]) -> Sequence | LongSequence:

@@ -137,6 +137,24 @@ def test_functions_for_several_files_return_the_usual_results(src, tmp_path):
     assert "p7_20240101.csv: gives several sequences" in report.failures[0].reason
 
 
+@pytest.mark.parametrize("is_array", [True, False])
+def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
+    (tmp_path / "src").mkdir()
+    for name, label in {"a0": 1, "a1": 1, "b0": 1, "b1": 2}.items():
+        np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((2, 1)), labels=np.int64(label))
+
+    def read(path: Path) -> Any:
+        arrays = np.load(path)
+        return arrays["inputs"], arrays["labels"]
+
+    report = build(tmp_path / "src", sequence_from=r"(\w)\d", process=tabular() if is_array else read)
+    assert [(one.source, one.reason) for one in report.failures] == [
+        ("b", "b1.npz: has the label 2, but b0.npz has 1; all files of a source form one sequence, which has one label")
+    ]
+    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    assert (len(x), y.tolist()) == (4, 1)
+
+
 def made_day(rng: np.random.Generator, day: int) -> dict[str, list[Any]]:
     count = int(rng.integers(1, 6))
     values = [None if rng.random() < 0.3 else float(one) for one in rng.integers(0, 9, count)]
