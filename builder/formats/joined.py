@@ -11,7 +11,7 @@ from builder.build_errors import SourceError
 from builder.formats import open_table
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
-from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, reading
+from builder.formats.table import HIDDEN, DType, Frame, OpenTable, reading
 from builder.options.table_options import TableOptions
 
 _OF_ROW: Final = re.compile(r"(^|; also )row ([0-9,]*[0-9])")
@@ -49,10 +49,12 @@ class JoinedTable(OpenTable):
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         columns = [*names, *(HIDDEN + name for name in raw)]
-        frames = [table.read(names, dtype, raw) for _, table in self.tables]
-        shown = [frame.select(columns) if ROW in frame.column_names else frame for frame in frames]
+        shown = [table.read(names, dtype, raw).select(columns) for _, table in self.tables]
         with reading(self.source, advice="are its files alike?"):
-            return pa.concat_tables(shown, promote_options="permissive")
+            joined = pa.concat_tables(shown, promote_options="permissive")
+        if any(pa.types.is_list(kind) for kind in joined.schema.types):  # arrays of one shape have a fixed size
+            raise SourceError(self.source, "its files have steps of different shapes")
+        return joined
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and its number in the file; both numbers are from 1.

@@ -155,6 +155,15 @@ def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
     assert (len(x), y.tolist()) == (4, 1)
 
 
+def test_files_with_steps_of_different_shapes_are_refused(tmp_path):
+    (tmp_path / "src").mkdir()
+    for width in (2, 3):
+        np.save(tmp_path / "src" / f"a{width}.npy", np.ones((2, 2, width)))
+        np.save(tmp_path / "src" / f"b{width}.npy", np.ones((2, 2, 2)))
+    report = build(tmp_path / "src", sequence_from=r"(\w)\d")
+    assert [(one.source, one.reason) for one in report.failures] == [("a", "its files have steps of different shapes")]
+
+
 def made_day(rng: np.random.Generator, day: int) -> dict[str, list[Any]]:
     count = int(rng.integers(1, 6))
     values = [None if rng.random() < 0.3 else float(one) for one in rng.integers(0, 9, count)]
