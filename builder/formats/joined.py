@@ -50,6 +50,9 @@ class JoinedTable(OpenTable):
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         columns = [*names, *(HIDDEN + name for name in raw)]
         shown = [table.read(names, dtype, raw).select(columns) for _, table in self.tables]
+        for name in names:
+            if len({frame.field(name).type for frame in shown}) > 1:  # pyarrow does not promote bool
+                shown = [_with_number(frame, name) for frame in shown]
         with reading(self.source, advice="are its files alike?"):
             joined = pa.concat_tables(shown, promote_options="permissive")
         if any(pa.types.is_list(kind) for kind in joined.schema.types):  # arrays of one shape have a fixed size
@@ -69,6 +72,16 @@ class JoinedTable(OpenTable):
                 return name, row
             row -= rows
         raise SourceError(self.source, f"has no row {row:,} more")
+
+
+def _with_number(frame: Frame, name: str) -> Frame:
+    """Return a frame with a column of bool as uint8."""
+    import pyarrow as pa
+
+    column = frame[name]
+    if not pa.types.is_boolean(column.type):
+        return frame
+    return frame.set_column(frame.column_names.index(name), name, column.cast(pa.uint8()))
 
 
 def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:

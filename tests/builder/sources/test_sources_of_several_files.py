@@ -226,6 +226,15 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
     assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
 
 
+def test_bools_of_one_file_may_be_numbers_or_missing_in_another(tmp_path):
+    columns = [pa.array([True, None]), pa.nulls(2), pa.array([2, 0], pa.int8())]
+    (tmp_path / "src").mkdir()
+    for number, column in enumerate(columns):
+        pq.write_table(pa.table({"a": column}), tmp_path / "src" / f"p1_{number}.parquet")
+    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(missing="drop"))
+    assert store_spec.open_store(tmp_path / "t.zarr")[0][0].ravel().tolist() == [1, 2, 0]
+
+
 def test_text_of_one_file_may_be_a_dictionary_in_another(tmp_path):
     (tmp_path / "src").mkdir()
     texts = pa.array(["x", "y", "x"])
