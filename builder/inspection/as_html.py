@@ -4,9 +4,10 @@ Charts are paths of SVG, in a box one unit high that is stretched to the width o
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from os import PathLike
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from builder.amounts import bytes_text, count_text, number_text, percent_text, r
 from builder.build_errors import UsageError
 from builder.inspection import as_text
 from builder.inspection.document import Inspection, inspect
-from builder.inspection.examples import Line, Span
+from builder.inspection.examples import Line
 from builder.inspection.features import ARRAYS
 from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import Shuffle
@@ -76,14 +77,11 @@ def write_page(document: Inspection, path: str | PathLike[str]) -> None:
     page = html_of(document).encode()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            beside.write_bytes(page)
-            beside.replace(path)  # a browser never sees half a page
-        except OSError:
-            with suppress(OSError):
-                beside.unlink()
-            raise
+        beside.write_bytes(page)
+        beside.replace(path)  # a browser never sees half a page
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
@@ -150,23 +148,14 @@ def curve(line: Line) -> str:
     def y(value: float) -> str:
         return _n(1 - (value / 2 - low / 2) / span if span else 0.5)
 
-    paths = []
-    for run in _runs(line.spans):
-        there = [f"{_n(at + 0.5)} {y(top)}" for at, (_, top) in run]
-        back = [f"{_n(at + 0.5)} {y(bottom)}" for at, (bottom, _) in reversed(run)]
-        paths.append(f"M{'L'.join(there + back)}")
-    return "".join(paths)
-
-
-def _runs(spans: Sequence[Span]) -> Iterator[list[tuple[int, tuple[float, float]]]]:
-    """Yield the runs of spans that are not missing, each span with its number."""
-    run: list[tuple[int, tuple[float, float]]] = []
-    for number, span in enumerate((*spans, None)):
-        if span is not None:
-            run.append((number, span))
-        elif run:
-            yield run
-            run = []
+    path = ""
+    for is_real, run in groupby(enumerate(line.spans), key=lambda one: one[1] is not None):
+        if is_real:
+            ends = [(_n(at + 0.5), y(span[0]), y(span[1])) for at, span in run if span is not None]
+            there = [f"{x} {top}" for x, _, top in ends]
+            back = [f"{x} {bottom}" for x, bottom, _ in reversed(ends)]
+            path += f"M{'L'.join(there + back)}"
+    return path
 
 
 def _n(value: float) -> str:
