@@ -16,7 +16,7 @@ from builder.formats.table import DType
 from builder.maintenance.row_order import Order
 from builder.planning.packing import Packing
 from builder.planning.provenance import select_provenance
-from builder.processes.row_dtypes import ARRAYS, Conversions, check_same_dtypes, conversions, parse_conversions
+from builder.processes.row_dtypes import ARRAYS, Conversions, conversions, parse_conversions
 from store_spec.building import EMPTY_IDENTITY, Ledger, Records, stored_records
 
 RECORD: Final = "compacted"
@@ -87,7 +87,12 @@ class PartialCopy:
                 f"{'' if self.order.kind == 'store' else f' in the order {self.order}'}; give another path"
             )
         packing.check(copy.schema, copy.path)
-        check_same_dtypes(copy.schema, dtypes, copy.path)
+        for name, dtype in dtypes.items():
+            if copy.schema.rows(name).dtype != dtype:
+                raise UsageError(
+                    f"{copy.path}: {name} are {copy.schema.rows(name).dtype} there, but the option is now {dtype}; "
+                    "leave it out, or give another path"
+                )
         if order is not None and order != self.order:
             raise UsageError(
                 f"{copy.path}: was begun in the order {self.order}, but the option is now {order}; leave it out, or "

@@ -20,15 +20,13 @@ Process = Tabular | FunctionProcess  # makes sequences of a source
 OWN_PACKAGES = ("builder", "store_spec")
 
 
-def load_process(process: ProcessFunction | str | None) -> ProcessFunction:
+def load_process(process: ProcessFunction | str) -> ProcessFunction:
     """Return a function, or import it by its name `module:function`, also from the working folder.
 
     Raises:
         NoSuchProcessError: The module or the function does not exist.
         UsageError: The name is not of that form, the object cannot be called, or its module cannot be imported.
     """
-    if process is None:
-        raise UsageError("no process function is given")
     if not isinstance(process, str):
         if not callable(process):
             raise UsageError(f"process={process!r:.200} cannot be called; give a function, or its name module:function")

@@ -1,6 +1,5 @@
 """Convert rows to another dtype, for `compact` and for later builds of the stores that it made."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -104,26 +103,9 @@ def parse_conversions(value: Any) -> Conversions | None:
     >>> parse_conversions([["inputs", "float32"]]), parse_conversions([["inputs", "text"]])
     ((('inputs', 'float32'),), None)
     """
-    pairs = []
-    for pair in value if isinstance(value, list) else (None,):
-        match pair:
-            case ["inputs" | "labels" as name, str(dtype)]:
-                try:
-                    parsed = parse_dtype(dtype)
-                except UsageError:
-                    return None
-                assert parsed is not None
-                pairs.append((name, parsed.name))
-            case _:
-                return None
-    return tuple(pairs)
-
-
-def check_same_dtypes(schema: Schema, dtypes: Mapping[str, DType], store: object) -> None:
-    """Refuse dtypes that differ from those of an unfinished copy."""
-    for name, dtype in dtypes.items():
-        if schema.rows(name).dtype != dtype:
-            raise UsageError(
-                f"{store}: {name} are {schema.rows(name).dtype} there, but the option is now {dtype}; leave it out, or "
-                "give another path"
-            )
+    try:
+        pairs = [(name, parse_dtype(dtype)) for name, dtype in value]
+    except (TypeError, ValueError, UsageError):
+        return None
+    parsed = tuple((name, dtype.name) for name, dtype in pairs if name in ARRAYS and dtype is not None)
+    return parsed if len(parsed) == len(pairs) else None
