@@ -36,6 +36,7 @@ from builder.sources.source_list import SourceList, check_sequence_from
 from store_spec import LabelAxis
 
 ELSEWHERE = "build to another path"
+OTHERWISE = f"{ELSEWHERE}, or remove this store and build again"
 Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code from that sequence on), ascending
 
 
@@ -103,11 +104,6 @@ class RecordedBuild:
     converted: Conversions = ()
     sequence_from: str | None = None
     text_dtype: str | None = None  # of tables, if the first source is text; None: they keep their dtypes
-
-    @property
-    def otherwise(self) -> str:
-        """The advice for users who want other options."""
-        return f"{ELSEWHERE}, or remove this store and build again"
 
     @classmethod
     def of(cls, old_store: store_spec.Store) -> Self:

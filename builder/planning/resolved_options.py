@@ -12,7 +12,7 @@ from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, options_of, value_text
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
-from builder.planning.provenance import RecordedBuild
+from builder.planning.provenance import OTHERWISE, RecordedBuild
 from builder.processes.function_options import FunctionOptions, bind_arguments
 from builder.processes.function_process import FunctionProcess
 from builder.processes.portable import Portable
@@ -112,11 +112,6 @@ def _process_recorded(store: Path | str) -> dict[str, Any]:
     return {}
 
 
-def gives_option(process: ProcessFunction | str | None, option: str) -> bool:
-    """Return whether a process function is `tabular(...)` with this option."""
-    return isinstance(process, Tabular) and process.is_explicit(option)
-
-
 def options_of_new(build_options: BuildOptions) -> Options:
     """Return the options of a first build."""
     process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
@@ -149,11 +144,10 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     else:
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
     of_stored_function = FunctionOptions.from_record(recorded.process)
-    differing = of_function.differences(of_stored_function)
-    for before, now in (*_all_differences(recorded, tables, manifest, build_options), *differing):
+    for before, now in _all_differences(recorded, tables, manifest, build_options):
         raise UsageError(
             f"{recorded.store}: was built with {before}, but the option is now {now}; leave it out, since the store "
-            f"records it, {recorded.otherwise}"
+            f"records it, {OTHERWISE}"
         )
     table = None
     if recorded.manifest is not None:
@@ -210,15 +204,16 @@ def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str 
             instead = f"give {function} with process (--process)"
     raise UsageError(
         f"{recorded.store}: was built with {was}, but the option is now function {now['function']}; {instead}, "
-        f"{recorded.otherwise}"
+        f"{OTHERWISE}"
     )
 
 
 def _refuse_of_tables(of_function: FunctionOptions) -> None:
     """Refuse options of process functions if the sources are tables."""
-    if (given := of_function.first_given) is not None:
-        instead = "name one with --process" if of_function.arguments else f"for tables, give {given} to tabular(...)"
-        raise UsageError(f"{given} is for a process function; {instead}")
+    for given in of_function.given():
+        if of_function.arguments:
+            raise UsageError(f"{given} (--arg) is for a process function; name one with --process")
+        raise UsageError(f"{given} is for a process function; for tables, give {given} to tabular(...)")
 
 
 def _refuse_without_manifest(options: BuildOptions, recorded: RecordedBuild | None) -> None:
@@ -235,7 +230,12 @@ def _all_differences(
     """Yield the given options that differ from the record: the recorded value, and the given value."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
-    before: dict[str, Any] = {"label_axis": recorded.label_axis, "sequence_from": recorded.sequence_from}
+    of_function = FunctionOptions.from_record(recorded.process).given()
+    before = {
+        "label_axis": recorded.label_axis,
+        "sequence_from": recorded.sequence_from,
+        "missing": "error",
+    } | of_function
     now: dict[str, Any] = {"label_axis": build_options.label_axis, "sequence_from": build_options.sequence_from}
     if manifest is not None and recorded.manifest is None:
         now["manifest"] = manifest.path
@@ -245,6 +245,7 @@ def _all_differences(
         before |= {"keep": table["keep"]}
         now |= {"key": manifest.key, "label_column": columns and list(columns)}
         now |= {"keep": manifest.kept and list(manifest.kept), "manifest_only": manifest.only_listed or None}
+    now |= build_options.of_function.given()
     yield from differences(before, now, [name for name, value in now.items() if value is not None])
 
 

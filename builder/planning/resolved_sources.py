@@ -28,7 +28,7 @@ from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_ma
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
 from builder.planning.provenance import RecordedBuild, describe_build
-from builder.planning.resolved_options import gives_option, options_of_new, options_of_old
+from builder.planning.resolved_options import options_of_new, options_of_old
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.folder import Folder
@@ -160,7 +160,8 @@ def find_sources(
     function, table = options.process, options.manifest
     listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
     if function.options.labels_from is not None:
-        if recorded is not None and not gives_option(build_options.process, "labels_from"):
+        given = build_options.process
+        if recorded is not None and not (isinstance(given, Tabular) and given.is_explicit("labels_from")):
             check_below(listing, function.label_file, recorded.store, function.options.labels_from)
         listing = without_label_files(listing, function.label_file, function.options.labels_from)
     if recorded is not None and table is not None:

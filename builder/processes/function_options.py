@@ -3,7 +3,7 @@
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,16 +136,12 @@ class FunctionOptions:
             return "pattern"
         return "manifest" if self.labels_in_manifest else "function"
 
-    @property
-    def first_given(self) -> str | None:
-        """The first given option, as text; None if there is none."""
-        if self.arguments:
-            return f"argument {next(iter(self.arguments))} (--arg)"
-        if self.missing is not None:
-            return "missing"
-        if self.classes:
-            return "classes"
-        return None if self.label_pattern is None else "label_pattern"
+    def given(self) -> dict[str, Any]:
+        """Return the given options by their names, as values that can be compared with those of another build."""
+        # By repr 1, 1.0 and True differ.
+        arguments = {f"argument {name}": repr(value) for name, value in self.arguments.items()}
+        others = {"missing": self.missing, "classes": list(self.classes), "label_pattern": self.label_pattern}
+        return arguments | {name: value for name, value in others.items() if value}
 
     def to_record(self) -> dict[str, Any]:
         """Return the record for a store, which contains only given options."""
@@ -156,20 +152,6 @@ class FunctionOptions:
             "label_pattern": self.label_pattern,
         }
         return {name: value for name, value in record.items() if value}
-
-    def differences(self, earlier: Self) -> Iterator[tuple[str, str]]:
-        """Yield each given option that differs from an earlier build: its earlier value, and its value now."""
-        for name, value in self.arguments.items():
-            if repr(value) != repr(earlier.arguments.get(name)):  # by repr 1, 1.0 and True differ
-                there = repr(earlier.arguments[name])[:80] if name in earlier.arguments else "not given"
-                yield f"argument {name} {there}", f"{name} {value!r:.80}"
-        if self.missing is not None and self.keeps_nan != earlier.keeps_nan:
-            yield f"missing {earlier.missing or 'error'}", f"missing {self.missing}"
-        if self.classes and self.classes != earlier.classes:
-            there = ",".join(earlier.classes) or "not given"
-            yield f"classes {there}", f"classes {','.join(self.classes)}"
-        if self.label_pattern not in (None, earlier.label_pattern):
-            yield f"label_pattern {earlier.label_pattern or 'not given'}", f"label_pattern {self.label_pattern}"
 
 
 def is_valid_record(process: Mapping[str, Any]) -> bool:

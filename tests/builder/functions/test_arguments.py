@@ -71,9 +71,9 @@ def test_a_function_receives_its_arguments_and_the_store_records_them(src, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"factor": 3}, "argument factor 2, but the option is now factor 3"),
-        ({"factor": 2.0}, r"argument factor 2, but the option is now factor 2\.0"),
-        ({"shift": 1}, "argument shift not given, but the option is now shift 1"),
+        ({"factor": 3}, "argument factor 2, but the option is now argument factor 3"),
+        ({"factor": 2.0}, r"argument factor 2, but the option is now argument factor 2\.0"),
+        ({"shift": 1}, "argument shift not given, but the option is now argument shift 1"),
     ],
 )
 def test_other_arguments_than_in_the_first_build_are_refused(src, tmp_path, arguments, message):
