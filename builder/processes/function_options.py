@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -56,20 +57,15 @@ def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argumen
     """Bind arguments to a process function; refuse unknown arguments, and missing ones."""
     if not arguments:
         return function
-    try:
+    with suppress(TypeError, ValueError):  # some callables have no signature
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some callables have no signature
-        return partial(function, **arguments)
-    others = list(signature.parameters.values())[1:]  # the first one is the path
-    named = {one.name: one for one in others if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    unknown = [name for name in arguments if name not in named]
-    if unknown and not any(one.kind == one.VAR_KEYWORD for one in others):
-        takes = ", ".join(named) or "only the path"
-        raise UsageError(f"the process function takes no argument {unknown[0]} (--arg); it takes {takes}")
-    lacking = [name for name, one in named.items() if one.default is one.empty and name not in arguments]
-    if lacking:
-        given = ", ".join(arguments)
-        raise UsageError(f"the process function also needs the argument {lacking[0]} (--arg); given are {given}")
+        try:
+            signature.bind(Path(), **arguments)
+        except TypeError as error:
+            given = ", ".join(arguments)
+            raise UsageError(
+                f"the process function cannot take the arguments {given} (--arg): {error}; it takes {signature}"
+            ) from None
     return partial(function, **arguments)
 
 
