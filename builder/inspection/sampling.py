@@ -67,22 +67,13 @@ class SampledArray:
 
 def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> SampledArray:
     """Sample the rows of `inputs` or `labels`; `splits` (sequences,) is the split of each sequence."""
-    sample, names = sample_rows(store, array), store.schema.labels.classes or ()
+    sample, classes = sample_rows(store, array), store.schema.labels.classes
     columns = []
     for column in range(min(store.schema.rows(array).features, SAMPLED_COLUMNS[array])):
-        values = sample.rows[:, :, column]
-        classes = count_classes(values, splits[sample.sequence]) if array == "labels" else []
-        of_target = names[column] if classes and names else None
-        columns.append(
-            SampledColumn(
-                column=column,
-                bins=histogram(values.reshape(-1)),
-                classes=tuple(
-                    ClassCount(code=code, name=class_name(of_target, code), count=sum(counts), splits=tuple(counts))
-                    for code, counts in classes
-                ),
-            )
-        )
+        values, counts = sample.rows[:, :, column], list[ClassCount]()
+        if array == "labels":
+            counts = count_classes(values, splits[sample.sequence], classes[column] if classes else None)
+        columns.append(SampledColumn(column=column, bins=histogram(values.reshape(-1)), classes=tuple(counts)))
     return SampledArray(rows=len(sample.rows), total=sample.total, columns=tuple(columns))
 
 
@@ -130,8 +121,10 @@ def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) ->
     return pieces
 
 
-def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple[int, list[int]]]:
-    """Count the labels (rows, places) of each class in each split: (class, counts), the most frequent first.
+def count_classes(
+    values: NDArray[Any], splits: NDArray[np.int64], names: tuple[str, ...] | None = None
+) -> list[ClassCount]:
+    """Count the labels (rows, places) of each class in each split, the most frequent first.
 
     There are no classes if labels are not whole numbers, or too many different ones.
     """
@@ -142,8 +135,11 @@ def count_classes(values: NDArray[Any], splits: NDArray[np.int64]) -> list[tuple
         return []
     table = np.zeros((len(codes), len(DEFAULT_SPLITS)), np.int64)
     np.add.at(table, (which.reshape(-1), np.repeat(splits, values.shape[1])), 1)
-    order = np.argsort(-table.sum(axis=1), kind="stable")
-    return [(int(codes[place]), table[place].tolist()) for place in order.tolist()]
+    counts = [
+        ClassCount(code=int(code), name=class_name(names, code), count=sum(row), splits=tuple(row))
+        for code, row in zip(codes, table.tolist(), strict=True)
+    ]
+    return sorted(counts, key=lambda one: -one.count)
 
 
 def class_name(names: tuple[str, ...] | None, code: float) -> str | None:

@@ -18,7 +18,7 @@ the empty sources (see `unused_sources`).
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -83,13 +83,16 @@ def select_provenance(provenance: dict[str, Any], numbers: NDArray[np.int64]) ->
     build = provenance.get("build")
     if not (isinstance(build, dict) and _is_code(build.get("code"))):
         return provenance
-    which = np.searchsorted(np.array([first for first, _ in build["code"]], np.int64), numbers, "right")
-    codes = ["", *(code for _, code in build["code"])]  # "": before the first recorded code
-    pairs: list[list[Any]] = []
-    for place in [*range(min(1, len(which))), *(np.flatnonzero(np.diff(which)) + 1).tolist()]:
-        if codes[which[place]] != (pairs[-1][1] if pairs else ""):
-            pairs.append([place, codes[which[place]]])
+    codes = _codes(build["code"], numbers)
+    changes = np.flatnonzero(codes != np.concatenate([[""], codes[:-1]])[: len(codes)])
+    pairs = [[place, codes[place]] for place in changes.tolist()]
     return provenance | {"build": build | {"code": pairs}}
+
+
+def _codes(pairs: Iterable[tuple[int, str]], numbers: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return the recorded fingerprint of the code of each sequence; "" before the first one."""
+    firsts, codes = zip((-1, ""), *pairs, strict=True)
+    return np.array(codes, object)[np.searchsorted(np.array(firsts), numbers, "right") - 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +163,7 @@ class RecordedBuild:
         """Return the sources with sequences that other code made, in the order of the store."""
         if code is None:
             return ()
-        firsts = np.array([first for first, _ in self.code], np.int64)
-        codes = np.array(["", *(sha256 for _, sha256 in self.code)], object)  # "": before the first recorded code
-        other = codes[np.searchsorted(firsts, old_store.selection, "right")] != code
+        other = _codes(self.code, old_store.selection) != code
         return tuple(dict.fromkeys(old_store.sources[position] for position in np.flatnonzero(other)))
 
 

@@ -1,7 +1,7 @@
 """Find the sources of a build and the way to read them, from its options and the record of the store."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -183,7 +183,11 @@ def find_sources(
     if options.sequence_from is not None:
         known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
         of_pattern = columns_of(options.sequence_from, listing, resolved.names, known)
-        check_distinct(of_pattern, resolved.kept)
+        for name in {one.column.name for one in of_pattern} & {one.column.name for one in resolved.kept}:
+            raise UsageError(
+                f"column {name} is a group of sequence_from (--sequence-from), and also a column of the "
+                "manifest's keep (--keep); rename the group"
+            )
         resolved = replace(resolved, kept=(*resolved.kept, *of_pattern))
     return resolved
 
@@ -311,14 +315,3 @@ def columns_of(
             column = as_integers(column)
         columns.append(keep_column(group, column, before, "sequence_from (--sequence-from)"))
     return tuple(columns)
-
-
-def check_distinct(of_pattern: Collection[KeptColumn], of_manifest: Collection[KeptColumn]) -> None:
-    """Refuse a column that comes from both the pattern and the manifest."""
-    names = {one.column.name for one in of_manifest}
-    for one in of_pattern:
-        if one.column.name in names:
-            raise UsageError(
-                f"column {one.column.name} is a group of sequence_from (--sequence-from), and also a column of the "
-                "manifest's keep (--keep); rename the group"
-            )
