@@ -122,8 +122,10 @@ class GroupScaler:
         group_of_each = np.full(store.counts.sequences, -1, np.int64)
         group_of_each[store.selection] = groups
         each = [getattr(scaler, name) for scaler in self.groups.values()]
+        shape = len(each), store.schema.rows(name).features
         numbers = Scale(
-            center=np.stack([scale.center for scale in each]), scale=np.stack([scale.scale for scale in each])
+            center=np.reshape([scale.center for scale in each], shape),
+            scale=np.reshape([scale.scale for scale in each], shape),
         )
         return SequenceScales(store.snapshot, name, numbers, group_of_each)
 

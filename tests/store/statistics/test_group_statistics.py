@@ -89,6 +89,9 @@ def test_groups_without_statistics_and_unknown_columns_are_refused(made: Any):
     assert list(store.select([0, 5]).windows(4, normalize=north))
     with pytest.raises(WindowError, match=r"sequence 1 has site='south', and normalize has statistics of 1 groups"):
         store.windows(4, normalize=north)
+    none = store.select([])
+    with pytest.warns(UserWarning, match="0 windows"):
+        assert not len(none.windows(4, normalize=none.stats_by("site")))
     with pytest.raises(WindowError, match="by='hospital' is not a column"):
         store.stats_by("hospital")
     with pytest.raises(WindowError, match="give the index of the windows"):
