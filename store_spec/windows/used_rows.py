@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def stats_of_windows(windows: Windows) -> Statistics:
     """Return the statistics of all rows that windows use, each once."""
+    _, distinct = np.unique(windows.store.selection, return_index=True)  # a sequence may be selected twice
+    windows = windows.of(windows.store.select(distinct), None)
     store = windows.store
     if not len(windows):
         raise WindowError(f"{store.path}: statistics of 0 windows")

@@ -101,6 +101,14 @@ def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
         assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
 
 
+@pytest.mark.parametrize("axis", ["step", "sequence"])
+def test_statistics_of_windows_count_a_sequence_that_is_selected_twice_once(by_axis: dict[str, Written], axis: str):
+    once, twice = (by_axis[axis].store.select(numbers).windows(3).stats() for numbers in ([5, 6], [6, 5, 6]))
+    assert twice.count.tolist() == once.count.tolist()
+    assert twice.labels.count.tolist() == once.labels.count.tolist()
+    assert twice.quantiles(0.2).labels.tolist() == once.quantiles(0.2).labels.tolist()
+
+
 @pytest.mark.parametrize("axis", ["sequence", "own"])
 def test_statistics_of_a_period_have_the_labels_of_its_sequences_alone(tmp_path: Path, axis: Any):
     inputs = [np.full((10, 1), label, "f4") for label in (1, 2, 3, 1000, 2000)]
