@@ -13,7 +13,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format import shard
 from store_spec.format.codec import Codec, crc32c, decode_text
 from store_spec.schema import DTYPES, Chunking, rows_of
-from tests.store.damage import checksummed, encode_text
+from tests.store.damage import encode_text
 from tests.store.oracle import SHAPES, random_rows, same
 
 PLACE = shard.ShardId("labels", 3)
@@ -48,34 +48,6 @@ def test_any_truncation_of_a_chunk_is_found(codec):
     for cut in (*(stored[:length] for length in range(len(stored))), stored[1:], stored + b"\0"):
         with pytest.raises(FormatError, match=r"^here: "):
             codec.decode(cut, np.empty_like(rows), "here")
-
-
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("length", [0, 39, 41])
-def test_a_chunk_of_another_size_is_refused_before_it_is_decompressed(codec, length):
-    stored = codec.encode(np.arange(length, dtype="int32"))
-    with pytest.raises(FormatError, match=f"here: a chunk of {4 * length} bytes where the schema gives 160"):
-        codec.decode(stored, np.empty(40, "int32"), "here")
-
-
-def test_a_blosc_buffer_that_lies_about_itself_is_refused():
-    codec, rows = Codec(), np.arange(40, dtype="int32")
-    body = codec.encode(rows)[:-4]
-    with pytest.raises(FormatError, match="too few for a Blosc buffer"):
-        codec.decode(checksummed(body[:10]), np.empty_like(rows), "here")
-    with pytest.raises(FormatError, match="says that it has"):
-        codec.decode(checksummed(body[:-1]), np.empty_like(rows), "here")
-    for junk in (b"\xff", b"\x00"):
-        with pytest.raises(FormatError, match="here: Blosc cannot decompress it"):
-            codec.decode(checksummed(body[:16] + junk * (len(body) - 16)), np.empty_like(rows), "here")
-
-
-def test_decoded_text_is_limited():
-    codec = Codec()
-    stored = codec.encode(np.frombuffer(b"x" * 1000, "uint8"))
-    assert codec.decode_bytes(stored, 1000, "here") == b"x" * 1000
-    with pytest.raises(FormatError, match="here: a chunk of 1,000 bytes; at most 999 are read"):
-        codec.decode_bytes(stored, 999, "here")
 
 
 @given(data=st.binary(max_size=200), cut=st.integers(0, 200))
@@ -158,50 +130,6 @@ def test_large_chunks_are_sent_outside_of_the_pickle():
         assert sent + sum(len(buffer.raw()) for buffer in beside) > 100_000
 
 
-def test_an_index_that_was_damaged_is_refused():
-    chunking, rows = Chunking(2, 8), rows_of("int8", ())
-    data = bytearray(b"".join(shard.encode([np.ones(5, "int8")], PLACE, rows, chunking, Codec())))
-    with pytest.raises(FormatError, match="here: 103 bytes, where its stamp and index alone have 104"):
-        shard.decode_index(bytes(data[-103:]), chunking, "here")
-    data[-20] ^= 1
-    with pytest.raises(ChecksumError, match="here: its index has crc32c"):
-        shard.decode_index(bytes(data), chunking, "here")
-
-
-def test_a_stamp_says_which_shard_it_is_and_how_many_rows_it_has():
-    chunking, rows = Chunking(2, 8), rows_of("int8", ())
-    data = b"".join(shard.encode([np.ones(5, "int8"), np.ones(2, "int8")], PLACE, rows, chunking, Codec()))
-    assert shard.stamped_rows(data, chunking, PLACE, "here") == 7
-    assert data[-104:-72] == b"labels" + bytes(10) + (3).to_bytes(8, "little") + (7).to_bytes(8, "little")
-    assert int.from_bytes(data[-72:-68], "little") == google_crc32c.value(data[-104:-72])
-    with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
-        shard.stamped_rows(data, chunking, shard.ShardId("labels", 2), "here")
-    with pytest.raises(FormatError, match="here: is shard 3 of 'labels', by its stamp; a file is another's"):
-        shard.stamped_rows(data, chunking, shard.ShardId("inputs", 3), "here")
-    for at in (-104, -80, -69):
-        other = bytearray(data)
-        other[at] ^= 1
-        with pytest.raises(ChecksumError, match="here: its stamp has crc32c"):
-            shard.stamped_rows(bytes(other), chunking, PLACE, "here")
-
-
-def test_a_chunk_that_is_missing_or_outside_is_refused():
-    index = np.array([[0, 10], [10, 5], [shard.ABSENT, shard.ABSENT], [2**63, 2**63]], "uint64")
-    assert shard.chunk_range(index, 0, 14, "here") == (0, 10)
-    with pytest.raises(FormatError, match="here: chunk 1 ends at byte 15 of 14"):
-        shard.chunk_range(index, 1, 14, "here")
-    with pytest.raises(FormatError, match="here: chunk 2 is missing; every committed chunk is written, so it was lost"):
-        shard.chunk_range(index, 2, 14, "here")
-    with pytest.raises(FormatError, match="here: chunk 3 ends at byte 18,446,744,073,709,551,616 of 14"):
-        shard.chunk_range(index, 3, 14, "here")
-    assert shard.chunk_ranges(index, range(2), 15, "here") == [(0, 10), (10, 5)]
-    assert shard.chunk_ranges(index, range(1, 1), 15, "here") == []
-    with pytest.raises(FormatError, match="here: chunk 1 ends at byte 15 of 14"):
-        shard.chunk_ranges(index, range(4), 14, "here")
-    with pytest.raises(FormatError, match="here: chunk 2 is missing"):
-        shard.chunk_ranges(index, range(1, 3), 15, "here")
-
-
 @given(
     strings=st.lists(
         st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.just("\0")), max_size=9), max_size=6
@@ -211,22 +139,3 @@ def test_a_chunk_that_is_missing_or_outside_is_refused():
 def test_strings_read_back(strings, spare):
     chunk = len(strings) + spare
     assert decode_text(encode_text(strings, chunk), chunk, "here").tolist() == strings + [""] * spare
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "a chunk of 0 strings where the schema gives 2"),
-        (b"\xff" * 4, "a chunk of 4,294,967,295 strings where the schema gives 2"),
-        (b"\3\0\0\0" + bytes(12), "a chunk of 3 strings where the schema gives 2"),
-        (b"\2\0\0\0" + b"\1\0\0\0\xff" + bytes(4), "one of its strings is not UTF-8"),
-        (b"\2\0\0\0" + b"\1\0\0\0a" + b"\xff\xff\xff\xff", "end beyond its 13 bytes"),
-        (b"\2\0\0\0" + bytes(9), "end at byte 12 of 13"),
-        (b"\2\0\0\0" + bytes(4), "end beyond its 8 bytes"),
-        (b"\2\0\0\0" + b"\1\0\0\0a" + bytes(3), "end beyond its 12 bytes"),
-        (b"\2\0\0\0" + b"\1\0\0\0a" * 3, "end at byte 14 of 19"),
-    ],
-)
-def test_values_that_are_not_text_are_refused(data, message):
-    with pytest.raises(FormatError, match=message):
-        decode_text(data, 2, "here")
