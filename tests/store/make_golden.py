@@ -18,6 +18,7 @@ import store_spec
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import LabelAxis, Missing, Rows
+from tests.store import oracle
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
 
@@ -360,6 +361,19 @@ EMPTY = Golden(
     commits=(0,),
 )
 STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RACES, ANIMALS, GAUGES, HOLES, EMPTY)
+
+
+def path_of(golden: Golden) -> Path:
+    return GOLDEN / f"{golden.name}.zarr"
+
+
+def sequences_of(golden: Golden) -> list[oracle.Sequence]:
+    """Return all sequences of a golden store by its formula, also retired ones."""
+    filled = [None] * len(golden.sequences()) if golden.filled is None else golden.filled()
+    return [
+        oracle.Sequence(*sequence, golden.columns_of(number), golden.times_of(number), filled[number])
+        for number, sequence in enumerate(golden.sequences())
+    ]
 
 
 def main() -> None:

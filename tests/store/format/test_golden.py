@@ -1,35 +1,18 @@
-"""Stores of every release stay readable by this reader and by any other Zarr reader."""
+"""Stores of every release stay readable; `test_interop` reads them with other software."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import zarr
 
 import store_spec
 from store_spec.format.moments import moments
 from store_spec.schema import MOMENTS
-from tests.store.make_golden import GOLDEN, STORES, Golden
-from tests.store.oracle import Sequence, assert_holds, files, same
+from tests.store.make_golden import STORES, path_of, sequences_of
+from tests.store.oracle import assert_holds, files, same
 
 every_store = pytest.mark.parametrize("golden", STORES, ids=lambda golden: golden.name)
-
-
-def path_of(golden: Golden) -> Path:
-    return GOLDEN / f"{golden.name}.zarr"
-
-
-def sequences_of(golden: Golden) -> list[Sequence]:
-    """Return all sequences of a golden store by its formula, also retired ones."""
-    filled = [None] * len(golden.sequences()) if golden.filled is None else golden.filled()
-    return [
-        Sequence(*sequence, golden.columns_of(number), golden.times_of(number), filled[number])
-        for number, sequence in enumerate(golden.sequences())
-    ]
 
 
 @every_store
@@ -45,28 +28,6 @@ def test_golden_stores_have_the_rows_of_their_formula(golden):
     assert (store.schema.label_axis, store.schema.missing) == (golden.label_axis, golden.missing)
     assert store.schema.columns == golden.columns
     assert store.schema.time == golden.time
-
-
-@every_store
-def test_golden_store_is_read_by_plain_zarr_through_its_offsets_alone(golden):
-    group: Any = zarr.open_group(path_of(golden), mode="r")
-    offsets = group["offsets"][:]
-    label_offsets = {
-        "step": lambda: offsets,
-        "sequence": lambda: np.arange(len(offsets)),
-        "own": lambda: group["label_offsets"][:],
-    }[golden.label_axis]()
-    sequences = sequences_of(golden)
-    assert len(offsets) == len(sequences) + 1
-    for number, sequence in enumerate(sequences):
-        for name in ("inputs", "filled", "time"):
-            if sequence.rows(name) is not None:
-                assert same(group[name][offsets[number] : offsets[number + 1]], sequence.rows(name))
-        labels = group["labels"][label_offsets[number] : label_offsets[number + 1]]
-        assert same(labels[0] if golden.label_axis == "sequence" else labels, sequence.labels)
-        assert group["sequences/source"][number] == sequence.source
-        for name, value in sequence.columns.items():
-            assert repr(group[f"sequences/{name}"][number].item()) == repr(value)
 
 
 @every_store
