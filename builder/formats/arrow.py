@@ -150,11 +150,8 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
     with reading(source, path=path, format="Parquet", advice="is it a whole Parquet file?"):
         file = pq.ParquetFile(path)
 
-    def load(columns: list[str]) -> Any:
-        return _check_table(file.read(columns=columns, use_threads=False), source, size)
-
-    def load_group(number: int, columns: list[str]) -> Any:
-        return _check_table(file.read_row_group(number, columns=columns, use_threads=False), source, size)
+    def load(read: Callable[..., Any], columns: list[str]) -> Any:
+        return _check_table(read(columns=columns, use_threads=False), source, size)
 
     def first_rows(column: str) -> Iterator[Any]:
         return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
@@ -163,12 +160,14 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
         size, metadata = path.stat().st_size, file.metadata
         groups = column_groups(file.schema_arrow, first_rows, source)
         _check_amount(metadata.num_rows, file.schema_arrow, source, size)
-        every = range(metadata.num_row_groups)
-        row_groups = tuple((partial(load_group, number), metadata.row_group(number).num_rows) for number in every)
+        row_groups = tuple(
+            (partial(load, partial(file.read_row_group, number)), metadata.row_group(number).num_rows)
+            for number in range(metadata.num_row_groups)
+        )
     return ArrowTable(
         source=source,
         schema=file.schema_arrow,
-        load=load,
+        load=partial(load, file.read),
         first_rows=first_rows,
         groups=groups,
         rows=metadata.num_rows,
@@ -242,8 +241,8 @@ def _decode(column: Any) -> Any:
 def is_numeric(kind: Any) -> bool:
     """Return whether a pyarrow type is numeric, bool or null."""
     types = pa.types
-    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
-    return bool(plain or types.is_decimal(kind))
+    checks = (types.is_integer, types.is_floating, types.is_boolean, types.is_null, types.is_decimal)
+    return any(check(kind) for check in checks)
 
 
 def is_all_null(kind: Any) -> bool:

@@ -119,13 +119,14 @@ def convert(
         converted = array.astype(target, order="C")
     lost = lost_values(array, converted, rounds=rounds)
     if lost is not None and lost.any():
-        where = tuple(int(i) for i in np.argwhere(lost)[0])
-        value, count = array[where].item(), int(lost.sum())
+        row, column, *index = np.argwhere(lost)[0].tolist()
+        value, count = array[row, column, *index].item(), int(lost.sum())
+        name = f"{names[column]}{index or ''}"  # with the index of the value if steps are arrays
         advice = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
         raise SourceError(
             source,
-            f"row {number(where[0]):,}, column {_column(names, where[1:])}: {value!r} does not fit into {target} "
-            f"({count:,} in all); {advice}, or leave the column out with --exclude",
+            f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); {advice}, "
+            "or leave the column out with --exclude",
         )
     return converted
 
@@ -187,8 +188,3 @@ def refuse_any(  # noqa: PLR0917
     others = f", also in {list_names([one for one in first if one != name])}" if len(first) > 1 else ""
     total = f"{sum(counts.values()):,} in all{others}"
     raise SourceError(source, f"row {row:,}, column {name}: {what}{why(name, row)} ({total}); {advice}")
-
-
-def _column(names: Sequence[str], where: tuple[int, ...]) -> str:
-    """Return the name of a column, with the index of the value if its steps are arrays."""
-    return names[where[0]] + (str(list(where[1:])) if where[1:] else "")

@@ -1,5 +1,6 @@
 """Convert columns of decimals, in which databases store money, to dtypes of NumPy."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -10,18 +11,13 @@ from builder.formats.table import DType
 _ROWS_AT_ONCE: Final = 2**16  # bounds the memory of their text
 
 
+@dataclass(slots=True)
 class TooLargeError(Exception):
-    """Some whole numbers do not fit into the requested dtype.
+    """Some whole numbers do not fit into the requested dtype."""
 
-    Args:
-        row: The row of the first of these numbers, from 0.
-        value: The first of these numbers, as text.
-        count: How many there are.
-    """
-
-    def __init__(self, row: int, value: str, count: int) -> None:
-        super().__init__(value)
-        self.row, self.value, self.count = row, value, count
+    row: int  # of the first of these numbers, from 0
+    value: str  # the first of these numbers
+    count: int  # how many there are
 
 
 def plain_numbers(column: Any, dtype: DType | None = None) -> Any:

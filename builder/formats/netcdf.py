@@ -84,13 +84,12 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
 
 def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> None:
     """Refuse variables that do not share one dimension."""
-    steps: tuple[Any, ...] | None = None
+    first, steps = next(iter(dimensions.items()), ("", ()))
     for name, own in dimensions.items():
-        steps = steps or own
         if len(own) > 1 or own != steps:
             along = f"{len(own)} dimensions ({', '.join(map(str, own))})"
             if len(own) == 1:
-                along = f"the dimension {own[0]}, but {next(iter(dimensions))} has {steps[0]}"
+                along = f"the dimension {own[0]}, but {first} has {steps[0]}"
             raise SourceError(
                 source,
                 f"variable {name} has {along}; all columns must have the same single dimension: leave it out with "

@@ -315,16 +315,13 @@ def check_width(width: int, source: str, where: str = "has") -> None:
 
 def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
     """Refuse two columns with the same name, and names that mean hidden columns."""
-    if concealed := [name for name in names if name.startswith(HIDDEN)]:
-        raise SourceError(source, f"the name {concealed[0]!r} among its {what} begins with a NUL byte; rename it")
-    if len(set(names)) == len(names):
-        return
     first: dict[str, int] = {}
     for number, name in enumerate(names):
-        if name in first:
-            both = f"{first[name] + 1} and {number + 1}"
+        if name.startswith(HIDDEN):
+            raise SourceError(source, f"the name {name!r} among its {what} begins with a NUL byte; rename it")
+        if (before := first.setdefault(name, number)) < number:
+            both = f"{before + 1} and {number + 1}"
             raise SourceError(source, f"{what} {both} are both named {name!r}; rename one of them")
-        first[name] = number
 
 
 def shorten(text: str, most: int = 200) -> str:

@@ -1,5 +1,6 @@
 """Read the first lines of a text file: its column names, and the offset of its data."""
 
+import codecs
 import csv
 import io
 import re
@@ -22,9 +23,10 @@ _MOST = 1 << 24
 # By decimal mark.
 _NUMBER = {mark: re.compile(rf"[+-]?(\d+[{mark}]?\d*|[{mark}]\d+)([eE][+-]?\d+)?") for mark in DECIMALS}
 _FIELD = re.compile(r'"(?:[^"]|"")*"(?!\S)|\S+')  # of text with blanks between fields
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
-_BOM = b"\xef\xbb\xbf"
+_MARKS = {  # of other encodings; that of UTF-16 is the start of that of UTF-32
+    "32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +56,9 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
     after = options.skip_after_header if has_header else 0
     head, rows, whole = _first_rows(stream, delimiter, source, (skip, after))
     check_first_bytes("text", head, source)
-    if head[:4] in _UTF32:
-        raise SourceError(source, "is UTF-32 text; write it as UTF-8, or say --encoding utf-32")
-    if head[:2] in _UTF16:
-        raise SourceError(source, "is UTF-16 text; write it as UTF-8, or say --encoding utf-16")
+    for bits, marks in _MARKS.items():
+        if head.startswith(marks):
+            raise SourceError(source, f"is UTF-{bits} text; write it as UTF-8, or say --encoding utf-{bits}")
     if not rows and skip:
         raise SourceError(source, f"holds nothing after the {skip:,} skipped lines; use a smaller --skip-lines")
     if not rows:
@@ -74,8 +75,8 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
             _check_delimiter(names[0], delimiter.join(data), delimiter, source)
     else:
         data, offset = first, sum(map(len, islice(lines_of(io.BytesIO(head)), skip)))
-        if not skip and head.startswith(_BOM):
-            offset = len(_BOM)
+        if not skip and head.startswith(codecs.BOM_UTF8):
+            offset = len(codecs.BOM_UTF8)
         if delimiter is None and decimal == ".":
             _check_blanks(rows, source)
         if header is None and len(rows) > 1:

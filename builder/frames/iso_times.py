@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -30,12 +31,12 @@ _DAY_AND_MONTH: Final = re.compile(r"(\d\d?)([./-])(\d\d?)\2(\d{4}|\d\d)\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@dataclass(slots=True)
 class StampError(Exception):
     """The time of the row with index `row` cannot be read; `why` says what is wrong."""
 
-    def __init__(self, row: int, why: str) -> None:
-        super().__init__(row, why)
-        self.row, self.why = row, why
+    row: int
+    why: str
 
 
 def parse_iso(column: Any, unit: Unit, decimal: str = ".") -> tuple[NDArray[np.int64], Zone]:
