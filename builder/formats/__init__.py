@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Final
 
 from builder.build_errors import SourceError, UsageError
+from builder.formats.arrays import open_npy
+from builder.formats.arrow import open_ipc, open_parquet
 from builder.formats.files import check_file
+from builder.formats.json_lines import open_json_lines
 from builder.formats.table import OpenTable
+from builder.formats.text_table import open_text
 from builder.options.table_options import TableOptions
 
 _SUFFIXES: Final = {
@@ -96,14 +100,10 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
     options = options or TableOptions()
     format_name = format_for(path, source, options)
     if format_name == "npy":
-        from builder.formats.arrays import open_npy
-
         return open_npy(path, source=source, column_names=tuple(options.column_names) or None)
     check_file(path, source)
     compression = _split_compression(path.name)[1]
     if format_name in _DELIMITERS:
-        from builder.formats.text_table import open_text
-
         delimiter = options.delimiter or _DELIMITERS[format_name]
         return open_text(path, source=source, compression=compression, delimiter=delimiter, options=options)
     if options.column_names:
@@ -111,16 +111,10 @@ def open_table(path: Path, *, source: str, options: TableOptions | None = None) 
             source, f"{format_name} files contain the names of columns; column_names is for files without names"
         )
     if format_name == "jsonl":
-        from builder.formats.json_lines import open_json_lines
-
         return open_json_lines(path, source=source, compression=compression, options=options)
     if format_name == "parquet":
-        from builder.formats.arrow import open_parquet
-
         return open_parquet(path, source=source)
     if format_name == "arrow":
-        from builder.formats.arrow import open_ipc
-
         return open_ipc(path, source=source)
     if format_name == "netcdf":
         from builder.formats.netcdf import open_netcdf

@@ -5,6 +5,7 @@ import csv
 import io
 import lzma
 import re
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
     else:
         stream = pa.input_stream(str(path), compression=compression)
     if compression is not None:
-        stream = pa.TransformInputStream(stream, LimitUnpacked(path, source))
+        stream = pa.TransformInputStream(stream, _limit_unpacked(path, source))
     if options.encoding is not None:
         stream = pa.TransformInputStream(stream, Recode(options.encoding, source))
     if options.comment is not None:
@@ -37,19 +38,19 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
     return stream
 
 
-class LimitUnpacked:
-    """Return the pieces of a text unchanged, until they exceed the limit for the compressed file."""
+def _limit_unpacked(path: Path, source: str) -> Callable[[bytes], bytes]:
+    """Return a function that returns the pieces of a text, until they exceed the limit for the compressed file."""
+    size = path.stat().st_size
+    left = unpacked_limit(size)
 
-    def __init__(self, path: Path, source: str) -> None:
-        self._size, self._source = path.stat().st_size, source
-        self._left = unpacked_limit(self._size)
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the piece unchanged."""
-        self._left -= len(piece)
-        if self._left < 0:
-            raise unpacks_too_much(self._source, self._size)
+    def check(piece: bytes) -> bytes:
+        nonlocal left
+        left -= len(piece)
+        if left < 0:
+            raise unpacks_too_much(source, size)
         return piece
+
+    return check
 
 
 class Recode:

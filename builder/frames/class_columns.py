@@ -89,9 +89,7 @@ class CategoricalTable(WrappedTable):
         try:
             return self.inner.read(names, dtype, raw)
         except SourceError:
-            for name in self.labels:
-                if name in self.classes:
-                    continue
+            for name in (one for one in self.labels if one not in self.classes):
                 try:
                     texts = read_texts(self.inner, name, self.source, self.na_values)
                 except MixedTextError:
@@ -99,14 +97,12 @@ class CategoricalTable(WrappedTable):
                 except SourceError:
                     continue
                 if texts:
-                    break
-            else:
-                raise
-        raise SourceError(
-            self.source,
-            f"column {name} holds text, such as {texts[0]!r:.80}, but labels are numbers; give numbers, or build to "
-            "another path with --classes",
-        )
+                    raise SourceError(
+                        self.source,
+                        f"column {name} holds text, such as {texts[0]!r:.80}, but labels are numbers; give numbers, or "
+                        "build to another path with --classes",
+                    ) from None
+            raise
 
 
 def encode_labels(
@@ -141,7 +137,7 @@ def encode_labels(
         table, encoded = encode_labels(
             opened.labels, (), names_in_file, classes, class_lists, source=opened.label_file, na_values=na_values
         )
-        return opened.with_table(table), tuple(labels[names_in_file.index(name)] for name in encoded)
+        return replace(opened, labels=table), tuple(labels[names_in_file.index(name)] for name in encoded)
     if classes is None and class_lists:
         classes = classes_by_target(parse_classes(class_lists), labels)
     names_of = {name: names for name, names in zip(labels, classes or (), strict=False) if names is not None}

@@ -78,7 +78,6 @@ def clean(
     table = _convert_to_floats(table, policies, source)
     if table.is_full:
         zeros = np.zeros(min(1, table.rows), np.int64)
-        table = Table(columns=table.columns, block=table.block, numbers=table.numbers)
         return CleanRows(table, np.arange(table.rows), zeros + table.rows, zeros, zeros)
     absent = table.gaps()
     columns = dict(table.columns)

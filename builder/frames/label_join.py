@@ -80,10 +80,6 @@ class LabelledTable(OpenTable):
         """Return the names of these columns in the label file; numbers if they have no names."""
         return tuple(self.names[name] for name in targets)
 
-    def with_table(self, labels: OpenTable) -> Self:
-        """Return a copy with another table for the label file."""
-        return replace(self, labels=labels)
-
     def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
         """Return all rows of the label file, (label steps, targets), for the label axis `own`."""
         names = self.names_in_label_file(targets)

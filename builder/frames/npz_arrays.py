@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from builder.build_errors import SourceError
+from builder.formats.arrays import read_npz
 from builder.formats.convert import require_values, stack
 from builder.formats.files import check_file
 from builder.formats.table import Array, DType, Table, single_groups
@@ -43,8 +44,6 @@ class WholeArrays:
 
 def read_whole_arrays(path: Path, source: str, input_key: str, label_key: str | None) -> WholeArrays:
     """Read the inputs of an NPZ file, and the labels if `label_key` is not None."""
-    from builder.formats.arrays import read_npz
-
     check_file(path, source)
     keys = (input_key,) if label_key is None else (input_key, label_key)
     arrays = read_npz(path, source=source, keys=keys)

@@ -231,8 +231,7 @@ def _stack_fills(cleaned: CleanRows, names: Sequence[str], shape: tuple[int, ...
     """Return the mask of filled values in the array that `stack` makes from these columns."""
     filled = np.zeros(shape, np.bool_)
     for number, name in enumerate(names):
-        if name in cleaned.fills:
-            filled[:, number] = cleaned.fills[name]
+        filled[:, number] = cleaned.fills.get(name, False)
     return filled
 
 

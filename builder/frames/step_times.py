@@ -16,9 +16,9 @@ from builder.formats.decimals import widen
 from builder.formats.table import Table
 from builder.formats.text_numbers import first_cast_failure, notation_advice, use_point
 from builder.frames.iso_times import StampError, Zone, convert_unit, parse_formats, parse_iso
+from builder.options.option_syntax import NANOSECONDS
 from builder.options.table_options import TableOptions, Unit
 
-PER_SECOND: Final[dict[Unit, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # For text with any number of digits: a coarser unit that suits the first file may not suit the next.
 DEFAULT_UNIT: Final[Unit] = "ns"
 _INT64: Final = np.iinfo(np.int64)
@@ -186,7 +186,7 @@ def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
     floats = column.cast(pa.float64()).fill_null(0.0).to_numpy()
     absent = absent | np.isnan(floats)
     with np.errstate(over="ignore"):
-        exact = np.where(absent, 0.0, floats) * (PER_SECOND["ns"] // PER_SECOND[unit])
+        exact = np.where(absent, 0.0, floats) * NANOSECONDS[unit]
     if (wrong := ~(np.abs(exact) < float(_INT64.max))).any():
         row = int(wrong.argmax())
         raise StampError(row, f"{floats[row]} {unit} is beyond what int64 holds in nanoseconds; correct it")
@@ -195,7 +195,6 @@ def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
 
 def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:
     """Return numbers in text as exact nanoseconds, so that files with and without fractions agree."""
-    size = PER_SECOND["ns"] // PER_SECOND[unit]
     zone: Zone = None if elapsed else "UTC"
     with suppress(pa.ArrowInvalid):  # not all are whole numbers
         whole = column.cast(pa.int64()).fill_null(0).to_numpy()
@@ -208,7 +207,7 @@ def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: 
         if value is None:
             advice = notation_advice(text, decimal) or "correct it"
             raise StampError(row, f"{text!r:.80} is not a number of {unit}, unlike other values; {advice}")
-        exact = (value * size).to_integral_value()
+        exact = (value * NANOSECONDS[unit]).to_integral_value()
         if abs(exact) > _INT64.max:
             raise StampError(row, f"{text:.80} {unit} is beyond what int64 holds in nanoseconds; correct it")
         values[row] = int(exact)

@@ -1,7 +1,6 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -126,24 +125,15 @@ class Tabular(SourceReader):
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
-        if not self.files:
-            result = self._read(path)
-        else:
-            with self._naming_file(path):
-                result = self._read(path)
-            if isinstance(result, Iterator):
-                result = self._name_files(path, result)
+        result = self._read_files(path) if self.files else self._read(path)
         if self.text_dtype is None or self.options.dtype is not None:
             return result
         return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
 
-    def _naming_file(self, path: Path) -> AbstractContextManager[None]:
-        """Return a context in which errors about a row of a source of several files name the file."""
-        return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
-
-    def _name_files(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
-        with self._naming_file(path):
-            yield from sequences
+    def _read_files(self, path: Path) -> Iterator[SourceSequence | LongSequence]:
+        """Read a source of several files; errors about a row name its file."""
+        with naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options)):
+            yield from sequences_of(self._read(path))
 
     def _read(self, path: Path) -> Any:
         """Read one source, without rounding to `text_dtype`."""
@@ -180,7 +170,7 @@ class Tabular(SourceReader):
             )
             opened = table if isinstance(table, LabelledTable) else opened
             if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-                noted = opened.with_table(self._noted(opened.labels, opened, source))
+                noted = replace(opened, labels=self._noted(opened.labels, opened, source))
                 other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
             table = self._noted(table, opened, source)
             time = select(self.options.time, opened.groups, source)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from builder.build_errors import SourceError
 from builder.formats.convert import refuse_any
 from builder.formats.table import Array, Table
-from builder.frames.step_times import PER_SECOND, Stamps
+from builder.frames.step_times import Stamps
 from builder.frames.transforms import as_floats
-from builder.options.option_syntax import End, nanoseconds
+from builder.options.option_syntax import NANOSECONDS, End, nanoseconds
 from builder.options.table_options import TableOptions
 
 
@@ -81,7 +81,7 @@ def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDAr
     """Return a mask of the rows that start a new stretch because the gap before them exceeds `max_gap`."""
     jumps = np.zeros(len(rows), np.bool_)
     if max_gap is not None:
-        longest = nanoseconds(max_gap, "max_gap") // (PER_SECOND["ns"] // PER_SECOND[stamps.unit])
+        longest = nanoseconds(max_gap, "max_gap") // NANOSECONDS[stamps.unit]
         jumps[1:] = _steps(stamps, rows) > min(longest, np.iinfo(np.uint64).max)
     return jumps
 
@@ -102,12 +102,12 @@ def _check_step(
     """Refuse rows whose distance to the row before is not `every`, except at the start of a stretch."""
     if every is None:
         return
-    size = PER_SECOND["ns"] // PER_SECOND[stamps.unit]
+    size = NANOSECONDS[stamps.unit]
     step, rest = divmod(nanoseconds(every, "every"), size)
     steps = _steps(stamps, rows)
     off = ((steps != step) if not rest else np.ones(len(steps), np.bool_)) & ~jumps[1:]
     if off.any():
-        away = f"{int(steps[off.argmax()]) * size / PER_SECOND['ns']:.9g} s"
+        away = f"{int(steps[off.argmax()]) * size / NANOSECONDS['s']:.9g} s"
         raise error(off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones")
 
 

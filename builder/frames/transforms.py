@@ -1,6 +1,7 @@
 """Scale, clip and difference columns, and take logarithms: `--scale`, `--clip`, `--diff`, `--log`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -51,11 +52,11 @@ def _change(table: Table, name: str, transform: Transform, source: str) -> Table
     match transform.kind, transform.numbers:
         case "scale", (float() | int() as factor,):
             with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later, by row
-                return _replace_column(table, name, as_floats(table, name, source) * float(factor))
+                return replace(table, columns={name: as_floats(table, name, source) * float(factor)})
         case "clip", (low, high):
-            return _replace_column(table, name, _clip(table, name, low, high, source))
+            return replace(table, columns={name: _clip(table, name, low, high, source)})
         case "log", _:
-            return _replace_column(table, name, _log(table, name, source))
+            return replace(table, columns={name: _log(table, name, source)})
     absent = table.absent(name)
     if column.dtype.kind != "f":
         column = convert(column[:, None], _INT64, (name,), rounds=False, source=source, number=table.number)[:, 0]
@@ -69,7 +70,7 @@ def _change(table: Table, name: str, transform: Transform, source: str) -> Table
         absent_rows[1:] |= absent[:-1]
     if column.dtype.kind == "f":
         difference[absent_rows] = np.nan
-        return _replace_column(table, name, difference)
+        return replace(table, columns={name: difference})
     # int64 overflows silently; the sign of the difference is then wrong.
     wrapped = np.zeros(column.shape, np.bool_)
     wrapped[1:] = (difference[1:] > 0) != (column[1:] > column[:-1])
@@ -79,10 +80,6 @@ def _change(table: Table, name: str, transform: Transform, source: str) -> Table
         "read it as floats, with --dtype float64 or by --scale",
     )  # fmt: skip
     return Table(columns={name: difference}, missing={name: absent_rows}, numbers=table.numbers)
-
-
-def _replace_column(table: Table, name: str, column: Array) -> Table:
-    return Table(columns={name: column}, missing=table.missing, numbers=table.numbers)
 
 
 def as_floats(table: Table, name: str, source: str) -> Array:

@@ -85,10 +85,12 @@ def _split_target(text: str) -> tuple[str, str, str]:
 
 def format_classes(parsed: ClassLists) -> tuple[str, ...]:
     """Write classes in the normalised form, which `parse_classes` reads."""
-    return tuple(
-        _format_names(names) if target is None else f"{_quote_target(target)}={_format_names(names)}"
-        for target, names in parsed
-    )
+    lists = []
+    for target, names in parsed:
+        is_plain = target is None or ("=" not in target and not target.startswith('"'))
+        column = "" if target is None else f"{target if is_plain else double_quote(target)}="
+        lists.append(column + _format_names(names))
+    return tuple(lists)
 
 
 def classes_by_target(parsed: ClassLists, targets: Sequence[str]) -> Classes:
@@ -216,11 +218,6 @@ def _check_name(name: str, where: str, error: Callable[[str], Exception]) -> Non
     size = len(name.encode(errors="replace"))
     if size > LARGEST_CLASS_NAME:
         raise error(f"{where}: the text {name!r:.80} has {size:,} bytes; names of classes have {LARGEST_CLASS_NAME:,}")
-
-
-def _quote_target(target: str) -> str:
-    plain = "=" not in target and not target.startswith('"')
-    return target if plain else double_quote(target)
 
 
 def _format_names(names: Sequence[str]) -> str:

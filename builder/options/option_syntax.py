@@ -15,7 +15,7 @@ Fill = Literal["ffill", "interpolate"]
 End = Literal["error", "drop", "keep", "split"]
 FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
 ENDS: Final[tuple[End, ...]] = get_args(End)
-_NANOSECONDS: Final = {
+NANOSECONDS: Final = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9,
     "w": 7 * 86_400 * 10**9,
 }  # fmt: skip
@@ -48,8 +48,8 @@ def normalize_duration(text: str, option: str) -> str:
     ['90min', '1h', '1500ms', '1h', '1d', '1w']
     """
     length = nanoseconds(text, option)
-    unit = [unit for unit, size in _NANOSECONDS.items() if not length % size][-1]
-    return f"{length // _NANOSECONDS[unit]}{unit}"
+    unit = [unit for unit, size in NANOSECONDS.items() if not length % size][-1]
+    return f"{length // NANOSECONDS[unit]}{unit}"
 
 
 def nanoseconds(text: str, option: str) -> int:
@@ -67,10 +67,10 @@ def nanoseconds(text: str, option: str) -> int:
                 f"{option}={text!r:.80} may mean months or minutes; write {number}min for minutes; months differ in "
                 "length, so give days, as 31d"
             )
-        value = Decimal(number) * _NANOSECONDS.get(_LETTERS.get(unit) or _WORDS.get(unit.lower(), unit), 0)
+        value = Decimal(number) * NANOSECONDS.get(_LETTERS.get(unit) or _WORDS.get(unit.lower(), unit), 0)
     if not value or value != value.to_integral_value():
         raise UsageError(
-            f"{option}={text!r:.80} is not a duration; write a number and one of {', '.join(_NANOSECONDS)}, as 2h"
+            f"{option}={text!r:.80} is not a duration; write a number and one of {', '.join(NANOSECONDS)}, as 2h"
         )
     return int(value)
 

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from builder import SourceError, tabular
 from builder.formats.table import Table
-from builder.frames.step_times import PER_SECOND, Stamps, read_stamps
+from builder.frames.step_times import Stamps, read_stamps
 from builder.options.table_options import TableOptions
 
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FORMS = {3: "%Y-%m-%d", 4: "%Y-%m-%dT%H", 5: "%Y-%m-%dT%H:%M", 6: "%Y-%m-%dT%H:%M:%S"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -127,15 +128,15 @@ def test_formats_with_a_zone_and_without_are_not_mixed():
 
 
 def test_columns_of_time_stamps_keep_their_unit_and_zone():
-    for unit in PER_SECOND:
+    for unit, per_second in PER_SECOND.items():
         for zone in (None, "UTC", "Europe/Berlin"):
-            column = pa.array([0, 1577836800 * PER_SECOND[unit], None], pa.timestamp(unit, zone))
+            column = pa.array([0, 1577836800 * per_second, None], pa.timestamp(unit, zone))
             stamps = read(column)
             assert (stamps.unit, stamps.zone) == (unit, zone and "UTC")
-            assert stamps.values.tolist() == [0, 1577836800 * PER_SECOND[unit], 0]
+            assert stamps.values.tolist() == [0, 1577836800 * per_second, 0]
             assert stamps.absent.tolist() == [False, False, True]
-            for other in PER_SECOND:
-                assert read(column, time_unit=other).values.tolist() == [0, 1577836800 * PER_SECOND[other], 0]
+            for other, times in PER_SECOND.items():
+                assert read(column, time_unit=other).values.tolist() == [0, 1577836800 * times, 0]
     stamps = read(pa.array([date(2020, 1, 1), None]))
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([1577836800, 0], "s", None)
     assert read(pa.array([date(2020, 1, 1)], pa.date64()), time_unit="us").values.tolist() == [1577836800 * 10**6]
