@@ -14,13 +14,13 @@ from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype
 from builder.formats.joined import join_files, naming_file
-from builder.formats.table import Array, DType, OpenTable
+from builder.formats.table import Array, DType, OpenTable, Table, single_groups
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.digits import DigitNotes, NotedTable, narrow_result
-from builder.frames.groups import Group, columns_to_group_by, read_groups
+from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
-from builder.frames.npz_arrays import WholeArrays, read_whole_arrays, select_arrays
+from builder.frames.npz_arrays import read_tables, stack_all
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
 from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
@@ -139,57 +139,46 @@ class Tabular(SourceReader):
         """Read one source, without rounding to `text_dtype`."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         if self._is_npz(path, source):
-            if self.files and self.takes_all_rows:
-                root = self.root or Path()
-                return join_results((file, self._read_whole_npz(root / file, file, dtype)) for file in self.files)
-            if self.takes_all_rows:
-                x, y = self._read_whole_npz(path, source, dtype)
-                if not len(x):
-                    raise EmptySourceError(source, NO_ROWS)
-                return x, y
             if self.files:
-                raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
-            arrays = self._read_npz(path, source)
-            selection = select_arrays(arrays, source, dtype, lambda: self._labels_by_name(source))
-            opened = None
-
-            def read(_: Sequence[str]) -> Iterator[Group]:
-                return iter([({}, arrays.steps)])
-
-        else:
-            opened, inputs, labels = self._open(path, source)
-            other = None if labels else self._labels_by_name(source)
-            table, classes = encode_labels(
-                opened,
-                inputs,
-                labels,
-                self.store_classes,
-                self.options.classes,
-                source=source,
-                na_values=tuple(self.options.na_values),
-            )
-            opened = table if isinstance(table, LabelledTable) else opened
-            if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-                noted = replace(opened, labels=self._noted(opened.labels, opened, source))
-                other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
-            table = self._noted(table, opened, source)
-            time = select(self.options.time, opened.groups, source)
-            own = self.options.label_source == "inputs"
-            selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
-            if self.takes_all_rows:
-                pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
-                if len(pieces) <= 1:
-                    return read_arrays(table, selection, dtype, source)
-                return LongSequence(read_pieces(pieces, selection, dtype, source))
-            by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
-            read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time)
-        types = dict(self.store_columns)
-        decimal = "." if opened is None else opened.decimal
-        pipeline = RowPipeline(selection, self.options, source, dtype, types, decimal)
-        if isinstance(opened, LabelledTable):
-            pipeline = replace(pipeline, why=opened.why_missing)
-        sequences = pipeline.sequences(read(selection.columns), read)
-        return opened.count_dropped(sequences) if isinstance(opened, LabelledTable) and self.options.on else sequences
+                if not self.takes_all_rows:
+                    raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
+                root = self.root or Path()
+                return join_results((file, self._read_npz(root / file, file, dtype)) for file in self.files)
+            result = self._read_npz(path, source, dtype)
+            if isinstance(result, tuple) and not len(result[0]):
+                raise EmptySourceError(source, NO_ROWS)
+            return result
+        opened, inputs, labels = self._open(path, source)
+        other = None if labels else self._labels_by_name(source)
+        table, classes = encode_labels(
+            opened,
+            inputs,
+            labels,
+            self.store_classes,
+            self.options.classes,
+            source=source,
+            na_values=tuple(self.options.na_values),
+        )
+        opened = table if isinstance(table, LabelledTable) else opened
+        if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
+            noted = replace(opened, labels=self._noted(opened.labels, opened, source))
+            other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
+        table = self._noted(table, opened, source)
+        time = select(self.options.time, opened.groups, source)
+        own = self.options.label_source == "inputs"
+        selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
+        if self.takes_all_rows:
+            pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
+            if len(pieces) <= 1:
+                return read_arrays(table, selection, dtype, source)
+            return LongSequence(read_pieces(pieces, selection, dtype, source))
+        by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
+        read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time)
+        pipeline = RowPipeline(selection, self.options, source, dtype, dict(self.store_columns), opened.decimal)
+        if not isinstance(opened, LabelledTable):
+            return pipeline.sequences(read(selection.columns), read)
+        sequences = replace(pipeline, why=opened.why_missing).sequences(read(selection.columns), read)
+        return opened.count_dropped(sequences) if self.options.on else sequences
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""
@@ -305,23 +294,25 @@ class Tabular(SourceReader):
         """Return whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
 
-    def _read_whole_npz(self, path: Path, source: str, dtype: DType | None) -> tuple[Array, Array | None]:
-        """Read the inputs and labels of an NPZ file without changes."""
-        arrays = self._read_npz(path, source)
-        x, y = arrays.whole_inputs(source, dtype), arrays.whole_labels(source, dtype)
-        return x, self._labels_by_name(source) if y is None else y
-
-    def _read_npz(self, path: Path, source: str) -> WholeArrays:
-        """Read the arrays of an NPZ file."""
+    def _read_npz(self, path: Path, source: str, dtype: DType | None) -> Any:
+        """Read one NPZ file: as a pair of arrays if its rows are not changed, otherwise as sequences."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) not in ((), None, NO_LABELS) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         label_key = self.options.label_key if self.options.label_source == "inputs" else None
-        arrays = read_whole_arrays(path, source, self.options.input_key, label_key)
+        inputs, labels, other = read_tables(path, source, self.options.input_key, label_key, dtype)
+        steps = Table(columns={**inputs.columns, **labels.columns})
         if self.digits is not None and self.text_dtype is not None:
-            self.digits.add(arrays.steps, source)
-        return arrays
+            self.digits.add(steps, source)
+        other = self._labels_by_name(source) if label_key is None else other
+        if self.takes_all_rows:
+            x = stack_all(inputs, source, dtype)
+            return x, stack_all(labels, source, dtype) if labels.columns else other
+        names = single_groups(tuple(steps.columns))
+        selection = SelectedColumns(tuple(inputs.columns), tuple(labels.columns), names, other)
+        pipeline = RowPipeline(selection, self.options, source, dtype, dict(self.store_columns))
+        return pipeline.sequences([({}, steps)], lambda _: [({}, steps)])
 
 
 @with_options(TableOptions)
