@@ -1,6 +1,7 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -125,15 +126,24 @@ class Tabular(SourceReader):
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
-        result = self._read_files(path) if self.files else self._read(path)
+        if not self.files:
+            result = self._read(path)
+        else:
+            with self._naming_file(path):
+                result = self._read(path)
+            if isinstance(result, Iterator):
+                result = self._name_files(path, result)
         if self.text_dtype is None or self.options.dtype is not None:
             return result
         return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
 
-    def _read_files(self, path: Path) -> Iterator[SourceSequence | LongSequence]:
-        """Read a source of several files; errors about a row name its file."""
-        with naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options)):
-            yield from sequences_of(self._read(path))
+    def _naming_file(self, path: Path) -> AbstractContextManager[None]:
+        """Return a context in which errors about a row of a source of several files name the file."""
+        return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
+
+    def _name_files(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
+        with self._naming_file(path):
+            yield from sequences
 
     def _read(self, path: Path) -> Any:
         """Read one source, without rounding to `text_dtype`."""
