@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,18 +200,6 @@ class OpenTable:
     def properties(self, **others: Any) -> dict[str, Any]:
         """Return the properties that all tables have, for a table that reads this one; `others` replace some."""
         return {one.name: getattr(self, one.name) for one in fields(OpenTable)} | others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrappedTable(OpenTable):
-    """A table that reads another one."""
-
-    inner: OpenTable
-
-    @classmethod
-    def of(cls, inner: OpenTable, **others: Any) -> Self:
-        """Return a table with the properties of the other one."""
-        return cls(inner=inner, **inner.properties(**others))
 
 
 def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:

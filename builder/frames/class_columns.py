@@ -11,7 +11,7 @@ from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_num
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
-from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, WrappedTable, read_raw
+from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, read_raw
 from builder.formats.text_numbers import is_nearly_number, strip_blanks
 from builder.frames.label_join import LabelledTable
 from builder.labels.text_classes import (
@@ -28,9 +28,10 @@ from store_spec import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CategoricalTable(WrappedTable):
+class CategoricalTable(OpenTable):
     """A table whose columns of classes are read as codes, int64."""
 
+    inner: OpenTable
     classes: Mapping[str, tuple[str, ...]]  # the names of the classes of each such column
     labels: tuple[str, ...]  # all label columns
     na_values: tuple[str, ...]  # further words for missing values
@@ -148,11 +149,11 @@ def encode_labels(
                 f"column {name} holds classes, and is also an input: the order of classes has no meaning; leave it out "
                 "of the inputs (--inputs)",
             )
-    table = CategoricalTable.of(
-        opened,
+    table = CategoricalTable(
+        **opened.properties(source=source),
+        inner=opened,
         classes=names_of,
         labels=tuple(labels),
-        source=source,
         na_values=na_values,
         from_user=bool(class_lists),
     )

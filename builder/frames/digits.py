@@ -1,6 +1,5 @@
 """Numbers in text that need more digits than float32 keeps: find and note them, or round them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.table import Array, DType, Frame, OpenTable, Table, WrappedTable
+from builder.formats.table import Array, Table
 from builder.sequence import LongSequence, map_sequence
 from builder.sequence import Sequence as SourceSequence
 
@@ -97,10 +96,9 @@ class DigitNotes:
         found, self.found = self.found, None
         return found
 
-    def add(self, frame: Frame, source: str) -> None:
+    def add(self, table: Table, source: str) -> None:
         """Note the values of the columns of a source, before they are rounded."""
         self.found = self.found or NO_DIGITS
-        table = Table.of(frame)
         if table.block is not None and table.block.dtype == np.float64 and not needs_more_digits(table.block).any():
             return
         for name, column in table.columns.items():
@@ -110,24 +108,6 @@ class DigitNotes:
             self.found += ManyDigits(
                 int(lost.sum()), int(not self.found.values), f"{value} in column {name} of {source}"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotedTable(WrappedTable):
-    """An `OpenTable` that notes numbers with many digits when they are read."""
-
-    notes: DigitNotes
-
-    def pieces(self) -> Sequence[OpenTable]:
-        """Return the pieces of the table."""
-        return tuple(replace(self, inner=piece, rows=piece.rows) for piece in self.inner.pieces())
-
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
-        """Read columns, and note their numbers."""
-        frame = self.inner.read(names, dtype, raw)
-        if names:
-            self.notes.add(frame.select(list(names)), self.source)
-        return frame
 
 
 def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:

@@ -14,6 +14,7 @@ from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
 from builder.formats.text_numbers import first_cast_failure
 from builder.frames.class_columns import read_numbers
+from builder.frames.digits import DigitNotes
 from builder.options.table_options import AS_TEXT
 
 Value = str | int
@@ -66,6 +67,7 @@ def read_groups(
     by: Sequence[str] = (),
     as_text: Collection[str] = (),
     raw: Sequence[str] = (),
+    digits: DigitNotes | None = None,
 ) -> Iterator[Group]:
     """Return the groups of a file, in order of first appearance.
 
@@ -80,25 +82,33 @@ def read_groups(
         by: The columns to group by; empty: all rows are one group.
         as_text: Columns among `by` whose numbers become text.
         raw: Further columns, to read unconverted.
+        digits: Where to note numbers with many digits.
     """
+
+    def noted(rows: Table) -> Table:
+        if digits is not None:
+            digits.add(rows, source)
+        return rows
+
     if not by and not raw:
-        yield {}, read_numbers(table, names, dtype)
+        yield {}, noted(read_numbers(table, names, dtype))
         return
     pieces = table.pieces()
     runs = _find_runs(pieces, by, as_text, source) if by and len(pieces) > 1 else None
     if runs is not None:
-        yield from _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by)
+        for values, rows in _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by):
+            yield values, noted(rows)
         return
     (frame,) = _read_frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
     if not by:
-        yield {}, Table.of(frame)
+        yield {}, noted(Table.of(frame))
         return
-    values, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
-    counts = np.bincount(codes, minlength=len(values)).tolist()
+    distinct, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
+    counts = np.bincount(codes, minlength=len(distinct)).tolist()
     if (np.diff(codes) < 0).any():
         frame = frame.take(column_of(np.argsort(codes, kind="stable")))
     # Slicing arrays is faster than slicing frames.
-    yield from _split_into_groups([Table.of(frame)], zip(values, counts, strict=True), by)
+    yield from _split_into_groups([noted(Table.of(frame))], zip(distinct, counts, strict=True), by)
 
 
 def _read_frames(

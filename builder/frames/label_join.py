@@ -13,6 +13,7 @@ from builder.formats import format_of, open_table, suffix_of
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden_columns
+from builder.frames.digits import DigitNotes
 from builder.frames.join_keys import key_text, match_label_rows
 from builder.options.table_options import Join, TableOptions
 from builder.sequence import Sequence as SourceSequence
@@ -80,10 +81,12 @@ class LabelledTable(OpenTable):
         """Return the names of these columns in the label file; numbers if they have no names."""
         return tuple(self.names[name] for name in targets)
 
-    def own_labels(self, targets: Sequence[str], dtype: DType | None) -> Array:
+    def own_labels(self, targets: Sequence[str], dtype: DType | None, digits: DigitNotes | None) -> Array:
         """Return all rows of the label file, (label steps, targets), for the label axis `own`."""
         names = self.names_in_label_file(targets)
         table = Table.of(self.labels.read(names, dtype))
+        if digits is not None:
+            digits.add(table, self.source)
         require_values(table, self.label_file)
         return stack(table, names, dtype=dtype, source=self.label_file)
 

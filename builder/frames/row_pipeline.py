@@ -16,6 +16,7 @@ from builder.formats.convert import check_all, require_values, stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
+from builder.frames.digits import DigitNotes
 from builder.frames.groups import Group, convert_group_values
 from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
@@ -36,6 +37,7 @@ class SelectedColumns:
     own: bool = False  # whether the labels are the inputs
     time: tuple[str, ...] = ()  # the columns with the time of each row
     classes: tuple[str, ...] = ()  # the label columns that hold class codes
+    digits: DigitNotes | None = None  # where to note numbers with many digits
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -248,6 +250,8 @@ def read_arrays(
 
     def read(names: Sequence[str]) -> Table:
         rows = read_numbers(table, names, dtype)
+        if selection.digits is not None:
+            selection.digits.add(rows, source)
         if not rows.rows:
             raise EmptySourceError(source, NO_ROWS)
         return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows

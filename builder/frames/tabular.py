@@ -18,7 +18,7 @@ from builder.formats.joined import join_files, naming_file
 from builder.formats.table import Array, DType, OpenTable, Table, single_groups
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
-from builder.frames.digits import DigitNotes, NotedTable, narrow_result
+from builder.frames.digits import DigitNotes, narrow_result
 from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
 from builder.frames.npz_arrays import read_tables, stack_all
@@ -170,20 +170,20 @@ class Tabular(SourceReader):
             na_values=tuple(self.options.na_values),
         )
         opened = table if isinstance(table, LabelledTable) else opened
+        # Before there is a store, only numbers in text are noted.
+        digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
         if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-            noted = replace(opened, labels=self._noted(opened.labels, opened, source))
-            other, labels, classes = noted.own_labels(labels, CODES if classes else dtype), (), ()
-        table = self._noted(table, opened, source)
+            other, labels, classes = opened.own_labels(labels, CODES if classes else dtype, digits), (), ()
         time = select(self.options.time, opened.groups, source)
         own = self.options.label_source == "inputs"
-        selection = SelectedColumns(inputs, labels, opened.groups, other, own=own, time=time, classes=classes)
+        selection = SelectedColumns(inputs, labels, opened.groups, other, own, time, classes, digits)
         if self.takes_all_rows:
             pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
             if len(pieces) <= 1:
                 return read_arrays(table, selection, dtype, source)
             return LongSequence(read_pieces(pieces, selection, dtype, source))
         by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
-        read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time)
+        read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time, digits=digits)
         pipeline = RowPipeline(selection, self.options, source, dtype, dict(self.store_columns), opened.decimal)
         if not isinstance(opened, LabelledTable):
             return pipeline.sequences(read(selection.columns), read)
@@ -275,14 +275,6 @@ class Tabular(SourceReader):
             table = open_with_labels(table, path, source, root, label_file, self.options)
         chosen = select_inputs_and_labels(table, self.options, source, self.store_inputs, self.store_labels)
         return table, *chosen
-
-    def _noted(self, table: OpenTable, opened: OpenTable, source: str) -> OpenTable:
-        """Return a table that notes numbers with many digits; before there is a store, only if they are text."""
-        if self.digits is None or self.options.dtype is not None:
-            return table
-        if not self.text_dtype and not opened.text_numbers:
-            return table
-        return NotedTable.of(table, source=source, notes=self.digits)
 
     @property
     def takes_all_rows(self) -> bool:
