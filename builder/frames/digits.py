@@ -1,16 +1,14 @@
 """Numbers in text that need more digits than float32 keeps: find and note them, or round them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
 from builder.formats.table import Array, Table
-from builder.sequence import LongSequence, map_sequence
-from builder.sequence import Sequence as SourceSequence
 
 _EXACT_POWER: Final = 22  # float64 holds the powers of ten up to this one
 _POWERS: Final = 10.0 ** np.arange(_EXACT_POWER + 1)
@@ -110,28 +108,13 @@ class DigitNotes:
             )
 
 
-def narrow_result(result: Any, dtype: str, source: str, *, labels: bool) -> Any:
-    """Round the float64 inputs, and with `labels` also the labels, in a result of `Tabular`."""
-    if isinstance(result, tuple):
-        x, y = result
-        inputs = _narrow(x, dtype, source)
-        return inputs, inputs if y is x else _narrow(y, dtype, source) if labels else y
-
-    def narrow(sequence: SourceSequence) -> SourceSequence:
-        inputs, rows = narrow_result((sequence.inputs, sequence.labels), dtype, source, labels=labels)
-        return replace(sequence, inputs=inputs, labels=rows)
-
-    if isinstance(result, LongSequence):
-        return map_sequence(result, narrow)
-    return (map_sequence(one, narrow) for one in result)
-
-
-def _narrow(rows: Any, dtype: str, source: str) -> Any:
-    if not isinstance(rows, np.ndarray) or rows.dtype != np.float64:
+def narrow(rows: Array, dtype: str | None, source: str) -> Array:
+    """Round float64 to a dtype, if it is not None; return other rows unchanged."""
+    if dtype is None or rows.dtype != np.float64:
         return rows
     with np.errstate(over="ignore"):
-        narrow: Array = rows.astype(dtype)
-    lost = np.isinf(narrow) & np.isfinite(rows)
+        rounded: Array = rows.astype(dtype)
+    lost = np.isinf(rounded) & np.isfinite(rows)
     if lost.any():
         value = float(rows[lost][0])
         raise SourceError(
@@ -139,4 +122,4 @@ def _narrow(rows: Any, dtype: str, source: str) -> Any:
             f"{value!r} does not fit into {dtype}, which this store has because the first source has smaller numbers; "
             "build to another path with --dtype float64",
         )
-    return narrow
+    return rounded

@@ -1,22 +1,23 @@
 """NPZ files: their inputs and labels are whole arrays, which become tables of numbered columns."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.arrays import read_npz
-from builder.formats.convert import require_values, stack
 from builder.formats.files import check_file
-from builder.formats.table import Array, DType, Table
+from builder.formats.table import Array, Table
 
 
 def read_tables(
-    path: Path, source: str, input_key: str, label_key: str | None, dtype: DType | None
+    path: Path, source: str, input_key: str, label_key: str | None, whole: Callable[[Table], Array]
 ) -> tuple[Table, Table, Array | None]:
     """Return the inputs and the labels of an NPZ file as tables; or labels that are a single number as an array.
 
     The columns are `KEY 0`, `KEY 1`, ... The table of labels has none if they are a number, or if `label_key` is None.
+    `whole` converts a table to an array.
     """
     check_file(path, source)
     keys = (input_key,) if label_key is None else (input_key, label_key)
@@ -27,8 +28,7 @@ def read_tables(
     labels = arrays[label_key]
     if not labels.ndim:
         # An array of one row would look like the labels of a file with one step.
-        label = stack_all(_as_table(labels[None], label_key, source), source, dtype)[0, 0]
-        return inputs, no_columns, np.asarray(label)
+        return inputs, no_columns, np.asarray(whole(_as_table(labels[None], label_key, source))[0, 0])
     if len(labels) != inputs.rows:
         raise SourceError(
             source,
@@ -36,12 +36,6 @@ def read_tables(
             "must be one label row per input row, or a single number",
         )
     return inputs, _as_table(labels, label_key, source), None
-
-
-def stack_all(table: Table, source: str, dtype: DType | None) -> Array:
-    """Return all columns as one array; no value may be missing."""
-    require_values(table, source)
-    return stack(table, tuple(table.columns), dtype=dtype, source=source)
 
 
 def _as_table(array: Array, key: str, source: str) -> Table:

@@ -16,7 +16,7 @@ from builder.formats.convert import check_all, require_values, stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
-from builder.frames.digits import DigitNotes
+from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import Group, convert_group_values
 from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
@@ -38,11 +38,21 @@ class SelectedColumns:
     time: tuple[str, ...] = ()  # the columns with the time of each row
     classes: tuple[str, ...] = ()  # the label columns that hold class codes
     digits: DigitNotes | None = None  # where to note numbers with many digits
+    dtype: DType | None = None  # of inputs and label columns; None: that to which NumPy promotes the columns
+    text_dtype: str | None = None  # to which float64 is rounded
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Input and label columns, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.labels)))
+
+    def stack(self, table: Table, source: str) -> tuple[Array, Array | None]:
+        """Return the inputs and the label columns of rows as arrays; None if labels are not columns."""
+        x = narrow(stack(table, self.inputs, dtype=self.dtype, source=source), self.text_dtype, source)
+        if not self.labels:
+            return x, None
+        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype, source=source)
+        return x, narrow(y, self.text_dtype, source)
 
     @contextmanager
     def checking_others(self, source: str, check: Callable[[list[str]], object]) -> Iterator[None]:
@@ -63,7 +73,6 @@ class RowPipeline:
     selection: SelectedColumns
     options: TableOptions
     source: str
-    dtype: DType | None  # of inputs and labels; None: the dtype to which NumPy promotes the columns
     types: Mapping[str, str]  # of the columns of sequences in the store; empty: there is no store yet
     decimal: str = "."  # the decimal mark of numbers in text
     why: Callable[[str, int], str] = lambda _, __: ""  # explains a missing value, from its column and row of the file
@@ -161,12 +170,7 @@ class RowPipeline:
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Yield each part of a stretch as a sequence."""
         selection = self.selection
-        inputs = stack(cleaned.table, selection.inputs, dtype=self.dtype, source=self.source)
-        labels = None
-        if selection.labels:
-            labels = stack_labels(
-                cleaned.table, selection.labels, selection.classes, dtype=self.dtype, source=self.source
-            )
+        inputs, labels = selection.stack(cleaned.table, self.source)
         filled = _stack_fills(cleaned, selection.inputs, inputs.shape) if self.options.mask else None
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
@@ -244,12 +248,12 @@ def _add_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:
 
 
 def read_arrays(
-    table: OpenTable, selection: SelectedColumns, dtype: DType | None, source: str, before: int = 0
+    table: OpenTable, selection: SelectedColumns, source: str, before: int = 0
 ) -> tuple[Array, Array | None]:
     """Read inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
 
     def read(names: Sequence[str]) -> Table:
-        rows = read_numbers(table, names, dtype)
+        rows = read_numbers(table, names, selection.dtype)
         if selection.digits is not None:
             selection.digits.add(rows, source)
         if not rows.rows:
@@ -259,18 +263,16 @@ def read_arrays(
     with selection.checking_others(source, lambda names: require_values(read(names), source)):
         rows = read(selection.columns)
     require_values(rows, source)
-    x = stack(rows, selection.inputs, dtype=dtype, source=source)
-    if not selection.labels:
+    x, y = selection.stack(rows, source)
+    if y is None:
         return x, x if selection.own else selection.other
-    return x, stack_labels(rows, selection.labels, selection.classes, dtype=dtype, source=source)
+    return x, y
 
 
-def read_pieces(
-    pieces: Sequence[OpenTable], selection: SelectedColumns, dtype: DType | None, source: str
-) -> Iterator[SourceSequence]:
+def read_pieces(pieces: Sequence[OpenTable], selection: SelectedColumns, source: str) -> Iterator[SourceSequence]:
     """Read a file piece by piece."""
     before = 0
     for piece in pieces:
-        x, y = read_arrays(piece, selection, dtype, source, before)
+        x, y = read_arrays(piece, selection, source, before)
         before += len(x)
         yield SourceSequence(x, y)

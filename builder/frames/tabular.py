@@ -13,15 +13,15 @@ from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats import format_for, open_table
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
-from builder.formats.convert import parse_dtype
+from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.joined import join_files, naming_file
 from builder.formats.table import Array, DType, OpenTable, Table, single_groups
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
-from builder.frames.digits import DigitNotes, narrow_result
+from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
-from builder.frames.npz_arrays import read_tables, stack_all
+from builder.frames.npz_arrays import read_tables
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
 from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
@@ -127,15 +127,10 @@ class Tabular(SourceReader):
                 does not fit into the dtype.
         """
         if not self.files:
+            return self._read(path)
+        with self._naming_file(path):
             result = self._read(path)
-        else:
-            with self._naming_file(path):
-                result = self._read(path)
-            if isinstance(result, Iterator):
-                result = self._name_files(path, result)
-        if self.text_dtype is None or self.options.dtype is not None:
-            return result
-        return narrow_result(result, self.text_dtype, self._name(path), labels=self.has_labels_in_table)
+        return self._name_files(path, result) if isinstance(result, Iterator) else result
 
     def _naming_file(self, path: Path) -> AbstractContextManager[None]:
         """Return a context in which errors about a row of a source of several files name the file."""
@@ -146,15 +141,16 @@ class Tabular(SourceReader):
             yield from sequences
 
     def _read(self, path: Path) -> Any:
-        """Read one source, without rounding to `text_dtype`."""
+        """Read one source; its errors do not name the files of which it consists."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
+        text_dtype = self.text_dtype if dtype is None else None
         if self._is_npz(path, source):
             if self.files:
                 if not self.takes_all_rows:
                     raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
                 root = self.root or Path()
-                return join_results((file, self._read_npz(root / file, file, dtype)) for file in self.files)
-            result = self._read_npz(path, source, dtype)
+                return join_results((file, self._read_npz(root / file, file, dtype, text_dtype)) for file in self.files)
+            result = self._read_npz(path, source, dtype, text_dtype)
             if isinstance(result, tuple) and not len(result[0]):
                 raise EmptySourceError(source, NO_ROWS)
             return result
@@ -173,18 +169,19 @@ class Tabular(SourceReader):
         # Before there is a store, only numbers in text are noted.
         digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
         if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-            other, labels, classes = opened.own_labels(labels, CODES if classes else dtype, digits), (), ()
+            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), text_dtype, source)
+            labels, classes = (), ()
         time = select(self.options.time, opened.groups, source)
         own = self.options.label_source == "inputs"
-        selection = SelectedColumns(inputs, labels, opened.groups, other, own, time, classes, digits)
+        selection = SelectedColumns(inputs, labels, opened.groups, other, own, time, classes, digits, dtype, text_dtype)
         if self.takes_all_rows:
             pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
             if len(pieces) <= 1:
-                return read_arrays(table, selection, dtype, source)
-            return LongSequence(read_pieces(pieces, selection, dtype, source))
+                return read_arrays(table, selection, source)
+            return LongSequence(read_pieces(pieces, selection, source))
         by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
         read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time, digits=digits)
-        pipeline = RowPipeline(selection, self.options, source, dtype, dict(self.store_columns), opened.decimal)
+        pipeline = RowPipeline(selection, self.options, source, dict(self.store_columns), opened.decimal)
         if not isinstance(opened, LabelledTable):
             return pipeline.sequences(read(selection.columns), read)
         sequences = replace(pipeline, why=opened.why_missing).sequences(read(selection.columns), read)
@@ -296,24 +293,31 @@ class Tabular(SourceReader):
         """Return whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
 
-    def _read_npz(self, path: Path, source: str, dtype: DType | None) -> Any:
+    def _read_npz(self, path: Path, source: str, dtype: DType | None, text_dtype: str | None) -> Any:
         """Read one NPZ file: as a pair of arrays if its rows are not changed, otherwise as sequences."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) not in ((), None, NO_LABELS) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         label_key = self.options.label_key if self.options.label_source == "inputs" else None
-        inputs, labels, other = read_tables(path, source, self.options.input_key, label_key, dtype)
+
+        def whole(table: Table) -> Array:
+            require_values(table, source)
+            return narrow(stack(table, tuple(table.columns), dtype=dtype, source=source), text_dtype, source)
+
+        inputs, labels, other = read_tables(path, source, self.options.input_key, label_key, whole)
         steps = Table(columns={**inputs.columns, **labels.columns})
         if self.digits is not None and self.text_dtype is not None:
             self.digits.add(steps, source)
         other = self._labels_by_name(source) if label_key is None else other
         if self.takes_all_rows:
-            x = stack_all(inputs, source, dtype)
-            return x, stack_all(labels, source, dtype) if labels.columns else other
+            x = whole(inputs)
+            return x, whole(labels) if labels.columns else other
         names = single_groups(tuple(steps.columns))
-        selection = SelectedColumns(tuple(inputs.columns), tuple(labels.columns), names, other)
-        pipeline = RowPipeline(selection, self.options, source, dtype, dict(self.store_columns))
+        selection = SelectedColumns(
+            tuple(inputs.columns), tuple(labels.columns), names, other, dtype=dtype, text_dtype=text_dtype
+        )
+        pipeline = RowPipeline(selection, self.options, source, dict(self.store_columns))
         return pipeline.sequences([({}, steps)], lambda _: [({}, steps)])
 
 
