@@ -382,6 +382,7 @@ def npz() -> Iterator[Source]:
     yield Source("no arrays.npz", npz_bytes({"inputs": b"a,b\n1,2\n", "labels": whole}))
     yield Source("objects.npz", npz_bytes({"inputs": npy_bytes(np.array([1, None], object)), "labels": whole}))
     yield Source("rows of two lengths.npz", npz_bytes({"inputs": whole, "labels": npy_bytes(np.ones((1, 2)))}))
+    yield Source("no steps.npz", npz_bytes(dict.fromkeys(("inputs", "labels"), npy_bytes(np.zeros((0, 2))))), [])
     yield Source("array twice.npz", good.replace(b"labels.npy", b"inputs.npy"))
     yield Source("packed.npz", npz_bytes({"inputs": whole, "labels": whole}, zipfile.ZIP_DEFLATED), GOOD)
     yield Source(

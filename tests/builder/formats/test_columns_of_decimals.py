@@ -149,12 +149,6 @@ def test_a_build_takes_decimals_as_inputs_labels_groups_and_times(tmp_path):
     assert store_spec.verify(tmp_path / "s.zarr") == []
 
 
-def test_rows_are_not_grouped_by_decimals_with_fractions(tmp_path):
-    table = pa.table({"k": pa.array([Decimal(7), Decimal("7.50")], pa.decimal128(9, 2)), "a": [1.0, 2.0]})
-    with pytest.raises(SourceError, match=r"row 2, column k: 7\.50 is not a whole number of 64 bits"):
-        list(tabular(group_by="k").sequences(written(tmp_path / "x.parquet", table)))
-
-
 @pytest.mark.parametrize("kind", [kind for kind in TYPES if kind.scale == 0], ids=str)
 def test_decimals_group_rows_and_count_a_calendar_whatever_their_size(tmp_path, kind):
     year, month = ([Decimal(value)] * 2 for value in (2020, 2))

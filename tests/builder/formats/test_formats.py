@@ -289,24 +289,6 @@ def test_packed_json_lines_may_be_long(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"a": 1}\n{"a": 2\n', r"line 2 is not a JSON object \('{\"a\": 2'\); correct it, or is it truncated"),
-        ("[1, 2]\n", r"line 1 is not a JSON object \('\[1, 2\]'\)"),
-        (f'{{"a": 1}}\n{{"a": {2**53 + 1}}}\n', "row 2, column a: 9007199254740993 is beyond 2.*--dtype int64"),
-        ('{"a": 0.5}\n\n{"a": 12345678901234567890}\n', "row 2, column a: 12345678901234567890 is beyond 2.*float64"),
-        ('{"a": [1e300, -9007199254740993]}\n', "row 1, column a: -9007199254740993 is beyond"),
-        ('{"a": "x"}\n', "column a holds text, not numbers"),
-        ('{"a": 1}\n{"a": "x"}\n', "the reader says"),
-    ],
-)
-def test_malformed_json_lines_are_refused_with_the_reason(tmp_path, text, message):
-    (tmp_path / "x.jsonl").write_text(text)
-    with pytest.raises(SourceError, match=message):
-        read_all(tmp_path / "x.jsonl")
-
-
-@pytest.mark.parametrize(
     "options", [{"dtype": "int64"}, {"dtype": "uint64"}, {"group_by": "a"}, {"time": "a", "time_unit": "ns"}]
 )
 def test_integers_among_floats_of_json_lines_are_not_rounded(tmp_path, options):
@@ -357,12 +339,6 @@ def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, su
     assert not read.missing
     for name, values in expected.items():
         assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
-
-
-def test_a_column_named_like_a_hidden_one_is_refused(tmp_path):
-    write_arrow(tmp_path / "x.parquet", pa.table({"a": [1], "\0row": [7]}))
-    with pytest.raises(SourceError, match=r"the name '.x00row' among its columns begins with a NUL byte; rename it"):
-        read_all(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".ipc"])
@@ -527,16 +503,6 @@ def test_text_of_another_encoding_equals_that_of_utf_8(tmp_path, encoding, size)
     assert read.columns["straße"].tolist() == [-number for number in range(size)]
 
 
-def test_text_that_is_not_of_the_encoding_is_refused(tmp_path):
-    (tmp_path / "x.csv").write_bytes(b"a,b\n1,\x81\n")
-    with pytest.raises(SourceError, match=r"is not cp1252 text .* name its encoding with --encoding"):
-        read_all(tmp_path / "x.csv", encoding="cp1252")
-    with pytest.raises(
-        SourceError, match=r"row 1, column b: b'\\x81' is not valid UTF-8; .* or name its encoding, such as --encoding"
-    ):
-        read_all(tmp_path / "x.csv")
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
 def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
     gap = "," if "csv" in suffix else "  "
@@ -564,13 +530,6 @@ def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)
     with pytest.raises(SourceError, match="bytes unpack to more than"):
         read_all(tmp_path / f"x{suffix}")
-
-
-def test_more_lines_to_skip_than_there_are(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(SourceError, match="holds nothing after the 2 skipped lines"):
-        open_table(path, source=path.name, options=TableOptions(skip_lines=2))
 
 
 @pytest.mark.parametrize(

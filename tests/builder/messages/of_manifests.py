@@ -45,6 +45,7 @@ MISTAKES: Final = [
     ),
     Mistake("a pattern without a group", "--label-pattern [ab]", _TWO),
     Mistake("a pattern that does not match a name", r"--label-pattern '(\d)'", _TWO),
+    Mistake("a pattern whose group is optional", r"--label-pattern 'a(\d)?'", {"a.csv": "x\n1\n"}),
     Mistake(
         "a manifest beside the sources that a later build is not given",
         "",

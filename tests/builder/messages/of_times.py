@@ -32,13 +32,16 @@ MISTAKES: Final = (
     _mistake("the hour that comes twice in autumn", "", "2020-10-25T02:00", "2020-10-25T02:30", "2020-10-25T02:00"),
     _mistake("a time that comes twice", "", "2020-01-01", "2020-01-01"),
     _mistake("a row without a time", "", "2020-01-01", "", "2020-01-03"),
-    _mistake(
-        "a step that is off", "--every 10s", "2020-01-01T00:00:00Z", "2020-01-01T00:00:10Z", "2020-01-01T00:00:25Z"
-    ),
+    _mistake("no row with a time", "--missing drop --empty error", "", ""),
+    _mistake("a step that is off", "--every 10s", *(f"2020-01-01T00:00:{second}Z" for second in ("00", "10", "25.5"))),
     _mistake("a gap that is no time", "--max-gap 2", "2020-01-01"),
     _mistake("a gap of months or of minutes", "--max-gap 15M", "2020-01-01"),
     _mistake("gaps shorter than steps", "--max-gap 1s --every 1min", "2020-01-01"),
     _mistake("stamps that have elapsed", "--elapsed", "2020-01-01"),
     Mistake("a calendar of fractions", "--time year,month,day", {"a.csv": "year,month,day,y\n2020,1,1.5,0\n"}),
-    Mistake("a calendar that has no such day", "--time year,month,day", {"a.csv": "year,month,day,y\n2020,2,30,0\n"}),
+    *(
+        Mistake(f"a calendar that has no {what}", "--time year,month,day", {"a.csv": f"year,month,day,y\n{day},0\n"})
+        for what, day in (("such day", "2020,2,30"), ("such month", "2021,13,1"), ("such year", "-999,1,1"))
+    ),
+    Mistake("a year without its century", "--time year,month,day", {"a.csv": "year,month,day,y\n21,2,29,0\n"}),
 )

@@ -323,6 +323,7 @@ TABULAR: list[dict[str, Any]] = [
     {"colour": "red"},
     {"header": "yes"},
     {"delimiter": True},
+    {"decimal": ";"},
     {"inputs": "a,b"},
     {"inputs": []},
     {"dtype": "float23"},

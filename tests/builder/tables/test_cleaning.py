@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import SourceError, tabular
-from builder.build_errors import EmptySourceError
 from builder.formats.table import Table
 from builder.frames.cleaning import clean, mark_missing
 from builder.frames.transforms import apply_transforms
@@ -141,14 +139,6 @@ def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
     assert ([False, False] if absent is None else absent.tolist()) == found
 
 
-def test_infinite_values_can_be_called_missing_and_are_refused_otherwise(tmp_path):
-    (tmp_path / "x.csv").write_text("a\n1\ninf\n3\n")
-    (only,) = tabular(missing="interpolate", na_values="inf,-inf")(tmp_path / "x.csv")
-    assert only.inputs.tolist() == [[1], [2], [3]]
-    with pytest.raises(SourceError, match="row 2, column a: infinite value"):
-        list(tabular(missing="drop")(tmp_path / "x.csv"))
-
-
 @given(rows=gappy, policy=st.sampled_from(POLICIES), label_policy=st.sampled_from(POLICIES))
 def test_nullable_integers_work_under_every_policy(tmp_path, rows, policy, label_policy):
     columns = [list(values) for values in zip(*rows, strict=True)]
@@ -192,12 +182,6 @@ def test_every_part_has_the_label_in_the_name_and_labels_that_are_the_inputs(tmp
     assert (first.labels.tolist(), second.labels.tolist()) == ([7], [7])
     first, second = tabular(missing="split")(tmp_path / "s7.csv")
     assert second.labels.tolist() == second.inputs.tolist() == [[5, 6]]
-
-
-def test_a_file_whose_only_row_has_no_difference_is_empty(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(EmptySourceError, match=r"x.csv: none of its 1 rows is left; "):
-        list(tabular(transforms="diff a")(tmp_path / "x.csv"))
 
 
 numbers = st.one_of(st.none(), st.integers(-50, 50), st.floats(-1e3, 1e3, width=32))
@@ -255,21 +239,6 @@ def test_integers_and_bool_become_what_the_documentation_says(dtype, transform, 
     assert column.dtype == after
 
 
-@pytest.mark.parametrize(
-    ("dtype", "transform", "values", "message"),
-    [
-        ("int64", "diff a", [-(2**62), 2**62, 0], r"row 2, column a: its difference to the row before is beyond int64"),
-        ("uint64", "diff a", [1, 2**63], r"row 2, column a: 9223372036854775808 does not fit into int64"),
-        ("int64", "scale a=2", [1, 2**53 + 1], r"row 2, column a: 9007199254740993 does not fit into float64"),
-        ("uint8", "clip a=300:400", [1], r"column a is uint8, which holds 0 to 255: it cannot be clipped to 300:400"),
-        ("int64", "log a", [3, 0, -1], r"row 2, column a: 0.0 has no logarithm \(2 in all\)"),
-    ],
-)
-def test_errors_of_transforms_name_the_row(dtype, transform, values, message):
-    with pytest.raises(SourceError, match=message):
-        apply_transforms(Table(columns={"a": np.array(values, dtype)}), [(parse_transform(transform), ["a"])], "x")
-
-
 @pytest.mark.parametrize("policy", [None, "drop", "split", "ffill", "interpolate", "interpolate+split"])
 def test_the_first_row_of_a_difference_is_left_out_by_every_policy_but_keep(tmp_path, policy):
     (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n9,7\n")
@@ -281,32 +250,12 @@ def test_the_first_row_of_a_difference_is_left_out_by_every_policy_but_keep(tmp_
     np.testing.assert_array_equal(kept.inputs, [[math.nan, 5], [3, 6], [5, 7]])
 
 
-def test_a_difference_needs_both_values_and_is_filled_afterwards(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b\n1,5\n4,6\n,7\n9,8\n11,9\n")
-    first, second = tabular(missing="split", transforms="diff a")(tmp_path / "x.csv")
-    assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3, 6]], [[2, 9]])
-    assert (first.columns["dropped"], second.columns["dropped"]) == (1, 2)
-    (filled,) = tabular(missing="ffill", transforms="diff a")(tmp_path / "x.csv")
-    assert filled.inputs.tolist() == [[3, 6], [3, 7], [3, 8], [2, 9]]
-    with pytest.raises(SourceError, match=r"row 3, column a: missing value \(2 in all\)"):
-        list(tabular(transforms="diff a")(tmp_path / "x.csv"))
-
-
 def test_policies_and_transforms_take_ranges_and_elements_of_lists(tmp_path):
     table = pa.table({"a": [None, 2.0], "e": [[1.0, 2.0], [None, 4.0]], "z": [1.0, None]})
     pq.write_table(table, tmp_path / "x.parquet")
     process = tabular(missing=["drop", "e,z=ffill"], transforms=["scale e[0]:z=2"], na_values="0")
     (only,) = process(tmp_path / "x.parquet")
     assert (only.inputs.tolist(), only.columns) == ([[2, 2, 8, 2]], {"dropped": 1, "filled": 2})
-
-
-def test_a_refused_row_has_its_number_in_the_file_after_drops(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b\n,\n1e10,1\n")
-    process = tabular(transforms="scale a=1e300", inputs="a", missing="drop")
-    with pytest.raises(SourceError, match="row 2, column a: infinite value"):
-        list(process.under(Path("/"))(tmp_path / "x.csv"))
-    with pytest.raises(SourceError, match=r"row 2, column a: 10000000000\.0 does not fit into int8"):
-        list(tabular(inputs="b", labels="a", dtype="int8", missing="drop")(tmp_path / "x.csv"))
 
 
 def test_masked_integers_do_not_affect_transforms():

@@ -186,22 +186,6 @@ def test_every_group_has_its_own_times(tmp_path):
         list(tabular(time="t", group_by="k", every="5min")(path))
 
 
-@pytest.mark.parametrize(
-    ("rows", "options", "message"),
-    [
-        (
-            ("2020-01-01T00:00:00Z,1,0", "2020-01-01T00:00:10Z,1,0", "2020-01-01T00:00:25.5Z,1,0"),
-            {"every": "10s"},
-            r"row 3, column t: 2020-01-01T00:00:25.500Z is 15.5 s after 2020-01-01T00:00:10Z in row 2 \(1 in all\); ea",
-        ),
-        ((",1,0", ",1,0"), {"missing": "drop"}, "none of its 2 rows is left"),
-    ],
-)
-def test_errors_of_times_have_the_row_and_both_stamps(tmp_path, rows, options, message):
-    with pytest.raises(SourceError, match=message):
-        list(tabular(time="t", **options)(write(tmp_path / "x.csv", *rows)))
-
-
 def test_dropped_rows_count_with_the_sequence_after_them(tmp_path):
     path = write(
         tmp_path / "x.csv",

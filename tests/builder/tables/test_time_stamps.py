@@ -255,20 +255,6 @@ def test_ambiguous_times_are_refused(values, how, message):
         read(values, **how)
 
 
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        ((2021, 13, 1), "row 1, .*2021-13-01 00:00:00 is not a valid date and time; correct it"),
-        ((21, 2, 29), "0021-02-29 00:00:00 is not a valid date and time"),
-        ((-999, 1, 1), "-999-01-01 00:00:00 is not a valid date and time"),
-    ],
-)
-def test_an_impossible_date_is_refused(parts, message):
-    table = pa.table({name: [value] for name, value in zip("ymd", parts, strict=True)})
-    with pytest.raises(SourceError, match=message):
-        stamps_of(table, TableOptions(time=("y", "m", "d")))
-
-
 def test_times_go_with_their_rows_from_every_format(tmp_path):
     texts = ["2020-01-01T00:00:00", "2020-01-01T00:00:10", "2020-01-01T00:00:20"]
     (tmp_path / "x.csv").write_text("when,a\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))

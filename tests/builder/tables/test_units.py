@@ -17,9 +17,7 @@ import builder
 import store_spec
 from builder import tabular, write_report
 from store_spec.errors import SchemaError
-from store_spec.format import layout
-from store_spec.format.layout import Root
-from store_spec.schema import Rows, Schema
+from store_spec.schema import Rows
 from tests.builder.command import seqzarr
 from tests.store.oracle import files
 
@@ -96,12 +94,3 @@ def test_units_that_do_not_fit_are_refused(units, message):
     with pytest.raises(SchemaError, match=message):
         Rows(np.dtype("f4"), (2,), units=units)
     assert Rows(np.dtype("f4"), (2,), units=("", "")).units is None
-
-
-def test_a_root_with_other_units_than_the_format_has_is_refused():
-    rows = Rows(np.dtype("f4"), (2,), units=("m", "s"))
-    root = Root(schema=Schema.plan(rows, rows))
-    assert Root.decode(root.encode(), "s").schema.inputs.units == ("m", "s")
-    for wrong in (["m", 1], ["", ""], ["m"], None, "ms", []):
-        with pytest.raises(SchemaError):
-            layout._rows({"dtype": "float32", "shape": [2], "names": None, "units": wrong})
