@@ -135,7 +135,7 @@ def checked_times(time: Time | None, times: ArrayLike | None, steps: int, source
     if array.shape != (steps,):
         raise SequenceError(f"{source}: time has shape {array.shape} for {steps:,} input rows; give one for each")
     values = _in_unit(time, array, source)
-    none = values == NOT_A_TIME
+    none = (values == NOT_A_TIME) | np.ma.getmaskarray(np.ma.asarray(times))
     if none.any():
         raise SequenceError(
             f"{source}: time: step {int(none.argmax()):,} has none (NaT), as {int(none.sum()):,} of {steps:,} steps; "

@@ -93,6 +93,7 @@ def test_times_are_converted_exactly(tmp_path, given, unit, due):
         ([1, 3, 2], "s: time falls at step 2, from 1970-01-01T00:00:03 to 1970-01-01T00:00:02; sort"),
         (np.array([1, "NaT", 3], "datetime64[s]"), r"s: time: step 1 has none \(NaT\), as 1 of 3 steps"),
         ([1, -(2**63), 3], r"s: time: step 1 has none \(NaT\)"),
+        (np.ma.masked_equal([1, 2, 3], 2), r"s: time: step 1 has none \(NaT\), as 1 of 3 steps"),
         (np.array([0, 1000, 1500], "datetime64[ms]"), r"step 2 \(1970-.*:01.500\) is not a whole number in .* s:"),
         (np.array([0, 1, 2**62], "datetime64[D]"), r"step 2 .* does not fit int64 in the store's unit s"),
         (np.array([1, 2, 3], "timedelta64[s]"), r"s: time is timedelta64\[s\], where this store has datetime64\[s\]"),
