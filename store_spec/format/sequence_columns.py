@@ -100,6 +100,8 @@ def column_type(value: Any) -> ColumnType | None:
     """
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]
+    if isinstance(value, np.timedelta64):  # to NumPy it is an integer
+        return None
     types: tuple[tuple[tuple[type, ...], ColumnType], ...] = (
         ((bool, np.bool_), "bool"),  # first, because to Python a bool is an int
         ((int, np.integer), "int64"),
