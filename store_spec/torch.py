@@ -134,8 +134,7 @@ class TensorBatches:
 
     def __next__(self) -> Any:
         try:
-            batch = next(self._batches)
-            return tuple(map(_tensor_of, batch)) if type(batch) is tuple else _tensor_of(batch)
+            return _tensor_of(next(self._batches))
         except Exception as error:
             if get_worker_info() is not None:
                 _check_can_be_sent(error)
@@ -159,6 +158,10 @@ def _tensor_of(value: Any) -> Any:
     """Convert an array, or the arrays in a collection, to tensors that share their memory."""
     if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
         value = value.copy()  # torch has no negative strides, which a transform may return
+    if isinstance(value, tuple | list):
+        return getattr(value, "_make", type(value))(map(_tensor_of, value))
+    if type(value) is dict:
+        return {key: _tensor_of(each) for key, each in value.items()}
     return default_convert(value)
 
 

@@ -70,7 +70,12 @@ def test_a_reversed_view_from_a_transform_becomes_a_tensor(store, window, worker
     windows = store.windows(window, horizon=1)
     dataset = batch_dataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
     found = data_loader(dataset, batch_size=None, num_workers=workers)
-    assert same(found, [(x[:, ::-1], y) for x, y in windows.batches(8)])
+    due = [(x[:, ::-1], y) for x, y in windows.batches(8)]
+    assert same(found, due)
+    named = batch_dataset(windows.batches, 8, transform=lambda batch: batch._replace(inputs=batch.inputs[:, ::-1]))
+    assert same(data_loader(named, batch_size=None, num_workers=workers), due)
+    nested = batch_dataset(windows.batches, 8, transform=lambda batch: {"rows": [batch.inputs[:, ::-1], batch.labels]})
+    assert same([batch["rows"] for batch in data_loader(nested, batch_size=None, num_workers=workers)], due)
 
 
 def test_the_epoch_is_the_one_that_was_set(windows, batch_dataset):
