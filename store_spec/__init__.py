@@ -195,7 +195,8 @@ def open_store(
             stores other than `ObjectStore`, can only be read.
         mode: `r` or `a`.
         cache: A local folder for the bytes of shards that were read from a URL. The processes of a machine share it,
-            and it can serve several stores. `store.cache_use` says what was read through it.
+            and it can serve several stores. `store.cache_use` says what was read through it. It is not used for
+            `file://` and `memory://`.
         cache_size: The most that it may contain, such as `"50GB"`.
 
     Raises:

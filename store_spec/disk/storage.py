@@ -56,7 +56,8 @@ def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> 
     if isinstance(place, Address):
         from store_spec.disk.object_storage import ObjectStorage, object_store
 
-        return ObjectStorage(object_store(place), place, cached)
+        # E-tags in memory are counted from 0 in each process, so they do not say what is in a cache.
+        return ObjectStorage(object_store(place), place, None if place.startswith("memory:") else cached)
     from store_spec.disk.zarr_storage import storage_of_zarr_store
 
     return storage_of_zarr_store(place)

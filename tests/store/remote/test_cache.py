@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk import cache
 from store_spec.disk.cache import PAGE, Cache
+from store_spec.disk.object_storage import _in_memory
 from store_spec.errors import SchemaError, StorageError
 from tests.store.object_server import ObjectServer, serving, walks
 from tests.store.zarr_stores import bits
@@ -133,6 +134,17 @@ def epochs(url: str, folder: Path, size: int, numbers: range) -> tuple[list[Any]
         bits(batch) for epoch in numbers for batch in windows.batches(64, shuffle=True, epoch=epoch, memory="600kB")
     ]
     return batches, store.cache_use
+
+
+def test_a_cache_is_not_used_for_objects_in_memory(tmp_path):
+    url: Any = "memory://cached/walks.zarr"
+    for seed in (0, 1):
+        _in_memory.cache_clear()  # as in another process
+        walks(url, sequences=5, seed=seed, chunk="8kB", shard="80kB")
+        found, use = epochs(url, tmp_path, 10**7, range(1))
+        assert use is None
+        windows = store_spec.open_store(url).windows(32, stride=8)
+        assert found == [bits(batch) for batch in windows.batches(64, shuffle=True, memory="600kB")]
 
 
 @pytest.mark.slow
