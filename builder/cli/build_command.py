@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,9 @@ def _check_options(given: set[str], *, is_new: bool) -> None:
     of_either = options_of(BuildOptions)  # tables, or a process function
     of_tables = [flag.written for flag in OF_TABLES if flag.name in given and flag.name not in of_either]
     if "process" in given and of_tables:
-        raise click.UsageError(f"{_and(of_tables)}: for tables, which --process replaces; leave out one or the other")
+        raise click.UsageError(
+            f"{', '.join(of_tables)}: for tables, which --process replaces; leave out one or the other"
+        )
     if "yes" in given and "retire_missing" not in given:
         raise click.UsageError("--yes goes with --retire-missing")
     if "fail_fast" in given and "max_failures" in given:
@@ -205,11 +207,6 @@ def _two(places: tuple[str, ...]) -> tuple[str, str]:
         f"SOURCES and STORE are two arguments, but there are {len(places):,} ({places[0]} {places[1]} ...); put a "
         "pattern in quotes, as 'data/*.csv', so that the shell leaves it as it is"
     )
-
-
-def _and(names: Iterable[str]) -> str:
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:

@@ -45,11 +45,13 @@ def verify_sources(
         UsageError: The folder or the store does not exist, no build made the store, or options conflict.
         StoreError: The store cannot be read; or a process has too many open files, or too little memory.
     """
-    opened_store, resolved = open_with_sources(place_of(store), sources, process, manifest)
-    numbers, there = StoredSources(opened_store).numbers, set(resolved.names)
+    place = place_of(store)
+    opened_store, resolved = open_with_sources(place, sources, process, manifest)
+    stored, there = StoredSources(opened_store), set(resolved.names)
+    numbers = stored.numbers
     skips = RecordedSkips.of(opened_store.provenance)
     new = [name for name in resolved.names if name not in numbers and name not in skips]
-    check_root(opened_store, resolved.listing, new)
+    check_root(stored, resolved.listing, new, place)
     name = opened_store.path.name
     _, listed = failures_in(opened_store.provenance)
     failed = {one.source: f"is not in the store: it failed in the last build: {one.reason}" for one in listed}

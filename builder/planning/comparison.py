@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -52,21 +53,19 @@ class StoredSources:
         self.numbers: dict[str, list[int]] = {}  # of each source's sequences
         for number, source in zip(store.selection.tolist(), store.sources, strict=True):
             self.numbers.setdefault(source, []).append(number)
-        self._sizes = store.snapshot.table("sequences/source_size")
-        self._columns: dict[str, NDArray[Any]] = {}  # cached
-        self._hashes = store.snapshot.table("sequences/source_sha256")
+        self._column = cache(store.snapshot.table)
 
     def __contains__(self, source: str) -> bool:
         return source in self.numbers
 
     def size(self, source: str) -> int:
         """Return the size of the file."""
-        return int(self._sizes[self.numbers[source][0]])
+        return int(self._column("sequences/source_size")[self.numbers[source][0]])
 
-    def hashes(self, source: str, *, with_labels: bool) -> tuple[bytes, ...]:
+    def hashes(self, source: str, *, with_labels: bool = False) -> tuple[bytes, ...]:
         """Return the hash of the file, and with `with_labels` that of its label file, if the store records it."""
         first = self.numbers[source][0]
-        sha256 = bytes(self._hashes[first])
+        sha256 = bytes(self._column("sequences/source_sha256")[first])
         name = SequenceColumn(LABELS_SHA256, "string").array
         if not with_labels or all(column.array != name for column in self._store.schema.columns):
             return (sha256,)
@@ -90,11 +89,6 @@ class StoredSources:
             if {repr(value) for value in stored} != {repr(one.values[[number]].tolist()[0])}:  # repr, as NaN != NaN
                 return False
         return True
-
-    def _column(self, name: str) -> NDArray[Any]:
-        if name not in self._columns:
-            self._columns[name] = self._store.snapshot.table(name)
-        return self._columns[name]
 
 
 @dataclass(frozen=True, slots=True)

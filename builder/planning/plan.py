@@ -115,7 +115,7 @@ def make_plan(options: BuildOptions) -> Plan:
             files_of=sources.files_of,
             skips=skips,
         )
-        check_root(old_store, sources.listing, comparison.new)
+        check_root(stored, sources.listing, comparison.new, store)
         there = set(comparison.unchanged)
         assert sources.recorded is not None
         outdated = tuple(name for name in sources.recorded.outdated(sources.code.sha256, old_store) if name in there)
@@ -142,7 +142,7 @@ def make_plan(options: BuildOptions) -> Plan:
     )
 
 
-def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[str]) -> None:
+def check_root(stored: StoredSources, listing: SourceList, new: Sequence[str], store: StorePlace) -> None:
     """Refuse new files that are already in the store, with names relative to another root.
 
     If an unchanged source of the store has the same name as before, the root is the same, and a new file with the bytes
@@ -150,20 +150,18 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
     """
     if not new:
         return
-    known = dict(zip(old_store.sources, old_store.selection.tolist(), strict=True))
-    sizes = old_store.snapshot.table("sequences/source_size")
+    known = stored.numbers
 
-    def is_same(name: str, number: int) -> bool:
+    def is_same(name: str, source: str) -> bool:
         try:
-            if listing.folder.state(name).size != sizes[number]:
+            if listing.folder.state(name).size != stored.size(source):
                 return False
-            sha256 = old_store.snapshot.table("sequences/source_sha256", number, number + 1).tobytes()
-            return listing.folder.read(name).sha256 == sha256
+            return stored.hashes(source) == (listing.folder.read(name).sha256,)
         except OSError:  # it does not exist, or cannot be read now
             return False
 
-    own = ((name, known[name]) for name in listing.names if name in known)
-    if any(is_same(*one) for one in itertools.islice(own, MOST_COMPARED)):
+    own = (name for name in listing.names if name in known)
+    if any(is_same(name, name) for name in itertools.islice(own, MOST_COMPARED)):
         return
     longer: dict[str, list[str]] = {}  # the sources whose names end with each path
     for source in known:
@@ -172,9 +170,9 @@ def check_root(old_store: store_spec.Store, listing: SourceList, new: Sequence[s
     for name in new:
         others = [*longer.get(name, ()), *(end for end in _ends(name) if end in known)]
         for source in others[:MOST_COMPARED]:
-            if is_same(name, known[source]):
+            if is_same(name, source):
                 raise UsageError(
-                    f"{old_store.path}: {name} is already in the store, as {source}, which no longer exists: names are "
+                    f"{store}: {name} is already in the store, as {source}, which no longer exists: names are "
                     f"relative to the folder or to the fixed part of the glob, here {listing.folder}; give the sources "
                     "as in the first build (if the files themselves were moved: build another store)"
                 )

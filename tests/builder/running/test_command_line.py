@@ -219,7 +219,7 @@ MISTAKES = [
     (["tables", "new.zarr", "--label-axis", "row"], "'row' is not one of"),
     (
         ["tables", "new.zarr", "--process", "json:loads", "--inputs", "a", "--log", "a", "--no-header", "--dtype=f4"],
-        "--inputs, --dtype, --header and --log: for tables, which --process replaces",
+        "--inputs, --dtype, --header, --log: for tables, which --process replaces",
     ),
     (["tables", "new.zarr", "--no-such-option"], "No such option"),
     (["tables", "new.zarr", "--yes"], "--yes goes with --retire-missing"),
