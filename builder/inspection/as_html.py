@@ -6,7 +6,6 @@ Charts are paths of SVG, in a box one unit high that is stretched to the width o
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
@@ -115,15 +114,7 @@ def html_of(document: Inspection) -> str:
         options=list(options_given(document.build or {}))[:LISTED_OPTIONS],
         text=as_text,
         limits={"columns": LISTED_COLUMNS, "failures": LISTED_FAILURES, "compared": COMPARED, "targets": WITH_CLASSES},
-        made_by=_made_by(),
     )
-
-
-def _made_by() -> str:
-    try:
-        return f"seqzarr {version('seqzarr')}"
-    except PackageNotFoundError:  # run from its source
-        return "seqzarr"
 
 
 def bars(bins: Sequence[Bin]) -> str:

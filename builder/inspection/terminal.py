@@ -52,11 +52,7 @@ def _least_width(table: Table) -> int:
 
 
 def columns(
-    names: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    right: Collection[str] = (),
-    folded: Collection[str] = (),
+    names: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = (), folded: Collection[str] = ()
 ) -> Table:
     """Return a table with a line of names; columns in `right` are right-aligned, those in `folded` wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
