@@ -40,7 +40,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.frames.tabular import Tabular
 from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installed, searching
@@ -120,7 +120,7 @@ class _Walk:
         self.unknown = set[str]()  # names of objects that cannot be compared
         self._done: dict[int, tuple[object, bytes]] = {}  # by id; the object is kept, so that its id stays unique
         self._open: dict[int, int] = {}  # the ids of the objects being walked, outermost first
-        self._definitions: dict[str, dict[str, list[Definition]]] = {}  # by file
+        self._definitions: dict[str, dict[str, list[tuple[str, CodeType]]]] = {}  # by file
         self._installed = {"__main__": False}  # by package; the code of installed packages is not walked
         while isinstance(process, partial):
             process = process.func
@@ -186,7 +186,7 @@ class _Walk:
         code, module = function.__code__, function.__globals__.get("__name__", "")
         cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
         values = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-        names = all_names(code)
+        names = {name for one in nested(code) for name in one.co_names}  # of globals and attributes
         if self._is_installed(module):
             yield f"{module}:{code.co_qualname}"
             if _leads_to(module, function.__qualname__, function):
@@ -209,9 +209,9 @@ class _Walk:
         if code.co_filename not in self._definitions:
             self._definitions[code.co_filename] = definitions_beside(function)
         bytecode = self.digest(code)
-        for one in self._definitions[code.co_filename].get(code.co_qualname, ()):
-            if self.digest(one.code) == bytecode:
-                return one.text
+        for text, compiled in self._definitions[code.co_filename].get(code.co_qualname, ()):
+            if self.digest(compiled) == bytecode:
+                return text
         return bytecode
 
     def _of_class(self, kind: type) -> Iterator[bytes | str]:
@@ -320,15 +320,10 @@ def _hash(parts: Iterable[bytes | str]) -> bytes:
     return sha256.digest()
 
 
-class Definition(NamedTuple):
-    """A function in a source file."""
-
-    text: str  # the whole definition, with decorators and comments
-    code: CodeType  # its compiled code
-
-
-def definitions_beside(function: FunctionType) -> dict[str, list[Definition]]:
+def definitions_beside(function: FunctionType) -> dict[str, list[tuple[str, CodeType]]]:
     """Return the functions that are defined in the same file or notebook cell, by their qualified names.
+
+    Each has its whole text, with decorators and comments, and its compiled code.
 
     Empty if the source is not available. Lambdas that begin on the same line are left out, since they cannot be
     distinguished.
@@ -353,11 +348,11 @@ def definitions_beside(function: FunctionType) -> dict[str, list[Definition]]:
             first = min(one.lineno for one in (node, *node.decorator_list))
             whole = "".join(lines[first - 1 : node.end_lineno])
             texts.setdefault((first, node.name), []).append(whole)
-    definitions: dict[str, list[Definition]] = {}
+    definitions: dict[str, list[tuple[str, CodeType]]] = {}
     for code in nested(compiled):
         candidates = texts.get((code.co_firstlineno, code.co_name), [])
         if len(candidates) == 1:
-            definitions.setdefault(code.co_qualname, []).append(Definition(candidates[0], code))
+            definitions.setdefault(code.co_qualname, []).append((candidates[0], code))
     return definitions
 
 
@@ -374,11 +369,6 @@ def names_read(code: CodeType) -> set[str]:
     steps = [step for one in nested(code) for step in dis.get_instructions(one)]
     written = {step.argval for step in steps if step.opname in GLOBAL_WRITES}
     return {step.argval for step in steps if step.opname in GLOBAL_READS} - written
-
-
-def all_names(code: CodeType) -> set[str]:
-    """Return the names of globals and attributes in code."""
-    return {name for one in nested(code) for name in one.co_names}
 
 
 def imports(code: CodeType) -> Iterator[tuple[str, tuple[str, ...], int]]:
