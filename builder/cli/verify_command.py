@@ -35,10 +35,7 @@ if TYPE_CHECKING:
     help="The process function, if it cannot be imported by the name that STORE records.",
 )
 @click.option(
-    "--manifest",
-    metavar="TABLE",
-    type=GivenPath(readable=False),
-    help="The manifest, if it is outside SOURCES.",
+    "--manifest", metavar="TABLE", type=GivenPath(readable=False), help="The manifest, if it is outside SOURCES."
 )
 @click.option("--labels-from", metavar="PATTERN", help="The pattern of the build, if it leads outside SOURCES.")
 @add_flags(OF_ENGINE)

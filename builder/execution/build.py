@@ -95,7 +95,7 @@ def run_build(options: BuildOptions) -> Report:
     tally = Tally(
         sources=len(plan.new) + len(untried),
         done=len(untried),
-        bytes_to_read=plan.bytes_to_read(),
+        bytes_to_read=sum(plan.new_bytes),
         failures=untried.copy(),
         committed=0 if plan.old_store is None else len(plan.old_store),
         failure_limit=parse_limit(options.max_failures, len(plan.new)),
@@ -339,11 +339,10 @@ def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
         label_axis=schema.label_axis,
         missing=schema.missing,
         codec=packing.codec,
-        chunk_bytes=packing.chunk_bytes,
-        shard_bytes=packing.shard_bytes,
         columns=schema.columns,
         time=schema.time,
         filled=schema.filled,
+        **packing.sizes,
     )
 
 

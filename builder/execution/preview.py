@@ -3,12 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from builder.execution.build import (
-    memory_in_flight,
-    plan_build,
-    schema_of,
-    workers_for,
-)
+from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
 from builder.execution.report import float64_text
 from builder.frames.counts import cleaning_counts
 from builder.frames.digits import NO_DIGITS, ManyDigits
@@ -155,7 +150,7 @@ def preview(options: BuildOptions) -> Preview:
         retire_missing=options.retire_missing,
         ignored=len(plan.sources.listing.ignored),
         ignored_listed=plan.sources.listing.ignored_listed,
-        bytes_to_read=plan.bytes_to_read(),
+        bytes_to_read=sum(plan.new_bytes),
         dropped=totals.dropped,
         filled=totals.filled,
         sampled=tuple(plan.new[number] for number in numbers),
@@ -235,7 +230,7 @@ def _estimate(
     plan: Plan, schema: Schema, totals: _SampleTotals, choice: Choice | None, *, flight: int, workers: int
 ) -> StorePreview:
     """Scale up the totals: steps by the bytes of files, sequences by the number of files."""
-    by_bytes = plan.bytes_to_read() / max(1, totals.file_bytes)
+    by_bytes = sum(plan.new_bytes) / max(1, totals.file_bytes)
     by_count = len(plan.new) / totals.sources
     sequences = round(totals.sequences * by_count)
     steps, label_steps = (round(count * by_bytes) for count in (totals.steps, totals.label_steps))

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.kept_columns import KeptColumn
 from builder.planning.unused_sources import RecordedSkips
-from builder.sources.fingerprints import (
-    Fingerprint,
-    FingerprintCache,
-    Fingerprints,
-    State,
-    joined_sha256,
-)
+from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State, joined_sha256
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn

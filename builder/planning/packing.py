@@ -38,7 +38,7 @@ class Packing:
     measure: bool = False  # whether to choose the codec of a new store by its first rows
 
     def __post_init__(self) -> None:
-        Chunking.for_rows(1, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes)
+        Chunking.for_rows(1, **self.sizes)
 
     @classmethod
     def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
@@ -51,21 +51,17 @@ class Packing:
         )
 
     @property
-    def chunk_bytes(self) -> int:
-        """Decoded bytes of a chunk of a new store."""
-        return sizes_for(self.chunk, self.shard)[0]
-
-    @property
-    def shard_bytes(self) -> int:
-        """Decoded bytes of a shard of a new store."""
-        return sizes_for(self.chunk, self.shard)[1]
+    def sizes(self) -> dict[str, int]:
+        """The decoded bytes of a chunk and of a shard of a new store, as arguments."""
+        chunk_bytes, shard_bytes = sizes_for(self.chunk, self.shard)
+        return {"chunk_bytes": chunk_bytes, "shard_bytes": shard_bytes}
 
     def check(self, schema: Schema, store: StorePlace) -> None:
         """Refuse options that differ from those of a store; the message names both values."""
         row_bytes, steps = schema.step_bytes, schema.steps
         chunk, shard = steps.chunk, steps.shard
         if self.chunk is not None:
-            chunk = Chunking.for_rows(row_bytes, chunk_bytes=self.chunk_bytes, shard_bytes=self.shard_bytes).chunk
+            chunk = Chunking.for_rows(row_bytes, **self.sizes).chunk
         if self.shard is not None:
             least = steps.chunk * max(1, row_bytes)
             shard = Chunking.for_rows(row_bytes, chunk_bytes=least, shard_bytes=max(least, self.shard)).shard

@@ -8,7 +8,8 @@ from typing import Self
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.manifest.label_classes import check_classes
+from builder.frames.tabular import Tabular
+from builder.manifest.label_classes import check_classes, encode_manifest_labels
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
@@ -63,7 +64,12 @@ class Plan:
 
     def with_text_dtype(self, text_dtype: str | None) -> Self:
         """Return the plan for a new store whose tables get this dtype; None: they keep their dtypes."""
-        return self if text_dtype is None else replace(self, sources=self.sources.with_text_dtype(text_dtype))
+        sources = self.sources
+        if text_dtype is None or not isinstance(sources.process, Tabular):
+            return self
+        described = sources.described | {"text_dtype": text_dtype}
+        process = replace(sources.process, text_dtype=text_dtype)
+        return replace(self, sources=replace(sources, process=process, described=described))
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""
@@ -82,10 +88,6 @@ class Plan:
         for part, size in split_into_batches(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
 
-    def bytes_to_read(self) -> int:
-        """Return the bytes of the files of the sources to process."""
-        return sum(self.new_bytes)
-
 
 def make_plan(options: BuildOptions) -> Plan:
     """Find the sources, match the manifest, and leave out sources that are already in the store.
@@ -98,8 +100,10 @@ def make_plan(options: BuildOptions) -> Plan:
     sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
     names, fingerprints = sources.names, FingerprintCache.load(store)
     stored = None if old_store is None else StoredSources(old_store)
-    # Text is compared by its code in the store; a new class differs from every label.
-    labels = sources.labels if old_store is None else sources.labels_with(old_store.schema.labels.classes)
+    labels, classes = sources.labels, None if old_store is None else old_store.schema.labels.classes
+    if labels is not None and sources.texts is not None and classes is not None:
+        # Text is compared by its code in the store; a new class differs from every label.
+        labels = encode_manifest_labels(labels, sources.texts, classes)
     provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
     skips = RecordedSkips.of(provenance, sources.code.sha256)
     comparison = Comparison(new=names)

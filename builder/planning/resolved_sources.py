@@ -17,13 +17,7 @@ from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import (
-    TextsOfTargets,
-    check_kinds,
-    columns_with_classes,
-    encode_manifest_labels,
-    text_columns,
-)
+from builder.manifest.label_classes import TextsOfTargets, check_kinds, columns_with_classes, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
@@ -31,7 +25,6 @@ from builder.planning.provenance import RecordedBuild, describe_build
 from builder.planning.resolved_options import options_of_new, options_of_old
 from builder.processes.process import Process
 from builder.processes.process_code import ProcessCode
-from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
 from builder.sources.source_list import (
     MISNAMED,
@@ -43,7 +36,7 @@ from builder.sources.source_list import (
     source_of,
 )
 from builder.workers.process_source import Failure, SourceBatch
-from store_spec import DAMAGE, Classes, LabelAxis, Missing, MissingStoreError, Schema, SequenceColumn
+from store_spec import DAMAGE, LabelAxis, Missing, MissingStoreError, Schema, SequenceColumn
 from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
@@ -87,26 +80,17 @@ class ResolvedSources:
             files = self.files_of(name).every
         except SourceError:  # reading the source reports it
             files = self.listing.files_of(name)
-        return sum(file_bytes(self.listing.folder, file) for file in files)
-
-    def with_text_dtype(self, text_dtype: str) -> Self:
-        """Return the same sources for a new store whose tables get this dtype."""
-        process = self.process
-        assert isinstance(process, Tabular)
-        described = self.described | {"text_dtype": text_dtype}
-        return replace(self, process=replace(process, text_dtype=text_dtype), described=described)
+        nbytes = 0
+        for file in files:
+            with suppress(OSError):
+                nbytes += self.listing.folder.state(file).size
+        return nbytes
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the same sources for a store, whose names of features select columns in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
         process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)
         return replace(self, process=process.with_classes(schema.labels.classes))
-
-    def labels_with(self, classes: Classes | None) -> NDArray[Any] | None:
-        """Return the labels of the manifest, with codes of these classes instead of text."""
-        if self.texts is None or self.labels is None or classes is None:
-            return self.labels
-        return encode_manifest_labels(self.labels, self.texts, classes)
 
     def batch(self, numbers: Sequence[int]) -> SourceBatch:
         """Return the sources with these indices as a batch."""
@@ -253,14 +237,6 @@ def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
     with suppress(*DAMAGE):  # the caller refuses rows without a source anyway
         return () if old_store is None else old_store.snapshot.sources()
     return ()
-
-
-def file_bytes(folder: Folder, file: str) -> int:
-    """Return the size of a file; 0 if it does not exist."""
-    try:
-        return folder.state(file).size
-    except OSError:
-        return 0
 
 
 def split_into_batches(

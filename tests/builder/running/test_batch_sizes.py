@@ -24,7 +24,7 @@ def test_batches_hold_every_source_once_in_order_and_no_more_bytes_than_requeste
                 file.truncate(size)
         plan = make_plan(BuildOptions(folder, Path(place, "store"), process=read_made))
         batches = list(plan.batches(budget, 2.0))
-        assert plan.bytes_to_read() == sum(sizes)
+        assert sum(plan.new_bytes) == sum(sizes)
     names = [name for batch, _ in batches for name in batch.names]
     assert names == sorted(names) == [f"{number:02}.made" for number in range(len(sizes))]
     costs = [2 * size + FILE_COST for size in sizes]
