@@ -1,6 +1,7 @@
 """The command `seqzarr compact`: its options, and what it prints."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,7 @@ def compact(*, store: Path | str, new: Path | str, as_json: bool, quiet: bool, *
         with stdout_to_stderr(), shown as show:
             done = compact_store(store, new, **options, on_progress=show)
         if as_json:
-            values = {name: getattr(done, name) for name in done.__slots__ if name != "store"}
-            click.echo(json.dumps({"store": str(done.store)} | values, indent=2))
+            click.echo(json.dumps(asdict(done) | {"store": str(done.store)}, indent=2))
         elif not quiet:
             behind = f"; {count_text(done.retired, 'retired one')} left behind" if done.retired else ""
             ratio = ratio_text(done.bytes_decoded, done.bytes_written)

@@ -29,10 +29,6 @@ _FAILURES: Final = "Sources that fail"
 _WORK: Final = "The work"
 
 
-def _ignore(_: Any) -> None:
-    """Show no progress."""
-
-
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """The options of a build."""
@@ -161,7 +157,7 @@ class BuildOptions:
         "notebooks show it.",
         kind="object",
     ))
-    on_progress: Callable[[Any], None] = field(default=_ignore, metadata=option(
+    on_progress: Callable[[Any], None] = field(default=lambda _: None, metadata=option(
         help="Called with a Tally whenever there is progress.", kind="object",
     ))
     # fmt: on

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -206,25 +205,16 @@ def _read_all(
     """Read the files of some sources, and classify each source; return the fingerprints of all files."""
     read: dict[str, Fingerprint] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        reads = chain.from_iterable(
-            pool.map(lambda one: [_read(folder, file) for file in one[1].every], sources[first : first + SUBMITTED])
-            for first in range(0, len(sources), SUBMITTED)
-        )
-        for (name, files), results in zip(sources, reads, strict=True):
-            hashes = []
-            for file, result in zip(files.every, results, strict=True):
-                if isinstance(result, OSError):
-                    verdicts.note_error(name, result, file, files)
-                    break
-                read[file] = result
-                hashes.append(result.sha256)
-            else:
-                verdicts.note_hashes(name, files.hashes(hashes))
+        for first in range(0, len(sources), SUBMITTED):
+            some = sources[first : first + SUBMITTED]
+            futures = [[pool.submit(folder.read, file) for file in files.every] for _, files in some]
+            for (name, files), reads in zip(some, futures, strict=True):
+                file = name
+                try:
+                    for file, future in zip(files.every, reads, strict=True):
+                        read[file] = future.result()
+                except OSError as error:
+                    verdicts.note_error(name, error, file, files)
+                else:
+                    verdicts.note_hashes(name, files.hashes([read[file].sha256 for file in files.every]))
     return read
-
-
-def _read(folder: Folder, name: str) -> Fingerprint | OSError:
-    try:
-        return folder.read(name)
-    except OSError as error:
-        return error
