@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import lru_cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -114,9 +114,9 @@ class Option:
         return isinstance(value, str)
 
 
-def option(**what: Any) -> dict[str, Option]:
-    """Return the metadata of a field of a dataclass that declares an option."""
-    return {_KEY: Option(**what)}
+def option(default: Any, **what: Any) -> Any:
+    """Return a field of a dataclass that declares an option, by the arguments of `Option`."""
+    return field(default=default, metadata={_KEY: Option(**what)})
 
 
 @lru_cache(maxsize=8)

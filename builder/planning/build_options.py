@@ -34,132 +34,86 @@ class BuildOptions:
     """The options of a build."""
 
     # fmt: off
-    sources: str | PathLike[str] = field(metadata=option(
-        help="A folder, searched recursively, one file, or a glob pattern.", kind="object",
-    ))
-    store: str | PathLike[str] = field(metadata=option(help="The path or URL of the store.", kind="object"))
+    sources: str | PathLike[str] = field(metadata=option(None, kind="object",  # required: it has no default
+        help="A folder, searched recursively, one file, or a glob pattern.").metadata)
+    store: str | PathLike[str] = field(metadata=option(None, kind="object",
+        help="The path or URL of the store.").metadata)
     _: KW_ONLY
-    sequence_from: str | None = field(default=None, metadata=option(
+    sequence_from: str | None = option(None, section=_GROUPS, metavar="REGEX",
         help=r"A regular expression that is searched in the path of each file, relative to SOURCES. The files in whose "
         r"paths its groups find the same text form one sequence, in the order of their names: '(\w+)_\d{8}\.csv' joins "
-        "the daily files of each device. Named groups, such as '(?P<user>\\d+)/', become columns of the sequences.",
-        section=_GROUPS, metavar="REGEX",
-    ))
-    manifest: str | PathLike[str] | None = field(default=None, metadata=option(
-        help="A table with one row per source: CSV or Parquet.", section=_MANIFEST, kind="path", metavar="TABLE",
-    ))
-    key: str | None = field(default=None, metadata=option(
-        help="Its column with the path, file name or stem of each source. By default source.",
-        section=_MANIFEST, metavar="COL",
-    ))
-    label_column: str | None = field(default=None, metadata=option(
-        help="Its columns that are the labels of each sequence.", section=_MANIFEST, metavar="COLS",
-    ))
-    keep: str | None = field(default=None, metadata=option(
+        "the daily files of each device. Named groups, such as '(?P<user>\\d+)/', become columns of the sequences.")
+    manifest: str | PathLike[str] | None = option(None, section=_MANIFEST, kind="path", metavar="TABLE",
+        help="A table with one row per source: CSV or Parquet.")
+    key: str | None = option(None, section=_MANIFEST, metavar="COL",
+        help="Its column with the path, file name or stem of each source. By default source.")
+    label_column: str | None = option(None, section=_MANIFEST, metavar="COLS",
+        help="Its columns that are the labels of each sequence.")
+    keep: str | None = option(None, section=_MANIFEST, metavar="COLS",
         help="Its columns to keep with each sequence, such as site,age; store.sequences returns them: whole numbers as "
         "int64, or as float64 if some are missing, other numbers, bools, and text. In CSV, numbers are text if one "
-        "begins with a zero, such as 007.",
-        section=_MANIFEST, metavar="COLS",
-    ))
-    manifest_only: bool = field(default=False, metadata=option(
-        help="Take only the sources that it lists.", section=_MANIFEST, kind="switch",
-    ))
-    manifest_strict: bool = field(default=False, metadata=option(
-        help="Refuse a manifest that lists sources which do not exist. By default they are counted and named.",
-        section=_MANIFEST, kind="switch",
-    ))
-    process: ProcessFunction | str | None = field(default=None, metadata=option(
+        "begins with a zero, such as 007.")
+    manifest_only: bool = option(False, section=_MANIFEST, kind="switch", help="Take only the sources that it lists.")
+    manifest_strict: bool = option(False, section=_MANIFEST, kind="switch",
+        help="Refuse a manifest that lists sources which do not exist. By default they are counted and named.")
+    process: ProcessFunction | str | None = option(None, section=_FUNCTION, metavar="MODULE:FUNCTION",
         help="The function that reads a source: tabular(...) in Python, or a function that takes a path and returns "
         "(inputs, labels) or yields several such pairs, or its name MODULE:FUNCTION. For a sequence that is larger "
         "than memory it returns a LongSequence. Workers must be able to import it. By default tables are read, with "
-        "all their columns.",
-        section=_FUNCTION, metavar="MODULE:FUNCTION",
-    ))
-    arguments: Mapping[str, Argument] | None = field(default=None, metadata=option(
-        help="Arguments for that function, by name: numbers, true, false, or text, which the store records.",
-        section=_FUNCTION, kind="object", metavar="KEY=VALUE", repeated=True, flag="arg",
-    ))
-    missing: Literal["error", "keep"] | None = field(default=None, metadata=option(
+        "all their columns.")
+    arguments: Mapping[str, Argument] | None = option(None, section=_FUNCTION, kind="object", metavar="KEY=VALUE",
+        repeated=True, flag="arg",
+        help="Arguments for that function, by name: numbers, true, false, or text, which the store records.")
+    missing: Literal["error", "keep"] | None = option(None,
         help="keep: NaN in the arrays of that function means a missing value; by default NaN is refused. For tables "
-        "give this and the next two to tabular(...).",
-    ))
-    classes: str | Sequence[str] | None = field(default=None, metadata=option(
+        "give this and the next two to tabular(...).")
+    classes: str | Sequence[str] | None = option(None, kind="object",
         help="The names of labels of that function that are text: cat,dog have the codes 0 and 1, and other text is "
-        "refused. With several targets one list for each, by its place, such as 0=cat,dog.",
-        kind="object",
-    ))
-    label_pattern: str | None = field(default=None, metadata=option(
+        "refused. With several targets one list for each, by its place, such as 0=cat,dog.")
+    label_pattern: str | None = option(None,
         help="A regular expression that is searched in the path of each source, relative to SOURCES. Each group finds "
         "a number or a class, which is a label of the whole sequence, so that the function need not return labels. "
-        "Names of groups are names of the targets.",
-    ))
-    label_axis: Literal["step", "sequence", "own"] | None = field(default=None, metadata=option(
+        "Names of groups are names of the targets.")
+    label_axis: Literal["step", "sequence", "own"] | None = option(None, section=_FUNCTION, metavar="AXIS",
+        choices=("step", "sequence", "own"),
         help="step: one label row per step; sequence: one label row per sequence; own: any number of label rows. By "
-        "default the first source determines it.",
-        section=_FUNCTION, metavar="AXIS", choices=("step", "sequence", "own"),
-    ))
-    chunk: int | str | None = field(default=None, metadata=option(
+        "default the first source determines it.")
+    chunk: int | str | None = option(None, section=_STORE, metavar="SIZE",
         help="Decoded bytes that are compressed together, such as 1MB. By default 256KiB. An existing store keeps its "
-        "chunk size.",
-        section=_STORE, metavar="SIZE",
-    ))
-    shard: int | str | None = field(default=None, metadata=option(
-        help="Decoded bytes in one file. By default 64MiB.", section=_STORE, metavar="SIZE",
-    ))
-    codec: str | None = field(default=None, metadata=option(
+        "chunk size.")
+    shard: int | str | None = option(None, section=_STORE, metavar="SIZE",
+        help="Decoded bytes in one file. By default 64MiB.")
+    codec: str | None = option(None, section=_STORE, metavar="CODEC",
         help="lz4, the default, or zstd, with a level as in zstd:5, or none; auto tries codecs on the first rows of a "
-        "new store.",
-        section=_STORE, metavar="CODEC",
-    ))
-    update: bool = field(default=False, metadata=option(
+        "new store.")
+    update: bool = option(False, section=_OLD_STORE, kind="switch",
         help="Build sources again that changed, or whose process function did. Their new sequences are appended, and "
-        "the old ones are retired in the same commit.",
-        section=_OLD_STORE, kind="switch",
-    ))
-    redo: Collection[str] = field(default=(), metadata=option(
-        help="Names of sources to build again in the same way, changed or not; no other sources are built then.",
-        kind="object",
-    ))
-    retire_missing: bool = field(default=False, metadata=option(
+        "the old ones are retired in the same commit.")
+    redo: Collection[str] = option((), kind="object",
+        help="Names of sources to build again in the same way, changed or not; no other sources are built then.")
+    retire_missing: bool = option(False, section=_OLD_STORE, kind="switch",
         help="Retire the sequences of sources that no longer exist. If most are missing, this is refused: the folder "
-        "may be the wrong one.",
-        section=_OLD_STORE, kind="switch",
-    ))
-    yes: bool = field(default=False, metadata=option(
-        help="Retire them even then.", section=_OLD_STORE, kind="switch",
-    ))
-    empty: Literal["skip", "error"] = field(default="skip", metadata=option(
+        "may be the wrong one.")
+    yes: bool = option(False, section=_OLD_STORE, kind="switch", help="Retire them even then.")
+    empty: Literal["skip", "error"] = option("skip", section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
         help="What to do with an empty source: one that has no rows, of which all rows are dropped, or for which "
         "`--process` yields nothing. skip, the default: it is counted, and not tried again until it changes. error: it "
-        "fails.",
-        section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
-    ))
-    max_failures: int | str | None = field(default=None, metadata=option(
+        "fails.")
+    max_failures: int | str | None = option(None, section=_FAILURES, metavar="N",
         help="Stop when more sources fail: a number such as 20, or a share of the sources to process, such as 10%; "
-        "with 0 at the first one. By default all may fail; in Python it is an error if no store is made.",
-        section=_FAILURES, metavar="N",
-    ))
-    workers: int | None = field(default=None, metadata=option(
-        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little work.",
-        section=_WORK, kind="number", metavar="N",
-    ))
-    scheduler: Any = field(default=None, metadata=option(
-        help="The address of a dask scheduler to use instead; in Python also a dask client.",
-        section=_WORK, metavar="ADDRESS",
-    ))
-    batch: int | str = field(default=BATCH_BYTES, metadata=option(
+        "with 0 at the first one. By default all may fail; in Python it is an error if no store is made.")
+    workers: int | None = option(None, section=_WORK, kind="number", metavar="N",
+        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little work.")
+    scheduler: Any = option(None, section=_WORK, metavar="ADDRESS",
+        help="The address of a dask scheduler to use instead; in Python also a dask client.")
+    batch: int | str = option(BATCH_BYTES, section=_WORK, metavar="SIZE",
         help="About how many decoded bytes one task processes. A larger source is a separate task; if it has more than "
-        "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.",
-        section=_WORK, metavar="SIZE",
-    ))
-    progress: bool | None = field(default=None, metadata=option(
+        "four times as many, the rest waits in files beside the store. By default 32MiB, and less at the end.")
+    progress: bool | None = option(None, kind="object",
         help="Show the progress: a bar, or a line every 10 s if standard error is not a terminal. By default only "
-        "notebooks show it.",
-        kind="object",
-    ))
-    on_progress: Callable[[Any], None] = field(default=lambda _: None, metadata=option(
-        help="Called with a Tally whenever there is progress.", kind="object",
-    ))
+        "notebooks show it.")
+    on_progress: Callable[[Any], None] = option(lambda _: None, kind="object",
+        help="Called with a Tally whenever there is progress.")
     # fmt: on
 
     def __post_init__(self) -> None:
