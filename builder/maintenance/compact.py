@@ -27,7 +27,7 @@ from builder.planning.packing import SAMPLE_BYTES, Choice, Packing, choose_by_ro
 from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
-from store_spec import Rows, Schema
+from store_spec import Schema
 from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, place_of, store_place
 
 SMALL_BYTES = 2**26  # copying fewer decoded bytes takes less time than starting worker processes
@@ -177,25 +177,13 @@ def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schem
     """Return the schema of a copy. If the chunk sizes of the old store are the default, they are chosen anew."""
     codec = packing.codec or old.codec
     inputs, labels = (replace(old.rows(name), dtype=dtypes.get(name, old.rows(name).dtype)) for name in ARRAYS)
-
-    def plan(inputs: Rows, labels: Rows) -> Schema:
-        return Schema.plan(
-            inputs,
-            labels,
-            label_axis=old.label_axis,
-            missing=old.missing,
-            columns=old.columns,
-            time=old.time,
-            filled=old.filled,
-            codec=codec,
-            **packing.sizes,
-        )
-
-    usual = plan(old.inputs, old.labels)
+    options: dict[str, Any] = {"codec": codec, **packing.sizes}
+    options |= {name: getattr(old, name) for name in ("label_axis", "missing", "columns", "time", "filled")}
+    usual = Schema.plan(old.inputs, old.labels, **options)
     is_usual = (old.steps, old.label_steps) == (usual.steps, usual.label_steps)
     if packing.chunk is None and packing.shard is None and not is_usual:
         return replace(old, inputs=inputs, labels=labels, codec=codec)
-    return plan(inputs, labels)
+    return Schema.plan(inputs, labels, **options)
 
 
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:

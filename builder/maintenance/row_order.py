@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,15 +63,12 @@ class Order:
             return np.arange(count)
         begins = np.flatnonzero(parts == 0)
         of_source = np.searchsorted(begins, np.arange(count), "right") - 1
+        names = [sources[begin] for begin in begins.tolist()]
+        keys: list[Any] = names
         if self.kind == "length":
-            order = np.argsort(np.add.reduceat(lengths, begins), kind="stable")
-        elif self.kind == "name":
-            names = [sources[begin] for begin in begins.tolist()]
-            order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
-        else:
-            texts = [f"order {self.seed}:{sources[begin]}" for begin in begins.tolist()]
-            digests = [hashlib.sha256(text.encode()).digest() for text in texts]
-            order = np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
+            keys = np.add.reduceat(lengths, begins).tolist()
+        elif self.kind == "shuffle":
+            keys = [hashlib.sha256(f"order {self.seed}:{name}".encode()).digest() for name in names]
         place = np.empty(len(begins), np.int64)
-        place[order] = np.arange(len(begins))
+        place[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(begins))
         return np.argsort(place[of_source], kind="stable")

@@ -23,7 +23,7 @@ from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
-from store_spec import DAMAGE, Problem, Schema, SequenceError
+from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId, place_of
 
 
@@ -135,18 +135,14 @@ def _differences(
             if len(stored) != len(now):
                 yield f"sequence {number:,}: {array}: {len(now):,} rows, but the store has {len(stored):,}"
             elif stored.tobytes() != now.tobytes():
-                where = _first_difference(stored, now, _names(store.schema, array), row)
+                names = store.schema.rows(array).names if array in {"inputs", "labels"} else None
+                where = _first_difference(stored, now, names, row)
                 yield f"sequence {number:,}: {array}: {where}"
         for array, value in checked.columns.items():
             stored = snapshot.table(array, number, number + 1)
             (was,), (is_now,) = stored.tolist(), value.tolist()
             if repr(was) != repr(is_now):  # by repr NaN equals NaN, and -0.0 differs from 0.0
                 yield f"sequence {number:,}: {array} is {is_now!r:.80}, but the store has {was!r:.80}"
-
-
-def _names(schema: Schema, array: str) -> tuple[str, ...] | None:
-    """Return the names of the columns of an array; None if they have no names."""
-    return schema.rows(array).names if array in {"inputs", "labels"} else None
 
 
 def _first_difference(stored: NDArray[Any], now: NDArray[Any], names: tuple[str, ...] | None, what: str) -> str:
