@@ -1,5 +1,6 @@
 """Fixtures for tests of the store: small stores with numbered values, and places where a store can be."""
 
+import functools
 import gc
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from unittest import mock
 import pytest
 
 from store_spec.windows import batches
+from tests.store.known import Known, write_known
 from tests.store.window_oracle import Written, write_numbered
 
 
@@ -49,6 +51,13 @@ def by_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     """Written sequences with labels on each axis, 8 steps per chunk."""
     folder = tmp_path_factory.mktemp("numbered")
     return {axis: write_numbered(folder / f"{axis}.zarr", axis, chunk=8) for axis in ("step", "sequence", "own")}
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Known]:
+    """Return a function that writes a store with inputs of a dtype and labels on an axis, once."""
+    folder = tmp_path_factory.mktemp("known")
+    return functools.cache(lambda dtype, axis: write_known(folder / f"{dtype}-{axis}.zarr", dtype, axis))
 
 
 @pytest.fixture(scope="session")

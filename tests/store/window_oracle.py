@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 import store_spec
+from store_spec.format.moments import moments
 from store_spec.reading.argument_checks import fraction_of
-from store_spec.schema import LabelAxis
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
@@ -52,24 +52,20 @@ def write_numbered(path: Path, axis: Any, *, chunk: int) -> Written:
     return Written(sequences, store_of(path, inputs, labels, sources=sources, **options))
 
 
-def write_with_gaps(path: Path, axis: LabelAxis, *, chunk: int = 8) -> Written:
+def write_with_gaps(path: Path) -> Written:
     """Write sequences of LENGTHS; a step may lack a value in two features, or in its label, like a few after it."""
     rng, share = np.random.default_rng(0), 0.04
     sequences: Sequences = []
-    for number, length in enumerate(LENGTHS):
+    for length in LENGTHS:
         rows = rng.normal(size=(length, 2))
         for start in np.flatnonzero(rng.random(length) < share).tolist():
             rows[start : start + int(rng.integers(1, 5)), int(rng.integers(0, 2))] = np.nan
-        every = {"step": rng.normal(size=(length, 1)), "sequence": np.array([float(number)]), "own": rows[:number, :1]}
-        label = every[axis]
+        label = rng.normal(size=(length, 1))
         label[rng.random(label.shape) < share] = np.nan
-        if axis == "sequence" and number % 5 == 3:
-            label[:] = np.nan
         sequences.append((rows, label))
-    options: dict[str, Any] = {"missing": "keep", "time": "s", "chunk": 16 * chunk, "shard": 80 * chunk}
     more = [{"time": np.arange(len(x))} for x, _ in sequences]
     inputs, labels = (list(each) for each in zip(*sequences, strict=True))
-    return Written(sequences, store_of(path, inputs, labels, label_axis=axis, more=more, **options))
+    return Written(sequences, store_of(path, inputs, labels, more=more, missing="keep", time="s", chunk=128, shard=640))
 
 
 def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
@@ -120,17 +116,22 @@ def rows_of_windows(windows: Windows) -> list[set[tuple[int, int]]]:
     return found
 
 
-def usable(length: int, shape: WindowShape) -> tuple[int, int]:
-    """Return the usable steps of a sequence, by Python's rounding."""
-    low, high = shape.steps or (0.0, 1.0)
-    return math.floor(round(length * low, 6)), math.floor(round(length * high, 6))
+def usable(
+    length: int, steps: tuple[float, float] | None, after: int | None = None, before: int | None = None
+) -> tuple[int, int]:
+    """Return the usable steps of a sequence, by Python's rounding; `after` and `before` are steps."""
+    begin, end = (math.floor(round(length * share, 6)) for share in steps or (0.0, 1.0))
+    begin, end = max(begin, min(after or 0, length)), end if before is None else min(end, before)
+    return begin, max(begin, end)
 
 
-def list_windows(lengths: Iterable[int], shape: WindowShape) -> list[Listed]:
+def list_windows(
+    lengths: Iterable[int], shape: WindowShape, *, after: int | None = None, before: int | None = None
+) -> list[Listed]:
     """Try every start, and keep those whose rows and label rows are all usable."""
     windows: list[Listed] = []
     for sequence, length in enumerate(lengths):
-        begin, end = usable(length, shape)
+        begin, end = usable(length, shape.steps, after, before)
         found: list[Listed] = []
 
         def tried(start: int, real: int, sequence: int = sequence, end: int = end, found: Any = found) -> bool:
@@ -153,10 +154,11 @@ def list_windows(lengths: Iterable[int], shape: WindowShape) -> list[Listed]:
 def listed(sequences: Sequences, shape: WindowShape) -> list[Sample]:
     """Return the samples of all windows, in order."""
     windows = list_windows([len(x) for x, _ in sequences], shape)
-    return [_sample(*sequences[window.sequence], window, shape) for window in windows]
+    return [sample_of(*sequences[window.sequence], window, shape) for window in windows]
 
 
-def _sample(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowShape) -> Sample:
+def sample_of(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowShape) -> Sample:
+    """Return the sample of a window of a sequence."""
     real = [k < len(window.rows) for k in range(shape.window)]
     inputs = np.zeros((shape.window, *x.shape[1:]), x.dtype)
     inputs[real] = x[window.rows]
@@ -171,6 +173,27 @@ def _sample(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowShape
     if shape.pad_end and shape.target == "future":
         sample = (*sample, np.array([k < len(window.labels) for k in range(shape.horizon)]))
     return sample
+
+
+def normalise(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
+    """Normalise by the definition, in the dtype of results."""
+    dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
+    return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
+
+
+def center_and_scale(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column: 0 and 1 without values, the value and 1 if it is constant."""
+    centers, scales = [], []
+    for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
+        values = column[~np.isnan(column)]
+        if not len(values) or (values == values[0]).all():
+            centers.append(values[0] if len(values) else 0.0)
+            scales.append(1.0)
+        else:
+            np.testing.assert_allclose([mean, std], [values.mean(dtype=float), values.std(dtype=float)], rtol=1e-9)
+            centers.append(mean)
+            scales.append(std)
+    return np.array(centers, float), np.array(scales, float)
 
 
 def same(found: Sample, wanted: Sample) -> bool:

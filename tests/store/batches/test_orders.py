@@ -164,20 +164,6 @@ def test_the_index_has_the_number_of_each_window(
     assert all_same(samples, unbatched(list(windows.batches(10, memory=60_000, **more))))
 
 
-@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"bucket": True, "shuffle": True}, {"max_steps": 110}])
-def test_the_index_has_the_number_of_each_sequence(on_any_axis: Written, options: dict[str, Any]):
-    """In a view, it has the numbers of the view; it is the last array of a batch."""
-    store = on_any_axis.store[3:17]
-    plain = list(store.padded(4, **options, static=["length"]))
-    found = list(store.padded(4, **options, static=["length"], index=True))
-    for batch, other in zip(found, plain, strict=True):
-        assert all_same([batch[:-1]], [other])
-        assert (batch[-1].dtype, batch[-1].flags.owndata) == (np.dtype(np.int64), True)
-        for x, mask, number in zip(batch[0], batch[2], batch[-1].tolist(), strict=True):
-            np.testing.assert_array_equal(x[mask], store[number][0])
-    assert sorted(index_of(found)) == list(range(14))
-
-
 @pytest.mark.slow
 def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Written):
     windows = by_step.store.windows(4)

@@ -74,32 +74,6 @@ def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
         assert np.array_equal(np.concatenate([piece for _, piece in pieces]), y)
 
 
-@given(
-    tokens=st.integers(40, 120),
-    targets=st.sampled_from([None, "inputs", [1]]),
-    steps=st.sampled_from([None, (0.2, 0.7)]),
-)
-def test_labels_of_sequences_static_columns_and_parts_of_sequences_are_given_for_each_step(
-    by_sequence: Written, tokens: int, targets: Any, steps: Any
-):
-    store = by_sequence.store
-    given_columns: dict[str, Any] = {"targets": targets, "steps": steps, "features": [1], "dtype": "float32"}
-    for batch in store.packed(tokens, shuffle=True, static=["length"], index=True, **given_columns):
-        flat = batch.static.reshape(-1)
-        for place, (number, x, y) in zip(batch.cu_seqlens[:-1][batch.index >= 0], pieces_of(batch), strict=True):
-            whole, label = by_sequence.sequences[number]
-            low, high = (0, len(whole)) if steps is None else (int(round(len(whole) * s, 6)) for s in steps)
-            part = whole[low:high]
-            at = np.flatnonzero(part[:, 1] == x[0, 0])[0]
-            assert np.array_equal(x, part[at : at + len(x), [1]])
-            assert x.dtype == np.float32
-            wanted = np.repeat(label[None], len(x), 0)
-            if targets is not None:
-                wanted = part[at : at + len(x)][:, [0, 1] if targets == "inputs" else [1]]
-            assert np.array_equal(y, wanted)
-            assert (flat[place : place + len(x)] == len(whole)).all()
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_packed_rows_are_nearly_full_for_log_normal_lengths(shuffle: Any):
     rng = np.random.default_rng(0)

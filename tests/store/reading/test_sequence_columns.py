@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import ChecksumError, FormatError, SchemaError, SequenceError, WindowError
 from store_spec.format.sequence_columns import COLUMN_TYPES, LARGEST_TEXT, column_type
-from tests.store.oracle import random_value, same
+from tests.store.oracle import random_value
 
 COLUMNS: dict[str, Any] = {"site": "string", "age": "float64", "visits": "int64", "left": "bool"}
 LENGTHS = [7, 0, 12, 3, 30, 5]
@@ -242,38 +240,6 @@ def test_a_damaged_column_is_an_error_and_rows_stay_readable(tmp_path):
     assert {problem.where for problem in store_spec.verify(path)} == {"sequences/age/c.0", "sequences/site/c.0"}
 
 
-STATIC = ["visits", "age", "left", "length"]
-
-
-def expected_static(numbers: Any, wanted: list[str] = STATIC) -> Any:
-    every = [row | {"length": length} for row, length in zip(ROWS, LENGTHS, strict=True)]
-    return np.array([[float(every[number][name]) for name in wanted] for number in numbers])
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    window=st.integers(1, 6),
-    size=st.integers(1, 9),
-    target=st.sampled_from(["future", "last", "aligned"]),
-    short=st.sampled_from(["drop", "pad"]),
-    shuffle=st.booleans(),
-    wanted=st.lists(st.sampled_from(STATIC), min_size=1, unique=True),
-    selection=st.lists(st.integers(0, 5), min_size=1),
-)
-def test_batches_give_the_static_columns_of_each_window(
-    tmp_path_factory, window, size, target, short, shuffle, wanted, selection
-):
-    path = Path(tmp_path_factory.getbasetemp()) / "static.zarr"
-    whole = store_spec.open_store(path) if path.exists() else write(path)
-    windows = whole.select(selection).windows(window, target=target, short=short, static=wanted)
-    sequences, _ = windows.index.locate_many(np.arange(len(windows)))
-    expected = expected_static(np.array(selection)[sequences], wanted)
-    for sample, due in zip(windows, expected, strict=True):
-        assert same(sample[-1], due.astype(sample[-1].dtype))
-    for *_, static, index in windows.batches(size, shuffle=shuffle, index=True):
-        assert same(static, expected[index].astype(static.dtype))
-
-
 @pytest.mark.parametrize(
     ("wanted", "dtype"),
     [(["left"], "bool"), (["left", "visits"], "int64"), (["visits"], "int64"), (["age", "left"], "float64")],
@@ -282,19 +248,6 @@ def test_static_columns_have_the_dtype_that_holds_them_all(store, wanted, dtype)
     (*_, static) = store.windows(2, static=wanted)[0]
     assert static.dtype == dtype
     assert static.tolist() == [ROWS[0][name] for name in wanted]
-
-
-@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-def test_padded_batches_give_static_columns_last(tmp_path, label_axis):
-    store = write(tmp_path / "store.zarr", label_axis)
-    found = []
-    for batch, plain in zip(store.padded(4, static=STATIC), store.padded(4), strict=True):
-        assert all(map(same, batch[:-1], plain))
-        found += batch[-1].tolist()
-    assert repr(found) == repr(expected_static(range(6)).tolist())
-    shuffled = store.padded(2, bucket=True, shuffle=True, seed=1, static=["length"])
-    for batch in shuffled:
-        assert batch[2].sum(axis=1).tolist() == batch[-1][:, 0].tolist()
 
 
 @pytest.mark.parametrize(

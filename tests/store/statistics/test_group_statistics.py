@@ -1,4 +1,4 @@
-"""Normalisation by the statistics of groups, compared with a loop over the sequences of each."""
+"""Normalisation by the statistics of groups; `test_any_options` compares it with loops."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
 from tests.store.oracle import store_of
-from tests.store.window_oracle import Sequences, all_same, assert_windows_are
+from tests.store.window_oracle import Sequences, all_same
 
 SITES = ("north", "south", "north", "", "south", "north")
 LENGTHS = (30, 12, 0, 25, 9, 17)
@@ -33,54 +32,29 @@ def made(tmp_path: Path) -> tuple[Sequences, store_spec.Store]:
     return sequences, store_of(tmp_path / "s", inputs, labels, more=more, columns=columns, chunk=120, shard=1200)
 
 
-def normalise_by_group(sequences: Sequences, store: store_spec.Store, how: str, groups: list[Any]) -> Sequences:
-    """Normalise each sequence by the statistics of the sequences in its group."""
-    results: Sequences = []
-    for (x, y), group in zip(sequences, groups, strict=True):
-        members = [number for number, other in enumerate(groups) if other == group]
-        scaler = getattr(store.select(members).stats(), how)()
-        together: NDArray[Any] = np.concatenate([sequences[number][0] for number in members])
-        if how == "standard" and len(together):
-            np.testing.assert_allclose(scaler.inputs.center, together.astype(float).mean(0), rtol=1e-6)
-            np.testing.assert_allclose(scaler.inputs.scale, together.astype(float).std(0), rtol=1e-6)
-        results.append((scaler.normalize(x), scaler.normalize_labels(y)))
-    return results
-
-
-@pytest.mark.parametrize("how", ["standard", "minmax", "robust"])
-@pytest.mark.parametrize("by", ["site", "patient", "source"])
-def test_each_sequence_is_normalised_by_its_group(how: str, by: str, made: Any):
-    sequences, store = made
-    column = [f"s{number}" for number in range(6)] if by == "source" else store.sequences[by].tolist()
-    wanted = normalise_by_group(sequences, store, how, column)
-    statistics = store.stats_by(by)
-    assert list(statistics) == list(dict.fromkeys(map(str, column)))
-    normalize = getattr(statistics, how)()
-    windows = store.windows(4, stride=2, normalize=normalize)
-    due = [(x[start : start + 4], y[start + 4 : start + 5]) for x, y in wanted for start in range(0, len(x) - 4, 2)]
-    assert_windows_are(windows, due, 5, "40kB")
-    for number, (x, y, _) in enumerate(store.padded(1, normalize=normalize)):
-        assert all_same([(x[0], y[0])], [wanted[number]])
-    lanes = store.streams(1, 7, normalize=normalize, mask=True)
-    steps = [(x[mask], y[mask]) for x, y, mask in ((batch.inputs, batch.labels, batch.mask) for batch in lanes)]
-    assert np.concatenate([x for x, _ in steps]).tobytes() == np.concatenate([x for x, _ in wanted]).tobytes()
-    index = np.arange(len(windows))[::3]
-    plain = store.windows(4, stride=2)
-    brought_back = windows.scaler(index).inverse(np.stack([due[number][1] for number in index]))
-    for labels, number in zip(brought_back, index, strict=True):
-        np.testing.assert_allclose(labels, plain[int(number)][1], rtol=1e-6, atol=1e-6)
-
-
 def test_statistics_are_standard_by_default_and_accept_a_mapping(made: Any):
     _, store = made
     statistics = store.stats_by("site")
     assert statistics["south"].mean.tolist() == store.select([1, 4]).stats().mean.tolist()
-    assert len(statistics) == 3
+    assert list(statistics) == ["north", "south", ""]
     assert "south" in repr(statistics)
     both = [store.windows(4, normalize=normalize) for normalize in (statistics, statistics.standard())]
     assert all_same(list(both[0]), list(both[1]))
     copy = pickle.loads(pickle.dumps(both[0]))
     assert all_same(list(copy), list(both[0]))
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "robust"])
+def test_windows_of_a_group_are_those_of_a_store_with_its_statistics_alone(made: Any, how: str):
+    """Groups are the values of a column of text, or sources; predictions are brought back by those of their group."""
+    _, store = made
+    for by, members in (("site", [1, 4]), ("source", [3])):
+        group = store.select(members)
+        alone = group.windows(4, normalize=getattr(group.stats(), how)())
+        windows = group.windows(4, normalize=getattr(store.stats_by(by), how)())
+        assert all_same(list(windows), list(alone))
+        numbers, labels = list(range(len(windows))), np.stack([y for _, y in alone])
+        assert windows.scaler(numbers).inverse(labels).tolist() == alone.scaler().inverse(labels).tolist()
 
 
 def test_groups_without_statistics_and_unknown_columns_are_refused(made: Any):

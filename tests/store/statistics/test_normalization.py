@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import SequenceIndexError, StateError, WindowError
@@ -20,170 +19,26 @@ from store_spec.reading import scaling
 from store_spec.reading.scaling import Scale, Scaler, standard
 from store_spec.schema import MOMENTS
 from tests.store.kinds import KINDS, begin
+from tests.store.known import KEPT, Known, normalization
 from tests.store.oracle import store_of
-from tests.store.window_oracle import Sequences, all_same, assert_windows_are, same, unbatched
-
-LENGTHS = (30, 0, 9, 25, 1, 14, 2)
-NAMES = ("open", "high", "still", "close")
-PLACES = {name: place for place, name in enumerate(NAMES)}
-
-
-def rows_of(rng: np.random.Generator, length: int, dtype: str, features: int, *, missing: bool) -> NDArray[Any]:
-    """Return a walk far from 0 with a constant feature and, if wanted, NaN and a feature of only NaN."""
-    rows = rng.normal(size=(length, features)).cumsum(axis=0) * 3 + 1000
-    rows[:, 2] = 0.1
-    if missing:
-        rows[rng.random(rows.shape) < 0.2] = np.nan
-        rows[: length // 2, 1] = np.nan
-    return rows.astype(dtype)
-
-
-def write_walks(path: Path, dtype: str, *, missing: bool = False) -> tuple[Sequences, store_spec.Store]:
-    """Write sequences of four features; the labels are two of them, and a column that is no feature."""
-    rng = np.random.default_rng(0)
-    sequences: Sequences = []
-    for length in LENGTHS:
-        x = rows_of(rng, length, dtype, 4, missing=missing)
-        y = np.concatenate([x[:, [3, 0]], rng.normal(size=(length, 1))], axis=1).astype("float64")
-        sequences.append((x, y))
-    options: dict[str, Any] = {
-        "inputs": store_spec.Rows(np.dtype(dtype), (4,), NAMES),
-        "labels": store_spec.Rows(np.dtype("float64"), (3,), ("close", "open", "load")),
-        "missing": "keep" if missing else "error",
-    }
-    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
-    return sequences, store_of(path, inputs, labels, chunk=160, shard=1600, **options)
-
-
-@pytest.fixture(scope="module", params=["float32", "float64", "int16", "missing"])
-def walks_and_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("normalization") / "s.zarr"
-    return write_walks(
-        path, "float32" if request.param == "missing" else request.param, missing=request.param == "missing"
-    )
-
-
-def normalise(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
-    """Normalise by the definition, in the dtype of results."""
-    dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
-    return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
-
-
-def center_and_scale(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each column: 0 and 1 without values, the value and 1 if it is constant."""
-    centers, scales = [], []
-    for column, mean, std in zip(rows.T, (each := moments(rows)).mean, each.std, strict=True):
-        values = column[~np.isnan(column)]
-        if not len(values) or (values == values[0]).all():
-            centers.append(values[0] if len(values) else 0.0)
-            scales.append(1.0)
-        else:
-            np.testing.assert_allclose([mean, std], [values.mean(dtype=float), values.std(dtype=float)], rtol=1e-9)
-            centers.append(mean)
-            scales.append(std)
-    return np.array(centers, float), np.array(scales, float)
-
-
-def normalised_windows(
-    sequences: Sequences, how: str, stats: Any, features: list[str], rate: int, *, future: bool
-) -> list[Any]:
-    """List the windows of 5 rows with a horizon of 3, one row between them, all normalised."""
-    samples = []
-    for x, y in sequences:
-        of_x, of_y = center_and_scale(x), center_and_scale(y)
-        for start in range(len(x) - 8 * rate):
-            rows = [start + k * rate for k in range(9)]
-            window, after = x[rows[:5]], rows[6:]
-            if how == "window":
-                of_x = center_and_scale(window)
-                center, scale = np.zeros(3), np.ones(3)
-                for target, name in enumerate(("close", "open", "load")):
-                    if name in features:
-                        center[target], scale[target] = (numbers[PLACES[name]] for numbers in of_x)
-                of_y = center, scale
-            elif how != "sequence":
-                of_x = (stats.inputs.center, stats.inputs.scale)
-                of_y = (stats.labels.center, stats.labels.scale)
-            chosen = [PLACES[name] for name in features]
-            sample = [normalise(window, *of_x)[:, chosen], normalise(y[after], *of_y)]
-            if future:
-                known = normalise(x[after], *of_x)
-                if how == "window" and "high" not in features:
-                    known = normalise(x[after], 0, 1)
-                sample.append(known[:, [1]])
-            samples.append(tuple(sample))
-    return samples
-
-
-def normalizations(store: store_spec.Store) -> dict[str, Any]:
-    stats = store.select([0, 3, 5]).stats()
-    return {
-        "standard": (stats, stats.standard()),
-        "minmax": (stats.minmax(), stats.minmax()),
-        "sequence": ("sequence", None),
-        "window": ("window", None),
-    }
-
-
-@pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
-@pytest.mark.parametrize("features", [list(NAMES), ["close", "still"], ["high", "open"]])
-@pytest.mark.parametrize(("future", "rate"), [(False, 1), (True, 2)])
-def test_windows_are_normalised_like_in_a_loop(
-    walks_and_store: Any, how: str, features: list[str], rate: int, *, future: bool
-):
-    """The same bits by number, in order, and shuffled."""
-    sequences, store = walks_and_store
-    normalize, scaler = normalizations(store)[how]
-    options: dict[str, Any] = {"features": features, "future": ["high"] if future else None, "horizon": 3, "lead": 1}
-    windows = store.windows(5, normalize=normalize, sampling_rate=rate, **options)
-    wanted = normalised_windows(sequences, how, scaler, features, rate, future=future)
-    assert_windows_are(windows, wanted, memory="40kB")
-
-
-@given(
-    how=st.sampled_from(["standard", "minmax", "sequence", "window"]),
-    window=st.integers(1, 12),
-    rate=st.integers(1, 2),
-    target=st.sampled_from(["future", "last", "aligned"]),
-    stride=st.integers(1, 4),
-    size=st.integers(1, 9),
-    which=st.lists(st.integers(0, len(LENGTHS) - 1), max_size=6) | st.just(list(range(len(LENGTHS)))),
-    ranks=st.integers(1, 3),
+from tests.store.window_oracle import (
+    all_same,
+    normalise,
+    same,
+    unbatched,
 )
-def test_batches_have_the_bits_of_single_windows_with_any_options(
-    walks_and_store, how, window, rate, target, stride, size, which, ranks
-):
-    """Padded windows too: only their real steps count, and padding stays zero."""
-    store = walks_and_store[1]
-    normalize = normalizations(store)[how][0]
-    windows = store.select(which).windows(
-        window, stride=stride, sampling_rate=rate, target=target, short="pad", normalize=normalize
-    )
-    alone = [windows[number] for number in range(len(windows))]
-    assert all_same(list(windows), alone)
-    plain = store.select(which).windows(window, stride=stride, sampling_rate=rate, target=target, short="pad")
-    for (x, y, mask), (raw, _, _) in zip(alone, plain, strict=True):
-        assert not x[~mask].any()
-        if target == "aligned":
-            assert not y[~mask].any()
-        if how == "window":
-            center, scale = center_and_scale(raw[mask])
-            np.testing.assert_allclose(x[mask], normalise(raw[mask], center, scale), rtol=1e-5, atol=1e-4)
-    for rank in range(ranks):
-        try:
-            batches = windows.batches(
-                size, shuffle=True, index=True, memory="40kB", rank=rank, world_size=ranks, drop_last=True
-            )
-        except WindowError:
-            return
-        for sample in unbatched(list(batches)):
-            assert same(sample[:-1], alone[sample[-1]])
+
+
+@pytest.fixture(params=sorted(KEPT))
+def walks(request: pytest.FixtureRequest, known: Any) -> Known:
+    found: Known = known(request.param, "step")
+    return found
 
 
 @pytest.mark.parametrize("how", ["standard", "minmax", "sequence", "window"])
-def test_a_scaler_brings_labels_and_inputs_back(walks_and_store: Any, how: str):
-    store = walks_and_store[1]
-    normalize = normalizations(store)[how][0]
+def test_a_scaler_brings_labels_and_inputs_back(walks: Known, how: str):
+    store = walks.store
+    normalize = normalization(walks, how)
     for features in (None, ["close", "open"]):
         windows = store.windows(5, horizon=2, normalize=normalize, features=features)
         plain = store.windows(5, horizon=2, features=features)
@@ -202,33 +57,18 @@ def test_a_scaler_brings_labels_and_inputs_back(walks_and_store: Any, how: str):
         assert windows.scaler(np.zeros(0, int)).inverse(np.zeros((0, 2, 3))).shape == (0, 2, 3)
 
 
-def test_robust_uses_the_median_and_the_interquartile_range(walks_and_store: Any):
-    sequences, store = walks_and_store
+def test_robust_uses_the_median_and_the_interquartile_range(walks: Known):
+    store = walks.store
     for normalizer, low, high in ((store.stats().robust(), 0.25, 0.75), (store.stats().robust(0.1, 0.9), 0.1, 0.9)):
-        for each, rows in ((normalizer.inputs, 0), (normalizer.labels, 1)):
-            together = np.concatenate([pair[rows] for pair in sequences]).astype("float64")
+        for each, rows in ((normalizer.inputs, walks.x), (normalizer.labels, walks.y)):
+            together = np.concatenate(rows).astype("float64")
             below, median, above = np.nanquantile(together, [low, 0.5, high], axis=0)
             assert np.array_equal(each.center, median)
             assert np.array_equal(each.scale, np.where(above == below, 1.0, above - below))
     assert same(
         (store.windows(5, normalize=store.stats().robust())[0][0],),
-        (store.stats().robust().normalize(sequences[0][0][:5]),),
+        (store.stats().robust().normalize(walks.x[2][:5]),),
     )
-
-
-@pytest.mark.parametrize("dtype", ["float64", "int64"])
-@pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
-def test_values_are_normalised_before_they_are_rounded(tmp_path: Path, normalize: str, dtype: str):
-    """For example seconds since 1970, of which float32 represents every 128th."""
-    seconds, batches = np.random.default_rng(0).integers(0, 100, (50, 2)), []
-    for since in (0, 1_700_000_000):
-        store = store_of(tmp_path / str(since), [(seconds + since).astype(dtype)])
-        given: Any = store.stats() if normalize == "stats" else normalize
-        batches.append(store.windows(5, future=[0], dtype="float32", normalize=given).batches(7))
-    for one, other in zip(*batches, strict=True):
-        for wanted, found in zip(one, other, strict=True):
-            assert found.dtype == np.float32
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
@@ -254,29 +94,22 @@ def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path,
         assert abs(loud.windows(5000, target="aligned", normalize="sequence")[0][0].std() - 1) < 1e-3
 
 
-def test_constants_become_0_and_nan_stays_nan(tmp_path: Path):
-    _, store = write_walks(tmp_path / "s.zarr", "float32", missing=True)
-    for normalize, _ in normalizations(store).values():
-        for (x, _), (rows, _) in zip(store.windows(4, normalize=normalize), store.windows(4), strict=True):
-            assert np.array_equal(np.isnan(x), np.isnan(rows))
-            still = x[:, 2]
-            assert (still[~np.isnan(still)] == 0).all() or normalize == "standard"
-
-
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
-def test_numbers_and_images_are_normalised_by_window_and_sequence(tmp_path: Path, shape: tuple[int, ...]):
+def test_numbers_and_images_are_normalised_by_window_sequence_and_statistics(tmp_path: Path, shape: tuple[int, ...]):
     """Labels without names are regarded as the inputs if their rows have the same shape."""
     rng = np.random.default_rng(0)
     films = [rng.normal(50, 9, (length, *shape)) for length in (12, 7)]
     store = store_of(tmp_path / "s.zarr", films)
     axes = tuple(range(len(shape))) if shape else (0,)
-    for how in ("window", "sequence"):
-        windows = store.windows(5, horizon=2, normalize=how)
+    for how in ("window", "sequence", "statistics"):
+        given: Any = store.stats() if how == "statistics" else how
+        windows = store.windows(5, horizon=2, normalize=given)
         found, at = list(windows), 0
         assert all_same(unbatched(list(windows.batches(3, memory="1MB"))), found)
         for film in films:
             for start in range(len(film) - 6):
-                rows = film[start : start + 5] if how == "window" else film
+                every = {"window": film[start : start + 5], "sequence": film, "statistics": np.concatenate(films)}
+                rows = every[how]
                 center, scale = rows.mean(axis=axes), rows.std(axis=axes)
                 np.testing.assert_allclose(found[at][0], (film[start : start + 5] - center) / scale, rtol=1e-9)
                 np.testing.assert_allclose(found[at][1], (film[start + 5 : start + 7] - center) / scale, rtol=1e-9)
@@ -295,27 +128,6 @@ def test_labels_without_names_are_not_taken_for_inputs_that_have_names(tmp_path:
     assert same(store.windows(4, normalize="window")[0][1:], store.windows(4)[0][1:])
 
 
-@pytest.mark.parametrize("features", [1, 2])
-def test_labels_of_sequences_are_normalised_only_by_statistics(tmp_path: Path, features: int):
-    """By the numbers of its own sequence, a single label would always be 0."""
-    inputs = [np.full((9, features), number, "float32") for number in range(4)]
-    store = store_of(tmp_path / "s.zarr", inputs, [[number * 10.0] for number in range(4)], label_axis="sequence")
-    kinds: list[tuple[Any, list[float]]] = [
-        ("sequence", [0, 10, 20, 30]),
-        ("window", [0, 10, 20, 30]),
-        (store.stats().minmax(), [0, 1 / 3, 2 / 3, 1]),
-    ]
-    for normalize, wanted in kinds:
-        windows = store.windows(9, target="sequence", normalize=normalize)
-        assert np.allclose([y[0] for _, y in windows], wanted)
-        assert np.allclose(np.concatenate([y for _, y in windows.batches(2)])[:, 0], wanted)
-        if normalize != "window":
-            assert np.allclose([y[0, 0] for _, y, _ in store.padded(1, normalize=normalize)], wanted)
-            assert np.allclose([y[0, 0, 0] for _, y, _ in store.streams(1, 9, normalize=normalize)], wanted)
-        if normalize == "sequence":
-            assert windows.scaler([0, 3]).inverse(np.array([[5.0], [6.0]])).tolist() == [[5.0], [6.0]]
-
-
 def unit_scale(*shape: int) -> Scale:
     return Scale(center=np.zeros(shape), scale=np.ones(shape))
 
@@ -330,9 +142,9 @@ def unit_scale(*shape: int) -> Scale:
         (Scaler(inputs=unit_scale(7, 4), labels=unit_scale(3)), "normalize is of 4 of each of 7 samples"),
     ],
 )
-def test_invalid_normalisations_are_refused(walks_and_store: Any, normalize: Any, message: str):
+def test_invalid_normalisations_are_refused(walks: Known, normalize: Any, message: str):
     with pytest.raises(WindowError, match=message):
-        walks_and_store[1].windows(4, normalize=normalize)
+        walks.store.windows(4, normalize=normalize)
 
 
 def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
@@ -354,8 +166,8 @@ def test_statistics_of_columns_of_other_names_are_refused(tmp_path: Path):
     assert len(ours.windows(4, normalize=store("same", "abc", "yz").stats())) == 5
 
 
-def test_numbers_of_windows_must_be_of_an_epoch(walks_and_store: Any):
-    store = walks_and_store[1]
+def test_numbers_of_windows_must_be_of_an_epoch(walks: Known):
+    store = walks.store
     with pytest.raises(WindowError, match="are not normalised; give normalize="):
         store.windows(4).scaler()
     with pytest.raises(WindowError, match='normalize="window", so give the index'):
@@ -364,9 +176,9 @@ def test_numbers_of_windows_must_be_of_an_epoch(walks_and_store: Any):
         store.windows(4, normalize="sequence").scaler([1000])
     with pytest.raises(WindowError, match="labels: 3 samples, but these are the numbers of 2"):
         store.windows(4, normalize="sequence").scaler([0, 1]).inverse(np.zeros((3, 1, 3)))
-    for make in (store.padded, store.streams):
+    for kind in ("padded", "streams"):
         with pytest.raises(WindowError, match="but these are not windows"):
-            make(2, **({} if make == store.padded else {"window": 2}), normalize="window")
+            begin(store, kind, normalize="window")
 
 
 @given(
@@ -465,45 +277,9 @@ def test_integers_that_are_labels_and_inputs_are_values_and_others_are_classes(t
     assert next(other.padded(3, normalize=other.stats()))[1].dtype == np.int64
 
 
-@pytest.mark.parametrize("how", ["standard", "minmax", "sequence"])
-def test_batches_of_sequences_are_normalised_and_their_padding_is_zero(walks_and_store: Any, how: str):
-    sequences, store = walks_and_store
-    normalize, scaler = normalizations(store)[how]
-
-    def wanted(most: int | None) -> list[NDArray[Any]]:
-        """Return inputs and labels of all sequences one after another, or of their first steps."""
-        each = []
-        for pair in sequences:
-            numbers = (
-                [center_and_scale(rows) for rows in pair]
-                if scaler is None
-                else [(one.center, one.scale) for one in (scaler.inputs, scaler.labels)]
-            )
-            each.append([normalise(rows[:most], *some) for rows, some in zip(pair, numbers, strict=True)])
-        return [np.concatenate(rows) for rows in zip(*each, strict=True)]
-
-    cases: list[tuple[Any, int | None]] = [
-        (store.padded(3, normalize=normalize, memory=2000), None),
-        (store.padded(3, normalize=normalize, side="start"), None),
-        (store.padded(3, normalize=normalize, truncate=11), 11),
-        (store.streams(1, 4, normalize=normalize, mask=True), None),
-        (store.streams(1, 4, normalize=normalize, mask=True, align=True), None),
-        (store.packed(90, normalize=normalize), None),
-    ]
-    for batches, most in cases:
-        taken = list(batches)
-        assert not any(batch.inputs[~batch.mask].any() or batch.labels[~batch.mask].any() for batch in taken)
-        for name, due in zip(("inputs", "labels"), wanted(most), strict=True):
-            found = np.concatenate([getattr(batch, name)[batch.mask] for batch in taken])
-            if taken[0]._fields[3:4] == ("cu_seqlens",):  # packed sequences have another order
-                assert sorted(map(bytes, found)) == sorted(map(bytes, due))
-            else:
-                assert same((found,), (due,))
-
-
-def test_states_distinguish_normalisations(walks_and_store: Any):
-    store = walks_and_store[1]
-    every = [None, *(normalize for normalize, _ in normalizations(store).values())]
+def test_states_distinguish_normalisations(walks: Known):
+    store = walks.store
+    every = [None, *(normalization(walks, how) for how in ("standard", "minmax", "sequence", "window"))]
     every += [store.stats().robust(), store.stats()]
     for kind in KINDS:
         some = [one for one in every if one != "window" or kind == "windows"]

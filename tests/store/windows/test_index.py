@@ -98,7 +98,7 @@ def test_short_error_refuses_what_short_drop_would_drop(lengths: list[int], shap
     whole = {window.sequence for window in list_windows(lengths, dropping)}
     short = [sequence for sequence in range(len(lengths)) if sequence not in whole]
     if short:
-        begin, end = usable(lengths[short[0]], shape)
+        begin, end = usable(lengths[short[0]], shape.steps)
         with pytest.raises(WindowError) as caught:
             index_of_lengths(lengths, shape)
         assert str(caught.value).startswith(

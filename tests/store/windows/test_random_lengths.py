@@ -27,7 +27,7 @@ from tests.store.window_oracle import (
 
 @pytest.fixture(scope="module")
 def with_gaps(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return write_with_gaps(tmp_path_factory.mktemp("gaps") / "s.zarr", "step")
+    return write_with_gaps(tmp_path_factory.mktemp("gaps") / "s.zarr")
 
 
 def pad_rows(rows: Any, count: int) -> Any:

@@ -48,23 +48,6 @@ def test_windows_are_located_by_source_part_and_step(named: tuple[list[Any], sto
         windows.locate(len(windows))
 
 
-def test_features_are_chosen_by_name_or_number_in_the_order_given(named: tuple[list[Any], store_spec.Store]):
-    sequences, store = named
-    stats = store.stats()
-    for normalize in (None, stats):
-        windows = store.windows(4, features=["close", 0, -1], future=["day"], horizon=3, lead=1, normalize=normalize)
-        wanted = []
-        for x, y in sequences:
-            given, labels = (x, y) if normalize is None else (stats.normalize(x), stats.normalize_labels(y))
-            for start in range(len(x) - 7):
-                after = slice(start + 5, start + 8)
-                wanted.append((given[start : start + 4][:, [3, 0, 4]], labels[after], given[after][:, [4]]))
-        assert all_same(list(windows), wanted)
-        assert all_same(unbatched(list(windows.batches(7, memory=20_000))), wanted)
-        padded = store.windows(12, features=[1], future=[0, 1], horizon=2, short="pad", normalize=normalize)
-        assert all_same(unbatched(list(padded.batches(7, memory="40kB"))), list(padded))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -82,6 +65,7 @@ def test_features_are_chosen_by_name_or_number_in_the_order_given(named: tuple[l
         ({"features": []}, r"features=\[\]; give a list"),
         ({"features": "open"}, "features='open'; give a list"),
         ({"features": ["open", 0]}, "features has feature 0 twice"),
+        ({"target": "last", "pad_end": True}, 'pad_end=True with target="last"'),
         ({"future": ["tomorrow"]}, "future: 'tomorrow', but there are 5"),
         ({"future": ["day"], "target": "last"}, r'future=\[\'day\'\] with target="last"'),
         ({"phase": "second"}, 'phase is \'second\'; it must be one of "first", "random"'),

@@ -13,14 +13,11 @@ import pytest
 from hypothesis import strategies as st
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.reading import read_ranges
 from store_spec.windows.batches import Batches
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
-from tests.store.kinds import chunks_read
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
-    LENGTHS,
     Written,
     all_same,
     keys,
@@ -127,58 +124,6 @@ def test_a_target_that_the_label_axis_cannot_give_is_refused(tmp_path: Path, axi
     store = write_numbered(tmp_path / "s.zarr", axis, chunk=8).store
     with pytest.raises(WindowError, match=message):
         store.windows(3, target=target)
-
-
-@hypothesis.given(
-    bounds=st.lists(st.tuples(st.integers(0, sum(LENGTHS)), st.integers(0, 9)), max_size=12),
-    name=st.sampled_from(["inputs", "labels"]),
-)
-def test_spans_are_the_requested_rows(
-    by_step: Written, monkeypatch: pytest.MonkeyPatch, bounds: list[tuple[int, int]], name: Any
-):
-    """In any order, overlapping, empty; each chunk that holds them is read once."""
-    sequences, store = by_step.sequences, by_step.store
-    rows = np.concatenate([pair[0 if name == "inputs" else 1] for pair in sequences])
-    starts = np.array([start for start, _ in bounds], np.int64)
-    stops = np.minimum(starts + np.array([count for _, count in bounds], np.int64), len(rows))
-    with monkeypatch.context() as patch:
-        read = chunks_read(patch)
-        found = read_ranges.read_ranges(store.snapshot, name, starts, stops)
-    assert keys([(part,) for part in found]) == keys([(rows[a:b],) for a, b in zip(starts, stops, strict=True)])
-    needed = {n for a, b in zip(starts, stops, strict=True) if b > a for n in range(a // 8, -(-b // 8))}
-    assert sorted(read) == [(name, number) for number in sorted(needed)]
-
-
-def test_rows_may_be_images_or_single_numbers(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 255, (9, 4, 4, 3), "uint8"), rng.normal(size=9)
-    store = store_of(tmp_path / "s.zarr", [x], [y])
-    sample = store.windows(3, sampling_rate=2, horizon=2)[0]
-    assert same(sample, (x[0:5:2], y[6:9:2]))
-    stats = store.stats()
-    sample = store.windows(3, target="last", normalize=stats)[1]
-    wanted = ((x[1:4] - x.mean((0, 1, 2))) / x.std((0, 1, 2))).astype("float32")
-    np.testing.assert_allclose(sample[0], wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(sample[1], (y[3] - y.mean()) / y.std(), rtol=1e-12)
-    assert sample[1].shape == ()
-
-
-def test_chunks_of_actions_begin_at_the_last_input_row_and_may_be_padded_at_the_end(by_step: Written):
-    store = by_step.store
-    found = list(store.select([5]).windows(2, horizon=4, lead=-1, pad_end=True, future=[0]))
-    x, y = by_step.sequences[5]
-    for start, (inputs, labels, label_mask, future) in zip(range(len(x) - 1), found, strict=True):
-        real = min(4, len(x) - start - 1)
-        assert np.array_equal(inputs, x[start : start + 2])
-        assert np.array_equal(labels[:real], y[start + 1 : start + 5])
-        assert np.array_equal(future[:real, 0], x[start + 1 : start + 5, 0])
-        assert label_mask.tolist() == [True] * real + [False] * (4 - real)
-        assert not labels[real:].any()
-        assert not future[real:].any()
-    windows = store.windows(2, horizon=4, lead=-1, pad_end=True, future=[0])
-    assert all_same(unbatched(list(windows.batches(7))), list(windows))  # padding is beside rows of other sequences
-    with pytest.raises(WindowError, match='pad_end=True with target="last"'):
-        store.windows(4, target="last", pad_end=True)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "float64", "complex64"])

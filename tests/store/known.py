@@ -1,0 +1,157 @@
+"""Stores with everything that inputs and labels can have, and what options of the reader make of their sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import store_spec
+from store_spec.reading.scaling import Scale, Scaler
+from tests.store.oracle import store_of
+from tests.store.window_oracle import LENGTHS, center_and_scale, normalise
+
+NAMES = ("open", "high", "still", "close")
+TARGETS = ("close", "load", "open")
+START = 10**9  # seconds, of the first step of each sequence
+KEPT: dict[str, dict[str, Any]] = {  # by dtype of the inputs
+    "float32": {"missing": "keep", "filled": True},
+    "float64": {"missing": "keep"},
+    "int16": {"filled": True},
+    "int64": {"filled": True},
+}
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True, repr=False)
+class Known:
+    """Sequences of LENGTHS: inputs, labels, masks of real values, and columns; and the store of them."""
+
+    x: list[Rows]
+    y: list[Rows]
+    real: list[Rows]
+    static: dict[str, list[float]]
+    store: store_spec.Store
+
+
+def write_known(path: Path, dtype: str, axis: Any) -> Known:
+    """Write walks far from 0 with a constant feature, and with NaN in floats; two of the targets are features.
+
+    On the `own` axis there are no labels.
+    """
+    has_nan = "missing" in KEPT[dtype]
+    rng = np.random.default_rng(0)
+    xs, ys, filled = [], [], []
+    for number, length in enumerate(LENGTHS):
+        x = rng.normal(size=(length, 4)).cumsum(axis=0) * 3 + 1000
+        x[:, 2] = 0.1
+        x[(rng.random(x.shape) < 0.05) & has_nan] = np.nan if has_nan else 0
+        x = x.astype(dtype)
+        y = np.stack([x[:, 3], rng.normal(size=length), x[:, 0]], axis=1).astype("float64")
+        y[(rng.random(y.shape) < 0.02) & has_nan] = np.nan
+        of_sequence = np.array([number, np.nan if has_nan and number % 5 == 3 else 1, 7.0])
+        xs.append(x)
+        ys.append({"step": y, "sequence": of_sequence, "own": y[:0]}[axis])
+        filled.append((rng.random(x.shape) < 0.2) & ~np.isnan(x) & ("filled" in KEPT[dtype]))
+    numbers = range(len(xs))
+    static: dict[str, list[float]] = {"visits": [at % 3 for at in numbers], "age": [at / 4 for at in numbers]}
+    more: list[dict[str, Any]] = [
+        {"time": np.arange(len(mask)) + START, "columns": {name: each[number] for name, each in static.items()}}
+        | ({"filled": mask} if "filled" in KEPT[dtype] else {})
+        for number, mask in enumerate(filled)
+    ]
+    options: dict[str, Any] = KEPT[dtype] | {
+        "inputs": store_spec.Rows(np.dtype(dtype), (4,), NAMES),
+        "labels": store_spec.Rows(np.dtype("float64"), (3,), TARGETS),
+        "columns": {"visits": "int64", "age": "float64"},
+        "label_axis": axis,
+        "time": "s",
+    }
+    store = store_of(path, xs, ys, more=more, chunk=160, shard=800, **options)
+    real = [~np.isnan(x) & ~mask for x, mask in zip(xs, filled, strict=True)]
+    return Known(xs, ys, real, static | {"length": list(LENGTHS)}, store)
+
+
+named = st.lists(st.sampled_from(NAMES), min_size=1, unique=True)
+numbered = st.lists(st.integers(-2, 1), min_size=1, unique=True)
+dtypes = st.sampled_from([None, "float32", "float64"])
+moments = st.none() | st.integers(-2, 70)
+# What windows and all batches of sequences take.
+common: dict[str, Any] = {
+    "features": st.none() | named | numbered,
+    "targets": st.none() | st.just("inputs") | named | numbered,
+    "static": st.none() | st.lists(st.sampled_from(["visits", "age", "length"]), min_size=1, unique=True),
+    "value_mask": st.booleans(),
+    "before": moments,
+    "after": moments,
+}
+NOTHING: dict[str, Any] = dict.fromkeys(common) | {"value_mask": False}
+NORMALIZATIONS = ("standard", "minmax", "robust", "nothing", "groups", "sequence")
+
+
+def asked_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Return drawn options as the reader takes them."""
+    bounds = {name: None if given[name] is None else np.datetime64(START + given[name], "s") for name in PERIOD}
+    return given | bounds
+
+
+PERIOD = ("before", "after")
+
+
+def normalization(known: Known, how: str | None) -> Any:
+    """Return the argument `normalize`: by statistics of some sequences, of groups, or by numbers that are NaN."""
+    if how == "groups":
+        return known.store.stats_by("visits")
+    if how == "nothing":
+        inputs, labels = (Scale(center=np.full(n, np.nan), scale=np.ones(n)) for n in (4, 3))
+        return Scaler(inputs=inputs, labels=labels)
+    return getattr(known.store.select([6, 2, 13]).stats(), how)() if how in ("standard", "minmax", "robust") else how
+
+
+def scaled(known: Known, number: int, normalize: Any) -> tuple[Rows, Rows]:
+    """Return the inputs and the labels of a sequence, normalised by statistics, by its group or by the sequence.
+
+    By a group or by the sequence, the label of a whole sequence is not normalised.
+    """
+    x, y = known.x[number], known.y[number]
+    if normalize is None:
+        return x, y
+    if normalize == "sequence":
+        numbers = [center_and_scale(rows) for rows in ((x, y) if y.ndim == 2 else (x,))]
+    else:
+        by_group = not isinstance(normalize, Scaler)
+        if by_group:
+            visits = known.static["visits"]
+            members = [at for at, value in enumerate(visits) if value == visits[number]]
+            normalize = known.store.select(members).stats().standard()
+        each = (normalize.inputs, normalize.labels)[: 1 if by_group and y.ndim == 1 else 2]
+        numbers = [(scale.center, scale.scale) for scale in each]
+    return normalise(x, *numbers[0]), normalise(y, *numbers[1]) if len(numbers) == 2 else y
+
+
+def positions(some: Sequence[str | int], names: Sequence[str]) -> list[int]:
+    return [names.index(one) if isinstance(one, str) else one % len(names) for one in some]
+
+
+def are_inputs(known: Known, targets: Any) -> bool:
+    """Return whether targets are inputs: if they are named like labels, they are labels."""
+    if known.store.schema.label_axis == "own":
+        return True
+    return targets is not None and (targets == "inputs" or not set(targets) <= set(TARGETS))
+
+
+def targets_of(known: Known, targets: Any) -> list[int]:
+    """Return the positions of targets among the inputs or the labels."""
+    names = NAMES if are_inputs(known, targets) else TARGETS
+    return positions(names if targets in (None, "inputs") else targets, names)
+
+
+def static_of(known: Known, number: int, static: list[str] | None) -> Rows:
+    """Return the static columns of a sequence."""
+    values = [known.static[name][number] for name in static or ()]
+    return np.array(values, np.float64 if "age" in (static or ()) else np.int64)
