@@ -82,25 +82,36 @@ def clean(
     absent = table.gaps()
     columns = dict(table.columns)
     filled = np.zeros(table.rows, np.int64)
-    still_missing: dict[str, NDArray[np.bool_]] = {}
     fills: dict[str, NDArray[np.bool_]] = {}
+    # Masks of the rows to drop, of those among them that end a part, and of rows that are refused, by column.
+    dropped_rows, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
+    refused: dict[str, NDArray[np.bool_]] = {}
     for name, gaps in absent.items():
-        column, remaining = columns[name], gaps
-        for fill in policies[name].fills:
+        column, remaining, policy = columns[name], gaps, policies[name]
+        for fill in policy.fills:
             column, remaining = _fill(column, remaining, fill, limit, time)
         if (filled_now := gaps & ~remaining).any():
             fills[name] = filled_now
             filled += filled_now.reshape(table.rows, -1).sum(axis=1)
-        if policies[name].end == "keep":
-            column = np.where(remaining, np.array(np.nan, column.dtype), column)
-        columns[name], still_missing[name] = column, remaining
-    without = first or {}
+        columns[name] = column
+        if policy.end == "keep":
+            columns[name] = np.where(remaining, np.array(np.nan, column.dtype), column)
+            continue
+        rows = per_row(remaining)
+        dropped_rows |= rows
+        rows[: (first or {}).get(name, 0)] = False
+        if policy.end == "split":
+            ends |= rows
+        elif policy.end == "error":
+            refused[name] = rows
+    advice = FILL_IN
+    for policy in (policies[name] for name, rows in refused.items() if policies[name].fills and rows.any()):
+        advice = f"{policy} cannot fill all of them; say what to do with the rest, as --missing {policy}+drop"
     check_all(
         source,
         lambda: require_finite(table, source, absent),
-        lambda: _refuse_missing(table, still_missing, policies, without, source, why),
+        lambda: refuse_any(refused, table, source, "missing value", advice, why),
     )
-    dropped_rows, ends = _rows_to_drop(table, still_missing, policies, without)
     cleaned = Table(columns=columns, numbers=table.numbers)
     parts = _split_rows(cleaned, np.flatnonzero(~dropped_rows), np.cumsum(ends), filled)
     return replace(parts, fills={name: mask[parts.rows] for name, mask in fills.items()})
@@ -115,42 +126,6 @@ def _convert_to_floats(table: Table, policies: Mapping[str, Policy], source: str
     if all(columns[name] is column for name, column in table.columns.items()):
         return table
     return Table(columns=columns, missing=table.missing, numbers=table.numbers)
-
-
-def _rows_to_drop(
-    table: Table, absent: Mapping[str, NDArray[np.bool_]], policies: Mapping[str, Policy], first: Mapping[str, int]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the rows to drop, and of those among them that end a part."""
-    dropped_rows, ends = np.zeros(table.rows, np.bool_), np.zeros(table.rows, np.bool_)
-    for name, mask in absent.items():
-        end = policies[name].end
-        if end == "keep":
-            continue
-        rows = per_row(mask)
-        dropped_rows |= rows
-        if end == "split":
-            rows[: first.get(name, 0)] = False
-            ends |= rows
-    return dropped_rows, ends
-
-
-def _refuse_missing(  # noqa: PLR0917
-    table: Table,
-    absent: Mapping[str, NDArray[np.bool_]],
-    policies: Mapping[str, Policy],
-    first: Mapping[str, int],
-    source: str,
-    why: Callable[[str, int], str],
-) -> None:
-    """Refuse values that are missing where the policy is `error`."""
-    refused = {name: per_row(mask) for name, mask in absent.items() if policies[name].end == "error"}
-    for name, rows in refused.items():
-        rows[: first.get(name, 0)] = False
-    advice = FILL_IN
-    for policy in (policies[name] for name, rows in refused.items() if rows.any()):
-        if policy.fills:
-            advice = f"{policy} cannot fill all of them; say what to do with the rest, as --missing {policy}+drop"
-    refuse_any(refused, table, source, "missing value", advice, why)
 
 
 def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:

@@ -1,8 +1,7 @@
 """Order the rows of a group by time: sort, merge duplicates, split at gaps, check for a regular step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,24 +47,38 @@ def split_by_time(
     rows = np.flatnonzero(~stamps.absent)
     if options.sort_time:
         rows = rows[np.argsort(stamps.values[rows], kind="stable")]
+
+    def error(rows: NDArray[np.int64], where: NDArray[np.bool_], what: str, advice: str) -> SourceError:
+        """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
+        before, row = rows[where.argmax() :][:2].tolist()
+        return SourceError(
+            source,
+            f"row {table.number(row):,}, column {name}: {stamps.text(row)} {what} {stamps.text(before)} in row "
+            f"{table.number(before):,} ({int(where.sum()):,} in all); {advice}",
+        )
+
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
-    error = partial(_error, table, stamps, rows, f"column {name}", source)
     if (falls := now < before).any():
         clocks = "; if clocks were set back, give the zone with --time-zone, or write it with each time"
         clocks = "" if stamps.zone or stamps.elapsed else clocks
-        raise error(falls, "comes before", f"--sort-time sorts the rows{clocks}")
+        raise error(rows, falls, "comes before", f"--sort-time sorts the rows{clocks}")
     same = np.zeros(len(rows), np.bool_)
     same[1:] = now == before
     if same.any() and options.duplicates == "error":
-        raise error(same[1:], "is also the time of", "choose one with --duplicates first, last or mean")
+        raise error(rows, same[1:], "is also the time of", "choose one with --duplicates first, last or mean")
     first, last = ~same, ~np.append(same[1:], False)[: len(rows)]  # masks of the first and the last row of each time
     times = rows[last if options.duplicates == "last" else first]
-    jumps = _jumps(stamps, times, options.max_gap)
+    size, values = NANOSECONDS[stamps.unit], stamps.values[times].view(np.uint64)
+    steps = values[1:] - values[:-1]  # uint64 can hold any difference of ascending int64 values
+    jumps = np.zeros(len(times), np.bool_)  # a mask of the times that start a new stretch
+    if options.max_gap is not None:
+        jumps[1:] = steps > min(nanoseconds(options.max_gap, "max_gap") // size, np.iinfo(np.uint64).max)
     if without == "split" and not options.sort_time:
         absent_rows = np.cumsum(stamps.absent)
         jumps[1:] |= absent_rows[rows[first]][1:] > absent_rows[rows[last]][:-1]
-    error = partial(_error, table, stamps, times, f"column {name}", source)
-    _check_step(stamps, times, jumps, options.every, error)
+    if options.every is not None and (off := _is_off(steps, options.every, size) & ~jumps[1:]).any():
+        what = f"is {int(steps[off.argmax()]) * size / NANOSECONDS['s']:.9g} s after"
+        raise error(times, off, what, f"each step should be {options.every}; --max-gap ends a sequence at longer ones")
     time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # the time of each row, the stretch of each time
     dropped = _count_rows(stamps.absent, rows, number[time_number], sort=options.sort_time) - np.bincount(number)
     if options.duplicates == "mean":
@@ -77,38 +90,10 @@ def split_by_time(
         yield Stretch(table.slice(start, stop - start), count, stamps.take(times[start:stop]))
 
 
-def _jumps(stamps: Stamps, rows: NDArray[np.int64], max_gap: str | None) -> NDArray[np.bool_]:
-    """Return a mask of the rows that start a new stretch because the gap before them exceeds `max_gap`."""
-    jumps = np.zeros(len(rows), np.bool_)
-    if max_gap is not None:
-        longest = nanoseconds(max_gap, "max_gap") // NANOSECONDS[stamps.unit]
-        jumps[1:] = _steps(stamps, rows) > min(longest, np.iinfo(np.uint64).max)
-    return jumps
-
-
-def _steps(stamps: Stamps, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the time between each row and the next; uint64 can hold any difference of ascending int64 values."""
-    values = stamps.values[rows].view(np.uint64)
-    return values[1:] - values[:-1]
-
-
-def _check_step(
-    stamps: Stamps,
-    rows: NDArray[np.int64],
-    jumps: NDArray[np.bool_],
-    every: str | None,
-    error: Callable[..., SourceError],
-) -> None:
-    """Refuse rows whose distance to the row before is not `every`, except at the start of a stretch."""
-    if every is None:
-        return
-    size = NANOSECONDS[stamps.unit]
+def _is_off(steps: NDArray[np.uint64], every: str, size: int) -> NDArray[np.bool_]:
+    """Return a mask of the steps, in units of `size` nanoseconds, that are not `every`."""
     step, rest = divmod(nanoseconds(every, "every"), size)
-    steps = _steps(stamps, rows)
-    off = ((steps != step) if not rest else np.ones(len(steps), np.bool_)) & ~jumps[1:]
-    if off.any():
-        away = f"{int(steps[off.argmax()]) * size / NANOSECONDS['s']:.9g} s"
-        raise error(off, f"is {away} after", f"each step should be {every}; --max-gap ends a sequence at longer ones")
+    return np.ones(len(steps), np.bool_) if rest else np.asarray(steps != step)
 
 
 def _count_rows(
@@ -147,22 +132,3 @@ def _means(
         with np.errstate(invalid="ignore", divide="ignore"):
             means[name] = (sums / counts).astype(floats.dtype)
     return replace(table.take(times), columns=means, block=None, missing={})
-
-
-def _error(  # noqa: PLR0917
-    table: Table,
-    stamps: Stamps,
-    rows: NDArray[np.int64],
-    column: str,
-    source: str,
-    where: NDArray[np.bool_],
-    what: str,
-    advice: str,
-) -> SourceError:
-    """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
-    before, row = rows[where.argmax() :][:2].tolist()
-    return SourceError(
-        source,
-        f"row {table.number(row):,}, {column}: {stamps.text(row)} {what} {stamps.text(before)} in row "
-        f"{table.number(before):,} ({int(where.sum()):,} in all); {advice}",
-    )
