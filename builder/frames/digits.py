@@ -25,20 +25,19 @@ def needs_more_digits(values: Array) -> NDArray[np.bool_]:
     >>> needs_more_digits(np.array([0.1, 1234.567, 116.318417, 2**24, 2**24 + 1])).tolist()
     [False, False, True, False, True]
     """
-    lost = np.zeros(values.size, np.bool_)
-    rest, places = values.reshape(-1), np.arange(0)
+    kept = ~np.isfinite(values)
     with np.errstate(over="ignore", invalid="ignore"):
         # Most columns have few digits, so half a unit of their last digit exceeds the rounding error of float32.
-        for number, decimals in enumerate((3, 6, 0)):
-            digits = np.rint(rest * 10.0**decimals)
-            others = np.flatnonzero(~((digits / 10.0**decimals == rest) & (np.abs(digits) < _ALL_KEPT)))
-            rest, places = rest[others], others if not number else places[others]
-            if not len(rest):
-                return lost.reshape(values.shape)
-        nearest = rest.astype(np.float32).astype(np.float64)
-        others = np.flatnonzero(np.isfinite(rest) & (nearest != rest))
-        lost[places[others]] = _differ(rest[others], nearest[others])
-    return lost.reshape(values.shape)
+        for decimals in (3, 6, 0):
+            digits = np.rint(values * 10.0**decimals)
+            kept |= (digits / 10.0**decimals == values) & (np.abs(digits) < _ALL_KEPT)
+            if kept.all():
+                return ~kept
+        nearest = values.astype(np.float32).astype(np.float64)
+        kept |= nearest == values
+        lost = ~kept
+        lost[~kept] = _differ(values[~kept], nearest[~kept])
+    return lost
 
 
 def _differ(values: Array, nearest: Array) -> NDArray[np.bool_]:

@@ -34,16 +34,9 @@ def text_columns(
     return tuple(dict.fromkeys(columns))
 
 
-def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, path: Path, *, typed: bool) -> list[str]:
-    """Return the texts of a column; refuse missing values and, if the file has no types, text like numbers."""
-    absent = [row for row, text in enumerate(values) if text is None]
-    if absent:
-        raise UsageError(
-            f"{path}: row {absent[0] + 1:,} ({keys[absent[0]]}), column {name}: missing value ({len(absent):,} in "
-            "all); every source needs its labels"
-        )
-    texts = [text for text in values if text is not None]
-    numbers = [] if typed else [row for row, text in enumerate(texts) if is_number(text)]
+def check_texts(texts: Sequence[str], name: str, path: Path) -> None:
+    """Refuse numbers, and text like numbers, in a column of a file without types."""
+    numbers = [row for row, text in enumerate(texts) if is_number(text)]
     if numbers and len(numbers) == len(texts):  # it was read as text since the store has classes
         raise UsageError(
             f"{path}: column {name} holds numbers, such as {texts[0]!r:.80} in row 1, but the store has classes; give "
@@ -56,14 +49,13 @@ def check_texts(values: Sequence[str | None], keys: Sequence[str], name: str, pa
             f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
             "--classes, so that all are text"
         )
-    commas = [] if typed else [row for row, text in enumerate(texts) if notation_advice(text)]
+    commas = [row for row, text in enumerate(texts) if notation_advice(text)]
     if commas:
         raise UsageError(
             f"{path}: row {commas[0] + 1:,}, column {name}: {texts[commas[0]]!r:.80} is not a number here "
             f"({len(commas):,} in all): numbers in a manifest have a point and no other marks, as 1234.5; or, if these "
             "are classes, name all of them with --classes"
         )
-    return texts
 
 
 def check_kinds(

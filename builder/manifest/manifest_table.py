@@ -167,9 +167,11 @@ class Manifest:
         texts: dict[str, list[str]] = {}
         for name in names:
             if is_text(read[name].type):
-                values = strip_blanks(read[name], MISSING if self.opened.is_text else ()).to_pylist()
-                typed = not self.opened.is_text or name in as_text
-                texts[name] = check_texts(values, self.keys, name, self.path, typed=typed)
+                values = strip_blanks(read[name], MISSING if self.opened.is_text else ())
+                self._refuse(values.is_null().to_numpy(), "missing", name)
+                texts[name] = values.to_pylist()
+                if self.opened.is_text and name not in as_text:
+                    check_texts(texts[name], name, self.path)
         no_codes = np.full(len(self), -1, CODES)
         try:
             table = Table(
@@ -239,18 +241,20 @@ class Manifest:
                 f"{self.path}: row {row + 1:,}, column {name} holds {holds} ({column[row]}); labels are numbers, "
                 "bool or text"
             )
-        values, absent = array_of(numbers_of(column))
-        for what, mask in (
-            ("missing", np.isnan(values) if values.dtype.kind == "f" else absent),
-            ("infinite", np.isinf(values)),
-        ):
-            if mask is not None and mask.any():
-                row = int(mask.argmax())
-                raise UsageError(
-                    f"{self.path}: row {row + 1:,} ({self.keys[row]}), column {name}: {what} value "
-                    f"({int(mask.sum()):,} in all); every source needs its labels"
-                )
+        numbers = numbers_of(column)
+        self._refuse(numbers.is_null(nan_is_null=True).to_numpy(), "missing", name)
+        values, _ = array_of(numbers)
+        self._refuse(np.isinf(values), "infinite", name)
         return values
+
+    def _refuse(self, mask: NDArray[np.bool_], what: str, name: str) -> None:
+        """Refuse the values of a label column that a mask (rows,) marks."""
+        if mask.any():
+            row = int(mask.argmax())
+            raise UsageError(
+                f"{self.path}: row {row + 1:,} ({self.keys[row]}), column {name}: {what} value ({int(mask.sum()):,} in "
+                "all); every source needs its labels"
+            )
 
 
 def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = ()) -> Manifest:
