@@ -36,7 +36,7 @@ def select_inputs_and_labels(
     # A list column without elements cannot be selected, but can be excluded.
     can_be_selected = tuple(part for part in exclude if groups.get(part) != ())
     named = options.labels if options.label_source == "columns" and labelled is None else ()
-    excluded, labels, inputs, time, (by, _) = check_all(
+    excluded, labels, inputs, time, by = check_all(
         source,
         *(partial(select, names, groups, source) for names in (can_be_selected, named, options.inputs, options.time)),
         partial(columns_to_group_by, options.group_by, groups, source),

@@ -24,6 +24,7 @@ from builder.labels.text_classes import (
     parse_classes,
 )
 from builder.options.option_syntax import Policy, Transforms
+from builder.options.table_options import TableOptions
 from store_spec import Classes
 
 
@@ -106,15 +107,13 @@ class CategoricalTable(OpenTable):
             raise
 
 
-def encode_labels(
+def encode_labels(  # noqa: PLR0917
     opened: OpenTable,
     inputs: Sequence[str],
     labels: Sequence[str],
     classes: Classes | None,
-    class_lists: Sequence[str],
-    *,
+    options: TableOptions,
     source: str,
-    na_values: tuple[str, ...],
 ) -> tuple[OpenTable, tuple[str, ...]]:
     """Return a table that reads labels of classes as codes, and the names of these labels.
 
@@ -123,24 +122,21 @@ def encode_labels(
         inputs: Its input columns.
         labels: Its label columns.
         classes: The classes of each label in the store; None: there is no store yet.
-        class_lists: The option `classes`, for `parse_classes`.
+        options: `classes` and `na_values` are used.
         source: The name of the source.
-        na_values: Further words for missing values.
 
     Raises:
         SourceError: A column of classes is also an input.
-        UsageError: `class_lists` names a column that is not a label.
+        UsageError: The option `classes` names a column that is not a label.
     """
     if not labels:
         return opened, ()
     if isinstance(opened, LabelledTable):  # the labels are columns of another file
         names_in_file = opened.names_in_label_file(labels)
-        table, encoded = encode_labels(
-            opened.labels, (), names_in_file, classes, class_lists, source=opened.label_file, na_values=na_values
-        )
+        table, encoded = encode_labels(opened.labels, (), names_in_file, classes, options, opened.label_file)
         return replace(opened, labels=table), tuple(labels[names_in_file.index(name)] for name in encoded)
-    if classes is None and class_lists:
-        classes = classes_by_target(parse_classes(class_lists), labels)
+    if classes is None and options.classes:
+        classes = classes_by_target(parse_classes(options.classes), labels)
     names_of = {name: names for name, names in zip(labels, classes or (), strict=False) if names is not None}
     for name in names_of:
         if name in inputs:
@@ -154,8 +150,8 @@ def encode_labels(
         inner=opened,
         classes=names_of,
         labels=tuple(labels),
-        na_values=na_values,
-        from_user=bool(class_lists),
+        na_values=tuple(options.na_values),
+        from_user=bool(options.classes),
     )
     return table, tuple(names_of)
 

@@ -1,6 +1,6 @@
 """Files with many sequences: rows with the same values in some columns form a group (`--group-by`)."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,25 +24,19 @@ Group = tuple[dict[str, Value], Table]  # the values by column, and the rows in 
 _INTEGER: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # only in canonical form: 007 is a name
 
 
-def columns_to_group_by(
-    group_by: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str
-) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the columns of a file to group by, and the subset whose values are kept as text.
+def columns_to_group_by(group_by: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> dict[str, bool]:
+    """Return the columns of a file to group by, and whether the values of each are kept as text.
 
     `k:text` means column k as text, unless the file has a column named `k:text` or `text`.
     """
-    names: list[str] = []
-    as_text: set[str] = set()
+    by: dict[str, bool] = {}
     for part in group_by:
         column = part.removesuffix(AS_TEXT) if part not in groups and AS_TEXT[1:] not in groups else part
-        selected = select((column,), groups, source)
-        if column != part:
-            as_text.update(selected)
-        for name in selected:
-            if name in names:
+        for name in select((column,), groups, source):
+            if name in by:
                 raise SourceError(source, f"column {name} is chosen twice by --group-by {as_option(*group_by)}")
-            names.append(name)
-    return tuple(names), frozenset(as_text)
+            by[name] = column != part
+    return by
 
 
 def convert_group_values(values: dict[str, Value], types: Mapping[str, str], source: str) -> dict[str, Value]:
@@ -64,8 +58,7 @@ def read_groups(
     dtype: DType | None,
     source: str,
     *,
-    by: Sequence[str] = (),
-    as_text: Collection[str] = (),
+    by: Mapping[str, bool] | None = None,
     raw: Sequence[str] = (),
     digits: DigitNotes | None = None,
 ) -> Iterator[Group]:
@@ -79,11 +72,11 @@ def read_groups(
         names: The columns of numbers to read.
         dtype: The dtype to which they will be converted.
         source: The name of the source.
-        by: The columns to group by; empty: all rows are one group.
-        as_text: Columns among `by` whose numbers become text.
+        by: The columns to group by, and whether their numbers become text; empty: all rows are one group.
         raw: Further columns, to read unconverted.
         digits: Where to note numbers with many digits.
     """
+    by = by or {}
 
     def noted(rows: Table) -> Table:
         if digits is not None:
@@ -94,7 +87,7 @@ def read_groups(
         yield {}, noted(read_numbers(table, names, dtype))
         return
     pieces = table.pieces()
-    runs = _find_runs(pieces, by, as_text, source) if by and len(pieces) > 1 else None
+    runs = _find_runs(pieces, by, source) if by and len(pieces) > 1 else None
     if runs is not None:
         for values, rows in _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by):
             yield values, noted(rows)
@@ -103,7 +96,7 @@ def read_groups(
     if not by:
         yield {}, noted(Table.of(frame))
         return
-    distinct, codes = _encode_rows(frame, by, as_text, source, is_text=table.is_text)
+    distinct, codes = _encode_rows(frame, by, source, is_text=table.is_text)
     counts = np.bincount(codes, minlength=len(distinct)).tolist()
     if (np.diff(codes) < 0).any():
         frame = frame.take(column_of(np.argsort(codes, kind="stable")))
@@ -124,7 +117,7 @@ def _read_frames(
         yield frame
 
 
-def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Sequence[str]) -> Iterator[Group]:
+def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Iterable[str]) -> Iterator[Group]:
     """Yield groups whose rows are adjacent in consecutive frames."""
     next_runs = iter(runs)
     values, remaining = next(next_runs, ((), 0))
@@ -141,15 +134,13 @@ def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Sequenc
                 values, remaining = next(next_runs, ((), 0))
 
 
-def _find_runs(
-    pieces: Sequence[OpenTable], by: Sequence[str], as_text: Collection[str], source: str
-) -> list[Run] | None:
+def _find_runs(pieces: Sequence[OpenTable], by: Mapping[str, bool], source: str) -> list[Run] | None:
     """Read only the columns to group by, and return the run of each group; None if a group has several runs."""
     runs: list[Run] = []
     finished: set[tuple[Value, ...]] = set()
     before = 0
     for piece in pieces:
-        values, codes = _encode_rows(piece.read((), None, by), by, as_text, source, before, is_text=piece.is_text)
+        values, codes = _encode_rows(piece.read((), None, tuple(by)), by, source, before, is_text=piece.is_text)
         before += len(codes)
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         lengths = np.diff(starts, append=len(codes)).tolist()
@@ -165,11 +156,11 @@ def _find_runs(
 
 
 def _encode_rows(
-    frame: Frame, by: Sequence[str], as_text: Collection[str], source: str, before: int = 0, *, is_text: bool
+    frame: Frame, by: Mapping[str, bool], source: str, before: int = 0, *, is_text: bool
 ) -> tuple[list[tuple[Value, ...]], NDArray[np.int64]]:
     """Return the distinct combinations of values in order of appearance, and for each row the index of its values."""
     raw = {name: as_integers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
-    columns = [_encode(column, name, source, before, as_text=name in as_text) for name, column in raw.items()]
+    columns = [_encode(column, name, source, before, as_text=by[name]) for name, column in raw.items()]
     codes = np.zeros(len(frame), np.int64)
     for values, column in columns:  # renumbered after each column, so that the product cannot exceed int64
         codes = column_of(codes * max(1, len(values)) + column).dictionary_encode().indices.to_numpy().astype(np.int64)

@@ -156,15 +156,7 @@ class Tabular(SourceReader):
             return result
         opened, inputs, labels = self._open(path, source)
         other = None if labels else self._labels_by_name(source)
-        table, classes = encode_labels(
-            opened,
-            inputs,
-            labels,
-            self.store_classes,
-            self.options.classes,
-            source=source,
-            na_values=tuple(self.options.na_values),
-        )
+        table, classes = encode_labels(opened, inputs, labels, self.store_classes, self.options, source)
         opened = table if isinstance(table, LabelledTable) else opened
         # Before there is a store, only numbers in text are noted.
         digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
@@ -179,8 +171,8 @@ class Tabular(SourceReader):
             if len(pieces) <= 1:
                 return read_arrays(table, selection, source)
             return LongSequence(read_pieces(pieces, selection, source))
-        by, as_text = columns_to_group_by(self.options.group_by, opened.groups, source)
-        read = partial(read_groups, table, dtype=dtype, source=source, by=by, as_text=as_text, raw=time, digits=digits)
+        by = columns_to_group_by(self.options.group_by, opened.groups, source)
+        read = partial(read_groups, table, dtype=dtype, source=source, by=by, raw=time, digits=digits)
         pipeline = RowPipeline(selection, self.options, source, dict(self.store_columns), opened.decimal)
         if not isinstance(opened, LabelledTable):
             return pipeline.sequences(read(selection.columns), read)
