@@ -63,55 +63,50 @@ class NpyHeader:
         before = self.count // self.shape[0] * start * self.dtype.itemsize
         return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + before)
 
-    def array(self, values: Array, source: str, where: str = "") -> Array:
+    def array(self, values: Array, source: str) -> Array:
         """Return the values (count,) in their shape and in native byte order; refuse bools other than 0 and 1."""
         if self.dtype.kind == "b" and values.size and (most := int(values.view(np.uint8).max())) > 1:
-            raise SourceError(source, f"{where}has the byte {most} as a bool, not 0 or 1; write it again")
+            raise SourceError(source, f"has the byte {most} as a bool, not 0 or 1; write it again")
         shaped = values.reshape(self.shape, order="F" if self.fortran else "C")
         return shaped if self.dtype.isnative else shaped.astype(self.dtype.newbyteorder("="))
 
 
-def read_header(start: bytes | bytearray, size: int, source: str, where: str = "") -> NpyHeader:
+def read_header(start: bytes | bytearray, size: int, source: str) -> NpyHeader:
     """Read the header of an array, and check that its size is `size`.
 
     Args:
         start: The first bytes of the array, including the whole header.
         size: Bytes of the array and its header.
         source: The name of the source.
-        where: Which array of the source, for errors.
     """
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
-        raise SourceError(source, f"{where}cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
+        raise SourceError(source, "cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
     version = start[6], start[7]
     length_bytes = _LENGTH_BYTES.get(version)
     if length_bytes is None:
-        raise SourceError(source, f"{where}NPY version {version[0]}.{version[1]} is not one of 1.0 and 2.0")
+        raise SourceError(source, f"NPY version {version[0]}.{version[1]} is not one of 1.0 and 2.0")
     offset = 8 + length_bytes
     length = int.from_bytes(start[8:offset], "little")
     if length > LONGEST_HEADER:
-        raise SourceError(source, f"{where}the header has {length:,} bytes, but at most {LONGEST_HEADER:,} are read")
+        raise SourceError(source, f"the header has {length:,} bytes, but at most {LONGEST_HEADER:,} are read")
     offset += length
     if size < offset:
-        raise SourceError(
-            source, f"{where}the header ends at byte {offset:,}, but there are {size:,}; is it truncated?"
-        )
+        raise SourceError(source, f"the header ends at byte {offset:,}, but there are {size:,}; is it truncated?")
     parsed = _parse(bytes(start[8:offset]), version)
     if parsed is None:
         shown = shorten(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
-        raise SourceError(
-            source, f"{where}cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save"
-        )
+        raise SourceError(source, f"cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save")
     shape, fortran, dtype = parsed
-    _check_dtype(dtype, source, where)
+    _check_dtype(dtype, source)
     header = NpyHeader(shape=shape, fortran=fortran, dtype=dtype, offset=offset)
     expected = offset + header.count * dtype.itemsize
     if size != expected:
         raise SourceError(
             source,
-            f"{where}the header, shape {shape} of {dtype}, makes {expected:,} bytes, but there are {size:,}; "
+            f"the header, shape {shape} of {dtype}, makes {expected:,} bytes, but there are {size:,}; "
             "write it again, one array per file",
         )
-    _check_shape(shape, source, where)
+    _check_shape(shape, source)
     return header
 
 
@@ -132,25 +127,25 @@ def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bo
     return shape, fortran, dtype
 
 
-def _check_dtype(dtype: DType, source: str, where: str) -> None:
+def _check_dtype(dtype: DType, source: str) -> None:
     """Refuse a dtype that cannot be stored."""
     if dtype.names is not None:
-        raise SourceError(source, f"{where}holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
+        raise SourceError(source, f"holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
     if dtype.hasobject:
-        raise SourceError(source, f"{where}holds Python objects (a pickle), which are never loaded; save numbers")
+        raise SourceError(source, "holds Python objects (a pickle), which are never loaded; save numbers")
     if not is_number(dtype):
-        raise SourceError(source, f"{where}holds {dtype}, which cannot be stored; {_ADVICE}")
+        raise SourceError(source, f"holds {dtype}, which cannot be stored; {_ADVICE}")
 
 
-def _check_shape(shape: tuple[int, ...], source: str, where: str) -> None:
+def _check_shape(shape: tuple[int, ...], source: str) -> None:
     """Refuse arrays with no columns or too many; if there are no steps, the file's size does not limit them."""
     if len(shape) < 2:
         return
     if not all(shape[1:]):
-        raise SourceError(source, f"{where}an array of shape {shape} has no columns")
+        raise SourceError(source, f"an array of shape {shape} has no columns")
     if not shape[0]:
-        check_width(math.prod(shape[1:]), source, f"{where}has")
-    check_width(shape[1], source, f"{where}has")
+        check_width(math.prod(shape[1:]), source)
+    check_width(shape[1], source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,21 +238,23 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
         unpacked = 0
         arrays = {}
         for key in dict.fromkeys(keys):
-            member, where = archive.getinfo(members[key]), f"array {key!r}: "
+            member = archive.getinfo(members[key])
             unpacked += member.file_size
-            with archive.open(member) as stream:
-                start = stream.read(LONGEST_HEADER + 12)
-                header = read_header(start, member.file_size, source, where)
-                if unpacked > unpacked_limit(size):
-                    advice = "save it with numpy.savez, which does not pack"
-                    raise unpacks_too_much(source, size, where, advice=advice)
-                data = bytearray(start)
-                # zipfile compares the checksum at the end; the size is checked above.
-                while piece := stream.read(_PIECE):
-                    data += piece
-            if len(data) != member.file_size:
-                raise SourceError(source, f"{where}ends before its {member.file_size:,} bytes; is it cut off?")
-            arrays[key] = header.array(np.frombuffer(data, header.dtype, header.count, header.offset), source, where)
+            try:
+                with archive.open(member) as stream:
+                    start = stream.read(LONGEST_HEADER + 12)
+                    header = read_header(start, member.file_size, source)
+                    if unpacked > unpacked_limit(size):
+                        raise unpacks_too_much(source, size, advice="save it with numpy.savez, which does not pack")
+                    data = bytearray(start)
+                    # zipfile compares the checksum at the end; the size is checked above.
+                    while piece := stream.read(_PIECE):
+                        data += piece
+                if len(data) != member.file_size:
+                    raise SourceError(source, f"ends before its {member.file_size:,} bytes; is it cut off?")
+                arrays[key] = header.array(np.frombuffer(data, header.dtype, header.count, header.offset), source)
+            except SourceError as error:
+                raise SourceError(source, f"array {key!r}: {error.reason}") from error
     return arrays
 
 

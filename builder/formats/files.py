@@ -104,12 +104,10 @@ def unpacked_limit(size: int) -> int:
     return max(UNPACKED_FREELY, UNPACKED_PER_BYTE * size)
 
 
-def unpacks_too_much(
-    source: str, size: int, where: str = "", advice: str = "unpack it, and use that file"
-) -> SourceError:
+def unpacks_too_much(source: str, size: int, advice: str = "unpack it, and use that file") -> SourceError:
     """Return the error for a file that would fill the memory."""
     return SourceError(
         source,
-        f"{where}its {size:,} bytes unpack to more than {unpacked_limit(size):,}, as if made to fill the memory; if "
+        f"its {size:,} bytes unpack to more than {unpacked_limit(size):,}, as if made to fill the memory; if "
         f"this is intended, {advice}",
     )
