@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from builder.build_errors import SourceError
 from builder.formats import open_table
@@ -22,22 +22,6 @@ class JoinedTable(OpenTable):
     """The rows of several tables, one after another. Rows are numbered across all files."""
 
     tables: Sequence[tuple[str, OpenTable]]  # the name of each file and its table; at least one
-
-    @classmethod
-    def of(cls, tables: Sequence[tuple[str, OpenTable]], source: str) -> Self:
-        """Join tables; SourceError if they have different columns. Their order is that of the first."""
-        (first_name, first), *others = tables
-        for name, table in others:
-            if dict(table.groups) != dict(first.groups) and set(table.groups.items()) != set(first.groups.items()):
-                raise SourceError(
-                    source,
-                    f"its files have different columns: {first_name} has {list_names(list(first.groups))}, and {name} "
-                    f"has {list_names(list(table.groups))}",
-                )
-        rows = [table.rows for _, table in tables]
-        total = None if None in rows else sum(one or 0 for one in rows)
-        text_numbers = all(table.text_numbers for _, table in tables)
-        return cls(tables=tables, **first.properties(source=source, rows=total, text_numbers=text_numbers))
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of all files; the table itself unless all files have the same types of columns."""
@@ -85,9 +69,23 @@ def _with_number(frame: Frame, name: str) -> Frame:
 
 
 def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
-    """Open the files of a source, whose names are relative to `root`, as one table."""
+    """Open the files of a source, whose names are relative to `root`, as one table.
+
+    SourceError if they have different columns. Their order is that of the first.
+    """
     tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
-    return JoinedTable.of(tables, source)
+    (first_name, first), *others = tables
+    for name, table in others:
+        if dict(table.groups) != dict(first.groups) and set(table.groups.items()) != set(first.groups.items()):
+            raise SourceError(
+                source,
+                f"its files have different columns: {first_name} has {list_names(list(first.groups))}, and {name} "
+                f"has {list_names(list(table.groups))}",
+            )
+    rows = [table.rows for _, table in tables]
+    total = None if None in rows else sum(one or 0 for one in rows)
+    text_numbers = all(table.text_numbers for _, table in tables)
+    return JoinedTable(tables=tables, **first.properties(source=source, rows=total, text_numbers=text_numbers))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from builder.build_errors import SourceError
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
-from builder.formats.arrow_modules import pa
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option
 from builder.formats.convert import stack
 from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, read_raw
@@ -20,8 +20,8 @@ from builder.labels.text_classes import (
     MixedTextError,
     classes_by_target,
     distinct_texts,
-    encode_classes,
     parse_classes,
+    unseen_class,
 )
 from builder.options.option_syntax import Policy, Transforms
 from builder.options.table_options import TableOptions
@@ -71,20 +71,15 @@ class CategoricalTable(OpenTable):
                 f"column {name} holds {content}, but {what} classes of text; leave --classes out "
                 "of a first build, or write the column as text",
             )
-        try:
-            return encode_classes(
-                texts,
-                self.classes[name],
-                name,
-                self.source,
-                from_user=self.from_user,
-                before=self.before,
-                decimal=self.decimal,
-            )
-        except SourceError:
+        classes = self.classes[name]
+        codes = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
+        if codes.null_count > texts.null_count:
             if not self.from_user:  # an error about mixed numbers and text explains more than one about a class
                 distinct_texts(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
-            raise
+            row = pc.index(pc.and_(codes.is_null(), texts.is_valid()), True).as_py()
+            where, text = f"row {self.before + row + 1:,}, column {name}", texts[row].as_py()
+            raise unseen_class(text, where, classes, self.source, from_user=self.from_user, decimal=self.decimal)
+        return codes.cast(pa.int64())
 
     def _read_inner(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read columns without encoding; if that fails because a label is text, the error says so."""

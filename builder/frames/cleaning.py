@@ -75,7 +75,10 @@ def clean(
         time: (rows,) the time of each step, for `interpolate`; None: steps are equally spaced.
         why: Returns an explanation of a missing value, from its column and row of the file.
     """
-    table = _convert_to_floats(table, policies, source)
+    # Integers become floats if a policy may need NaN, even without gaps, so that all files have one dtype.
+    floats = {name: as_floats(table, name, source) for name in table.columns if policies[name].gives_floats}
+    if any(table.columns[name] is not column for name, column in floats.items()):
+        table = replace(table, columns={**table.columns, **floats}, block=None)
     if table.is_full:
         zeros = np.zeros(min(1, table.rows), np.int64)
         return CleanRows(table, np.arange(table.rows), zeros + table.rows, zeros, zeros)
@@ -115,17 +118,6 @@ def clean(
     cleaned = Table(columns=columns, numbers=table.numbers)
     parts = _split_rows(cleaned, np.flatnonzero(~dropped_rows), np.cumsum(ends), filled)
     return replace(parts, fills={name: mask[parts.rows] for name, mask in fills.items()})
-
-
-def _convert_to_floats(table: Table, policies: Mapping[str, Policy], source: str) -> Table:
-    """Convert integers to floats if a policy may need NaN, even without gaps, so that all files have one dtype."""
-    columns = {
-        name: as_floats(table, name, source) if policies[name].gives_floats else column
-        for name, column in table.columns.items()
-    }
-    if all(columns[name] is column for name, column in table.columns.items()):
-        return table
-    return Table(columns=columns, missing=table.missing, numbers=table.numbers)
 
 
 def _split_rows(table: Table, rows: NDArray[np.int64], part: NDArray[np.int64], filled: NDArray[np.int64]) -> CleanRows:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
@@ -33,28 +33,6 @@ class LabelledTable(OpenTable):
     label_on: tuple[str, ...]  # the key columns of the label file
     names: Mapping[str, str]  # the name in the label file of each label column of this table
     joined: dict[str, Any] = field(default_factory=dict)  # results of `read`: `dropped` rows, `keys`, `label_rows`
-
-    @classmethod
-    def of(cls, inputs: OpenTable, labels: OpenTable, source: str, label_file: str, options: TableOptions) -> Self:
-        """Join a source and its label file, by `on` and `join` of the options."""
-        sides = [_split_pair(part, inputs.groups) for part in options.on]
-        input_names = {*inputs.groups, *(name for names in inputs.groups.values() for name in names)}
-        every = dict.fromkeys(name for group, names in labels.groups.items() for name in (group, *names))
-        renamed = {name: f"{PREFIX}{name}" if name in input_names else name for name in every}
-        groups = {renamed[group]: tuple(renamed[name] for name in names) for group, names in labels.groups.items()}
-        text_numbers = inputs.text_numbers and labels.text_numbers
-        return cls(
-            **inputs.properties(
-                source=source, groups={**inputs.groups, **groups}, rows=None, text_numbers=text_numbers
-            ),
-            inputs=inputs,
-            labels=labels,
-            label_file=label_file,
-            join=options.join,
-            on=select([left for left, _ in sides], inputs.groups, source),
-            label_on=select([right for _, right in sides], labels.groups, label_file),
-            names={now: name for name, now in renamed.items()},
-        )
 
     def source_columns(self, selection: Sequence[str]) -> tuple[str, ...]:
         """Return the items of a selection without the columns that exist only in the label file."""
@@ -169,7 +147,22 @@ def open_with_labels(  # noqa: PLR0917
         options, like_sources=has_same_suffix or label_format is None, format=label_format
     )
     labels = open_table(label_path, source=label_file, options=label_options)
-    return LabelledTable.of(table, labels, source, label_file, options)
+    sides = [_split_pair(part, table.groups) for part in options.on]
+    input_names = {*table.groups, *(name for names in table.groups.values() for name in names)}
+    every = dict.fromkeys(name for group, names in labels.groups.items() for name in (group, *names))
+    renamed = {name: f"{PREFIX}{name}" if name in input_names else name for name in every}
+    groups = {renamed[group]: tuple(renamed[name] for name in names) for group, names in labels.groups.items()}
+    text_numbers = table.text_numbers and labels.text_numbers
+    return LabelledTable(
+        **table.properties(source=source, groups={**table.groups, **groups}, rows=None, text_numbers=text_numbers),
+        inputs=table,
+        labels=labels,
+        label_file=label_file,
+        join=options.join,
+        on=select([left for left, _ in sides], table.groups, source),
+        label_on=select([right for _, right in sides], labels.groups, label_file),
+        names={now: name for name, now in renamed.items()},
+    )
 
 
 @lru_cache(maxsize=8)

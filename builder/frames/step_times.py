@@ -136,7 +136,8 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
     if options.time_format:
         values, zone = parse_formats(column, options.time_format)
         return Stamps(convert_unit(values, "us", unit), unit, absent, zone)
-    if options.elapsed or (options.time_unit is not None and _starts_with_number(column, decimal)):
+    first = next((text.as_py() for text in column if text.is_valid), "")
+    if options.elapsed or (options.time_unit is not None and _decimal(first, decimal) is not None):
         return _from_texts(column, unit, absent, elapsed=options.elapsed, decimal=decimal)
     values, zone = parse_iso(column, unit, decimal)
     return Stamps(values, unit, absent, zone)
@@ -165,12 +166,6 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
         limit = "" if unit == "s" else f", or beyond what int64 holds in {unit}"
         raise StampError(row, f"{column[row]} is not a valid date and time{limit}; correct it") from None
     return Stamps(values, unit, column.is_null().to_numpy(zero_copy_only=False))
-
-
-def _starts_with_number(column: Any, decimal: str) -> bool:
-    """Return whether the first stamp of a column of text is a number."""
-    first = next((text.as_py() for text in column if text.is_valid), None)
-    return first is not None and _decimal(first, decimal) is not None
 
 
 def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool) -> Stamps:

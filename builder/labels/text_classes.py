@@ -114,35 +114,6 @@ def classes_by_target(parsed: ClassLists, targets: Sequence[str]) -> Classes:
     return tuple(names.get(target) for target in targets)
 
 
-def encode_classes(
-    texts: Any,
-    classes: Sequence[str],
-    name: str,
-    source: str,
-    *,
-    from_user: bool,
-    before: int,
-    decimal: str = ".",
-) -> Any:
-    """Return the codes of texts, a pyarrow column of int64.
-
-    Args:
-        texts: A pyarrow column of strings, with nulls for missing values.
-        classes: The names of the classes, in the order of their codes; other texts are refused.
-        name: The name of the column.
-        source: The name of the source.
-        from_user: Whether the user listed the classes.
-        before: The number of rows of the file before these.
-        decimal: The decimal mark of numbers in text.
-    """
-    codes = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
-    if codes.null_count > texts.null_count:
-        row = pc.index(pc.and_(codes.is_null(), texts.is_valid()), True).as_py()
-        where = f"row {before + row + 1:,}, column {name}"
-        raise unseen_class(texts[row].as_py(), where, classes, source, from_user=from_user, decimal=decimal)
-    return codes.cast(pa.int64())
-
-
 def decode_classes(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_]:
     """Replace the codes in labels (..., targets) by the names of their classes."""
     texts = labels.astype(object)
