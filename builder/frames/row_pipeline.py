@@ -179,8 +179,8 @@ class RowPipeline:
         for number, stop in enumerate(accumulate(cleaned.lengths.tolist())):
             columns = dict(values)
             if self.options.counts:
-                for name, counts in zip(COUNTS, (cleaned.dropped, cleaned.filled), strict=True):
-                    columns[name] = int(counts[number]) if len(counts) else 0
+                counts = int(cleaned.dropped[number]), int(cleaned.filled[number])
+                columns |= zip(COUNTS, counts, strict=True)
             part_inputs = inputs[start:stop]
             part_labels = part_inputs if selection.own else selection.other
             if labels is not None:

@@ -49,11 +49,10 @@ def classes_in_name(source: str, pattern: str, class_lists: Sequence[str]) -> di
     texts = texts_in_name(source, pattern)
     groups = target_names(pattern) or tuple(str(number + 1) for number in range(len(texts)))
     listed = classes_by_target(parse_classes(class_lists), groups)
-    classes: dict[str, Texts] = {}
-    for group, text, names in zip(groups, texts, listed, strict=True):
-        in_name = (text,) if text else ()
-        classes[group] = names or (None if is_number(text) else in_name)
-    return classes
+    return {
+        group: names or (None if is_number(text) else tuple(filter(None, [text])))
+        for group, text, names in zip(groups, texts, listed, strict=True)
+    }
 
 
 def parse_name_labels(

@@ -46,9 +46,6 @@ class _Misfits:
     rowless: Sequence[str]  # sources without a row
     sourceless: Sequence[str]  # keys without a source
 
-    def __bool__(self) -> bool:
-        return bool(self.ambiguous or self.rowless or self.sourceless)
-
     def __str__(self) -> str:
         problems = [f"{_some(self.ambiguous, 'key')} fit more than one source"] * bool(self.ambiguous)
         problems += [f"{_some(self.rowless, 'source')} without a row"] * bool(self.rowless)
@@ -227,7 +224,7 @@ class Manifest:
             )
             fitting = sum(key in sources for key in self.keys)
             results[rule] = fitting, sum(key in known for key in self.keys), wrong
-            if not wrong and fitting == len(self.keys):
+            if fitting == len(self.keys) and not (wrong.ambiguous or wrong.rowless):
                 break
         best = max(results, key=lambda rule: results[rule][:2])
         return best, results[best][2]
