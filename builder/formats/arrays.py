@@ -208,7 +208,7 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
     width = header.shape[1] if len(header.shape) > 1 else 1
     if column_names is not None and len(column_names) != width:
         raise SourceError(source, f"has {width:,} columns, but {len(column_names):,} column names were given")
-    names = column_names or _column_numbers(width)
+    names = column_names or tuple(map(str, range(width)))
     return NpyTable(
         path=path,
         source=source,
@@ -256,9 +256,3 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
             except SourceError as error:
                 raise SourceError(source, f"array {key!r}: {error.reason}") from error
     return arrays
-
-
-@lru_cache(maxsize=16)
-def _column_numbers(width: int) -> tuple[str, ...]:
-    """Return the names of unnamed columns: their numbers."""
-    return tuple(map(str, range(width)))

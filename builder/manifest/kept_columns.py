@@ -53,9 +53,7 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
     except SchemaError as error:
         raise UsageError(f"{where}: {error}") from None
     if dtype == "string":
-        values = np.empty(len(column), object)
-        values[:] = ["" if text is None else text for text in column.cast(pa.string()).to_pylist()]
-        return KeptColumn(kept, values)
+        return KeptColumn(kept, column.cast(pa.string()).fill_null("").to_numpy())
     return KeptColumn(kept, _numbers(name, column, dtype, where))
 
 
