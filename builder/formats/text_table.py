@@ -47,10 +47,7 @@ class TextTable(OpenTable):
         texts = {name: pa.string() for name in raw if name not in names}
         with reading(self.source):
             try:
-                kinds = self._kinds(names, dtype)
-                parsed = self.parse(kinds | texts)
-                if not raw and dtype is not None and pa.bool_() not in kinds.values():
-                    return parsed
+                parsed = self.parse(self._kinds(names, dtype) | texts)
                 columns = {name: self._check_numbers(parsed[name], name, dtype) for name in names}
             except pa.ArrowInvalid:
                 # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
@@ -61,10 +58,9 @@ class TextTable(OpenTable):
                     lambda name: parse_numbers(parsed[name], name, self.source, dtype, na_values, decimal),
                     self.source,
                 )
-        others = self.texts([name for name in raw if name in names]) if len(texts) < len(raw) else parsed
+        unconverted = self.texts(raw) if len(texts) < len(raw) else parsed
         for name in raw:
-            text = parsed[name] if name in texts else others[name]
-            columns[HIDDEN + name] = strip_blanks(text, [*MISSING, *self.options.na_values])
+            columns[HIDDEN + name] = strip_blanks(unconverted[name], [*MISSING, *self.options.na_values])
         return pa.table(columns)
 
     def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:

@@ -41,12 +41,13 @@ def split_by_time(
     Raises:
         SourceError: A time is missing, decreases, occurs twice, or breaks the regular step.
     """
-    if stamps.absent.any() and without not in ("drop", "split"):
+    if without not in ("drop", "split"):
         advice = f"fill it in, or drop such rows with --missing {name}=drop"
         refuse_any({name: stamps.absent}, table, source, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
-    if options.sort_time:
-        rows = rows[np.argsort(stamps.values[rows], kind="stable")]
+    if not len(rows):
+        return
+    rows = rows[np.argsort(stamps.values[rows], kind="stable")] if options.sort_time else rows
 
     def error(rows: NDArray[np.int64], where: NDArray[np.bool_], what: str, advice: str) -> SourceError:
         """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
@@ -74,13 +75,17 @@ def split_by_time(
     if options.max_gap is not None:
         jumps[1:] = steps > min(nanoseconds(options.max_gap, "max_gap") // size, np.iinfo(np.uint64).max)
     if without == "split" and not options.sort_time:
-        absent_rows = np.cumsum(stamps.absent)
-        jumps[1:] |= absent_rows[rows[first]][1:] > absent_rows[rows[last]][:-1]
+        absent_before = np.cumsum(stamps.absent)
+        jumps[1:] |= absent_before[rows[first]][1:] > absent_before[rows[last]][:-1]
     if options.every is not None and (off := _is_off(steps, options.every, size) & ~jumps[1:]).any():
         what = f"is {int(steps[off.argmax()]) * size / NANOSECONDS['s']:.9g} s after"
         raise error(times, off, what, f"each step should be {options.every}; --max-gap ends a sequence at longer ones")
     time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # the time of each row, the stretch of each time
-    dropped = _count_rows(stamps.absent, rows, number[time_number], sort=options.sort_time) - np.bincount(number)
+    counts, absent_rows = np.bincount(number[time_number]), np.flatnonzero(stamps.absent)  # of rows in each stretch
+    # Rows without a time count with the next stretch, or with the last; if rows are sorted, with the first.
+    after = np.minimum(np.searchsorted(rows, absent_rows), len(rows) - 1)
+    np.add.at(counts, np.zeros_like(after) if options.sort_time else number[time_number[after]], 1)
+    dropped = counts - np.bincount(number)
     if options.duplicates == "mean":
         table = _means(table, rows, time_number, times, source)
     elif len(times) < table.rows or options.sort_time:
@@ -94,25 +99,6 @@ def _is_off(steps: NDArray[np.uint64], every: str, size: int) -> NDArray[np.bool
     """Return a mask of the steps, in units of `size` nanoseconds, that are not `every`."""
     step, rest = divmod(nanoseconds(every, "every"), size)
     return np.ones(len(steps), np.bool_) if rest else np.asarray(steps != step)
-
-
-def _count_rows(
-    absent: NDArray[np.bool_], rows: NDArray[np.int64], number: NDArray[np.int64], *, sort: bool
-) -> NDArray[np.int64]:
-    """Count all rows of each stretch. Rows without a time count with the next stretch, or with the last.
-
-    Args:
-        absent: (all rows,) True for rows without a time.
-        rows: The indices of rows with a time.
-        number: The stretch of each row in `rows`.
-        sort: Whether `rows` are sorted; rows without a time then count with the first stretch.
-    """
-    counts = np.bincount(number)
-    absent_rows = np.flatnonzero(absent)
-    if len(rows) and len(absent_rows):
-        after = np.minimum(np.searchsorted(rows, absent_rows), len(rows) - 1)
-        np.add.at(counts, np.zeros_like(absent_rows) if sort else number[after], 1)
-    return counts
 
 
 def _means(
