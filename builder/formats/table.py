@@ -47,9 +47,7 @@ class Table:
 
     @classmethod
     def of(cls, frame: Frame) -> "Table":
-        """Convert a frame; return a Table unchanged."""
-        if isinstance(frame, cls):
-            return frame
+        """Convert a frame."""
         names = [name for name in frame.column_names if not name.startswith(HIDDEN)]
         numbers = frame[ROW].to_numpy() if ROW in frame.column_names else None
         hidden = [name for name in frame.column_names if name.startswith(HIDDEN) and name != ROW]
@@ -73,9 +71,6 @@ class Table:
         """The number of steps."""
         first = next(iter(self.columns.values()), self.numbers)
         return 0 if first is None else len(first)
-
-    def __len__(self) -> int:
-        return self.rows
 
     def slice(self, start: int, length: int) -> "Table":
         """Return consecutive rows without a copy, like `slice` of a frame."""

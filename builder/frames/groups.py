@@ -89,8 +89,8 @@ def read_groups(
     pieces = table.pieces()
     runs = _find_runs(pieces, by, source) if by and len(pieces) > 1 else None
     if runs is not None:
-        for values, rows in _split_into_groups(_read_frames(pieces, names, dtype, raw), runs, by):
-            yield values, noted(rows)
+        for key, rows in _split_into_groups(_read_frames(pieces, names, dtype, raw), runs):
+            yield dict(zip(by, key, strict=True)), noted(Table.of(rows))
         return
     (frame,) = _read_frames([table], names, dtype, list(dict.fromkeys((*raw, *by))))
     if not by:
@@ -100,8 +100,10 @@ def read_groups(
     counts = np.bincount(codes, minlength=len(distinct)).tolist()
     if (np.diff(codes) < 0).any():
         frame = frame.take(column_of(np.argsort(codes, kind="stable")))
-    # Slicing arrays is faster than slicing frames.
-    yield from _split_into_groups([noted(Table.of(frame))], zip(distinct, counts, strict=True), by)
+    rows, start = noted(Table.of(frame)), 0  # slicing arrays is faster than slicing frames
+    for key, count in zip(distinct, counts, strict=True):
+        yield dict(zip(by, key, strict=True)), rows.slice(start, count)
+        start += count
 
 
 def _read_frames(
@@ -117,8 +119,8 @@ def _read_frames(
         yield frame
 
 
-def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Iterable[str]) -> Iterator[Group]:
-    """Yield groups whose rows are adjacent in consecutive frames."""
+def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run]) -> Iterator[tuple[tuple[Value, ...], Frame]]:
+    """Yield the values and the rows of groups whose rows are adjacent in consecutive frames."""
     next_runs = iter(runs)
     values, remaining = next(next_runs, ((), 0))
     parts: list[Frame] = []
@@ -128,8 +130,7 @@ def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run], by: Iterabl
             parts.append(frame.slice(start, remaining))
             start, remaining = start + len(parts[-1]), remaining - len(parts[-1])
             if not remaining:
-                rows = Table.of(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
-                yield dict(zip(by, values, strict=True)), rows
+                yield values, pa.concat_tables(parts)
                 parts = []
                 values, remaining = next(next_runs, ((), 0))
 
