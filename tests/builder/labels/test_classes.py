@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from builder import UsageError, build, inspect, preview, tabular
 from builder.frames import class_columns
-from builder.labels.text_classes import classes_by_target, format_classes, parse_classes
+from builder.labels.text_classes import format_classes, parse_classes
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
 from tests.builder.source_files import write_files
@@ -101,24 +101,6 @@ def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
     # Built again, with the codes of the store.
     done = seqzarr("verify", store, "--sources", source, "--workers", "0")
     assert done.exit_code == 0, done.output
-
-
-def test_listed_classes_have_their_codes_and_others_are_refused_by_row(tmp_path):
-    write(tmp_path / "src", [[("dog", "u")], [("eel", "v"), ("cow", "u")], [("cat", "v")]], ".csv")
-    process = tabular(inputs="x", labels="a", classes="cat,dog,eel")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
-    assert [str(failure) for failure in report.failures] == [
-        (
-            "001.csv: row 2, column a: 'cow' is none of the 3 classes (cat, dog, eel) that --classes names; correct "
-            "it, or build to another path with --classes that name it"
-        )
-    ]
-    store = store_spec.open_store(tmp_path / "t.zarr")
-    assert store.class_names() == ("cat", "dog", "eel")
-    assert [y.tolist() for _, y in store] == [[[1]], [[0]]]
-    assert store.provenance["build"]["process"]["tabular"]["classes"] == ["cat,dog,eel"]
-    with pytest.raises(UsageError, match="built with classes cat,dog,eel, but the option is now classes cat,dog"):
-        build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a", classes="cat,dog"))
 
 
 def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
@@ -266,36 +248,21 @@ def test_a_dry_run_of_some_sources_shows_no_codes_of_classes(tmp_path):
 
 
 def test_a_manifest_with_another_class_changes_its_source(tmp_path):
-    write(tmp_path / "src", [[("", "")], [("", "")]], ".csv")
-    table = tmp_path / "m.csv"
-    process = tabular(inputs="x", labels_in_manifest=True)
-    table.write_text("source,y\n000,red\n001,blue\n")
-    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y", workers=0)
-    table.write_text("source,y\n000,green\n001,red\n")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
-    assert (report.changed, store_spec.open_store(tmp_path / "t.zarr").class_names()) == (
-        ("000.csv", "001.csv"),
-        ("red", "blue"),
-    )
-    build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0, update=True)
-    store = store_spec.open_store(tmp_path / "t.zarr")
-    assert (store.class_names(), [y.tolist() for _, y in store]) == (("red", "blue", "green"), [[2], [0]])
-    table.write_text("source,y\n000,1\n001,2\n")
-    with pytest.raises(UsageError, match="column y holds numbers, such as '1' in row 1, but the store has classes"):
-        build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
-
-
-def test_sources_are_unchanged_where_the_manifest_names_the_same_classes(tmp_path):
     write(tmp_path / "src", [[("", "")]] * 3, ".csv")
     table = tmp_path / "m.csv"
     process = tabular(inputs="x", labels_in_manifest=True)
-    table.write_text("source,y,n\n000,red,7\n001,blue,8\n002,red,9\n")
-    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y,n", workers=0)
-    table.write_text("source,y,n\n000,red,7\n001,red,8\n002,red,9\n003,green,1\n")
-    write(tmp_path / "src", [[("", "")]], ".csv", first=3)
+    table.write_text("source,y\n000,red\n001,blue\n002,red\n")
+    build(tmp_path / "src", tmp_path / "t.zarr", process=process, manifest=table, label_column="y", workers=0)
+    table.write_text("source,y\n000,green\n001,red\n002,red\n")
     report = build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
-    assert (report.unchanged, report.changed, report.added) == (2, ("001.csv",), 1)
-    assert store_spec.open_store(tmp_path / "t.zarr").class_names("y") == ("red", "blue", "green")
+    assert (report.changed, report.unchanged) == (("000.csv", "001.csv"), 1)
+    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("red", "blue")
+    build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0, update=True)
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.class_names(), [y.tolist() for _, y in store]) == (("red", "blue", "green"), [[0], [2], [0]])
+    table.write_text("source,y\n000,1\n001,2\n002,3\n")
+    with pytest.raises(UsageError, match="column y holds numbers, such as '1' in row 1, but the store has classes"):
+        build(tmp_path / "src", tmp_path / "t.zarr", manifest=table, workers=0)
 
 
 def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
@@ -328,13 +295,6 @@ def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
 def test_lists_of_classes_are_parsed_and_formatted(given, parsed):
     assert parse_classes(given) == parsed
     assert parse_classes(format_classes(parsed)) == parsed
-
-
-def test_classes_are_of_targets():
-    assert classes_by_target(parse_classes(["k=a,b"]), ["j", "k"]) == (None, ("a", "b"))
-    assert classes_by_target((), ["j", "k"]) == (None, None)
-    with pytest.raises(UsageError, match="there are 2 \\(j, k\\); name the target, as --classes j="):
-        classes_by_target(parse_classes(["a,b"]), ["j", "k"])
 
 
 def test_a_column_of_too_many_texts_has_no_classes(tmp_path, monkeypatch):

@@ -150,21 +150,6 @@ def test_texts_with_more_digits_than_floats_are_compared_exactly():
         match_label_rows(long, pa.table({"k": [1704067200.1234567]}), ("s", "l"))
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "message"),
-    [
-        ([1, 2, 1], [1], "row 3, column k: 1 is also in row 1"),
-        ([1], [2, 1, 2], "l: row 3, column k: 2 is also in row 1"),
-        ([1, None], [1], "row 2, column k: missing value"),
-        ([[1]], [1], "which cannot be paired by --on"),
-        (["x"], [1], r"cannot be compared \(--on\): the first values are x and 1"),
-    ],
-)
-def test_impossible_keys_are_refused(ours, theirs, message):
-    with pytest.raises(SourceError, match=message):
-        match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), ("s", "l"))
-
-
 def test_rows_are_paired_by_number(src, tmp_path):
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv")
     report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
@@ -398,20 +383,6 @@ def test_a_left_join_equals_a_table_joined_beforehand(tmp_path_factory, ours, th
         assert same(y, other_y)
     for name in ("dropped", "filled"):
         assert found.sequences[name].tolist() == expected.sequences[name].tolist()
-
-
-def test_an_error_of_a_left_join_names_the_row_and_the_key(src, tmp_path):
-    process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t", join="left")
-    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
-    (failure,) = report.failures
-    assert str(failure).startswith(
-        "b.csv: row 2, column y: missing value, since no row of its labels labels/b.csv has t 2 (1 in all); fill it in"
-    )
-    write_files(src, {"labels/b.csv": "t,y\n2,\n1,5\n3,5\n"})
-    (failure,) = builder.build(src, tmp_path / "t.zarr", workers=0).failures
-    assert failure.reason.startswith("row 2, column y: missing value (1 in all); fill it in")
-    write_files(src, {"labels/b.csv": "t,y\n2,1\n1,5\n3,5\n"})
-    assert builder.build(src, tmp_path / "t.zarr", workers=0).failures == ()
 
 
 def test_bytes_to_read_include_label_files(src, tmp_path):

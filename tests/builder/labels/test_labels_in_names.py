@@ -104,7 +104,7 @@ def test_a_store_equals_that_of_a_manifest_of_the_same_labels(made, targets, pro
             assert store[store.sources.index(names[at])][1].tolist() == expected
 
 
-def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_refuses_another(tmp_path):
+def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more(tmp_path):
     src = write(tmp_path / "src", "a_1.json", "b_2.json")
     assert run(src, tmp_path / "t", "--process", ME, "--label-pattern", r"_(\d)").exit_code == 0
     recorded = store_spec.open_store(tmp_path / "t").provenance["build"]["process"]
@@ -116,22 +116,10 @@ def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more_and_
         assert (result.exit_code, result.stderr) == (0, "")
     store = store_spec.open_store(tmp_path / "t")
     assert [y.tolist() for _, y in store] == [[1], [2], [3]]
-    before = files(tmp_path / "t")
-    for dry in ([], ["--dry-run"]):
-        result = run(src, tmp_path / "t", "--label-pattern", r"(\d)", *dry)
-        assert result.exit_code == 2
-        assert r"was built with label_pattern _(\d), but the option is now label_pattern (\d)" in result.stderr
-    assert files(tmp_path / "t") == before
     assert verify_sources(tmp_path / "t", src, workers=0) == []
-    build(src, tmp_path / "u", process=with_others, label_pattern=r"^(.)", classes="c,b,a", workers=0)
-    assert [int(y.item()) for _, y in store_spec.open_store(tmp_path / "u")] == [2, 1, 0]
     build(src, tmp_path / "v", process=with_others, classes="eel", workers=0)
-    for name, words in (
-        ("u", r"label_pattern \^\(\.\), but the option is now"),
-        ("v", r"pattern not given, but the option is now label_pattern x\("),
-    ):
-        with pytest.raises(UsageError, match=words):
-            build(src, tmp_path / name, label_pattern="x(.)", workers=0)
+    with pytest.raises(UsageError, match=r"pattern not given, but the option is now label_pattern x\("):
+        build(src, tmp_path / "v", label_pattern="x(.)", workers=0)
 
 
 def test_a_dry_run_predicts_the_build(tmp_path):
@@ -167,7 +155,7 @@ def test_a_name_without_a_label_fails_alone_and_is_not_processed(tmp_path):
     assert "group 1: 'd' is none of the 3 classes (a, b, cx) that --classes names" in report.failures[1].reason
 
 
-def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_not(tmp_path):
+def test_kept_columns_of_a_manifest_go_with_labels_in_names(tmp_path):
     src = write(tmp_path / "src", "a_1.json", "b_2.json")
     (tmp_path / "m.csv").write_text("source,site\na_1,x\nb_2,y\n")
     options: dict[str, Any] = {"process": read, "label_pattern": r"_(\d)", "manifest": tmp_path / "m.csv"}
@@ -176,16 +164,6 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names_and_its_labels_do_no
     assert [y.tolist() for _, y in store] == [[1], [2]]
     assert store.sequences["site"].tolist() == ["x", "y"]
     assert build(src, tmp_path / "t", manifest=options["manifest"], label_axis="sequence", workers=0).unchanged == 2
-    with pytest.raises(UsageError, match="labels come from label_pattern and from the manifest's label_column; choose"):
-        build(src, tmp_path / "u", **options, label_column="site", workers=0)
-    for axis in ("step", "own"):
-        with pytest.raises(
-            UsageError, match=rf"label_axis={axis} \(--label-axis\): labels in names .* one row per seq"
-        ):
-            build(src, tmp_path / "u", process=read, label_pattern=r"_(\d)", label_axis=axis, workers=0)
-    with pytest.raises(UsageError, match="has no group"):
-        build(src, tmp_path / "u", process=read, label_pattern="_", workers=0)
-    assert not (tmp_path / "u").exists()
 
 
 def test_a_label_pattern_for_tables_belongs_to_tabular(tmp_path):

@@ -90,9 +90,3 @@ def store_page(tmp_path):
     done = seqzarr("inspect", tmp_path / "s", "--html", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     return (tmp_path / "page.html").read_text()
-
-
-def test_a_class_of_no_labels_is_refused(tmp_path):
-    done = seqzarr("build", write_sources(tmp_path / "src"), tmp_path / "s", "--labels", "none", "--classes", "a,b")
-    assert done.exit_code == 2
-    assert "no labels are named" in done.output

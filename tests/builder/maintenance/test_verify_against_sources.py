@@ -111,13 +111,6 @@ def test_a_source_that_failed_in_the_last_build_is_shown_with_the_reason(place):
     assert said.startswith("z.made: is not in the store: it failed in the last build: ")
 
 
-def test_a_misnamed_source_is_named(place):
-    (place / "src" / "b.made").rename(place / "src" / os.fsdecode(b"b\xff.made"))
-    (missing, misnamed) = problems(place)
-    assert missing.startswith("b.made: no longer exists, so")
-    assert misnamed.startswith(r"b\xff.made: its name is not valid UTF-8, so it cannot be stored; rename it")
-
-
 def test_retired_sequences_are_not_compared(place):
     write_made(place / "src", {"b.made": Made(seed=50)})
     assert len(problems(place)) == 1

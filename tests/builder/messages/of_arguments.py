@@ -11,6 +11,7 @@ _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (
     Mistake("a codec that is none", "--codec gzip:5"),
+    Mistake("a limit of failures that is no number", "--max-failures x"),
     Mistake("a pattern that no file fits", r"--sequence-from '(\w+)_\d{8}'", {"p7-20240101.csv": "x\n1\n"}),
     Mistake(
         "files of one sequence that differ",

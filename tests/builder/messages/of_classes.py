@@ -22,6 +22,7 @@ MISTAKES: Final = (
     Mistake("classes of a column that is no label", "--inputs x --labels kind --classes sort=cat,dog", _ANIMALS),
     Mistake("classes of a column, twice", "--inputs x --labels kind --classes kind=cat --classes kind=dog", _ANIMALS),
     Mistake("classes without labels", "--classes cat,dog", _ANIMALS),
+    Mistake("classes of no labels", "--labels none --classes cat,dog", _ANIMALS),
     Mistake("numbers among text", "--labels kind", {"a.csv": "x,kind\n1,cat\n2,7\n", "b.csv": "x,kind\n1,cat\n"}),
     Mistake("text and numbers in the first file", "--labels kind", {"a.csv": "x,kind\n1,cat\n2,7\n"}),
     Mistake("a mark for a missing label among numbers", "--labels kind", {"a.csv": "x,kind\n1,7\n2,?\n"}),
@@ -60,6 +61,8 @@ MISTAKES: Final = (
         _NAMED,
     ),
     Mistake("labels in names, a row a step", _READ + " --label-pattern (.+)[.]json --label-axis step", _NAMED),
+    Mistake("labels in names, of their own length", _READ + " --label-pattern (.+)[.]json --label-axis own", _NAMED),
+    Mistake("a pattern without a group for a function", _READ + " --label-pattern [.]json", _NAMED),
     Mistake(
         "another pattern than the store was built with",
         "--label-pattern (.+)[.]json",

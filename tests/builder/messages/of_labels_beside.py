@@ -7,6 +7,7 @@ from typing import Final
 from tests.builder.messages.mistakes import Mistake
 
 _PAIR: Final = {"a.csv": "t,x\n1,1\n2,2\n", "y/a.csv": "t,y\n1,5\n2,6\n"}
+_Y: Final = {"t": [1], "y": [5]}
 _FROM: Final = "--labels-from y/{stem}.csv"
 
 MISTAKES: Final = (
@@ -27,6 +28,11 @@ MISTAKES: Final = (
     Mistake("nothing left for labels", _FROM + " --on t", _PAIR | {"y/a.csv": "t\n1\n"}),
     Mistake("no common key", _FROM + " --on t", _PAIR | {"y/a.csv": "t,y\n01.02.,5\n"}),
     Mistake("a key that comes twice", _FROM + " --on t", _PAIR | {"y/a.csv": "t,y\n1,5\n1,6\n"}),
+    Mistake("a key that comes twice in the source", _FROM + " --on t", _PAIR | {"a.csv": "t,x\n1,1\n2,2\n1,3\n"}),
+    *(
+        Mistake(what, "--labels-from y/{stem}.parquet --on t", {"a.parquet": {"t": [key], "x": [1]}, "y/a.parquet": _Y})
+        for what, key in (("keys of text and of numbers", "x"), ("keys that are lists", [1]))
+    ),
     Mistake("a row without a key", _FROM + " --on t", _PAIR | {"a.csv": "t,x\n1,1\n,2\n"}),
     Mistake("a missing label", _FROM, _PAIR | {"y/a.csv": "t,y\n1,5\n2,\n"}),
     Mistake("a row without labels", _FROM + " --on t --join left", _PAIR | {"y/a.csv": "t,y\n2,6\n"}),

@@ -222,16 +222,6 @@ def test_a_small_part_of_a_large_array_does_not_keep_the_large_one_in_memory(thr
     assert not any(np.may_share_memory(block, large) for block in processed.rows["inputs"].blocks)
 
 
-def test_labels_of_the_manifest_take_the_place_of_those_of_the_function(three_files):
-    schema = Schema.plan(FLOATS, Rows(np.dtype("int64"), (2,)), label_axis="sequence")
-    labels = np.array([[1, 2], [3, 4], [5, 6]])
-    inputs = np.ones((4, 3), np.float32)
-    for process in (lambda _: inputs, lambda _: (inputs, None), lambda _: [(inputs, None)]):
-        processed = process_batch(batch_of(three_files, *"abc", process=process, labels=labels), schema)
-        assert processed.summary.failures == ()
-        assert processed.summary.records.columns["labels"].tolist() == labels.tolist()
-
-
 def test_a_function_that_no_worker_can_import_is_not_a_failure_of_sources(three_files):
     portable = Portable(read_made)
     portable.__setstate__((b"\x80\x04cno_such_module\nread\n.", None))

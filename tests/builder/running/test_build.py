@@ -97,23 +97,6 @@ def test_only_new_sources_are_processed_and_later_ones_give_the_store_of_one_bui
     assert files(tmp_path / "store") == before
 
 
-def test_a_source_that_failed_is_tried_again(tmp_path):
-    sources = {"a.made": Made(seed=1), "b.made": Made(fault="raises"), "c.made": Made(seed=3)}
-    write_made(tmp_path / "src", sources)
-    build(tmp_path)
-    assert store_spec.open_store(tmp_path / "store").provenance["failures"]["count"] == 1
-    report = build(tmp_path)
-    assert [failure.source for failure in report.failures] == ["b.made"]
-    assert (report.unchanged, report.added, report.total_sequences) == (2, 0, 2)
-    assert_store(tmp_path / "store", sources)
-    write_made(tmp_path / "src", {"b.made": Made(seed=2)})
-    report = build(tmp_path)
-    assert (report.failures, report.added) == ((), 1)
-    store = store_spec.open_store(tmp_path / "store")
-    assert store.sources == ("a.made", "c.made", "b.made")
-    assert store.provenance["failures"] == {"count": 0, "listed": []}
-
-
 def test_the_manifest_adds_labels_to_a_function_that_returns_inputs(tmp_path):
     (tmp_path / "src").mkdir()
     for number in range(4):
@@ -133,11 +116,6 @@ def test_options_of_a_manifest_without_one_are_refused(tmp_path):
     for option in ("key", "label_column", "manifest_only", "manifest_strict", "keep"):
         with pytest.raises(UsageError, match=f"{option} goes with a manifest"):
             build(tmp_path, **{option: "x"})
-    write_made(tmp_path / "src", {"a.made": Made()})
-    with pytest.raises(UsageError, match="workers=-1"):
-        build(tmp_path, workers=-1)
-    with pytest.raises(UsageError, match="label_axis='both' is not one of step, sequence, own"):
-        build(tmp_path, label_axis="both")
 
 
 def die_once(path: Path) -> Any:
@@ -269,23 +247,6 @@ def test_functions_of_a_script_without_a_main_guard_work_on_worker_processes_and
         assert [store[number][0].tolist() for number in range(3)] == [
             (np.arange(number * 4.0).reshape(-1, 2) * 3).tolist() for number in range(1, 4)
         ]
-
-
-@pytest.mark.slow
-def test_a_function_is_named_by_its_module_in_the_working_folder(numbers):
-    (numbers / "my_numbers.py").write_text(
-        "import numpy as np\n\n"
-        "def read(path):\n    import my_helper\n    return my_helper.pair(np.loadtxt(path, ndmin=2))\n"
-    )
-    (numbers / "my_helper.py").write_text("def pair(rows):\n    return rows, rows[:, 0]\n")
-    # Like that of the command `seqzarr`, the script is in another folder, so the working folder is not on the path.
-    (numbers / "bin").mkdir()
-    (numbers / "bin" / "script.py").write_text(
-        "import builder\nprint(builder.build('src', 'store', process='my_numbers:read', workers=1).failures)\n"
-    )
-    done = python("bin/script.py", folder=numbers)
-    assert (done.stdout, done.stderr, done.returncode) == ("()\n", "", 0)
-    assert store_spec.open_store(numbers / "store").lengths.tolist() == [2, 4, 6]
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ import store_spec
 from builder import BuildError, UsageError, build, tabular
 from builder.execution.report import parse_limit
 from builder.execution.run import Run
-from builder.sources.fingerprints import read_fingerprint
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -51,14 +50,6 @@ def changed(place: Path, *names: str, seed: int = 77) -> dict[str, Made]:
     return other
 
 
-def test_a_changed_source_is_named_and_left_as_it_was(place):
-    before = files(place / "store")
-    changed(place, "b.made", "e.made")
-    report = run(place)
-    assert (report.changed, report.updated, report.added, report.unchanged) == (("b.made", "e.made"), 0, 0, 4)
-    assert files(place / "store") == before
-
-
 def test_an_update_puts_the_new_version_at_the_end_and_retires_the_old_one(place):
     old = store_spec.open_store(place / "store")
     other = changed(place, "b.made", "e.made")
@@ -83,21 +74,6 @@ def test_an_update_that_fails_leaves_the_old_version(place):
     assert [failure.source for failure in report.failures] == ["b.made"]
     assert (report.updated, report.unchanged, report.total_sequences) == (0, 5, 12)
     assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES))
-
-
-def test_a_vanished_source_stays_until_it_is_retired(place):
-    before = files(place / "store")
-    for name in ("a.made", "d.made"):
-        (place / "src" / name).unlink()
-    report = run(place)
-    assert (report.vanished, report.retired, report.unchanged) == (("a.made", "d.made"), 0, 4)
-    assert files(place / "store") == before
-    report = run(place, retire_missing=True)
-    assert (report.vanished, report.retired, report.total_sequences) == (("a.made", "d.made"), 2, 8)
-    left = {name: made for name, made in SOURCES.items() if name not in report.vanished}
-    assert_holds(store_spec.open_store(place / "store"), sequences(left))
-    again = run(place, retire_missing=True)
-    assert (again.vanished, again.retired) == ((), 0)
 
 
 @pytest.mark.parametrize("left", [0, 1, 3])
@@ -290,15 +266,6 @@ def test_a_dry_run_refuses_what_the_build_would_refuse(tables):
     assert done.exit_code == 0
 
 
-def test_meaningless_limits_are_refused(tables):
-    for flags, text in (
-        (["--max-failures", "x"], "max_failures='x' is neither a number of sources nor"),
-        (["--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
-    ):
-        result = seqzarr("build", tables / "src", tables / "s.zarr", *flags)
-        assert (result.exit_code, text in result.stderr) == (2, True)
-
-
 def test_fail_fast_stops_at_the_first(tables):
     for name in ("f", "g"):
         (tables / "src" / f"{name}.csv").write_text("x,y\nnothing,1\n")
@@ -359,21 +326,6 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     write_files(tmp_path / "more", {"2.csv": "v\n9\n9\n", "3.csv": "v\n8\n"})
     report = build(tmp_path / "more", tmp_path / "store")
     assert (report.added, report.changed) == (1, ("2.csv",))
-
-
-def test_an_unreadable_old_source_does_not_stop_new_ones(tmp_path, monkeypatch):
-    write_files(tmp_path / "src", {"a.csv": "v\n1\n", "b.csv": "v\n2\n"})
-    build(tmp_path / "src", tmp_path / "store")
-    write_files(tmp_path / "src", {"c.csv": "v\n3\n"})
-
-    def read(path):
-        if os.path.basename(path) == "a.csv":
-            raise PermissionError(13, "Permission denied")
-        return read_fingerprint(path)
-
-    os.utime(tmp_path / "src/a.csv", ns=(0, 0))
-    monkeypatch.setattr("builder.sources.folder.read_fingerprint", read)
-    assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
 
 
 def test_a_copied_and_a_moved_source_are_new_sources(tmp_path):

@@ -205,8 +205,9 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(builds, mon
     monkeypatch.setattr("builder.sources.folder.read_fingerprint", read)
     (builds.src / "1.csv").unlink()
     (builds.src / "1.csv").symlink_to("nowhere")
+    (builds.src / "4.csv").write_text("x\n4\n")
     report = builds.again()
-    assert (report.changed, report.unchanged, report.vanished) == ((), 1, ())
+    assert (report.changed, report.unchanged, report.vanished, report.added) == ((), 1, (), 1)
     assert [str(failure) for failure in report.failures] == [
         f"{name}: it cannot be read now ({why}), so it is unknown whether it changed; the store keeps it"
         for name, why in (("1.csv", "No such file or directory"), ("2.csv", "Permission denied"))
