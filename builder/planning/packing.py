@@ -125,7 +125,8 @@ def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
     for number in range(len(batch)):
         processed = process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES))
         batch = batch.with_classes(processed.summary.classes)
-        for name, blocks in processed.rows.items():
+        present = {name: blocks for name, blocks in processed.rows.items() if blocks.rows}  # there may be no labels
+        for name, blocks in present.items():
             rows.setdefault(name, []).extend(map(np.asarray, blocks.between(0, blocks.rows)))
         if sum(block.nbytes for blocks in rows.values() for block in blocks) >= SAMPLE_BYTES:
             break

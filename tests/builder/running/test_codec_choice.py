@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,12 @@ def test_the_store_has_the_codec_that_suits_its_rows(tmp_path: Path, name: str):
     for path in (tmp_path / "given").rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "store" / path.relative_to(tmp_path / "given")).read_bytes()
+
+
+def test_a_store_without_labels_has_the_codec_that_suits_its_inputs(tmp_path: Path):
+    options: dict[str, Any] = {"process": builder.tabular(labels="none"), "codec": "auto"}
+    builder.build(sources(tmp_path / "from", KINDS["zstd"]), tmp_path / "store", **options)
+    assert store_spec.open_store(tmp_path / "store").schema.codec == Codec("zstd")
 
 
 def test_sizes_are_those_of_chunks_of_the_store():
