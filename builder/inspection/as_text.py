@@ -23,6 +23,7 @@ from builder.inspection.features import ColumnStatistics
 from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import ShuffleMixing
 from builder.inspection.source import PartInspection, Row, SourceInspection, Value
+from builder.inspection.split_sizes import SplitSize
 from builder.inspection.terminal import Section, columns, pairs
 from builder.inspection.values import ColumnValues, Lengths, TimeRange
 from builder.planning.provenance import options_given
@@ -181,15 +182,12 @@ def _splits(document: Inspection) -> RenderableType:
     groups = () if document.split_by is None else ("groups",)
     windows = () if document.splits[0].windows is None else ("windows",)
     counts = (*groups, "sequences", "steps", *windows)
-    rows = (
-        (
-            split.name,
-            "-" if document.pinned else f"{100 * split.share:.0f} %",
-            *(f"{getattr(split, name):,}" for name in counts),
-        )
-        for split in document.splits
-    )
-    return columns(("split", "share", *counts), rows, right=("share", *counts))
+
+    def row(split: SplitSize) -> Sequence[str]:
+        share = "-" if document.pinned else f"{100 * split.share:.0f} %"
+        return split.name, share, *(f"{getattr(split, name):,}" for name in counts)
+
+    return columns(("split", "share", *counts), map(row, document.splits), right=("share", *counts))
 
 
 def _statistics(statistics: Sequence[ColumnStatistics]) -> Iterator[RenderableType]:

@@ -81,12 +81,11 @@ def tabular_from_flags(options: Mapping[str, Any], store: Path | str) -> Tabular
     given = _given(options)
     if "na_values" in given and "decimal" not in given:
         # The decimal mark determines how the list of values is split.
-        options = {"decimal": (_options_recorded(store) or {}).get("decimal", "."), **options}
+        options = {"decimal": _options_recorded(store).get("decimal", "."), **options}
     try:
         return tabular(**options).only(given)
     except UsageError:
-        recorded = _options_recorded(store)
-        if recorded is not None:
+        if recorded := _options_recorded(store):
             with suppress(UsageError):  # the first error is about the given options
                 return tabular(**(recorded | {name: options[name] for name in given})).only(given)
         raise
@@ -97,12 +96,11 @@ def _given(options: Mapping[str, Any]) -> list[str]:
     return [name for name in options if name != "labels_in_manifest"]
 
 
-def _options_recorded(store: Path | str) -> dict[str, Any] | None:
-    """Return the arguments of `tabular` that a store records; None: there is no store, or no valid record."""
-    described = _process_recorded(store).get("tabular")
+def _options_recorded(store: Path | str) -> dict[str, Any]:
+    """Return the arguments of `tabular` that a store records; empty: there is no store, or no valid record."""
     with suppress(UsageError):
-        return None if described is None else options_from_json(described)
-    return None
+        return options_from_json(_process_recorded(store).get("tabular", {}))
+    return {}
 
 
 def _process_recorded(store: Path | str) -> dict[str, Any]:
@@ -153,10 +151,7 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     if recorded.manifest is not None:
         table = ManifestLabels(
             path=None if manifest is None else manifest.path,
-            key=recorded.manifest["key"],
-            columns=recorded.manifest["columns"],
-            keep=recorded.manifest["keep"],
-            only_listed=recorded.manifest["only_listed"],
+            **{name: recorded.manifest[name] for name in ("key", "columns", "keep", "only_listed")},
         )
     try:
         if "tabular" in recorded.process:
@@ -230,12 +225,8 @@ def _all_differences(
     """Yield the given options that differ from the record: the recorded value, and the given value."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
-    of_function = FunctionOptions.from_record(recorded.process).given()
-    before = {
-        "label_axis": recorded.label_axis,
-        "sequence_from": recorded.sequence_from,
-        "missing": "error",
-    } | of_function
+    before: dict[str, Any] = {"label_axis": recorded.label_axis, "sequence_from": recorded.sequence_from}
+    before |= {"missing": "error"} | FunctionOptions.from_record(recorded.process).given()
     now: dict[str, Any] = {"label_axis": build_options.label_axis, "sequence_from": build_options.sequence_from}
     if manifest is not None and recorded.manifest is None:
         now["manifest"] = manifest.path
