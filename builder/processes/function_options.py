@@ -64,7 +64,7 @@ def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argumen
         except TypeError as error:
             given = ", ".join(arguments)
             raise UsageError(
-                f"the process function cannot take the arguments {given} (--arg): {error}; it takes {signature}"
+                f"the process function cannot take the arguments {given} (--arg): {error}; it takes {signature!s:.300}"
             ) from None
     return partial(function, **arguments)
 
