@@ -1,15 +1,14 @@
-"""A process that reads hostile stores under an audit hook, or with limits of memory and time."""
+"""Everything that a reader does with a hostile store, and a process that does it under an audit hook."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,8 @@ import store_spec
 from store_spec import StoreError
 from store_spec.windows.shape import Target
 from tests.store.damage import ROOT
-from tests.store.make_golden import GOLDEN
-from tests.store.zarr_stores import in_memory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MEMORY = 2**28  # bytes of address space for hostile stores, beyond those of a valid one
-PROCESSOR_SECONDS = 60
 HARMLESS = (
     *("cpython.", "gc.", "object.", "builtins.id", "sys._getframe", "sys._current_frames", "_thread.start"),
     *("code.__new__", "sys.excepthook", "sys.unraisablehook"),
@@ -156,44 +151,14 @@ TEMPTATIONS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def bounded(stores: list[str]) -> dict[str, str]:
-    """Use each store in a process with little memory, and return the outcomes by name."""
-    use(GOLDEN / "steps.zarr")
-    return _bounded({Path(path).name: Path(path) for path in stores})
-
-
-def bounded_in_memory(stores: list[str]) -> dict[str, str]:
-    """Do the same with a copy of each in a `MemoryStore` of zarr."""
-    use(in_memory(GOLDEN / "steps.zarr"))
-    return _bounded({Path(path).name: in_memory(Path(path)) for path in stores})
-
-
-def _bounded(stores: Mapping[str, Path | MemoryStore]) -> dict[str, str]:
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
-    found = {}
-    for name, store in stores.items():
-        print(name, file=sys.stderr, flush=True)  # in case this process is killed
-        try:
-            error, problems = use(store)
-            found[name] = str(error or "\n".join(problems) or "all well")
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is reported
-            found[name] = f"not ours: {type(error).__name__}: {error}"
-    return found
-
-
 def child(what: str, *given: Any) -> Any:
     """Run a function of this module in a new process, by its name."""
-    environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, "-W", "error", "-m", "tests.store.hostile", what, json.dumps(given)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"status {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout)
 
 
 if __name__ == "__main__":
-    functions: dict[str, Callable[..., Any]] = {
-        each.__name__: each for each in (watched, tempted, bounded, bounded_in_memory)
-    }
+    functions: dict[str, Callable[..., Any]] = {each.__name__: each for each in (watched, tempted)}
     print(json.dumps(functions[sys.argv[1]](*json.loads(sys.argv[2]))))

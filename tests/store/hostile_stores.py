@@ -170,14 +170,6 @@ TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
 }  # fmt: skip
 
 
-def write_too_large(folder: Path) -> list[str]:
-    """Write the stores that are too large; return their paths."""
-    for name, (base, damage, _) in TOO_LARGE.items():
-        shutil.copytree(GOLDEN / f"{base}.zarr", folder / name)
-        damage(folder / name)
-    return [str(folder / name) for name in TOO_LARGE]
-
-
 def members_twice() -> bytes:
     return PROVENANCE + b"".join(b'"%d": 0, ' % number for number in range(200_000)) + b'"7": 0,'
 

@@ -22,8 +22,6 @@ from store_spec import errors
 from store_spec.disk.storage import LocalStorage, storage_of
 from store_spec.format.layout import chunk_key
 from tests.store.forks import in_fork
-from tests.store.hostile import child
-from tests.store.hostile_stores import TOO_LARGE, write_too_large
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS, read_and_compare
 from tests.store.zarr_stores import EACH_KIND, KINDS, KINDS_OF_GOLDEN, URL, in_memory, read, read_elsewhere
@@ -224,11 +222,3 @@ def test_a_malformed_store_in_memory_is_refused_as_on_disk(fault, tmp_path):
     else:
         found = [(problem.where, problem.what) for problem in store_spec.verify(store)]
         assert found == [(problem.where, problem.what) for problem in store_spec.verify(path)]
-
-
-@pytest.mark.slow
-def test_sizes_in_a_store_of_zarr_are_checked_before_memory_is_taken(tmp_path):
-    results: dict[str, str] = child("bounded_in_memory", write_too_large(tmp_path))
-    for name, (_, _, text) in TOO_LARGE.items():
-        assert text in results[name], name
-        assert not results[name].startswith("not ours: "), name
