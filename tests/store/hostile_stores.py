@@ -193,7 +193,8 @@ def linked(name: str, target: str) -> Damage:
     """Put a link in place of a file or a folder."""
 
     def damage(store: Path) -> None:
-        removed(name)(store)
+        if (store / name).exists():
+            removed(name)(store)
         (store / name).symlink_to(target)
 
     return damage

@@ -180,15 +180,19 @@ def store_of(
 
 
 def append(writer: store_spec.Writer, sequences: Iterable[Sequence]) -> None:
+    """Append sequences as a caller may: arrays in any memory order, which he fills again, and labels of one row."""
     for sequence in sequences:
-        writer.append(
-            sequence.inputs,
-            sequence.labels,
-            source=sequence.source,
-            columns=sequence.columns,
-            time=sequence.time,
-            filled=sequence.filled,
-        )
+        odd = len(writer) % 2 == 1
+        rows: dict[str, Any] = {}
+        for place, name in enumerate(("inputs", "labels", "time", "filled")):
+            if (each := sequence.rows(name)) is not None:
+                reversed_twice = each.ndim and place % 2 == odd
+                rows[name] = np.array(each[::-1], order="F")[::-1] if reversed_twice else np.array(each)
+        one_row = odd and writer.schema.label_axis == "sequence"
+        given = rows | ({"labels": rows["labels"][None]} if one_row else {})
+        writer.append(**given, source=sequence.source, columns=sequence.columns)
+        for each in rows.values():
+            each[...] = 1
 
 
 def checked(schema: Schema, sequence: Sequence, source: SourceId) -> CheckedSequence:

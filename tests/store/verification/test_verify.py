@@ -63,18 +63,6 @@ def swap(path, one, other):
     (path / "swapping").rename(other)
 
 
-@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-@pytest.mark.parametrize("missing", ["error", "keep"])
-@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "uint8", "bool"])
-def test_a_valid_store_has_no_problems(tmp_path, label_axis, missing, dtype):
-    recipe = Recipe(label_axis=label_axis, missing=missing, inputs=(dtype, (2, 3)), labels=(dtype, (2,)))
-    path = write(recipe, tmp_path / "store", make(recipe, [0, 5, 0, 60, 1, 0]))
-    assert store_spec.verify(path) == []
-    with store_spec.open_store(path, "a") as writer:
-        append(writer, make(recipe, [0, 70, 0], seed=1))
-    assert store_spec.verify(str(path)) == []
-
-
 def test_a_problem_is_one_line_with_the_file_first(path):
     (path / "inputs/c.3.0").unlink()
     (problem,) = store_spec.verify(path)
@@ -517,20 +505,6 @@ def test_an_unknown_folder_is_found(path):
     for name in ("old", "inputs/c.99.0", "sequences/extra", "x.partial"):
         (path / name).mkdir()
     assert sorted(problems_of(path)) == ["inputs/c.99.0", "old", "sequences/extra", "x.partial"]
-
-
-@pytest.mark.parametrize(
-    "name", ["inputs/c.1.0", "offsets/c.0", "offsets/zarr.json", "inputs/c.99.0", "more", "zarr.json", "inputs"]
-)
-def test_links_are_found_and_not_followed(path, name):
-    if (path / name).exists():
-        (path / name).rename(path.parent / "elsewhere")
-    else:
-        (path.parent / "elsewhere").write_bytes(b"")
-    (path / name).symlink_to(path.parent / "elsewhere")
-    problems = problems_of(path)
-    assert list(problems) == [name]
-    assert problems[name].startswith("a link; a store holds plain files")
 
 
 def document(path, name, **counts):

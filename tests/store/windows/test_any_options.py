@@ -100,6 +100,14 @@ def samples_by_loops(
     ),
 )
 @example(
+    kind="float32",
+    axis="sequence",
+    shape=WindowShape(window=3, target="last"),
+    how="groups",
+    dtype=None,
+    drawn=NOTHING | {"future": None, "missing": "keep", "mask": False},  # labels are not normalised by groups
+)
+@example(
     kind="float64",
     axis="step",
     shape=WindowShape(window=4, horizon=3, lead=1, stride=2, short="pad"),

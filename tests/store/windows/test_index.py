@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import itertools
 import math
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -206,29 +205,6 @@ def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short)
             index.locate(number)
 
 
-@pytest.mark.parametrize("number", [7, -8, -(2**63)])
-def test_a_window_out_of_range_is_refused_with_both_numbers(number: int) -> None:
-    """`locate` and `locate_many` name the number, and how many windows there are."""
-    index = index_of_lengths([5, 6], WindowShape(window=2))
-    said = f"^windows: window {number:,} asked for, but there are 7, by whole numbers from 0$"
-    with pytest.raises(SequenceIndexError, match=said):
-        index.locate(number)
-    with pytest.raises(SequenceIndexError, match=said):
-        index.locate_many([3, number, 99])
-
-
-@pytest.mark.parametrize("numbers", [[0.0], [True], ["0"], [2**70]])
-def test_window_numbers_that_are_not_int64_are_refused(numbers: Any) -> None:
-    """Masks, floats and numbers that would wrap are refused as numbers of windows."""
-    index = index_of_lengths([5, 6], WindowShape(window=2))
-    with pytest.raises(
-        SequenceIndexError, match=rf"^windows: window {re.escape(repr(numbers))} asked for, but there are 7"
-    ):
-        index.locate_many(numbers)
-    with pytest.raises(SequenceIndexError, match=f"^windows: window {2**63:,} asked for, but there are 7"):
-        index.locate_many(np.array([0, 2**63], np.uint64))
-
-
 @pytest.mark.parametrize(
     ("start", "stop", "said"),
     [
@@ -315,26 +291,6 @@ def test_a_span_beyond_int64_is_refused_with_its_parts() -> None:
     assert f"spans {2**62 + 1 + (2**62 + 5) * 2**62:,} steps, but at most {2**63 - 1:,}" in said
     assert f"window=2 with sampling_rate={2**62:,}, lead={2**62:,} and horizon=5" in said
     assert WindowShape(window=2, sampling_rate=2**62, lead=2**62, target="last").span == 2**62 + 1
-
-
-@pytest.mark.parametrize(
-    ("target", "label_span", "label_steps"),
-    [("future", 15, 3), ("last", 0, None), ("aligned", 0, 4), ("sequence", 0, None)],
-)
-def test_spans_follow_from_the_fields(target: Target, label_span: int, label_steps: int | None) -> None:
-    """Only a future label reaches beyond the last input row, by lead and horizon."""
-    shape = WindowShape(window=4, sampling_rate=3, horizon=3, lead=2, target=target)
-    assert (shape.input_span, shape.label_span, shape.span) == (10, label_span, 10 + label_span)
-    assert shape.label_steps == label_steps
-
-
-def test_an_index_of_given_steps_stays_within_them() -> None:
-    """`start` and `stop` may come from anywhere, for example from an array of times."""
-    begin, end = np.array([3, 0, 8]), np.array([9, 0, 10])
-    index = WindowIndex(start=begin, stop=end, shape=WindowShape(window=3, stride=2, short="pad"))
-    places = [index.locate(number) for number in range(len(index))]
-    assert places == [(0, 3), (0, 5), (2, 8)]
-    assert index.real_rows(*index.locate_many(range(3))).tolist() == [3, 3, 1]
 
 
 def test_an_index_does_not_change_with_the_array_it_came_from() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -108,50 +107,6 @@ def test_ideal_figures_are_the_mean_over_all_possible_batches(lengths: list[int]
     ]
     ideal = measure_order(Listed(index, starts, range(len(index))), index, starts, size).ideal
     assert ideal.sequences == pytest.approx(np.mean(every))
-
-
-def test_a_permutation_of_all_windows_has_ideal_figures():
-    """Measured by the same function."""
-    index, starts = index_and_starts([40 + 7 * number for number in range(60)], WindowShape(window=8))
-    found = measure_order(
-        Listed(index, starts, np.random.default_rng(1).permutation(len(index)).tolist()), index, starts, 64
-    )
-    ours, ideal = found.ours, found.ideal
-    assert found.sequences == pytest.approx(1, abs=0.01)
-    assert abs(ours.correlation) < 3 / math.sqrt(len(index))
-    assert ours.apart == pytest.approx(ideal.apart, rel=0.05)
-    assert ours.near == pytest.approx(ideal.near, rel=0.2)
-
-
-def test_windows_in_order_have_correlation_1_and_few_sequences_and_in_reverse_order_minus_1():
-    index, starts = index_and_starts([500] * 40, WindowShape(window=8))
-    in_order = EpochOrder(index, starts, chunk=64, costs=COSTS, budget=10_000, random=None)
-    numbers = range(len(index))
-    for order, correlation in (
-        (in_order, 1),
-        (Listed(index, starts, numbers), 1),
-        (Listed(index, starts, numbers[::-1]), -1),
-    ):
-        found = measure_order(order, index, starts, 64)
-        assert found.ours.correlation == pytest.approx(correlation, abs=1e-12)
-        assert found.ours.apart == found.ours.near == 1 / len(index)
-        assert found.ours.sequences < 2
-        assert found.ideal.sequences > 20
-
-
-@pytest.mark.parametrize("blocks", ["in order", "shuffled"])
-def test_a_shuffle_within_blocks_has_bad_figures(blocks: str):
-    """Like a shuffle buffer: each block is shuffled well, but only one is in memory at a time."""
-    index, starts = index_and_starts([500] * 100, WindowShape(window=8))
-    random = np.random.default_rng(2)
-    parts = np.array_split(np.arange(len(index)), 50)
-    if blocks == "shuffled":
-        parts = [parts[number] for number in random.permutation(len(parts))]
-    numbers = np.concatenate([random.permutation(part) for part in parts]).tolist()
-    found = measure_order(Listed(index, starts, numbers), index, starts, 64)
-    assert found.sequences < 0.1
-    assert found.ours.apart < found.ideal.apart / 20
-    assert (found.ours.correlation > 0.99) == (blocks == "in order")
 
 
 @pytest.mark.slow

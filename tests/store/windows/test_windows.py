@@ -96,11 +96,14 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
     windows = by_step.store.windows(5)
     with pytest.raises(SequenceIndexError, match=rf"step\.zarr: window -?1,000,000 .* {len(windows):,}"):
         windows.__getitems__(numbers)
-    with pytest.raises(IndexError):
-        windows[len(windows)]
+    with pytest.raises(SequenceIndexError, match=f"window {2**63:,} asked for, but there are {len(windows):,}"):
+        windows.locate(np.array([0, 2**63], np.uint64))
+    for number in (len(windows), -len(windows) - 1):
+        with pytest.raises(IndexError):
+            windows[number]
 
 
-@pytest.mark.parametrize("number", ["a", 1.0, True, None, (0, 1), (0, [1, 2])])
+@pytest.mark.parametrize("number", ["a", 1.0, True, None, 2**70, (0, 1), (0, [1, 2])])
 def test_invalid_numbers_of_windows_are_refused(by_step: Written, number: Any):
     windows = by_step.store.windows(5)
     message = (

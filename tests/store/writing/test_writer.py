@@ -31,7 +31,6 @@ from store_spec.errors import (
     StoreError,
     StoreExistsError,
 )
-from store_spec.format.times import Time
 from tests.store.oracle import Recipe, append, assert_holds, files, make, recipes, write
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=6)
@@ -39,14 +38,19 @@ LENGTHS = st.lists(st.integers(0, 30), max_size=6)
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
-@given(recipe=recipes(), lengths=LENGTHS, seed=st.integers(0, 2**32), data=st.data())
-def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and_reopened(recipe, lengths, seed, data):
+@given(recipe=recipes(), filled=st.booleans(), lengths=LENGTHS, seed=st.integers(0, 2**32), data=st.data())
+def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and_reopened(
+    recipe, filled, lengths, seed, data
+):
+    recipe = replace(recipe, filled=filled)
     sequences = make(recipe, lengths, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         at_once = write(recipe, Path(folder, "at-once"), sequences)
         by_and_by = Path(folder, "by-and-by")
         writer = recipe.create(by_and_by)
         writer.commit()
+        assert_holds(store_spec.open_store(by_and_by), [])
+        assert store_spec.verify(by_and_by) == []
         for number, sequence in enumerate(sequences):
             step = data.draw(st.sampled_from(["append", "commit", "reopen"]))
             if step != "append":
@@ -61,14 +65,6 @@ def test_a_store_is_the_list_of_its_sequences_however_often_it_was_committed_and
         assert_holds(store_spec.open_store(by_and_by), sequences)
         assert files(by_and_by) == files(at_once)
         assert store_spec.verify(by_and_by) == []
-
-
-@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-def test_a_store_without_sequences_is_a_store(tmp_path, label_axis):
-    recipe = Recipe(label_axis=label_axis)
-    write(recipe, tmp_path / "store", [])
-    assert_holds(store_spec.open_store(tmp_path / "store"), [])
-    assert store_spec.verify(tmp_path / "store") == []
 
 
 def test_tables_of_several_chunks_are_read_and_appended_to(tmp_path):
@@ -160,14 +156,6 @@ def test_labels_of_a_wrong_number_of_rows_are_refused(tmp_path, label_axis, labe
         writer.append(GOOD, labels, source="bad")
 
 
-def test_labels_of_a_sequence_may_have_a_first_axis_of_one(tmp_path):
-    with Recipe(label_axis="sequence", labels=("int16", (2,))).create(tmp_path / "store") as writer:
-        writer.append(GOOD, np.array([[1, 2]], "int16"), source="a")
-        writer.append(GOOD, np.array([1, 2], "int16"), source="b")
-    store = store_spec.open_store(tmp_path / "store")
-    assert store[0][1].tolist() == store[1][1].tolist() == [1, 2]
-
-
 def test_a_source_is_appended_at_once(tmp_path):
     with Recipe().create(tmp_path / "store") as writer:
         for source in ("a", "a", "b"):
@@ -194,33 +182,6 @@ def test_a_refused_part_does_not_end_its_source(tmp_path):
             writer.append(GOOD, LABELS[:2], source="a")
         writer.append(GOOD, LABELS, source="a")
     assert store_spec.open_store(tmp_path / "store").parts.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-def test_the_caller_may_fill_the_same_arrays_again(tmp_path, label_axis):
-    recipe = Recipe(label_axis=label_axis, labels=("float32", (2,)), time=Time("s"), filled=True)
-    sequences = make(recipe, [5] * 6)
-    with recipe.create(tmp_path / "store") as writer:
-        for sequence in sequences:
-            names = ("inputs", "labels", "time", "filled")
-            copies: dict[str, Any] = {name: sequence.rows(name).copy() for name in names}
-            copy = replace(sequence, **copies)
-            append(writer, [copy])
-            for name in names:
-                copy.rows(name)[...] = 1
-    assert_holds(store_spec.open_store(tmp_path / "store"), sequences)
-    assert store_spec.verify(tmp_path / "store") == []
-
-
-def test_arrays_in_any_memory_order_are_stored(tmp_path):
-    rows = np.arange(60, dtype="float32").reshape(3, 20).T
-    with Recipe().create(tmp_path / "store") as writer:
-        writer.append(rows, np.arange(40, dtype="int16")[::2], source="a")
-        writer.append(rows[::-2], np.arange(10, dtype="int16")[::-1], source="b")
-    store = store_spec.open_store(tmp_path / "store")
-    np.testing.assert_array_equal(store[0][0], rows)
-    np.testing.assert_array_equal(store[1][0], rows[::-2])
-    np.testing.assert_array_equal(store[1][1], np.arange(10)[::-1])
 
 
 def test_an_error_in_the_block_leaves_nothing_of_a_new_store(tmp_path):
