@@ -164,8 +164,18 @@ class Tabular(SourceReader):
             other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), text_dtype, source)
             labels, classes = (), ()
         time = select(self.options.time, opened.groups, source)
-        own = self.options.label_source == "inputs"
-        selection = SelectedColumns(inputs, labels, opened.groups, other, own, time, classes, digits, dtype, text_dtype)
+        selection = SelectedColumns(
+            inputs,
+            labels,
+            opened.groups,
+            other,
+            own=self.options.label_source == "inputs",
+            time=time,
+            classes=classes,
+            digits=digits,
+            dtype=dtype,
+            text_dtype=text_dtype,
+        )
         if self.takes_all_rows:
             pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
             if len(pieces) <= 1:
