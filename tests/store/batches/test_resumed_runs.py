@@ -45,13 +45,14 @@ def create(path: Path, lengths: list[int]) -> None:
 OPTIONS: dict[str, dict[str, Any]] = {
     "windows": {"window": 3, "short": "pad", "memory": "6kB", "index": True},
     "padded": {"bucket": True},
+    "packed": {"tokens": 8},
     "streams": {"window": 4, "mask": True},
 }
 
 
 def samples_of(batch: Any, kind: str) -> Samples:
-    if kind == "padded":  # padding depends on the other sequences
-        return [(x[mask].tobytes(), y[mask].tobytes()) for x, y, mask in zip(*batch, strict=True)]
+    if kind in ("padded", "packed"):  # padding depends on the other sequences
+        return [(x[mask].tobytes(), y[mask].tobytes()) for x, y, mask in zip(*batch[:3], strict=True)]
     return [tuple(np.asarray(array).tobytes() for array in sample) for sample in zip(*batch, strict=True)]
 
 

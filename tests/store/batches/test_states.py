@@ -50,15 +50,6 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return before, store_spec.open_store(path)
 
 
-def samples(batches: Any) -> list[bytes]:
-    """Return the samples of batches, without padding if there is a mask."""
-    return [
-        np.ascontiguousarray(x if "mask" not in batch._fields else x[batch.mask[place]]).tobytes()
-        for batch in batches
-        for place, x in enumerate(batch.inputs)
-    ]
-
-
 def saved(batches: Any) -> Any:
     """Return the state as it is after it was saved as JSON."""
     text = json.dumps(batches.state_dict())
@@ -149,35 +140,6 @@ def test_another_process_continues_with_the_same_batches(by_step: Written):
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     for line, batches in zip(found, begun.values(), strict=True):
         assert json.loads(line) == [batch.inputs.tolist() for batch in batches]
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("windows", {}),
-        ("padded", {}),
-        ("padded", {"bucket": True}),
-        ("packed", {"tokens": 10}),
-        ("streams", {"window": 7}),
-    ],
-)
-def test_other_ranks_continue_with_as_many_samples_per_step(by_step: Written, kind: str, options: dict[str, Any]):
-    """Six samples per step: by two ranks, then by three, then by one; each sample occurs once."""
-    found: list[bytes] = []
-    state = None
-    for ranks, steps in ((2, 1), (3, 1), (1, 99)):
-        states = []
-        for rank in range(ranks):
-            more = options | {"batch_size": 6 // ranks, "rank": rank, "world_size": ranks, "shuffle": True}
-            batches = begin(by_step.store, kind, **more)
-            if state is not None:
-                batches.load_state_dict(state)
-            found += samples(itertools.islice(batches, steps))
-            states.append(saved(batches))
-        assert all(each == states[0] for each in states)  # any rank can save it
-        state = states[0]
-    wanted = samples(begin(by_step.store, kind, **options, batch_size=6, shuffle=True))
-    assert sorted(found) == sorted(wanted)
 
 
 @every_kind

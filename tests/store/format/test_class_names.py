@@ -10,7 +10,7 @@ import pytest
 
 import store_spec
 from store_spec.errors import SchemaError, SequenceError, WindowError
-from store_spec.format.names import check_extended, wrong_code
+from store_spec.format.names import check_extended
 from store_spec.schema import Rows
 from tests.store.damage import attribute
 from tests.store.oracle import files
@@ -171,12 +171,3 @@ def test_codes_out_of_range_are_found_by_verify(tmp_path, label_axis):
     attribute("labels classes", [["cat"]])(path)
     (problem,) = store_spec.verify(path)
     assert problem.what == "target 0 has the code 1, where there are 1 classes; concerns sequence 2 (2)"
-
-
-def test_a_wrong_code_is_found_in_the_least_or_the_greatest():
-    classes = (None, ("a", "b"))
-    nothing = np.full(2, np.nan)
-    assert wrong_code(classes, nothing, nothing) is None
-    assert wrong_code(classes, np.array([-5, 0]), np.array([9, 1])) is None
-    assert wrong_code(classes, np.array([0, -1]), np.array([0, 1])) == (1, -1, 2)
-    assert wrong_code(classes, np.array([0, 0]), np.array([0, 2])) == (1, 2, 2)

@@ -104,10 +104,4 @@ def test_inputs_as_labels_of_the_sequence_are_one_row_each():
     assert check_sequence(schema, x, x, SourceId(name="a")).rows["labels"].dtype == np.float64
 
 
-@pytest.mark.parametrize(("part", "text"), [(0, "a.csv"), (2, r"a\.csv \(part 2\)")])
-def test_an_error_names_source_and_part(part, text):
-    with pytest.raises(SequenceError, match=f"^{text}: inputs"):
-        check_sequence(SCHEMA, np.ones(3), np.ones(2, "int8"), SourceId(name="a.csv", part=part))
-
-
 PINNED = "24f4020b8b1b10c1b760f59bb26c30565b98b2fe609a01efa43c3d1bc65d5012"

@@ -35,14 +35,6 @@ def test_damage_is_an_error_only_where_it_is(tmp_path):
         store.quantiles([0.5])
 
 
-@pytest.mark.parametrize("file", ["inputs/c.0.0", "inputs/c.2.0", "labels/c.1", "offsets/c.0", "row_size/c.0"])
-def test_a_lost_file_is_an_error_never_zeros(tmp_path, file):
-    path = write(Recipe(), tmp_path / "store", make(Recipe(), [20, 20, 20]))
-    (path / file).unlink()
-    with pytest.raises(FormatError, match="lost"):
-        list(store_spec.open_store(path))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_a_shard_in_place_of_another_is_always_found(tmp_path, kind, axis):

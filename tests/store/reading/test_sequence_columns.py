@@ -27,32 +27,26 @@ ROWS = [
 ]
 
 
-def create(path: Path, label_axis: Any = "step", columns: dict[str, Any] | None = None) -> store_spec.Writer:
+def create(path: Path, columns: dict[str, Any] | None = None) -> store_spec.Writer:
     return store_spec.create_store(
         path,
         inputs=("float32", (2,)),
         labels=("int16", ()),
-        label_axis=label_axis,
         columns=COLUMNS if columns is None else columns,
         chunk=32,
         shard=64,
     )
 
 
-def labels_of(label_axis: str, steps: int) -> Any:
-    labels: dict[str, Any] = {"step": np.arange(steps), "sequence": steps, "own": np.arange(steps // 2)}
-    return np.asarray(labels[label_axis], np.int16)
-
-
 def rows(steps: int) -> tuple[Any, Any]:
     return np.zeros((steps, 2), np.float32), np.zeros(steps, np.int16)
 
 
-def write(path: Path, label_axis: Any = "step") -> store_spec.Store:
-    with create(path, label_axis) as writer:
+def write(path: Path) -> store_spec.Store:
+    with create(path) as writer:
         for number, (steps, row) in enumerate(zip(LENGTHS, ROWS, strict=True)):
             inputs = np.arange(2 * steps, dtype=np.float32).reshape(steps, 2) + 100 * number
-            writer.append(inputs, labels_of(label_axis, steps), source=f"s{number}", columns=row)
+            writer.append(inputs, rows(steps)[1], source=f"s{number}", columns=row)
     return store_spec.open_store(path)
 
 
@@ -196,10 +190,9 @@ def test_odd_column_names_are_accepted(tmp_path):
     assert store_spec.verify(tmp_path / "store") == []
 
 
-@pytest.mark.parametrize("label_axis", ["step", "sequence", "own"])
-def test_a_store_without_columns_has_the_common_ones(tmp_path, label_axis):
-    with create(tmp_path / "store", label_axis, columns={}) as writer:
-        writer.append(rows(3)[0], labels_of(label_axis, 3), source="s")
+def test_a_store_without_columns_has_the_common_ones(tmp_path):
+    with create(tmp_path / "store", columns={}) as writer:
+        writer.append(*rows(3), source="s")
     assert list(store_spec.open_store(tmp_path / "store").sequences) == ["source", "part", "length"]
 
 

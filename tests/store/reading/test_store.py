@@ -48,12 +48,6 @@ def store(tmp_path, sequences):
     return store_spec.open_store(write(Recipe(), tmp_path / "store", sequences))
 
 
-def test_a_store_iterates_over_its_sequences(store, sequences):
-    for (inputs, labels), sequence in zip(store, sequences, strict=True):
-        assert same(inputs, sequence.inputs)
-        assert same(labels, sequence.labels)
-
-
 def test_a_store_has_its_properties(store, tmp_path):
     assert store.path == tmp_path / "store"
     assert store.provenance == {"made": "by a test"}

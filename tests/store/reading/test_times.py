@@ -229,40 +229,6 @@ def sequences(draw: st.DrawFn) -> list[np.ndarray[Any, Any]]:
     return [np.sort(rng.integers(0, 40, length)) for length in lengths]
 
 
-@given(
-    times=sequences(),
-    low=st.integers(-3, 45) | st.none(),
-    high=st.integers(-3, 45) | st.none(),
-    window=st.integers(1, 5),
-    horizon=st.integers(1, 3),
-    stride=st.integers(1, 3),
-    short=st.sampled_from(["drop", "pad"]),
-    selection=st.randoms(),
-)
-def test_windows_before_and_after_a_moment_are_those_of_the_steps_there(
-    tmp_path_factory, times, low, high, window, horizon, stride, short, selection
-):
-    """Compared with a loop that cuts out the steps of each sequence by time, and takes the windows of the rest."""
-    path = tmp_path_factory.mktemp("times") / "store"
-    store = write(path, times, Time("s", None))
-    order = [selection.randrange(len(times)) for _ in times]
-    store, times = store.select(order), [times[number] for number in order]
-    options: Any = {"horizon": horizon, "stride": stride, "short": short}
-    found = store.windows(window, **options, after=low, before=high)
-    expected = []
-    for number, each in enumerate(times):
-        inside = [
-            step for step, at in enumerate(each.tolist()) if (low is None or at >= low) and (high is None or at < high)
-        ]
-        plain = store.select([number]).windows(window, **options)
-        first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-        index = type(plain.index)(start=np.array([first]), stop=np.array([last]), shape=plain.shape)
-        expected += [(number, index.locate(at)[1]) for at in range(len(index))]
-    assert [found.index.locate(at) for at in range(len(found))] == expected
-    for sample, (sequence, start) in zip(found.__getitems__(range(len(found))), expected, strict=True):
-        assert same(sample[0][0], store[sequence][0][start])
-
-
 @given(times=sequences(), at=st.integers(-5, 45) | st.sampled_from([-(2**63), -(2**63) - 1, 2**63 - 1, 2**63, 2**90]))
 def test_steps_before_a_moment_are_counted_like_in_a_loop(tmp_path_factory, times, at):
     store = write(tmp_path_factory.mktemp("times") / "store", times)

@@ -20,7 +20,6 @@ import builder
 import store_spec
 from store_spec import errors
 from store_spec.disk.storage import LocalStorage, storage_of
-from store_spec.format.layout import chunk_key
 from tests.store.forks import in_fork
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS, read_and_compare
@@ -139,21 +138,6 @@ class Counting(WrapperStore[MemoryStore]):
         if key == self.failing:
             raise RuntimeError("503 slow down")
         return await super().get(key, *arguments, **options)
-
-
-def test_the_last_shard_is_fetched_once_for_all_reads(rivers):
-    store = Counting(in_memory(rivers))
-    opened = store_spec.open_store(store)
-    last = {
-        chunk_key(opened.schema, name, opened.snapshot.root.files(name) - 1)
-        for name in opened.schema.row_arrays
-        if opened.schema.is_sharded(name) and opened.snapshot.root.committed(name) % opened.schema.chunking(name).shard
-    }
-    assert "inputs/c.2.0" in last
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(read_elsewhere, opened, read(rivers)) for _ in range(8)]:
-            done.result()
-    assert {key: store.gets[key] for key in last} == dict.fromkeys(last, 1)
 
 
 def test_errors_of_object_stores_become_ours_and_name_the_key(rivers):

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import SequenceIndexError, StateError, WindowError
-from store_spec.format.moments import moments, moments_of_each
+from store_spec.format.moments import moments
 from store_spec.reading import scaling
 from store_spec.reading.scaling import Scale, Scaler, standard
-from store_spec.schema import MOMENTS
 from tests.store.kinds import KINDS, begin
 from tests.store.known import KEPT, Known, normalization
 from tests.store.oracle import store_of
@@ -179,29 +178,6 @@ def test_numbers_of_windows_must_be_of_an_epoch(walks: Known):
     for kind in ("padded", "streams"):
         with pytest.raises(WindowError, match="but these are not windows"):
             begin(store, kind, normalize="window")
-
-
-@given(
-    windows=st.integers(0, 5),
-    steps=st.integers(1, 40),
-    shape=st.sampled_from([(), (1,), (3,), (2, 3)]),
-    seed=st.integers(0, 99),
-    missing=st.booleans(),
-)
-def test_moments_of_several_sequences_equal_those_of_each(
-    windows: int, steps: int, shape: tuple[int, ...], seed: int, *, missing: bool
-):
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(1e6, 1, (windows, steps, *shape)).astype("float32")
-    if missing:
-        rows[rng.random(rows.shape) < 0.3] = np.nan
-    found = moments_of_each(rows)
-    for number in range(windows):
-        wanted = moments(rows[number])
-        for name in MOMENTS:
-            assert same((getattr(found, name)[number],), (getattr(wanted, name),))
-    assert found.count.shape == (windows, shape[-1] if shape else 1)
-    assert standard(found).center.shape == found.count.shape
 
 
 @settings(deadline=None)

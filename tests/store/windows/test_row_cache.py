@@ -279,13 +279,6 @@ def test_deleted_and_pickled_windows_keep_no_rows(store: store_spec.Store):
     assert reference() is None
 
 
-def test_a_taken_cache_belongs_to_one_epoch(store: store_spec.Store):
-    windows = store.windows(4)
-    list(windows.batches(5))
-    assert windows.row_cache.take() is not None
-    assert windows.row_cache.take() is None
-
-
 def test_the_larger_of_two_caches_is_kept():
     none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
     more, less = (CachedRows(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))

@@ -174,14 +174,3 @@ def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
     )
     assert len(index.stretches.start) == 11
     assert len(index) == 10**6 - 24 - 10 * (24 + 2)
-
-
-@pytest.mark.parametrize("rate", [1, 2, 3])
-def test_labels_of_sequences_that_miss_a_value_leave_out_whole_sequences(rate: int) -> None:
-    shape = WindowShape(window=3, sampling_rate=rate, target="sequence")
-    plain = index_of_lengths([9, 8, 0, 7], shape)
-    one, none = np.array([1]), np.zeros(1, np.int64)
-    gaps = Gaps(sequence=one, start=none, stop=one, use="sequence")
-    index = WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=(gaps,))
-    places = [plain.locate(number) for number in range(len(plain))]
-    assert [index.locate(number) for number in range(len(index))] == [place for place in places if place[0] != 1]
