@@ -18,24 +18,15 @@ from store_spec.errors import WindowError
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, every_kind
+from tests.store.known import START
 from tests.store.oracle import store_of
 from tests.store.window_oracle import LENGTHS, Written, rows_of_windows, same, shapes, used_by
 
-START = 10**9  # seconds, of the first step of each sequence
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> store_spec.Store:
-    rng, inputs = np.random.default_rng(0), []
-    for length in LENGTHS:
-        x = np.cumsum(rng.normal(size=(length, 2)), axis=0).astype("float32")
-        x[rng.random(x.shape) < 0.1] = np.nan
-        inputs.append(x)
-    labels = [x[:, :1].astype("float64") * 3 for x in inputs]
-    sources = [f"site-{number % 3}/{number:02}" for number in range(len(LENGTHS))]
-    more = [{"time": np.arange(length) + START} for length in LENGTHS]
-    options: dict[str, Any] = {"missing": "keep", "time": "s", "chunk": 64, "shard": 640}
-    return store_of(tmp_path_factory.mktemp("periods") / "s", inputs, labels, sources=sources, more=more, **options)
+@pytest.fixture
+def store(known: Any) -> store_spec.Store:
+    found: store_spec.Store = known("float32", "step").store
+    return found
 
 
 def assert_moments(found: Any, rows: NDArray[Any]) -> None:
@@ -57,7 +48,7 @@ def test_statistics_of_a_period_are_those_of_its_rows(
     share = (low / 10, min(10, low + width) / 10)
     given = {"before": before, "after": after}
     moments = {name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()}
-    rows: list[Any] = [[np.zeros((0, 2))], [np.zeros((0, 1))]]
+    rows: list[Any] = [[np.zeros((0, 4))], [np.zeros((0, 3))]]
     for x, y in store:
         start, stop = (int(round(len(x) * each, 6)) for each in share)
         start = start if after is None else max(start, min(len(x), after), 0)
@@ -151,7 +142,7 @@ def test_statistics_of_later_steps_are_refused_unless_they_are_allowed(store: st
     for normalize in later:
         assert read(store, normalize=normalize)
         for period in ({"steps": (0, 0.8)}, {"before": end}):
-            with pytest.raises(WindowError, match=r"statistics of later steps than are used: of sequence \d \(site-"):
+            with pytest.raises(WindowError, match=r"statistics of later steps than are used: of sequence \d \(s"):
                 read(store, normalize=normalize, **period)
             assert read(store, normalize=normalize, allow_later=True, **period)
     assert read(store, normalize=store.stats(steps=(0, 0.8)), steps=(0, 0.8))
