@@ -250,6 +250,8 @@ CONVERSIONS = [
     ("float64", "int64", [2.0**63], "does not fit into int64"),
     ("float64", "uint64", [2.0**63, -1.0], "row 2, column 0: -1.0 does not fit into uint64"),
     ("float64", "uint64", [2.0**64], "does not fit into uint64"),
+    ("float16", "int32", [-65504.0, 7.0], None),
+    ("float16", "uint64", [7.0, -1.0], "row 2, column 0: -1.0 does not fit into uint64"),
     ("float64", "int32", [1.0, 1.5], "row 2, column 0: 1.5 does not fit into int32"),
     ("float64", "bool", [0.0, 1.0], None),
     ("float64", "bool", [0.0, 2.0], "row 2, column 0: 2.0 does not fit into bool"),
