@@ -1,10 +1,13 @@
 """Run the command `seqzarr` in this process."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner, Result
 
 from builder.cli import main
+from store_spec import open_store
 
 
 def seqzarr(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
@@ -13,3 +16,13 @@ def seqzarr(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def seqzarr_build(*arguments: object) -> Result:
+    """Run `seqzarr build` in this process, without workers."""
+    return seqzarr("build", *arguments, "--workers", 0)
+
+
+def recorded(store: Path) -> Any:
+    """Return what a store records about its build."""
+    return open_store(store).provenance["build"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from builder import Sequence
+from tests.builder.source_files import write_files
 
 
 def given(path: Path) -> Any:
@@ -37,7 +38,4 @@ def inputs_alone(path: Path) -> Any:
 
 def write(folder: Path, **sources: tuple[Any, Any]) -> Path:
     """Write a file for each: its inputs and labels."""
-    folder.mkdir(exist_ok=True)
-    for name, (x, y) in sources.items():
-        (folder / f"{name}.json").write_text(json.dumps({"x": x, "y": y}))
-    return folder
+    return write_files(folder, {f"{name}.json": json.dumps({"x": x, "y": y}) for name, (x, y) in sources.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -126,19 +127,14 @@ def test_decimals_with_zero_fractions_are_integers(tmp_path):
 
 
 def test_a_build_takes_decimals_as_inputs_labels_groups_and_times(tmp_path):
-    (tmp_path / "src").mkdir()
-    price = [Decimal("19.99"), Decimal("0.07"), Decimal("-3.10"), Decimal("5.00")]
-    table = pa.table(
-        {
-            "k": pa.array([Decimal(7), Decimal(7), Decimal(9), Decimal(9)], pa.decimal128(38, 0)),
-            "t": pa.array(
-                [Decimal("0.1"), Decimal("1700000000.123456789"), Decimal(1), Decimal(2)], pa.decimal128(30, 9)
-            ),
-            "price": pa.array(price, pa.decimal128(10, 2)),
-            "y": pa.array([Decimal(1), Decimal(0), Decimal(3), Decimal(2)], pa.decimal128(5, 0)),
-        }
-    )
-    written(tmp_path / "src/x.parquet", table)
+    columns: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "k": (pa.decimal128(38, 0), (7, 7, 9, 9)),
+        "t": (pa.decimal128(30, 9), ("0.1", "1700000000.123456789", 1, 2)),
+        "price": (pa.decimal128(10, 2), ("19.99", "0.07", "-3.10", "5.00")),
+        "y": (pa.decimal128(5, 0), (1, 0, 3, 2)),
+    }
+    table = {name: pa.array([Decimal(value) for value in values], kind) for name, (kind, values) in columns.items()}
+    write_files(tmp_path / "src", {"x.parquet": table})
     process = tabular(inputs="price", labels="y", group_by="k", time="t", time_unit="s")
     assert build(tmp_path / "src", tmp_path / "s.zarr", process=process, workers=0).failures == ()
     store = store_spec.open_store(tmp_path / "s.zarr")

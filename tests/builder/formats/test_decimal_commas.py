@@ -166,14 +166,6 @@ def test_a_number_with_the_other_mark_is_refused_by_row(tmp_path, cell, decimal,
     assert says in text
 
 
-@pytest.mark.parametrize(("decimal", "other"), [(".", ","), (",", ".")])
-def test_labels_with_the_other_decimal_mark_are_not_classes(tmp_path, decimal, other):
-    path = write(tmp_path / "x.csv", f"x;y\n1;1{other}5\n2;2{other}5\n")
-    text = message(path, labels="y", delimiter=";", decimal=decimal)
-    assert f"row 1, column y: '1{other}5' is not a number" in text
-    assert "--decimal ," in text
-
-
 def test_numbers_with_commas_are_not_classes(tmp_path):
     """They do not become classes either if another source has classes."""
     write(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
@@ -275,22 +267,6 @@ def test_numbers_are_times_in_their_unit(tmp_path, cells, options):
     expected = read(points, delimiter=";", time="t", time_unit="s", **options)
     assert expected is not None
     assert read(path, delimiter=";", decimal=",", time="t", time_unit="s", **options) == expected
-
-
-def test_times_with_the_other_mark_are_refused_by_row(tmp_path):
-    options = {"time": "t", "delimiter": ";", "decimal": ","}
-    path = write(tmp_path / "x.csv", "t;x\n0,5;1\n1.5;1\n")
-    text = message(path, time_unit="s", **options)
-    assert "row 2, column t: '1.5' is not a number of s, unlike other values; with --decimal ," in text
-    path = write(tmp_path / "y.csv", "t;x\n0.5;1\n1.5;1\n")
-    assert "row 1, column t: '0.5' is not a number of s" in message(path, time_unit="s", elapsed=True, **options)
-    assert "row 1, column t: '0.5' is not a time stamp" in message(path, time_unit="s", **options)
-    path = write(tmp_path / "z.csv", "t;x\n0,5;1\n")
-    assert "'0,5' is a number; give its unit with --time-unit" in message(path, **options)
-    path = write(tmp_path / "p.csv", "t;x\n0.5;1\n1,5;2\n")
-    assert "'1,5' is not a number of s, unlike other values; decimals are written with a point" in message(
-        path, time="t", delimiter=";", time_unit="s"
-    )
 
 
 def test_time_stamps_may_have_either_mark(tmp_path):

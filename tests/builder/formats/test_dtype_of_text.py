@@ -185,8 +185,7 @@ def test_other_formats_are_rounded_and_counted_after_text(tmp_path):
 
 
 def test_other_formats_keep_their_dtype(tmp_path):
-    (tmp_path / "raw").mkdir()
-    pq.write_table(pa.table({"x": [0.1, 0.2]}), tmp_path / "raw" / "a.parquet")
+    write_files(tmp_path / "raw", {"a.parquet": {"x": [0.1, 0.2]}})
     build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
     assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float64
 

@@ -24,7 +24,6 @@ from builder.formats.arrays import NpyTable, read_npz
 from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
 from builder.options.table_options import TableOptions
-from tests.builder.broken_sources import npy_bytes
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
 
@@ -458,14 +457,6 @@ def test_lack_of_memory_is_not_a_failure_of_the_source(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "frombuffer", fails)
     with pytest.raises(MemoryError):
         read_all(tmp_path / "x.npy")
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".npy"])
-def test_as_many_column_names_are_needed_as_there_are_columns(tmp_path, suffix):
-    path = tmp_path / f"x{suffix}"
-    path.write_bytes(b"1,2\n" if suffix == ".csv" else npy_bytes(np.ones((3, 2))))
-    with pytest.raises(SourceError, match="has 2 columns, but 3 column names were given"):
-        read_all(path, column_names=("a", "b", "c"))
 
 
 @given(

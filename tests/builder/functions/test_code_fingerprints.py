@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import linecache
 import os
@@ -19,7 +18,6 @@ import pytest
 
 import builder
 import store_spec
-from builder.processes import process_code
 from builder.processes.process_code import UNKNOWN_CODE, code_of
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
@@ -253,13 +251,6 @@ def test_with_source_text_a_fingerprint_is_the_same_in_every_python():
         fingerprint(defined(code, source="<cell>"))
         == "791bb1b6b4f56425d70fc5f0ad91cf3a60245df5badbbd1adadee4a45b54618d"
     )
-
-
-def test_the_order_of_a_set_changes_nothing():
-    process = defined("def process(path):\n    return other(path)\n\ndef other(path):\n    return process(path)\n")
-    elements = [process, process.__globals__["other"], (process,)]
-    found = [process_code._Walk(process)._sorted(order) for order in itertools.permutations(elements)]
-    assert all(one == found[0] for one in found)
 
 
 def test_calling_a_function_does_not_change_its_fingerprint():

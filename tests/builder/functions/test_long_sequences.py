@@ -119,9 +119,7 @@ def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
     ],
 )
 def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ(tmp_path, pieces, missing):
-    (tmp_path / "src").mkdir()
-    for number in range(4):
-        np.save(tmp_path / "src" / f"{number}.npy", np.arange(6.0) + number)
+    write_files(tmp_path / "src", {f"{number}.npy": np.arange(6.0) + number for number in range(4)})
     process, store = (lambda path: LongSequence(pieces(np.load(path).reshape(3, 2)))), tmp_path / "store"
     report = builder.build(tmp_path / "src", store, process=process, missing=missing, workers=0, chunk=32)
     assert (report.added, report.failures) == (4, ())
@@ -136,8 +134,7 @@ def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ
 
 
 def test_decreasing_times_between_pieces_are_reported_like_in_a_build(tmp_path):
-    (tmp_path / "src").mkdir()
-    np.save(tmp_path / "src" / "a.npy", np.arange(2.0))
+    write_files(tmp_path / "src", {"a.npy": np.arange(2.0)})
 
     def read(*begins: int) -> Any:
         return lambda path: LongSequence(
@@ -351,11 +348,9 @@ def test_a_source_larger_than_memory_is_built_in_memory_that_does_not_grow_with_
     source = tmp_path / "src" / ("x.npy" if kind == "npy" else "x.json" if kind == "function" else "x.parquet")
     one = kind in ("one sequence", "npy")
     if kind == "npy":
-        source.parent.mkdir()
-        np.save(source, np.concatenate([group(number) for number in range(GROUPS)]))
+        write_files(source.parent, {source.name: np.concatenate([group(number) for number in range(GROUPS)])})
     elif kind == "function":
-        source.parent.mkdir()
-        source.write_text(str(GROUPS))
+        write_files(source.parent, {source.name: str(GROUPS)})
     else:
         write_groups(source, one=one)
     process = (

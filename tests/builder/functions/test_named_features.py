@@ -137,7 +137,6 @@ def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     assert (store.schema.inputs.units, store.schema.labels.units) == (("mV", "s", "A"), ("s", "A"))
     assert (store.schema.inputs.descriptions, store.schema.labels.descriptions) == (("the voltage", "", ""), None)
     rows = np.ones((2, 1))
-    (tmp_path / "named").mkdir()
     named = build(
         tmp_path / "named", lambda _: Sequence(rows, rows, features=["x"], targets=["k"], units={"x": "mV"}), "a"
     )
@@ -154,7 +153,6 @@ def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
         frame = pd.DataFrame(columns_of(path))
         return frame, frame[["x", "y"] if path.name == "a" else ["y", "x"]]  # the manifest has other labels
 
-    (tmp_path / "listed").mkdir()
     listed = build(tmp_path / "listed", frames, manifest=tmp_path / "labels.csv", label_column="x,y")
     assert [y.tolist() for _, y in listed] == [[1, 2], [3, 4]]
 
@@ -162,7 +160,6 @@ def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
         frame = pd.DataFrame(columns_of(path))
         return LongSequence(Sequence(frame[at : at + 3], frame[["z"]][at : at + 3], columns={"n": 1}) for at in (0, 3))
 
-    (tmp_path / "long").mkdir()
     store = build(tmp_path / "long", read)
     assert store.schema.labels.names == ("z",)
     assert store.lengths.tolist() == [4, 4]

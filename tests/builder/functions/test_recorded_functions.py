@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from click.testing import Result
 
 import builder
 import store_spec
@@ -27,17 +26,9 @@ from builder.processes.process_code import code_of
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from store_spec.format.layout import ROOT
-from tests.builder.command import seqzarr
+from tests.builder.command import recorded, seqzarr
+from tests.builder.command import seqzarr_build as build
 from tests.store.oracle import files
-
-
-def build(*arguments: object) -> Result:
-    return seqzarr("build", *arguments, "--workers", 0)
-
-
-def recorded(store: Path) -> Any:
-    return store_spec.open_store(store).provenance["build"]
-
 
 READER = """
 import json

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from store_spec import Rows, create_store, open_store
 from store_spec.format.times import Time
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
+from tests.store.oracle import store_of
 
 
 def shown(*arguments):
@@ -27,20 +29,13 @@ def shown(*arguments):
 def store(tmp_path):
     """A store of 40 sequences, two of them empty, with NaN, and with a hostile feature name."""
     generator = np.random.default_rng(3)
-    with create_store(
-        tmp_path / "s.zarr",
-        inputs=Rows(np.dtype("float32"), (3,), ("a", "b", "[red]\x1b[2J")),
-        labels=("int16", ()),
-        label_axis="sequence",
-        missing="keep",
-        chunk=300,
-        shard=1200,
-        codec="lz4:1",
-    ) as writer:
-        for number in range(40):
-            rows = generator.normal(size=(number % 20, 3)).astype(np.float32)
-            rows[:, 1] = np.nan
-            writer.append(rows, np.int16(number), source=f"source-{number // 2}")
+    rows = [generator.normal(size=(number % 20, 3)).astype(np.float32) for number in range(40)]
+    for each in rows:
+        each[:, 1] = np.nan
+    names, sources = ("a", "b", "[red]\x1b[2J"), [f"source-{number // 2}" for number in range(40)]
+    options: Any = {"inputs": Rows(np.dtype("float32"), (3,), names), "label_axis": "sequence", "missing": "keep"}
+    packing: Any = {"chunk": 300, "shard": 1200, "codec": "lz4:1"}
+    store_of(tmp_path / "s.zarr", rows, [*np.arange(40, dtype="int16")], sources=sources, **options, **packing)
     return tmp_path / "s.zarr"
 
 
@@ -128,9 +123,7 @@ def test_a_store_without_sequences_can_be_inspected(tmp_path):
 
 
 def test_labels_with_lengths_of_their_own_and_complex_numbers_can_be_inspected(tmp_path):
-    rows = ("complex64", (2,))
-    with create_store(tmp_path / "o.zarr", inputs=rows, labels=("bool", ()), label_axis="own") as writer:
-        writer.append(np.ones((3, 2), np.complex64), np.ones(5, bool), source="x")
+    store_of(tmp_path / "o.zarr", [np.ones((3, 2), np.complex64)], [np.ones(5, bool)], label_axis="own")
     found = inspect(tmp_path / "o.zarr")
     assert (found.steps, found.label_steps) == (3, 5)
     assert [one.mean for one in found.statistics] == [None, None, 1.0]
@@ -138,10 +131,9 @@ def test_labels_with_lengths_of_their_own_and_complex_numbers_can_be_inspected(t
 
 
 def test_the_first_of_many_statistics_are_shown_and_json_has_all(tmp_path):
-    (tmp_path / "arrays").mkdir()
-    np.save(tmp_path / "arrays" / "good.npy", np.zeros((2, 30)))
-    for number in range(25):
-        (tmp_path / "arrays" / f"bad{number:02}.npy").write_bytes(b"")
+    write_files(
+        tmp_path / "arrays", {"good.npy": np.zeros((2, 30)), **{f"bad{number:02}.npy": b"" for number in range(25)}}
+    )
     build(tmp_path / "arrays", tmp_path / "t.zarr", workers=0)
     text = shown(tmp_path / "t.zarr")
     assert "and 40 more, see --json" in text
@@ -166,13 +158,8 @@ def test_every_length_is_in_one_bin_and_bins_are_consecutive(lengths):
 
 
 def test_splits_by_a_column_equal_those_of_the_reader(tmp_path):
-    rows = np.zeros(3, "float32")
-    with create_store(
-        tmp_path / "s.zarr", inputs=("float32", ()), labels=("float32", ()), columns={"patient": "string"}
-    ) as writer:
-        for number in range(50):
-            writer.append(rows, rows, source=f"s{number}", columns={"patient": f"p{number % 13}"})
-    opened = open_store(tmp_path / "s.zarr")
+    more = [{"columns": {"patient": f"p{number % 13}"}} for number in range(50)]
+    opened = store_of(tmp_path / "s.zarr", [np.zeros(3, "float32")] * 50, columns={"patient": "string"}, more=more)
     found = inspect(tmp_path / "s.zarr", split_by="patient")
     lines = shown(tmp_path / "s.zarr", "--split-by", "patient").splitlines()
     assert "Default splits (by a hash of patient, seed 0)" in lines
@@ -210,22 +197,18 @@ def test_times_and_columns_belong_to_the_rows(tmp_path):
         np.array(["2019-12-31"], "datetime64[s]"),
     ]
     sites = ["oslo", "", "rome\x1b[2J", "oslo"]
-    with create_store(
+    columns = [
+        {"site": sites[number], "age": age, "count": number**9, "wet": True}
+        for number, age in enumerate((40.5, None, 2.0))
+    ]
+    store_of(
         path,
-        inputs=("float32", ()),
-        labels=("int8", ()),
+        [np.zeros(len(time), "float32") for time in times[:3]],
+        [np.zeros(len(time), "int8") for time in times[:3]],
         time=Time("s", zone="UTC"),
         columns={"site": "string", "age": "float64", "count": "int64", "wet": "bool", "none": "float64"},
-    ) as writer:
-        for number in range(3):
-            rows = np.zeros(len(times[number]))
-            writer.append(
-                rows.astype("float32"),
-                rows.astype("int8"),
-                source=f"s{number}",
-                time=times[number],
-                columns={"site": sites[number], "age": [40.5, None, 2.0][number], "count": number**9, "wet": True},
-            )
+        more=[{"time": time, "columns": each} for time, each in zip(times, columns, strict=False)],
+    )
     found = inspect(path)
     assert found.time == TimeRange(
         unit="s", elapsed=False, zone="UTC", first="2020-01-02T03:00:00Z", last="2021-05-06T07:08:09Z", in_order=True
@@ -259,10 +242,7 @@ def test_times_and_columns_belong_to_the_rows(tmp_path):
 
 def test_elapsed_times_and_missing_times_are_shown(tmp_path):
     for name, rows in (("e", 2), ("n", 0)):
-        with create_store(
-            tmp_path / name, inputs=("float32", ()), labels=("int8", ()), time=Time("ms", None)
-        ) as writer:
-            writer.append(np.zeros(rows, "float32"), np.zeros(rows, "int8"), source="a", time=np.arange(rows) * 1500)
+        store_of(tmp_path / name, [np.zeros(rows)], time=Time("ms", None), more=[{"time": np.arange(rows) * 1500}])
     assert "ms, elapsed: 0 ms to 1,500 ms; sequences are in order of time" in shown(tmp_path / "e")
     assert "ms, elapsed; there is no step" in shown(tmp_path / "n")
 
@@ -271,26 +251,21 @@ def test_steps_with_missing_values_of_live_sequences_are_counted(tmp_path):
     path = tmp_path / "s.zarr"
     rows = np.zeros((10, 2))
     rows[[1, 2, 7], [0, 1, 1]] = np.nan
-    with create_store(path, inputs=("f8", (2,)), labels=("f8", ()), missing="keep") as writer:
-        for source in "abc":
-            writer.append(rows, rows[:, 0], source=source)
-        writer.commit()
+    store_of(path, [rows] * 3, [rows[:, 0]] * 3, sources="abc", missing="keep")
+    with open_store(path, "a") as writer:
         writer.retire("b")
     found = inspect(path)
     assert (found.missing_inputs, found.missing_labels) == (6, 2)
     assert "means a missing value: 6 steps and 2 rows of labels have some" in " ".join(shown(path).split())
     assert json.loads(shown(path, "--json"))["missing_inputs"] == 6
-    with create_store(tmp_path / "none.zarr", inputs=("f8", (2,)), labels=("f8", ())) as writer:
-        writer.append(np.zeros((3, 2)), np.zeros(3), source="a")
+    store_of(tmp_path / "none.zarr", [np.zeros((3, 2))])
     assert inspect(tmp_path / "none.zarr").missing_inputs is None
     assert "NaN" not in shown(tmp_path / "none.zarr")
 
 
 def test_an_empty_split_is_mentioned_in_the_text(tmp_path):
     path = tmp_path / "s.zarr"
-    rows = np.arange(3, dtype="float32")[:, None]
-    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
-        writer.append(rows, rows, source="a")
+    store_of(path, [np.arange(3, dtype="float32")], sources="a")
     (held,) = (split.name for split in inspect(path).splits if split.sequences)
     empty = " and ".join(name for name in ("train", "val", "test") if name != held)
     text = seqzarr("inspect", path).stdout
@@ -298,10 +273,8 @@ def test_an_empty_split_is_mentioned_in_the_text(tmp_path):
 
 
 def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
-    path, rows = tmp_path / "s.zarr", np.zeros((3, 1), "float32")
-    with create_store(path, inputs=("float32", (1,)), labels=("float32", (1,)), columns={"side": "string"}) as writer:
-        for number, side in enumerate(["Train", "test", "train"]):
-            writer.append(rows, rows, source=f"s{number}", columns={"side": side})
+    path, more = tmp_path / "s.zarr", [{"columns": {"side": side}} for side in ("Train", "test", "train")]
+    store_of(path, [np.zeros(3)] * 3, columns={"side": "string"}, more=more)
     found = inspect(path, split_by="side")
     assert (found.pinned, [(split.name, split.sequences) for split in found.splits]) == (
         True,
@@ -318,9 +291,7 @@ def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):
 
 
 def test_a_ratio_is_written_out_however_large_it_is(tmp_path):
-    rows = np.zeros((500_000, 1), np.float32)
-    with create_store(tmp_path / "z.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
-        writer.append(rows, rows, source="a")
+    store_of(tmp_path / "z.zarr", [np.zeros((500_000, 1), np.float32)])
     array = inspect(tmp_path / "z.zarr").arrays[0]
     ratio = array.decoded_bytes / array.stored_bytes
     assert ratio > 99

@@ -38,6 +38,8 @@ from tests.builder.inspected_stores import (
     short_sequences,
     wide_store,
 )
+from tests.store.damage import flipped
+from tests.store.oracle import files, store_of
 
 LARGEST = 2 * 10**6
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "v1"
@@ -112,8 +114,7 @@ def hostile(made_once: Path, tmp_path: Path) -> Path:
 
 def of_one_sequence(path: Path, **options: Any) -> Path:
     """Make a store of three steps."""
-    with create_store(path, inputs=("int8", ()), labels=("int8", ()), **options) as writer:
-        writer.append(np.zeros(3, np.int8), np.zeros(3, np.int8), source="a")
+    store_of(path, [np.zeros(3, np.int8)], sources="a", **options)
     return path
 
 
@@ -163,22 +164,15 @@ def test_the_page_of_500_features_is_small(tmp_path: Path):
 
 def test_the_page_of_500_long_names_is_small(tmp_path: Path):
     names = tuple("\U0001f600<&>" * 300 + str(number) for number in range(500))
-    with create_store(
-        tmp_path / "n.zarr",
-        inputs=Rows(np.dtype("float64"), (500,), names),
-        labels=("int64", ()),
-        label_axis="sequence",
-    ) as writer:
-        for number in range(3):
-            rows = np.random.default_rng(number).normal(size=(9, 500))
-            writer.append(rows, np.int64(number), source=names[number][:900])
+    rows = [np.random.default_rng(number).normal(size=(9, 500)) for number in range(3)]
+    inputs, sources = Rows(np.dtype("float64"), (500,), names), [name[:900] for name in names]
+    store_of(tmp_path / "n.zarr", rows, [*range(3)], inputs=inputs, label_axis="sequence", sources=sources)
     checked(page_of(tmp_path / "n.zarr"))
 
 
 def test_the_page_says_that_it_shows_some_features(tmp_path: Path):
-    with create_store(tmp_path / "f.zarr", inputs=("int8", (700,)), labels=("int8", (300,))) as writer:
-        rows = np.arange(7000).reshape(10, 700) % 100
-        writer.append(rows.astype(np.int8), rows[:, :300].astype(np.int8), source="a")
+    rows = (np.arange(7000).reshape(10, 700) % 100).astype(np.int8)
+    store_of(tmp_path / "f.zarr", [rows], [rows[:, :300]])
     page = checked(page_of(tmp_path / "f.zarr"))
     assert "and 200 more, which seqzarr inspect --json has" in page.text
 
@@ -193,20 +187,10 @@ def test_the_page_of_200_000_sequences_is_small(tmp_path: Path):
 
 def test_the_fast_store_equals_that_of_a_writer(tmp_path: Path):
     made, written = short_sequences(tmp_path / "m.zarr", 37), tmp_path / "w.zarr"
-    with create_store(
-        written,
-        inputs=("float32", (2,)),
-        labels=("int8", ()),
-        label_axis="sequence",
-        missing="keep",
-        columns=SHORT_COLUMNS,
-    ) as writer:
-        for number in range(37):
-            inputs, labels, values = short_sequence(number)
-            writer.append(inputs, labels, source=f"s{number}", columns=values)
-    files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
-    assert [path for path in files if (made / path).read_bytes() != (written / path).read_bytes()] == []
+    inputs, labels, values = map(list, zip(*map(short_sequence, range(37)), strict=True))
+    more, keep = [{"columns": each} for each in values], {"label_axis": "sequence", "missing": "keep"}
+    store_of(written, inputs, labels, columns=SHORT_COLUMNS, more=more, **keep)
+    assert files(made) == files(written)
 
 
 @pytest.mark.slow
@@ -214,11 +198,10 @@ def test_the_fast_store_equals_that_of_a_writer(tmp_path: Path):
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "bool", "uint64"])
 def test_every_kind_of_store_has_a_page(tmp_path: Path, axis: LabelAxis, dtype: str):
     path = tmp_path / "k.zarr"
-    with create_store(path, inputs=(dtype, (2, 3)), labels=(dtype, ()), label_axis=axis) as writer:
-        for number in range(4):
-            rows = (np.arange(number * 6) % 5).reshape(number, 2, 3).astype(dtype)
-            labels = {"step": rows[:, 0, 0], "sequence": np.ones((), dtype), "own": np.ones(2, dtype)}[axis]
-            writer.append(rows, labels, source=f"s{number}")
+    rows = [(np.arange(number * 6) % 5).reshape(number, 2, 3).astype(dtype) for number in range(4)]
+    one, two = np.ones((), dtype), np.ones(2, dtype)
+    labels = {"step": [each[:, 0, 0] for each in rows], "sequence": [one] * 4, "own": [two] * 4}[axis]
+    store_of(path, rows, labels, label_axis=axis)
     page = checked(page_of(path))
     assert "4 sequences" in page.text
 
@@ -235,9 +218,7 @@ def test_a_store_without_sequences_has_a_page(tmp_path: Path):
     [([1], "The only sequence has 1 step."), ([7, 7], "Every sequence has 7 steps."), ([1, 7], "longest 7 steps")],
 )
 def test_sequences_of_one_length_make_no_chart(tmp_path: Path, lengths: list[int], said: str):
-    with create_store(tmp_path / "l.zarr", inputs=("int8", ()), labels=("int8", ())) as writer:
-        for number, length in enumerate(lengths):
-            writer.append(np.zeros(length, np.int8), np.zeros(length, np.int8), source=f"s{number}")
+    store_of(tmp_path / "l.zarr", [np.zeros(length, np.int8) for length in lengths])
     text = page_of(tmp_path / "l.zarr")
     assert said in checked(text).text
     assert ('aria-label="Lengths"' in text) == (len(set(lengths)) > 1)
@@ -245,9 +226,7 @@ def test_sequences_of_one_length_make_no_chart(tmp_path: Path, lengths: list[int
 
 def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
     rows = np.array([[-1.7e308, 5e-324], [1.7e308, 0.0], [0.0, 5e-324]])
-    with create_store(tmp_path / "x.zarr", inputs=("float64", (2,)), labels=("float64", ())) as writer:
-        for number in range(20):
-            writer.append(rows, rows[:, 0], source=f"s{number}")
+    store_of(tmp_path / "x.zarr", [rows] * 20, [rows[:, 0]] * 20)
     text = page_of(tmp_path / "x.zarr")
     assert "-1.7e+308" in checked(text).text
     assert not re.search(r"\b(nan|inf)\b", text)
@@ -293,9 +272,7 @@ def test_a_damaged_store_has_no_page_and_the_old_one_stays(hostile: Path, tmp_pa
     page = tmp_path / "p.html"
     page.write_text("old")
     shard = next((hostile / "inputs").glob("c.*"))
-    data = bytearray(shard.read_bytes())
-    data[50] ^= 1
-    shard.write_bytes(data)
+    flipped(f"inputs/{shard.name}", 50)(hostile)
     result = run(hostile, "--html", page)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "crc32c" in result.stderr
@@ -328,15 +305,9 @@ def test_the_first_of_many_failures_are_listed(tmp_path: Path):
 
 
 def test_notes_lead_to_the_section_that_says_more(tmp_path: Path):
-    with create_store(
-        tmp_path / "n.zarr",
-        inputs=Rows(np.dtype("float32"), (7,), tuple("abcdefg")),
-        labels=Rows(np.dtype("float32"), (2,), ("still", "gaps")),
-        missing="keep",
-    ) as writer:
-        labels = np.array([[1, np.nan], [1, np.nan], [1, 5]], np.float32)
-        for source in "abc":
-            writer.append(np.zeros((3, 7), np.float32), labels, source=source)
+    floats, labels = np.dtype("float32"), np.array([[1, np.nan], [1, np.nan], [1, 5]], np.float32)
+    named: Any = {"inputs": Rows(floats, (7,), tuple("abcdefg")), "labels": Rows(floats, (2,), ("still", "gaps"))}
+    store_of(tmp_path / "n.zarr", [np.zeros((3, 7), floats)] * 3, [labels] * 3, missing="keep", **named)
     text = re.sub(r"\s+", " ", page_of(tmp_path / "n.zarr"))
     for note in (
         '7 features have one value only: a, b, c, d, e and 2 more. <a href="#features">',
@@ -363,10 +334,8 @@ def test_a_malformed_store_is_refused_with_its_own_error(tmp_path: Path):
 
 
 def test_a_line_of_missing_values_has_nothing_to_draw(tmp_path: Path):
-    with create_store(
-        tmp_path / "l.zarr", inputs=("float32", (2,)), labels=("int8", ()), missing="keep", label_axis="sequence"
-    ) as writer:
-        writer.append(np.array([[0, np.nan], [1, np.nan]], np.float32), np.int8(0), source="a")
+    rows = np.array([[0, np.nan], [1, np.nan]], np.float32)
+    store_of(tmp_path / "l.zarr", [rows], [np.int8(0)], missing="keep", label_axis="sequence")
     assert "feature 1 <small>all missing</small>" in page_of(tmp_path / "l.zarr")
 
 
@@ -386,19 +355,16 @@ def document(made_once: Path) -> Inspection:
 
 
 def test_columns_times_and_names_of_classes_are_shown(tmp_path: Path):
-    with create_store(
+    times = [np.arange(3) * 60 + 86400 * number for number in range(3)]
+    store_of(
         tmp_path / "k.zarr",
-        inputs=("float32", ()),
+        [np.arange(3, dtype="float32")] * 3,
+        [np.array([0, 1, 1], np.int8)] * 3,
         labels=Rows(np.dtype("int8"), (), None, (("calm", HOSTILE[0]),)),
         columns={"site": "string"},
         time=Time("s", zone="UTC"),
-    ) as writer:
-        for number in range(3):
-            rows = np.arange(3)
-            labels = np.array([0, 1, 1], np.int8)
-            times = rows * 60 + 86400 * number
-            columns = {"site": HOSTILE[1]}
-            writer.append(rows.astype("float32"), labels, source=f"s{number}", time=times, columns=columns)
+        more=[{"time": each, "columns": {"site": HOSTILE[1]}} for each in times],
+    )
     page = checked(page_of(tmp_path / "k.zarr"))
     assert "Steps are from 1970-01-01T00:00:00Z to 1970-01-03T00:02:00Z." in page.text
     assert f"{HOSTILE[1]} 3" in page.text
@@ -407,13 +373,8 @@ def test_columns_times_and_names_of_classes_are_shown(tmp_path: Path):
 
 
 def test_the_label_of_a_sequence_has_its_name(tmp_path: Path):
-    with create_store(
-        tmp_path / "k.zarr",
-        inputs=("float32", ()),
-        labels=Rows(np.dtype("int8"), (2,), ("kind", "more"), (("calm", HOSTILE[0]), None)),
-        label_axis="sequence",
-    ) as writer:
-        writer.append(np.zeros(3, "float32"), np.array([1, 5], np.int8), source="a")
+    rows = Rows(np.dtype("int8"), (2,), ("kind", "more"), (("calm", HOSTILE[0]), None))
+    store_of(tmp_path / "k.zarr", [np.zeros(3)], [np.array([1, 5], np.int8)], labels=rows, label_axis="sequence")
     assert f", kind {HOSTILE[0]}, more 5" in checked(page_of(tmp_path / "k.zarr")).text
 
 

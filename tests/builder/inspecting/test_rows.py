@@ -24,6 +24,7 @@ from store_spec import Rows, Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from tests.builder.command import seqzarr
 from tests.builder.inspected_stores import HOSTILE, hostile_store
+from tests.store.oracle import store_of
 
 
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
@@ -166,22 +167,15 @@ def test_missing_and_constant_are_exact(store: Store, monkeypatch: pytest.Monkey
 
 
 def test_equal_values_have_no_deviation_despite_rounding(tmp_path: Path):
-    with create_store(tmp_path / "c.zarr", inputs=("float64", ()), labels=("int8", ())) as writer:
-        for length in range(1, 60):
-            writer.append(np.full(length, 518.67), np.zeros(length, np.int8), source=f"s{length}")
-    assert open_store(tmp_path / "c.zarr").stats().std[0] > 0
+    store = store_of(tmp_path / "c.zarr", [np.full(length, 518.67) for length in range(1, 60)])
+    assert store.stats().std[0] > 0
     assert inspect(tmp_path / "c.zarr").statistics[0].std == 0
 
 
 def test_one_value_among_missing_ones_is_not_constant(tmp_path: Path):
     nan = np.nan
     sequences = [[1, nan, nan], [1, 1, nan], [nan, nan], [2, 2], [3], [1, 2], [nan, 4, nan, 4]]
-    with create_store(
-        tmp_path / "c.zarr", inputs=("float32", (1,)), labels=("float32", (1,)), missing="keep"
-    ) as writer:
-        for number, values in enumerate(sequences):
-            rows = np.array(values, np.float32)[:, None]
-            writer.append(rows, rows, source=f"s{number}")
+    store_of(tmp_path / "c.zarr", [np.array(values, np.float32) for values in sequences], missing="keep")
     assert inspect(tmp_path / "c.zarr").statistics[0].constant == 3
 
 
@@ -244,8 +238,7 @@ def test_the_drawn_sequences_have_the_smallest_hashes(store: Store):
 
 def test_only_the_start_of_a_long_sequence_is_drawn(tmp_path: Path):
     rows = np.arange(300_000, dtype=np.float64)
-    with create_store(tmp_path / "l.zarr", inputs=("float64", ()), labels=("float64", ())) as writer:
-        writer.append(rows, rows + 1, source="a")
+    store_of(tmp_path / "l.zarr", [rows], [rows + 1])
     document = inspect(tmp_path / "l.zarr", rows=True)
     assert document.rows is not None
     (one,) = document.rows.sequences
@@ -257,8 +250,7 @@ def test_only_the_start_of_a_long_sequence_is_drawn(tmp_path: Path):
 def test_the_first_features_that_change_are_drawn(tmp_path: Path):
     rows = np.ones((5, 9), np.float32)
     rows[:, [2, 4, 8]] = np.arange(5)[:, None]
-    with create_store(tmp_path / "f.zarr", inputs=("float32", (9,)), labels=("int8", ())) as writer:
-        writer.append(rows, np.zeros(5, np.int8), source="a")
+    store_of(tmp_path / "f.zarr", [rows], [np.zeros(5, np.int8)])
     document = inspect(tmp_path / "f.zarr", rows=True)
     assert document.rows is not None
     titles = [line.title for line in document.rows.sequences[0].lines]

@@ -18,6 +18,7 @@ from store_spec import create_store, open_store
 from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
 from store_spec.windows.mixing import measure
+from tests.store.oracle import store_of
 
 
 def run(*arguments: object) -> Result:
@@ -152,11 +153,11 @@ def test_an_empty_store_is_refused(tmp_path: Path):
 @pytest.mark.filterwarnings("ignore:.*0 windows")
 def test_windows_of_each_split_are_counted_also_if_there_are_none(tmp_path: Path):
     rows = np.arange(200, dtype=np.float32)[:, None]
-    with create_store(tmp_path / "s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
-        for number in range(60):
-            short = position(f"s{number:02}", 0) >= 0.9  # the test split
-            writer.append(rows[: 8 if short else 9], rows[: 8 if short else 9], source=f"s{number:02}")
-    store = open_store(tmp_path / "s.zarr")
+    names = [f"s{number:02}" for number in range(60)]
+    # Those of the test split are shorter.
+    store = store_of(
+        tmp_path / "s.zarr", [rows[: 8 if position(name, 0) >= 0.9 else 9] for name in names], sources=names
+    )
     found = inspect(tmp_path / "s.zarr", shuffle=Shuffle(window=8))
     assert [split.windows for split in found.splits] == [len(store.split(one.name).windows(8)) for one in found.splits]
     assert found.splits[2].windows == 0

@@ -18,6 +18,7 @@ from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.store.oracle import store_of
 
 
 def run(*arguments: object) -> Result:
@@ -89,10 +90,10 @@ def test_a_retired_source_can_be_inspected(store: Path):
 @pytest.mark.parametrize("axis", ["step", "sequence", "own"])
 def test_every_label_axis_and_dtype_can_be_shown(tmp_path: Path, axis: LabelAxis):
     path = tmp_path / "k.zarr"
-    with create_store(path, inputs=("complex64", (9, 9)), labels=("float32", ()), label_axis=axis, missing="keep") as w:
-        labels = {"step": np.full(8, np.nan), "sequence": np.float32(2), "own": np.ones(20, np.float32)}[axis]
-        for _ in range(LISTED_PARTS + 2):
-            w.append(np.full((8, 9, 9), 1 + 2j, np.complex64), np.asarray(labels, np.float32), source="x")
+    labels = {"step": np.full(8, np.nan), "sequence": np.float32(2), "own": np.ones(20)}[axis]
+    count = LISTED_PARTS + 2
+    rows, sources = np.full((8, 9, 9), 1 + 2j, np.complex64), ["x"] * count
+    store_of(path, [rows] * count, [labels] * count, sources=sources, label_axis=axis, missing="keep")
     found = json.loads(run(path, "--sequence", "x", "--json").stdout)
     parts = found["parts"]
     assert parts[0]["inputs"][0]["values"] == ["(1+2j)"] * LISTED_VALUES
@@ -149,12 +150,9 @@ def test_cleaning_and_names_of_classes_are_shown(tmp_path: Path):
 
 
 def test_the_times_of_each_part_are_shown(tmp_path: Path):
-    with create_store(
-        tmp_path / "t.zarr", inputs=("int8", ()), labels=("int8", ()), time=Time("s", zone="UTC")
-    ) as writer:
-        for steps in (3, 0):
-            rows = np.zeros(steps, np.int8)
-            writer.append(rows, rows, source="a", time=np.arange(steps) * 60 + 86400)
+    times = [np.arange(steps) * 60 + 86400 for steps in (3, 0)]
+    more, time = [{"time": each} for each in times], Time("s", zone="UTC")
+    store_of(tmp_path / "t.zarr", [np.zeros(3), np.zeros(0)], sources="aa", time=time, more=more)
     first, empty = inspect_source(tmp_path / "t.zarr", "a").parts
     assert (first.times, empty.times) == (("1970-01-02T00:00:00Z", "1970-01-02T00:02:00Z"), None)
     text = " ".join(run(tmp_path / "t.zarr", "--sequence", "a").stdout.split())

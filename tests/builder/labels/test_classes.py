@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import store_spec
 from builder import UsageError, build, inspect, preview, tabular
@@ -20,25 +17,8 @@ from builder.labels.text_classes import format_classes, parse_classes
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
 from tests.builder.source_files import write_files
-from tests.store.oracle import files
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
-
-
-def by_loop(sources: Sources) -> tuple[list[str], list[str], list[list[list[int]]]]:
-    """Give each text the next number when it first appears."""
-    names: tuple[list[str], list[str]] = [], []
-    labels: list[list[list[int]]] = []
-    for rows in sources:
-        labels.append([])
-        for row in rows:
-            codes = []
-            for text, known in zip(row, names, strict=True):
-                if text not in known:
-                    known.append(text)
-                codes.append(known.index(text))
-            labels[-1].append(codes)
-    return (*names, labels)
 
 
 def write(folder: Path, sources: Sources, suffix: str, first: int = 0) -> None:
@@ -53,36 +33,6 @@ def write(folder: Path, sources: Sources, suffix: str, first: int = 0) -> None:
         else:
             lines = ["x,a,b", *(f'{x},"{a}",{b}' for x, a, b in zip(*columns, strict=True))]
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-words = st.sampled_from(["cat", "dog", "Ä 1", "a, b", "None of it", "x"])
-some_rows = st.lists(st.tuples(words, words.filter(lambda word: "," not in word)), min_size=1, max_size=5)
-some_sources = st.lists(some_rows, min_size=1, max_size=5)
-
-
-@pytest.mark.slow
-@settings(max_examples=4)
-@given(sources=some_sources, suffix=st.sampled_from([".csv", ".parquet"]), split=st.integers(0, 5))
-def test_codes_equal_those_of_a_loop_and_stay_when_sources_are_added(tmp_path, sources, suffix, split):
-    shutil.rmtree(tmp_path / "src", ignore_errors=True)
-    for name in ("all.zarr", "parts.zarr"):
-        shutil.rmtree(tmp_path / name, ignore_errors=True)
-        shutil.rmtree(tmp_path / f"{name}.build", ignore_errors=True)
-    process = tabular(labels="a,b", dtype="float32")
-    split = min(split, len(sources))
-    if split:
-        write(tmp_path / "src", sources[:split], suffix)
-        assert not build(tmp_path / "src", tmp_path / "parts.zarr", process=process, workers=0).failures
-    write(tmp_path / "src", sources, suffix)
-    for name in ("all.zarr", "parts.zarr"):
-        assert not build(tmp_path / "src", tmp_path / name, process=process, workers=0).failures
-    first, second, labels = by_loop(sources)
-    store = store_spec.open_store(tmp_path / "all.zarr")
-    assert (store.class_names("a"), store.class_names("b")) == (tuple(first), tuple(second))
-    for number, codes in enumerate(labels):
-        x, y = store[number]
-        assert (x.dtype.name, y.dtype.name, y.tolist()) == ("float32", "int64", codes)
-    assert files(tmp_path / "all.zarr") == files(tmp_path / "parts.zarr")
 
 
 @pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.startswith("classes")])
@@ -136,15 +86,10 @@ def test_texts_that_are_numbers_are_classes_if_listed(tmp_path):
     ],
 )
 def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expected):
-    (tmp_path / "src").mkdir()
-    path = tmp_path / "src" / f"a{suffix}"
-    if suffix == ".csv":
-        path.write_text(f"x,y\n1,p\n2,{gap}\n3,q\n")
-    else:
-        pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}), path)
-    report = build(
-        tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", missing=missing), workers=0, max_failures=99
-    )
+    text, columns = f"x,y\n1,p\n2,{gap}\n3,q\n", {"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}
+    src = write_files(tmp_path / "src", {f"a{suffix}": text if suffix == ".csv" else columns})
+    process = tabular(labels="y", missing=missing)
+    report = build(src, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
     if isinstance(expected, str):
         assert expected in report.failures[0].reason
         return
@@ -181,11 +126,9 @@ def test_a_mistake_among_numbers_is_not_a_class(tmp_path, slip, message):
 @pytest.mark.parametrize("rows", [0, 2])
 @pytest.mark.parametrize("first", [False, True])
 def test_a_label_column_without_values_has_missing_values(tmp_path, rows, first):
-    (tmp_path / "src").mkdir()
-    text = pa.table({"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]})
-    nothing = pa.table({"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())})
-    pq.write_table(text, tmp_path / "src" / "b.parquet")
-    pq.write_table(nothing, tmp_path / "src" / ("a.parquet" if first else "c.parquet"))
+    text = {"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]}
+    nothing = {"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())}
+    write_files(tmp_path / "src", {"b.parquet": text, "a.parquet" if first else "c.parquet": nothing})
     process = tabular(inputs="x", labels="y,z", missing="y=drop")
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     reasons = [one.reason.partition("; leave")[0] for one in report.skipped]

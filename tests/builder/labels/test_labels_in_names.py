@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder import LongSequence, Sequence, UsageError, build, preview, tabular
+from builder import LongSequence, Sequence, UsageError, build, preview
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import is_valid_record
-from tests.builder.command import seqzarr
+from tests.builder.command import recorded
+from tests.builder.command import seqzarr_build as run
 from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
@@ -44,10 +45,6 @@ def in_pieces(path: Path):
 def write(folder: Path, *names: str) -> Path:
     texts = (json.dumps([number + step for step in range(len(name) % 5 + 1)]) for number, name in enumerate(names))
     return write_files(folder, dict(zip(names, texts, strict=True)))
-
-
-def run(*arguments):
-    return seqzarr("build", *arguments, "--workers", "0")
 
 
 def same_but_for_options(one: Path, other: Path) -> None:
@@ -107,8 +104,7 @@ def test_a_store_equals_that_of_a_manifest_of_the_same_labels(made, targets, pro
 def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more(tmp_path):
     src = write(tmp_path / "src", "a_1.json", "b_2.json")
     assert run(src, tmp_path / "t", "--process", ME, "--label-pattern", r"_(\d)").exit_code == 0
-    recorded = store_spec.open_store(tmp_path / "t").provenance["build"]["process"]
-    assert recorded == {"function": ME, "label_pattern": r"_(\d)"}
+    assert recorded(tmp_path / "t")["process"] == {"function": ME, "label_pattern": r"_(\d)"}
     write(src, "c_3.json")
     assert "to_process" in run(src, tmp_path / "t", "--dry-run", "--json").stdout
     for again in ([], ["--label-pattern", r"_(\d)"], ["--process", ME, "--label-pattern", r"_(\d)"]):
@@ -164,17 +160,6 @@ def test_kept_columns_of_a_manifest_go_with_labels_in_names(tmp_path):
     assert [y.tolist() for _, y in store] == [[1], [2]]
     assert store.sequences["site"].tolist() == ["x", "y"]
     assert build(src, tmp_path / "t", manifest=options["manifest"], label_axis="sequence", workers=0).unchanged == 2
-
-
-def test_a_label_pattern_for_tables_belongs_to_tabular(tmp_path):
-    (tmp_path / "a1.csv").write_text("x\n1\n")
-    words = r"label_pattern is for a process function; for tables, give label_pattern to tabular\(\.\.\.\)"
-    for process in (None, tabular()):
-        with pytest.raises(UsageError, match=words):
-            build(tmp_path / "a1.csv", tmp_path / "t", process=process, label_pattern=r"a(\d)")
-    build(tmp_path / "a1.csv", tmp_path / "t", process=tabular(label_pattern=r"a(\d)"), workers=0)
-    with pytest.raises(UsageError, match=words):
-        build(tmp_path / "a1.csv", tmp_path / "t", label_pattern=r"a(\d)")
 
 
 @pytest.mark.parametrize("pattern", [3, "(", "", ["(.)"], "none"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,16 @@ from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder import LongSequence, SourceError, UsageError
+from builder import LongSequence, SourceError, UsageError, tabular
 from builder.labels.text_classes import parse_classes
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.text_labels import encode_labels
 from store_spec import SequenceError
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
-from tests.store.oracle import files
+from tests.store.oracle import files, store_of
 
 NAMES = ("cat", "dog", "cow")
 BUILD = ["--process", "tests.builder.text_sources:as_array", "--workers", "0"]
@@ -83,11 +83,10 @@ def test_text_of_each_step_is_stored_as_codes_with_their_names_whatever_the_work
     assert store[len(store) - 1][1].tolist() == [2, 0]
     assert store_spec.verify(tmp_path / "t") == []
     assert verify_sources(tmp_path / "t", src, workers=0) == []
-    with store_spec.create_store(tmp_path / "u", inputs=("float64", ()), labels=("int64", ()), classes=[NAMES]) as one:
-        for name, x, y in (("a.json", [1, 2, 3], [1, 0, 1]), ("b.json", [4, 5], [2, 0])):
-            one.append(np.array(x, float), np.array(y), source=name)
     if process is not as_objects:  # it yields each twice
-        assert store.contents == store_spec.open_store(tmp_path / "u").contents
+        rows, labels = [np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0])], [[1, 0, 1], [2, 0]]
+        expected = store_of(tmp_path / "u", rows, labels, sources=("a.json", "b.json"), classes=[NAMES])
+        assert store.contents == expected.contents
 
 
 def test_labels_of_sequences_may_be_text_for_several_targets(tmp_path):
@@ -211,9 +210,11 @@ def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_
     assert "was built with missing keep, but the option is now missing error" in result.stderr
 
 
-def test_in_python_options_of_tables_belong_to_tabular(tmp_path):
-    Path(tmp_path, "a.csv").write_text("x,y\n1,cat\n")
-    with pytest.raises(UsageError, match="missing is for a process function; for tables, give missing to tabular"):
-        builder.build(tmp_path / "a.csv", tmp_path / "t", missing="keep")
-    with pytest.raises(UsageError, match="classes is for a process function; for tables, give classes to tabular"):
-        builder.build(tmp_path / "a.csv", tmp_path / "t", classes="cat")
+@pytest.mark.parametrize(("option", "value"), [("missing", "keep"), ("classes", "cat"), ("label_pattern", r"a(\d)")])
+def test_in_python_options_of_tables_belong_to_tabular(tmp_path, option, value):
+    source = write_files(tmp_path, {"a1.csv": "x\n1\n"}) / "a1.csv"
+    builder.build(source, tmp_path / "old", process=tabular(label_pattern=r"a(\d)"), workers=0)
+    message = rf"{option} is for a process function; for tables, give {option} to tabular\(\.\.\.\)"
+    for store, process in (("new", None), ("new", tabular()), ("old", None)):
+        with pytest.raises(UsageError, match=message):
+            builder.build(source, tmp_path / store, process=process, **{option: value})

@@ -225,25 +225,6 @@ def test_fractions_beside_classes_are_refused_without_options_of_sources(tmp_pat
         labels_of(table, "k,y")
 
 
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        ("d", r"row 1, column d holds dates \(2020-01-01\); labels are numbers, bool or text"),
-        ("m", r"row 2 \(b\), column m: missing value \(1 in all\)"),
-        ("n", r"row 2 \(b\), column n: missing value \(1 in all\)"),
-        ("f", r"row 1 \(a\), column f: infinite value \(1 in all\)"),
-        ("big", r"row 1, column big: 123456789012345678901 is beyond 2\*\*53 .*; write a letter before each if they a"),
-        ("zz", r"there is no column 'zz'; there are \d: source, t, d, m, n, f"),
-    ],
-)
-def test_labels_that_are_not_numbers_are_refused(tmp_path, column, message):
-    head, *rows = "source,t,d,m,n,f", "a,PEN,2020-01-01,1,0.5,inf", "b,FEL,2020-01-02,,NA,1"
-    if column == "big":
-        head, *rows = "source,big", "a,123456789012345678901", "b,0"
-    with pytest.raises(UsageError, match=message):
-        labels_of(manifest(tmp_path, "\n".join([head, *rows])), column)
-
-
 def test_large_integers_in_unused_columns_are_accepted(tmp_path):
     large = 13835058055282163712
     table = manifest(tmp_path, f"source,y,uid\na,1,{large}\nb,2,0\n")
@@ -281,30 +262,6 @@ def test_text_that_is_not_utf8_is_named_if_it_is_used(tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             take()
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "message"),
-    [
-        ("source,y\na\n", "m.csv", "row 1 has 1 fields, but the first line has 2"),
-        ("source,source\na,b\n", "m.csv", "columns 1 and 2 are both named 'source'"),
-        ("", "m.csv", "is empty: 0 bytes"),
-        ("nonsense", "m.parquet", "is it a whole Parquet file"),
-        ("source;y\na;1\nb\n", "m.csv", "row 2 has 1 fields, but the first line has 2"),
-        ("x", "m.xlsx", "no format has the suffix '.xlsx'; a manifest is a CSV, TSV or Parquet file: save it as one"),
-    ],
-)
-def test_an_unusable_manifest_is_refused_with_the_reason(tmp_path, text, name, message):
-    with pytest.raises(UsageError, match=message):
-        manifest(tmp_path, text, name=name)
-
-
-def test_an_npy_file_is_not_a_manifest(tmp_path):
-    np.save(tmp_path / "m.npy", np.zeros((2, 2)))
-    with pytest.raises(UsageError, match="no column 'source'"):
-        read_manifest(tmp_path / "m.npy")
-    with pytest.raises(UsageError, match="a manifest is a CSV, TSV or Parquet file"):
-        read_manifest(tmp_path / "m.npy", key="0")
 
 
 def test_types_of_a_long_manifest_come_from_all_rows(tmp_path):

@@ -17,10 +17,10 @@ from builder.workers.engine import start_engine
 from store_spec import StoreError
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, expected, read_made, write_made
-from tests.store.damage import change_places
+from tests.store.damage import change_places, flipped
 from tests.store.hostile_stores import lie_of_counts
 from tests.store.make_golden import GOLDEN
-from tests.store.oracle import assert_holds, files
+from tests.store.oracle import assert_holds, files, store_of
 
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
@@ -110,10 +110,7 @@ def test_sequences_longer_than_a_batch_are_copied_in_parts_and_compared_with_the
 
 def test_changed_rows_are_not_copied(tmp_path):
     built(tmp_path, SOURCES, codec="none")
-    shard = tmp_path / "store" / "inputs" / "c.0.0"
-    data = bytearray(shard.read_bytes())
-    data[5] ^= 1
-    shard.write_bytes(data)
+    flipped("inputs/c.0.0", 5)(tmp_path / "store")
     with pytest.raises(store_spec.StoreError, match="crc32c"):
         builder.compact(tmp_path / "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -168,12 +165,8 @@ def test_the_command_reports_what_it_copied_and_left_out(tmp_path):
 
 
 def test_a_continued_copy_has_the_classes_that_the_store_got_since(tmp_path):
-    def rows(*labels):
-        return np.zeros(len(labels), np.float32), np.array(labels, np.int8)
-
     old = tmp_path / "old"
-    with store_spec.create_store(old, inputs=("float32", ()), labels=("int8", ()), classes=[["cat", "dog"]]) as writer:
-        writer.append(*rows(0, 1), source="a")
+    store_of(old, [np.zeros(2, np.float32)], [np.array([0, 1], np.int8)], sources="a", classes=[["cat", "dog"]])
     compact(old, tmp_path / "new", workers=0)
     assert store_spec.open_store(tmp_path / "new").class_names() == ("cat", "dog")
     with store_spec.open_store(old, "a") as writer:
@@ -182,7 +175,7 @@ def test_a_continued_copy_has_the_classes_that_the_store_got_since(tmp_path):
     assert store_spec.open_store(tmp_path / "new").class_names() == ("cat", "dog", "fox")
     with store_spec.open_store(old, "a") as writer:
         writer.extend_classes([["cat", "dog", "fox", "owl"]])
-        writer.append(*rows(3), source="b")
+        writer.append(np.zeros(1, np.float32), np.array([3], np.int8), source="b")
     assert compact(old, tmp_path / "new", workers=0).copied == 1
     assert store_spec.open_store(tmp_path / "new").identity == store_spec.open_store(old).identity
     assert store_spec.verify(tmp_path / "new") == []

@@ -24,7 +24,8 @@ from tests.builder.command import seqzarr
 from tests.builder.failing_puts import failing_puts
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, read_made, write_made
-from tests.store.oracle import Recipe, Sequence, append, files, make, recipes
+from tests.builder.source_files import write_files
+from tests.store.oracle import Recipe, Sequence, append, files, make, recipes, store_of
 
 ORDERS = ("store", "name", "length", "shuffle:3")
 
@@ -256,18 +257,14 @@ def test_an_order_in_which_new_sequences_are_not_last_cannot_be_continued(tmp_pa
     ],
 )
 def test_lossy_conversions_are_refused_and_make_no_store(tmp_path, given, dtype, words):
-    with store_spec.create_store(
-        tmp_path / "old", inputs=("float64", (2,)), labels=("int64", ()), missing="keep"
-    ) as writer:
-        writer.append(np.array(given), np.zeros(1, np.int64), source="a")
+    store_of(tmp_path / "old", [np.array(given)], [[0]], sources="a", missing="keep")
     with pytest.raises(UsageError, match=words):
         compact(tmp_path / "old", tmp_path / "new", dtype=dtype, workers=0)
     assert not (tmp_path / "new").exists()
 
 
 def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_path):
-    with store_spec.create_store(tmp_path / "c", inputs=("complex64", ()), labels=("int64", ())) as writer:
-        writer.append(np.ones(3, np.complex64), np.zeros(3, np.int64), source="a")
+    store_of(tmp_path / "c", [np.ones(3, np.complex64)], [[0, 0, 0]])
     with pytest.raises(UsageError, match="inputs are complex64, which cannot be converted"):
         compact(tmp_path / "c", tmp_path / "new", dtype="float32")
     for text in ("size", "shuffle:x", "name:1", "shuffle:"):
@@ -276,10 +273,7 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
     assert Order.parse("shuffle:0") == Order("shuffle")
     with pytest.raises(UsageError, match="is not a dtype"):
         compact(tmp_path / "c", tmp_path / "new", label_dtype="number")
-    with store_spec.create_store(
-        tmp_path / "k", inputs=("float32", ()), labels=("int64", ()), classes=[["cat", "dog"]]
-    ) as writer:
-        writer.append(np.ones(2, np.float32), np.array([0, 1]), source="a")
+    store_of(tmp_path / "k", [np.ones(2, np.float32)], [[0, 1]], classes=[["cat", "dog"]])
     with pytest.raises(UsageError, match="labels are int64 and have classes, whose codes are integers"):
         compact(tmp_path / "k", tmp_path / "new", label_dtype="float32")
     compact(tmp_path / "k", tmp_path / "new", dtype="float64", label_dtype="int8")
@@ -319,8 +313,7 @@ def test_a_later_build_of_the_copy_knows_its_sources_and_converts_new_ones(tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
 def test_a_narrowed_copy_is_not_widened(tmp_path, first, then):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.csv").write_text("x,y\n1,2\n")
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,2\n"})
     build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
     compact(tmp_path / "old", tmp_path / "less", dtype=first)
     with pytest.raises(

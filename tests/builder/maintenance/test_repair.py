@@ -25,7 +25,9 @@ from store_spec.errors import ConflictError, LockedError, StorageError
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.campaigns.rot_cases import ROOT, Case, Specimen, losses, older_copies, swaps
+from tests.store.damage import flipped
 from tests.store.oracle import files
 
 AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
@@ -168,10 +170,7 @@ def damaged(tmp_path):
 
 def flip(store: Path, row: int) -> None:
     """Change a bit of a row of the inputs, whose chunk has ten rows and a checksum."""
-    shard = store / "inputs" / "c.0.0"
-    data = bytearray(shard.read_bytes())
-    data[row * 16 + row // 10 * 4] ^= 1
-    shard.write_bytes(data)
+    flipped("inputs/c.0.0", row * 16 + row // 10 * 4)(store)
 
 
 def run_repair(place: Path, *flags: str):
@@ -362,8 +361,7 @@ def in_pieces(_):
 
 @pytest.mark.slow
 def test_a_sequence_in_pieces_is_never_in_memory_at_once(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.made").write_text("")
+    write_files(tmp_path / "src", {"a.made": ""})
     build(tmp_path / "src", tmp_path / "s", process=in_pieces, workers=0, shard="1MB")
     before = files(tmp_path / "s")
     (tmp_path / "s" / "inputs" / "c.9.0").unlink()

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from store_spec.schema import LabelAxis
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
+from tests.store.damage import flipped
+from tests.store.oracle import store_of
 
 SOURCES = {f"{letter}.made": Made(lengths=(3, number + 1), seed=number) for number, letter in enumerate("abcd")}
 
@@ -80,15 +83,9 @@ def test_one_changed_bit_is_found(place):
     pairs[3] = other, pairs[3][1]
     schema = before.schema
     shutil.move(place / "store", place / "old")
-    with store_spec.create_store(
-        place / "store",
-        inputs=schema.inputs,
-        labels=schema.labels,
-        label_axis=schema.label_axis,
-        provenance=before.provenance,
-    ) as writer:
-        for source, (inputs, labels) in zip(before.sources, pairs, strict=True):
-            writer.append(inputs, labels, source=source)
+    rows: Any = {name: getattr(schema, name) for name in ("inputs", "labels", "label_axis")}
+    inputs, labels = map(list, zip(*pairs, strict=True))
+    store_of(place / "store", inputs, labels, sources=before.sources, provenance=before.provenance, **rows)
     assert store_spec.verify(place / "store") == []
     (found,) = problems(place)
     rows = len(other)
@@ -119,10 +116,7 @@ def test_retired_sequences_are_not_compared(place):
 
 
 def test_a_store_that_is_damaged_cannot_be_compared(place):
-    path = place / "store" / "inputs" / "c.0.0"
-    data = bytearray(path.read_bytes())
-    data[10] ^= 1
-    path.write_bytes(data)
+    flipped("inputs/c.0.0", 10)(place / "store")
     assert any("its rows in the store cannot be read" in problem for problem in problems(place))
 
 

@@ -15,6 +15,7 @@ from builder import BuildError
 from builder.maintenance.store_checks import Checking
 from store_spec.verification import parts as verify_parts
 from tests.builder.command import seqzarr
+from tests.store.damage import flipped
 from tests.store.oracle import Recipe, make, write
 
 RECIPE = Recipe(chunk=48, shard=96, codec="none")
@@ -26,9 +27,7 @@ def damaged(tmp_path, monkeypatch):
     path = write(RECIPE, tmp_path / "prices.zarr", make(RECIPE, LENGTHS))
     monkeypatch.setattr(verify_parts, "PART_BYTES", 300)  # a dozen parts and more
     (path / "inputs/c.3.0").unlink()
-    data = bytearray((path / "labels/c.9").read_bytes())
-    data[0] ^= 1
-    (path / "labels/c.9").write_bytes(data)
+    flipped("labels/c.9", 0)(path)
     shutil.copy(path / "inputs/c.20.0", path / "inputs/c.19.0")
     return path
 

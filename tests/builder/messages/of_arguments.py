@@ -12,6 +12,11 @@ _FILES: Final = {"1.raw": "1"}
 MISTAKES: Final = (
     Mistake("a codec that is none", "--codec gzip:5"),
     Mistake("a limit of failures that is no number", "--max-failures x"),
+    Mistake("other chunks than the store has", "--chunk 8192", before=""),
+    Mistake("other shards than the store has", "--shard 1MiB", before=""),
+    Mistake("another codec than the store has", "--codec zstd", before=""),
+    Mistake("a pattern that is no regular expression", "--sequence-from '(p'", {"p7.csv": "x\n1\n"}),
+    Mistake("a group with a name of the format", r"--sequence-from '(?P<source>p\d)'", {"p7.csv": "x\n1\n"}),
     Mistake("a pattern that no file fits", r"--sequence-from '(\w+)_\d{8}'", {"p7-20240101.csv": "x\n1\n"}),
     Mistake(
         "files of one sequence that differ",
@@ -42,6 +47,8 @@ MISTAKES: Final = (
     Mistake(
         "another argument than the store was built with", "--arg factor=3", _FILES, before=_MADE + " --arg factor=2"
     ),
+    Mistake("the same argument as another type", "--arg factor=2.0", _FILES, before=_MADE + " --arg factor=2"),
+    Mistake("an argument that the first build lacked", "--arg shift=1", _FILES, before=_MADE + " --arg factor=2"),
     Mistake(
         "commas in a file whose suffix says blanks",
         "",

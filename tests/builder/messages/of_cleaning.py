@@ -44,6 +44,18 @@ MISTAKES: Final = (
         "--decimal ,",
         {"a.csv": "x;y\n1,5;2,5\n", "b.csv": "x,y\n1,2\n", "c.csv": "x;y\n1;2\n", "d.csv": "x\n1\n"},
     ),
+    *(
+        Mistake(what, f"--delimiter ; --decimal {mark} --time t {options}", {"a.csv": f"t;x\n{first};1\n{then};1\n"})
+        for what, mark, options, first, then in (
+            ("a time with a point among those with a comma", ",", "--time-unit s", "0,5", "1.5"),
+            ("times with points beside decimals with a comma", ",", "--time-unit s", "0.5", "1.5"),
+            ("elapsed times with points beside decimals with a comma", ",", "--time-unit s --elapsed", "0.5", "1.5"),
+            ("times with commas and without a unit", ",", "", "0,5", "1,5"),
+            ("a time with a comma among those with a point", ".", "--time-unit s", "0.5", "1,5"),
+        )
+    ),
+    Mistake("labels with a comma", "--delimiter ; --labels y", {"a.csv": "x;y\n1;1,5\n2;2,5\n"}),
+    Mistake("labels with a point", "--delimiter ; --decimal , --labels y", {"a.csv": "x;y\n1;1.5\n2;2.5\n"}),
     Mistake("the same mark between columns and before decimals", "--delimiter , --decimal ,"),
     Mistake("another policy than the store has", "--missing split", before="--missing drop"),
     Mistake("policies for a function of one's own", "--process mine:read --missing drop"),
@@ -64,6 +76,30 @@ MISTAKES: Final = (
     Mistake("a difference of a large integer", "--diff x", {"a.parquet": {"x": np.array([1, 2**63], np.uint64)}}),
     Mistake("a factor of an integer that floats do not hold", "--scale x=2", {"a.parquet": {"x": [1, 2**53 + 1]}}),
     Mistake("logarithms of nothing and less", "--log x", {"a.parquet": {"x": [3, 0, -1]}}),
+    *(
+        Mistake(what, options, {"a.csv": "x,y,z\n1,2,3\n"})
+        for what, options in (
+            ("a range that ends at no column", "--labels y:w"),
+            ("a column to exclude that is not there", "--exclude w"),
+            ("a range that runs backwards", "--inputs z:y"),
+            ("a column in two ranges", "--inputs x:z,y"),
+            ("numbers for columns with names", "--inputs 0:1"),
+            ("too few names of columns", "--no-header --column-names p,q"),
+        )
+    ),
+    Mistake(
+        "a column among many that is not there", "--inputs w", {"a.csv": ",".join(f"c{n}" for n in range(90)) + "\n"}
+    ),
+    Mistake("too few names of columns of an array", "--column-names p", {"a.npy": np.ones((3, 2))}),
+    *(
+        Mistake(f"integers like {' and '.join(values)}", options, {"a.csv": "\n".join(["x", *values, ""])})
+        for values, options in (
+            (("-1", "9007199254740993"), ""),
+            (("1.5", "9007199254740993"), ""),
+            (("1", "9223372036854775808"), "--dtype int64"),
+            (("0", "18446744073709551616"), "--dtype uint64"),
+        )
+    ),
     Mistake("a missing value in a whole array", "", {"a.npz": {"inputs": [[1.0, np.nan]], "labels": [1]}}),
     Mistake("an infinite label of a whole array", "", {"a.npz": {"inputs": [1.0], "labels": [np.inf]}}),
     Mistake("a single value as inputs", "", {"a.npz": {"inputs": 1.0, "labels": 1}}),

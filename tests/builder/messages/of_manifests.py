@@ -2,10 +2,26 @@
 
 from typing import Final
 
+import numpy as np
+
 from tests.builder.messages.mistakes import Mistake
 
 _TWO = {"a.csv": "x\n1\n2\n", "b.csv": "x\n3\n4\n"}
 _LABELS = "--manifest m.csv --key file --label-column kind"
+_NO_LABELS = {
+    "a date": ("2020-01-01", "2020-01-02"),
+    "a word for a missing value": ("0.5", "NA"),
+    "an infinite value": ("inf", "1"),
+    "an integer beyond floats": ("123456789012345678901", "0"),
+}
+_UNUSABLE = {
+    "a row too short": ("m.csv", "source,y\na.csv\n"),
+    "a row too short between semicolons": ("m.csv", "source;y\na.csv;1\nb.csv\n"),
+    "a column twice": ("m.csv", "source,source\na.csv,b.csv\n"),
+    "nothing in it": ("m.csv", ""),
+    "text in Parquet": ("m.parquet", "nonsense"),
+    "a spreadsheet": ("m.xlsx", "x"),
+}
 
 
 def _with(manifest: str, **others: str) -> dict[str, str]:
@@ -25,6 +41,16 @@ MISTAKES: Final = [
     Mistake("a file that it does not name", _LABELS, _with("file,kind\na.csv,1\n")),
     Mistake("a key that is not there", _LABELS, _with("name,kind\na.csv,1\nb.csv,1\n")),
     Mistake("a row that names no file", _LABELS, _with("file,kind\na.csv,1\n,1\n")),
+    *(
+        Mistake(f"a label that is {what}", _LABELS, _with(f"file,kind\na.csv,{first}\nb.csv,{second}\n"))
+        for what, (first, second) in _NO_LABELS.items()
+    ),
+    *(
+        Mistake(f"a manifest with {what}", f"--manifest {name}", {**_TWO, f"../{name}": text})
+        for what, (name, text) in _UNUSABLE.items()
+    ),
+    Mistake("an array as manifest", "--manifest m.npy --key 0", {**_TWO, "../m.npy": np.zeros((2, 2))}),
+    Mistake("an array as manifest without a key", "--manifest m.npy", {**_TWO, "../m.npy": np.zeros((2, 2))}),
     Mistake("a column of labels that is not there", _LABELS, _with("file,sort\na.csv,1\nb.csv,1\n")),
     Mistake("a label that is missing in the manifest", _LABELS, _with("file,kind\na.csv,1\nb.csv,\n")),
     Mistake("a column to keep that is not there", _LABELS + " --keep site", _with("file,kind\na.csv,1\nb.csv,2\n")),

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,20 +21,13 @@ from builder.planning.resolved_options import tabular_from_json
 from builder.sources.folder import LocalFolder
 from store_spec.disk.ledger import Ledger
 from store_spec.schema import Rows, Schema
-from tests.builder.command import seqzarr
+from tests.builder.command import recorded, seqzarr
+from tests.builder.command import seqzarr_build as build
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 OF_TEXT = ["--inputs", "a,b", "--labels", "c", "--dtype", "float32", "--delimiter", ";"]
-
-
-def build(*arguments: object) -> Result:
-    return seqzarr("build", *arguments, "--workers", 0)
-
-
-def recorded(store: Path) -> Any:
-    return store_spec.open_store(store).provenance["build"]
 
 
 @pytest.fixture
@@ -393,8 +385,7 @@ GOOD: dict[str, Any] = {"process": {"tabular": {}}, "label_axis": None, "manifes
 
 def recording(place: Path, record: Any) -> Path:
     """Make an empty store that records this about its build, beside one source."""
-    (place / "src").mkdir()
-    np.save(place / "src" / "0.npy", np.zeros((2, 1), np.float32))
+    write_files(place / "src", {"0.npy": np.zeros((2, 1), np.float32)})
     rows = Rows(np.dtype("float32"), (1,))
     with Ledger.create(place / "store", Schema.plan(rows, rows), {"build": record}) as ledger:
         ledger.commit()

@@ -31,6 +31,7 @@ REFUSED = [
     # Columns and labels.
     ({"inputs": ""}, "inputs='' names no column somewhere"),
     ({"inputs": "a,,b"}, "inputs='a,,b' names no column somewhere"),
+    *(({"inputs": text}, "quotes go around a whole name") for text in ('"a', 'a,"b', '"a"b', 'a:"b,c', '"')),
     ({"exclude": "a,a"}, "exclude names 'a' twice"),
     ({"labels": "a", "label_pattern": "(1)"}, "labels come from labels and from label_pattern; choose one"),
     ({"labels": "a", "labels_in_manifest": True}, "labels come from labels and from the manifest"),
@@ -61,6 +62,11 @@ REFUSED = [
     ({"time": "t", "duplicates": "median"}, "duplicates='median' is not one of error, first, last, mean"),
     ({"time": "t", "every": "0s"}, "every='0s' is not a duration"),
     ({"time": "t", "every": "0.5ns"}, "every='0.5ns' is not a duration"),
+    *(({"time": "t", "every": one}, f"every='{one}' may mean months or minutes; write {number}min for minu")
+      for one, number in (("15m", "15"), ("1M", "1"), ("1.5 M", "1.5"))),
+    *(({"time": "t", "max_gap": one}, "is not a duration; write a number and one of ns, us, ms, s, min, h, d, w")
+      for one in ("1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1",
+                  "1B")),
     ({"time": "t", "time_zone": "Atlantis"}, "time_zone='Atlantis' is not a time zone; Europe/Berlin is one"),
     ({"time": "t", "time_zone": "../etc"}, "is not a time zone"),
     ({"time": "t", "time_zone": "UTC", "elapsed": True, "time_unit": "s"}, r"time_zone=UTC .* is for times of day"),

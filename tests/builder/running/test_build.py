@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from distributed import Client, LocalCluster
 
@@ -25,10 +23,9 @@ from builder.execution.run import put_shards
 from builder.planning.plan import Plan
 from builder.workers.local_cluster import DASK_CONFIG
 from store_spec.disk.ledger import Ledger
-from tests.builder.leftovers import threads_left
 from tests.builder.made_sources import RAISED, Made, assert_store, read_made, write_made
 from tests.builder.source_files import write_files
-from tests.store.oracle import Sequence, assert_holds, files
+from tests.store.oracle import Sequence, assert_holds, files, store_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -118,33 +115,10 @@ def test_options_of_a_manifest_without_one_are_refused(tmp_path):
             build(tmp_path, **{option: "x"})
 
 
-def die_once(path: Path) -> Any:
-    if path.name == "05.made" and (flag := path.parents[1] / "flag").exists():
-        flag.unlink()
-        os._exit(1)
-    return read_made(path)
-
-
 def die_always(path: Path) -> Any:
     if path.name == "05.made" and (path.parents[1] / "deadly").exists():
         os._exit(1)
     return read_made(path)
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_no_process_or_thread_is_left(tmp_path):
-    sources = {f"{number:02}.made": Made(lengths=(50, 20), seed=number) for number in range(12)}
-    write_made(tmp_path / "src", sources)
-    build(tmp_path, "whole", process=die_once)
-    (tmp_path / "flag").touch()
-    me = psutil.Process()
-    children, threads = set(me.children(recursive=True)), set(threading.enumerate())
-    build(tmp_path, process=die_once, workers=2, batch="150kB")
-    assert not (tmp_path / "flag").exists()
-    left = set(me.children(recursive=True)) - children
-    assert not [child for child in left if "resource_tracker" not in " ".join(child.cmdline())]
-    assert not threads_left(threads)
-    assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
 
 
 def crash(path: Path) -> Any:
@@ -288,8 +262,7 @@ def test_a_source_without_rows_does_not_determine_the_schema(tmp_path, monkeypat
     write_files(folder, {f"{number}.csv": "time,a\n" for number in range(9)})
     with pytest.raises(BuildError, match="no store was made, as no source could be used: 0 failed, 9 skipped as empty"):
         builder.build(folder, store, workers=0)
-    (folder / "9.csv").write_text("a\n1\n2\n")
-    (folder / "99.csv").write_text("a\n")
+    write_files(folder, {"9.csv": "a\n1\n2\n", "99.csv": "a\n"})
     report = builder.build(folder, store, workers=0)
     assert (report.added, report.steps, [one.source for one in report.skipped]) == (1, 2, ["99.csv"])
     assert [failure.source for failure in report.failures] == [f"{number}.csv" for number in range(9)]
@@ -303,9 +276,7 @@ def test_a_source_without_rows_does_not_determine_the_schema(tmp_path, monkeypat
 
 def test_a_store_that_no_build_made_is_refused(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made()})
-    rows = ("float32", (3,))
-    with store_spec.create_store(tmp_path / "store", inputs=rows, labels=rows) as writer:
-        writer.append(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), source="a")
+    store_of(tmp_path / "store", [np.zeros((2, 3), np.float32)], sources="a")
     with pytest.raises(UsageError, match="no build made this store"):
         builder.build(tmp_path / "src", tmp_path / "store", process=read_made)
 

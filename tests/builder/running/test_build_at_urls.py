@@ -31,6 +31,7 @@ from builder.workers.row_blocks import SpillError
 from store_spec import errors
 from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
+from tests.builder.source_files import write_files
 from tests.store.azure_server import azure_container
 from tests.store.oracle import files
 from tests.store.s3_server import objects_at, s3_bucket
@@ -109,8 +110,7 @@ def test_the_command_line_takes_the_url_of_a_store(bucket, tmp_path, monkeypatch
 
 
 def test_a_build_without_a_usable_source_makes_no_store(bucket, tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.npy").write_bytes(b"broken")
+    write_files(tmp_path / "src", {"a.npy": b"broken"})
     url = f"{bucket}/none.zarr"
     with pytest.raises(builder.BuildError, match=r"a\.npy"):
         builder.build(tmp_path / "src", url, workers=0)
@@ -143,11 +143,8 @@ def make_tables(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = "".join(f"{step},{step * number},{'yes' if step % 2 else 'no'}\n" for step in range(5 + number))
         path.write_text(f"a,b,label\n{rows}")
-    (folder / "notes.md").write_text("none")
-    (folder / "_hidden.csv").write_text("a\n1\n")
-    (folder / "site-0" / "old.zarr").mkdir()
-    (folder / "site-0" / "old.zarr" / "zarr.json").write_text(CONVENTION["uuid"])
-    (folder / "site-0" / "old.zarr" / "c.csv").write_text("a\n1\n")
+    write_files(folder, {"notes.md": "none", "_hidden.csv": "a\n1\n"})
+    write_files(folder / "site-0" / "old.zarr", {"zarr.json": CONVENTION["uuid"], "c.csv": "a\n1\n"})
     return folder
 
 
@@ -201,8 +198,7 @@ def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(request, serve
         report = builder.build(sources, store, **options)
         assert (report.added, report.failures) == (7, ())
     assert objects_at(made) == files(tmp_path / "of-bucket.zarr") == files(tmp_path / "s.zarr")
-    (tables / "site-1" / "patient 3.csv").write_text("a,b,label\n1,2,yes\n")
-    (tables / "site-1" / "patient 9.csv").write_text("broken")
+    write_files(tables / "site-1", {"patient 3.csv": "a,b,label\n1,2,yes\n", "patient 9.csv": "broken"})
     upload(tables, url)
     for sources, store in places:
         report = builder.build(sources, store, update=True, workers=workers)
@@ -337,8 +333,7 @@ def test_names_that_no_folder_can_have_fail_alone_and_marks_of_folders_are_no_so
 def test_a_source_whose_name_has_no_label_file_fails_alone(bucket, tmp_path):
     for number in range(3):
         for folder, text in (("in", f"a,b\n1,{number}\n"), ("out", "y\n1\n")):
-            (tmp_path / "src" / folder).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "src" / folder / f"x_{number}.csv").write_text(text)
+            write_files(tmp_path / "src" / folder, {f"x_{number}.csv": text})
     (tmp_path / "src" / "in" / "zzz.csv").write_text("a,b\n1,2\n")
     upload(tmp_path / "src", f"{bucket}/labelled")
     process = builder.tabular(labels="y", labels_from=r"in/x_(\d+) -> out/x_{1}.csv")

@@ -17,6 +17,7 @@ from builder.planning.packing import choose_by_rows, choose_by_sizes
 from store_spec.format.codec import Codec
 from store_spec.schema import Schema, rows_of
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 
 KINDS = {
     "none": np.random.default_rng(0).integers(0, 2**32, (20_000, 2)).astype("uint32"),
@@ -27,9 +28,7 @@ KINDS = {
 
 
 def sources(folder: Path, rows: NDArray[np.generic], count: int = 4) -> Path:
-    folder.mkdir()
-    for number, part in enumerate(np.array_split(rows, count)):
-        np.save(folder / f"{number}.npy", part)
+    write_files(folder, {f"{number}.npy": part for number, part in enumerate(np.array_split(rows, count))})
     return folder
 
 

@@ -12,9 +12,10 @@ import pytest
 
 import builder
 from builder.formats import FORMATS
-from store_spec import create_store, open_store
+from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
+from tests.store.oracle import store_of
 
 PRINTING_SOURCE = """
 import numpy as np
@@ -237,10 +238,8 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
     (tmp_path / "file.txt").write_text("kept")
     (tmp_path / "empty").mkdir()
     write_files(tmp_path / "folder", {"letter.txt": "kept"})
-    with create_store(tmp_path / "other.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
-        writer.append(np.ones((1, 1), "float32"), np.ones((1, 1), "float32"), source="s")
-    (tmp_path / "v2.zarr").mkdir()
-    (tmp_path / "v2.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    store_of(tmp_path / "other.zarr", [np.ones((1, 1), "float32")])
+    write_files(tmp_path / "v2.zarr", {".zgroup": '{"zarr_format": 2}'})
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "broken.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
@@ -251,31 +250,6 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
         assert message in result.stderr
         assert (result.exit_code, result.stdout) == (2, "")
         assert everything_in(tmp_path) == before
-
-
-def test_a_column_that_the_first_source_lacks_may_be_in_others(tables, tmp_path):
-    (tables / "t9.csv").write_text("c\n1\n2\n")
-    result = seqzarr("build", tables, tmp_path / "t.zarr", "--inputs", "c", "--workers", 0)
-    assert (result.exit_code, result.stderr.count(".csv: there is no column 'c'")) == (1, 3)
-    assert open_store(tmp_path / "t.zarr").sources == ("t9.csv",)
-
-
-@pytest.mark.parametrize(
-    ("option", "values"),
-    [
-        ("--chunk", "chunks of 32,768 steps, but the option is now chunks of 1,024 steps"),
-        ("--shard", "shards of 8,388,608 steps, but the option is now shards of 131,072 steps"),
-        ("--codec", "codec lz4:9, but the option is now codec zstd:3"),
-    ],
-)
-def test_an_option_that_differs_from_the_first_build_is_refused_with_both_values(tables, tmp_path, option, values):
-    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
-    before = everything_in(tmp_path)
-    value = {"--chunk": "8192", "--shard": "1MiB", "--codec": "zstd"}[option]
-    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, option, value)
-    assert result.exit_code == 2
-    assert values in result.stderr
-    assert everything_in(tmp_path) == before
 
 
 def test_the_packing_of_the_first_build_may_be_given_again(tables, tmp_path):

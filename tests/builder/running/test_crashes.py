@@ -26,6 +26,7 @@ from builder.workers.crashes import find_crashes
 from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import SourceBatch
 from store_spec.format.sequence_columns import SequenceColumn
+from tests.builder.source_files import write_files
 
 MEMORY = 2**31
 NAMES = ("a", "b", "c", "d", "e")
@@ -146,8 +147,7 @@ def test_sources_that_exceed_the_memory_of_a_worker_are_quarantined(tmp_path, mo
     """It holds compressed zeros, and no metadata give their number."""
     most = 3 * 2**29
     monkeypatch.setattr("builder.workers.local_cluster.worker_memory", lambda _: most)
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/0 good.csv").write_text("a\n1\n3\n")
+    write_files(tmp_path / "src", {"0 good.csv": "a\n1\n3\n"})
     zeros = pa.record_batch({"a": np.zeros(2**23)})
     options = ipc.IpcWriteOptions(compression="lz4")
     with ipc.new_file(tmp_path / "src/bomb.arrow", zeros.schema, options=options) as writer:

@@ -19,6 +19,7 @@ from store_spec.disk.ledger import Ledger
 from store_spec.schema import Schema
 from tests.builder.any_order import Later, Shuffled, on_engine
 from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made
+from tests.builder.source_files import write_files
 
 
 def build(place: Path, sources: dict[str, Made], engine: Any, *, memory: int = 10**9, **options: Any) -> None:
@@ -50,8 +51,7 @@ def test_files_of_a_worker_that_died_are_removed_before_the_batch_is_processed_a
     def leave(batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
         assert space.folder is not None
         found.append(list(space.folder.glob("*")))
-        space.folder.mkdir()
-        (space.folder / "inputs.left").write_bytes(b"rows")
+        write_files(space.folder, {"inputs.left": b"rows"})
         if not found[1:]:
             raise ZeroDivisionError
         return process_batch(batch, schema, space)
@@ -164,18 +164,6 @@ def test_sources_on_which_workers_died_are_named(tmp_path):
     sources = dict(list(MANY.items())[:30])
     with pytest.raises(BuildError, match=r"on one of these 30 sources: 00.made, .*, 19.made and 10 more; .*workers=0"):
         build(tmp_path, sources, Deadly(0), batch="1MB")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_intermediate_commits_leave_no_trace(tmp_path, monkeypatch, seed):
-    """A commit whenever one adds something: the store gets its name while other shards are not yet put."""
-    sources = {f"{number:02}.made": Made(lengths=(9, 14), seed=number) for number in range(12)}
-    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", 1e9)
-    build(tmp_path / "clean", sources, InProcessEngine())
-    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
-    build(tmp_path, sources, Shuffled(seed))
-    assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "clean" / "store", sources)
 
 
 class Interrupted(InProcessEngine):

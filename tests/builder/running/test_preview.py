@@ -21,9 +21,7 @@ from tests.builder.source_files import write_files
 
 def make_arrays(folder, count, rows=lambda _: 10):
     """Write NPY sources of float32 rows with 3 columns, and return the folder."""
-    folder.mkdir(exist_ok=True)
-    for number in range(count):
-        np.save(folder / f"{number:03}.npy", np.full((rows(number), 3), number, np.float32))
+    write_files(folder, {f"{number:03}.npy": np.full((rows(number), 3), number, np.float32) for number in range(count)})
     return folder
 
 
@@ -86,8 +84,7 @@ def test_a_preview_of_an_old_store_counts_it_and_reads_only_new_sources(tmp_path
 
 def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_schema(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 3)
-    (sources / "000.npy").write_bytes(b"broken")
-    np.save(sources / "002.npy", np.zeros((4, 7), np.float32))
+    write_files(sources, {"000.npy": b"broken", "002.npy": np.zeros((4, 7), np.float32)})
     found = preview(sources, tmp_path / "t.zarr")
     assert [failure.source for failure in found.failures] == ["000.npy", "002.npy"]
     assert found.result is not None
@@ -127,16 +124,8 @@ def in_pieces(_: Path) -> LongSequence:
     return LongSequence(Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
 
 
-def as_a_whole(_: Path) -> Sequence:
-    return Sequence(np.zeros((500_000, 1)), np.zeros((500_000, 1)))
-
-
 def one_by_one(_: Path) -> Iterator[Sequence]:
     return (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
-
-
-def as_a_list(path: Path) -> list[Sequence]:
-    return list(one_by_one(path))
 
 
 def named_one_by_one(_: Path) -> Iterator[Sequence]:
@@ -148,8 +137,6 @@ def named_one_by_one(_: Path) -> Iterator[Sequence]:
 @pytest.mark.parametrize(
     ("process", "piece", "options", "workers"),
     [
-        (as_a_whole, 0, {}, 0),
-        (as_a_list, 0, {}, 0),
         (in_pieces, 80_000, {}, 0),
         (in_pieces, 80_000, {}, 3),
         (one_by_one, 0, {}, 0),
@@ -159,9 +146,7 @@ def named_one_by_one(_: Path) -> Iterator[Sequence]:
 def test_the_memory_of_a_function_is_one_piece_and_the_batch(
     tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
 ):
-    (tmp_path / "in").mkdir()
-    for name in "ab":
-        (tmp_path / "in" / f"{name}.raw").write_bytes(b"0")
+    write_files(tmp_path / "in", {f"{name}.raw": b"0" for name in "ab"})
     result = preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=workers, **options).result
     assert result is not None
     assert result.decoded_bytes == 2 * 8_000_000
@@ -195,8 +180,7 @@ def test_the_text_says_whether_sources_are_read_whole(tmp_path):
     said = " ".join(seqzarr(*command, "--dry-run").stdout.split())
     # Twice the 240 bytes of inputs and labels, and the 248 of the file.
     assert "memory at most about 130.0 MB while building, 728 bytes of them for sources, which are read whole" in said
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a.raw").write_bytes(b"0")
+    write_files(tmp_path / "raw", {"a.raw": b"0"})
     command = ["build", str(tmp_path / "raw"), str(tmp_path / "t.zarr"), "--process", f"{__name__}:in_pieces"]
     said = seqzarr(*command, "--dry-run").stdout
     assert "while building, and what the process function takes while it reads" in " ".join(said.split())

@@ -155,12 +155,3 @@ def test_a_store_with_skipped_sources_has_the_same_bytes_however_it_was_built(sr
         (other / "src" / name).write_bytes((src / name).read_bytes())
         build(other / "src")
     assert files(other / "t.zarr") == whole
-
-
-def test_if_every_source_is_empty_no_store_is_made(src, tmp_path):
-    for name in WITH_ROWS:
-        (src / name).unlink()
-    done = seqzarr("build", src, tmp_path / "t.zarr", "--missing", "drop", "--workers", "0")
-    assert done.exit_code == 1
-    assert done.stdout == "t.zarr: no store was made, as no source could be used: 0 failed, 2 skipped as empty\n"
-    assert not (tmp_path / "t.zarr").exists()

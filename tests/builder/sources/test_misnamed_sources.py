@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,7 +14,6 @@ from builder import build, preview
 from builder.cli import main
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
-from tests.store.oracle import files
 
 BYTES, SHOWN = b"b\xff.csv", r"b\xff.csv"
 LINE = (
@@ -41,15 +39,6 @@ def command(*arguments: str) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
-
-
-def provenance_aside(store: Path) -> tuple[dict[str, Any], Any]:
-    """Return a store's files, and its document without the list of failures and the digest, which covers that."""
-    found: dict[str, Any] = dict(files(store))
-    root = json.loads(found.pop("zarr.json"))
-    own = root["attributes"]["seqzarr"][0]
-    own.pop("digest")
-    return found, (root, own["provenance"].pop("failures"))
 
 
 def test_a_misnamed_source_is_named_in_every_build(place):
@@ -82,14 +71,6 @@ def test_json_is_utf8_without_halves_of_letters(place, options):
 
 
 @pytest.mark.usefixtures("place")
-def test_a_dry_run_names_a_misnamed_source_and_reads_the_others():
-    done = command("build", "src", "s.zarr", "--dry-run")
-    assert (done.exit_code, done.stderr) == (1, LINE)
-    assert "3 found, 2 to process" in done.stdout
-    assert "2 sequences, 2 steps" in done.stdout
-
-
-@pytest.mark.usefixtures("place")
 def test_verify_with_sources_names_a_misnamed_source():
     command("build", "src", "s.zarr", "--workers", "0")
     done = command("verify", "s.zarr", "--sources", "src", "--workers", "0")
@@ -115,21 +96,6 @@ def test_a_manifest_with_a_row_for_it_labels_the_others(place):
     refused = command("build", "src", "s.zarr", "--manifest", "labels.csv", "--workers", "0")
     assert refused.exit_code == 2
     assert "1 source (b.csv) without a row; 1 row (" in refused.stderr
-
-
-def test_the_store_equals_that_without_the_misnamed_file(place):
-    """Every byte of it, apart from the list of failures and the digest of the document that holds it."""
-    before = build(place / "src", place / "s.zarr", workers=0)
-    assert (before.sources, before.added, len(before.failures)) == (3, 2, 1)
-    with_it, (root, failures) = provenance_aside(place / "s.zarr")
-    assert failures["count"] == 1
-    (place / "src" / os.fsdecode(BYTES)).unlink()
-    build(place / "src", place / "without.zarr", workers=0)
-    without, (other_root, none) = provenance_aside(place / "without.zarr")
-    assert (with_it, root) == (without, other_root)
-    assert none["count"] == 0
-    build(place / "src", place / "s.zarr", workers=0)
-    assert files(place / "s.zarr") == files(place / "without.zarr")
 
 
 def test_a_source_named_like_an_escaped_name_is_built_and_counted(place):

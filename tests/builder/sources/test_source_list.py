@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import store_spec
 from builder import BuildError, SourceError, UsageError
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
 from tests.builder.source_files import write_files
+from tests.store.oracle import store_of
 
 
 def make(root: Path, *names: str) -> None:
@@ -39,9 +39,7 @@ def test_hidden_and_underscored_folders_have_no_sources(tmp_path):
 @pytest.mark.parametrize("pattern", ["", "**", "*/*", "**/*.npz", "**/zarr.json"])
 def test_our_stores_contain_no_sources_but_other_stores_may(tmp_path, pattern):
     make(tmp_path, "a.csv", "b/c.csv", "b/s.zarr.build/seen.npz", "other.zarr/zarr.json", "made.build/x.npz")
-    rows = np.zeros((3, 1), "float32")
-    with store_spec.create_store(tmp_path / "b/s.zarr", inputs=("float32", (1,)), labels=("float32", (1,))) as writer:
-        writer.append(rows, rows, source="s")
+    store_of(tmp_path / "b/s.zarr", [np.zeros((3, 1))])
     found = discover(str(tmp_path / pattern) if pattern else tmp_path, any_suffix=True)
     every = {"": {"a.csv", "b/c.csv", "other.zarr/zarr.json", "made.build/x.npz"}}
     every |= {"**": every[""], "*/*": every[""] - {"a.csv"}, "**/*.npz": {"made.build/x.npz"}}

@@ -20,6 +20,7 @@ import store_spec
 from builder import SourceError, tabular
 from builder.frames.cleaning import clean
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_files
 
 VALUES = {
     "right": "1",
@@ -158,8 +159,7 @@ def test_problems_of_label_files_name_them_and_are_reported_once(tmp_path):
 
 
 def test_rows_of_several_files_are_named_in_each_problem(tmp_path):
-    (tmp_path / "1.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "2.csv").write_text("a,b\n3,\ninf,4\n")
+    write_files(tmp_path, {"1.csv": "a,b\n1,2\n", "2.csv": "a,b\n3,\ninf,4\n"})
     process = tabular().under(tmp_path).joining(["1.csv", "2.csv"])
     with pytest.raises(
         SourceError, match=r"row 1 of 2.csv, column b: missing .*; also row 2 of 2.csv, column a: infini"

@@ -32,16 +32,13 @@ def build(*arguments: object) -> Result:
 @pytest.fixture
 def src(tmp_path: Path) -> Path:
     """Return four sources: with a gap in the middle, without one, with gaps at both ends, and with only gaps."""
-    folder = tmp_path / "src"
-    folder.mkdir()
-    for name, text in {
+    rows = {
         "gap": "1,10\n2,\n3,30\n4,40\n",
         "none": "5,50\n6,60\n",
         "ends": "7,\n8,80\n9,\n",
         "only": "1,\n2,\n",
-    }.items():
-        (folder / f"{name}.csv").write_text(f"a,b\n{text}")
-    return folder
+    }
+    return write_files(tmp_path / "src", {f"{name}.csv": f"a,b\n{text}" for name, text in rows.items()})
 
 
 def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
@@ -62,11 +59,9 @@ def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
     ],
 )
 def test_likely_words_for_missing_values_work_as_advised(tmp_path, mark, first, label):
-    (tmp_path / "src").mkdir()
     cells = [f'"{mark}"', "7"] if first else ["7", f'"{mark}"']
-    (tmp_path / "src" / "a.csv").write_text(
-        "a,b\n" + "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
-    )
+    rows_of_file = "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
+    write_files(tmp_path / "src", {"a.csv": f"a,b\n{rows_of_file}"})
     options = ["--missing", "drop", "--workers", "0", *(["--labels", "b"] if label else [])]
     done = build(tmp_path / "src", tmp_path / "t.zarr", *options)
     advice = re.search(r"say (--na-values .*?) if it means a missing value, ", done.stderr)

@@ -139,25 +139,6 @@ def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
     assert ([False, False] if absent is None else absent.tolist()) == found
 
 
-@given(rows=gappy, policy=st.sampled_from(POLICIES), label_policy=st.sampled_from(POLICIES))
-def test_nullable_integers_work_under_every_policy(tmp_path, rows, policy, label_policy):
-    columns = [list(values) for values in zip(*rows, strict=True)]
-    table = pa.table({f"c{i}": pa.array(values, pa.int32()) for i, values in enumerate(columns)})
-    pq.write_table(table, tmp_path / "x.parquet")
-    expected = cleaned_by_loop(columns, [policy, policy, label_policy], None)
-    process = tabular(inputs="c0,c1", labels="c2", missing=[policy, f"c2={label_policy}"])
-    if not expected:
-        with pytest.raises(SourceError, match=r"none of its \d+ rows is left"):
-            list(process(tmp_path / "x.parquet"))
-        return
-    found = list(process(tmp_path / "x.parquet"))
-    for sequence, part in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(sequence.inputs, [row[:2] for row in part.rows])
-        np.testing.assert_array_equal(sequence.labels, [row[2:] for row in part.rows])
-        assert sequence.columns == {"dropped": part.dropped, "filled": part.filled}
-        assert sequence.inputs.dtype == (np.float64 if {"keep", "interpolate"} & {*policy.split("+")} else np.int32)
-
-
 def test_files_with_and_without_gaps_have_the_same_dtype(tmp_path):
     pq.write_table(pa.table({"a": [1, 2], "b": [True, False]}), tmp_path / "x.parquet")
     for policy, dtype in [("keep", "float64"), ("interpolate", "float64"), ("ffill", "int64"), ("drop", "int64")]:

@@ -9,6 +9,8 @@ import pytest
 
 import store_spec
 from builder import Sequence, build, tabular
+from tests.builder.source_files import write_files
+from tests.store.oracle import store_of
 
 MOMENTS = 24  # of each file
 
@@ -71,40 +73,6 @@ def test_filled_values_are_those_that_a_build_with_keep_lacks(tmp_path, rows, po
     assert count <= int(np.sum(filled.sequences["filled"]))  # this counts labels too
 
 
-def built(place, count=3, **options):
-    if not (place / "src").exists():
-        write_sources(place / "src", count)
-    process = tabular(inputs="a,b", labels="a", missing="ffill+drop", mask=True, dtype="float32", **options)
-    build(place / "src" / "*.csv", place / "store", process=process, workers=0, chunk=64, shard=128)
-    return place / "store"
-
-
-@pytest.mark.parametrize("options", [{}, {"short": "pad"}, {"features": [1]}, {"sampling_rate": 2, "future": [0]}])
-def test_windows_return_the_mask_of_filled_values(tmp_path, options):
-    store = store_spec.open_store(built(tmp_path))
-    filled = store.snapshot.rows("filled", 0, store.counts.steps)
-    assert filled.any()
-    window = 30 if "short" in options else 4
-    windows = store.windows(window, value_mask=True, **options)
-    plain = store.windows(window, **options)
-    rate, take = options.get("sampling_rate", 1), options.get("features", [0, 1])
-    assert len(windows) == len(plain) > 0
-    for number in range(len(windows)):
-        sample, wanted = windows[number], plain[number]
-        sequence, start = windows.index.locate(number)
-        real = int(windows.index.real_rows(sequence, start))
-        rows = store.starts[sequence] + start + rate * np.arange(real)
-        mask = np.zeros(wanted.inputs.shape, bool)
-        mask[:real] = ~filled[rows][:, take]
-        assert sample._fields != wanted._fields
-        for name, array in (wanted._asdict() | {"value_mask": mask}).items():
-            assert getattr(sample, name).tobytes() == np.ascontiguousarray(array).tobytes()
-        assert sample.value_mask.dtype == bool
-    for batch in (windows.batches(5), windows.batches(5, shuffle=True, index=True)):
-        for one in batch:
-            assert one.value_mask.shape == one.inputs.shape
-
-
 def test_the_mask_takes_little_space(tmp_path):
     """A bool for each value, nearly all of them False."""
     rows = np.random.default_rng(0).normal(size=(200_000, 4)).astype("float32")
@@ -112,10 +80,7 @@ def test_the_mask_takes_little_space(tmp_path):
     filled[1000:1010] = True
     for codec in ("lz4", "zstd"):
         path = tmp_path / codec
-        with store_spec.create_store(
-            path, inputs=("float32", (4,)), labels=("int8", ()), filled=True, codec=codec
-        ) as writer:
-            writer.append(rows, np.zeros(len(rows), "int8"), source="a", filled=filled)
+        store_of(path, [rows], [np.zeros(len(rows), "int8")], filled=True, codec=codec, more=[{"filled": filled}])
         sizes = {name: sum(file.stat().st_size for file in (path / name).glob("c.*")) for name in ("inputs", "filled")}
         assert sizes["filled"] * 100 < sizes["inputs"]
 
@@ -128,9 +93,8 @@ def read(path):
 
 
 def test_process_functions_return_masks(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number in range(3):
-        np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2) % 5 + number % 2)
+    rows = np.arange(12).reshape(6, 2)
+    write_files(tmp_path / "src", {f"{number}.npy": rows % 5 + number % 2 for number in range(3)})
     build(tmp_path / "src", tmp_path / "store", process=read, workers=0)
     store = store_spec.open_store(tmp_path / "store")
     filled = store.snapshot.rows("filled", 0, store.counts.steps)
@@ -147,16 +111,13 @@ def read_wrong(path):
 
 
 def test_a_mask_that_does_not_fit_is_a_failure_of_the_source(tmp_path):
-    (tmp_path / "src").mkdir()
-    np.save(tmp_path / "src" / "0.npy", np.zeros((6, 2)))
+    write_files(tmp_path / "src", {"0.npy": np.zeros((6, 2))})
     report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
     assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
 
 
 def test_a_mask_only_in_later_sources_is_refused(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number in range(2):
-        np.save(tmp_path / "src" / f"{number}.npy", np.arange(12).reshape(6, 2))
+    write_files(tmp_path / "src", {f"{number}.npy": np.arange(12).reshape(6, 2) for number in range(2)})
     report = build(tmp_path / "src", tmp_path / "store", process=read_late, workers=0)
     assert report.failures[0].reason == (
         "filled is True for 1 of 12 values, where this store does not say which were filled in; a new store does: "

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import SourceError, UsageError, tabular
+from builder import SourceError, tabular
 from builder.formats.table import Table
 from builder.frames.step_times import Stamps
 from builder.frames.timeline import Stretch, split_by_time
@@ -173,19 +173,6 @@ def test_a_gap_ends_the_sequence_with_its_differences_and_fills(tmp_path):
     assert (first.inputs.tolist(), second.inputs.tolist()) == ([[3], [3]], [[5], [1]])
 
 
-def test_every_group_has_its_own_times(tmp_path):
-    rows = [f"2020-01-01T10:{minute:02},{minute},{group}" for minute in (0, 10, 20) for group in ("A", "B")]
-    path = write(tmp_path / "x.csv", *rows)
-    first, second = tabular(time="t", group_by="k", every="10min")(path)
-    for one in (first, second):
-        assert one.inputs.tolist() == [[0], [10], [20]]
-        assert one.time.astype("M8[m]").astype(int).tolist() == [26297880, 26297890, 26297900]
-    with pytest.raises(
-        SourceError, match=r"row 3, column t: 2020-01-01T10:10 is 600 s after 2020-01-01T10:00 in row 1"
-    ):
-        list(tabular(time="t", group_by="k", every="5min")(path))
-
-
 def test_dropped_rows_count_with_the_sequence_after_them(tmp_path):
     path = write(
         tmp_path / "x.csv",
@@ -218,19 +205,3 @@ def test_dropped_rows_count_with_the_sequence_after_them(tmp_path):
 def test_a_duration_can_be_written_in_all_usual_ways(written, usual):
     assert tabular(time="t", max_gap=written, every=written) == tabular(time="t", max_gap=usual, every=usual)
     assert tabular(time="t", every=written).describe()["every"] == usual
-
-
-@pytest.mark.parametrize("written", ["15m", "1M", "1.5 M"])
-def test_a_month_or_a_minute_is_refused(written):
-    number = written.rstrip("mM ")
-    with pytest.raises(UsageError, match=f"every='{written}' may mean months or minutes; write {number}min for minu"):
-        tabular(time="t", every=written)
-
-
-@pytest.mark.parametrize(
-    "written",
-    ["1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1", "1B"],
-)
-def test_ambiguous_units_are_not_durations(written):
-    with pytest.raises(UsageError, match="is not a duration; write a number and one of ns, us, ms, s, min, h, d, w"):
-        tabular(time="t", max_gap=written)
