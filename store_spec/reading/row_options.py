@@ -132,6 +132,8 @@ class RowSelection(Generic[Options]):
             "targets": [self.targets.array, brief(self.targets.take)],
             "dtype": None if dtype is None else np.dtype(dtype).name,
             "normalize": state_name(self.normalize),
+            # Integer labels that equal the inputs are numbers, but no longer after appending others.
+            "normalizes_labels": self.columns["labels"].scale is not None,
             **self.moments,
             "static": static_parameter(self.options.static, self.static),
             "mask": self.options.mask,

@@ -372,6 +372,17 @@ def test_statistics_of_another_store_are_not_changed(grown: Stores, tmp_path: Pa
         assert all_same(list(longer), list(begun))
 
 
+def test_a_state_of_labels_that_are_no_longer_the_inputs_is_refused(tmp_path: Path):
+    rows = [np.arange(9, dtype="int16"), np.arange(1, 9, dtype="int16")]
+    before = store_of(tmp_path / "t", rows, rows)
+    state = saved(before.windows(3, normalize=before.stats()).batches(2))
+    with store_spec.open_store(tmp_path / "t", mode="a") as writer:
+        writer.append(rows[0], rows[0] + np.int16(1), source="other")
+    after = store_spec.open_store(tmp_path / "t")
+    with pytest.raises(StateError, match="the state is of normalizes_labels=True, and these batches are of False"):
+        after.windows(3, normalize=after.stats()).batches(2).load_state_dict(state)
+
+
 def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(grown: Stores):
     def batches(store: store_spec.Store) -> list[Any]:
         weights = np.arange(len(store)) / len(store)
