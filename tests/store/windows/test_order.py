@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.format.runs import merged, spread
 from store_spec.windows.order import LANES, VERSION, EpochOrder
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import MOST_UNITS, Costs, unit_size
+from store_spec.windows.units import DRAWN_BYTES, MOST_UNITS, Costs, unit_size
 from tests.store.window_oracle import (
     COSTS,
     LENGTHS,
@@ -29,9 +29,14 @@ Arguments = tuple[list[int], WindowShape, int, int, tuple[int, int] | None]
 
 
 def planned(
-    selection: list[int], shape: WindowShape, chunk: int, budget: int, random: tuple[int, int] | None
+    selection: list[int],
+    shape: WindowShape,
+    chunk: int,
+    budget: int,
+    random: tuple[int, int] | None,
+    weights: NDArray[np.float64] | None = None,
 ) -> EpochOrder:
-    return order_of(shape, budget, random, selection=selection, chunk=chunk, join=True)
+    return order_of(shape, budget, random, selection=selection, chunk=chunk, join=weights is None, weights=weights)
 
 
 def plans() -> st.SearchStrategy[Arguments]:
@@ -44,23 +49,43 @@ def plans() -> st.SearchStrategy[Arguments]:
     )
 
 
-@given(plans())
-def test_an_epoch_has_each_window_once(arguments: Arguments):
-    """In the order of their numbers if it is not shuffled."""
-    order = planned(*arguments)
-    found = epoch(order)
-    assert (sorted(found) if arguments[4] else found) == list(range(len(order._index)))
-    assert order.first[-1] == len(order._index)
-    assert [len(numbers_of(order.share(pool))) for pool in range(len(order))] == np.diff(order.first).tolist()
+some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_size=len(LENGTHS), max_size=len(LENGTHS))
 
 
-@given(plans(), st.integers(1, 60))
-def test_ranks_alternate_in_the_order_of_a_single_rank(arguments: Arguments, world_size: int):
-    """Window p of the epoch belongs to rank p mod world_size, for any world size."""
-    order = planned(*arguments)
-    alone = epoch(order)
+@settings(max_examples=20)
+@given(plans(), st.none() | some_weights.map(np.array), st.integers(1, 60))
+@example((list(range(len(LENGTHS))), WindowShape(window=3), 8, 5000, (3, 1)), np.ones(len(LENGTHS)), 3)
+def test_an_epoch_has_each_window_once_or_draws_as_many_by_weight(
+    arguments: Arguments, weights: NDArray[np.float64] | None, world_size: int
+):
+    """In the order of their numbers if it is not shuffled. Window p of the epoch belongs to rank p mod world_size.
+
+    A pool has the rows of its windows, and fits its budget or is one unit.
+    """
+    selection, _, _, budget, random = arguments
+    weights = None if weights is None or random is None else weights[selection]
+    order = planned(*arguments, weights)
+    index, starts, alone = order._index, order._starts, epoch(order)
+    if weights is None:
+        assert (sorted(alone) if random else alone) == list(range(len(index)))
+    else:
+        of_window = np.repeat(weights, np.diff(index.first))
+        assert len(alone) == (len(index) if of_window.any() else 0)
+        assert (of_window[alone] > 0).all()
     for rank in {0, world_size // 2, world_size - 1}:
         assert epoch(order, rank, world_size) == alone[rank::world_size]
+    assert order.first[-1] == len(alone)
+    for pool, count in enumerate(np.diff(order.first).tolist()):
+        share, mine = order.share(pool), order.share(pool, world_size // 2, world_size)
+        assert len(numbers_of(share)) == count
+        read = {row for a, b in zip(mine.start.tolist(), mine.stop.tolist(), strict=True) for row in range(a, b)}
+        for number in order.arrange(pool, mine, numbers_of(mine)).tolist():
+            sequence, start = index.locate(number)
+            row = int(starts[sequence]) + start
+            assert read.issuperset(range(row, row + steps_needed(index, sequence, start)))
+        each = COSTS.window + (0 if weights is None else DRAWN_BYTES)
+        taken = COSTS.pool + share.rows * COSTS.row + count * each + len(share.pieces.row) * COSTS.piece
+        assert taken <= max(budget, order.largest)
 
 
 @given(plans(), st.integers(1, 3))
@@ -125,16 +150,6 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
         units = -(-int(share.pieces.count.sum()) // unit)
         assert len(share.start) <= units < len(share.pieces.row) / 2
         assert share.rows <= order.most_rows <= 10**6 // costs.row
-
-
-@given(plans())
-def test_a_pool_fits_its_budget_or_is_one_unit(arguments: Arguments):
-    budget, order = arguments[3], planned(*arguments)
-    for pool in range(len(order)):
-        share = order.share(pool)
-        windows, pieces = int(share.pieces.count.sum()), len(share.pieces.row)
-        taken = COSTS.pool + share.rows * COSTS.row + windows * COSTS.window + pieces * COSTS.piece
-        assert taken <= max(budget, order.largest)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=9))

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import DRAWN_BYTES, unit_masses
+from store_spec.windows.units import unit_masses
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
-    COSTS,
     LENGTHS,
     epoch,
     index_of_lengths,
-    numbers_of,
     order_of,
-    shapes,
-    steps_needed,
 )
 
 counts_and_weights = st.lists(
@@ -46,35 +41,6 @@ def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, 
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * max([1.0, *wanted]))
     assert all(mass == 0 for mass, known in zip(found, wanted, strict=True) if known == 0)
     assert (found >= 0).all()
-
-
-some_weights = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 1e-12, 1e9]), min_size=len(LENGTHS), max_size=len(LENGTHS))
-
-
-@settings(max_examples=4, deadline=None)
-@given(shapes(), some_weights.map(np.array), st.integers(2000, 20_000), st.integers(1, 50))
-def test_ranks_alternate_in_drawn_windows_and_have_their_rows(
-    shape: WindowShape, weights: NDArray[Any], budget: int, world_size: int
-):
-    order = order_of(shape, budget, (3, 1), weights=weights)
-    index, starts = order._index, order._starts
-    alone, of_window = epoch(order), np.repeat(weights, np.diff(index.first))
-    assert len(alone) == order.first[-1] == (len(index) if of_window.any() else 0)
-    assert (of_window[alone] > 0).all()
-    for rank in {0, world_size // 2, world_size - 1}:
-        assert epoch(order, rank, world_size) == alone[rank::world_size]
-        for pool in range(len(order)):
-            share = order.share(pool, rank, world_size)
-            read = {row for a, b in zip(share.start.tolist(), share.stop.tolist(), strict=True) for row in range(a, b)}
-            for number in order.arrange(pool, share, numbers_of(share)).tolist():
-                sequence, start = index.locate(number)
-                row = int(starts[sequence]) + start
-                assert read.issuperset(range(row, row + steps_needed(index, sequence, start)))
-    for pool in range(len(order)):
-        share = order.share(pool)
-        pieces, windows = len(share.pieces.row), int(share.pieces.count.sum())
-        taken = COSTS.pool + share.rows * COSTS.row + windows * (COSTS.window + DRAWN_BYTES) + pieces * COSTS.piece
-        assert taken <= max(budget, order.largest)
 
 
 @pytest.mark.slow
