@@ -192,6 +192,7 @@ def note_build(ledger: Ledger, tally: Tally, plan: Plan, *, only_code: bool = Fa
 def plan_build(options: BuildOptions) -> tuple[Packing, Plan]:
     """Return how rows will be packed, and which sources will be processed."""
     packing = Packing.parse(options.chunk, options.shard, options.codec)
+    parse_limit(options.max_failures, 0)  # only to refuse a wrong one, also in a dry run
     plan = make_plan(options)
     if plan.vanished and options.retire_missing and not options.yes:
         check_vanished(plan)

@@ -215,6 +215,7 @@ MISTAKES = [
     (["tables", "new.zarr", "--chunk", "2MB", "--shard", "1MB"], "chunks of 2,000,000 bytes in shards of 1,000,000"),
     (["tables", "new.zarr", "--batch", "-"], "'-' is not a size in bytes"),
     (["tables", "new.zarr", "--batch", "0kB"], "batch='0kB': a task processes at least 1 byte"),
+    (["tables", "new.zarr", "--max-failures", "x"], "max_failures='x' is neither a number of sources"),
     (["tables", "new.zarr", "--format", "xlsx"], "xlsx"),
     (["tables", "new.zarr", "--workers", "-1"], "workers=-1"),
     (["tables", "new.zarr", "--workers", "two"], "'two' is not a valid integer"),
