@@ -54,14 +54,14 @@ class Column:
     def __call__(self, rows: NDArray[Any], first: int = 0) -> NDArray[Any]:
         """Convert stored rows (rows, *row shape), the first of which is row `first` of the store."""
         if self.real:
-            columns = rows if self.take is None else rows[..., self.take]
+            columns = rows if self.take is None else rows.take(self.take, axis=-1)
             # A file may have any byte for a bool; the comparison below makes the mask safe to select by.
             unreal = columns.view(np.uint8) if self.array == "filled" else np.isnan(columns)
             return np.asarray(unreal == 0)
         if self.scale is not None:
             scale = self.scale if isinstance(self.scale, Scale) else self.scale.of_rows(first, len(rows))
             rows = scale.apply(rows, self.array)
-        rows = rows if self.take is None else rows[..., self.take]
+        rows = rows if self.take is None else rows.take(self.take, axis=-1)  # in C order, unlike rows[..., take]
         return rows if self.cast is None else rows.astype(self.cast, copy=False)
 
 
