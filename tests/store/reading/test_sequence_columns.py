@@ -124,7 +124,7 @@ def test_omitted_values_are_missing_if_the_type_allows_it(tmp_path):
         ({"age": True}, r"s: column 'age' is True \(bool\)"),
         ({"visits": 1.0}, r"s: column 'visits' is 1.0 \(float\), where this store has int64"),
         ({"visits": np.timedelta64(3, "ns")}, r"s: column 'visits' is np.timedelta64\(3,'ns'\) \(timedelta64\), where"),
-        ({"age": np.timedelta64("NaT")}, r"s: column 'age' is np.timedelta64\('NaT'\) \(timedelta64\), where"),
+        ({"age": np.timedelta64("NaT", "s")}, r"s: column 'age' is np.timedelta64\('NaT','s'\) \(timedelta64\), where"),
         ({"visits": True}, r"s: column 'visits' is True \(bool\)"),
         ({"visits": 2**63}, "s: column 'visits' is 9223372036854775808, which int64 cannot hold"),
         ({"left": 1}, r"s: column 'left' is 1 \(int\), where this store has bool"),
