@@ -10,6 +10,7 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
+from builder.formats.arrow_modules import pa
 from builder.formats.column_notes import Columns
 from builder.formats.convert import stack
 from builder.formats.table import Array, Table, array_of
@@ -240,8 +241,6 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     Missing numbers become NaN. If a column is text, the array has dtype object. The names are None if they are not
     text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
     """
-    import pyarrow as pa
-
     names = list(value.column_names if isinstance(value, pa.Table) else value.columns)
     if not all(isinstance(name, str) for name in names):
         return np.asarray(value), None

@@ -60,8 +60,6 @@ class JoinedTable(OpenTable):
 
 def _with_number(frame: Frame, name: str) -> Frame:
     """Return a frame with a column of bool as uint8."""
-    import pyarrow as pa
-
     column = frame[name]
     if not pa.types.is_boolean(column.type):
         return frame

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import SourceError, UsageError
+from builder.formats.arrow_modules import pa
 from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
@@ -276,8 +277,6 @@ def columns_of(
         names: The sources to use.
         known: The columns of an old store, by name.
     """
-    import pyarrow as pa
-
     compiled = re.compile(pattern)
     if not compiled.groupindex:
         return ()
