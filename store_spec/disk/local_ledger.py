@@ -145,8 +145,9 @@ def _folder_for_spilled(beside: Path) -> Iterator[Path]:
     On a cluster of the user's, a worker may outlive its writer. Without this folder it can neither spill rows nor
     replace a shard that another writer has written meanwhile.
     """
-    for left in [beside / NEW, *beside.glob(f"{SPILLED}*")]:
-        _remove(left)
+    for name in LocalStorage(beside).list():
+        if name == NEW or name.startswith(SPILLED):
+            _remove(beside / name)
     spilled = beside / f"{SPILLED}.{secrets.token_hex(8)}"
     LocalStorage(spilled).make_folder()
     try:

@@ -133,6 +133,13 @@ def test_a_folder_that_cannot_be_synced_is_named(storage, tmp_path, monkeypatch)
         storage.sync(["a"])
 
 
+def test_the_folder_beside_a_store_is_named_if_it_cannot_be_listed(tmp_path, monkeypatch):
+    for call in ("listdir", "scandir"):
+        monkeypatch.setattr(os, call, mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(StorageError, match=f"{tmp_path}/t.build: listing failed: Input/output error"):
+        write(Recipe(), tmp_path / "t", [])
+
+
 def test_other_errors_of_the_disk_are_named(storage, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for attempt, step in (
