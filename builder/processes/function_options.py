@@ -62,9 +62,9 @@ def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argumen
         try:
             signature.bind(Path(), **arguments)
         except TypeError as error:
-            given = ", ".join(arguments)
+            given, takes = ", ".join(arguments), ", ".join(signature.parameters)
             raise UsageError(
-                f"the process function cannot take the arguments {given} (--arg): {error}; it takes {signature!s:.300}"
+                f"the process function cannot take the arguments {given} (--arg): {error}; it takes {takes:.300}"
             ) from None
     return partial(function, **arguments)
 

@@ -86,6 +86,7 @@ def said(mistake: Mistake) -> list[str]:
         result = CliRunner().invoke(main, arguments, prog_name="seqzarr")
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         text = re.sub(r'the reader says "[^"]*"', 'the reader says "..."', result.stderr)
+        text = text.replace("required keyword-only argument", "required argument")  # Python 3.12 and later
         lines = text.replace(str(Path(folder).resolve()), "FOLDER").splitlines()
         return [*lines, f"[exit status {result.exit_code}]"]
 
