@@ -224,8 +224,7 @@ def numbers_of(column: Any, dtype: DType | None = None) -> Any:
     Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and TooLargeError
     is raised if one does not fit.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _decode(column)
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), pa.float64())])
     return plain_numbers(column, dtype) if pa.types.is_decimal(column.type) else column
