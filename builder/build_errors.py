@@ -9,6 +9,8 @@
 Each class exists because some caller handles it differently. All can be pickled, since workers raise them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 NO_ROWS: Final = "has no rows"  # such as a table with nothing but a header
@@ -30,23 +32,33 @@ class SourceError(BuildError):
     """One source cannot be used.
 
     Args:
-        source: The source's name.
         reason: What is wrong with it, where in it, and what to do.
 
-    >>> str(SourceError("a/p17.csv", "row 17, column c3: missing value"))
-    'a/p17.csv: row 17, column c3: missing value'
+    >>> with of_source("a/p17.csv"):
+    ...     raise SourceError("row 17, column c3: missing value")
+    Traceback (most recent call last):
+    builder.build_errors.SourceError: a/p17.csv: row 17, column c3: missing value
     """
 
-    def __init__(self, source: str, reason: str) -> None:
-        # pickle makes the exception again from its args.
-        super().__init__(source, reason)
-        self.source = source
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         self.reason = reason
+        self.source: str | None = None  # its name, or that of one of its files; None: not known yet
         self.columns: tuple[str, ...] = ()  # that cannot be read, if the others can
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
+        return self.reason if self.source is None else f"{self.source}: {self.reason}"
 
 
 class EmptySourceError(SourceError):
     """A source has no rows left: its file is empty, all rows were dropped, or its process function gave no sequence."""
+
+
+@contextmanager
+def of_source(name: str | None) -> Iterator[None]:
+    """Set the name of the source, or of one of its files, in a SourceError that has none yet."""
+    try:
+        yield
+    except SourceError as error:
+        error.source = error.source or name
+        raise

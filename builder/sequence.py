@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa
 from builder.formats.column_notes import Columns
@@ -164,7 +164,8 @@ def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
         for number, sequence in enumerate(of_file):
             if number:
                 raise SourceError(
-                    file, "gives several sequences, where each file of a source is a piece of one; yield one for a file"
+                    f"{file} gives several sequences, where each file of a source is a piece of one; yield one for a "
+                    "file"
                 )
             if isinstance(sequence, LongSequence):
                 yield from sequence.sequences()
@@ -174,9 +175,9 @@ def _pieces_of(results: Iterable[tuple[str, Any]]) -> Iterator[Sequence]:
             if len(labels) > 1:
                 (label, first), (other, _) = labels.items()
                 raise SourceError(
-                    file, f"has the label {other:.80}, but {first} has {label:.80}; all files of a source form one "
+                    f"{file} has the label {other:.80}, but {first} has {label:.80}; all files of a source form one "
                     "sequence, which has one label"
-                )  # fmt: skip
+                )
             yield sequence
 
 
@@ -248,9 +249,8 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     for name, kind in zip(names, frame.schema.types, strict=True):
         if not is_numeric(kind) and not is_text(kind):
             raise SourceError(
-                f"column {name} of its {what}",
-                f"holds {describe_type(kind)}, not numbers; leave it out, or give it to time= of Sequence if it tells "
-                "when each step was",
+                f"column {name} of its {what} holds {describe_type(kind)}, not numbers; leave it out, or give it to "
+                "time= of Sequence if it tells when each step was"
             )
     notes = Columns.with_metadata(tuple(names), {one.name: one.metadata for one in frame.schema})
     if not all(map(is_numeric, frame.schema.types)):
@@ -262,4 +262,5 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     for name in names:
         values, absent = array_of(numbers_of(frame[name]))
         columns[name] = values if absent is None else np.where(absent, np.nan, values.astype(np.float64))
-    return stack(Table(columns=columns), names, dtype=None, source=f"its {what}"), notes
+    with of_source(f"its {what}"):
+        return stack(Table(columns=columns), names, dtype=None), notes

@@ -1,9 +1,10 @@
 """Determine the format of a source from its suffix or the option `format`, and open it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError, of_source
 from builder.formats.arrays import open_npy
 from builder.formats.arrow import open_ipc, open_parquet
 from builder.formats.files import check_file
@@ -82,45 +83,46 @@ def stem_of(name: str) -> str:
     return stem[: len(stem) - len(_suffix(stem))]
 
 
-def format_for(path: Path, source: str, options: TableOptions) -> str:
+def format_for(path: Path, options: TableOptions) -> str:
     """Return the format of a source; an unknown suffix without the option `format` is a SourceError."""
     format_name = options.format or format_of(path.name) or ("csv" if options.delimiter is not None else None)
     if format_name is None:
         known = " ".join(KNOWN_SUFFIXES)
         raise SourceError(
-            source,
             f"no format has the suffix {path.suffix!r}; known are {known}: give --format, or --process with a "
-            "function that reads it",
+            "function that reads it"
         )
     return format_name
 
 
-def open_table(path: Path, *, source: str, options: TableOptions | None = None) -> OpenTable:
-    """Open a source of any format but NPZ, and find its columns."""
-    options = options or TableOptions()
-    format_name = format_for(path, source, options)
+def open_table(path: Path, options: TableOptions | None = None, *, file: str | None = None) -> OpenTable:
+    """Open a file of any format but NPZ, and find its columns; errors name `file`, or None for a source of its own."""
+    with of_source(file):
+        return replace(_open(path, options or TableOptions()), file=file)
+
+
+def _open(path: Path, options: TableOptions) -> OpenTable:
+    format_name = format_for(path, options)
     if format_name == "npy":
-        return open_npy(path, source=source, column_names=tuple(options.column_names) or None)
-    check_file(path, source)
+        return open_npy(path, column_names=tuple(options.column_names) or None)
+    check_file(path)
     compression = _split_compression(path.name)[1]
     if format_name in _DELIMITERS:
         delimiter = options.delimiter or _DELIMITERS[format_name]
-        return open_text(path, source=source, compression=compression, delimiter=delimiter, options=options)
+        return open_text(path, compression=compression, delimiter=delimiter, options=options)
     if options.column_names:
-        raise SourceError(
-            source, f"{format_name} files contain the names of columns; column_names is for files without names"
-        )
+        raise SourceError(f"{format_name} files contain the names of columns; column_names is for files without names")
     if format_name == "jsonl":
-        return open_json_lines(path, source=source, compression=compression, options=options)
+        return open_json_lines(path, compression=compression, options=options)
     if format_name == "parquet":
-        return open_parquet(path, source=source)
+        return open_parquet(path)
     if format_name == "arrow":
-        return open_ipc(path, source=source)
+        return open_ipc(path)
     if format_name == "netcdf":
         from builder.formats.netcdf import open_netcdf
 
-        return open_netcdf(path, source=source)
-    raise SourceError(source, "an npz file is not a table: its inputs and labels are whole arrays")
+        return open_netcdf(path)
+    raise SourceError("an npz file is not a table: its inputs and labels are whole arrays")
 
 
 def _split_compression(name: str) -> tuple[str, str | None]:

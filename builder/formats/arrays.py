@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.lib import format as npy_format
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
 from builder.formats.convert import is_number, take_columns
@@ -63,50 +63,48 @@ class NpyHeader:
         before = self.count // self.shape[0] * start * self.dtype.itemsize
         return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + before)
 
-    def array(self, values: Array, source: str) -> Array:
+    def array(self, values: Array) -> Array:
         """Return the values (count,) in their shape and in native byte order; refuse bools other than 0 and 1."""
         if self.dtype.kind == "b" and values.size and (most := int(values.view(np.uint8).max())) > 1:
-            raise SourceError(source, f"has the byte {most} as a bool, not 0 or 1; write it again")
+            raise SourceError(f"has the byte {most} as a bool, not 0 or 1; write it again")
         shaped = values.reshape(self.shape, order="F" if self.fortran else "C")
         return shaped if self.dtype.isnative else shaped.astype(self.dtype.newbyteorder("="))
 
 
-def read_header(start: bytes | bytearray, size: int, source: str) -> NpyHeader:
+def read_header(start: bytes | bytearray, size: int) -> NpyHeader:
     """Read the header of an array, and check that its size is `size`.
 
     Args:
         start: The first bytes of the array, including the whole header.
         size: Bytes of the array and its header.
-        source: The name of the source.
     """
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
-        raise SourceError(source, "cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
+        raise SourceError("cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
     version = start[6], start[7]
     length_bytes = _LENGTH_BYTES.get(version)
     if length_bytes is None:
-        raise SourceError(source, f"NPY version {version[0]}.{version[1]} is not one of 1.0 and 2.0")
+        raise SourceError(f"NPY version {version[0]}.{version[1]} is not one of 1.0 and 2.0")
     offset = 8 + length_bytes
     length = int.from_bytes(start[8:offset], "little")
     if length > LONGEST_HEADER:
-        raise SourceError(source, f"the header has {length:,} bytes, but at most {LONGEST_HEADER:,} are read")
+        raise SourceError(f"the header has {length:,} bytes, but at most {LONGEST_HEADER:,} are read")
     offset += length
     if size < offset:
-        raise SourceError(source, f"the header ends at byte {offset:,}, but there are {size:,}; is it truncated?")
+        raise SourceError(f"the header ends at byte {offset:,}, but there are {size:,}; is it truncated?")
     parsed = _parse(bytes(start[8:offset]), version)
     if parsed is None:
         shown = shorten(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
-        raise SourceError(source, f"cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save")
+        raise SourceError(f"cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save")
     shape, fortran, dtype = parsed
-    _check_dtype(dtype, source)
+    _check_dtype(dtype)
     header = NpyHeader(shape=shape, fortran=fortran, dtype=dtype, offset=offset)
     expected = offset + header.count * dtype.itemsize
     if size != expected:
         raise SourceError(
-            source,
             f"the header, shape {shape} of {dtype}, makes {expected:,} bytes, but there are {size:,}; "
-            "write it again, one array per file",
+            "write it again, one array per file"
         )
-    _check_shape(shape, source)
+    _check_shape(shape)
     return header
 
 
@@ -127,25 +125,25 @@ def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bo
     return shape, fortran, dtype
 
 
-def _check_dtype(dtype: DType, source: str) -> None:
+def _check_dtype(dtype: DType) -> None:
     """Refuse a dtype that cannot be stored."""
     if dtype.names is not None:
-        raise SourceError(source, f"holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
+        raise SourceError(f"holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
     if dtype.hasobject:
-        raise SourceError(source, "holds Python objects (a pickle), which are never loaded; save numbers")
+        raise SourceError("holds Python objects (a pickle), which are never loaded; save numbers")
     if not is_number(dtype):
-        raise SourceError(source, f"holds {dtype}, which cannot be stored; {_ADVICE}")
+        raise SourceError(f"holds {dtype}, which cannot be stored; {_ADVICE}")
 
 
-def _check_shape(shape: tuple[int, ...], source: str) -> None:
+def _check_shape(shape: tuple[int, ...]) -> None:
     """Refuse arrays with no columns or too many; if there are no steps, the file's size does not limit them."""
     if len(shape) < 2:
         return
     if not all(shape[1:]):
-        raise SourceError(source, f"an array of shape {shape} has no columns")
+        raise SourceError(f"an array of shape {shape} has no columns")
     if not shape[0]:
-        check_width(math.prod(shape[1:]), source)
-    check_width(shape[1], source)
+        check_width(math.prod(shape[1:]))
+    check_width(shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +155,11 @@ class NpyTable(OpenTable):
     whole: bytearray | None  # the bytes of a small file, which was read with its header
     names: tuple[str, ...]
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:  # noqa: ARG002
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:  # noqa: ARG002
         """Read these columns; those of arrays with more than two axes hold lists."""
         if raw and len(self.header.shape) > 2:
             shape = self.header.shape[2:]
-            raise SourceError(self.source, f"column {raw[0]} holds arrays of shape {shape}, not one value")
+            raise SourceError(f"column {raw[0]} holds arrays of shape {shape}, not one value")
         every = tuple(dict.fromkeys((*names, *raw)))
         block = self.block(every)
         columns = {name: column_of(block[:, number]) for number, name in enumerate(every)}
@@ -170,14 +168,14 @@ class NpyTable(OpenTable):
     def block(self, names: Sequence[str]) -> Array:
         """Read these columns as one array (rows, columns, ...)."""
         header = self.header
-        with reading(self.source):
+        with of_source(self.file), reading():
             if self.whole is not None:
                 values = np.frombuffer(self.whole, header.dtype, header.count, header.offset)
             else:
                 values = np.fromfile(self.path, header.dtype, header.count, offset=header.offset)
             if len(values) != header.count:
-                raise SourceError(self.source, "became shorter while it was read; the next build tries it again")
-            array = header.array(values, self.source)
+                raise SourceError("became shorter while it was read; the next build tries it again")
+            array = header.array(values)
         block = array[:, None] if array.ndim == 1 else array
         return block if tuple(names) == self.names else take_columns(block, self.names, names)
 
@@ -197,21 +195,20 @@ class NpyTable(OpenTable):
         return tuple(replace(self, header=part, rows=part.shape[0], whole=None) for part in parts)
 
 
-def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -> NpyTable:
+def open_npy(path: Path, *, column_names: tuple[str, ...] | None) -> NpyTable:
     """Read the header of an NPY file: (steps,), (steps, features), or steps of any shape."""
-    start, size = first_bytes(path, source, _FIRST)
+    start, size = first_bytes(path, _FIRST)
     if not start.startswith(MAGIC):
-        check_first_bytes("NPY", start, source)
-    header = read_header(start, size, source)
+        check_first_bytes("NPY", start)
+    header = read_header(start, size)
     if not header.shape:
-        raise SourceError(source, "holds a single value; an array of steps is needed, (steps,) or (steps, features)")
+        raise SourceError("holds a single value; an array of steps is needed, (steps,) or (steps, features)")
     width = header.shape[1] if len(header.shape) > 1 else 1
     if column_names is not None and len(column_names) != width:
-        raise SourceError(source, f"has {width:,} columns, but {len(column_names):,} column names were given")
+        raise SourceError(f"has {width:,} columns, but {len(column_names):,} column names were given")
     names = column_names or tuple(map(str, range(width)))
     return NpyTable(
         path=path,
-        source=source,
         header=header,
         whole=start if size == len(start) else None,
         names=names,
@@ -221,19 +218,18 @@ def open_npy(path: Path, *, source: str, column_names: tuple[str, ...] | None) -
     )
 
 
-def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array]:
+def read_npz(path: Path, *, keys: Sequence[str]) -> dict[str, Array]:
     """Read some of the arrays of an NPZ file. A file that unpacks to far more than its size is refused."""
-    with reading(source, path=path, format="NPZ", advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
+    with reading(path=path, format="NPZ", advice="is it a whole NPZ file?"), zipfile.ZipFile(path) as archive:
         size = path.stat().st_size
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        check_unique(source, archive.namelist(), "arrays")
+        check_unique(archive.namelist(), "arrays")
         for key in keys:
             if key not in members:
                 there = list_names(list(members)) or "none"
                 raise SourceError(
-                    source,
                     f"has no array {key!r}; it has: {there}; name them with --input-key and --label-key, by one name "
-                    "where the labels are the inputs",
+                    "where the labels are the inputs"
                 )
         unpacked = 0
         arrays = {}
@@ -243,16 +239,16 @@ def read_npz(path: Path, *, source: str, keys: Sequence[str]) -> dict[str, Array
             try:
                 with archive.open(member) as stream:
                     start = stream.read(LONGEST_HEADER + 12)
-                    header = read_header(start, member.file_size, source)
+                    header = read_header(start, member.file_size)
                     if unpacked > unpacked_limit(size):
-                        raise unpacks_too_much(source, size, advice="save it with numpy.savez, which does not pack")
+                        raise unpacks_too_much(size, advice="save it with numpy.savez, which does not pack")
                     data = bytearray(start)
                     # zipfile compares the checksum at the end; the size is checked above.
                     while piece := stream.read(_PIECE):
                         data += piece
                 if len(data) != member.file_size:
-                    raise SourceError(source, f"ends before its {member.file_size:,} bytes; is it cut off?")
-                arrays[key] = header.array(np.frombuffer(data, header.dtype, header.count, header.offset), source)
+                    raise SourceError(f"ends before its {member.file_size:,} bytes; is it cut off?")
+                arrays[key] = header.array(np.frombuffer(data, header.dtype, header.count, header.offset))
             except SourceError as error:
-                raise SourceError(source, f"array {key!r}: {error.reason}") from error
+                raise SourceError(f"array {key!r}: {error.reason}") from error
     return arrays

@@ -61,15 +61,15 @@ class ArrowTable(OpenTable):
             for (load, rows), end in zip(self.row_groups, ends, strict=True)
         )
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read these columns, or elements of list columns."""
         group_of = {name: column for column, elements in self.groups.items() for name in elements}
         top_columns = list(dict.fromkeys(group_of[name] for name in names))
         for name in raw:
             if self.groups.get(name) != (name,):
-                raise SourceError(self.source, f"column {name} is one of lists; a column of single values is needed")
-        with reading(self.source):
-            for_each_column(top_columns, self._check_numbers, self.source)
+                raise SourceError(f"column {name} is one of lists; a column of single values is needed")
+        with reading():
+            for_each_column(top_columns, self._check_numbers)
             loaded = self.load([*top_columns, *(name for name in raw if name not in top_columns)])
             columns: dict[str, Any] = {}
             for name in top_columns:
@@ -90,7 +90,7 @@ class ArrowTable(OpenTable):
                 value, row = batch.column(0)[0].as_py(), number + 1
                 break
         shown = str(value) if hasattr(value, "isoformat") else value
-        raise not_numbers(self.source, column, describe_type(kind), shown, row)
+        raise not_numbers(column, describe_type(kind), shown, row)
 
     def _check_lengths(self, column: Any, name: str) -> None:
         """Refuse lists whose length differs from that of the first list."""
@@ -98,9 +98,8 @@ class ArrowTable(OpenTable):
         row = pc.index(pc.fill_null(pc.not_equal(lengths, width), False), True).as_py()
         if row >= 0:
             raise SourceError(
-                self.source,
                 f"column {name} holds {lengths[row].as_py():,} values in row {self.before + row + 1:,}, but {width:,} "
-                "in row 1; lists must have one length to be features",
+                "in row 1; lists must have one length to be features"
             )
 
     def _columns(self, column: Any, name: str, dtype: DType | None) -> dict[str, Any]:
@@ -118,9 +117,8 @@ class ArrowTable(OpenTable):
         except TooLargeError as error:  # worded like the error of `convert`
             row, element = int(rows[error.row // width]), elements[error.row % width]
             raise SourceError(
-                self.source,
                 f"row {self.before + row + 1:,}, column {element}: {error.value} does not fit into {dtype} "
-                f"({error.count:,} in all); choose another --dtype, or leave the column out with --exclude",
+                f"({error.count:,} in all); choose another --dtype, or leave the column out with --exclude"
             ) from None
         if not is_list:
             return {name: numbers}
@@ -143,29 +141,28 @@ def single_rows(load: Callable[[list[str]], Any]) -> Callable[[str], Iterator[An
     return lambda column: iter(load([column]).to_batches(max_chunksize=1))
 
 
-def open_parquet(path: Path, *, source: str) -> ArrowTable:
+def open_parquet(path: Path) -> ArrowTable:
     """Open a Parquet file."""
     import pyarrow.parquet as pq
 
-    with reading(source, path=path, format="Parquet", advice="is it a whole Parquet file?"):
+    with reading(path=path, format="Parquet", advice="is it a whole Parquet file?"):
         file = pq.ParquetFile(path)
 
     def load(read: Callable[..., Any], columns: list[str]) -> Any:
-        return _check_table(read(columns=columns, use_threads=False), source, size)
+        return _check_table(read(columns=columns, use_threads=False), size)
 
     def first_rows(column: str) -> Iterator[Any]:
         return iter(file.iter_batches(batch_size=1, columns=[column], use_threads=False))
 
-    with reading(source, advice="is it a whole Parquet file?"):
+    with reading(advice="is it a whole Parquet file?"):
         size, metadata = path.stat().st_size, file.metadata
-        groups = column_groups(file.schema_arrow, first_rows, source)
-        _check_amount(metadata.num_rows, file.schema_arrow, source, size)
+        groups = column_groups(file.schema_arrow, first_rows)
+        _check_amount(metadata.num_rows, file.schema_arrow, size)
         row_groups = tuple(
             (partial(load, partial(file.read_row_group, number)), metadata.row_group(number).num_rows)
             for number in range(metadata.num_row_groups)
         )
     return ArrowTable(
-        source=source,
         schema=file.schema_arrow,
         load=partial(load, file.read),
         first_rows=first_rows,
@@ -175,32 +172,30 @@ def open_parquet(path: Path, *, source: str) -> ArrowTable:
     )
 
 
-def open_ipc(path: Path, *, source: str) -> ArrowTable:
+def open_ipc(path: Path) -> ArrowTable:
     """Open an Arrow IPC file (Feather version 2 is the same) or stream."""
-    start, size = first_bytes(path, source, len(_MAGIC))
+    start, size = first_bytes(path, len(_MAGIC))
     if start[:4] == b"FEA1":
-        raise SourceError(source, "is a Feather file of version 1; write it again as version 2")
+        raise SourceError("is a Feather file of version 1; write it again as version 2")
     is_file = start == _MAGIC
 
     def load(columns: list[str]) -> Any:
         # Not mapped into memory: if the file were truncated meanwhile, that would crash the process.
         options = pa.ipc.IpcReadOptions(included_fields=[index[name] for name in columns], use_threads=False)
         with pa.OSFile(str(path)) as file:
-            table = (
-                pa.ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options, source)
-            )
-        return _check_table(table, source, size)
+            table = pa.ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options)
+        return _check_table(table, size)
 
     first_rows = single_rows(load)
-    with reading(source, path=path, format="Arrow", advice="is it a whole Arrow file?"):
+    with reading(path=path, format="Arrow", advice="is it a whole Arrow file?"):
         with pa.OSFile(str(path)) as file:
             schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).schema
         index = {name: number for number, name in enumerate(schema.names)}
-        groups = column_groups(schema, first_rows, source)
-    return ArrowTable(source=source, schema=schema, load=load, first_rows=first_rows, groups=groups)
+        groups = column_groups(schema, first_rows)
+    return ArrowTable(schema=schema, load=load, first_rows=first_rows, groups=groups)
 
 
-def _read_stream(file: Any, options: Any, source: str) -> Any:
+def _read_stream(file: Any, options: Any) -> Any:
     """Read all record batches of a stream; refuse one without an end mark, which may be truncated."""
     reader, batches = pa.ipc.open_stream(file, options=options), []
     with suppress(StopIteration):
@@ -214,7 +209,7 @@ def _read_stream(file: Any, options: Any, source: str) -> Any:
             place = file.tell()
             messages.read_next_message()
     if file.tell() == place:  # pyarrow takes the end of the file for the end of the stream
-        raise SourceError(source, "cannot be read: the stream has no end mark; is it a whole Arrow file?")
+        raise SourceError("cannot be read: the stream has no end mark; is it a whole Arrow file?")
     return pa.Table.from_batches(batches, reader.schema)
 
 
@@ -280,26 +275,26 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _check_table(table: Any, source: str, size: int) -> Any:
+def _check_table(table: Any, size: int) -> Any:
     """Validate a table that was read from a file of `size` bytes, and return it."""
     table.validate(full=True)  # offsets in a hostile file can point anywhere
-    _check_amount(table.num_rows, table.schema, source, size, table.nbytes)
+    _check_amount(table.num_rows, table.schema, size, table.nbytes)
     return table
 
 
-def _check_amount(rows: int, schema: Any, source: str, size: int, nbytes: int = 0) -> None:
+def _check_amount(rows: int, schema: Any, size: int, nbytes: int = 0) -> None:
     """Refuse a table that takes far more memory than its file, as with columns without values."""
     # Decimals are in memory together with the floats to which they are converted.
     row_bytes = sum(8 + kind.bit_width // 8 if pa.types.is_decimal(kind) else 8 for kind in schema.types)
     if max(nbytes, rows * row_bytes) > unpacked_limit(size):
-        raise unpacks_too_much(source, size, advice="split it into smaller files")
+        raise unpacks_too_much(size, advice="split it into smaller files")
 
 
-def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], source: str) -> dict[str, tuple[str, ...]]:
+def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]]) -> dict[str, tuple[str, ...]]:
     """Return the elements of each column. The first row determines the length of lists."""
-    check_unique(source, schema.names)
+    check_unique(schema.names)
     if not schema.names:
-        raise SourceError(source, "has no columns")
+        raise SourceError("has no columns")
     widths: dict[str, int] = {}
     for field in schema:
         if pa.types.is_fixed_size_list(field.type):
@@ -307,9 +302,9 @@ def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]], sourc
         elif _is_list(field.type):
             row = next(first_rows(field.name), None)
             widths[field.name] = 0 if row is None else pc.list_value_length(row.column(0))[0].as_py() or 0
-        check_width(widths.get(field.name, 1), source, f"the lists in column {field.name} make")
+        check_width(widths.get(field.name, 1), f"the lists in column {field.name} make")
     groups = {
         name: tuple(f"{name}[{i}]" for i in range(widths[name])) if name in widths else (name,) for name in schema.names
     }
-    check_unique(source, [name for names in groups.values() for name in names])
+    check_unique([name for names in groups.values() for name in names])
     return groups

@@ -84,16 +84,15 @@ def as_option(*names: str) -> str:
     return shlex.quote(",".join(map(quote, names)))
 
 
-def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> tuple[str, ...]:
+def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the names of the selected columns, in the order of the selection.
 
     Args:
         selection: Names, names of groups (for all their elements), or ranges `first:last` in file order, both
             ends included. A name with a colon takes precedence over a range.
         groups: The name of each column and those of its elements, in file order.
-        source: The name of the source.
 
-    >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")}, "x.parquet")
+    >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")})
     ('b', 'e[0]', 'a')
     """
     if not selection:
@@ -101,7 +100,7 @@ def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]], sour
     try:
         return _select_cached(tuple(selection), tuple(groups.items()))
     except _MisfitError as error:
-        raise SourceError(source, str(error)) from None
+        raise SourceError(str(error)) from None
 
 
 class _MisfitError(Exception):
@@ -193,9 +192,7 @@ def parse_number(text: str) -> float | None:
         return None
 
 
-def in_order_of_store(
-    names: tuple[str, ...], of_store: tuple[str, ...] | None, what: str, source: str
-) -> tuple[str, ...]:
+def in_order_of_store(names: tuple[str, ...], of_store: tuple[str, ...] | None, what: str) -> tuple[str, ...]:
     """Return columns in the order of the store, since files may order them differently; refuse other columns."""
     if of_store is None or names == of_store:
         return names
@@ -205,7 +202,6 @@ def in_order_of_store(
     beyond = [name for name in names if name not in of_store]
     parts = [f"{verb} {list_names(some)}" for verb, some in (("lacks", lacking), ("has besides", beyond)) if some]
     raise SourceError(
-        source,
         f"its columns for the {what} are not those of the store: it {' and '.join(parts)}; name the columns to take "
-        f"with --{what}, or leave some out with --exclude",
+        f"with --{what}, or leave some out with --exclude"
     )

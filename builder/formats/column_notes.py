@@ -51,7 +51,7 @@ class Columns:
 
 def columns_of(table: OpenTable, names: tuple[str, ...], changed: Collection[str] = ()) -> Columns:
     """Return columns of a table with their units and descriptions; those in `changed` lose their unit."""
-    inner = table.tables[0][1] if isinstance(table, JoinedTable) else table
+    inner = table.tables[0] if isinstance(table, JoinedTable) else table
     if not isinstance(inner, ArrowTable):
         return Columns(names)
     metadata = {name: one.metadata for one in inner.schema for name in inner.groups[one.name]}

@@ -33,7 +33,7 @@ def is_number(dtype: DType) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def check_all(source: str, *checks: Callable[[], Any], found: SourceError | None = None) -> list[Any]:
+def check_all(*checks: Callable[[], Any], found: SourceError | None = None) -> list[Any]:
     """Return the result of each function, or raise one SourceError for all that they raise, and for `found`."""
     errors = [] if found is None else [found]
     results = []
@@ -44,36 +44,34 @@ def check_all(source: str, *checks: Callable[[], Any], found: SourceError | None
             errors.append(error)
     if not errors:
         return results
-    texts = {f"{error}" if error.source != source else error.reason: None for error in errors}  # each once, in order
-    *reasons, last = texts
+    *reasons, last = texts = dict.fromkeys(map(str, errors))  # each once, in order
     if len({reason.partition("; ")[2] for reason in texts}) == 1:  # the same advice is given once
         reasons = [reason.partition("; ")[0] for reason in reasons]
-    raise errors[0] if len(texts) == 1 else SourceError(source, "; also ".join([*reasons, last]))
+    raise errors[0] if len(texts) == 1 else SourceError("; also ".join([*reasons, last]))
 
 
-def require_values(table: Table, source: str) -> None:
+def require_values(table: Table) -> None:
     """Refuse missing and infinite values; the error has the row and column of the first, and their number."""
     if table.is_full:
         return
     absent = {name: per_row(mask) for name, mask in table.gaps().items()}
     check_all(
-        source,
-        lambda: refuse_any(absent, table, source, "missing value", FILL_IN),
-        lambda: require_finite(table, source),
+        lambda: refuse_any(absent, table, "missing value", FILL_IN),
+        lambda: require_finite(table),
     )
 
 
-def require_finite(table: Table, source: str, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:
+def require_finite(table: Table, absent: Mapping[str, NDArray[np.bool_]] | None = None) -> None:
     """Refuse infinite values, except where `absent` marks them as missing; NaN is accepted."""
     infinite = {name: np.isinf(column) for name, column in table.columns.items() if column.dtype.kind == "f"}
     for name, mask in (absent or {}).items():
         if name in infinite:
             infinite[name] &= ~mask
     masks = {name: per_row(mask) for name, mask in infinite.items()}
-    refuse_any(masks, table, source, "infinite value", "correct it, or leave the column out with --exclude")
+    refuse_any(masks, table, "infinite value", "correct it, or leave the column out with --exclude")
 
 
-def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: str) -> Array:
+def stack(table: Table, names: Sequence[str], *, dtype: DType | None) -> Array:
     """Return the columns `names` as one array (rows, columns, ...).
 
     Without a dtype it is that to which NumPy promotes the columns. Values that would change by more than rounding to
@@ -83,13 +81,13 @@ def stack(table: Table, names: Sequence[str], *, dtype: DType | None, source: st
     if table.block is not None:
         block = table.block if tuple(table.columns) == tuple(names) else take_columns(table.block, table.columns, names)
         target = dtype if dtype is not None else block.dtype
-        return convert(block, target, names, rounds=rounds, source=source, number=table.number)
+        return convert(block, target, names, rounds=rounds, number=table.number)
     columns = [table.columns[name] for name in names]
     target = dtype if dtype is not None else np.result_type(*{column.dtype for column in columns})
     out = np.empty((table.rows, len(columns), *columns[0].shape[1:]), target)
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         block = column[:, None]
-        out[:, number] = convert(block, target, (name,), rounds=rounds, source=source, number=table.number)[:, 0]
+        out[:, number] = convert(block, target, (name,), rounds=rounds, number=table.number)[:, 0]
     return out
 
 
@@ -99,7 +97,6 @@ def convert(
     names: Sequence[str],
     *,
     rounds: bool,
-    source: str,
     number: Callable[[int], int] = lambda row: row + 1,
 ) -> Array:
     """Convert `array` (rows, columns, ...) to the dtype `target`, in C order.
@@ -110,7 +107,6 @@ def convert(
         names: The names of the columns.
         rounds: Whether integers may be rounded to floats. Floats may always be rounded to narrower floats, but not to
             infinity.
-        source: The name of the source.
         number: Returns the number of a row in the file, from 1, for its index.
     """
     if array.dtype == target:
@@ -124,9 +120,8 @@ def convert(
         name = f"{names[column]}{index or ''}"  # with the index of the value if steps are arrays
         advice = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
         raise SourceError(
-            source,
             f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); {advice}, "
-            "or leave the column out with --exclude",
+            "or leave the column out with --exclude"
         )
     return converted
 
@@ -168,10 +163,9 @@ def per_row(mask: Array) -> NDArray[np.bool_]:
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
-def refuse_any(  # noqa: PLR0917
+def refuse_any(
     masks: Mapping[str, NDArray[np.bool_]],
     table: Table,
-    source: str,
     what: str,
     advice: str,
     why: Callable[[str, int], str] = lambda _, __: "",
@@ -188,4 +182,4 @@ def refuse_any(  # noqa: PLR0917
     row = table.number(first[name])
     others = f", also in {list_names([one for one in first if one != name])}" if len(first) > 1 else ""
     total = f"{sum(counts.values()):,} in all{others}"
-    raise SourceError(source, f"row {row:,}, column {name}: {what}{why(name, row)} ({total}); {advice}")
+    raise SourceError(f"row {row:,}, column {name}: {what}{why(name, row)} ({total}); {advice}")

@@ -42,51 +42,51 @@ _FIRST_BYTES: Final = {
 _LONGEST: Final = max(map(len, _FIRST_BYTES))
 
 
-def unreadable_file(source: str, error: OSError) -> SourceError:
+def unreadable_file(error: OSError) -> SourceError:
     """Return the error for a file that the operating system cannot read, with advice."""
     # pyarrow's own message would contain the path on this machine.
     why = os.strerror(error.errno) if error.errno is not None else str(error)
     advice = _WHAT_TO_DO.get(error.errno or 0, "check the file and its disk")
-    return SourceError(source, f"cannot be read: {why}: {advice}")
+    return SourceError(f"cannot be read: {why}: {advice}")
 
 
-def check_file(path: Path, source: str) -> None:
+def check_file(path: Path) -> None:
     """Raise SourceError unless `path` is a regular file that is not empty; reading a pipe could block."""
     try:
         status = os.stat(path)
     except OSError as error:
-        raise unreadable_file(source, error) from error
-    check_status(status, source)
+        raise unreadable_file(error) from error
+    check_status(status)
 
 
-def check_status(status: os.stat_result, source: str) -> None:
+def check_status(status: os.stat_result) -> None:
     """Raise SourceError unless the status is that of a regular file that is not empty."""
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-        raise SourceError(source, f"is not a file but {kind}; remove it, or give it another suffix")
+        raise SourceError(f"is not a file but {kind}; remove it, or give it another suffix")
     if not status.st_size:
-        raise SourceError(source, "is empty: 0 bytes; write it again, or remove it")
+        raise SourceError("is empty: 0 bytes; write it again, or remove it")
 
 
-def first_bytes(path: Path, source: str, most: int) -> tuple[bytearray, int]:
+def first_bytes(path: Path, most: int) -> tuple[bytearray, int]:
     """Return at most `most` first bytes of a regular file, and its size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would block
         try:
             status = os.fstat(descriptor)
-            check_status(status, source)
+            check_status(status)
             start = bytearray(min(status.st_size, most))
             read = os.readv(descriptor, [start])
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise unreadable_file(source, error) from error
+        raise unreadable_file(error) from error
     if read != len(start):
-        raise SourceError(source, f"was truncated from {status.st_size:,} to {read:,} bytes while it was read")
+        raise SourceError(f"was truncated from {status.st_size:,} to {read:,} bytes while it was read")
     return start, status.st_size
 
 
-def check_first_bytes(format: str, start: bytes | bytearray, source: str) -> None:  # noqa: A002 - the option's name
+def check_first_bytes(format: str, start: bytes | bytearray) -> None:  # noqa: A002 - the option's name
     """Refuse a file whose first bytes belong to another format."""
     lowered = bytes(start[:_LONGEST]).lower()
     for first, kind in _FIRST_BYTES.items():
@@ -94,8 +94,7 @@ def check_first_bytes(format: str, start: bytes | bytearray, source: str) -> Non
             continue
         if start.startswith(first) or (first.startswith(b"<") and lowered.startswith(first)):
             raise SourceError(
-                source,
-                f"is no {format} file, but begins like {kind}; correct its suffix, or put the right file in its place",
+                f"is no {format} file, but begins like {kind}; correct its suffix, or put the right file in its place"
             )
 
 
@@ -104,10 +103,9 @@ def unpacked_limit(size: int) -> int:
     return max(UNPACKED_FREELY, UNPACKED_PER_BYTE * size)
 
 
-def unpacks_too_much(source: str, size: int, advice: str = "unpack it, and use that file") -> SourceError:
+def unpacks_too_much(size: int, advice: str = "unpack it, and use that file") -> SourceError:
     """Return the error for a file that would fill the memory."""
     return SourceError(
-        source,
         f"its {size:,} bytes unpack to more than {unpacked_limit(size):,}, as if made to fill the memory; if "
-        f"this is intended, {advice}",
+        f"this is intended, {advice}"
     )

@@ -21,41 +21,41 @@ _OF_ROW: Final = re.compile(r"(^|; also )row ([0-9,]*[0-9])")
 class JoinedTable(OpenTable):
     """The rows of several tables, one after another. Rows are numbered across all files."""
 
-    tables: Sequence[tuple[str, OpenTable]]  # the name of each file and its table; at least one
+    tables: Sequence[OpenTable]  # of its files; at least one
 
     def pieces(self) -> Sequence[OpenTable]:
         """Return the pieces of all files; the table itself unless all files have the same types of columns."""
-        first, *others = (table.types for _, table in self.tables)
+        first, *others = (table.types for table in self.tables)
         if first is None or any(types != first for types in others):
             return (self,)
-        return [piece for _, table in self.tables for piece in table.pieces()]
+        return [piece for table in self.tables for piece in table.pieces()]
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         columns = [*names, *(HIDDEN + name for name in raw)]
-        shown = [table.read(names, dtype, raw).select(columns) for _, table in self.tables]
+        shown = [table.read(names, dtype, raw).select(columns) for table in self.tables]
         for name in names:
             if len({frame.field(name).type for frame in shown}) > 1:  # pyarrow does not promote bool
                 shown = [_with_number(frame, name) for frame in shown]
-        with reading(self.source, advice="are its files alike?"):
+        with reading(advice="are its files alike?"):
             joined = pa.concat_tables(shown, promote_options="permissive")
         if any(pa.types.is_list(kind) for kind in joined.schema.types):  # arrays of one shape have a fixed size
-            raise SourceError(self.source, "its files have steps of different shapes")
+            raise SourceError("its files have steps of different shapes")
         return joined
 
-    def place(self, row: int) -> tuple[str, int]:
+    def place(self, row: int) -> tuple[str | None, int]:
         """Return the file of a row of the source, and its number in the file; both numbers are from 1.
 
         Text is read again for this, since its number of rows is unknown.
         """
-        for name, table in self.tables:
+        for table in self.tables:
             rows = table.rows
             if rows is None:
                 rows = len(table.read((), None, next(iter(table.groups.values()))[:1]))
             if row <= rows:
-                return name, row
+                return table.file, row
             row -= rows
-        raise SourceError(self.source, f"has no row {row:,} more")
+        raise SourceError(f"has no row {row:,} more")
 
 
 def _with_number(frame: Frame, name: str) -> Frame:
@@ -66,24 +66,23 @@ def _with_number(frame: Frame, name: str) -> Frame:
     return frame.set_column(frame.column_names.index(name), name, column.cast(pa.uint8()))
 
 
-def join_files(source: str, root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
+def join_files(root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:
     """Open the files of a source, whose names are relative to `root`, as one table.
 
     SourceError if they have different columns. Their order is that of the first.
     """
-    tables = [(file, open_table((root or Path()) / file, source=file, options=options)) for file in files]
-    (first_name, first), *others = tables
-    for name, table in others:
+    tables = [open_table((root or Path()) / file, options, file=file) for file in files]
+    first, *others = tables
+    for table in others:
         if dict(table.groups) != dict(first.groups) and set(table.groups.items()) != set(first.groups.items()):
             raise SourceError(
-                source,
-                f"its files have different columns: {first_name} has {list_names(list(first.groups))}, and {name} "
-                f"has {list_names(list(table.groups))}",
+                f"its files have different columns: {first.file} has {list_names(list(first.groups))}, and "
+                f"{table.file} has {list_names(list(table.groups))}"
             )
-    rows = [table.rows for _, table in tables]
+    rows = [table.rows for table in tables]
     total = None if None in rows else sum(one or 0 for one in rows)
-    text_numbers = all(table.text_numbers for _, table in tables)
-    return JoinedTable(tables=tables, **first.properties(source=source, rows=total, text_numbers=text_numbers))
+    text_numbers = all(table.text_numbers for table in tables)
+    return JoinedTable(tables=tables, **first.properties(rows=total, text_numbers=text_numbers, file=None))
 
 
 @contextmanager
@@ -95,14 +94,12 @@ def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        if not _OF_ROW.search(error.reason):
-            raise
+        if error.source is not None or not _OF_ROW.search(error.reason):
+            raise  # it names a file already, or no row
         try:
             table = open_source()
             places = [table.place(int(number.replace(",", ""))) for _, number in _OF_ROW.findall(error.reason)]
         except SourceError:  # a file changed, or rows of lists cannot be counted
             raise error from None
-        if error.source != table.source:  # the error names a file already
-            raise
         rows = (f"row {row:,} of {file}" for file, row in places)
-        raise SourceError(error.source, _OF_ROW.sub(lambda match: match[1] + next(rows), error.reason)) from error
+        raise SourceError(_OF_ROW.sub(lambda match: match[1] + next(rows), error.reason)) from error

@@ -30,11 +30,11 @@ class JsonTable(ArrowTable):
     large: Callable[[], Mapping[str, tuple[int, int]]]
     text_numbers: bool = True
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read columns; those of `raw` with integers that the parser rounded are refused."""
         for name in raw:
             self._refuse_rounded(self.load([name])[name], name, _AS_INTEGERS)
-        return ArrowTable.read(self, names, dtype, raw)
+        return ArrowTable._read(self, names, dtype, raw)  # noqa: SLF001  # super() does not work with slots
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
@@ -51,26 +51,26 @@ class JsonTable(ArrowTable):
         """Refuse floats among which is a rounded integer."""
         if pa.types.is_floating(column.type) and may_be_rounded(column.to_numpy()) and name in (large := self.large()):
             row, value = large[name]
-            raise SourceError(self.source, f"row {row:,}, column {name}: {value} {ROUNDED}; {advice}")
+            raise SourceError(f"row {row:,}, column {name}: {value} {ROUNDED}; {advice}")
 
 
-def open_json_lines(path: Path, *, source: str, compression: str | None, options: TableOptions) -> JsonTable:
+def open_json_lines(path: Path, *, compression: str | None, options: TableOptions) -> JsonTable:
     """Read a file of JSON lines."""
-    with reading(source, advice="is it JSON, one object per line?"):
+    with reading(advice="is it JSON, one object per line?"):
         try:
-            table = _parse(path, compression, source, options, {})
+            table = _parse(path, compression, options, {})
             # pyarrow would parse text that looks like a time stamp; only `--time` should.
             texts = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
-            table = _parse(path, compression, source, options, texts) if texts else table
+            table = _parse(path, compression, options, texts) if texts else table
             table.validate(full=True)
         except (pa.ArrowInvalid, UnicodeDecodeError):
-            with open_stream(path, compression, source, options) as stream:
-                _refuse_line(stream, source)
+            with open_stream(path, compression, options) as stream:
+                _refuse_line(stream)
             raise
 
     @cache
     def large() -> dict[str, tuple[int, int]]:
-        with open_stream(path, compression, source, options) as stream:
+        with open_stream(path, compression, options) as stream:
             return _find_rounded(stream)
 
     def load(columns: list[str]) -> Any:
@@ -78,27 +78,26 @@ def open_json_lines(path: Path, *, source: str, compression: str | None, options
 
     first_rows = single_rows(load)
     return JsonTable(
-        source=source,
         schema=table.schema,
         load=load,
         first_rows=first_rows,
-        groups=column_groups(table.schema, first_rows, source),
+        groups=column_groups(table.schema, first_rows),
         rows=len(table),
         large=large,
     )
 
 
-def _parse(path: Path, compression: str | None, source: str, options: TableOptions, kinds: dict[str, Any]) -> Any:
+def _parse(path: Path, compression: str | None, options: TableOptions, kinds: dict[str, Any]) -> Any:
     from pyarrow import json as arrow_json
 
     is_small = compression is None and path.stat().st_size <= _BLOCK
     read = arrow_json.ReadOptions(use_threads=False, block_size=_BLOCK if is_small else _LONGEST)
     parse = arrow_json.ParseOptions(explicit_schema=pa.schema(kinds.items()))
-    with open_stream(path, compression, source, options) as stream:
+    with open_stream(path, compression, options) as stream:
         return arrow_json.read_json(stream, read_options=read, parse_options=parse)
 
 
-def _refuse_line(stream: Any, source: str) -> None:
+def _refuse_line(stream: Any) -> None:
     """Refuse the first line that is not an object."""
     for number, line in enumerate(io.BufferedReader(stream, _BLOCK), 1):
         try:
@@ -107,9 +106,7 @@ def _refuse_line(stream: Any, source: str) -> None:
             is_object = False
         if not is_object:
             shown = shorten(repr(line.removesuffix(b"\n").decode("utf-8", "replace")), 80)
-            raise SourceError(
-                source, f"line {number:,} is not a JSON object ({shown}); correct it, or is it truncated?"
-            )
+            raise SourceError(f"line {number:,} is not a JSON object ({shown}); correct it, or is it truncated?")
 
 
 def _find_rounded(stream: Any) -> dict[str, tuple[int, int]]:

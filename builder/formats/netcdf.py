@@ -19,36 +19,35 @@ from builder.formats.table import Array, DType, check_unique, reading, single_gr
 from builder.formats.text_numbers import ROUNDED
 
 
-def open_netcdf(path: Path, *, source: str) -> ArrowTable:
+def open_netcdf(path: Path) -> ArrowTable:
     """Open a NetCDF or HDF5 file. Scalars, and groups within the file, are ignored.
 
     Raises:
         UsageError: The libraries that read such files are not installed.
     """
-    start, size = first_bytes(path, source, 3)
+    start, size = first_bytes(path, 3)
     if start == b"CDF":
-        raise SourceError(source, "is a NetCDF file of version 3; convert it to version 4 with nccopy -k nc4")
+        raise SourceError("is a NetCDF file of version 3; convert it to version 4 with nccopy -k nc4")
 
     def load(columns: list[str]) -> Any:
-        with _dataset(path, source) as dataset:
+        with _dataset(path) as dataset:
             variables = {name: dataset.variables[name] for name in columns}
-            _check_dimensions({name: variable.dims for name, variable in variables.items()}, source)
+            _check_dimensions({name: variable.dims for name, variable in variables.items()})
             if sum(variable.nbytes for variable in variables.values()) > unpacked_limit(size):
-                raise unpacks_too_much(source, size, advice="split it into smaller files")
-            return pa.table({name: _column(name, variable, source) for name, variable in variables.items()})
+                raise unpacks_too_much(size, advice="split it into smaller files")
+            return pa.table({name: _column(name, variable) for name, variable in variables.items()})
 
-    with _dataset(path, source) as dataset:
+    with _dataset(path) as dataset:
         fields = [
             pa.field(name, _kind(variable.dtype), metadata=metadata_of(variable.attrs))
             for name, variable in dataset.variables.items()
             if variable.dims
         ]
     names = tuple(one.name for one in fields)
-    check_unique(source, names)
+    check_unique(names)
     if not names:
-        raise SourceError(source, "has no variables with a dimension; groups within the file are not read")
+        raise SourceError("has no variables with a dimension; groups within the file are not read")
     return ArrowTable(
-        source=source,
         schema=pa.schema(fields),
         load=load,
         first_rows=single_rows(load),
@@ -57,7 +56,7 @@ def open_netcdf(path: Path, *, source: str) -> ArrowTable:
 
 
 @contextmanager
-def _dataset(path: Path, source: str) -> Iterator[Any]:
+def _dataset(path: Path) -> Iterator[Any]:
     """Open a file as an xarray.Dataset, which decodes times, scales and fill values on reading."""
     try:
         import h5netcdf
@@ -67,7 +66,7 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
         raise UsageError(f"NetCDF and HDF5 files need {error.name}; pip install 'seqzarr[netcdf]'") from error
     with (
         warnings.catch_warnings(action="ignore"),
-        reading(source, path=path, format="HDF5", advice="is it a whole HDF5 file?"),
+        reading(path=path, format="HDF5", advice="is it a whole HDF5 file?"),
         # Closed explicitly: xarray does not close files that it cannot read, and HDF5 would return the old file for a
         # new one at the same path.
         h5py.File(path) as file,
@@ -82,7 +81,7 @@ def _dataset(path: Path, source: str) -> Iterator[Any]:
             yield dataset
 
 
-def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> None:
+def _check_dimensions(dimensions: dict[str, tuple[Any, ...]]) -> None:
     """Refuse variables that do not share one dimension."""
     first, steps = next(iter(dimensions.items()), ("", ()))
     for name, own in dimensions.items():
@@ -91,10 +90,9 @@ def _check_dimensions(dimensions: dict[str, tuple[Any, ...]], source: str) -> No
             if len(own) == 1:
                 along = f"the dimension {own[0]}, but {first} has {steps[0]}"
             raise SourceError(
-                source,
                 f"variable {name} has {along}; all columns must have the same single dimension: leave it out with "
                 f"--exclude {as_option(name)}, name the columns to take with --inputs, or give --process with a "
-                "function that reads the file",
+                "function that reads the file"
             )
 
 
@@ -105,12 +103,12 @@ def _kind(dtype: DType) -> Any:
     return pa.string() if dtype.kind in "OSUT" else pa.binary()
 
 
-def _column(name: str, variable: Any, source: str) -> Any:
+def _column(name: str, variable: Any) -> Any:
     """Return the values of a variable as a pyarrow array."""
     values, kind = variable.values, _kind(variable.dtype)
     coding = variable.encoding
     if values.dtype.kind == "f" and coding["dtype"].kind in "iu" and not {"scale_factor", "add_offset"} & coding.keys():
-        _refuse_rounded(name, values, source)
+        _refuse_rounded(name, values)
     if pa.types.is_binary(kind):
         return pa.array([value.tobytes() for value in values], kind)
     if pa.types.is_string(kind):
@@ -118,12 +116,11 @@ def _column(name: str, variable: Any, source: str) -> Any:
     return pa.array(np.ascontiguousarray(values, values.dtype.newbyteorder("=")), kind)
 
 
-def _refuse_rounded(name: str, values: Array, source: str) -> None:
+def _refuse_rounded(name: str, values: Array) -> None:
     """Refuse whole numbers that xarray may have rounded to represent a fill value by NaN."""
     large = np.abs(values) >= EXACT_IN_FLOAT64
     if large.any():
         raise SourceError(
-            source,
             f"row {int(large.argmax()) + 1:,}, column {name}: a whole number {ROUNDED}; numbers of a variable with "
-            f"_FillValue are decoded so: write it without, or leave the column out with --exclude {as_option(name)}",
+            f"_FillValue are decoded so: write it without, or leave the column out with --exclude {as_option(name)}"
         )

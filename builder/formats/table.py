@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.build_errors import BuildError, SourceError
+from builder.build_errors import BuildError, SourceError, of_source
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
 from builder.formats.files import check_first_bytes, first_bytes, unreadable_file
@@ -162,13 +162,13 @@ def _block(frame: Frame, kind: Any) -> Array:
 class OpenTable:
     """An open source; only as much has been read as its column names require."""
 
-    source: str  # its name
     groups: Mapping[str, tuple[str, ...]]  # the elements of each column: `emb` consists of `emb[0]`, `emb[1]`, ...
     named: bool  # whether the file or the user names the columns; otherwise their names are numbers
     is_text: bool = False  # whether the file is text, so that columns have no types
     text_numbers: bool = False  # whether all numbers are written as text
     decimal: str = "."  # the decimal mark of numbers in text
     rows: int | None = None  # according to the header; None: unknown before reading
+    file: str | None = None  # its name, if the source has several files
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns as numbers or bool, with nulls for missing values.
@@ -181,6 +181,11 @@ class OpenTable:
         Raises:
             SourceError: The file cannot be read, a column is not numeric, or one of `raw` holds lists.
         """
+        with of_source(self.file):
+            return self._read(names, dtype, raw)
+
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
+        """Do the work of `read`."""
         raise NotImplementedError
 
     @property
@@ -209,7 +214,6 @@ def hidden_columns(frame: Frame, names: Sequence[str]) -> Frame:
 
 @contextmanager
 def reading(
-    source: str,
     *,
     path: Path | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
@@ -218,7 +222,6 @@ def reading(
     """Convert any exception of a library that reads a broken file to a SourceError.
 
     Args:
-        source: The name of the source.
         path: The path of the file; if reading fails, its first bytes are checked.
         format: The format that the file should have.
         advice: What the user should check.
@@ -230,14 +233,14 @@ def reading(
     # pyarrow, numpy and zipfile raise exceptions of many classes for hostile bytes.
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise unreadable_file(source, error) from error
+            raise unreadable_file(error) from error
         if path is not None and format is not None:
-            check_first_bytes(format, first_bytes(path, source, 64)[0], source)
+            check_first_bytes(format, first_bytes(path, 64)[0])
         words = shorten(str(error) or type(error).__name__).replace('"', "'")
-        raise SourceError(source, f'cannot be read: the reader says "{words}"; {advice}') from error
+        raise SourceError(f'cannot be read: the reader says "{words}"; {advice}') from error
 
 
-def for_each_column(names: Sequence[str], read: Callable[[str], Result], source: str) -> dict[str, Result]:
+def for_each_column(names: Sequence[str], read: Callable[[str], Result]) -> dict[str, Result]:
     """Call a function for each column and return the results; its SourceErrors become one for all columns."""
     results: dict[str, Result] = {}
     errors: dict[str, SourceError] = {}
@@ -251,7 +254,7 @@ def for_each_column(names: Sequence[str], read: Callable[[str], Result], source:
     first, *others = errors.values()
     if others:
         reasons = {name: error.reason.partition("; ")[::2] for name, error in errors.items()}
-        first = SourceError(source, _together(reasons))
+        first = SourceError(_together(reasons))
     first.columns = tuple(errors)
     raise first
 
@@ -269,18 +272,15 @@ def _together(reasons: Mapping[str, tuple[str, str]]) -> str:
     return f"{len(reasons):,} columns cannot be used: {'; '.join(texts[:_MOST_REASONS])}{more}; {advice}"
 
 
-def not_numbers(  # noqa: PLR0917
-    source: str, column: str, holds: str, value: object, row: int, advice: str = ""
-) -> SourceError:
+def not_numbers(column: str, holds: str, value: object, row: int, advice: str = "") -> SourceError:
     """Return the error for a column that is not numeric, quoting its first value (or None); `row` counts from 1."""
     evidence = "no value at its beginning" if value is None else f"{shorten(repr(value))} in row {row:,}"
     if holds in (TIME_STAMPS, DATES):
         advice = f"say --time {as_option(column)} if it is the time of each row"
     first = f"{advice}, " if advice else ""
     return SourceError(
-        source,
         f"column {column} holds {holds}, not numbers ({evidence}); {first}leave it out with "
-        f"--exclude {as_option(column)}, or name the columns to take with --inputs",
+        f"--exclude {as_option(column)}, or name the columns to take with --inputs"
     )
 
 
@@ -290,21 +290,21 @@ def single_groups(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({name: (name,) for name in names})
 
 
-def check_width(width: int, source: str, where: str = "has") -> None:
+def check_width(width: int, where: str = "has") -> None:
     """Refuse an absurd number of columns, which a few bytes of a header can claim."""
     if width > _MOST_COLUMNS:
-        raise SourceError(source, f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
+        raise SourceError(f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
 
 
-def check_unique(source: str, names: Sequence[str], what: str = "columns") -> None:
+def check_unique(names: Sequence[str], what: str = "columns") -> None:
     """Refuse two columns with the same name, and names that mean hidden columns."""
     first: dict[str, int] = {}
     for number, name in enumerate(names):
         if name.startswith(HIDDEN):
-            raise SourceError(source, f"the name {name!r} among its {what} begins with a NUL byte; rename it")
+            raise SourceError(f"the name {name!r} among its {what} begins with a NUL byte; rename it")
         if (before := first.setdefault(name, number)) < number:
             both = f"{before + 1} and {number + 1}"
-            raise SourceError(source, f"{what} {both} are both named {name!r}; rename one of them")
+            raise SourceError(f"{what} {both} are both named {name!r}; rename one of them")
 
 
 def shorten(text: str, most: int = 200) -> str:

@@ -41,12 +41,11 @@ class TextStart:
     rest: bytes | None  # the data of a small file, which was read completely
 
 
-def read_start(stream: Any, source: str, delimiter: str | None, options: TableOptions) -> TextStart:
+def read_start(stream: Any, delimiter: str | None, options: TableOptions) -> TextStart:
     """Read the header and the first data row.
 
     Args:
         stream: The text, decompressed, as a binary file.
-        source: The name of the source.
         delimiter: The character between fields; None for runs of blanks.
         options: `header`, `column_names`, `skip_lines`, `skip_after_header` and `decimal` are used.
     """
@@ -54,36 +53,36 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
     header = False if column_names else options.header
     has_header = header if header is not None else delimiter is not None
     after = options.skip_after_header if has_header else 0
-    head, rows, whole = _first_rows(stream, delimiter, source, (skip, after))
-    check_first_bytes("text", head, source)
+    head, rows, whole = _first_rows(stream, delimiter, (skip, after))
+    check_first_bytes("text", head)
     for bits, marks in _MARKS.items():
         if head.startswith(marks):
-            raise SourceError(source, f"is UTF-{bits} text; write it as UTF-8, or say --encoding utf-{bits}")
+            raise SourceError(f"is UTF-{bits} text; write it as UTF-8, or say --encoding utf-{bits}")
     if not rows and skip:
-        raise SourceError(source, f"holds nothing after the {skip:,} skipped lines; use a smaller --skip-lines")
+        raise SourceError(f"holds nothing after the {skip:,} skipped lines; use a smaller --skip-lines")
     if not rows:
-        raise SourceError(source, "holds no header and no rows; write it again, or remove it")
+        raise SourceError("holds no header and no rows; write it again, or remove it")
     first, offset = rows[0]
     if has_header:
         # With an open quote in the header, the rest of the file would be part of the last name.
         may_be_open = len(rows) == 1 and whole and delimiter and head.count(b'"') % 2
         if may_be_open and unclosed_quote(io.BytesIO(head), delimiter or ","):
-            raise SourceError(source, "a quote is opened in the first line and not closed; close it, or remove it")
-        names = _header_names(first, source, decimal, sure=header is True)
+            raise SourceError("a quote is opened in the first line and not closed; close it, or remove it")
+        names = _header_names(first, decimal, sure=header is True)
         data = rows[1][0] if len(rows) > 1 else []
         if len(names) == 1 and data and delimiter:
-            _check_delimiter(names[0], delimiter.join(data), delimiter, source)
+            _check_delimiter(names[0], delimiter.join(data), delimiter)
     else:
         data, offset = first, sum(map(len, islice(lines_of(io.BytesIO(head)), skip)))
         if not skip and head.startswith(codecs.BOM_UTF8):
             offset = len(codecs.BOM_UTF8)
         if delimiter is None and decimal == ".":
-            _check_blanks(rows, source)
+            _check_blanks(rows)
         if header is None and len(rows) > 1:
-            _check_no_names(first, rows[1][0], source, decimal)
+            _check_no_names(first, rows[1][0], decimal)
         names = tuple(column_names) or tuple(map(str, range(len(first))))
         if len(names) != len(first):
-            raise SourceError(source, f"has {len(first):,} columns, but {len(names):,} column names were given")
+            raise SourceError(f"has {len(first):,} columns, but {len(names):,} column names were given")
     return TextStart(
         names=names,
         named=has_header or bool(column_names),
@@ -95,7 +94,7 @@ def read_start(stream: Any, source: str, delimiter: str | None, options: TableOp
 
 
 def _first_rows(
-    stream: Any, delimiter: str | None, source: str, skip: tuple[int, int]
+    stream: Any, delimiter: str | None, skip: tuple[int, int]
 ) -> tuple[bytes, list[tuple[list[str], int]], bool]:
     """Read until two rows are complete; return the bytes, each row and its end, and whether they are the whole file."""
     head = b""
@@ -108,15 +107,14 @@ def _first_rows(
         try:
             rows = list(_rows(head, delimiter, *skip))
         except csv.Error as error:
-            check_first_bytes("text", head, source)
+            check_first_bytes("text", head)
             raise SourceError(
-                source,
-                f"{error} near the start; is it text with this delimiter, and is each quote closed?",
+                f"{error} near the start; is it text with this delimiter, and is each quote closed?"
             ) from error
         if not more or (len(rows) == 2 and rows[1][1] < len(head)):
             return head, rows, not more
         if size >= _MOST:
-            raise SourceError(source, f"no two lines end within the first {size:,} bytes; is it text?")
+            raise SourceError(f"no two lines end within the first {size:,} bytes; is it text?")
         size *= 4
 
 
@@ -158,48 +156,44 @@ def _split_at_blanks(line: str) -> list[str]:
     return [one[1:-1].replace('""', '"') if len(one) > 1 and one[0] == one[-1] == '"' else one for one in fields]
 
 
-def _header_names(fields: list[str], source: str, decimal: str, *, sure: bool) -> tuple[str, ...]:
+def _header_names(fields: list[str], decimal: str, *, sure: bool) -> tuple[str, ...]:
     """Strip the names, and replace empty ones by `unnamed_` and their number."""
     # A file may be concatenated from files with byte-order marks.
     names = tuple(field.strip().lstrip("\ufeff").strip() or f"unnamed_{number}" for number, field in enumerate(fields))
     for name in names:
         if "\ufffd" in name:
             raise SourceError(
-                source,
                 f"the header is not valid UTF-8 ({_shown(name)}); write the file as UTF-8, or name its encoding, "
-                "such as --encoding latin-1",
+                "such as --encoding latin-1"
             )
         if "\0" in name:
-            raise SourceError(source, f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
+            raise SourceError(f"the header holds NUL bytes ({_shown(name)}); is it UTF-16? Write it as UTF-8")
     numbered = names == tuple(map(str, range(len(names))))
     if not sure and not numbered and all(map(_NUMBER[decimal].fullmatch, names)):
         raise SourceError(
-            source,
             f"the first line holds only numbers ({list_names(names[:5])}); say --no-header if it is data, "
-            "--header if these are names",
+            "--header if these are names"
         )
-    check_unique(source, names)
+    check_unique(names)
     return names
 
 
-def _check_delimiter(name: str, line: str, delimiter: str, source: str) -> None:
+def _check_delimiter(name: str, line: str, delimiter: str) -> None:
     """Refuse a single column that another delimiter would split, and a comment as the header."""
     for other in ",;\t|":
         if other != delimiter and name.count(other) == line.count(other) > 0:
             raise SourceError(
-                source,
                 f"the first line ({_shown(name)}) has one column between {delimiter!r}, and {name.count(other) + 1:,} "
                 f"between {other!r}; say --delimiter {other!r} if that is right, or if files differ, read them with "
-                "--process",
+                "--process"
             )
     if name.startswith("#") and (delimiter in line or line.startswith("#")):
         raise SourceError(
-            source,
-            f"the first line is a comment ({_shown(name)}); say --comment '#' to leave out lines that begin with it",
+            f"the first line is a comment ({_shown(name)}); say --comment '#' to leave out lines that begin with it"
         )
 
 
-def _check_blanks(rows: list[tuple[list[str], int]], source: str) -> None:
+def _check_blanks(rows: list[tuple[list[str], int]]) -> None:
     """Refuse blank-separated text whose first lines have another delimiter, with or without blanks."""
     for other in ",;|":
         counts = {sum(field.count(other) for field in fields) for fields, _ in rows}
@@ -208,19 +202,17 @@ def _check_blanks(rows: list[tuple[list[str], int]], source: str) -> None:
             line, count = " ".join(rows[0][0]), counts.pop()
             decimals = ", or --decimal ',' if it is the decimal mark" if (other, count) == (",", 1) else ""
             raise SourceError(
-                source,
                 f"the first line ({_shown(line)}) has {count + 1:,} fields between {other!r}, and files with this "
-                f"suffix have blanks between fields; say --delimiter {other!r}{decimals}",
+                f"suffix have blanks between fields; say --delimiter {other!r}{decimals}"
             )
 
 
-def _check_no_names(first: list[str], second: list[str], source: str, decimal: str) -> None:
+def _check_no_names(first: list[str], second: list[str], decimal: str) -> None:
     """Refuse an unexpected header: text in the first line, and numbers in the second."""
     if not any(map(_NUMBER[decimal].match, first)) and all(map(_NUMBER[decimal].fullmatch, second)):
         raise SourceError(
-            source,
             f"the first line holds no numbers ({list_names(first[:5])}), and the second only numbers; say --header if "
-            "it holds the column names, or remove it",
+            "it holds the column names, or remove it"
         )
 
 

@@ -57,9 +57,7 @@ def strip_blanks(column: Any, missing: Sequence[str], blanks: str | None = None)
     return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
 
 
-def parse_numbers(  # noqa: PLR0917
-    texts: Any, name: str, source: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = "."
-) -> Any:
+def parse_numbers(texts: Any, name: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = ".") -> Any:
     """Parse a pyarrow column of strings: as integers if `dtype` is an integer type and all are, otherwise as float64.
 
     Integers that float64 would round are refused if `dtype` is None or an integer type.
@@ -78,9 +76,9 @@ def parse_numbers(  # noqa: PLR0917
     try:
         values = plain.cast(pa.float64())
     except pa.ArrowInvalid:
-        raise _not_a_number(plain, known, name, source, decimal) from None
+        raise _not_a_number(plain, known, name, decimal) from None
     if dtype is None or dtype.kind != "f":
-        refuse_large(plain, values.to_numpy(), name, source, dtype)
+        refuse_large(plain, values.to_numpy(), name, dtype)
     return values
 
 
@@ -107,14 +105,13 @@ def may_be_rounded(values: Array) -> bool:
     return not sizes.max(initial=0) < EXACT_IN_FLOAT64 and bool((sizes >= EXACT_IN_FLOAT64).any())
 
 
-def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType | None = None) -> None:
+def refuse_large(texts: Any, values: Array, name: str, dtype: DType | None = None) -> None:
     """Refuse integers beyond 2**53, which float64 rounds.
 
     Args:
         texts: A pyarrow column of strings.
         values: The same values as float64, (rows,).
         name: The name of the column.
-        source: The name of the source.
         dtype: The requested dtype.
     """
     large = first_large(texts, values)
@@ -128,7 +125,7 @@ def refuse_large(texts: Any, values: Array, name: str, source: str, dtype: DType
         what = f"does not fit into {dtype}" + (f", {most}" if dtype == np.uint64 else "")
     else:
         what, advice = f"does not fit into {dtype}", f"keep whole numbers with --dtype uint64, {most}, or {advice}"
-    raise SourceError(source, f"row {row + 1:,}, column {name}: {text} {what}; {advice}")
+    raise SourceError(f"row {row + 1:,}, column {name}: {text} {what}; {advice}")
 
 
 def first_large(texts: Any, values: Array) -> tuple[int, str] | None:
@@ -180,19 +177,19 @@ def notation_advice(text: str, decimal: str = ".") -> str:
     return ""
 
 
-def _not_a_number(plain: Any, known: Any, name: str, source: str, decimal: str) -> SourceError:
+def _not_a_number(plain: Any, known: Any, name: str, decimal: str) -> SourceError:
     """Return the error for the first value that is not a number, with advice."""
     row = first_cast_failure(plain, pa.float64())
     text = known[row].as_py()
     if _TIME_STAMP.match(text):
-        return not_numbers(source, name, TIME_STAMPS, text, row + 1)
+        return not_numbers(name, TIME_STAMPS, text, row + 1)
     hint = _hint(text, decimal)
     # If the first value that is not missing is not a number, the whole column is text; otherwise it is one mistake.
     if not hint and known.slice(0, row).null_count == row:
-        return not_numbers(source, name, "text", text, row + 1, missing_advice(text))
+        return not_numbers(name, "text", text, row + 1, missing_advice(text))
     choices = [missing_advice(text), f"correct it, or leave the column out with --exclude {as_option(name)}"]
     advice = hint or ", ".join(filter(None, choices))
-    return SourceError(source, f"row {row + 1:,}, column {name}: {shorten(repr(text))} is not a number; {advice}")
+    return SourceError(f"row {row + 1:,}, column {name}: {shorten(repr(text))} is not a number; {advice}")
 
 
 def missing_advice(text: str) -> str:

@@ -20,7 +20,7 @@ from builder.options.table_options import TableOptions
 _SENTINEL = "\x01 after the end"
 
 
-def open_stream(path: Path, compression: str | None, source: str, options: TableOptions) -> Any:
+def open_stream(path: Path, compression: str | None, options: TableOptions) -> Any:
     """Open a text file for reading. Reading raises SourceError if it unpacks to far more than its size.
 
     `compression` is None, "gzip", "zstd", "bz2" or "xz"; of the options, `encoding` and `comment` are used.
@@ -30,15 +30,15 @@ def open_stream(path: Path, compression: str | None, source: str, options: Table
     else:
         stream = pa.input_stream(str(path), compression=compression)
     if compression is not None:
-        stream = pa.TransformInputStream(stream, _limit_unpacked(path, source))
+        stream = pa.TransformInputStream(stream, _limit_unpacked(path))
     if options.encoding is not None:
-        stream = pa.TransformInputStream(stream, Recode(options.encoding, source))
+        stream = pa.TransformInputStream(stream, Recode(options.encoding))
     if options.comment is not None:
         stream = pa.TransformInputStream(stream, DropComments(options.comment))
     return stream
 
 
-def _limit_unpacked(path: Path, source: str) -> Callable[[bytes], bytes]:
+def _limit_unpacked(path: Path) -> Callable[[bytes], bytes]:
     """Return a function that returns the pieces of a text, until they exceed the limit for the compressed file."""
     size = path.stat().st_size
     left = unpacked_limit(size)
@@ -47,7 +47,7 @@ def _limit_unpacked(path: Path, source: str) -> Callable[[bytes], bytes]:
         nonlocal left
         left -= len(piece)
         if left < 0:
-            raise unpacks_too_much(source, size)
+            raise unpacks_too_much(size)
         return piece
 
     return check
@@ -56,13 +56,13 @@ def _limit_unpacked(path: Path, source: str) -> Callable[[bytes], bytes]:
 class Recode:
     r"""Recode text as UTF-8, piece by piece.
 
-    >>> recode = Recode("utf-16", "x.csv")
+    >>> recode = Recode("utf-16")
     >>> recode(b"\xff\xfea\x00,"), recode(b"\x00b\x00")
     (b'a', b',b')
     """
 
-    def __init__(self, encoding: str, source: str) -> None:
-        self._encoding, self._source = encoding, source
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def __call__(self, piece: bytes) -> bytes:
@@ -70,9 +70,7 @@ class Recode:
         try:
             return self._decoder.decode(bytes(piece)).encode()
         except UnicodeError as error:
-            raise SourceError(
-                self._source, f"is not {self._encoding} text ({error}); name its encoding with --encoding"
-            ) from None
+            raise SourceError(f"is not {self._encoding} text ({error}); name its encoding with --encoding") from None
 
 
 class DropComments:

@@ -41,11 +41,11 @@ class TextTable(OpenTable):
     is_text: bool = True
     text_numbers: bool = True
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
         columns = {}
         texts = {name: pa.string() for name in raw if name not in names}
-        with reading(self.source):
+        with reading():
             try:
                 parsed = self.parse(self._kinds(names, dtype) | texts)
                 columns = {name: self._check_numbers(parsed[name], name, dtype) for name in names}
@@ -55,8 +55,7 @@ class TextTable(OpenTable):
                 na_values, decimal = self.options.na_values, self.decimal
                 columns = for_each_column(
                     names,
-                    lambda name: parse_numbers(parsed[name], name, self.source, dtype, na_values, decimal),
-                    self.source,
+                    lambda name: parse_numbers(parsed[name], name, dtype, na_values, decimal),
                 )
         unconverted = self.texts(raw) if len(texts) < len(raw) else parsed
         for name in raw:
@@ -74,12 +73,12 @@ class TextTable(OpenTable):
         if pa.types.is_boolean(column.type):
             return column.cast(pa.uint8()).cast(number_type(dtype))
         if dtype is None and may_be_rounded(values := column.to_numpy()):
-            refuse_large(self.texts([name])[name], values, name, self.source)
+            refuse_large(self.texts([name])[name], values, name)
         return column
 
     def texts(self, names: Sequence[str]) -> Frame:
         """Return columns as text; refuse values that are not UTF-8."""
-        with reading(self.source):
+        with reading():
             try:
                 return self.parse({name: pa.string() for name in names})
             except pa.ArrowInvalid:
@@ -133,7 +132,7 @@ class TextTable(OpenTable):
             problem = self._explain(str(error))
             if problem is None:
                 raise
-            raise SourceError(self.source, problem) from error
+            raise SourceError(problem) from error
         self._refuse_open_quote(quotes)
         return parsed
 
@@ -149,7 +148,7 @@ class TextTable(OpenTable):
             for change in changes:
                 rest = change(rest)
             return pa.BufferReader(rest)
-        stream = open_stream(self.path, self.compression, self.source, self.options)
+        stream = open_stream(self.path, self.compression, self.options)
         stream.read(self.start.offset)
         for change in changes:
             stream = pa.TransformInputStream(stream, change)
@@ -163,8 +162,7 @@ class TextTable(OpenTable):
             row = unclosed_quote(io.BufferedReader(stream, _BLOCK), self.delimiter or " ")
         if row is not None:
             raise SourceError(
-                self.source,
-                f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it truncated?",
+                f"row {row:,}: a quote is opened and not closed before the file ends; close it, or is it truncated?"
             )
 
     def _explain(self, words: str) -> str | None:
@@ -198,28 +196,23 @@ class TextTable(OpenTable):
         row, name = min(invalid, key=lambda one: one[0])
         shown = shorten(repr(values[name][row].as_py()), 80)
         return SourceError(
-            self.source,
             f"row {row + 1:,}, column {name}: {shown} is not valid UTF-8; write the file as UTF-8, or name its "
-            "encoding, such as --encoding latin-1",
+            "encoding, such as --encoding latin-1"
         )
 
 
-def open_text(
-    path: Path, *, source: str, compression: str | None, delimiter: str | None, options: TableOptions
-) -> TextTable:
+def open_text(path: Path, *, compression: str | None, delimiter: str | None, options: TableOptions) -> TextTable:
     """Open a text file and read its first lines."""
     advice = f"is it whole, and packed by {compression}?" if compression else "is it whole?"
-    with reading(source, advice=advice), open_stream(path, compression, source, options) as stream:
-        start = read_start(stream, source, delimiter, options)
+    with reading(advice=advice), open_stream(path, compression, options) as stream:
+        start = read_start(stream, delimiter, options)
     # Checked last, since an error about another delimiter is more helpful.
     if options.decimal == delimiter:
         raise SourceError(
-            source,
-            f"--decimal {delimiter!r} is also the delimiter of such a file; say another with --delimiter, such as ';'",
+            f"--decimal {delimiter!r} is also the delimiter of such a file; say another with --delimiter, such as ';'"
         )
     return TextTable(
         path=path,
-        source=source,
         compression=compression,
         delimiter=delimiter,
         options=options,

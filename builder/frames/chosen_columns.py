@@ -17,14 +17,13 @@ Names = tuple[str, ...]
 
 
 def select_inputs_and_labels(
-    table: OpenTable, options: TableOptions, source: str, store_inputs: Names | None, store_labels: Names | None
+    table: OpenTable, options: TableOptions, store_inputs: Names | None, store_labels: Names | None
 ) -> tuple[Names, Names]:
     """Return the input and label columns, in order.
 
     Args:
         table: The source, with its label file if it has one.
         options: Which columns to choose.
-        source: The name of the source.
         store_inputs: The names of the features of the store; None: there is no store, or they have no names.
         store_labels: The names of its targets, likewise.
     """
@@ -37,9 +36,8 @@ def select_inputs_and_labels(
     can_be_selected = tuple(part for part in exclude if groups.get(part) != ())
     named = options.labels if options.label_source == "columns" and labelled is None else ()
     excluded, labels, inputs, time, by = check_all(
-        source,
-        *(partial(select, names, groups, source) for names in (can_be_selected, named, options.inputs, options.time)),
-        partial(columns_to_group_by, options.group_by, groups, source),
+        *(partial(select, names, groups) for names in (can_be_selected, named, options.inputs, options.time)),
+        partial(columns_to_group_by, options.group_by, groups),
     )
     excluded = set(excluded)
     labels = [name for name in labels if name not in excluded]
@@ -48,32 +46,31 @@ def select_inputs_and_labels(
     else:
         others = [name for name in groups if name not in exclude]
         without = {*excluded, *labels, *by, *on, *time}
-        inputs = [name for name in select(others, groups, source) if name not in without]
+        inputs = [name for name in select(others, groups) if name not in without]
     for option, names in (("inputs", inputs), ("labels", labels)):
         if not names and (option == "inputs" or named):
-            raise SourceError(source, f"no column is left for the {option}, after labels and exclude")
+            raise SourceError(f"no column is left for the {option}, after labels and exclude")
     x, y = tuple(inputs), tuple(labels)
     if table.named:
-        x = in_order_of_store(x, store_inputs, "inputs", source)
-        y = in_order_of_store(y, store_labels, "labels", source) if labelled is None else y
+        x = in_order_of_store(x, store_inputs, "inputs")
+        y = in_order_of_store(y, store_labels, "labels") if labelled is None else y
     if labelled is not None:
         y = labelled.targets(tuple(options.labels) or None, store_labels, tuple(options.exclude))
     if table.named:
-        _refuse_ranges(options, (*time, *x, *y), table.groups, source)
+        _refuse_ranges(options, (*time, *x, *y), table.groups)
     return x, y
 
 
-def _refuse_ranges(options: TableOptions, chosen: Names, groups: Mapping[str, Names], source: str) -> None:
+def _refuse_ranges(options: TableOptions, chosen: Names, groups: Mapping[str, Names]) -> None:
     """Refuse a range in `missing` or `transforms` that depends on the order of columns, as that of files may differ."""
     columns = [columns for columns, _ in parse_policies(options.missing).columns]
     columns += [parse_transform(text).columns for text in options.transforms]
     for part in chain.from_iterable(columns):
-        names = () if part in groups else select((part,), groups, source)
+        names = () if part in groups else select((part,), groups)
         if len(names) > 1 and set(names) <= set(chosen):  # other columns are refused later
             in_store = chosen[chosen.index(names[0]) : chosen.index(names[-1]) + 1]
             if set(names) != set(in_store):
                 raise SourceError(
-                    source,
                     f"the range {part} is {list_names(names)} here, but {list_names(in_store) or 'none'} in the order "
-                    "of inputs and labels; name them one by one, and build to another path if there is a store",
+                    "of inputs and labels; name them one by one, and build to another path if there is a store"
                 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
 from builder.formats.arrow_modules import pa, pc
@@ -48,7 +48,7 @@ class CategoricalTable(OpenTable):
             for part, end in zip(parts, ends, strict=True)
         )
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read columns; classes become codes."""
         class_columns = [name for name in names if name in self.classes]
         if not class_columns:
@@ -67,18 +67,17 @@ class CategoricalTable(OpenTable):
             what = "--classes names" if self.from_user else "the store has"
             content = "numbers" if is_numeric(column.type) else describe_type(column.type)
             raise SourceError(
-                self.source,
                 f"column {name} holds {content}, but {what} classes of text; leave --classes out "
-                "of a first build, or write the column as text",
+                "of a first build, or write the column as text"
             )
         classes = self.classes[name]
         codes = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
         if codes.null_count > texts.null_count:
             if not self.from_user:  # an error about mixed numbers and text explains more than one about a class
-                distinct_texts(texts, name, self.source, typed=not self.is_text, decimal=self.decimal)
+                distinct_texts(texts, name, typed=not self.is_text, decimal=self.decimal)
             row = pc.index(pc.and_(codes.is_null(), texts.is_valid()), True).as_py()
             where, text = f"row {self.before + row + 1:,}, column {name}", texts[row].as_py()
-            raise unseen_class(text, where, classes, self.source, from_user=self.from_user, decimal=self.decimal)
+            raise unseen_class(text, where, classes, from_user=self.from_user, decimal=self.decimal)
         return codes.cast(pa.int64())
 
     def _read_inner(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
@@ -88,27 +87,25 @@ class CategoricalTable(OpenTable):
         except SourceError:
             for name in (one for one in self.labels if one not in self.classes):
                 try:
-                    texts = read_texts(self.inner, name, self.source, self.na_values)
+                    texts = read_texts(self.inner, name, self.na_values)
                 except MixedTextError:
                     raise  # perhaps classes such as 1, 2 and R
                 except SourceError:
                     continue
                 if texts:
                     raise SourceError(
-                        self.source,
                         f"column {name} holds text, such as {texts[0]!r:.80}, but labels are numbers; give numbers, or "
-                        "build to another path with --classes",
+                        "build to another path with --classes"
                     ) from None
             raise
 
 
-def encode_labels(  # noqa: PLR0917
+def encode_labels(
     opened: OpenTable,
     inputs: Sequence[str],
     labels: Sequence[str],
     classes: Classes | None,
     options: TableOptions,
-    source: str,
 ) -> tuple[OpenTable, tuple[str, ...]]:
     """Return a table that reads labels of classes as codes, and the names of these labels.
 
@@ -118,7 +115,6 @@ def encode_labels(  # noqa: PLR0917
         labels: Its label columns.
         classes: The classes of each label in the store; None: there is no store yet.
         options: `classes` and `na_values` are used.
-        source: The name of the source.
 
     Raises:
         SourceError: A column of classes is also an input.
@@ -128,7 +124,8 @@ def encode_labels(  # noqa: PLR0917
         return opened, ()
     if isinstance(opened, LabelledTable):  # the labels are columns of another file
         names_in_file = opened.names_in_label_file(labels)
-        table, encoded = encode_labels(opened.labels, (), names_in_file, classes, options, opened.label_file)
+        with of_source(opened.label_file):
+            table, encoded = encode_labels(opened.labels, (), names_in_file, classes, options)
         return replace(opened, labels=table), tuple(labels[names_in_file.index(name)] for name in encoded)
     if classes is None and options.classes:
         classes = classes_by_target(parse_classes(options.classes), labels)
@@ -136,12 +133,11 @@ def encode_labels(  # noqa: PLR0917
     for name in names_of:
         if name in inputs:
             raise SourceError(
-                source,
                 f"column {name} holds classes, and is also an input: the order of classes has no meaning; leave it out "
-                "of the inputs (--inputs)",
+                "of the inputs (--inputs)"
             )
     table = CategoricalTable(
-        **opened.properties(source=source),
+        **opened.properties(),
         inner=opened,
         classes=names_of,
         labels=tuple(labels),
@@ -151,14 +147,15 @@ def encode_labels(  # noqa: PLR0917
     return table, tuple(names_of)
 
 
-def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
+def read_texts(opened: OpenTable, name: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
     """Return the distinct texts of a column in order of appearance; () if all are missing, None for numbers.
 
     A column that mixes numbers and text is refused.
     """
     if isinstance(opened, LabelledTable):
         (name_in_file,) = opened.names_in_label_file([name])
-        return read_texts(opened.labels, name_in_file, opened.label_file, na_values)
+        with of_source(opened.label_file):
+            return read_texts(opened.labels, name_in_file, na_values)
     if isinstance(opened, NpyTable):
         return None
     # Numbers of a file with types need not be read.
@@ -169,7 +166,7 @@ def read_texts(opened: OpenTable, name: str, source: str, na_values: Sequence[st
         texts = _as_text(opened, read_raw(piece, [name])[name], na_values)
         if texts is None:
             return None
-        found = distinct_texts(texts, name, source, typed=not opened.is_text, decimal=opened.decimal)
+        found = distinct_texts(texts, name, typed=not opened.is_text, decimal=opened.decimal)
         # A text such as 1,5 or a time stamp is a mistake rather than a class; reading it as a number explains it.
         if found is None or (opened.is_text and any(is_nearly_number(text, opened.decimal) for text in found)):
             return None
@@ -187,44 +184,40 @@ def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) ->
     return Table.of(table.read(names, dtype))
 
 
-def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str], source: str) -> None:
+def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str]) -> None:
     """Refuse policies that turn class codes into floats."""
     for name in classes:
         if policies[name].gives_floats:
             raise SourceError(
-                source,
                 f"column {name} holds classes, and --missing {policies[name]} would give a value that is not a class; "
-                f"say --missing {as_option(name)}=drop, or error, split or ffill",
+                f"say --missing {as_option(name)}=drop, or error, split or ffill"
             )
 
 
-def refuse_transforms(transforms: Transforms, duplicates: str, classes: Sequence[str], source: str) -> None:
+def refuse_transforms(transforms: Transforms, duplicates: str, classes: Sequence[str]) -> None:
     """Refuse transforms of class codes, and their mean for `duplicates`."""
     for transform, names in transforms:
         for name in names:
             if name in classes:
                 raise SourceError(
-                    source,
-                    f"--{transform.kind} names column {name}, which holds classes, not numbers; leave it out there",
+                    f"--{transform.kind} names column {name}, which holds classes, not numbers; leave it out there"
                 )
     if classes and duplicates == "mean":
         raise SourceError(
-            source, f"--duplicates mean: column {classes[0]} holds classes, which have no mean; take the first or last"
+            f"--duplicates mean: column {classes[0]} holds classes, which have no mean; take the first or last"
         )
 
 
-def stack_labels(
-    table: Table, labels: Sequence[str], classes: Sequence[str], *, dtype: DType | None, source: str
-) -> Array:
+def stack_labels(table: Table, labels: Sequence[str], classes: Sequence[str], *, dtype: DType | None) -> Array:
     """Return label columns as one array, like `stack`; int64 if any of them holds classes."""
     if not classes:
-        return stack(table, labels, dtype=dtype, source=source)
+        return stack(table, labels, dtype=dtype)
     try:
-        return stack(table, labels, dtype=CODES, source=source)
+        return stack(table, labels, dtype=CODES)
     except SourceError as error:
         reason = error.reason.partition(";")[0]
         raise SourceError(
-            source, f"{reason}; labels beside classes ({classes[0]}) must be whole numbers; leave one of them out"
+            f"{reason}; labels beside classes ({classes[0]}) must be whole numbers; leave one of them out"
         ) from None
 
 

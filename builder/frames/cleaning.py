@@ -53,7 +53,6 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
 def clean(
     table: Table,
     policies: Mapping[str, Policy],
-    source: str,
     *,
     limit: int | None = None,
     first: Mapping[str, int] | None = None,
@@ -68,7 +67,6 @@ def clean(
     Args:
         table: Consecutive rows.
         policies: The policy of each column.
-        source: The name of the source.
         limit: The most consecutive steps that `ffill` fills.
         first: For columns that were differenced, the number of rows at the start that have no difference. Such rows
             are dropped under every policy but `keep`.
@@ -76,7 +74,7 @@ def clean(
         why: Returns an explanation of a missing value, from its column and row of the file.
     """
     # Integers become floats if a policy may need NaN, even without gaps, so that all files have one dtype.
-    floats = {name: as_floats(table, name, source) for name in table.columns if policies[name].gives_floats}
+    floats = {name: as_floats(table, name) for name in table.columns if policies[name].gives_floats}
     if any(table.columns[name] is not column for name, column in floats.items()):
         table = replace(table, columns={**table.columns, **floats}, block=None)
     if table.is_full:
@@ -111,9 +109,8 @@ def clean(
     for policy in (policies[name] for name, rows in refused.items() if policies[name].fills and rows.any()):
         advice = f"{policy} cannot fill all of them; say what to do with the rest, as --missing {policy}+drop"
     check_all(
-        source,
-        lambda: require_finite(table, source, absent),
-        lambda: refuse_any(refused, table, source, "missing value", advice, why),
+        lambda: require_finite(table, absent),
+        lambda: refuse_any(refused, table, "missing value", advice, why),
     )
     cleaned = Table(columns=columns, numbers=table.numbers)
     parts = _split_rows(cleaned, np.flatnonzero(~dropped_rows), np.cumsum(ends), filled)
@@ -168,14 +165,13 @@ def _interpolate(first: Array, last: Array, share: NDArray[np.float64]) -> Array
         return np.where(np.isfinite(line), line, first * (1 - share) + last * share)
 
 
-def no_rows_left(table: Table, rows: int, source: str) -> EmptySourceError:
+def no_rows_left(table: Table, rows: int) -> EmptySourceError:
     """Return the error for a file of which no row remains; `table` has the last of its `rows` rows."""
     gaps = {name: int(per_row(mask).sum()) for name, mask in table.gaps().items()}
     worst = max(gaps, key=lambda name: gaps[name], default=None)
     of_them = "of them" if rows == table.rows else f"of the last {table.rows:,}"
     why = "" if worst is None else f"; column {worst} is missing in {gaps[worst]:,} {of_them}"
     return EmptySourceError(
-        source,
         f"none of its {rows:,} rows is left{why}; leave that column out with --exclude, or give it a policy of its "
-        "own with --missing COL=POLICY",
+        "own with --missing COL=POLICY"
     )

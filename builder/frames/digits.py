@@ -1,6 +1,6 @@
 """Numbers in text that need more digits than float32 keeps: find and note them, or round them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -88,12 +88,12 @@ class DigitNotes:
 
     found: ManyDigits | None = None  # None: no text was read
 
-    def take(self) -> ManyDigits | None:
-        """Return the notes, and clear them."""
+    def take(self, source: str = "") -> ManyDigits | None:
+        """Return the notes on the source of this name, and clear them."""
         found, self.found = self.found, None
-        return found
+        return found and replace(found, example=found.example and f"{found.example} of {source}")
 
-    def add(self, table: Table, source: str) -> None:
+    def add(self, table: Table) -> None:
         """Note the values of the columns of a source, before they are rounded."""
         self.found = self.found or NO_DIGITS
         if table.block is not None and table.block.dtype == np.float64 and not needs_more_digits(table.block).any():
@@ -102,12 +102,10 @@ class DigitNotes:
             if column.dtype.kind not in "iuf" or not (lost := needs_more_digits(column.astype(np.float64))).any():
                 continue
             value = str(column.reshape(-1)[lost.reshape(-1).argmax()].item()).removesuffix(".0")
-            self.found += ManyDigits(
-                int(lost.sum()), int(not self.found.values), f"{value} in column {name} of {source}"
-            )
+            self.found += ManyDigits(int(lost.sum()), int(not self.found.values), f"{value} in column {name}")
 
 
-def narrow(rows: Array, dtype: str | None, source: str) -> Array:
+def narrow(rows: Array, dtype: str | None) -> Array:
     """Round float64 to a dtype, if it is not None; return other rows unchanged."""
     if dtype is None or rows.dtype != np.float64:
         return rows
@@ -117,8 +115,7 @@ def narrow(rows: Array, dtype: str | None, source: str) -> Array:
     if lost.any():
         value = float(rows[lost][0])
         raise SourceError(
-            source,
             f"{value!r} does not fit into {dtype}, which this store has because the first source has smaller numbers; "
-            "build to another path with --dtype float64",
+            "build to another path with --dtype float64"
         )
     return rounded

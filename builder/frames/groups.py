@@ -24,7 +24,7 @@ Group = tuple[dict[str, Value], Table]  # the values by column, and the rows in 
 _INTEGER: Final = r"^(0|-?[1-9][0-9]{0,17})$"  # only in canonical form: 007 is a name
 
 
-def columns_to_group_by(group_by: Sequence[str], groups: Mapping[str, tuple[str, ...]], source: str) -> dict[str, bool]:
+def columns_to_group_by(group_by: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> dict[str, bool]:
     """Return the columns of a file to group by, and whether the values of each are kept as text.
 
     `k:text` means column k as text, unless the file has a column named `k:text` or `text`.
@@ -32,22 +32,21 @@ def columns_to_group_by(group_by: Sequence[str], groups: Mapping[str, tuple[str,
     by: dict[str, bool] = {}
     for part in group_by:
         column = part.removesuffix(AS_TEXT) if part not in groups and AS_TEXT[1:] not in groups else part
-        for name in select((column,), groups, source):
+        for name in select((column,), groups):
             if name in by:
-                raise SourceError(source, f"column {name} is chosen twice by --group-by {as_option(*group_by)}")
+                raise SourceError(f"column {name} is chosen twice by --group-by {as_option(*group_by)}")
             by[name] = column != part
     return by
 
 
-def convert_group_values(values: dict[str, Value], types: Mapping[str, str], source: str) -> dict[str, Value]:
+def convert_group_values(values: dict[str, Value], types: Mapping[str, str]) -> dict[str, Value]:
     """Convert values to the types of the store's columns; refuse text if the store has whole numbers."""
     for name, value in values.items():
         if isinstance(value, str) and types.get(name) == "int64":
             text = as_option(name + AS_TEXT)
             raise SourceError(
-                source,
                 f"column {name}, which rows are grouped by, holds {value!r:.80}, but in the store and its first source "
-                f"it has whole numbers; build to another path with --group-by {text}, which keeps numbers as text",
+                f"it has whole numbers; build to another path with --group-by {text}, which keeps numbers as text"
             )
     return {name: str(value) if types.get(name) == "string" else value for name, value in values.items()}
 
@@ -56,7 +55,6 @@ def read_groups(
     table: OpenTable,
     names: Sequence[str],
     dtype: DType | None,
-    source: str,
     *,
     by: Mapping[str, bool] | None = None,
     raw: Sequence[str] = (),
@@ -71,7 +69,6 @@ def read_groups(
         table: The file.
         names: The columns of numbers to read.
         dtype: The dtype to which they will be converted.
-        source: The name of the source.
         by: The columns to group by, and whether their numbers become text; empty: all rows are one group.
         raw: Further columns, to read unconverted.
         digits: Where to note numbers with many digits.
@@ -80,14 +77,14 @@ def read_groups(
 
     def noted(rows: Table) -> Table:
         if digits is not None:
-            digits.add(rows, source)
+            digits.add(rows)
         return rows
 
     if not by and not raw:
         yield {}, noted(read_numbers(table, names, dtype))
         return
     pieces = table.pieces()
-    runs = _find_runs(pieces, by, source) if by and len(pieces) > 1 else None
+    runs = _find_runs(pieces, by) if by and len(pieces) > 1 else None
     if runs is not None:
         for key, rows in _split_into_groups(_read_frames(pieces, names, dtype, raw), runs):
             yield dict(zip(by, key, strict=True)), noted(Table.of(rows))
@@ -96,7 +93,7 @@ def read_groups(
     if not by:
         yield {}, noted(Table.of(frame))
         return
-    distinct, codes = _encode_rows(frame, by, source, is_text=table.is_text)
+    distinct, codes = _encode_rows(frame, by, is_text=table.is_text)
     counts = np.bincount(codes, minlength=len(distinct)).tolist()
     if (np.diff(codes) < 0).any():
         frame = frame.take(column_of(np.argsort(codes, kind="stable")))
@@ -135,13 +132,13 @@ def _split_into_groups(frames: Iterable[Frame], runs: Iterable[Run]) -> Iterator
                 values, remaining = next(next_runs, ((), 0))
 
 
-def _find_runs(pieces: Sequence[OpenTable], by: Mapping[str, bool], source: str) -> list[Run] | None:
+def _find_runs(pieces: Sequence[OpenTable], by: Mapping[str, bool]) -> list[Run] | None:
     """Read only the columns to group by, and return the run of each group; None if a group has several runs."""
     runs: list[Run] = []
     finished: set[tuple[Value, ...]] = set()
     before = 0
     for piece in pieces:
-        values, codes = _encode_rows(piece.read((), None, tuple(by)), by, source, before, is_text=piece.is_text)
+        values, codes = _encode_rows(piece.read((), None, tuple(by)), by, before, is_text=piece.is_text)
         before += len(codes)
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         lengths = np.diff(starts, append=len(codes)).tolist()
@@ -157,11 +154,11 @@ def _find_runs(pieces: Sequence[OpenTable], by: Mapping[str, bool], source: str)
 
 
 def _encode_rows(
-    frame: Frame, by: Mapping[str, bool], source: str, before: int = 0, *, is_text: bool
+    frame: Frame, by: Mapping[str, bool], before: int = 0, *, is_text: bool
 ) -> tuple[list[tuple[Value, ...]], NDArray[np.int64]]:
     """Return the distinct combinations of values in order of appearance, and for each row the index of its values."""
     raw = {name: as_integers(frame[HIDDEN + name]) if is_text else frame[HIDDEN + name] for name in by}
-    columns = [_encode(column, name, source, before, as_text=by[name]) for name, column in raw.items()]
+    columns = [_encode(column, name, before, as_text=by[name]) for name, column in raw.items()]
     codes = np.zeros(len(frame), np.int64)
     for values, column in columns:  # renumbered after each column, so that the product cannot exceed int64
         codes = column_of(codes * max(1, len(values)) + column).dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -169,17 +166,14 @@ def _encode_rows(
     return [tuple(values[column[row]] for values, column in columns) for row in rows], codes
 
 
-def _encode(
-    column: Any, name: str, source: str, before: int, *, as_text: bool
-) -> tuple[list[Value], NDArray[np.int64]]:
+def _encode(column: Any, name: str, before: int, *, as_text: bool) -> tuple[list[Value], NDArray[np.int64]]:
     """Return the distinct values of a column, and for each row the index of its value."""
     types = pa.types
     if column.null_count:
         row = before + column.is_null().to_numpy().argmax() + 1
         raise SourceError(
-            source,
             f"row {row:,}, column {name}: missing value, but rows are grouped by this column; fill it in; in text "
-            "NA, N/A, null and None also mean a missing value, so use other names",
+            "NA, N/A, null and None also mean a missing value, so use other names"
         )
     column = widen(column)
     if types.is_floating(column.type) or types.is_integer(column.type) or types.is_decimal(column.type):
@@ -188,15 +182,14 @@ def _encode(
         except pa.ArrowInvalid:
             row = first_cast_failure(column, pa.int64())
             raise SourceError(
-                source,
                 f"row {before + row + 1:,}, column {name}: {column[row].as_py()} is not a whole number of 64 bits; "
-                "rows are grouped by text, or by whole numbers",
+                "rows are grouped by text, or by whole numbers"
             ) from None
     elif types.is_boolean(column.type) or types.is_date(column.type):
         column = column.cast(pa.string())
     elif not is_text(column.type):
         raise SourceError(
-            source, f"column {name} holds {describe_type(column.type)}; rows are grouped by text, or by whole numbers"
+            f"column {name} holds {describe_type(column.type)}; rows are grouped by text, or by whole numbers"
         )
     if as_text:
         column = column.cast(pa.string())

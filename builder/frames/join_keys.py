@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats.arrow import describe_type, is_text
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.table import Frame
@@ -16,7 +16,7 @@ _LONG: Final = r"[0-9.]{19}"  # more digits than float64 can distinguish
 
 
 def match_label_rows(
-    left: Frame, right: Frame, files: tuple[str, str], decimals: tuple[str, str] = (".", ".")
+    left: Frame, right: Frame, label_file: str, decimals: tuple[str, str] = (".", ".")
 ) -> NDArray[np.int64]:
     """Return for each row of a source the index of its row of labels, or -1.
 
@@ -27,57 +27,60 @@ def match_label_rows(
     Args:
         left: Key columns of the source.
         right: Key columns of its labels, in the same order.
-        files: The names of the source and of its label file.
+        label_file: The name of the label file.
         decimals: The decimal marks of numbers in text in the two files.
     """
     codes = np.zeros(len(left) + len(right), np.int64)
     for names in zip(left.column_names, right.column_names, strict=True):
-        column = _encode_keys((left[names[0]], right[names[1]]), names, files, decimals)
+        column = _encode_keys((left[names[0]], right[names[1]]), names, label_file, decimals)
         codes = codes * (int(column.max(initial=0)) + 1) + column
         _, codes = np.unique(codes, return_inverse=True)  # so that the product of many columns cannot exceed int64
     left_codes, right_codes = codes[: len(left)], codes[len(left) :]
-    _refuse_duplicates(left, left_codes, files[0])
-    _refuse_duplicates(right, right_codes, files[1])
+    _refuse_duplicates(left, left_codes)
+    with of_source(label_file):
+        _refuse_duplicates(right, right_codes)
     row_of_code = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
     row_of_code[right_codes] = np.arange(len(right_codes))
     rows = row_of_code[left_codes]
     if len(left) and not (rows >= 0).any():
         shown = [key_text(table, 0) if len(table) else "nothing" for table in (left, right)]
         raise SourceError(
-            files[0],
             f"none of its {len(left):,} rows has the same {','.join(left.column_names)} as one of the "
-            f"{len(right):,} rows of its labels {files[1]}; the first are "
-            f"{shown[0]} and {shown[1]}: are they written alike?",
+            f"{len(right):,} rows of its labels {label_file}; the first are "
+            f"{shown[0]} and {shown[1]}: are they written alike?"
         )
     return rows
 
 
-def _refuse_duplicates(table: Frame, codes: NDArray[np.int64], file: str) -> None:
+def _refuse_duplicates(table: Frame, codes: NDArray[np.int64]) -> None:
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     if (counts > 1).any():
         code = codes[first[counts > 1].min()]
         before, again = np.flatnonzero(codes == code)[:2].tolist()
         raise SourceError(
-            file,
             f"row {again + 1:,}, column {','.join(table.column_names)}: {key_text(table, again)} is also in row "
-            f"{before + 1:,}, so that the pairing of rows by --on is ambiguous; leave one out",
+            f"{before + 1:,}, so that the pairing of rows by --on is ambiguous; leave one out"
+        )
+
+
+def _refuse_missing(column: Any, name: str) -> None:
+    if column.null_count:
+        row = int(column.is_null().to_numpy().argmax()) + 1
+        raise SourceError(
+            f"row {row:,}, column {name}: missing value, but rows are paired by this column (--on); fill it in, or "
+            "remove the row from the file"
         )
 
 
 def _encode_keys(
-    columns: tuple[Any, Any], names: tuple[str, str], files: tuple[str, str], decimals: tuple[str, str]
+    columns: tuple[Any, Any], names: tuple[str, str], label_file: str, decimals: tuple[str, str]
 ) -> NDArray[np.int64]:
     """Return codes of the values of two columns, concatenated; equal values have equal codes."""
     sides = list(columns)
-    (name, other), (source, label_file) = names, files
-    for column, one, file in zip(columns, names, files, strict=True):
-        if column.null_count:
-            row = int(column.is_null().to_numpy().argmax()) + 1
-            raise SourceError(
-                file,
-                f"row {row:,}, column {one}: missing value, but rows are paired by this column (--on); fill it in, or "
-                "remove the row from the file",
-            )
+    name, other = names
+    _refuse_missing(columns[0], name)
+    with of_source(label_file):
+        _refuse_missing(columns[1], other)
     kinds = [_kind(column.type) for column in sides]
     if (
         None in kinds
@@ -85,9 +88,8 @@ def _encode_keys(
         or _has_zone(sides[0].type) != _has_zone(sides[1].type)
     ):
         raise SourceError(
-            source,
             f"column {name} holds {describe_type(sides[0].type)}, and column {other} of its labels {label_file} "
-            f"{describe_type(sides[1].type)}, which cannot be paired by --on",
+            f"{describe_type(sides[1].type)}, which cannot be paired by --on"
         )
     parsed = [
         use_points(side, decimal) if kind == "text" else side
@@ -108,9 +110,8 @@ def _encode_keys(
         return np.asarray(values.dictionary_encode().indices).astype(np.int64)
     texts = [_short(side[0].as_py()) if len(side) else "nothing" for side in sides]
     raise SourceError(
-        source,
         f"column {name} and column {other} of its labels {label_file} cannot be compared (--on): the first values are "
-        f"{texts[0]} and {texts[1]}",
+        f"{texts[0]} and {texts[1]}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats import format_of, open_table, suffix_of
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
@@ -45,13 +45,14 @@ class LabelledTable(OpenTable):
     ) -> tuple[str, ...]:
         """Return the selected label columns; by default all but the key columns."""
         groups = self.labels.groups
-        names = select(selection or [name for name in groups if name not in exclude], groups, self.label_file)
         without = {*exclude, *(self.label_on if selection is None else ())}
-        names = tuple(name for name in names if name not in without)
-        if not names:
-            raise SourceError(self.label_file, "no column is left for the labels, without those of --on and --exclude")
-        if self.labels.named:
-            names = in_order_of_store(names, of_store, "labels", self.label_file)
+        with of_source(self.label_file):
+            names = select(selection or [name for name in groups if name not in exclude], groups)
+            names = tuple(name for name in names if name not in without)
+            if not names:
+                raise SourceError("no column is left for the labels, without those of --on and --exclude")
+            if self.labels.named:
+                names = in_order_of_store(names, of_store, "labels")
         renamed = {name: now for now, name in self.names.items()}
         return tuple(renamed[name] for name in names)
 
@@ -64,11 +65,12 @@ class LabelledTable(OpenTable):
         names = self.names_in_label_file(targets)
         table = Table.of(self.labels.read(names, dtype))
         if digits is not None:
-            digits.add(table, self.source)
-        require_values(table, self.label_file)
-        return stack(table, names, dtype=dtype, source=self.label_file)
+            digits.add(table)
+        with of_source(self.label_file):
+            require_values(table)
+            return stack(table, names, dtype=dtype)
 
-    def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
+    def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Read columns of both files; see `OpenTable`."""
         inputs = [name for name in names if name not in self.names]
         targets = [name for name in names if name in self.names]
@@ -79,9 +81,8 @@ class LabelledTable(OpenTable):
             frame, labels = self._join_rows(frame, labels)
         elif targets and len(frame) != len(labels):
             raise SourceError(
-                self.source,
                 f"it has {len(frame):,} rows, and its labels {self.label_file} have {len(labels):,}; pair rows by a "
-                "column of both with --on, or say --label-axis own if labels have their own length",
+                "column of both with --on, or say --label-axis own if labels have their own length"
             )
         for name in targets:
             frame = frame.append_column(name, labels[self.names[name]])
@@ -90,8 +91,8 @@ class LabelledTable(OpenTable):
     def _join_rows(self, frame: Frame, labels: Frame) -> tuple[Frame, Frame]:
         """Return the remaining rows of the source, and the row of labels of each."""
         keys = hidden_columns(frame, self.on)
-        names, decimals = (self.source, self.label_file), (self.inputs.decimal, self.labels.decimal)
-        matched = match_label_rows(keys, hidden_columns(labels, self.label_on), names, decimals)
+        decimals = self.inputs.decimal, self.labels.decimal
+        matched = match_label_rows(keys, hidden_columns(labels, self.label_on), self.label_file, decimals)
         rows = np.arange(len(frame)) if self.join == "left" else np.flatnonzero(matched >= 0)
         self.joined.update(keys=keys, label_rows=matched, dropped=len(frame) - len(rows))
         label_rows = matched[rows]
@@ -119,15 +120,12 @@ def _split_pair(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, 
     return (part, part) if not equals or part in groups else (left.strip(), right.strip())
 
 
-def open_with_labels(  # noqa: PLR0917
-    table: OpenTable, path: Path, source: str, root: Path, label_file: str, options: TableOptions
-) -> LabelledTable:
+def open_with_labels(table: OpenTable, path: Path, root: Path, label_file: str, options: TableOptions) -> LabelledTable:
     """Open the label file of a source, and join the two.
 
     Args:
         table: The source.
         path: The path of the source.
-        source: The name of the source.
         root: The folder to which `label_file` is relative.
         label_file: The name of the label file.
         options: How sources are read. A label file with another suffix is read with the defaults of its format.
@@ -137,30 +135,31 @@ def open_with_labels(  # noqa: PLR0917
     has_same_suffix = suffix_of(label_path.name) == suffix_of(path.name)
     if label_format is None and not has_same_suffix and options.format is None:
         raise SourceError(
-            label_file,
-            f"no format has the suffix {label_path.suffix!r} of this label file; --format is for it and for all "
-            "sources: if they differ, rename the label files to .csv or .txt (blanks between fields), or read both "
-            "with --process",
+            f"{label_file}: no format has the suffix {label_path.suffix!r} of this label file; --format is for it and "
+            "for all sources: if they differ, rename the label files to .csv or .txt (blanks between fields), or read "
+            "both with --process"
         )
     # The option `format` is for the sources, and for label files whose suffix is unknown.
     label_options = _options_of_labels(
         options, like_sources=has_same_suffix or label_format is None, format=label_format
     )
-    labels = open_table(label_path, source=label_file, options=label_options)
+    labels = open_table(label_path, label_options, file=label_file)
     sides = [_split_pair(part, table.groups) for part in options.on]
     input_names = {*table.groups, *(name for names in table.groups.values() for name in names)}
     every = dict.fromkeys(name for group, names in labels.groups.items() for name in (group, *names))
     renamed = {name: f"{PREFIX}{name}" if name in input_names else name for name in every}
     groups = {renamed[group]: tuple(renamed[name] for name in names) for group, names in labels.groups.items()}
     text_numbers = table.text_numbers and labels.text_numbers
+    with of_source(label_file):
+        label_on = select([right for _, right in sides], labels.groups)
     return LabelledTable(
-        **table.properties(source=source, groups={**table.groups, **groups}, rows=None, text_numbers=text_numbers),
+        **table.properties(groups={**table.groups, **groups}, rows=None, text_numbers=text_numbers),
         inputs=table,
         labels=labels,
         label_file=label_file,
         join=options.join,
-        on=select([left for left, _ in sides], table.groups, source),
-        label_on=select([right for _, right in sides], labels.groups, label_file),
+        on=select([left for left, _ in sides], table.groups),
+        label_on=label_on,
         names={now: name for name, now in renamed.items()},
     )
 

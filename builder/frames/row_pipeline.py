@@ -46,23 +46,23 @@ class SelectedColumns:
         """Input and label columns, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.labels)))
 
-    def stack(self, table: Table, source: str) -> tuple[Array, Array | None]:
+    def stack(self, table: Table) -> tuple[Array, Array | None]:
         """Return the inputs and the label columns of rows as arrays; None if labels are not columns."""
-        x = narrow(stack(table, self.inputs, dtype=self.dtype, source=source), self.text_dtype, source)
+        x = narrow(stack(table, self.inputs, dtype=self.dtype), self.text_dtype)
         if not self.labels:
             return x, None
-        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype, source=source)
-        return x, narrow(y, self.text_dtype, source)
+        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype)
+        return x, narrow(y, self.text_dtype)
 
     @contextmanager
-    def checking_others(self, source: str, check: Callable[[list[str]], object]) -> Iterator[None]:
+    def checking_others(self, check: Callable[[list[str]], object]) -> Iterator[None]:
         """If some columns cannot be read in this block, check the others, to report all problems at once."""
         try:
             yield
         except SourceError as error:
             others = [name for name in self.columns if name not in error.columns]
             if error.columns and (self.time or any(name in self.inputs for name in others)):
-                check_all(source, lambda: check(others), found=error)
+                check_all(lambda: check(others), found=error)
             raise
 
 
@@ -72,7 +72,6 @@ class RowPipeline:
 
     selection: SelectedColumns
     options: TableOptions
-    source: str
     types: Mapping[str, str]  # of the columns of sequences in the store; empty: there is no store yet
     decimal: str = "."  # the decimal mark of numbers in text
     why: Callable[[str, int], str] = lambda _, __: ""  # explains a missing value, from its column and row of the file
@@ -97,7 +96,7 @@ class RowPipeline:
             remaining = [(one, [name for name in changed if name in names]) for one, changed in transforms]
             deque(self._clean_stretches(read(names), policies, remaining), maxlen=0)
 
-        with self.selection.checking_others(self.source, check):
+        with self.selection.checking_others(check):
             for values, stretch, table, cleaned in self._clean_stretches(groups, policies, transforms):
                 dropped += stretch.dropped
                 rows += stretch.table.rows + stretch.dropped
@@ -112,9 +111,9 @@ class RowPipeline:
         if last is not None:
             yield _add_dropped(last, dropped)
         elif empty_table is not None and rows:
-            raise no_rows_left(empty_table, rows, self.source)
+            raise no_rows_left(empty_table, rows)
         else:
-            raise EmptySourceError(self.source, NO_ROWS)
+            raise EmptySourceError(NO_ROWS)
 
     def _clean_stretches(
         self, groups: Iterable[Group], policies: Mapping[str, Policy], transforms: Transforms
@@ -122,7 +121,7 @@ class RowPipeline:
         """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""
         na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
         for group in groups:
-            values = convert_group_values(group[0], self.types, self.source)
+            values = convert_group_values(group[0], self.types)
             table = mark_missing(group[1], na_values, self.selection.classes)
             for stretch in self._split(table, policies, transforms):
                 yield values, stretch, *self._clean(stretch, policies, transforms)
@@ -135,8 +134,8 @@ class RowPipeline:
             return
         without = policies[time[0]].end
         try:
-            stamps = read_stamps(table, time, self.options, self.source, self.decimal)
-            stretches = split_by_time(table, stamps, self.options, without, name=",".join(time), source=self.source)
+            stamps = read_stamps(table, time, self.options, self.decimal)
+            stretches = split_by_time(table, stamps, self.options, without, name=",".join(time))
             first = next(stretches, None)
         except SourceError as error:
             # Problems of values are reported at the same time, if they depend neither on times nor on other rows.
@@ -146,7 +145,7 @@ class RowPipeline:
                 and not any(policy.fills for policy in policies.values())
                 and all(transform.kind != "diff" for transform, _ in transforms)
             ):
-                check_all(self.source, lambda: self._clean(Stretch(table), policies, transforms), found=error)
+                check_all(lambda: self._clean(Stretch(table), policies, transforms), found=error)
             raise
         yield first or Stretch(table.slice(0, 0), table.rows, stamps.take(np.zeros(0, np.int64)))
         yield from stretches
@@ -155,11 +154,10 @@ class RowPipeline:
         self, stretch: Stretch, policies: Mapping[str, Policy], transforms: Transforms
     ) -> tuple[Table, CleanRows]:
         """Return the transformed rows of a stretch, before and after cleaning."""
-        table, first = apply_transforms(stretch.table, transforms, self.source)
+        table, first = apply_transforms(stretch.table, transforms)
         cleaned = clean(
             table,
             policies,
-            self.source,
             limit=self.options.ffill_limit,
             first=first,
             time=None if stretch.stamps is None else stretch.stamps.values,
@@ -170,7 +168,7 @@ class RowPipeline:
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Yield each part of a stretch as a sequence."""
         selection = self.selection
-        inputs, labels = selection.stack(cleaned.table, self.source)
+        inputs, labels = selection.stack(cleaned.table)
         filled = _stack_fills(cleaned, selection.inputs, inputs.shape) if self.options.mask else None
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
@@ -199,7 +197,7 @@ class RowPipeline:
         """Return each transform with the columns that it changes."""
         transforms = [parse_transform(text) for text in self.options.transforms]
         selected = [(transform, self._select(transform.columns, transform.kind)) for transform in transforms]
-        refuse_transforms(selected, self.options.duplicates, self.selection.classes, self.source)
+        refuse_transforms(selected, self.options.duplicates, self.selection.classes)
         return selected
 
     def _policies(self) -> Mapping[str, Policy]:
@@ -210,25 +208,23 @@ class RowPipeline:
             for name in self._select(columns, "missing", also=self.selection.time):
                 if name in special:
                     raise SourceError(
-                        self.source,
-                        f"--missing gives column {name} two policies, {special[name]} and {policy}; leave one out",
+                        f"--missing gives column {name} two policies, {special[name]} and {policy}; leave one out"
                     )
                 special[name] = policy
         by_column = {
             name: special.get(name, policies.general) for name in (*self.selection.columns, *self.selection.time)
         }
-        refuse_policies(by_column, self.selection.classes, self.source)
+        refuse_policies(by_column, self.selection.classes)
         return by_column
 
     def _select(self, columns: Sequence[str], option: str, also: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the columns that an option names; each must be an input, a label, or in `also`."""
-        names = select(columns, self.selection.groups, self.source)
+        names = select(columns, self.selection.groups)
         for name in names:
             if name not in self.selection.columns and name not in also:
                 raise SourceError(
-                    self.source,
                     f"--{option} names column {name}, which is neither an input nor a label; those are "
-                    f"{list_names(self.selection.columns)}; leave it out there, or name it in --inputs or --labels too",
+                    f"{list_names(self.selection.columns)}; leave it out there, or name it in --inputs or --labels too"
                 )
         return names
 
@@ -247,32 +243,30 @@ def _add_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:
     return replace(sequence, columns={**sequence.columns, "dropped": sequence.columns["dropped"] + steps})
 
 
-def read_arrays(
-    table: OpenTable, selection: SelectedColumns, source: str, before: int = 0
-) -> tuple[Array, Array | None]:
+def read_arrays(table: OpenTable, selection: SelectedColumns, before: int = 0) -> tuple[Array, Array | None]:
     """Read inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
 
     def read(names: Sequence[str]) -> Table:
         rows = read_numbers(table, names, selection.dtype)
         if selection.digits is not None:
-            selection.digits.add(rows, source)
+            selection.digits.add(rows)
         if not rows.rows:
-            raise EmptySourceError(source, NO_ROWS)
+            raise EmptySourceError(NO_ROWS)
         return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
 
-    with selection.checking_others(source, lambda names: require_values(read(names), source)):
+    with selection.checking_others(lambda names: require_values(read(names))):
         rows = read(selection.columns)
-    require_values(rows, source)
-    x, y = selection.stack(rows, source)
+    require_values(rows)
+    x, y = selection.stack(rows)
     if y is None:
         return x, x if selection.own else selection.other
     return x, y
 
 
-def read_pieces(pieces: Sequence[OpenTable], selection: SelectedColumns, source: str) -> Iterator[SourceSequence]:
+def read_pieces(pieces: Sequence[OpenTable], selection: SelectedColumns) -> Iterator[SourceSequence]:
     """Read a file piece by piece."""
     before = 0
     for piece in pieces:
-        x, y = read_arrays(piece, selection, source, before)
+        x, y = read_arrays(piece, selection, before)
         before += len(x)
         yield SourceSequence(x, y)

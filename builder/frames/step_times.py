@@ -87,7 +87,7 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     return replace(stamps, values=early, zone="UTC")
 
 
-def read_stamps(table: Table, columns: Sequence[str], options: TableOptions, source: str, decimal: str = ".") -> Stamps:
+def read_stamps(table: Table, columns: Sequence[str], options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of some rows from unconverted columns.
 
     Args:
@@ -95,24 +95,23 @@ def read_stamps(table: Table, columns: Sequence[str], options: TableOptions, sou
         columns: One column; or two of text, a date and a time of day; or three to six of whole numbers: year, month,
             day, hour, minute, second.
         options: How times are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
-        source: The name of the source.
         decimal: The decimal mark of numbers in text.
     """
     name = ",".join(columns)
     raw = {column: table.raw[column].combine_chunks() for column in columns}
     try:
         if len(columns) > 2:
-            stamps = _from_calendar(raw, options.time_unit or "s", source)
+            stamps = _from_calendar(raw, options.time_unit or "s")
         else:
-            stamps = _read(list(raw.values()), options, source, name, decimal)
+            stamps = _read(list(raw.values()), options, name, decimal)
         if options.time_zone is not None and stamps.zone is None:
             return to_utc(stamps, options.time_zone, sort=options.sort_time)
         return stamps
     except StampError as error:
-        raise SourceError(source, f"row {table.number(error.row):,}, column {name}: {error.why}") from None
+        raise SourceError(f"row {table.number(error.row):,}, column {name}: {error.why}") from None
 
 
-def _read(columns: list[Any], options: TableOptions, source: str, name: str, decimal: str) -> Stamps:
+def _read(columns: list[Any], options: TableOptions, name: str, decimal: str) -> Stamps:
     types = pa.types
     column = columns[0]
     if len(columns) == 2:
@@ -126,12 +125,12 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
         return Stamps(convert_unit(values, has, unit), unit, absent, "UTC" if getattr(kind, "tz", None) else None)
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         if options.time_unit is None:
-            raise SourceError(source, f"column {name} holds numbers; give their unit with --time-unit, such as s")
+            raise SourceError(f"column {name} holds numbers; give their unit with --time-unit, such as s")
         if types.is_decimal(kind):
             return _from_texts(column.cast(pa.string()), options.time_unit, absent, elapsed=options.elapsed)
         return _from_numbers(column, options.time_unit, absent, elapsed=options.elapsed)
     if not is_text(kind):
-        raise SourceError(source, f"column {name} holds {describe_type(kind)}, not times")
+        raise SourceError(f"column {name} holds {describe_type(kind)}, not times")
     unit = options.time_unit or DEFAULT_UNIT
     if options.time_format:
         values, zone = parse_formats(column, options.time_format)
@@ -143,7 +142,7 @@ def _read(columns: list[Any], options: TableOptions, source: str, name: str, dec
     return Stamps(values, unit, absent, zone)
 
 
-def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamps:
+def _from_calendar(columns: Mapping[str, Any], unit: Unit) -> Stamps:
     """Read whole numbers as year, month, day, and perhaps hour, minute, second."""
     texts: list[Any] = []
     for name, column in columns.items():
@@ -151,8 +150,8 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit, source: str) -> Stamp
             whole = widen(column).cast(pa.int64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
-                source, f"column {name} holds no whole numbers; three or more columns of --time must be year, month, "
-                "day, hour, minute, second",
+                f"column {name} holds no whole numbers; three or more columns of --time must be year, month, "
+                "day, hour, minute, second"
             ) from None  # fmt: skip
         texts.append(pc.utf8_lpad(whole.cast(pa.string()), 2 if texts else 4, "0"))
     date = pc.binary_join_element_wise(*texts[:3], "-")

@@ -1,7 +1,7 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError, of_source
 from builder.formats import format_for, open_table
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
@@ -100,14 +100,15 @@ class Tabular(SourceReader):
         ...     for sequence in tabular(inputs="c1:c12", missing="split").sequences(path):
         ...         yield replace(sequence, labels=sequence.inputs.mean(axis=0))
         """
-        classes: Classes = ()
-        if self.options.label_source == "columns" and not self.options.classes:
-            classes = tuple(texts or None for texts in self.classes_in(path).values())
-        process = self.with_classes(classes) if any(classes) else self
-        for sequence in sequences_of(process(path)):
-            if isinstance(sequence, LongSequence):
-                sequence = sequence.concatenate(labels_once=self.options.label_source == "pattern")  # noqa: PLW2901
-            yield replace(sequence, labels=decode_classes(sequence.labels, classes)) if any(classes) else sequence
+        with self._naming(path):
+            classes: Classes = ()
+            if self.options.label_source == "columns" and not self.options.classes:
+                classes = tuple(texts or None for texts in self.classes_in(path).values())
+            process = self.with_classes(classes) if any(classes) else self
+            for sequence in sequences_of(process(path)):
+                if isinstance(sequence, LongSequence):
+                    sequence = sequence.concatenate(labels_once=self.options.label_source == "pattern")  # noqa: PLW2901
+                yield replace(sequence, labels=decode_classes(sequence.labels, classes)) if any(classes) else sequence
 
     def __call__(self, path: Path) -> Any:
         """Read one source for `build`; in your own process function, use `sequences`.
@@ -126,44 +127,47 @@ class Tabular(SourceReader):
             SourceError: The source cannot be read or lacks a column, or a value is missing, infinite, not a number, or
                 does not fit into the dtype.
         """
-        if not self.files:
-            return self._read(path)
-        with self._naming_file(path):
+        with self._naming(path):
             result = self._read(path)
-        return self._name_files(path, result) if isinstance(result, Iterator) else result
+        return self._named(path, result) if isinstance(result, Iterator) else result
 
-    def _naming_file(self, path: Path) -> AbstractContextManager[None]:
-        """Return a context in which errors about a row of a source of several files name the file."""
-        return naming_file(lambda: join_files(self._name(path), self.root, self.files, self.options))
+    @contextmanager
+    def _naming(self, path: Path) -> Iterator[None]:
+        """Name the source in errors; if it has several files, those about a row name the file."""
+        with of_source(self._name(path)):
+            if not self.files:
+                yield
+                return
+            with naming_file(lambda: join_files(self.root, self.files, self.options)):
+                yield
 
-    def _name_files(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
-        with self._naming_file(path):
+    def _named(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
+        with self._naming(path):
             yield from sequences
 
     def _read(self, path: Path) -> Any:
-        """Read one source; its errors do not name the files of which it consists."""
+        """Read one source; its errors do not name it."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
         text_dtype = self.text_dtype if dtype is None else None
-        if self._is_npz(path, source):
+        if self._is_npz(path):
             if self.files:
                 if not self.takes_all_rows:
-                    raise SourceError(source, "rows of NPZ files that form one source cannot be changed")
-                root = self.root or Path()
-                return join_results((file, self._read_npz(root / file, file, dtype, text_dtype)) for file in self.files)
+                    raise SourceError("rows of NPZ files that form one source cannot be changed")
+                return join_results(self._read_npz_files(dtype, text_dtype))
             result = self._read_npz(path, source, dtype, text_dtype)
             if isinstance(result, tuple) and not len(result[0]):
-                raise EmptySourceError(source, NO_ROWS)
+                raise EmptySourceError(NO_ROWS)
             return result
         opened, inputs, labels = self._open(path, source)
         other = None if labels else self._labels_by_name(source)
-        table, classes = encode_labels(opened, inputs, labels, self.store_classes, self.options, source)
+        table, classes = encode_labels(opened, inputs, labels, self.store_classes, self.options)
         opened = table if isinstance(table, LabelledTable) else opened
         # Before there is a store, only numbers in text are noted.
         digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
         if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), text_dtype, source)
+            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), text_dtype)
             labels, classes = (), ()
-        time = select(self.options.time, opened.groups, source)
+        time = select(self.options.time, opened.groups)
         selection = SelectedColumns(
             inputs,
             labels,
@@ -179,11 +183,11 @@ class Tabular(SourceReader):
         if self.takes_all_rows:
             pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
             if len(pieces) <= 1:
-                return read_arrays(table, selection, source)
-            return LongSequence(read_pieces(pieces, selection, source))
-        by = columns_to_group_by(self.options.group_by, opened.groups, source)
-        read = partial(read_groups, table, dtype=dtype, source=source, by=by, raw=time, digits=digits)
-        pipeline = RowPipeline(selection, self.options, source, dict(self.store_columns), opened.decimal)
+                return read_arrays(table, selection)
+            return LongSequence(read_pieces(pieces, selection))
+        by = columns_to_group_by(self.options.group_by, opened.groups)
+        read = partial(read_groups, table, dtype=dtype, by=by, raw=time, digits=digits)
+        pipeline = RowPipeline(selection, self.options, dict(self.store_columns), opened.decimal)
         if not isinstance(opened, LabelledTable):
             return pipeline.sequences(read(selection.columns), read)
         sequences = replace(pipeline, why=opened.why_missing).sequences(read(selection.columns), read)
@@ -191,11 +195,10 @@ class Tabular(SourceReader):
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""
-        source = self._name(path)
         inputs = labels = Columns()
-        if not self._is_npz(path, source):
-            table, features, targets = self._open(path, source)
-            changed = in_other_units(self.options.transforms, table.groups, source)
+        if not self._is_npz(path):
+            table, features, targets = self._open(path, self._name(path))
+            changed = in_other_units(self.options.transforms, table.groups)
             own, beside = (table.inputs, table.labels) if isinstance(table, LabelledTable) else (table, table)
             targets = table.names_in_label_file(targets) if isinstance(table, LabelledTable) else targets
             inputs = columns_of(own, features, changed) if own.named else inputs
@@ -237,14 +240,13 @@ class Tabular(SourceReader):
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
         """Return the classes of each label column, from the option `classes` or its texts; None for numbers."""
-        source = self._name(path)
-        if self._is_npz(path, source):
+        if self._is_npz(path):
             return {}
-        opened, _, labels = self._open(path, source)
+        opened, _, labels = self._open(path, self._name(path))
         names = opened.names_in_label_file(labels) if isinstance(opened, LabelledTable) else labels
         listed = classes_by_target(parse_classes(self.options.classes), names)
         return {
-            name: classes or read_texts(opened, column, source, self.options.na_values)
+            name: classes or read_texts(opened, column, self.options.na_values)
             for name, column, classes in zip(names, labels, listed, strict=True)
         }
 
@@ -266,13 +268,13 @@ class Tabular(SourceReader):
         table: OpenTable
         root = self.root or path.parent
         if self.files:
-            table, path = join_files(source, self.root, self.files, self.options), root / self.files[0]
+            table, path = join_files(self.root, self.files, self.options), root / self.files[0]
         else:
-            table = open_table(path, source=source, options=self.options)
+            table = open_table(path, self.options)
         label_file = self.label_file(source if self.root is not None else path.name)
         if label_file is not None:
-            table = open_with_labels(table, path, source, root, label_file, self.options)
-        chosen = select_inputs_and_labels(table, self.options, source, self.store_inputs, self.store_labels)
+            table = open_with_labels(table, path, root, label_file, self.options)
+        chosen = select_inputs_and_labels(table, self.options, self.store_inputs, self.store_labels)
         return table, *chosen
 
     @property
@@ -291,26 +293,32 @@ class Tabular(SourceReader):
             source, self.options.label_pattern, dtype, self.store_classes, from_user=bool(self.options.classes)
         )
 
-    def _is_npz(self, path: Path, source: str) -> bool:
+    def _is_npz(self, path: Path) -> bool:
         """Return whether the source is an NPZ file, or consists of such files."""
-        return format_for(Path(self.files[0]) if self.files else path, source, self.options) == "npz"
+        return format_for(Path(self.files[0]) if self.files else path, self.options) == "npz"
+
+    def _read_npz_files(self, dtype: DType | None, text_dtype: str | None) -> Iterator[tuple[str, Any]]:
+        """Yield the names and the contents of the NPZ files of a source."""
+        for file in self.files:
+            with of_source(file):
+                yield file, self._read_npz((self.root or Path()) / file, file, dtype, text_dtype)
 
     def _read_npz(self, path: Path, source: str, dtype: DType | None, text_dtype: str | None) -> Any:
         """Read one NPZ file: as a pair of arrays if its rows are not changed, otherwise as sequences."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) not in ((), None, NO_LABELS) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
-            raise SourceError(source, f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
+            raise SourceError(f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         label_key = self.options.label_key if self.options.label_source == "inputs" else None
 
         def whole(table: Table) -> Array:
-            require_values(table, source)
-            return narrow(stack(table, tuple(table.columns), dtype=dtype, source=source), text_dtype, source)
+            require_values(table)
+            return narrow(stack(table, tuple(table.columns), dtype=dtype), text_dtype)
 
-        inputs, labels, other = read_tables(path, source, self.options.input_key, label_key, whole)
+        inputs, labels, other = read_tables(path, self.options.input_key, label_key, whole)
         steps = Table(columns={**inputs.columns, **labels.columns})
         if self.digits is not None and self.text_dtype is not None:
-            self.digits.add(steps, source)
+            self.digits.add(steps)
         other = self._labels_by_name(source) if label_key is None else other
         if self.takes_all_rows:
             x = whole(inputs)
@@ -319,7 +327,7 @@ class Tabular(SourceReader):
         selection = SelectedColumns(
             tuple(inputs.columns), tuple(labels.columns), names, other, dtype=dtype, text_dtype=text_dtype
         )
-        pipeline = RowPipeline(selection, self.options, source, dict(self.store_columns))
+        pipeline = RowPipeline(selection, self.options, dict(self.store_columns))
         return pipeline.sequences([({}, steps)], lambda _: [({}, steps)])
 
 

@@ -24,9 +24,7 @@ class Stretch:
     stamps: Stamps | None = None  # the ascending times of the rows; None: they have no times
 
 
-def split_by_time(
-    table: Table, stamps: Stamps, options: TableOptions, without: End, *, name: str, source: str
-) -> Iterator[Stretch]:
+def split_by_time(table: Table, stamps: Stamps, options: TableOptions, without: End, *, name: str) -> Iterator[Stretch]:
     """Yield the stretches of some rows, in order.
 
     Args:
@@ -36,14 +34,13 @@ def split_by_time(
         without: The policy for rows without a time: `drop` drops them; `split` also ends the stretch there, unless rows
             are sorted; any other policy refuses them.
         name: The column of the times.
-        source: The name of the source.
 
     Raises:
         SourceError: A time is missing, decreases, occurs twice, or breaks the regular step.
     """
     if without not in ("drop", "split"):
         advice = f"fill it in, or drop such rows with --missing {name}=drop"
-        refuse_any({name: stamps.absent}, table, source, "missing value", advice)
+        refuse_any({name: stamps.absent}, table, "missing value", advice)
     rows = np.flatnonzero(~stamps.absent)
     if not len(rows):
         return
@@ -53,9 +50,8 @@ def split_by_time(
         """Return the error about the first row that `where` (rows - 1,) marks, and the row before it."""
         before, row = rows[where.argmax() :][:2].tolist()
         return SourceError(
-            source,
             f"row {table.number(row):,}, column {name}: {stamps.text(row)} {what} {stamps.text(before)} in row "
-            f"{table.number(before):,} ({int(where.sum()):,} in all); {advice}",
+            f"{table.number(before):,} ({int(where.sum()):,} in all); {advice}"
         )
 
     now, before = stamps.values[rows[1:]], stamps.values[rows[:-1]]
@@ -87,7 +83,7 @@ def split_by_time(
     np.add.at(counts, np.zeros_like(after) if options.sort_time else number[time_number[after]], 1)
     dropped = counts - np.bincount(number)
     if options.duplicates == "mean":
-        table = _means(table, rows, time_number, times, source)
+        table = _means(table, rows, time_number, times)
     elif len(times) < table.rows or options.sort_time:
         table = table.take(times)
     for one, count in enumerate(dropped.tolist()):
@@ -101,13 +97,11 @@ def _is_off(steps: NDArray[np.uint64], every: str, size: int) -> NDArray[np.bool
     return np.ones(len(steps), np.bool_) if rest else np.asarray(steps != step)
 
 
-def _means(
-    table: Table, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64], source: str
-) -> Table:
+def _means(table: Table, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64]) -> Table:
     """Return the mean of each column over the rows of the same time, as floats; missing values are left out."""
     means: dict[str, Array] = {}
     for name in table.columns:
-        floats = as_floats(table, name, source)
+        floats = as_floats(table, name)
         gaps = table.absent(name)
         absent = np.zeros(floats.shape, np.bool_) if gaps is None else gaps
         known = np.where(absent, 0.0, floats)[rows].astype(np.float64)

@@ -37,9 +37,8 @@ def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
     match = re.search(pattern, source)
     if match is None:
         raise SourceError(
-            source,
             f"its name does not match '{pattern}' of label_pattern (--label-pattern); correct one of the two, or leave "
-            "the file out of the sources",
+            "the file out of the sources"
         )
     return tuple(text or "" for text in match.groups())
 
@@ -78,9 +77,9 @@ def parse_name_labels(
                 continue
             where = f"label_pattern={pattern!r}, group {place + 1}"
             if not text:
-                raise SourceError(source, f"{where} finds no text in its name, but needs a class; correct it")
+                raise SourceError(f"{where} finds no text in its name, but needs a class; correct it")
             if text not in known:
-                raise unseen_class(text, where, known, source, from_user=from_user)
+                raise unseen_class(text, where, known, from_user=from_user)
             groups[place] = str(known.index(text))
     try:
         if all(map(_WHOLE.fullmatch, groups)):
@@ -90,14 +89,11 @@ def parse_name_labels(
     except OverflowError:
         large = next(text for text in groups if not -(2**63) <= int(text) < 2**63)
         raise SourceError(
-            source,
             f"label_pattern={pattern!r} finds {large} in its name, which is beyond int64; correct the pattern, or name "
-            "all classes with --classes if it is one",
+            "all classes with --classes if it is one"
         ) from None
     except ValueError:
-        raise SourceError(
-            source, f"label_pattern={pattern!r} finds {groups} in its name; each must be a number"
-        ) from None
+        raise SourceError(f"label_pattern={pattern!r} finds {groups} in its name; each must be a number") from None
     names = [f"group {number + 1}" for number in range(len(groups))]
-    row: Array = convert(labels[None], dtype or labels.dtype, names, rounds=True, source=source)[0]
+    row: Array = convert(labels[None], dtype or labels.dtype, names, rounds=True)[0]
     return row

@@ -123,9 +123,7 @@ def decode_classes(labels: NDArray[Any], classes: Classes) -> NDArray[np.object_
     return texts
 
 
-def unseen_class(
-    text: str, where: str, classes: Sequence[str], source: str, *, from_user: bool, decimal: str = "."
-) -> SourceError:
+def unseen_class(text: str, where: str, classes: Sequence[str], *, from_user: bool, decimal: str = ".") -> SourceError:
     """Return the error for a text that is not one of the classes."""
     known = f"{'one class' if len(classes) == 1 else f'{len(classes):,} classes'} ({list_names(classes)})"
     advice = "correct it, or build to another path with --classes that name it"
@@ -133,10 +131,10 @@ def unseen_class(
         # The message must not list the classes of the store so far, since they depend on the batch.
         why = f"is a number, but --classes names {known}" if from_user else "is a number, but the store has classes"
         why += "; all labels of a column are text, or all are numbers"
-        return SourceError(source, f"{where}: {text!r:.80} {why}: {advice}")
+        return SourceError(f"{where}: {text!r:.80} {why}: {advice}")
     if from_user:
-        return SourceError(source, f"{where}: {text!r:.80} is none of the {known} that --classes names; {advice}")
-    return SourceError(source, f"{where}: {text!r:.80} is not a class of the store; a build adds it")
+        return SourceError(f"{where}: {text!r:.80} is none of the {known} that --classes names; {advice}")
+    return SourceError(f"{where}: {text!r:.80} is not a class of the store; a build adds it")
 
 
 def is_number(text: str, decimal: str = ".") -> bool:
@@ -144,13 +142,12 @@ def is_number(text: str, decimal: str = ".") -> bool:
     return "_" not in text and parse_number(use_point(text, decimal)) is not None
 
 
-def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: str = ".") -> tuple[str, ...] | None:
+def distinct_texts(texts: Any, name: str, *, typed: bool, decimal: str = ".") -> tuple[str, ...] | None:
     """Return the distinct texts of a column in order of appearance; None if they are numbers.
 
     Args:
         texts: A pyarrow column of strings, with nulls for missing values.
         name: The name of the column.
-        source: The name of the source.
         typed: Whether the type of the column is text, as in Parquet; otherwise numbers in text are numbers.
         decimal: The decimal mark of numbers in text.
 
@@ -176,12 +173,11 @@ def distinct_texts(texts: Any, name: str, source: str, *, typed: bool, decimal: 
         # A text that is nearly a number is a mistake, not a class.
         error = SourceError if is_nearly_number(word, decimal) else MixedTextError
         raise error(
-            source,
             f"row {row:,}, column {name}: {word!r:.80} is not a number, and {numbers[0]!r:.80} in row {other:,} is "
             f"one; {advice}, or name all classes with --classes, so that all are text",
         )
     for text in classes:
-        _check_name(text, f"column {name}", lambda words: SourceError(source, words))
+        _check_name(text, f"column {name}", SourceError)
     return tuple(classes)
 
 

@@ -91,10 +91,10 @@ def _origin(records: Records, place: int) -> SourceId:
 def convert_for_copy(rows: Array, dtype: DType, name: str, origin: SourceId) -> Array:
     """Return rows of another dtype; UsageError if a value does not fit."""
     try:
-        return convert_rows(rows, dtype, name, origin)
+        return convert_rows(rows, dtype, name)
     except SourceError as error:
         option = "--dtype" if name == "inputs" else "--dtype, or one for the labels with --label-dtype"
-        raise UsageError(f"{error}; choose another {option}") from None
+        raise UsageError(f"{origin}: {error}; choose another {option}") from None
 
 
 def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any], bool]]:

@@ -95,7 +95,8 @@ def check_classes(
         for number in new:
             if column[number] not in names:
                 where = f"column {target} of the manifest"
-                raise UsageError(str(unseen_class(column[number], where, names, sources[number], from_user=True)))
+                error = unseen_class(column[number], where, names, from_user=True)
+                raise UsageError(f"{sources[number]}: {error}")
 
 
 def encode_manifest_labels(labels: NDArray[Any], texts: Iterable[TextLabels], classes: Classes) -> NDArray[Any]:

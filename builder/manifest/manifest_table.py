@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.amounts import count_text, first_names
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import SourceError, UsageError, of_source
 from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa, pc
@@ -174,7 +174,7 @@ class Manifest:
             table = Table(
                 columns={name: no_codes if name in texts else self._values(read[name], name) for name in names}
             )
-            labels = stack(table, names, dtype=CODES if texts else None, source=str(self.path))
+            labels = stack(table, names, dtype=CODES if texts else None)
         except SourceError as error:
             # The advice of `stack` is about options of sources, which a manifest does not have.
             advice = (
@@ -182,7 +182,7 @@ class Manifest:
                 if texts
                 else "write all numbers of the column as floats if it may be rounded, or leave one column out"
             )
-            raise UsageError(f"{error.source}: {error.reason.partition(';')[0]}; {advice}") from None
+            raise UsageError(f"{self.path}: {error.reason.partition(';')[0]}; {advice}") from None
         rows = order.tolist()
         ordered = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
         return labels[order], names, ordered if texts else None
@@ -197,8 +197,8 @@ class Manifest:
     def _read(self, columns: Sequence[str]) -> Any:
         """Read selected columns, as a pyarrow.Table."""
         try:
-            names = select(columns, single_groups(tuple(self.opened.groups)), str(self.path))
-            read = _read(self.opened, names, self.text)
+            with of_source(str(self.path)):
+                read = _read(self.opened, select(columns, single_groups(tuple(self.opened.groups))), self.text)
         except SourceError as error:
             raise UsageError(str(error)) from None
         if not self.path.exists() or State.of(self.path.stat()) != self.state:
@@ -269,8 +269,9 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
         raise UsageError(f"manifest {path}: there is no such file")
     state = State.of(path.stat())
     try:
-        opened = _open(path, key)
-        keys = _read(opened, [key], [key])[key].to_pylist()
+        with of_source(str(path)):
+            opened = _open(path, key)
+            keys = _read(opened, [key], [key])[key].to_pylist()
     except SourceError as error:
         raise UsageError(f"manifest {error}") from None
     empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
@@ -285,16 +286,15 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
 
 def _open(path: Path, key: str) -> TextTable | ArrowTable:
     """Open a file with a key column. If text lacks it, other common delimiters are tried."""
-    source, file_format = str(path), format_of(path.name)
+    file_format = format_of(path.name)
     if file_format is None:
         raise SourceError(
-            source,
-            f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one",
+            f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one"
         )
     tables, errors = list[OpenTable](), list[SourceError]()
     for delimiter in (None, *_DELIMITERS) if file_format in _WITH_DELIMITER else (None,):
         try:
-            tables.append(open_table(path, source=source, options=TableOptions(header=True, delimiter=delimiter)))
+            tables.append(open_table(path, TableOptions(header=True, delimiter=delimiter)))
         except SourceError as error:
             errors.append(error)
             continue
@@ -304,15 +304,15 @@ def _open(path: Path, key: str) -> TextTable | ArrowTable:
         raise errors[0]
     opened = max(tables, key=lambda table: (key in table.groups, len(table.groups)))
     if key not in opened.groups:
-        raise SourceError(source, f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
+        raise SourceError(f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
     if not isinstance(opened, TextTable | ArrowTable):
-        raise SourceError(source, "has no named columns; a manifest is a CSV, TSV or Parquet file")
+        raise SourceError("has no named columns; a manifest is a CSV, TSV or Parquet file")
     return opened
 
 
 def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[str]) -> Any:
     """Read columns as a pyarrow.Table; in a text file types are inferred, except for the columns in `text`."""
-    with reading(opened.source):
+    with reading():
         if isinstance(opened, ArrowTable):
             return opened.load(list(names))
         as_text = [name for name in names if name in text]
@@ -334,7 +334,6 @@ def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
     if large is not None:
         row, number = large
         raise SourceError(
-            opened.source,
             f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names or "
             "classes, or a decimal point after it if it may be rounded",
         )

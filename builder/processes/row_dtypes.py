@@ -53,7 +53,7 @@ def check_narrowing(before: Conversions, now: Conversions) -> None:
                 )
 
 
-def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array:
+def convert_rows(rows: Array, target: DType, name: str) -> Array:
     """Return rows (rows, *shape) of another dtype; SourceError if a value does not fit.
 
     Floats, and integers that become floats, may be rounded.
@@ -67,9 +67,8 @@ def convert_rows(rows: Array, target: DType, name: str, source: object) -> Array
         place = tuple(int(axis) for axis in np.argwhere(lost)[0])
         column = f", column {place[-1]:,}" if len(place) > 1 else ""
         raise SourceError(
-            str(source),
             f"{name}: row {place[0]:,}{column} is {rows[place].item()!r}, which does not fit into {target} "
-            f"({int(lost.sum()):,} such values)",
+            f"({int(lost.sum()):,} such values)"
         )
     return result
 
@@ -93,7 +92,7 @@ def convert_like_store(conversions: Conversions, value: Any, name: str, source: 
             return value
         if rows.dtype.kind not in "biuf":
             return value
-        result = convert_rows(rows, np.dtype(dtype), name, source)
+        result = convert_rows(rows, np.dtype(dtype), name)
     return result if mask is None or result is value else np.ma.MaskedArray(result, mask)
 
 

@@ -55,18 +55,18 @@ def encode_labels(labels: Any, classes: ClassLists, source: str, order: Collecti
         array = array.copy()
         array[np.ma.getmaskarray(labels)] = None
     if len(classes) == 1 and classes[0][0] is None:
-        return _codes(array, classes[0][1], "", source)
+        return _codes(array, classes[0][1], "")
     targets = array.shape[-1] if array.ndim else 1
     places = [*order] if len(order) == targets else [str(at) for at in range(targets)]
     by_place = classes_by_target(classes, places)
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"
-        out[..., at] = _whole(column, where, source) if names is None else _codes(column, names, where, source)
+        out[..., at] = _whole(column, where) if names is None else _codes(column, names, where)
     return out
 
 
-def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Array:
+def _codes(texts: Array, names: tuple[str, ...], where: str) -> Array:
     code = {name: number for number, name in enumerate(names)}
     flat = texts.reshape(-1).tolist()
     codes = [code.get(text.strip()) if isinstance(text, str) else None for text in flat]
@@ -74,12 +74,12 @@ def _codes(texts: Array, names: tuple[str, ...], where: str, source: str) -> Arr
         first = codes.index(None)
         text, at = flat[first], _at(np.unravel_index(first, texts.shape) if texts.ndim else (), where)
         if isinstance(text, str):
-            raise unseen_class(text, at, names, source, from_user=True)
-        raise SourceError(source, f"{at}: {text!r:.80} is not text, but --classes names classes of text")
+            raise unseen_class(text, at, names, from_user=True)
+        raise SourceError(f"{at}: {text!r:.80} is not text, but --classes names classes of text")
     return np.array(codes, CODES).reshape(texts.shape)
 
 
-def _whole(numbers: Array, where: str, source: str) -> Array:
+def _whole(numbers: Array, where: str) -> Array:
     out = np.empty(numbers.shape, CODES)
     limits = np.iinfo(CODES)
     for place, number in np.ndenumerate(numbers):
@@ -88,9 +88,8 @@ def _whole(numbers: Array, where: str, source: str) -> Array:
         )
         if not whole or not limits.min <= number <= limits.max:
             raise SourceError(
-                source,
                 f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits, as labels beside classes must "
-                "be; or name the classes of this target too with --classes",
+                "be; or name the classes of this target too with --classes"
             )
         out[place] = int(number)
     return out

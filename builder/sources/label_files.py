@@ -54,9 +54,8 @@ class LabelFilePattern:
             match = re.search(self.pattern, source)
             if match is None:
                 raise SourceError(
-                    source,
                     f"its name does not match '{self.pattern}' of labels_from (--labels-from); correct one of the two, "
-                    "or leave the file out of the sources",
+                    "or leave the file out of the sources"
                 )
             values |= {str(number): text or "" for number, text in enumerate(match.groups(), 1)}
             values |= {name: text or "" for name, text in match.groupdict().items()}

@@ -128,7 +128,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                     notes.take()
                 finished.append(result)
                 room -= 0 if isinstance(result, Failure) else sum(record.nbytes for record in result[0])
-                rounded += notes.take() or NO_DIGITS
+                rounded += notes.take(batch.names[number]) or NO_DIGITS
             except KeyboardInterrupt as error:
                 interrupt = error
                 break
@@ -256,7 +256,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         except UnusableError as error:
             failures.append(error.failure)
             continue
-        schema, many_digits = sequences[0].schema, notes.take()
+        schema, many_digits = sequences[0].schema, notes.take(batch.names[number])
         # None: no number of the source is text.
         is_narrow = many_digits is not None and not many_digits.values
         if is_narrow:

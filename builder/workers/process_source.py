@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.build_errors import EmptySourceError, SourceError, UsageError
+from builder.build_errors import EmptySourceError, SourceError, UsageError, of_source
 from builder.formats.files import unreadable_file
 from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
@@ -197,7 +197,7 @@ def read_source(
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
         if name in batch.crashed:
-            raise SourceError(name, batch.crashed[name])
+            raise SourceError(batch.crashed[name])
         read = _read_files(batch, name)
         if read.beside is not None:
             kept[LABELS_SHA256] = read.beside[1].sha256.hex()
@@ -205,7 +205,7 @@ def read_source(
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
         result = process(path)
-        _refuse_async(result, name)
+        _refuse_async(result)
         if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
             result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
         for sequence in sequences_of(result):
@@ -215,11 +215,11 @@ def read_source(
             )
             del sequence  # frees its memory before the next sequence is made
         if not results:
-            raise EmptySourceError(name, "it gave no sequence")
+            raise EmptySourceError("it gave no sequence")
         for file, one in read.files(name).items():
             if not one.is_of(os.stat(os.path.join(batch.root, file))):
                 what = "it" if file == name else file
-                raise SourceError(name, f"{what} changed while it was read; the next build tries it again")
+                raise SourceError(f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
         raise  # not the fault of a source
     except (SourceError, SequenceError, SchemaError) as error:
@@ -239,36 +239,32 @@ def read_source(
 def _read_files(batch: SourceBatch, name: str) -> Fingerprint:
     """Read and hash the files of a source; SourceError if a file cannot be read."""
     files = batch.files.get(name)
-    file = name
-    try:
-        if files is None:
-            read = read_fingerprint(os.path.join(batch.root, name))
-        else:
-            parts = {}
-            for file in files:
-                parts[file] = read_fingerprint(batch.root / file)
-            read = Fingerprint.join(parts)
-    except OSError as error:
-        raise unreadable_file(file, error) from error
+    parts = {}
+    for file in (name,) if files is None else files:
+        try:
+            parts[file] = read_fingerprint(os.path.join(batch.root, file))
+        except OSError as error:
+            with of_source(file):
+                raise unreadable_file(error) from error
+    read = parts[name] if files is None else Fingerprint.join(parts)
     if (beside := batch.process.label_file(name)) is None:
         return read
     try:
         return replace(read, beside=(beside, read_fingerprint(batch.root / beside)))
     except FileNotFoundError as error:
-        raise SourceError(name, f"its label file {beside} does not exist (--labels-from)") from error
+        raise SourceError(f"its label file {beside} does not exist (--labels-from)") from error
     except OSError as error:
-        raise SourceError(name, f"its labels cannot be read: {unreadable_file(beside, error)}") from error
+        raise SourceError(f"its labels cannot be read: {beside}: {unreadable_file(error)}") from error
 
 
-def _refuse_async(result: Any, name: str) -> None:
+def _refuse_async(result: Any) -> None:
     if inspect.iscoroutine(result):
         result.close()  # without this Python warns on stderr
     elif not inspect.isasyncgen(result):
         return
     raise SourceError(
-        name,
         "the process function is async (async def), and nothing awaits its result; write it with def, and use "
-        "asyncio.run(...) inside it to await something",
+        "asyncio.run(...) inside it to await something"
     )
 
 

@@ -120,8 +120,8 @@ def test_a_file_without_permission_is_reported(tmp_path):
 
 def test_errors_of_the_system_do_not_contain_the_path(tmp_path):
     error = PermissionError(13, f"Failed to open {tmp_path}", str(tmp_path))
-    assert str(files.unreadable_file("a.csv", error)) == (
-        "a.csv: cannot be read: Permission denied: give this user permission to read it, and to enter its folders"
+    assert str(files.unreadable_file(error)) == (
+        "cannot be read: Permission denied: give this user permission to read it, and to enter its folders"
     )
 
 
@@ -132,9 +132,9 @@ def test_a_pipe_is_ignored_and_does_not_block(tmp_path):
     assert (found.names, found.ignored) == (("0 good.csv",), ("pipe.csv",))
     assert discover(str(tmp_path / "src/*.csv")).ignored == ("pipe.csv",)
     assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
-    for read in (files.check_file, lambda path, source: files.first_bytes(path, source, 9)):
+    for read in (files.check_file, lambda path: files.first_bytes(path, 9)):
         with pytest.raises(SourceError, match="is not a file but a pipe"):
-            read(tmp_path / "src/pipe.csv", "pipe.csv")
+            read(tmp_path / "src/pipe.csv")
 
 
 MEMORY = 4 * 2**30

@@ -51,7 +51,7 @@ def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind)
     monkeypatch.setattr(decimals, "_ROWS_AT_ONCE", 7)
     values = some(kind)
     table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
-    opened = open_table(written(tmp_path / f"x{suffix}", table), source="x")
+    opened = open_table(written(tmp_path / f"x{suffix}", table))
     found = Table.of(opened.read(["a", "l[1]"], None))
     expected = np.array([np.nan if value is None else float(value) for value in values])
     assert found.columns["a"].tobytes() == expected.tobytes()
@@ -61,14 +61,14 @@ def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind)
 
 def test_dictionaries_of_decimals_are_numbers(tmp_path):
     column = pa.array([Decimal("0.1"), None, Decimal("0.7")], pa.decimal128(5, 1)).dictionary_encode()
-    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})), source="x")
+    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})))
     found = Table.of(opened.read(["a"], None))
     assert found.columns["a"].tobytes() == np.array([0.1, np.nan, 0.7]).tobytes()
 
 
 def test_a_scale_below_zero_counts_zeros(tmp_path):
     column = pa.array([5_000, -(10**20)], pa.decimal128(38, 0)).cast(pa.decimal128(38, -3))
-    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})), source="x")
+    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})))
     assert opened.read(["a"], None)["a"].to_pylist() == [5e3, -1e20]
     with pytest.raises(SourceError, match=r"row 2, column a: -100000000000000000000 does not fit into int64 \(1 in"):
         opened.read(["a"], np.dtype("int64"))
@@ -117,7 +117,7 @@ def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dty
 def test_rows_without_a_list_count_when_a_row_is_named(tmp_path):
     table = pa.table({"a": pa.array([[1, 1], None, [1, 2**63]], pa.list_(pa.decimal128(20, 0)))})
     with pytest.raises(SourceError, match=r"row 3, column a\[1\]: 9223372036854775808 does not fit"):
-        open_table(written(tmp_path / "x.parquet", table), source="x").read(["a[0]"], np.dtype("int64"))
+        open_table(written(tmp_path / "x.parquet", table)).read(["a[0]"], np.dtype("int64"))
 
 
 def test_decimals_with_zero_fractions_are_integers(tmp_path):

@@ -58,7 +58,7 @@ def test_variables_are_what_xarray_decodes_bit_for_bit(tmp_path, suffix):
     path = every_kind(tmp_path / f"a{suffix}")
     with xarray.open_dataset(path, engine="h5netcdf", decode_timedelta=False) as dataset:
         expected = dataset.to_dataframe().reset_index().drop(columns="crs")
-    table = open_table(path, source=path.name)
+    table = open_table(path)
     assert set(table.groups) == set(expected.columns)
     for name, column in Table.of(table.read([name for name in table.groups if name != "time"], None)).columns.items():
         values = expected[name].to_numpy()
@@ -124,7 +124,7 @@ def test_text_and_more_dimensions_are_refused_unless_they_are_left_out(tmp_path)
     with pytest.raises(SourceError, match=r"column name holds text, not numbers \('a' in row 1\)"):
         tabular(exclude="grid,fixed").under(tmp_path)(path)
     for column, texts in (("name", ["a", "b"]), ("fixed", ["a", "é"])):
-        assert read_raw(open_table(path, source="a.nc"), [column])[column].to_pylist() == texts
+        assert read_raw(open_table(path), [column])[column].to_pylist() == texts
 
 
 def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
@@ -148,21 +148,21 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
 def test_files_that_are_not_hdf5_are_refused(tmp_path, content, message):
     (tmp_path / "a.nc").write_bytes(content)
     with pytest.raises(SourceError, match=message):
-        open_table(tmp_path / "a.nc", source="a.nc")
+        open_table(tmp_path / "a.nc")
 
 
 def test_a_file_without_variables_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["group/x"] = [1.0]
     with pytest.raises(SourceError, match="has no variables with a dimension; groups within the file are not read"):
-        open_table(tmp_path / "a.h5", source="a.h5")
+        open_table(tmp_path / "a.h5")
 
 
 def test_a_bomb_is_refused_before_it_is_read(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (2**40,), "f8", chunks=(2**20,))
     with pytest.raises(SourceError, match=f"unpack to more than {files.UNPACKED_FREELY:,}"):
-        open_table(tmp_path / "a.h5", source="a.h5").read(["x"], None)
+        open_table(tmp_path / "a.h5").read(["x"], None)
 
 
 @pytest.mark.parametrize("missing", ["xarray", "h5netcdf", "h5py"])
@@ -185,9 +185,9 @@ def test_a_file_that_cannot_be_read_is_closed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(xarray, "open_dataset", fail)
     with pytest.raises(SourceError, match="what it holds"):
-        open_table(path, source="a.nc")
+        open_table(path)
     assert opened
     path.write_bytes(b"no HDF5 file")
     with pytest.raises(SourceError, match="is it a whole HDF5 file"):
-        open_table(path, source="a.nc")
+        open_table(path)
     assert not h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)

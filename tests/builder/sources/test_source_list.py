@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import BuildError, SourceError, UsageError
+from builder.build_errors import of_source
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
 from tests.builder.source_files import write_files
@@ -211,10 +212,11 @@ def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
 def test_errors_are_one_tree_and_survive_pickling():
     assert issubclass(UsageError, BuildError)
     assert issubclass(SourceError, BuildError)
-    for error in (UsageError("no"), SourceError("a.csv", "is empty"), BuildError("x")):
+    with pytest.raises(SourceError, match=r"^a\.csv: is empty$") as caught, of_source("b.csv"), of_source("a.csv"):
+        raise SourceError("is empty")
+    for error in (UsageError("no"), caught.value, BuildError("x")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
-    assert str(SourceError("a.csv", "is empty")) == "a.csv: is empty"
 
 
 def test_importing_the_source_side_loads_no_pyarrow_dask_or_zarr():

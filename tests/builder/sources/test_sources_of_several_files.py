@@ -132,7 +132,7 @@ def test_functions_for_several_files_return_the_usual_results(src, tmp_path):
     report = build(
         src, "", "two.zarr", sequence_from=r"/(p\d+)_", process=lambda path: [read(path)] * (1 + ("p7" in path.name))
     )
-    assert "p7_20240101.csv: gives several sequences" in report.failures[0].reason
+    assert "p7_20240101.csv gives several sequences" in report.failures[0].reason
 
 
 @pytest.mark.parametrize("is_array", [True, False])
@@ -147,7 +147,7 @@ def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
 
     report = build(tmp_path / "src", sequence_from=r"(\w)\d", process=tabular() if is_array else read)
     assert [(one.source, one.reason) for one in report.failures] == [
-        ("b", "b1.npz: has the label 2, but b0.npz has 1; all files of a source form one sequence, which has one label")
+        ("b", "b1.npz has the label 2, but b0.npz has 1; all files of a source form one sequence, which has one label")
     ]
     x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
     assert (len(x), y.tolist()) == (4, 1)

@@ -128,9 +128,9 @@ def test_a_list_column_without_rows_has_no_features(tmp_path):
 
 def test_names_with_colons_and_commas_can_be_chosen():
     groups = {name: (name,) for name in ("a:b", "b", "a", "x,y", "p:q", "r")}
-    assert select(["a:b", "x,y"], groups, "x") == ("a:b", "x,y")
-    assert select(["a:b:a"], groups, "x") == ("a:b", "b", "a")
-    assert select(["b:p:q"], groups, "x") == ("b", "a", "x,y", "p:q")
+    assert select(["a:b", "x,y"], groups) == ("a:b", "x,y")
+    assert select(["a:b:a"], groups) == ("a:b", "b", "a")
+    assert select(["b:p:q"], groups) == ("b", "a", "x,y", "p:q")
     assert parse_columns(["x,y"], "inputs") == ("x,y",)
     assert parse_columns('"x,y" ,a:"p:q", "say ""a, b""",5"', "on") == ("x,y", "a:p:q", 'say "a, b"', '5"')
     assert parse_columns('"a,b"="c,d",e = "f"', "on") == ("a,b=c,d", "e =f")

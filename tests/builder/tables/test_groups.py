@@ -79,8 +79,8 @@ def test_rows_keep_the_numbers_that_they_have_in_the_file(tmp_path, rows, row_gr
         path = tmp_path / f"{adjacent}.parquet"
         ordered = sorted(rows, key=lambda row: row[0]) if adjacent else rows
         write(path, [(*row[:2], number + 1, row[3]) for number, row in enumerate(ordered)], row_group)
-        opened = open_table(path, source="x")
-        groups = read_groups(opened, ("a",), None, "x", by={"who": False}, raw=("run", "a"))
+        opened = open_table(path)
+        groups = read_groups(opened, ("a",), None, by={"who": False}, raw=("run", "a"))
         for _, table in groups:
             numbers = [table.number(row) for row in range(table.rows)]
             assert numbers == table.columns["a"].tolist() == table.raw["a"].to_pylist()

@@ -35,7 +35,7 @@ def read(values: object, decimal: str = ".", **how: object) -> Stamps:
 def stamps_of(table: Any, options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of a table that has no other column."""
     rows = Table(columns={}, raw={name: table[name] for name in table.column_names})
-    return read_stamps(rows, options.time, options, "x.csv", decimal)
+    return read_stamps(rows, options.time, options, decimal)
 
 
 def nanoseconds(moment: datetime) -> int:
