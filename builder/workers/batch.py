@@ -16,7 +16,7 @@ from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labels
 from builder.sources.fingerprints import Fingerprint, Fingerprints
-from builder.workers.conform import SourceMemory, append_checked, probe_sequence
+from builder.workers.conform import SourceMemory, SourceProbe, append_checked
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
@@ -250,13 +250,13 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
             with batch.only(number).ready() as one:
                 kept = {column.column.name: column.column for column in batch.kept}
-                each = partial(probe_sequence, label_axis, missing, kept)
-                sequences, read = read_source(one, 0, each, codes=codes)
+                found = SourceProbe(label_axis, missing, kept)
+                schemas, read = read_source(one, 0, found.add, codes=codes)
                 columns = one.process_of(0).columns(one.root / one.names[0])
         except UnusableError as error:
             failures.append(error.failure)
             continue
-        schema, many_digits = sequences[0].schema, notes.take(batch.names[number])
+        schema, many_digits = schemas[0], notes.take(batch.names[number])
         # None: no number of the source is text.
         is_narrow = many_digits is not None and not many_digits.values
         if is_narrow:
@@ -269,8 +269,8 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             many_digits=many_digits or NO_DIGITS,
             texts=codes.last_texts,
             bytes_read=sum(file.state.size for file in read.files(batch.names[number]).values()),
-            nbytes=sum(one.nbytes for one in sequences),
-            steps=sum(one.steps for one in sequences),
+            nbytes=found.nbytes,
+            steps=found.steps,
         )
         if result.steps:
             return result

@@ -26,15 +26,6 @@ from store_spec.building import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceProbe:
-    """A sequence, for a new store."""
-
-    schema: Schema  # of such a store
-    nbytes: int
-    steps: int
-
-
 def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
     """Return a sequence as it will be stored, in one piece; SequenceError if it does not fit the store.
 
@@ -202,37 +193,38 @@ def _no_piece(origin: SourceId) -> SequenceError:
     return SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 
 
-def probe_sequence(
-    label_axis: LabelAxis | None,
-    missing: Missing,
-    kept: Mapping[str, SequenceColumn],
-    origin: SourceId,
-    sequence: Sequence | LongSequence,
-) -> SequenceProbe:
-    """Return the properties of a sequence for a new store, and check that the sequence fits that store."""
-    if not isinstance(sequence, LongSequence):
-        probe = _probe(label_axis, missing, kept, origin, sequence)
-        conform_sequence(probe.schema, origin, sequence)
-        return probe
-    pieces = sequence.sequences()
-    first = next(pieces, None)
-    if first is None:
-        raise _no_piece(origin)
-    probe = _probe(label_axis, missing, kept, origin, first)
-    steps = nbytes = 0
-    for _, checked in checked_pieces(probe.schema, origin, LongSequence(chain([first], pieces))):
-        steps += len(checked.rows["inputs"])
-        nbytes += _nbytes(checked)
-    return replace(probe, steps=steps, nbytes=nbytes)
+@dataclass(slots=True)
+class SourceProbe:
+    """The sequences of a source, for a new store whose schema the first of them determines."""
+
+    label_axis: LabelAxis | None
+    missing: Missing
+    kept: Mapping[str, SequenceColumn]
+    schema: Schema | None = None
+    nbytes: int = 0
+    steps: int = 0
+
+    def add(self, origin: SourceId, sequence: Sequence | LongSequence) -> Schema:
+        """Check that a sequence fits the store, and return the schema."""
+        pieces = sequence.sequences() if isinstance(sequence, LongSequence) else iter([sequence])
+        first = next(pieces, None)
+        if first is None:
+            raise _no_piece(origin)
+        if self.schema is None:
+            self.schema = _schema_of(self.label_axis, self.missing, self.kept, origin, first)
+        for _, checked in checked_pieces(self.schema, origin, LongSequence(chain([first], pieces))):
+            self.steps += len(checked.rows["inputs"])
+            self.nbytes += _nbytes(checked)
+        return self.schema
 
 
-def _probe(
+def _schema_of(
     label_axis: LabelAxis | None,
     missing: Missing,
     kept: Mapping[str, SequenceColumn],
     origin: SourceId,
     sequence: Sequence,
-) -> SequenceProbe:
+) -> Schema:
     _refuse_labels(sequence.labels, origin)
     x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
     if x.ndim == 0:
@@ -265,9 +257,7 @@ def _probe(
         )
     time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
     filled = sequence.filled is not None
-    schema = Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
-    nbytes = x.nbytes + y.nbytes + (0 if time is None else 8 * len(x)) + (x.size if filled else 0)
-    return SequenceProbe(schema, nbytes, len(x))
+    return Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
 
 
 def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], what: str, origin: SourceId) -> Rows:

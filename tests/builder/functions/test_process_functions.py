@@ -336,3 +336,18 @@ def test_a_single_new_source_need_not_determine_a_store(tmp_path, first, later):
     write_files(tmp_path / "src", {"b": "2"})
     report = build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0)
     assert (report.failures, report.added) == ((), 1)
+
+
+def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path):
+    write_files(tmp_path / "src", {"a": "2", "b": "1"})
+    rows, day = np.ones((3, 2)), np.datetime64("2024-01-01", "s")
+
+    def read(path: Path) -> Any:
+        first = Sequence(rows, rows, features=["x", "y"], columns={"site": "A"}, time=day + np.arange(3))
+        numbers = Sequence(rows, rows, features=["y", "x"], columns={"site": None}, time=np.arange(3))
+        return [first, numbers] if path.name == "a" else [numbers]
+
+    assert build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0).failures == ()
+    store = store_spec.open_store(tmp_path / "t.zarr")
+    assert (store.schema.inputs.names, store.sequences["site"].tolist()) == (("x", "y"), ["A", "", ""])
+    assert [store.times(number)[0] for number in range(3)] == [day, np.datetime64(0, "s"), np.datetime64(0, "s")]
