@@ -242,7 +242,7 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     Missing numbers become NaN. If a column is text, the array has dtype object. The names are None if they are not
     text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
     """
-    names = list(value.column_names if isinstance(value, pa.Table) else value.columns)
+    names = list(value.column_names if isinstance(value, pa.Table | pa.RecordBatch) else value.columns)
     if not all(isinstance(name, str) for name in names):
         return np.asarray(value), None
     frame = pa.table(value).select(names)  # pandas may export its index as a column

@@ -36,6 +36,7 @@ FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "pandas": pd.DataFrame,
     "pandas with an index": lambda columns: pd.DataFrame(columns, pd.date_range("2024-01-01", periods=4, name="t")),
     "pyarrow": pa.table,
+    "pyarrow batch": pa.record_batch,
     "polars": lambda columns: Polars(pa.table(columns)),
 }
 
