@@ -8,12 +8,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from builder.build_errors import SourceError, of_source
+from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa
 from builder.formats.column_notes import Columns
-from builder.formats.convert import stack
-from builder.formats.table import Array, Table, array_of
+from builder.formats.convert import lost_values
+from builder.formats.table import Array, array_of
 from store_spec import Classes
 
 
@@ -243,8 +243,10 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
     """
     names = list(value.column_names if isinstance(value, pa.Table | pa.RecordBatch) else value.columns)
-    if not all(isinstance(name, str) for name in names):
-        return np.asarray(value), None
+    is_named = all(isinstance(name, str) for name in names)
+    if not is_named:
+        names = [str(place) for place in range(len(names))]
+        value = value.set_axis(names, axis=1)  # of pandas: others have text
     frame = pa.table(value).select(names)  # pandas may export its index as a column
     for name, kind in zip(names, frame.schema.types, strict=True):
         if not is_numeric(kind) and not is_text(kind):
@@ -252,15 +254,24 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
                 f"column {name} of its {what} holds {describe_type(kind)}, not numbers; leave it out, or give it to "
                 "time= of Sequence if it tells when each step was"
             )
-    notes = Columns.with_metadata(tuple(names), {one.name: one.metadata for one in frame.schema})
+    notes = Columns.with_metadata(tuple(names), {one.name: one.metadata for one in frame.schema}) if is_named else None
     if not all(map(is_numeric, frame.schema.types)):
         rows = np.empty((len(frame), len(names)), object)
         for place, name in enumerate(names):
             rows[:, place] = frame[name].to_pylist()
         return rows, notes
-    columns = {}
-    for name in names:
-        values, absent = array_of(numbers_of(frame[name]))
-        columns[name] = values if absent is None else np.where(absent, np.nan, values.astype(np.float64))
-    with of_source(f"its {what}"):
-        return stack(Table(columns=columns), names, dtype=None), notes
+    columns = [array_of(numbers_of(frame[name])) for name in names]
+    kinds = [values.dtype if absent is None else np.float64 for values, absent in columns]
+    rows = np.empty((len(frame), len(names)), np.result_type(np.bool_, *kinds))
+    for place, (values, absent) in enumerate(columns):
+        rows[:, place] = values
+        lost = lost_values(values, rows[:, place], rounds=False)
+        if lost is not None and lost.any():
+            row = int(lost.argmax())
+            raise SourceError(
+                f"column {names[place]} of its {what}: row {row + 1:,} is {values[row].item()!r}, which {rows.dtype} "
+                "would round; convert the column to floats yourself, or leave it out"
+            )
+        if absent is not None:
+            rows[absent, place] = np.nan
+    return rows, notes
