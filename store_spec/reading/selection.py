@@ -268,7 +268,8 @@ class Selection:
         if values.dtype == object and all(isinstance(one, bool | np.bool_) for one in values.flat):
             values = values.astype(bool)  # a mask of pandas, which could have missing values
         if values.dtype.kind in "UOT" and values.size:
-            return self._numbers_of_sources([str(name) for name in values.reshape(-1)])
+            # As objects, because NumPy's own texts lose a NUL at their end.
+            return self._numbers_of_sources([str(name) for name in np.asarray(names, object).reshape(-1)])
         if values.dtype == bool:
             if values.shape != (len(self),):
                 raise SequenceIndexError(f"{self.path}: a mask of shape {values.shape} for {len(self):,} sequences")

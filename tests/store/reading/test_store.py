@@ -138,10 +138,11 @@ def test_a_selection_of_a_selection_counts_within_it(store, sequences):
 
 
 def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_other_characters(tmp_path):
-    names = ("run1/a.csv", "run[1]/a.csv", "run?/a.csv", "run1/b.csv")
-    sequences = make(Recipe(), [3] * 4, sources=list(names))
+    names = ("run1/a.csv", "run[1]/a.csv", "run?/a.csv", "run1/b.csv", "run1/b.csv\0")
+    sequences = make(Recipe(), [3] * 5, sources=list(names))
     store = store_spec.open_store(write(Recipe(), tmp_path / "s", sequences))
-    assert store.select("run1/*").sources == ("run1/a.csv", "run1/b.csv")
+    assert store.select("run1/*").sources == ("run1/a.csv", "run1/b.csv", "run1/b.csv\0")
+    assert store.select(["run1/b.csv\0"]).sources == ("run1/b.csv\0",)
     assert [store.select(f"*{name}/*").sources for name in ("run[1]", "run?")] == [("run[1]/a.csv",), ("run?/a.csv",)]
     assert store[[2, 1]].sources == (names[2], names[1])
     assert store[store.lengths > 2].sources == names
