@@ -24,7 +24,7 @@ from builder.planning.provenance import note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.planning.unused_sources import FAILURES, SKIPPED, failures_recorded
 from builder.processes.process import ProcessFunction
-from builder.workers.batch import BatchSummary, ProbeResult, probe, probe_for_store, process_alone, process_batch
+from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
 from builder.workers.local_cluster import worker_memory
@@ -108,36 +108,37 @@ def run_build(options: BuildOptions) -> Report:
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, options.scheduler))
-            first = _first_usable(engine, plan, tally)
-            if first is not None and not plan.exists:
-                plan = plan.with_text_dtype(first.text_dtype)
-                many_digits = first.many_digits
-            if first is not None:
-                if packing.measure and not plan.exists:
+            ratio = 1.0  # decoded bytes per byte of a file
+            if plan.old_store is not None:
+                ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)
+            elif (first := _first_usable(engine, plan, tally)) is not None:
+                plan, many_digits = plan.with_text_dtype(first.text_dtype), first.many_digits
+                if packing.measure:
                     schema = schema_of(plan, first, packing)
                     sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
                     choice = _call_on_worker(engine, sample, choose_by_sources, schema)
                     packing = replace(packing, codec=choice.codec)
-                ledger = stack.enter_context(_open_or_create_ledger(plan, first, packing))
+                ledger = stack.enter_context(_create_ledger(plan, schema_of(plan, first, packing)))
+                ratio = first.nbytes / max(first.bytes_read, 1)
+            if ledger is not None:
                 ledger.retire(retiring)
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
-                _process_sources(engine, ledger, plan.for_schema(ledger.schema), first, options=options, tally=tally)
-        if plan.exists and ledger is None:  # nothing is new, but the recorded failures may have changed
+                _process_sources(engine, ledger, plan.for_schema(ledger.schema), ratio, options=options, tally=tally)
+        elif plan.exists:  # nothing is new, but the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan))
             ledger.retire(retiring)
-            _retire_skipped(ledger, plan, tally.skipped)
             note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
     return report_of(options, plan, tally, untried=len(untried), choice=choice, many_digits=many_digits)
 
 
 def _process_sources(
-    engine: Engine, ledger: Ledger, plan: Plan, first: ProbeResult, *, options: BuildOptions, tally: Tally
+    engine: Engine, ledger: Ledger, plan: Plan, ratio: float, *, options: BuildOptions, tally: Tally
 ) -> None:
-    """Process the new sources, write their shards, and commit."""
+    """Process the new sources, write their shards, and commit; `ratio` is of decoded bytes to those of files."""
     batch_bytes = parse_bytes(options.batch)
-    ratio = min(max(first.nbytes / max(first.bytes_read, 1), LEAST_RATIO), LARGEST_RATIO)
+    ratio = min(max(ratio, LEAST_RATIO), LARGEST_RATIO)
     even = engine.workers if options.batch == BATCH_BYTES else 0  # smaller last batches only by default
     flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
     apart = options.scheduler is not None and not isinstance(plan.store, Path)
@@ -250,11 +251,7 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     while start < len(plan.numbers):
         numbers = slice(start, start + count)
         result: ProbeResult | list[Failure]
-        if plan.old_store is not None:  # a source that fits the store may not determine one
-            schema = plan.old_store.schema
-            result = _call_on_worker(engine, plan.for_schema(schema).batch(numbers), probe_for_store, schema)
-        else:
-            result = _call_on_worker(engine, plan.batch(numbers), probe, plan.sources.label_axis, plan.sources.missing)
+        result = _call_on_worker(engine, plan.batch(numbers), probe, plan.sources.label_axis, plan.sources.missing)
         if isinstance(result, list):
             skipped += [one for one in result if isinstance(one, Skipped)]
             failures += [one for one in result if not isinstance(one, Skipped)]
@@ -317,13 +314,15 @@ def check_vanished(plan: Plan) -> None:
         )
 
 
+def _decoded_per_byte(store: store_spec.Store) -> float:
+    """Return how many bytes of rows a store has for each byte of its sources."""
+    decoded = sum(int(store.places(name)[1].sum()) * store.schema.rows(name).nbytes for name in ("inputs", "labels"))
+    sizes = store.snapshot.table("sequences/source_size")[store.selection[store.parts == 0]]
+    return decoded / int(sizes.sum()) if sizes.any() else 1.0
+
+
 @contextmanager
-def _open_or_create_ledger(plan: Plan, first: ProbeResult, packing: Packing) -> Iterator[Ledger]:
-    if plan.exists:
-        with _open_ledger(plan) as ledger:
-            yield ledger
-        return
-    schema = schema_of(plan, first, packing)
+def _create_ledger(plan: Plan, schema: Schema) -> Iterator[Ledger]:
     with Ledger.create(plan.store, schema, {"build": plan.sources.described}) as ledger, _save_fingerprints(plan):
         yield ledger
 

@@ -278,26 +278,6 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     return without_rows[0] if without_rows else failures
 
 
-def probe_for_store(batch: SourceBatch, schema: Schema) -> ProbeResult | list[Failure]:
-    """Return the size of the first source of a batch that fits a store, as `probe` does for a new store."""
-    failures, without_rows = list[Failure](), list[ProbeResult]()
-    for number in range(len(batch)):
-        summary = process_batch(batch.only(number), schema, Space(memory=0)).summary
-        failures += [*summary.failures, *summary.skipped]
-        if not len(summary.records):
-            continue
-        result = ProbeResult(
-            schema=schema,
-            bytes_read=summary.bytes_read,
-            nbytes=summary.bytes_decoded,
-            steps=int(summary.records.lengths.sum()),
-        )
-        if result.steps:
-            return result
-        without_rows.append(result)
-    return without_rows[0] if without_rows else failures
-
-
 def _narrow(rows: Rows) -> Rows:
     """Return the description of rows if numbers in text are float32; class codes and integers do not change."""
     return replace(rows, dtype=np.dtype(TEXT_DTYPE)) if rows.dtype == np.float64 else rows

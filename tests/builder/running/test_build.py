@@ -80,9 +80,7 @@ def test_only_new_sources_are_processed_and_later_ones_give_the_store_of_one_bui
     write_made(tmp_path / "src", sources)
     log.unlink()
     report = build(tmp_path, process=counted, scheduler=client, batch="150kB")
-    calls = log.read_text().split()
-    assert sorted(set(calls)) == names[7:]
-    assert len(calls) == len(names[7:]) + 1  # the first is also processed for the schema
+    assert sorted(log.read_text().split()) == names[7:]
     assert (report.unchanged, report.added) == (7, 13)
     assert assert_store(tmp_path / "store", sources) == assert_store(tmp_path / "whole", sources)
 
@@ -336,6 +334,7 @@ def test_a_build_without_usable_sources_makes_no_store_and_changes_none(tmp_path
 
     assert builder.build(tmp_path / "src", tmp_path / "store", process=once, workers=0, max_failures=99).added == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+    calls.append(Path())  # the next call raises
     # The same into an existing empty store: the build must not wait for its own lock.
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     described: dict[str, Any] = {
