@@ -98,6 +98,7 @@ def convert(
     *,
     rounds: bool,
     number: Callable[[int], int] = lambda row: row + 1,
+    advice: str = "",
 ) -> Array:
     """Convert `array` (rows, columns, ...) to the dtype `target`, in C order.
 
@@ -108,6 +109,7 @@ def convert(
         rounds: Whether integers may be rounded to floats. Floats may always be rounded to narrower floats, but not to
             infinity.
         number: Returns the number of a row in the file, from 1, for its index.
+        advice: What the user can do about values that do not fit; by default to give another --dtype.
     """
     if array.dtype == target:
         return np.ascontiguousarray(array)
@@ -118,10 +120,10 @@ def convert(
         row, column, *index = np.argwhere(lost)[0].tolist()
         value, count = array[row, column, *index].item(), int(lost.sum())
         name = f"{names[column]}{index or ''}"  # with the index of the value if steps are arrays
-        advice = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
+        other = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
         raise SourceError(
-            f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); {advice}, "
-            "or leave the column out with --exclude"
+            f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); "
+            f"{advice or other}, or leave the column out with --exclude"
         )
     return converted
 

@@ -88,7 +88,14 @@ def as_floats(table: Table, name: str) -> Array:
         return column
     absent = table.absent(name)
     known = column if absent is None else np.where(absent, np.zeros((), column.dtype), column)
-    floats: Array = convert(known[:, None], _FLOAT64, (name,), rounds=False, number=table.number)[:, 0]
+    floats: Array = convert(
+        known[:, None],
+        _FLOAT64,
+        (name,),
+        rounds=False,
+        number=table.number,
+        advice="write the column as floats",  # with --dtype it would be converted only afterwards
+    )[:, 0]
     if absent is not None:
         floats[absent] = np.nan
     return floats
