@@ -24,6 +24,7 @@ from builder.formats.table import (
     DType,
     Frame,
     OpenTable,
+    check_names_given,
     check_unique,
     check_width,
     column_of,
@@ -204,8 +205,8 @@ def open_npy(path: Path, *, column_names: tuple[str, ...] | None) -> NpyTable:
     if not header.shape:
         raise SourceError("holds a single value; an array of steps is needed, (steps,) or (steps, features)")
     width = header.shape[1] if len(header.shape) > 1 else 1
-    if column_names is not None and len(column_names) != width:
-        raise SourceError(f"has {width:,} columns, but {len(column_names):,} column names were given")
+    if column_names is not None:
+        check_names_given(column_names, width)
     names = column_names or tuple(map(str, range(width)))
     return NpyTable(
         path=path,

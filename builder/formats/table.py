@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.amounts import count_text
 from builder.build_errors import BuildError, SourceError, of_source
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option
@@ -294,6 +295,13 @@ def check_width(width: int, where: str = "has") -> None:
     """Refuse an absurd number of columns, which a few bytes of a header can claim."""
     if width > _MOST_COLUMNS:
         raise SourceError(f"{where} {width:,} columns, but at most {_MOST_COLUMNS:,} are read; is it whole?")
+
+
+def check_names_given(names: Sequence[str], columns: int) -> None:
+    """Refuse more or fewer names from the user than a file has columns."""
+    if len(names) != columns:
+        given = count_text(len(names), "column name was", "column names were")
+        raise SourceError(f"has {count_text(columns, 'column')}, but {given} given")
 
 
 def check_unique(names: Sequence[str], what: str = "columns") -> None:

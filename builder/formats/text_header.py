@@ -13,7 +13,7 @@ from typing import Any
 from builder.build_errors import SourceError
 from builder.formats.column_choice import list_names
 from builder.formats.files import check_first_bytes
-from builder.formats.table import check_unique, shorten
+from builder.formats.table import check_names_given, check_unique, shorten
 from builder.formats.text_numbers import DECIMALS
 from builder.formats.text_streams import lines_of, unclosed_quote
 from builder.options.table_options import TableOptions
@@ -81,8 +81,7 @@ def read_start(stream: Any, delimiter: str | None, options: TableOptions) -> Tex
         if header is None and len(rows) > 1:
             _check_no_names(first, rows[1][0], decimal)
         names = tuple(column_names) or tuple(map(str, range(len(first))))
-        if len(names) != len(first):
-            raise SourceError(f"has {len(first):,} columns, but {len(names):,} column names were given")
+        check_names_given(names, len(first))
     return TextStart(
         names=names,
         named=has_header or bool(column_names),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.amounts import count_text
 from builder.build_errors import SourceError
 from builder.formats.arrow_modules import pa
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, for_each_column, reading, shorten, single_groups
@@ -180,7 +181,7 @@ class TextTable(OpenTable):
         elif any(first.startswith("#") for first in (*self.start.names[:1], *self.start.first[:1])):
             advice = "say --comment '#' to leave out lines that begin with it"
         return (
-            f"row {int(row):,} has {int(actual):,} fields, but the first line has {int(expected):,} "
+            f"row {int(row):,} has {count_text(int(actual), 'field')}, but the first line has {int(expected):,} "
             f"({shorten(repr(text), 80)}); {advice}"
         )
 

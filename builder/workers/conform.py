@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.amounts import count_text
 from builder.formats.column_notes import Columns
 from builder.processes.text_labels import refuse_text
 from builder.sequence import LongSequence, Sequence
@@ -267,7 +268,8 @@ def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], wh
     columns = Columns.of(given, units)
     names = tuple(columns)
     if len(names) != rows.features:
-        raise SequenceError(f"{origin}: {len(names):,} names of {what}, but {rows.features:,} {what}")
+        width = count_text(rows.features, what.removesuffix("s"))
+        raise SequenceError(f"{origin}: {count_text(len(names), 'name')} of {what}, but {width}")
     try:
         return columns.describe(rows)
     except SchemaError as error:
