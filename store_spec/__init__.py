@@ -185,8 +185,8 @@ def open_store(
 ) -> Store | Writer:
     """Open a store, to read its present state (`r`), or to append to it (`a`), which returns a writer.
 
-    Opening reads one document and the lengths, but no rows. Up to 32 files of a store stay open after they were read,
-    until the store object is deleted.
+    Opening reads one document and the lengths, but no rows. The folder of a store, and up to 32 files after they were
+    read, stay open until the store object is deleted.
 
     Args:
         path: The path of the store; or its URL as a str (`s3://`, `gs://`, `az://`, `https://`, `file://`, or

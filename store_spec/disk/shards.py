@@ -7,7 +7,6 @@ begins with the same rows, so it is read in one piece.
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import weakref
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.recent import ChunkKey, RecentChunks
-from store_spec.disk.storage import LocalStorage, OpenFile
+from store_spec.disk.storage import LocalStorage, OpenFile, most_open_of_all
 from store_spec.disk.tables import Tables, get_part, get_whole, missing_file, part_of, wrong_size
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format import retired, shard
@@ -28,12 +27,6 @@ from store_spec.format.layout import ROOT, chunk_key
 
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
-
-
-def most_open_of_all() -> int:
-    """Return how many files all readers of this process may keep open: a quarter of its limit."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 256 if limit == resource.RLIM_INFINITY else min(256, limit // 4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import secrets
 import shutil
 import stat
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
@@ -92,11 +94,11 @@ class OpenFile:
 
     __slots__ = ("__weakref__", "_descriptor", "_path", "size")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, name: str, folder: int | None) -> None:
         self._path, self._descriptor = path, -1
         try:
             # Not a Path: creating one takes as long as reading ten kilobytes.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingStoreError(f"{path}: there is no such file") from error
         except OSError as error:
@@ -123,6 +125,38 @@ class OpenFile:
             raise _unreadable(Path(self._path), "reading", error) from error
 
 
+def most_open_of_all() -> int:
+    """Return how many files all readers of this process may keep open: a quarter of its limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 256 if limit == resource.RLIM_INFINITY else min(256, limit // 4)
+
+
+class OpenFolder:
+    """A folder that stays open, so that no file is read from another folder that got its name.
+
+    With many open folders, and in a process that got it by pickle, it is the folder that has the name there and then.
+    """
+
+    __slots__ = ("__weakref__", "_path", "descriptor")
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.descriptor = path, None
+        if len(_OPEN_FOLDERS) < most_open_of_all():
+            with contextlib.suppress(OSError):  # reading will say what is wrong
+                self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                _OPEN_FOLDERS.add(self)
+
+    def __reduce__(self) -> tuple[type[OpenFolder], tuple[Path]]:
+        return OpenFolder, (self._path,)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
+        if self.descriptor is not None:
+            close(self.descriptor)
+
+
+_OPEN_FOLDERS: weakref.WeakSet[OpenFolder] = weakref.WeakSet()
+
+
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
     """Keys (POSIX paths such as `inputs/c.0.0`) below one folder. Links are refused, so that no key leads outside.
@@ -136,6 +170,7 @@ class LocalStorage:
 
     root: Path
     open_folder: Path | None = None  # exists while the writer is open; without it, no file is renamed into place
+    folder: OpenFolder | None = field(default=None, repr=False)  # of a reader
     requests: ClassVar[int] = 1
     lists: ClassVar[bool] = True
 
@@ -145,7 +180,7 @@ class LocalStorage:
         path = path.absolute()  # the caller may change to another folder
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
-        return cls(path)
+        return cls(path, folder=OpenFolder(path))
 
     def path(self, key: str) -> Path:
         """Return the path of a key."""
@@ -159,7 +194,8 @@ class LocalStorage:
 
     def open(self, key: str) -> OpenFile:
         """Open a file for many reads."""
-        return OpenFile(f"{self.root}/{key}")
+        path, folder = f"{self.root}/{key}", None if self.folder is None else self.folder.descriptor
+        return OpenFile(path, path if folder is None else key, folder)
 
     def size(self, key: str) -> int:
         """Return the size of a file; 0 if it does not exist."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk import shards
+from store_spec.disk import shards, storage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.windows.loading import _cuts
 from store_spec.windows.rows_in_memory import Ranges
 from tests.store.damage import replace_file
-from tests.store.oracle import store_of
+from tests.store.oracle import same, store_of
 
 
 @st.composite
@@ -101,12 +102,31 @@ def test_a_file_that_replaces_a_damaged_one_is_read(store: store_spec.Store, mon
         assert x[0, 0] == 16
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(tmp_path: Path, *, deleted: bool):
+    """It has the same lengths, so the tables and checksums of the open store would not show it."""
+    path, rows = tmp_path / "s.zarr", np.arange(80, dtype="float32").reshape(-1, 2)
+    opened = store_of(path, [rows], [rows[:, 0]], chunk=32, shard=64)
+    windows = opened.windows(2)
+    path.rename(tmp_path / "old.zarr")
+    store_of(path, [-rows], [rows[:, 0]], chunk=32, shard=64)
+    if not deleted:
+        assert same(opened.read(0, 3, 30)[0], rows[3:30])
+        assert same(next(windows.batches(30)).inputs[:, 0], rows[:30])
+        return
+    shutil.rmtree(tmp_path / "old.zarr")
+    for read in (lambda: opened.read(0, 3, 30), lambda: next(windows.batches(30)), opened.stats):
+        with pytest.raises(FormatError, match=r"missing; every committed chunk and shard is written"):
+            read()
+    assert store_spec.open_store(path).read(0, 3, 4)[0][0, 0] == -6
+
+
 def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
-    program += "from store_spec.disk import shards; print(shards.most_open_of_all())"
+    program += "from store_spec.disk import storage; print(storage.most_open_of_all())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "25\n"
-    assert shards.most_open_of_all() <= 256
+    assert storage.most_open_of_all() <= 256
 
 
 def test_with_too_many_stores_files_are_closed_at_once(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
