@@ -76,8 +76,9 @@ class EpochOptions:
         self._set("epoch", whole_number("epoch", self.epoch, 0))
         self._set("rank", turns.rank)
         self._set("world_size", turns.world_size)
-        for name in ("shuffle", "drop_last", "index"):
-            self._set(name, bool(getattr(self, name)))
+        for each in fields(self):
+            if isinstance(each.default, bool):
+                self._set(each.name, bool(getattr(self, each.name)))
         if self.transform is not None and not callable(self.transform):
             raise WindowError(f"transform={self.transform!r:.80}; give a function of the batch")
         if self.weights is not None and not self.shuffle:

@@ -18,7 +18,7 @@ from store_spec.errors import WindowError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.argument_checks import weights_of_sequences
+from store_spec.reading.argument_checks import checked_fractions, weights_of_sequences
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
@@ -109,7 +109,7 @@ class SliceReader(RowSelection[SliceOptions]):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""
         steps = self.options.steps
-        return super().parameters() | {"steps": None if steps is None else list(steps)}
+        return super().parameters() | {"steps": None if steps is None else list(checked_fractions(steps))}
 
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs` or `labels`, and of all that is read for it."""

@@ -64,14 +64,15 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("windows", {"shuffle": True, "memory": 20_000, "batch_size": 20, "rank": 2, "world_size": 3, "drop_last": True}),
     ("padded", {}),
     ("padded", {"shuffle": True, "seed": 3, "epoch": 1, "value_mask": True, "static": ["age"], "lengths": True}),
-    ("padded", {"shuffle": True, "bucket": True, "side": "start", "drop_last": True}),
+    ("padded", {"shuffle": np.True_, "bucket": np.True_, "side": "start", "drop_last": np.True_}),
     ("padded", {"max_steps": 120, "shuffle": True, "bucket": True, "truncate": 15, "truncate_side": "start"}),
     ("padded", {"batch_size": 2, "max_steps": 120, "shuffle": True, "rank": 1, "world_size": 2}),
     ("packed", {}),
     ("packed", {"shuffle": True, "value_mask": True, "static": ["age"], "max_steps": 7}),
+    ("packed", {"steps": (np.int64(0), np.float32(0.5))}),
     ("streams", {}),
     ("streams", {"shuffle": True, "seed": 3, "epoch": 1, "mask": True, "value_mask": True, "static": ["age"]}),
-    ("streams", {"align": True, "shuffle": True, "weights": np.arange(20)}),
+    ("streams", {"align": np.True_, "shuffle": True, "weights": np.arange(20)}),
     ("streams", {"rank": 1, "world_size": 2}),
 ]
 
