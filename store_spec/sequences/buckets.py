@@ -74,7 +74,7 @@ class PaddedOptions(EpochOptions):
             if getattr(self, name) is not None:
                 self._set(name, whole_number(name, getattr(self, name), 1))
         for name, value in (("side", self.side), ("truncate_side", self.truncate_side)):
-            if value not in {"start", "end"}:
+            if value not in ("start", "end"):
                 raise WindowError(f"{name} is {value!r}; it must be 'start' or 'end'")
         EpochOptions.__post_init__(self)
         if self.drop_last and self.max_steps is not None:

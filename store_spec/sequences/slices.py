@@ -87,11 +87,11 @@ class SliceReader(RowSelection[SliceOptions]):
     """Reads slices, each chunk once for all of them. Whole sequences are compared with their checksums."""
 
     def __init__(self, store: Store, options: SliceOptions, memory: int) -> None:
-        if options.normalize == "window":
+        super().__init__(store, options)
+        if self.normalize == "window":
             raise WindowError(
                 f'{store.path}: normalize="window", but these are not windows; use "sequence", or statistics'
             )
-        super().__init__(store, options)
         self._memory = memory
         # Bytes for requests of a remote store that are made at once.
         self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.requests > 1 else 0

@@ -36,6 +36,7 @@ OF_ALL: list[tuple[dict[str, Any], str]] = [
     ({"weights": np.zeros(18)}, "samples make 0.0; nothing can be drawn by that"),
     ({"weights": np.full(18, 1e308)}, "samples make inf"),
     ({"weights": ["a"] * 18}, "weights are not numbers"),
+    ({"normalize": np.zeros(2)}, r"normalize=array\(\[0., 0.\]\); give statistics"),
 ]
 OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
     "windows": [
@@ -50,6 +51,7 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"truncate": 0}, "truncate is 0"),
         ({"side": "left"}, "side is 'left'; it must be 'start' or 'end'"),
         ({"truncate_side": None}, "truncate_side is None"),
+        ({"truncate_side": ["end"]}, r"truncate_side is \['end'\]"),
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
         (
