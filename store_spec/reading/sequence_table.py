@@ -96,7 +96,8 @@ def static_columns(store: Selection, names: Sequence[str] | None) -> NDArray[Any
     if names is None:
         return None
     where = store.path
-    if isinstance(names, str) or not hasattr(names, "__len__") or not len(names):
+    # A set has no order, which the order of the columns depends on.
+    if isinstance(names, str | set | frozenset) or not hasattr(names, "__len__") or not len(names):
         raise WindowError(f"{where}: static={names!r:.80}; give a list of names of columns of store.sequences")
     if len(set(names)) < len(names):
         raise WindowError(f"{where}: static={list(names)!r:.80} names a column twice; name each once")

@@ -248,6 +248,7 @@ def test_static_columns_have_the_dtype_that_holds_them_all(store, wanted, dtype)
     [
         ("age", "static='age'; give a list of names"),
         ([], r"static=\[\]; give a list of names"),
+        ({"age"}, r"static=\{'age'\}; give a list of names"),  # it has no order
         (["agee"], "static names 'agee'; the columns of sequences are source, part, length, site"),
         (["age", "age"], "names a column twice"),
         (["age", "site"], "static names 'site', which holds text; batches have numbers"),
