@@ -83,7 +83,7 @@ def histogram(values: NDArray[Any], most: int = BINS) -> tuple[Bin, ...]:
         return tuple((a, min(a + width - 1, last), n) for a, n in zip(starts, counts.tolist(), strict=True))
     if low == high:
         return ((low, high, len(values)),)
-    edges = 2 * np.linspace(low / 2, high / 2, most + 1)  # high - low can exceed float64
+    edges = (2 * np.linspace(low / 2, high / 2, most + 1)).clip(low, high)  # high - low can exceed float64
     edges[0], edges[-1] = low, high
     counts, _ = np.histogram(values, edges)
     return tuple(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))

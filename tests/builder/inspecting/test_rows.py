@@ -117,6 +117,7 @@ def test_the_ends_of_float64_have_bins_and_complex_numbers_have_none():
     assert histogram(np.array([-1.7e308, 1.7e308, 0.5]))[0][2] == 1
     least = histogram(np.array([0.0, 5e-324]))
     assert (least[0][0], least[-1][1], sum(count for _, _, count in least)) == (0, 5e-324, 2)
+    assert sum(count for _, _, count in histogram(np.array([5e-324, 1e-323]))) == 2
     assert histogram(np.ones(3, np.complex64)) == ()
 
 
