@@ -4,9 +4,7 @@ A forgery is a valid root document for another schema or other counts than those
 itself, so only the other files show that it is wrong.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 
 from store_spec.errors import SchemaError
 from store_spec.format.codec import Codec
-from store_spec.format.layout import BLANK, Root
+from store_spec.format.layout import Root
 from store_spec.format.sequence_columns import COLUMN_TYPES, SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import DTYPES, LABEL_AXES, MISSING, Chunking, Rows
@@ -142,13 +140,6 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     """Return the container and the key of each value in a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *_places(value[key]))]
-
-
-def signed(data: bytes) -> bytes:
-    """Return a root document with a correct digest, if it has a member for it."""
-    blank, found = re.subn(rb'"digest": "[^"]*"', f'"digest": "{BLANK}"'.encode(), data, count=1)
-    digest = f'"digest": "{hashlib.sha256(blank).hexdigest()}"'.encode()
-    return blank.replace(f'"digest": "{BLANK}"'.encode(), digest) if found else data
 
 
 def forgeries() -> st.SearchStrategy[tuple[str, Change]]:

@@ -36,10 +36,10 @@ import store_spec
 from store_spec import Store, StoreError
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import MissingStoreError, WindowError
-from tests.campaigns.fuzz_damage import Change, damages, forgeries, signed
+from tests.campaigns.fuzz_damage import Change, damages, forgeries
+from tests.store.damage import ROOT, signed
 from tests.store.make_golden import GOLDEN, STORES, Golden
 
-ROOT = "zarr.json"
 MEMORY = 2**30  # bytes of address space beyond those in use before the first example
 SECONDS = 20.0  # of processor time, after which an example is considered to hang
 MAX_MESSAGE = 1_000  # characters
@@ -95,7 +95,7 @@ def main(arguments: dict[str, Any]) -> dict[str, Any]:
         elif found:
             raise AssertionError(f"{found[0]} [{example!r:.2000}]")
 
-    with mock.patch.object(Snapshot, "check") if control else nullcontext():
+    with mock.patch.object(Snapshot, "check_crc") if control else nullcontext():
         try:
             run()
         except AssertionError as error:

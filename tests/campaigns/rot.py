@@ -28,8 +28,9 @@ from store_spec.format.codec import CRC_BYTES, Buffer, Codec, flat_bytes
 from store_spec.verification.described_rows import RowCheck
 from tests.campaigns import rot_cases
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.rot_cases import RECIPES, ROOT, Case, Specimen, small_tables, write_specimen
+from tests.campaigns.rot_cases import RECIPES, Case, Specimen, small_tables, write_specimen
 from tests.campaigns.rot_reading import Pieces, crashes, has_error, read_all, wrong
+from tests.store.damage import ROOT
 
 QUICK_SHARE = 0.03  # of the cases; of every third file one byte
 ROWS = ("sequence ", "padded batches ", "windows ")  # the pieces that contain rows
@@ -130,7 +131,7 @@ def run_controls(folder: str) -> dict[str, int]:
     with small_tables():
         first = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
         flipped = [case for case in rot_cases.flips(first, random.Random(1), each=3) if affects_shards(case)]
-        with mock.patch.object(Snapshot, "check"):
+        with mock.patch.object(Snapshot, "check_crc"):
             checksums = count_wrong_reads(first, flipped, mock.patch.object(Codec, "_body", _body_unchecked))
         verification = 0
         with mock.patch.object(RowCheck, "_compare"), no_stamps:

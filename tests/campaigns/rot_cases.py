@@ -17,6 +17,7 @@ from store_spec.disk.ledger import Ledger
 from store_spec.format.records import SourceId, describe
 from store_spec.format.times import Time
 from store_spec.schema import ROW_ARRAYS
+from tests.store.damage import ROOT
 from tests.store.oracle import Recipe, assert_holds, checked, files, make
 
 TABLE_CHUNK_BYTES = 64  # 8 rows of int64, 2 names: ten sequences make several chunks of each table
@@ -26,7 +27,6 @@ COMMITS = (4, 6, 10, 10)  # the number of sequences after each commit
 UPDATED = range(2, 4)  # sequences that the second commit replaces
 RETIRED = range(4)  # sequences that are retired after the last commit, which does nothing else
 
-ROOT = "zarr.json"
 STRAY_FILES = ("notes.txt", ".DS_Store", "c.0.0123456789abcdef.partial", "c.00")  # not part of any store
 UNCOMMITTED_CHUNK = 999
 

@@ -17,6 +17,7 @@ from numcodecs import blosc
 from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
+from store_spec.format.layout import BLANK
 from store_spec.format.shard import STAMP_BYTES, ShardId
 
 ROOT = "zarr.json"
@@ -33,12 +34,11 @@ def encode_text(strings: Sequence[str], chunk: int) -> bytes:
     return bytes(VLenUTF8().encode(padded))
 
 
-def signed(document: Document) -> bytes:
-    """Return a root document with its digest."""
-    ours = document["attributes"]["seqzarr"][0]
-    ours["digest"] = "0" * 64
-    blank = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return blank.replace("0" * 64, hashlib.sha256(blank.encode()).hexdigest()).encode()
+def signed(data: bytes) -> bytes:
+    """Return a root document with a correct digest, if it has a member for it."""
+    blank, found = re.subn(rb'"digest": "[^"]*"', f'"digest": "{BLANK}"'.encode(), data, count=1)
+    digest = f'"digest": "{hashlib.sha256(blank).hexdigest()}"'.encode()
+    return blank.replace(f'"digest": "{BLANK}"'.encode(), digest) if found else data
 
 
 def put_at(document: Document, place: str, value: object) -> None:
@@ -59,7 +59,8 @@ def root(change: Callable[[Document], object]) -> Damage:
     def damage(store: Path) -> None:
         document = json.loads((store / ROOT).read_text())
         change(document)
-        (store / ROOT).write_bytes(signed(document))
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        (store / ROOT).write_bytes(signed(text.encode()))
 
     return damage
 

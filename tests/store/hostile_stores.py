@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +25,7 @@ from tests.store.damage import (
     metadata,
     removed,
     second_chunk,
+    signed,
     values,
 )
 from tests.store.make_golden import GOLDEN
@@ -44,12 +43,7 @@ def copy_of_steps(path: Path, *damages: Damage) -> Path:
 
 def lie(change: Callable[[Root], Root]) -> Damage:
     """Write a consistent root for another schema or other counts."""
-
-    def damage(store: Path) -> None:
-        root = change(Root.decode((store / ROOT).read_bytes(), "a sound store"))
-        (store / ROOT).write_bytes(root.encode())
-
-    return damage
+    return contents(ROOT, lambda data: change(Root.decode(data, "a sound store")).encode())
 
 
 def lie_of_counts(**counts: int) -> Damage:
@@ -75,16 +69,7 @@ def claims(size: int) -> Callable[[bytes], bytes]:
 
 def text_put(name: str, old: bytes, new: Callable[[], bytes]) -> Damage:
     """Put a long text into a document; a root gets a new digest."""
-
-    def damage(store: Path) -> None:
-        data = (store / name).read_bytes().replace(old, new(), 1)
-        if name == ROOT:
-            blank = re.sub(rb'"digest": "[0-9a-f]{64}"', b'"digest": "' + b"0" * 64 + b'"', data)
-            digest = hashlib.sha256(blank).hexdigest().encode()
-            data = blank.replace(b'"digest": "' + b"0" * 64, b'"digest": "' + digest)
-        (store / name).write_bytes(data)
-
-    return damage
+    return contents(name, lambda data: signed(data.replace(old, new(), 1)))
 
 
 def nested(old: bytes) -> Callable[[], bytes]:

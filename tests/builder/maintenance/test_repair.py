@@ -26,8 +26,8 @@ from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
-from tests.campaigns.rot_cases import ROOT, Case, Specimen, losses, older_copies, swaps
-from tests.store.damage import flipped
+from tests.campaigns.rot_cases import Case, Specimen, losses, older_copies, swaps
+from tests.store.damage import ROOT, flipped
 from tests.store.oracle import files
 
 AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
