@@ -1,4 +1,4 @@
-"""Read many ranges of rows, each chunk once: as arrays, in pieces of a chunk, or all rows of a selection in blocks."""
+"""Read many ranges of rows, each chunk once: chunk by chunk, as arrays, or all rows of a selection in blocks."""
 
 from __future__ import annotations
 
@@ -18,113 +18,79 @@ if TYPE_CHECKING:
     from store_spec.reading.selection import Selection
 
 PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
-BLOCK_BYTES = 2**23  # decompressed together by `every_row`; at least one chunk
+BLOCK_BYTES = 2**23  # decompressed together while many rows are read; at least one chunk
+
+
+# The first of some rows, these rows, and the pieces of ranges in them: the number of the range, the position of the
+# piece in that range, its first row, and the row after its last.
+ChunkRows = tuple[int, NDArray[Any], list[tuple[int, int, int, int]]]
+
+
+def read_by_chunk(
+    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int = 0, *, recent: bool = False
+) -> Iterator[ChunkRows]:
+    """Yield the rows `starts[i]` to `stops[i]` of an array for all i, each chunk once, in the order of the chunks.
+
+    The rows of one chunk are in memory at a time, or about `in_flight` bytes. The call itself reads the first chunk.
+    Allocate memory for the rows only after that, because a malicious store may have far fewer rows than it claims.
+    `recent` is as in `Snapshot.rows`.
+    """
+    chunks = _chunks(snapshot, name, starts, stops, in_flight, recent=recent)
+    return itertools.chain([*itertools.islice(chunks, 1)], chunks)
+
+
+def _chunks(
+    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int, *, recent: bool
+) -> Iterator[ChunkRows]:
+    schema = snapshot.root.schema
+    size = chunk_rows(schema, name)
+    # Adjacent chunks are read at once, up to `most` rows; each row takes its space twice, also as it is stored.
+    most = size * max(1, in_flight // snapshot.storage.requests // (2 * size * max(1, schema.rows(name).nbytes)))
+    first = starts // most
+    counts = np.where(stops > starts, -(-stops // most) - first, 0)
+    number, part = np.repeat(np.arange(len(starts)), counts), spread(first, counts)
+    low, high = np.maximum(starts[number], part * most), np.minimum(stops[number], (part + 1) * most)
+    order = np.argsort(low, kind="stable")
+    number, part, low, high = number[order], part[order], low[order], high[order]
+    every = (number, low - starts[number], low, high)
+    pieces = list(zip(*(each.tolist() for each in every), strict=True))
+    reached = np.maximum.accumulate(-(-high // size))  # previous pieces need the chunks up to here
+    apart = np.flatnonzero((part[1:] > part[:-1]) | (low[1:] // size > reached[:-1])) + 1
+    bounds = itertools.pairwise([0, *apart.tolist(), len(low)]) if len(low) else ()
+
+    def read(group: tuple[int, int]) -> ChunkRows:
+        first, after = group
+        start = pieces[first][2]
+        return start, snapshot.rows(name, start, int(high[first:after].max()), recent=recent), pieces[first:after]
+
+    return in_order(snapshot.storage, read, bounds)
 
 
 def read_ranges(
     snapshot: Snapshot, name: str, starts: Ints, stops: Ints, *, recent: bool = False
 ) -> list[NDArray[Any]]:
-    """Return rows `starts[i]` to `stops[i]` of `inputs` or `labels` for each i, as separate arrays.
-
-    Ranges that share a chunk are read together, and the chunks of one such group are in memory at a time. `recent` is
-    as in `Snapshot.rows`.
-    """
+    """Return rows `starts[i]` to `stops[i]` of an array for each i, as separate arrays; each chunk is read once."""
     if len(starts) == 1 and starts[0] < stops[0]:  # a single window: the same in a third of the time
         return [snapshot.rows(name, int(starts[0]), int(stops[0]), recent=recent)]
-    arrays = [snapshot.root.schema.rows(name).empty(0)] * len(starts)
-    order = np.flatnonzero(stops > starts)
-    order = order[np.argsort(starts[order], kind="stable")]
-    if not order.size:
-        return arrays
-    size = chunk_rows(snapshot.root.schema, name)
-    reached = np.maximum.accumulate(-(-stops[order] // size))  # previous ranges need the chunks up to here
-    apart = np.flatnonzero(starts[order[1:]] // size >= reached[:-1]) + 1
-    groups = np.split(order, apart)
-
-    def read(group: Ints) -> tuple[int, NDArray[Any]]:
-        low = int(starts[group[0]])
-        return low, snapshot.rows(name, low, int(stops[group].max()), recent=recent)
-
-    for group, (low, together) in zip(groups, in_order(snapshot.storage, read, groups), strict=True):
-        for number in group.tolist():
-            part = together[starts[number] - low : stops[number] - low]
-            arrays[number] = part if len(group) == 1 else part.copy()
-    return arrays
-
-
-def read_by_chunk(
-    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int
-) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    """Yield (i, at, rows) until all rows `starts[i]` to `stops[i]` of `inputs` or `labels` have been read for each i.
-
-    `at` is the position of the first of these rows in its range. The rows of one chunk are in memory at a time, or
-    about `in_flight` bytes of a remote store, and `rows` is a view of them: copy it. The call itself reads the first
-    chunk. Allocate memory for the rows only after that, because a malicious store may have far fewer rows than it
-    claims.
-    """
-    pieces = _pieces(snapshot, name, starts, stops, in_flight)
-    return itertools.chain([*itertools.islice(pieces, 1)], pieces)
-
-
-def _pieces(
-    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int
-) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    size = chunk_rows(snapshot.root.schema, name)
-    together = 1  # chunks that are read at once if they are adjacent; each takes its space twice, also as it is stored
-    requests = snapshot.storage.requests
-    if requests > 1:
-        together = max(1, in_flight // requests // (2 * size * max(1, snapshot.root.schema.rows(name).nbytes)))
-    first = starts // size
-    counts = np.where(stops > starts, -(-stops // size) - first, 0)
-    number = np.repeat(np.arange(len(starts)), counts)
-    chunk = spread(first, counts)
-    low = np.maximum(starts[number], chunk * size)
-    high = np.minimum(stops[number], (chunk + 1) * size)
-    at = low - starts[number]
-    order = np.argsort(chunk, kind="stable")
-    chunk = chunk[order]
-    apart = np.flatnonzero((np.diff(chunk) > (together > 1)) | (np.diff(chunk // together) > 0)) + 1
-    groups = np.split(order, apart) if len(order) else []
-
-    def read(pieces: Ints) -> tuple[int, NDArray[Any]]:
-        start = int(low[pieces].min())
-        return start, snapshot.rows(name, start, int(high[pieces].max()))
-
-    for pieces, (start, rows) in zip(groups, in_order(snapshot.storage, read, groups), strict=True):
-        lows, highs = low[pieces] - start, high[pieces] - start
-        for piece in zip(number[pieces].tolist(), at[pieces].tolist(), lows.tolist(), highs.tolist(), strict=True):
-            yield piece[0], piece[1], rows[piece[2] : piece[3]]
+    parts: list[list[NDArray[Any]]] = [[] for _ in range(len(starts))]
+    for start, rows, pieces in read_by_chunk(snapshot, name, starts, stops, BLOCK_BYTES // 4, recent=recent):
+        for number, _, low, high in pieces:
+            part = rows[low - start : high - start]
+            parts[number].append(part if len(pieces) == 1 else part.copy())
+    none = snapshot.root.schema.rows(name).empty(0)
+    return [np.concatenate(each) if len(each) > 1 else (each or [none])[0] for each in parts]
 
 
 def every_row(store: Selection, name: str) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows of `inputs` or `labels`, in the order of the store.
 
-    Each chunk is decompressed once, and one block is in memory, or many smaller ones of a remote store. Rows of a
-    sequence that is selected twice occur twice.
+    Each chunk is decompressed once, and about 8 MiB are in memory at a time. Rows of a sequence that is selected twice
+    occur twice.
     """
     store.snapshot.check_files()  # memory is allocated by the number of rows that the root claims
     starts, lengths = store.places(name)
-    starts, stops = starts[lengths > 0], (starts + lengths)[lengths > 0]
-    starts, stops = np.sort(starts), np.sort(stops)  # still in pairs: two sequences are the same or do not overlap
-    chunk = chunk_rows(store.schema, name)
-    block_bytes = BLOCK_BYTES // store.snapshot.storage.requests
-    step = max(1, block_bytes // max(1, chunk * store.schema.rows(name).nbytes))
-    low, high = merged(starts // chunk, -(-stops // chunk))
-    blocks = [
-        (at * chunk, min(at + step, last) * chunk)
-        for first_chunk, last in zip(low.tolist(), high.tolist(), strict=True)
-        for at in range(first_chunk, last, step)
-    ]
-
-    def read(rows: tuple[int, int]) -> NDArray[Any]:
-        start, stop = rows
-        first = int(np.searchsorted(stops, start, side="right"))
-        after = int(np.searchsorted(starts, stop, side="left"))
-        from_row, to_row = starts[first:after].clip(min=start), stops[first:after].clip(max=stop)
-        start = int(from_row[0])
-        block = store.snapshot.rows(name, start, int(to_row[-1]))
-        if not np.array_equal(from_row[1:], to_row[:-1]):  # some rows are not selected, or more than once
-            block = block[spread(from_row - start, to_row - from_row)]
-        return block
-
-    yield from in_order(store.snapshot.storage, read, blocks)
+    starts, stops = np.sort(starts), np.sort(starts + lengths)  # in pairs: two sequences are the same, or apart
+    if (starts[1:] >= stops[:-1]).all():
+        starts, stops = merged(starts, stops)
+    for start, rows, pieces in read_by_chunk(store.snapshot, name, starts, stops, 2 * BLOCK_BYTES):
+        yield np.concatenate([rows[low - start : high - start] for _, _, low, high in pieces]) if pieces[1:] else rows

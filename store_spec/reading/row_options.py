@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.runs import Ints
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
     Normalization,
@@ -21,6 +22,7 @@ from store_spec.reading.normalization import (
     state_name,
 )
 from store_spec.reading.periods import moment_of
+from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.sequence_table import static_columns, static_parameter
 from store_spec.reading.statistics import moments_of
 from store_spec.schema import LabelAxis
@@ -38,9 +40,19 @@ class RowOptions:
     """Arguments that mean the same for windows, padded sequences, packed sequences and streams.
 
     Args:
-        normalize: How to normalise inputs, and targets that are floats or come from the inputs: statistics, such as
-            `train.stats()`; those of groups, `train.stats_by("patient")`; or `"sequence"` or `"window"` for the mean
-            and standard deviation of each. By these or by group, labels of whole sequences are not normalised.
+        normalize: How to normalise inputs, and targets that are floats or come from the inputs; other labels are
+            regarded as classes. Padding stays zero, NaN stays NaN, and constant features become 0.
+
+            * statistics, such as `train.stats()`, for mean 0 and standard deviation 1, or the result of
+              `train.stats().minmax()` or `train.stats().robust()`: the same numbers for all rows.
+            * those of groups, `train.stats_by("patient")`: the numbers of the group of each sequence.
+            * `"sequence"`: each sequence's own mean and standard deviation, from the tables of the store. They are of
+              the whole sequence, so they reveal something about the steps after a window.
+            * `"window"`: the mean and standard deviation of each window's own input steps, for its features. Targets
+              and `future` columns that are also features (by name, or by position if neither have names and rows have
+              the same shape) are normalised by the same numbers; others are not.
+
+            By numbers of groups, sequences or windows, labels of whole sequences are not normalised.
         features: The features of inputs, by name or number; None for all.
         targets: What a batch has as `labels`. `"labels"`: the labels of the store. `"inputs"`: the inputs, which are
             then read once for both. A list of names: targets of the labels if all are, otherwise features of the
@@ -123,6 +135,15 @@ class RowSelection(Generic[Options]):
     def static_bytes(self) -> int:
         """The bytes of the static columns of one sequence."""
         return 0 if self.static is None else self.static.shape[1] * self.static.itemsize
+
+    def labels_of_sequences(self, sequences: Ints) -> NDArray[Any]:
+        """Return the labels (sequences, *target shape) of whole sequences, each compared with its checksum."""
+        store, column = self.store, self.columns["labels"]
+        row = store.label_starts[sequences]
+        labels = read_ranges(store.snapshot, "labels", row, row + 1)
+        for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):
+            store.snapshot.check("labels", number, rows)
+        return column(np.concatenate([column.rows.empty(0), *labels]))
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -42,7 +42,8 @@ class Scale:
     scale: NDArray[Any]  # the same shape; never 0
     names: tuple[str, ...] | None = None  # of the features; None if they have no names, or these are unknown
 
-    def __post_init__(self) -> None:
+    def checked(self) -> Self:
+        """Refuse infinite numbers, which would make values 0 or NaN; return these numbers."""
         for what, numbers in (("center", self.center), ("scale", self.scale)):
             if np.isinf(numbers).any():
                 feature = int(np.nonzero(np.isinf(numbers))[-1][0])
@@ -50,6 +51,7 @@ class Scale:
                     f"normalize: the {what} of feature {feature} is beyond {np.finfo(numbers.dtype).max:.3g}, the "
                     f"largest {numbers.dtype}, so its values would become 0 or NaN; store them in another unit"
                 )
+        return self
 
     @property
     def features(self) -> int:
@@ -71,11 +73,11 @@ class Scale:
 
     def astype(self, dtype: np.dtype[Any]) -> Scale:
         """Convert the numbers to a dtype; a scale that is too small for it becomes 1, as for a constant feature."""
-        with np.errstate(over="ignore"):  # numbers that are too large are refused when the result is created
+        with np.errstate(over="ignore"):  # numbers that are too large are refused below
             center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
         if not scale.all():
             scale = np.where(scale == 0, dtype.type(1), scale)
-        return Scale(center=center, scale=scale)
+        return Scale(center=center, scale=scale).checked()
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
         """Return `(values - center) / scale`, of `normalized_dtype`; `inplace` overwrites values of that dtype.
@@ -241,22 +243,22 @@ def standard(moments: Moments) -> Scale:
     return Scale(
         center=np.where(none, 0.0, np.where(same, moments.min, moments.mean)),
         scale=np.where(none | same | (moments.std == 0), 1.0, moments.std),
-    )
+    ).checked()
 
 
 def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
     """Return `center`, and `high - low` as the scale, or 1 if that is 0. Features with NaN are not changed."""
-    with np.errstate(over="ignore"):  # `Scale` refuses infinite numbers
+    with np.errstate(over="ignore"):  # infinite numbers are refused below
         none, distance = np.isnan(center), high - low
-    return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance))
+    return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance)).checked()
 
 
 class SequenceScales:
     """A center and a scale for each sequence, of `inputs` or `labels`.
 
-    Labels are on the step axis; for `of` they may also be on the own axis. `groups` are the numbers of each group,
-    (groups, features), and `group_of_each` is the group of each sequence of the store, (sequences,), for those that are
-    read. None: each sequence has its own mean and standard deviation, from its moments, 16 bytes per feature.
+    Labels are on the step axis or on the own axis. `groups` are the numbers of each group, (groups, features), and
+    `group_of_each` is the group of each sequence of the store, (sequences,), for those that are read. None: each
+    sequence has its own mean and standard deviation, from its moments, 16 bytes per feature.
     """
 
     def __init__(
@@ -282,9 +284,11 @@ class SequenceScales:
         return self._every.of(numbers if self._group_of_each is None else self._group_of_each[np.asarray(numbers)])
 
     def of_rows(self, first: int, count: int) -> Scale:
-        """Return the numbers for `count` rows of the store from `first` on, (rows, features)."""
-        offsets = self._snapshot.offsets
+        """Return the numbers for `count` rows of the array from `first` on, (rows, features) or (features,)."""
+        offsets = self._snapshot.bounds(self._name)
         start = int(np.searchsorted(offsets, first, side="right")) - 1
         stop = int(np.searchsorted(offsets, first + count, side="left"))
+        if stop - start == 1:
+            return self.of(start)  # without an axis of rows, so that it is applied faster
         rows = np.diff(offsets[start : stop + 1].clip(first, first + count))
         return self.of(np.repeat(np.arange(start, stop), rows))

@@ -82,16 +82,15 @@ class PaddedPlan(SlicePlan):
         which = [number * ranks + self.options.rank for number in numbers]
         batches = [self.order.order[first[batch] : first[batch + 1]] for batch in which]
         options, slices = self.options, self._slices(batches, self.lengths, self.options.side)
-        columns = self.rows.inputs(slices) | {"mask": slices.real()}
-        if axis != "step":
+        columns = self.rows.read(slices, "inputs", "filled", *(("labels",) if axis == "step" else ()))
+        columns["mask"] = slices.real()
+        if axis == "own":
             label_slices = self._slices(batches, self.store.label_lengths, "end")
-            columns["labels"] = self.rows.labels(label_slices)
-            if axis == "own":
-                columns["label_mask"] = label_slices.real()
-            else:
-                columns["labels"] = [rows[:, 0] for rows in columns["labels"]]
-        elif self.rows.targets.array == "labels":
-            columns["labels"] = self.rows.labels(slices)
+            columns |= self.rows.read(label_slices, "labels") | {"label_mask": label_slices.real()}
+        elif axis == "sequence":
+            labels = self.rows.labels_of_sequences(slices.sequence)
+            ends = np.cumsum([len(numbers) for numbers in batches])[:-1]
+            columns["labels"] = [rows.copy() for rows in np.split(labels, ends)]
         if options.lengths:
             for name in {"mask", "label_mask"} & columns.keys():
                 columns[name.replace("mask", "lengths")] = [real.sum(axis=1) for real in columns[name]]

@@ -15,18 +15,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.codec import crc32c
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import checked_fractions, weights_of_sequences
-from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch, Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
 from store_spec.reading.row_options import RowOptions, RowSelection
-from store_spec.reading.scaling import SequenceScales, by_feature, normalized_dtype
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -112,14 +111,9 @@ class SliceReader(RowSelection[SliceOptions]):
         return super().parameters() | {"steps": None if steps is None else list(checked_fractions(steps))}
 
     def row_bytes(self, name: str) -> int:
-        """Return the bytes of a row of `inputs` or `labels`, and of all that is read for it."""
-        column = self.columns[name]
-        read = 0 if name == "labels" and self.targets.array == "inputs" else column.rows.nbytes
-        nbytes = read + (0 if read and column.plain else column.nbytes)
-        if name == "inputs" and self.masks:
-            masks = [self.columns[mask] for mask in self.masks]
-            nbytes += masks[0].nbytes * (1 + sum(mask.array != "inputs" for mask in masks))
-        return nbytes
+        """Return the bytes of a row of `inputs` or `labels`; those of `inputs` include the masks of their values."""
+        masks = self.masks if name == "inputs" else ()
+        return self.columns[name].nbytes + sum(self.columns[mask].nbytes for mask in masks)
 
     def check_labels_of_steps(self, name: str) -> None:
         """Check that each step of a slice has a label, so labels are not on the `own` axis."""
@@ -139,9 +133,11 @@ class SliceReader(RowSelection[SliceOptions]):
             slices: How many slices a batch has at least, and how many on average.
             what: A batch, for errors.
         """
-        schema, arrays = self.store.schema, ("inputs", self.targets.array)
-        # Stored and decompressed.
-        chunk = 2 * max(chunk_rows(schema, name) * schema.rows(name).nbytes for name in arrays)
+        schema, columns, chunk = self.store.schema, self.columns.values(), 0
+        for array in {column.array for column in columns}:
+            converted = sum(column.nbytes for column in columns if column.array == array and not column.plain)
+            # Stored, decompressed, and converted with a center and a scale for each row.
+            chunk = max(chunk, chunk_rows(schema, array) * (2 * schema.rows(array).nbytes + 3 * converted))
         batch = steps * (self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes + extra)
         least = chunk + batch + slices[0] * PIECE_BYTES
         if self._memory < least:
@@ -151,82 +147,49 @@ class SliceReader(RowSelection[SliceOptions]):
             )
         return (self._memory - chunk - self.in_flight) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
 
-    def inputs(self, slices: Slices) -> dict[str, Arrays]:
-        """Return inputs, targets if they come from the inputs, and the mask of values if there is one."""
-        stored = self._rows("inputs", slices)
-        arrays = {"value_mask": self._value_mask(slices, stored)} if self.masks else {}
-        if self.targets.array == "inputs":
-            column = self.columns["labels"]
-            copies = [rows.copy() for rows in stored] if column.plain else stored
-            arrays["labels"] = self._converted(slices, copies, column)
-        arrays["inputs"] = self._converted(slices, stored, self.columns["inputs"])
-        return arrays
-
-    def labels(self, slices: Slices) -> Arrays:
-        """Return targets that come from the labels."""
-        return self._converted(slices, self._rows("labels", slices), self.columns["labels"])
+    def read(self, slices: Slices, *arrays: str) -> dict[str, Arrays]:
+        """Return the columns of these stored arrays, and the mask of values if there is one; padding is zero."""
+        columns: dict[str, Arrays] = {}
+        for array in arrays:
+            names = [name for name, column in self.columns.items() if column.array == array]
+            columns |= self._read(slices, array, names) if names else {}
+        for name in columns.keys() & self.masks:
+            mask = columns.pop(name)
+            for real, other in zip(columns.setdefault("value_mask", mask), mask, strict=True):
+                np.logical_and(real, other, out=real)
+        return columns
 
     def step_columns(self, slices: Slices) -> dict[str, Arrays]:
         """Return all arrays with a value for each step; labels and static columns of a sequence are repeated."""
-        columns = self.inputs(slices)
-        if self.targets.array == "labels":
-            of_sequence = self.targets.axis == "sequence"
-            columns["labels"] = self.labels_of_steps(slices) if of_sequence else self.labels(slices)
+        of_sequence = self.targets.axis == "sequence"
+        columns = self.read(slices, "inputs", "filled", *(() if of_sequence else ("labels",)))
+        if of_sequence:
+            columns["labels"] = slices.of_steps(self.labels_of_sequences(slices.sequence))
         if self.static is not None:
             columns["static"] = slices.of_steps(self.static[slices.sequence])
         return columns
 
-    def labels_of_steps(self, slices: Slices) -> Arrays:
-        """Return the label of its whole sequence for each step."""
-        none, lanes = np.zeros_like(slices.lane), np.arange(len(slices.lane))
-        once = Slices(
-            shapes=[(len(lanes), 1)], batch=none, lane=lanes, column=none, sequence=slices.sequence, start=none,
-            count=none + 1,
-        )  # fmt: skip
-        (labels,) = self.labels(once)
-        return slices.of_steps(labels[:, 0])
-
-    def _rows(self, name: str, slices: Slices) -> Arrays:
-        """Return stored rows of `inputs`, `labels` or `filled`."""
-        store, rows = self.store, self.store.schema.rows(name)
-        starts, lengths = store.places(name)
+    def _read(self, slices: Slices, array: str, names: list[str]) -> dict[str, Arrays]:
+        """Read the rows of slices once, and return the columns `names` of them."""
+        store, columns = self.store, [self.columns[name] for name in names]
+        starts, lengths = store.places(array)
         first = starts[slices.sequence] + slices.start
-        pieces = read_by_chunk(store.snapshot, name, first, first + slices.count, self.in_flight)
-        arrays = slices.zeros(rows.shape, rows.dtype)
-        places = slices.places(arrays)
-        for number, at, piece in pieces:
-            places[number][at : at + len(piece)] = piece
-        for number in np.flatnonzero(slices.count == lengths[slices.sequence]).tolist():
-            store.snapshot.check(name, int(store.selection[slices.sequence[number]]), places[number])
-        return arrays
-
-    def _value_mask(self, slices: Slices, inputs: Arrays) -> Arrays:
-        """Return which values of stored inputs are real: normalisation may produce NaN from others too."""
-        masks: Arrays = []
-        for column in map(self.columns.__getitem__, self.masks):
-            stored = inputs if column.array == "inputs" else self._rows(column.array, slices)
-            each = [column(rows) for rows in stored]
-            masks = [mask & other for mask, other in zip(masks, each, strict=True)] if masks else each
-        for mask, real in zip(masks, slices.real(), strict=True):
-            mask[~real] = False
-        return masks
-
-    def _converted(self, slices: Slices, stored: Arrays, column: Column) -> Arrays:
-        """Convert the slices in arrays of stored rows; all other values stay zero."""
-        if isinstance(column.scale, SequenceScales):
-            dtype = normalized_dtype(column.rows.dtype)
-            results = slices.zeros(column.rows.shape, dtype)
-            each = column.scale.of(self.store.selection[slices.sequence]).astype(dtype)
-            places = zip(slices.places(stored), slices.places(results), each.center, each.scale, strict=True)
-            for rows, place, center, divisor in places:
-                by_feature(np.subtract, rows, center, place)
-                by_feature(np.divide, place, divisor, place)
-            return [replace(column, scale=None)(array) for array in results]
-        results = [column(array) for array in stored]
-        if column.scale is not None:
-            for rows, real in zip(results, slices.real(), strict=True):
-                rows[~real] = 0
-        return results
+        whole = (slices.count == lengths[slices.sequence]).tolist()
+        chunks = read_by_chunk(store.snapshot, array, first, first + slices.count, self.in_flight)
+        results = [slices.zeros(column.shape, column.dtype) for column in columns]
+        places, crcs = [slices.places(arrays) for arrays in results], [0] * len(first)
+        for start, rows, pieces in chunks:
+            converted = list(zip(places, [column(rows, start) for column in columns], strict=True))
+            for number, at, low, high in pieces:
+                some = slice(low - start, high - start)
+                if whole[number]:
+                    crcs[number] = crc32c(rows[some], crcs[number])
+                for place, values in converted:
+                    place[number][at : at + high - low] = values[some]
+        for number, crc, is_whole in zip(store.selection[slices.sequence].tolist(), crcs, whole, strict=True):
+            if is_whole:
+                store.snapshot.check_crc(array, number, crc)
+        return dict(zip(names, results, strict=True))
 
 
 def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[Any]:

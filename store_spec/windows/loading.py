@@ -22,7 +22,6 @@ from store_spec.reading.columns import Column
 from store_spec.windows.order import Share
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.rows_in_memory import CachedRows, Ranges
-from store_spec.windows.samples import labels_of_sequences
 
 if TYPE_CHECKING:
     from store_spec.windows.batches import Epoch
@@ -94,7 +93,7 @@ class Loader:
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
         position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":
-            labels = labels_of_sequences(windows, share.pieces.sequence)
+            labels = windows.labels_of_sequences(share.pieces.sequence)
         while tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
             tasks.popleft().result()  # after an error `close` cancels the other tasks
         if cached is not None:

@@ -66,7 +66,7 @@ def _read_together(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
     if "future" in windows.columns:
         steps["future"] = horizon
     rows, at = _read_steps(windows, sequences, first, steps)
-    labels = labels_of_sequences(windows, sequences) if shape.target == "sequence" else None
+    labels = windows.labels_of_sequences(sequences) if shape.target == "sequence" else None
     batch = assemble(windows, rows, at, places=(sequences, first), labels=labels)
     if len(first) == 1:
         return [type(batch)(*(array[0] for array in batch))]
@@ -96,16 +96,6 @@ def _read_steps(
         for place, row, part in zip(places, start.tolist(), parts, strict=True):
             rows[key][place : place + len(part)] = column(part, row)
     return rows, at
-
-
-def labels_of_sequences(windows: Windows, sequences: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the labels (sequences, *target shape) of whole sequences, each compared with its checksum."""
-    store, column = windows.store, windows.columns["labels"]
-    row = store.label_starts[sequences]
-    labels = read_ranges(store.snapshot, "labels", row, row + 1, recent=True)
-    for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):
-        store.snapshot.check("labels", number, rows)
-    return column(np.concatenate([column.rows.empty(0), *labels]))
 
 
 def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:

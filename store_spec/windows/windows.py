@@ -54,18 +54,7 @@ class Windows(RowSelection[WindowOptions]):
     Args:
         store: The sequences.
         shape: The shape of a window.
-        normalize: How to normalise inputs, and also labels that are floats or the inputs; other labels are regarded as
-            classes. Padding stays zero, NaN stays NaN, and constant features become 0.
-
-            * statistics, such as `train.stats()`, for mean 0 and standard deviation 1, or the result of
-              `train.stats().minmax()` or `train.stats().robust()`: the same numbers for all windows.
-            * `"sequence"`: each sequence's own mean and standard deviation, from the tables of the store. They are of
-              the whole sequence, so they reveal something about the steps after a window.
-            * `"window"`: the mean and standard deviation of each window's own input steps, for its features. Targets
-              and `future` columns that are also features (by name, or by position if neither have names and rows have
-              the same shape) are normalised by the same numbers; others are not, nor are labels of whole sequences.
-
-            `scaler` returns the numbers, and its `inverse` undoes the normalisation.
+        normalize: As in `RowOptions`. `scaler` returns the numbers, and its `inverse` undoes the normalisation.
         features: As in `RowOptions`, as `targets`, `static`, `dtype`, `mask` and `value_mask` are.
         future: Features to add for the steps of a `"future"` label; None for no such array.
         before: Use only windows that are, with their labels, entirely before this moment; see `RowOptions`.

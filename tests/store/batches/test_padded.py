@@ -222,7 +222,7 @@ def test_batches_that_fit_the_memory_decompress_their_chunks_together(
     list(store.padded(2, shuffle=True, memory=1))
     assert 2 * 90 <= len(read) <= 2 * 100  # of inputs and of labels
     read.clear()
-    read_slices = spy(SliceReader, "inputs")
+    read_slices = spy(SliceReader, "read")
     list(store.padded(2, shuffle=True))
     assert [len(call.args[1].shapes) for call in read_slices.call_args_list] == [1, 8, 41]  # the first one comes soon
     assert len(read) <= 2 * (2 + 16 + 25)
