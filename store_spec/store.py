@@ -152,17 +152,9 @@ class Store(Selection):
         by: str | ArrayLike | None = None,
         allow_empty: bool = False,
     ) -> Store:
-        """Return a view of one of the `splits`; the others may be empty.
+        """Return a view of one of the `splits`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
 
-        Args:
-            name: One of `shares`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
-            shares: As for `splits`.
-            seed: As for `splits`.
-            by: As for `splits`.
-            allow_empty: As for `splits`.
-
-        Raises:
-            WindowError: There is no such split; or as `splits`.
+        The other splits may be empty; there must be one of that name. All else is as for `splits`.
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)

@@ -80,16 +80,6 @@ class Snapshot:
         """Return a copy for other processes, which read everything once, without the data they do not need."""
         return Snapshot(self.storage, replace(self.root, provenance={}), once=True)
 
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,), checked: sequence i has the rows offsets[i] to offsets[i + 1]."""
-        return self.tables.offsets
-
-    @property
-    def label_offsets(self) -> NDArray[np.int64]:
-        """The same for `labels`, whatever their axis."""
-        return self.tables.label_offsets
-
     def labels_are_inputs(self) -> bool:
         """Return whether labels repeat the inputs, as for forecasting, according to the checksums of all sequences."""
         schema = self.root.schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +37,20 @@ class Batch(tuple[NDArray[Any], ...]):
     __slots__ = ()
     _fields: ClassVar[tuple[str, ...]] = ()
 
-    if TYPE_CHECKING:
-        inputs: NDArray[Any]
-        labels: NDArray[Any]
-        reset: NDArray[np.bool_]
-        mask: NDArray[np.bool_]
-        label_mask: NDArray[np.bool_]
-        value_mask: NDArray[np.bool_]
-        future: NDArray[Any]
-        cu_seqlens: NDArray[np.int32]
-        position_ids: NDArray[np.int32]
-        segment_ids: NDArray[np.int32]
-        lengths: NDArray[np.int64]
-        label_lengths: NDArray[np.int64]
-        static: NDArray[Any]
-        index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
+    inputs: NDArray[Any]
+    labels: NDArray[Any]
+    reset: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    label_mask: NDArray[np.bool_]
+    value_mask: NDArray[np.bool_]
+    future: NDArray[Any]
+    cu_seqlens: NDArray[np.int32]
+    position_ids: NDArray[np.int32]
+    segment_ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    label_lengths: NDArray[np.int64]
+    static: NDArray[Any]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
 
     def __new__(cls, *arrays: Any) -> Self:
         """Make a batch of this kind from an array for each of its names."""
@@ -86,10 +85,7 @@ class Batch(tuple[NDArray[Any], ...]):
         return _unpickle, (self._fields, tuple(self))
 
 
-FIELDS = (
-    "inputs", "labels", "reset", "mask", "label_mask", "value_mask", "future", "cu_seqlens", "position_ids",
-    "segment_ids", "lengths", "label_lengths", "static", "index",
-)  # fmt: skip
+FIELDS = tuple(name for name in Batch.__annotations__ if name != "_fields")
 
 
 @cache

@@ -82,7 +82,7 @@ class Selection:
         """Int64 (sequences,): the numbers of these sequences in the store, counting retired ones."""
         if self._selection is not None:
             return self._selection
-        every = len(self.snapshot.offsets) - 1  # checked against the files, unlike the count in the root
+        every = len(self.snapshot.bounds("inputs")) - 1  # checked against the files, unlike the count in the root
         return read_only(retired.others(self.snapshot.root.retired, every))
 
     @property
@@ -109,22 +109,22 @@ class Selection:
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `inputs` at which each sequence starts."""
-        return read_only(self.snapshot.offsets[:-1][self.selection])
+        return read_only(self.snapshot.bounds("inputs")[:-1][self.selection])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
-        return read_only(np.diff(self.snapshot.offsets)[self.selection])
+        return read_only(np.diff(self.snapshot.bounds("inputs"))[self.selection])
 
     @cached_property
     def label_starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `labels` at which each sequence's labels start."""
-        return read_only(self.snapshot.label_offsets[:-1][self.selection])
+        return read_only(self.snapshot.bounds("labels")[:-1][self.selection])
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
-        return read_only(np.diff(self.snapshot.label_offsets)[self.selection])
+        return read_only(np.diff(self.snapshot.bounds("labels"))[self.selection])
 
     def places(self, array: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first row and the number of rows of each sequence in an array, (sequences,) each."""
@@ -199,15 +199,7 @@ class Selection:
         return groups(self.sequences[by], len(self), f"{self.path}: sequences[{by!r:.80}]")
 
     def split_numbers(self, *, seed: int = 0, by: str | ArrayLike | None = None) -> NDArray[np.int64]:
-        """Return int64 (sequences,): the split of each sequence, by its position in `DEFAULT_SPLITS`.
-
-        Args:
-            seed: As for `splits`.
-            by: As for `splits`.
-
-        Raises:
-            WindowError: As `splits`.
-        """
+        """Return int64 (sequences,): the split of each sequence, by its position in `DEFAULT_SPLITS`; see `splits`."""
         sources = None if by is None else self.sources
         return split_of_each(self.grouped(by), DEFAULT_SPLITS, seed, sources=sources)
 

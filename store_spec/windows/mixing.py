@@ -95,14 +95,8 @@ class Mixing:
 def measure(windows: Windows, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
     """Measure how well an epoch of `windows.batches(batch_size, shuffle=True, ...)` with these arguments mixes.
 
-    It takes a second or two, whatever the size of the store, and reads no rows.
-
-    Args:
-        windows: The windows.
-        batch_size: Windows in a batch of all ranks together.
-        seed: As for `batches`.
-        epoch: As for `batches`.
-        memory: As for `batches`.
+    It takes a second or two, whatever the size of the store, and reads no rows. `batch_size` is that of all ranks
+    together.
 
     Raises:
         WindowError: There are fewer than two windows, or batches of these arguments are impossible.

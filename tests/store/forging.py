@@ -41,7 +41,7 @@ def forge(path, *, seal=True, **changes):
             padded = np.frombuffer(encode_text(list(rows), size), np.uint8)
         (path / chunk_key(schema, name, 0)).write_bytes(TABLE_CODEC.encode(padded))
     if "time" in changes:
-        times, bounds = snapshot.rows("time", 0, root.counts.steps), snapshot.offsets.tolist()
+        times, bounds = snapshot.rows("time", 0, root.counts.steps), snapshot.bounds("inputs").tolist()
         changes["time"](times)
         crcs = [crc32c(times[start:stop]) for start, stop in itertools.pairwise(bounds)]
         forge(path, seal=False, sequences__time_crc32c=put(slice(None), crcs))

@@ -60,7 +60,7 @@ def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factor
     assert sample.total == len(steps)
     assert bool(places) == bool(steps)
     assert len(places) <= max(1, most // 16)  # bytes of a row
-    if 16 * int(store.snapshot.offsets[-1]) <= most:
+    if 16 * int(store.snapshot.bounds("inputs")[-1]) <= most:
         assert len(places) == len(steps)
 
 

@@ -33,7 +33,7 @@ def store(tmp_path):
 
 def runs_of_rows(store, array):
     snapshot = store.snapshot
-    missing, begins = snapshot.missing(array), set(snapshot.offsets.tolist())
+    missing, begins = snapshot.missing(array), set(snapshot.bounds("inputs").tolist())
     rows = snapshot.rows(array, 0, store.counts.steps).reshape(store.counts.steps, -1)
     wanted: list[list[int]] = []
     for row in np.flatnonzero(np.isnan(rows).any(axis=1)).tolist():

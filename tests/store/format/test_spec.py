@@ -319,10 +319,10 @@ def test_the_examples_of_offsets_are_right(axis, tmp_path):
             writer.append(np.zeros(steps, np.int8), np.zeros((label_steps, 2), np.int8), source=name)
     store = store_spec.open_store(path)
     assert "`[0, 5, 5, 7]`" in section("Label axes")
-    assert store.snapshot.offsets.tolist() == [0, 5, 5, 7]
+    assert store.snapshot.bounds("inputs").tolist() == [0, 5, 5, 7]
     assert "`[5, 0, 2]`" in section("Label axes")
     assert store.snapshot.table("row_size").tolist() == [5, 0, 2]
-    assert store.snapshot.label_offsets.tolist() == json.loads(offsets)
+    assert store.snapshot.bounds("labels").tolist() == json.loads(offsets)
     assert SpecReader(path).arrays["labels"]["shape"] == [int(rows), 2]
 
 

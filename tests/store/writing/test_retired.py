@@ -232,7 +232,7 @@ def test_a_lost_shard_of_retired_rows_is_not_a_failure(tmp_path, recipe, gone):
         writer.retire(sequences[gone].source)
     left = [one for number, one in enumerate(sequences) if number != gone]
     snapshot = store_spec.open_store(tmp_path / "s").snapshot
-    size, bounds = snapshot.root.schema.steps.shard, snapshot.offsets.tolist()
+    size, bounds = snapshot.root.schema.steps.shard, snapshot.bounds("inputs").tolist()
     seen = {row for number in range(6) if number != gone for row in range(bounds[number], bounds[number + 1])}
     for number in range(-(-bounds[-1] // size)):
         shard = tmp_path / "s" / f"inputs/c.{number}.0"
