@@ -23,7 +23,7 @@ class FunctionProcess(SourceReader):
 
     function: Callable[[Path], Any]
     options: FunctionOptions = field(default_factory=FunctionOptions)
-    store_targets: Names = None  # None: not known yet, or without names
+    store_targets: Names = None  # () if they have no names; None: not known yet
 
     is_custom = True
     has_labels_in_table = False
@@ -69,4 +69,4 @@ class FunctionProcess(SourceReader):
     def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
         """Return the process for a store with these targets."""
         del inputs, columns
-        return replace(self, store_targets=labels)
+        return replace(self, store_targets=labels or ())

@@ -22,13 +22,16 @@ def encode_sequences(
 ) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences in the result of a process function, with codes of classes instead of text.
 
-    Classes are given by the places of targets in the store; a sequence may name its targets in another order.
+    Classes are given by the places of targets in the store; a sequence may name its targets in another order. If the
+    targets of the store are None, the first sequence determines them.
     """
-    places = {name: str(at) for at, name in enumerate(store_targets or ())}
+    targets = store_targets
 
     def encode(sequence: Sequence) -> Sequence:
+        nonlocal targets
         names = tuple(sequence.targets or ())
-        order = [places[name] for name in names] if places.keys() == {*names} else ()
+        targets = names if targets is None else targets
+        order = [str(targets.index(name)) for name in names] if {*targets} == {*names} else ()
         return replace(sequence, labels=encode_labels(sequence.labels, classes, source, order))
 
     def encode_pieces(long: LongSequence) -> Iterator[Sequence]:

@@ -178,12 +178,13 @@ def test_missing_values_are_nan_and_labels_may_be_text(tmp_path):
 
 
 def test_classes_belong_to_targets_in_the_order_of_the_store(tmp_path):
-    def read(path: Path) -> Sequence:
-        texts = pd.DataFrame({"p": ["no", "no"], "q": ["yes", "no"]})
-        return Sequence(np.ones((2, 1)), texts[["p", "q"] if path.name == "a" else ["q", "p"]])
+    def read(path: Path) -> list[Sequence]:
+        texts, rows = pd.DataFrame({"p": ["n", "n"], "q": ["yes", "no"]}), np.ones((2, 1))
+        swapped = Sequence(rows, texts[["q", "p"]])
+        return [Sequence(rows, texts), swapped] if path.name == "a" else [swapped]
 
-    store = build(tmp_path, read, classes=["0=yes,no", "1=no,yes"])
-    assert [y.tolist() for _, y in store] == [[[1, 1], [1, 0]]] * 2
+    store = build(tmp_path, read, classes=["0=y,n", "1=no,yes"])
+    assert [y.tolist() for _, y in store] == [[[1, 1], [1, 0]]] * 3
 
 
 @pytest.mark.parametrize(
