@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -321,6 +322,6 @@ def _where(error: BaseException) -> str:
 
 def _failure(batch: SourceBatch, name: str, message: str) -> Failure:
     """Return a failure without the absolute path of the root, since the store depends only on the sources."""
-    reason = message.replace(f"{batch.root}{os.sep}", "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
+    reason = re.sub(rf"^{re.escape(name)}:? ", "", message.replace(f"{batch.root}{os.sep}", ""))
     # The name of a file in an error may have bytes that are not UTF-8, which JSON cannot hold.
     return Failure(name, reason[:LONGEST_REASON].encode(errors="backslashreplace").decode())

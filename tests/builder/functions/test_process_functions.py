@@ -351,3 +351,9 @@ def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path
     store = store_spec.open_store(tmp_path / "t.zarr")
     assert (store.schema.inputs.names, store.sequences["site"].tolist()) == (("x", "y"), ["A", "", ""])
     assert [store.times(number)[0] for number in range(3)] == [day, np.datetime64(0, "s"), np.datetime64(0, "s")]
+
+
+def test_the_reason_of_a_failure_may_begin_with_the_name_of_its_source(tmp_path):
+    write_files(tmp_path / "src", {"inputs": "1"})
+    report = build(tmp_path / "src", tmp_path / "t.zarr", process=lambda _: (1, 2), workers=0, max_failures=1)
+    assert str(report.failures[0]) == "inputs: inputs are a single int, not one row per step"
