@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,6 @@ class Loader:
         self._plan, self._cached, self._cancelled = plan, cached, cancelled
         self._windows, self._order, self._together = plan.rows, plan.order, plan.together
         self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
-        self._scratch = _Scratch()
         workers = max(threads(plan.order.decompressed), plan.store.snapshot.storage.requests)
         self._parts = PARTS * workers
         self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
@@ -179,49 +178,14 @@ class Loader:
             raise StoreError(f"{self._windows.store.path}: reading ahead was cancelled")
         snapshot = self._windows.store.snapshot
         pieces = ranges.between(low, high)
-        if len(targets) == 1 and targets[0][0].plain:
-            if len(pieces) == 1:
-                ((start, stop, place),) = pieces
-                out = targets[0][1][place : place + stop - start]
-                rows = snapshot.rows_in(out, array, start, stop)
-                assert rows.base is out.base, "rows were read elsewhere"
-                return
-            cuts = _cuts(pieces, chunk_rows(self._windows.store.schema, array), low, high)
-            if len(cuts) > 2:
-                for start, stop in itertools.pairwise(cuts):
-                    self._read(array, start, stop, ranges, targets)
-                return
+        if len(pieces) == len(targets) == 1 and targets[0][0].plain:  # decompressed directly into its place
+            ((start, stop, place),) = pieces
+            out = targets[0][1][place : place + stop - start]
+            rows = snapshot.rows_in(out, array, start, stop)
+            assert rows.base is out.base, "rows were read elsewhere"
+            return
         first, last = pieces[0][0], pieces[-1][1]
-        row, buffer = self._windows.store.schema.rows(array), None
-        if (last - first) * row.nbytes <= self._together:  # for more, memory is allocated once the rows are checked
-            buffer = self._scratch.buffer(array, last - first, row.empty)
-        rows = snapshot.rows_in(buffer, array, first, last)
+        rows = snapshot.rows(array, first, last)
         for column, space in targets:
             for start, stop, place in pieces:
                 space[place : place + stop - start] = column(rows[start - first : stop - first], start)
-
-
-class _Scratch(threading.local):
-    """Buffers of a thread for rows that are copied from there; the system would clear new memory each time."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, NDArray[Any]] = {}
-
-    def buffer(self, array: str, count: int, make: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-        """Return a buffer for at least `count` rows of an array, which `make` creates; its content is lost."""
-        if array not in self._buffers or len(self._buffers[array]) < count:
-            self._buffers.pop(array, None)
-            self._buffers[array] = make(count)
-        return self._buffers[array]
-
-
-def _cuts(pieces: list[tuple[int, int, int]], chunk: int, low: int, high: int) -> list[int]:
-    """Return where to cut the rows from `low` to `high`, so that only chunks with several pieces are read separately.
-
-    A single piece is decompressed directly into its place; several pieces are copied there.
-    """
-    cuts = {low, high}
-    for (_, before, _), (after, _, _) in itertools.pairwise(pieces):
-        start = after - after % chunk
-        cuts |= {start, start + chunk} if before > start else {start}
-    return sorted(cut for cut in cuts if low <= cut <= high)

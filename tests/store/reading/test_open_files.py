@@ -1,8 +1,7 @@
-"""Where the rows of a pool are read to, and in which pieces, against sets of rows."""
+"""Where the rows of a pool are read to, and files that stay open."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk import shards, storage
 from store_spec.errors import ChecksumError, FormatError
-from store_spec.windows.loading import _cuts
 from store_spec.windows.rows_in_memory import Ranges
 from tests.store.damage import replace_file
 from tests.store.oracle import same, store_of
@@ -41,18 +39,6 @@ def test_parts_between_two_rows_equal_an_intersection(spans_of_rows: Ranges, low
         for row in range(start, stop)
     ]
     assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
-
-
-@given(ranges(), st.sampled_from([1, 2, 5, 8, 100]))
-def test_rows_are_cut_at_chunks_so_that_only_one_chunk_holds_several_pieces(spans_of_rows: Ranges, chunk: int):
-    low = int(spans_of_rows.start[0]) // chunk * chunk
-    high = -(-int(spans_of_rows.stop[-1]) // chunk) * chunk
-    cuts = _cuts(spans_of_rows.between(low, high), chunk, low, high)
-    assert (cuts[0], cuts[-1]) == (low, high)
-    assert all(cut % chunk == 0 for cut in cuts)
-    for begin, end in itertools.pairwise(cuts):
-        pieces = spans_of_rows.between(begin, end)
-        assert len(pieces) < 2 or end - begin == chunk
 
 
 @pytest.fixture
