@@ -53,15 +53,15 @@ def _chunks(
     order = np.argsort(low, kind="stable")
     number, part, low, high = number[order], part[order], low[order], high[order]
     every = (number, low - starts[number], low, high)
-    pieces = list(zip(*(each.tolist() for each in every), strict=True))
     reached = np.maximum.accumulate(-(-high // size))  # previous pieces need the chunks up to here
     apart = np.flatnonzero((part[1:] > part[:-1]) | (low[1:] // size > reached[:-1])) + 1
     bounds = itertools.pairwise([0, *apart.tolist(), len(low)]) if len(low) else ()
 
     def read(group: tuple[int, int]) -> ChunkRows:
-        first, after = group
-        start = pieces[first][2]
-        return start, snapshot.rows(name, start, int(high[first:after].max()), recent=recent), pieces[first:after]
+        some = slice(*group)
+        start, stop = int(low[group[0]]), int(high[some].max())
+        pieces = list(zip(*(each[some].tolist() for each in every), strict=True))
+        return start, snapshot.rows(name, start, stop, recent=recent), pieces
 
     return in_order(snapshot.storage, read, bounds)
 

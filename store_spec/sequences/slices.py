@@ -176,16 +176,16 @@ class SliceReader(RowSelection[SliceOptions]):
         first = starts[slices.sequence] + slices.start
         whole = (slices.count == lengths[slices.sequence]).tolist()
         chunks = read_by_chunk(store.snapshot, array, first, first + slices.count, self.in_flight)
-        results = [slices.zeros(column.shape, column.dtype) for column in columns]
-        places, crcs = [slices.places(arrays) for arrays in results], [0] * len(first)
+        results, crcs = [slices.zeros(column.shape, column.dtype) for column in columns], [0] * len(first)
+        batch, lane, step = (each.tolist() for each in (slices.batch, slices.lane, slices.column))
         for start, rows, pieces in chunks:
-            converted = list(zip(places, [column(rows, start) for column in columns], strict=True))
+            converted = list(zip(results, [column(rows, start) for column in columns], strict=True))
             for number, at, low, high in pieces:
-                some = slice(low - start, high - start)
+                some, to_step = slice(low - start, high - start), step[number] + at
                 if whole[number]:
                     crcs[number] = crc32c(rows[some], crcs[number])
-                for place, values in converted:
-                    place[number][at : at + high - low] = values[some]
+                for arrays, values in converted:
+                    arrays[batch[number]][lane[number], to_step : to_step + high - low] = values[some]
         for number, crc, is_whole in zip(store.selection[slices.sequence].tolist(), crcs, whole, strict=True):
             if is_whole:
                 store.snapshot.check_crc(array, number, crc)
