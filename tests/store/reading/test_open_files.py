@@ -89,8 +89,11 @@ def test_a_file_that_replaces_a_damaged_one_is_read(store: store_spec.Store, mon
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(tmp_path: Path, *, deleted: bool):
+def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, deleted: bool
+):
     """It has the same lengths, so the tables and checksums of the open store would not show it."""
+    monkeypatch.setattr(storage, "most_open_of_all", lambda: 10**6)  # folders that stores of other tests have open
     path, rows = tmp_path / "s.zarr", np.arange(80, dtype="float32").reshape(-1, 2)
     opened = store_of(path, [rows], [rows[:, 0]], chunk=32, shard=64)
     windows = opened.windows(2)
@@ -118,7 +121,10 @@ def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_ha
 def test_with_too_many_stores_files_are_closed_at_once(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
     most = 3 + len(shards._ALL_OPEN)
     monkeypatch.setattr(shards, "most_open_of_all", lambda: most)
+    monkeypatch.setattr(storage, "most_open_of_all", lambda: 0)
+    folders = len(storage._OPEN_FOLDERS)
     stores = [store_spec.open_store(store.path) for _ in range(4)]
+    assert len(storage._OPEN_FOLDERS) <= folders
     for one in [store, *stores]:
         for start in (0, 100, 200):
             assert one.read(0, start, start + 1)[0][0, 0] == 2 * start
