@@ -229,8 +229,10 @@ def _date(time: Time, name: str, value: str, where: object) -> np.datetime64:
 
 
 def _elapsed(time: Time, name: str, value: Any, where: object) -> int:
-    if isinstance(value, timedelta):  # also pandas.Timedelta, from which NumPy takes no nanoseconds
-        value = value.to_timedelta64() if hasattr(value, "to_timedelta64") else np.timedelta64(value)
+    if isinstance(value, timedelta):
+        if not hasattr(value, "to_timedelta64"):  # as of pandas.Timedelta, which has nanoseconds
+            return math.ceil(value // timedelta(microseconds=1) * _SECONDS["us"] / _SECONDS[time.unit])  # any size
+        value = value.to_timedelta64()
     if isinstance(value, np.timedelta64):
         return _ceiling(time, name, value, value, where)
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,9 @@ def test_a_moment_is_the_first_number_that_is_not_before_it(text, unit, due):
     assert moment(Time(unit), "before", text, "here") == due
 
 
-def test_elapsed_times_of_pandas_keep_their_nanoseconds():
+def test_elapsed_times_keep_the_nanoseconds_of_pandas_and_the_size_of_timedelta():
     assert moment(Time("ns", None), "before", pd.Timedelta(5001, "ns"), "here") == 5001
+    assert moment(Time("ms", None), "before", timedelta(days=783487883), "here") == 783487883 * 86400 * 1000
 
 
 @pytest.mark.parametrize(
