@@ -178,24 +178,20 @@ class Shards:
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number.
 
-        A remote store is not listed: only the last shard of each array is looked for, and read.
+        A remote store is not listed: only the shard of each array's last visible row is looked for, and read.
         """
         schema = self._root.schema
         for name in (name for names in schema.sharded().values() for name in names):
             if self._storage.requests > 1:
-                self._check_last(name)
+                _, stops = self._live(name)
+                if len(stops):
+                    self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
                 continue
             due = self._visible_shards(name)
             present = sum(file != ROOT for file in self._storage.list(name))
             if present < due:
                 where = self._storage.path(name)
                 raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
-
-    def _check_last(self, name: str) -> None:
-        """Check that the last visible row of an array exists."""
-        _, stops = self._live(name)
-        if len(stops):
-            self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
 
     def _visible_shards(self, name: str) -> int:
         """Return how many shards have rows of sequences that are not retired; others may be missing."""

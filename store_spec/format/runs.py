@@ -61,6 +61,20 @@ def merged(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.
     return low[np.concatenate(([0], apart))], reached[np.concatenate((apart - 1, [len(low) - 1]))]
 
 
+def split_at(bounds: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Divide ranges of numbers, none of them empty, at the bounds of parts, (parts + 1,).
+
+    For each piece it returns the range and the part that it is of, its first number, and the one after its last.
+
+    >>> [each.tolist() for each in split_at(np.array([0, 5, 9]), np.array([1, 6]), np.array([7, 8]))]
+    [[0, 0, 1], [0, 1, 1], [1, 5, 6], [5, 7, 8]]
+    """
+    first, last = (np.searchsorted(bounds, at, side="right") - 1 for at in (low, high - 1))
+    counts = last + 1 - first
+    of, part = np.repeat(np.arange(len(low)), counts), spread(first, counts)
+    return of, part, np.maximum(low[of], bounds[part]), np.minimum(high[of], bounds[part + 1])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceRuns:
     """Runs of consecutive sequences."""
@@ -109,11 +123,8 @@ def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
     >>> cut_at(np.array([[1, 3], [3, 7]]), np.array([0, 5, 5, 9])).tolist()
     [[1, 5], [5, 7]]
     """
-    low, high = merged(runs[:, 0], runs[:, 1])
-    first, last = (np.searchsorted(bounds, row, side="right") - 1 for row in (low, high - 1))
-    sequence, run = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
-    parts = np.stack([np.maximum(low[run], bounds[sequence]), np.minimum(high[run], bounds[sequence + 1])], axis=1)
-    return np.asarray(parts[parts[:, 0] < parts[:, 1]], np.int64)
+    _, _, low, high = split_at(bounds, *merged(runs[:, 0], runs[:, 1]))
+    return np.stack([low, high], axis=1)[low < high]
 
 
 def wrong_run(runs: Runs, bounds: NDArray[np.int64]) -> tuple[int, str] | None:

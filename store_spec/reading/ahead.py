@@ -100,14 +100,10 @@ def in_turn(threads: Sequence[Maker[Item]]) -> Generator[Item, None, None]:
             del item
             thread.free.put(None)
     finally:
-        _end_all(threads)
-
-
-def _end_all(threads: Sequence[Maker[Any]]) -> None:
-    for thread in threads:
-        thread.cancel()
-    for thread in threads:
-        thread.wait()
+        for thread in threads:
+            thread.cancel()
+        for thread in threads:
+            thread.wait()
 
 
 def in_groups(

@@ -302,7 +302,7 @@ def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:
     start, stop = merged(first, first + lengths[some])
     if all(column.plain for column in windows.columns.values()):
         start, stop = join_ranges(start, stop, room, store.schema.steps.chunk)
-    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
+    return Ranges(start=start, stop=stop)
 
 
 def _sample_bytes(windows: Windows) -> int:

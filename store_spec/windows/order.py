@@ -28,7 +28,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints, bounds_of, merged, spread
+from store_spec.format.runs import Ints, bounds_of, merged, split_at, spread
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.rows_in_memory import FEW_MORE, Ranges, join_ranges
 from store_spec.windows.shape import WindowShape
@@ -259,12 +259,10 @@ class EpochOrder:
             slots = windows[spread(at, count)] + np.repeat(before - low, count)
         pieces = self._pieces(low, high)
         start, stop = join_ranges(*merged(pieces.row, pieces.stop), int(self._room[number]), self._chunk)
-        before = np.cumsum(stop - start) - (stop - start)
         return Share(
             pieces=pieces,
             start=start,
             stop=stop,
-            before=before,
             lanes=lanes,
             lane_start=lane_start,
             size=size,
@@ -341,17 +339,14 @@ class EpochOrder:
     def _pieces(self, low: Ints, high: Ints) -> WindowRuns:
         """Divide ranges of windows into runs that are each in one sequence."""
         index, stride = self._index, self._index.shape.stride
-        first, last = (np.searchsorted(self._before, at, side="right") - 1 for at in (low, high - 1))
-        which = spread(first, last + 1 - first)
-        run = np.repeat(np.arange(len(low)), last + 1 - first)
-        at = np.maximum(low[run], self._before[which])
-        count = np.minimum(high[run], self._before[which + 1]) - at
+        _, which, at, after = split_at(self._before, low, high)
         sequence, stretch = self._sequences[which], self._stretches[which]
-        start = index.stretches.start[stretch] + (at - self._before[which]) * stride
+        count, past = after - at, at - self._before[which]
+        start = index.stretches.start[stretch] + past * stride
         stop = index.stops(sequence, start + (count - 1) * stride)
         return WindowRuns(
             sequence=sequence,
-            number=index.stretches.first[stretch] + at - self._before[which],
+            number=index.stretches.first[stretch] + past,
             count=count,
             row=self._starts[sequence] + start,
             stop=self._starts[sequence] + stop,
@@ -364,11 +359,6 @@ def _generator(random: tuple[int, int], *key: int) -> np.random.Generator:
 
 def _some(low: Ints, count: Ints, start: Ints, size: Ints) -> tuple[Ints, Ints]:
     """Treat runs as one list of places, and return the parts of runs at places `start[i]` to `start[i] + size[i]`."""
-    start, size = start[size > 0], size[size > 0]
-    after = np.cumsum(count)
-    first, last = (np.searchsorted(after, at, side="right") for at in (start, start + size - 1))
-    run = spread(first, last + 1 - first)
-    part = np.repeat(np.arange(len(start)), last + 1 - first)
-    run_start = after[run] - count[run]
-    part_start = np.maximum(start[part], run_start)
-    return low[run] + part_start - run_start, np.minimum((start + size)[part], after[run]) - part_start
+    some, before = size > 0, bounds_of(count)
+    _, run, at, after = split_at(before, start[some], (start + size)[some])
+    return low[run] + at - before[run], after - at

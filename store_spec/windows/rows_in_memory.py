@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints
+from store_spec.format.runs import Ints, bounds_of
 
 FEW_MORE = 8  # one row in 8 may be unneeded, when ranges are joined
 MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, testing, and one more
@@ -19,12 +19,15 @@ class Ranges:
 
     start: Ints  # (ranges,), the first row of each range
     stop: Ints  # (ranges,), the row after its last
-    before: Ints  # (ranges,), how many rows of other ranges come before it
+    before: Ints = field(init=False)  # (ranges,), how many rows of other ranges come before it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "before", bounds_of(self.stop - self.start)[:-1])
 
     @property
     def rows(self) -> int:
         """The number of rows in all ranges."""
-        return int(self.before[-1] + self.stop[-1] - self.start[-1]) if len(self.before) else 0
+        return int((self.stop - self.start).sum())
 
     def between(self, low: int, high: int) -> list[tuple[int, int, int]]:
         """Return the parts of ranges between two rows: first row, row after the last, and position in memory."""

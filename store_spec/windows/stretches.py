@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from store_spec.format.runs import Ints, bounds_of, merged, runs_of_sequences, spread
+from store_spec.format.runs import Ints, bounds_of, merged, runs_of_sequences, split_at, spread
 from store_spec.windows.shape import Target, WindowShape
 
 if TYPE_CHECKING:
@@ -92,17 +92,13 @@ def stretches(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, ga
     low, high = merged(*_skipped(shape, first_start, first, real, gaps))
     from_number, to_number = np.append(np.zeros(1, np.int64), high), np.append(low, first[-1:])
     some = from_number < to_number
-    from_number, to_number = from_number[some], to_number[some]
-    at, last = (np.searchsorted(first, number, side="right") - 1 for number in (from_number, to_number - 1))
-    sequence, run = spread(at, last + 1 - at), np.repeat(np.arange(len(at)), last + 1 - at)
-    number = np.maximum(from_number[run], first[sequence])
-    count = np.minimum(to_number[run], first[sequence + 1]) - number
-    some = count > 0
-    sequence, number = sequence[some], number[some]
+    _, sequence, number, after = split_at(first, from_number[some], to_number[some])
+    some = number < after
+    sequence, number, count = sequence[some], number[some], (after - number)[some]
     return Stretches(
         sequence=sequence,
         start=first_start[sequence] + (number - first[sequence]) * shape.stride,
-        first=bounds_of(count[some]),
+        first=bounds_of(count),
     )
 
 

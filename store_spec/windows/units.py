@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from store_spec.format.moments import Floats
-from store_spec.format.runs import Ints, bounds_of, spread
+from store_spec.format.runs import Ints, bounds_of, split_at, spread
 from store_spec.windows.index import WindowIndex
 
 GATHERING = 12  # gathering is about 12 times as fast as decompressing, in bytes per second
@@ -121,13 +121,10 @@ def draw_windows(
     how many windows to draw. The other arguments are as for `unit_masses`.
     """
     low, high = units
-    first, last = (np.searchsorted(before, at, side="right") - 1 for at in (low, high - 1))
-    sequence, take = spread(first, last + 1 - first), np.repeat(np.arange(len(low)), last + 1 - first)
     # Runs of windows with the same weight. Runs of weight 0 are left out: by rounding, they could be drawn.
+    take, sequence, start, stop = split_at(before, low, high)
     some = weights[sequence] > 0
-    sequence, take = sequence[some], take[some]
-    start = np.maximum(low[take], before[sequence])
-    count = np.minimum(high[take], before[sequence + 1]) - start
+    take, sequence, start, count = take[some], sequence[some], start[some], (stop - start)[some]
     mass = np.concatenate(([0.0], np.cumsum(count * weights[sequence])))
     runs = np.searchsorted(take, np.arange(len(low) + 1))
     of = np.repeat(np.arange(len(low)), counts)

@@ -26,7 +26,7 @@ def ranges(draw: st.DrawFn) -> Ranges:
     steps = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8))
     stop = np.cumsum([gap + rows for gap, rows in steps])
     start = stop - np.array([rows for _, rows in steps])
-    return Ranges(start=start, stop=stop, before=np.cumsum(stop - start) - (stop - start))
+    return Ranges(start=start, stop=stop)
 
 
 @given(ranges(), st.integers(0, 120), st.integers(1, 60))

@@ -38,7 +38,6 @@ class Listed(EpochOrder):
             pieces=WindowRuns(sequence=sequences, number=np.array(numbers), count=count, row=row, stop=row + 1),
             start=zero,
             stop=zero,
-            before=zero,
             lanes=zero,
             lane_start=zero,
             size=np.array([len(numbers)]),

@@ -281,7 +281,7 @@ def test_deleted_and_pickled_windows_keep_no_rows(store: store_spec.Store):
 
 def test_the_larger_of_two_caches_is_kept():
     none, one = np.zeros(0, np.int64), np.ones(1, np.int64)
-    more, less = (CachedRows(ranges=Ranges(start=none, stop=none, before=none)) for _ in range(2))
+    more, less = (CachedRows(ranges=Ranges(start=none, stop=none)) for _ in range(2))
     more.add("inputs", 0 * one, 2 * one)
     less.add("inputs", 0 * one, one)
     for first, second in ((more, less), (less, more)):
@@ -302,7 +302,7 @@ def test_a_fork_between_epochs_has_the_cached_rows(store: store_spec.Store):
 @given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
 def test_missing_chunks_equal_a_set_difference(steps: list[list[tuple[int, int]]]):
     none = np.zeros(0, np.int64)
-    kept, there = CachedRows(ranges=Ranges(start=none, stop=none, before=none)), set[int]()
+    kept, there = CachedRows(ranges=Ranges(start=none, stop=none)), set[int]()
     for ranges in steps:
         wanted = {chunk for begin, count in ranges for chunk in range(begin, begin + count)}
         edges = sorted(wanted)
