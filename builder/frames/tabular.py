@@ -82,7 +82,8 @@ class Tabular(SourceReader):
     def sequences(self, path: Path) -> Iterator[SourceSequence]:
         """Yield the sequences of one source, for use in your own process function.
 
-        (`build` calls the object instead, which takes less time and memory.)
+        Sequences have no names of features: without the option `inputs`, columns are in the order of each file.
+        (`build` calls the object instead, which finds columns by name, and takes less time and memory.)
 
         Args:
             path: The path of the source.

@@ -65,7 +65,7 @@ class TableOptions:
     comment: str | None = option(None, section=_FILES, metavar="CHAR", record="if given",
         help="Lines of text that begin with this character, such as #, are left out.")
     skip_lines: int = option(0, section=_FILES, kind="number", metavar="N",
-        help="How many lines to skip before the header of text, or before its first row.")
+        help="How many lines to skip before the header of text, or before its first row; comments do not count.")
     skip_after_header: int = option(0, section=_FILES, kind="number", metavar="N", record="if given",
         help="How many lines to skip after the header of text, such as one of units.")
     header: bool | None = option(None, section=_FILES, kind="switch",
