@@ -45,7 +45,7 @@ class Store(Selection):
         """
         if isinstance(number, slice):
             return Store(self.snapshot, self.selection[number])
-        if isinstance(number, list | np.ndarray) and np.ndim(number):
+        if not isinstance(number, tuple) and np.ndim(number):
             return self.select(number)
         return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,7 @@ def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_o
     assert store[[2, 1]].sources == (names[2], names[1])
     assert store[store.lengths > 2].sources == names
     assert store[np.array([3])].sources == (names[3],)
+    assert store[pd.Series(names).str.endswith("b.csv")].sources == (names[3],)
     with pytest.raises(SequenceIndexError, match=r"no sequence of source 'run9/\*'"):
         store.select("run9/*")
 
