@@ -159,7 +159,7 @@ def test_npz_files_are_cleaned_like_tables(tmp_path):
 
 def test_every_part_has_the_label_in_the_name_and_labels_that_are_the_inputs(tmp_path):
     (tmp_path / "s7.csv").write_text("a,b\n1,2\n,4\n5,6\n")
-    first, second = tabular(missing="split", label_pattern=r"s(\d)")(tmp_path / "s7.csv")
+    first, second = tabular(missing="split", label_pattern=r"s(\d)").under(tmp_path)(tmp_path / "s7.csv")
     assert (first.labels.tolist(), second.labels.tolist()) == ([7], [7])
     first, second = tabular(missing="split")(tmp_path / "s7.csv")
     assert second.labels.tolist() == second.inputs.tolist() == [[5, 6]]
