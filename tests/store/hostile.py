@@ -128,7 +128,7 @@ def _stays(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
         return False
     if isinstance(path, int):
         return True  # it was opened before
-    where = Path(os.fsdecode(path)).absolute()
+    where = Path(folder, os.fsdecode(path))  # a reader opens files relative to the folder of the store
     # Links are not followed in the last part of a path, but in its folders.
     real = (
         os.path.join(os.path.realpath(where.parent), where.name) if flags & os.O_NOFOLLOW else os.path.realpath(where)
@@ -138,6 +138,9 @@ def _stays(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
 
 TEMPTATIONS: dict[str, Callable[[Path], object]] = {
     "open": lambda path: os.close(os.open(path.parent / "outside", os.O_RDONLY)),
+    "open beside the folder": lambda path: os.close(
+        os.open("../outside", os.O_RDONLY, dir_fd=os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+    ),
     "open by a link": lambda path: (path / "link").read_bytes(),
     "open for writing": lambda path: (path / "offsets" / ROOT).open("r+b").close(),
     "list": lambda path: os.listdir(path.parent),
