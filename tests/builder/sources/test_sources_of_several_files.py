@@ -314,6 +314,18 @@ def test_npz_files_are_joined_as_they_are(tmp_path):
     assert "cannot be changed" in report.failures[0].reason
 
 
+def test_errors_about_a_file_name_it_and_its_own_row(tmp_path):
+    write_files(tmp_path / "src", {f"{name}_1.csv": "a,b\n1,2\n3,4\n" for name in "pqr"})
+    write_files(tmp_path / "src", {"p_2.csv": "a,b\n1,2\nx,4\n", "r_2.csv": "a,b\n1,2,3\n"})
+    (tmp_path / "src" / "q_2.csv").symlink_to("nowhere")
+    report = build(tmp_path / "src", sequence_from=r"(\w)_", max_failures=3)
+    assert [re.split("; |, is a broken", f"{one}")[0] for one in report.failures] == [
+        "p: p_2.csv: row 2, column a: 'x' is not a number",
+        "q: q_2.csv: cannot be read: No such file or directory: it was removed since it was listed",
+        "r: r_2.csv: row 1 has 3 fields, but the first line has 2 ('1,2,3')",
+    ]
+
+
 def test_a_column_of_one_file_that_cannot_be_used_is_named_with_its_file(src):
     write(src, "north/p7_20240103.csv", [["x", 2]], "b,a")
     result = seqzarr("build", src, src.parent / "t.zarr", "--sequence-from", BY_DEVICE, "--workers", "0")
