@@ -136,7 +136,7 @@ def run_build(options: BuildOptions) -> Report:
 def _process_sources(
     engine: Engine, ledger: Ledger, plan: Plan, ratio: float, *, options: BuildOptions, tally: Tally
 ) -> None:
-    """Process the new sources, write their shards, and commit; `ratio` is of decoded bytes to those of files."""
+    """Process the new sources, write their shards, and commit; `ratio` is decoded bytes per byte of a file."""
     batch_bytes = parse_bytes(options.batch)
     ratio = min(max(ratio, LEAST_RATIO), LARGEST_RATIO)
     even = engine.workers if options.batch == BATCH_BYTES else 0  # smaller last batches only by default
@@ -250,8 +250,8 @@ def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | Non
     start, count = 0, PROBED
     while start < len(plan.numbers):
         numbers = slice(start, start + count)
-        result: ProbeResult | list[Failure]
-        result = _call_on_worker(engine, plan.batch(numbers), probe, plan.sources.label_axis, plan.sources.missing)
+        batch = plan.batch(numbers)
+        result = _call_on_worker(engine, batch, probe, plan.sources.label_axis, plan.sources.missing)
         if isinstance(result, list):
             skipped += [one for one in result if isinstance(one, Skipped)]
             failures += [one for one in result if not isinstance(one, Skipped)]

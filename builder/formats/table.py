@@ -169,7 +169,7 @@ class OpenTable:
     text_numbers: bool = False  # whether all numbers are written as text
     decimal: str = "."  # the decimal mark of numbers in text
     rows: int | None = None  # according to the header; None: unknown before reading
-    file: str | None = None  # its name, if the source has several files
+    file: str | None = None  # its name, if it is one of several files of a source, or a label file
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns as numbers or bool, with nulls for missing values.
