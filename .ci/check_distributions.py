@@ -1,4 +1,4 @@
-"""Check that the sdist and the wheel in a folder hold the files whose loss no import would notice.
+"""Check that the sdist and the wheel in a folder contain the files whose absence no import would notice.
 
 python .ci/check_distributions.py DIST
 """
