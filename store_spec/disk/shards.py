@@ -10,8 +10,9 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from store_spec.format.layout import ROOT, chunk_key
 
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
+LARGEST_BLOCK = 2**25 - 2**16  # bytes, just below the largest threshold of glibc
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +70,7 @@ class Shards:
         self._fetching: dict[tuple[int, str, int], Any] = {}  # locks by process, array and shard: see `_lock`
         self._open: dict[str, OpenFile] = {}
         self._cache_id = object()  # identifies chunks of this object in the caches of threads
+        _keep_freed_memory()
 
     def close_files(self) -> None:
         """Forget all open files, so that they are opened again."""
@@ -301,6 +304,17 @@ class Shards:
             self._open[key] = file
             _ALL_OPEN.add(file)
         return file
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Make glibc keep the memory of rows that are freed for the next ones; the system would clear it again each time.
+
+    After a block is freed, glibc keeps up to twice its size (M_TRIM_THRESHOLD in mallopt(3)). This one is not written,
+    so it takes no memory.
+    """
+    with suppress(MemoryError):
+        np.empty(LARGEST_BLOCK, np.uint8)
 
 
 def _copy_cached(key: ChunkKey, low: int, size: int, out: NDArray[Any]) -> bool:
