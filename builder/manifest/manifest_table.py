@@ -191,7 +191,7 @@ class Manifest:
         """Return columns to keep with each sequence, (rows,) each; `known` has those of an old store, by name."""
         read = self._read(columns)
         if isinstance(self.opened, TextTable):
-            read = _with_names(read, self.opened)
+            read = _as_written(read, self.opened)
         return tuple(keep_column(name, read[name], known.get(name), str(self.path)) for name in read.column_names)
 
     def _read(self, columns: Sequence[str]) -> Any:
@@ -339,12 +339,16 @@ def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
         )
 
 
-def _with_names(table: Any, opened: TextTable) -> Any:
-    """Return a table with text in the columns whose whole numbers are names, since one begins with a zero, as 007."""
+def _as_written(table: Any, opened: TextTable) -> Any:
+    """Return a table with text in columns of times, and of whole numbers that are names, since one is like 007.
+
+    A later build reads them as text, and would find other values if times were written in another form here.
+    """
     for place, name in enumerate(table.column_names):
-        if pa.types.is_integer(table[name].type):
+        kind = table[name].type
+        if pa.types.is_integer(kind) or pa.types.is_temporal(kind):
             text = opened.parse({name: pa.string()})[name]
-            if pc.any(pc.match_substring_regex(text, _NAME)).as_py():
+            if pa.types.is_temporal(kind) or pc.any(pc.match_substring_regex(text, _NAME)).as_py():
                 table = table.set_column(place, name, text)
     return table
 

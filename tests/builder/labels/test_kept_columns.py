@@ -120,6 +120,23 @@ def test_numbers_with_leading_zeros_are_names(root, tmp_path, first):
     assert build(root, tmp_path / "store.zarr", workers=0).changed == ("c.csv",)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2024-01-01 00:00", "2024-01-01T00:00:01", ""],
+        ["2024-01-01T00:00Z", "2024-01-01T00:00:00.5Z", ""],
+        ["2024-01-01", "NA", ""],
+        ["12:30", "12:30:05", ""],
+    ],
+)
+def test_times_in_text_are_kept_as_they_are_written(root, tmp_path, times):
+    """A later build finds no other values in the same manifest."""
+    write_manifest(root, MANIFEST | {"visits": times})
+    built(root, tmp_path / "store.zarr", keep="visits")
+    assert kept(tmp_path / "store.zarr", "visits") == repr([times])
+    assert build(root, tmp_path / "store.zarr", workers=0).changed == ()
+
+
 @pytest.mark.parametrize("values", [[0, 10, 100], ["-1", "-0", 0], ["0.5", "0", "01"], ["1", "", "2"]])
 def test_other_forms_of_numbers_are_numbers(root, tmp_path, values):
     write_manifest(root, MANIFEST | {"visits": values})
