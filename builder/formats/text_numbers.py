@@ -70,13 +70,13 @@ def parse_numbers(texts: Any, name: str, dtype: DType | None, na_values: Sequenc
         return words.cast(pa.uint8()).cast(kind)
     # pyarrow does not parse the plus sign of integers.
     plain = pc.replace_substring_regex(use_points(known, decimal), r"^\+([0-9.])", r"\1")
+    try:
+        values = plain.cast(pa.float64())  # first, since pyarrow takes 0x10 for an integer
+    except pa.ArrowInvalid:
+        raise _not_a_number(plain, known, name, decimal) from None
     if kind != pa.float64():
         with contextlib.suppress(pa.ArrowInvalid):  # some are written like floats, perhaps 1.0
             return plain.cast(kind)
-    try:
-        values = plain.cast(pa.float64())
-    except pa.ArrowInvalid:
-        raise _not_a_number(plain, known, name, decimal) from None
     if dtype is None or dtype.kind != "f":
         refuse_large(plain, values.to_numpy(), name, dtype)
     return values

@@ -48,7 +48,7 @@ class TextTable(OpenTable):
         texts = {name: pa.string() for name in raw if name not in names}
         with reading():
             try:
-                parsed = self.parse(self._kinds(names, dtype) | texts)
+                parsed = self.parse(self._kinds(names) | texts)
                 columns = {name: self._check_numbers(parsed[name], name, dtype) for name in names}
             except pa.ArrowInvalid:
                 # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
@@ -63,19 +63,22 @@ class TextTable(OpenTable):
             columns[HIDDEN + name] = strip_blanks(unconverted[name], [*MISSING, *self.options.na_values])
         return pa.table(columns)
 
-    def _kinds(self, names: Sequence[str], dtype: DType | None) -> dict[str, Any]:
+    def _kinds(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the types to parse columns as: bool if the first row has such a word."""
         words = dict(zip(self.start.names, self.start.first, strict=False))
-        number = number_type(dtype)
-        return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else number for name in names}
+        # Not integers at first, since pyarrow takes 0x10 for one.
+        return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else pa.float64() for name in names}
 
     def _check_numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
-        """Return a column of numbers, with 1 for true; refuse integers that float64 would round."""
+        """Return a column as numbers for a dtype, with 1 for true; refuse integers that float64 would round."""
+        kind = number_type(dtype)
         if pa.types.is_boolean(column.type):
-            return column.cast(pa.uint8()).cast(number_type(dtype))
-        if dtype is None and may_be_rounded(values := column.to_numpy()):
+            return column.cast(pa.uint8()).cast(kind)
+        if (dtype is None or kind != pa.float64()) and may_be_rounded(values := column.to_numpy()):
+            if dtype is not None:
+                return self.parse({name: kind})[name]
             refuse_large(self.texts([name])[name], values, name)
-        return column
+        return column.cast(kind)
 
     def texts(self, names: Sequence[str]) -> Frame:
         """Return columns as text; refuse values that are not UTF-8."""

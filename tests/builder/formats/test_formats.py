@@ -263,6 +263,14 @@ def test_integers_are_parsed_exactly_on_request(tmp_path, dtype):
     assert {column.dtype for column in read.columns.values()} == {limits.dtype}
 
 
+@pytest.mark.parametrize("dtype", [None, np.int64, np.uint64, np.float32])
+@pytest.mark.parametrize("text", ["0x10", "0XFFFFFFFFFFFFFFFF", " 0x1"])
+def test_hexadecimal_numbers_are_text_for_every_dtype(tmp_path, text, dtype):
+    (tmp_path / "x.csv").write_text(f"a,b\n1,2\n3,{text}\n")
+    with pytest.raises(SourceError, match=rf"row 2, column b: '{text.strip()}' is not a number"):
+        read_all(tmp_path / "x.csv", dtype=dtype)
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.xz"])
 def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     rows: list[dict[str, Any]] = [
