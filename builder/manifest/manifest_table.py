@@ -33,6 +33,7 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
     "stem": stem_of,
 }
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
+_HEXADECIMAL: Final = r"^\s*0[xX]"  # pyarrow takes 0x10 for an integer
 DEFAULT_KEY = "source"
 _DELIMITERS: Final = ",;\t|"  # tried in addition to that of the suffix
 _WITH_DELIMITER: Final = ("csv", "tsv", "blank")
@@ -323,6 +324,10 @@ def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[s
         for name in names:
             if pa.types.is_binary(table[name].type):
                 raise opened.not_utf8([name])
+            if pa.types.is_integer(table[name].type):
+                text = opened.parse({name: pa.string()})[name]
+                if pc.any(pc.match_substring_regex(text, _HEXADECIMAL)).as_py():
+                    table = table.set_column(table.column_names.index(name), name, text)
             if pa.types.is_floating(table[name].type) and may_be_rounded(values := table[name].to_numpy()):
                 _refuse_rounded(values, name, opened)
         return table

@@ -110,7 +110,7 @@ def test_integers_with_missing_values_are_floats(root, tmp_path):
     assert build(root, tmp_path / "store.zarr", workers=0).changed == ("b.csv",)
 
 
-@pytest.mark.parametrize("first", ["007", " 01", "-01", "00"])
+@pytest.mark.parametrize("first", ["007", " 01", "-01", "00", "0x10", " 0XFF"])
 def test_numbers_with_leading_zeros_are_names(root, tmp_path, first):
     """Patient 007 is another one than 7, and is returned as it was written."""
     write_manifest(root, MANIFEST | {"visits": [first, 12, 0]})

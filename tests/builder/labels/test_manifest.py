@@ -239,6 +239,14 @@ def test_large_integers_in_unused_columns_are_accepted(tmp_path):
     assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
 
 
+def test_hexadecimal_labels_are_classes(tmp_path):
+    table = manifest(tmp_path, "source,y,z\na,0x10,0x10\nb,0xff,1\n")
+    _, _, texts = table.labels(("y",), as_text=(), order=np.arange(2))
+    assert texts == (("0x10", "0xff"),)
+    with pytest.raises(UsageError, match="row 1, column z: '0x10' is not a number, and '1' in row 2 is one"):
+        labels_of(table, "z")
+
+
 def test_a_manifest_that_changes_while_it_is_read_is_refused(tmp_path):
     table = manifest(tmp_path, "source,y\na,1\nb,2\n")
     (tmp_path / "labels.csv").write_text("source,y\nb,20\na,10\n")
