@@ -35,7 +35,8 @@ _RULES: Final[dict[str, Callable[[str], str]]] = {
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 _HEXADECIMAL: Final = r"^\s*0[xX]"  # pyarrow takes 0x10 for an integer
 DEFAULT_KEY = "source"
-_DELIMITERS: Final = ",;\t|"  # tried in addition to that of the suffix
+# None is that of the suffix. A tab comes before blanks, which can be in names.
+_DELIMITERS: Final = ("\t", None, ",", ";", "|")
 _WITH_DELIMITER: Final = ("csv", "tsv", "blank")
 
 
@@ -292,17 +293,17 @@ def _open(path: Path, key: str) -> TextTable | ArrowTable:
         raise SourceError(
             f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one"
         )
-    tables, errors = list[OpenTable](), list[SourceError]()
-    for delimiter in (None, *_DELIMITERS) if file_format in _WITH_DELIMITER else (None,):
+    tables, errors = list[OpenTable](), dict[str | None, SourceError]()
+    for delimiter in _DELIMITERS if file_format in _WITH_DELIMITER else (None,):
         try:
             tables.append(open_table(path, TableOptions(header=True, delimiter=delimiter)))
         except SourceError as error:
-            errors.append(error)
+            errors[delimiter] = error
             continue
         if key in tables[-1].groups:
             break
     if not tables:
-        raise errors[0]
+        raise errors[None]
     opened = max(tables, key=lambda table: (key in table.groups, len(table.groups)))
     if key not in opened.groups:
         raise SourceError(f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")

@@ -82,6 +82,14 @@ def test_a_text_file_of_any_suffix_and_delimiter_is_read(tmp_path, name, delimit
     assert (table.keys, table.kept(["site"], {})[0].values.tolist()) == (("a.csv", "b.csv"), ["north", "south"])
 
 
+@pytest.mark.parametrize("name", ["m.txt", "m.csv", "m.tsv"])
+def test_between_tabs_are_blanks_and_nothing(tmp_path, name):
+    table = manifest(tmp_path, "source\tsite\ty\nd e.csv\t\t5\nb.csv\tfar north\t6\n", name=name)
+    assert table.keys == ("d e.csv", "b.csv")
+    assert table.kept(["site"], {})[0].values.tolist() == ["", "far north"]
+    assert labels_of(table, "y").tolist() == [[5], [6]]
+
+
 def test_manifest_only_leaves_out_sources_without_a_row(tmp_path):
     table = manifest(tmp_path, "source,y\nc,0\na,1\n")
     assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True)[0] == {"a.csv": 1, "c.csv": 0}
