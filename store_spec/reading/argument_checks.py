@@ -148,13 +148,6 @@ def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> F
     return values
 
 
-def weights_of_sequences(weights: ArrayLike | None, store: Store) -> Floats | None:
-    """Return weights like `checked_weights`, where each sequence is one sample."""
-    if weights is None:  # a root may claim more sequences than an array can have
-        return None
-    return checked_weights(weights, np.broadcast_to(np.int64(1), len(store)), store.path)  # takes no memory
-
-
 def weights_then(weights: Floats | None, now: Store, then: Store) -> Floats | None:
     """Return the weights of the sequences that a store had when an epoch was started."""
     return None if weights is None else weights[now.selection <= then.selection.max(initial=-1)]

@@ -19,7 +19,7 @@ from store_spec.format.codec import crc32c
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
-from store_spec.reading.argument_checks import checked_fractions, weights_of_sequences
+from store_spec.reading.argument_checks import checked_fractions, checked_weights
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, check_no_later_steps
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch, Transform
@@ -228,8 +228,10 @@ class SliceBatches(OneEpoch[Batch, Plan]):
     _plan_class: ClassVar[Any]
 
     def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
-        weights = weights_of_sequences(options.weights, store)
-        super().__init__(options, self._plan_class(options, SliceReader(store, rows, options.limit), weights))
+        reader = SliceReader(store, rows, options.limit)
+        samples = np.maximum(reader.lengths.clip(max=1), self._kind == "padded")  # others leave out those without steps
+        weights = checked_weights(options.weights, samples, store.path)
+        super().__init__(options, self._plan_class(options, reader, weights))
 
     @property
     def padding(self) -> float:

@@ -10,8 +10,9 @@ import pytest
 
 from store_spec.errors import WindowError
 from tests.store.kinds import KINDS, begin
-from tests.store.window_oracle import Written
+from tests.store.window_oracle import LENGTHS, Written
 
+NO_STEPS = np.equal(LENGTHS, 0)
 WEIGHTS = np.array([(3 * number) % 5 for number in range(18)], float)
 OF_ALL: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
@@ -61,12 +62,14 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"batch_size": 1, "world_size": 4}, "18 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
     "packed": [
+        ({"weights": NO_STEPS}, "the weights of all 15 samples make 0.0; nothing can be drawn by that"),
         ({"tokens": 0}, "tokens is 0; it must be a whole number of at least 1"),
         ({"max_steps": 33}, "max_steps is 33; it must be a whole number of at least 1 and at most 32"),
         ({"memory": 100}, "memory=100 bytes is too little: a batch of 2 rows of 32 steps takes"),
         ({"tokens": 10, "world_size": 99}, "31 samples cannot be distributed to world_size=99 ranks"),
     ],
     "streams": [
+        ({"weights": NO_STEPS}, "the weights of all 15 samples make 0.0; nothing can be drawn by that"),
         ({"window": -5}, "window is -5"),
         ({"window": 2.0}, r"window is 2\.0"),
         ({"window": 5, "memory": "1kB"}, "memory=1,000 .*: a batch of 2 lanes of 5 steps takes 260, .*memory=1516"),
