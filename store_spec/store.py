@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SequenceIndexError
-from store_spec.reading.argument_checks import options_of
+from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 
@@ -45,7 +45,7 @@ class Store(Selection):
         """
         if isinstance(number, slice):
             return Store(self.snapshot, self.selection[number])
-        if not isinstance(number, tuple) and np.ndim(number):
+        if not isinstance(number, tuple) and array_of(number).ndim:
             return self.select(number)
         return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
 

@@ -98,6 +98,18 @@ def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     return counts
 
 
+def array_of(values: ArrayLike) -> NDArray[Any]:
+    """Return an array, in which masked values are None; of lists of different lengths, an array of one None."""
+    if np.ma.is_masked(values):
+        values = np.ma.asarray(values).tolist()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return np.array([None])
+    # As objects, because NumPy's own texts lose a NUL at their end.
+    return np.asarray(values, object) if array.dtype.kind == "U" else array
+
+
 def positions(
     noun: str, numbers: ArrayLike, count: int, where: object, *, ndim: int | None = None, advice: str = ""
 ) -> NDArray[np.int64]:
@@ -105,10 +117,7 @@ def positions(
 
     `noun` says what the things are, `where` is the store, and `ndim` the dimensions that `numbers` must have.
     """
-    try:
-        values = np.asarray(numbers)
-    except ValueError:  # lists of different lengths
-        values = np.ones(1, object)
+    values = array_of(numbers)
     if not values.size:  # NumPy makes an empty list float64
         values = values.astype(np.int64)
     whole = values.dtype.kind in "iu" and ndim in (None, values.ndim)
@@ -130,7 +139,7 @@ def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> F
     if weights is None:
         return None
     try:
-        values = np.array(weights, np.float64)
+        values = np.array(array_of(weights).tolist(), np.float64)
     except (TypeError, ValueError) as error:
         raise WindowError(f"{where}: weights are not numbers ({error}); give one for each sequence") from error
     if values.shape != counts.shape:

@@ -18,7 +18,7 @@ from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
 from store_spec.format.runs import runs_of_sequences
-from store_spec.reading.argument_checks import positions
+from store_spec.reading.argument_checks import array_of, positions
 from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage
 from store_spec.reading.sequence_table import SequenceTable
@@ -256,12 +256,11 @@ class Selection:
     def numbers(self, which: ArrayLike | str | Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of some of these sequences; see `store.select` for the argument and the errors."""
         names = [which] if isinstance(which, str) else which
-        values = np.asarray(names)
+        values = array_of(names)
         if values.dtype == object and all(isinstance(one, bool | np.bool_) for one in values.flat):
             values = values.astype(bool)  # a mask of pandas, which could have missing values
-        if values.dtype.kind in "UOT" and values.size:
-            # As objects, because NumPy's own texts lose a NUL at their end.
-            return self._numbers_of_sources([str(name) for name in np.asarray(names, object).reshape(-1)])
+        if values.dtype.kind in "OT" and values.size and not any(name is None for name in values.flat):
+            return self._numbers_of_sources([str(name) for name in values.flat])
         if values.dtype == bool:
             if values.shape != (len(self),):
                 raise SequenceIndexError(f"{self.path}: a mask of shape {values.shape} for {len(self):,} sequences")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.argument_checks import whole_number
+from store_spec.reading.argument_checks import array_of, whole_number
 
 DEFAULT_SPLITS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 LISTED_VALUES = 20  # values of each kind that are listed if only some are names of splits
@@ -40,7 +40,7 @@ def folds(sources: Sequence[str], count: int, seed: int) -> list[NDArray[np.bool
 
 def groups(by: ArrayLike, sequences: int, where: str = "by") -> list[str]:
     """Return the name of each sequence's group; `by` is (sequences,), text or whole numbers."""
-    values = np.asarray(by)
+    values = array_of(by)
     if values.shape != (sequences,):
         raise WindowError(f"{where} has shape {values.shape}; give one value for each of {sequences:,} sequences")
     names = values.tolist()

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.format.runs import Ints, spread
+from store_spec.reading.argument_checks import array_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -123,7 +124,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     ([nan, nan, 2.0, 4.0, 4.0, nan], [0, 0, 1, 2, 1, 0])
     """
     windows.check_epoch()
-    store, shape, numbers = windows.store, windows.shape, np.asarray(index)
+    store, shape, numbers = windows.store, windows.shape, array_of(index)
     values = np.asarray(predictions)
     steps = shape.label_steps
     expected = f"({numbers.size:,}, ...)" if steps is None else f"({numbers.size:,}, {steps:,}, ...)"

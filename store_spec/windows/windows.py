@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.reading.argument_checks import options_of
+from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
@@ -218,7 +218,7 @@ class Windows(RowSelection[WindowOptions]):
             raise WindowError(f'{self.store.path}: normalize="{self.normalize}", so give the index of the windows')
         if index is not None:
             self.check_epoch()
-        numbers = np.zeros(0, np.int64) if index is None else np.asarray(index)
+        numbers = np.zeros(0, np.int64) if index is None else array_of(index)
         scaler = scaler_of(self, numbers.reshape(-1))
         return scaler if numbers.ndim else Scaler(inputs=scaler.inputs.of(0), labels=scaler.labels.of(0))
 

@@ -37,6 +37,8 @@ OF_ALL: list[tuple[dict[str, Any], str]] = [
     ({"weights": np.zeros(18)}, "samples make 0.0; nothing can be drawn by that"),
     ({"weights": np.full(18, 1e308)}, "samples make inf"),
     ({"weights": ["a"] * 18}, "weights are not numbers"),
+    ({"weights": np.ma.masked_equal(WEIGHTS, 3)}, r"weights\[1\] is nan"),
+    ({"weights": [[1.0], [1.0, 2.0]] * 9}, r"weights of shape \(1,\)"),
     ({"normalize": np.zeros(2)}, r"normalize=array\(\[0., 0.\]\); give statistics"),
 ]
 OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {

@@ -162,7 +162,11 @@ def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_o
         ([0, 2.0], r"array\(\[0., 2.\]\) asked for, but there are 5, by whole numbers from 0, by names or a mask"),
         ([np.nan], r"array\(\[nan\]\) asked for"),
         ([b"a"], r"array\(\[b'a'\], dtype='\|S1'\) asked for"),
-        ([True, None, True, True, True], "no sequence of source 'True'"),
+        ([True, None, True, True, True], r"array\(\[True, None, True, True, True\], dtype=object\) asked for"),
+        ([[0], [1, 2]], r"array\(\[None\], dtype=object\) asked for"),
+        (np.ma.masked_array([0, 1], [False, True]), r"array\(\[0, None\], dtype=object\) asked for"),
+        (np.ma.masked_array([True] * 5, [False] * 4 + [True]), r"True, None\], dtype=object\) asked for"),
+        (np.ma.masked_array(["a", "b"], [True, False]), r"array\(\[None, 'b'\], dtype=object\) asked for"),
         ("zebra", r"no sequence of source 'zebra' \(1 of 1 unknown\); sources are named like 'a'"),
         (["a", "x", "y"], r"no sequence of source 'x' \(2 of 3 unknown\)"),
     ],
@@ -170,6 +174,9 @@ def test_sequences_are_selected_by_patterns_in_which_the_star_alone_stands_for_o
 def test_unknown_sequences_cannot_be_selected(store, which, message):
     with pytest.raises(SequenceIndexError, match=message):
         store.select(which)
+    if not isinstance(which, str):
+        with pytest.raises(SequenceIndexError, match=message):
+            store[which]
 
 
 def test_an_empty_store_has_no_names_to_select(store):

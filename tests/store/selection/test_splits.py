@@ -226,9 +226,13 @@ def test_a_store_is_split_and_folded_by_groups_given(tmp_path):
     assert [len(held) for _, held in store.folds(2, seed=1)] != [len(held) for _, held in store.folds(2, seed=2)]
     with pytest.raises(WindowError, match=r"by has shape \(59,\); give one value for each of 60 sequences"):
         store.split("train", by=patients[1:])
-    for wrong in (None, 1.5, b"a"):
+    wrong = [np.array([*patients[1:], value], object) for value in (None, 1.5, b"a")]
+    for by in (*wrong, np.ma.masked_equal(np.arange(60), 7)):
         with pytest.raises(WindowError, match="groups are named by text or whole numbers"):
-            store.folds(2, by=np.array([*patients[1:], wrong], object))
+            store.folds(2, by=by)
+    with pytest.raises(WindowError, match=r"by has shape \(1,\)"):
+        store.folds(2, by=[[1], [2, 3]] * 30)
+    assert len(store.folds(2, by=["a", "a\0"] * 30)) == 2
 
 
 def test_a_store_is_split_and_folded_by_a_column(tmp_path):

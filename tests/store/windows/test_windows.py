@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,15 @@ def test_a_number_beyond_the_last_window_is_an_index_error_that_names_both(by_st
     for number in (len(windows), -len(windows) - 1):
         with pytest.raises(IndexError):
             windows[number]
+
+
+@pytest.mark.parametrize("numbers", [np.ma.masked_equal([0, 1, 2], 1), [[0], [1, 2]]])
+def test_numbers_of_windows_that_are_masked_or_ragged_are_refused(by_step: Written, numbers: Any):
+    windows = by_step.store.windows(5, normalize="window")
+    predictions = np.zeros((np.size(numbers) if isinstance(numbers, np.ndarray) else 1, 1, 1))
+    for ask in (windows.__getitems__, windows.locate, windows.scaler, partial(windows.overlay, predictions)):
+        with pytest.raises(SequenceIndexError, match=r"(?s)step\.zarr: window .* asked for"):
+            ask(numbers)
 
 
 @pytest.mark.parametrize("number", ["a", 1.0, True, None, 2**70, (0, 1), (0, [1, 2])])
