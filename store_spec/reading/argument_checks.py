@@ -51,7 +51,7 @@ def parse_bytes(size: int | str, error: type[StoreError] = SchemaError) -> int:
     """
     if isinstance(size, int):
         return size
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", size, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(size), re.IGNORECASE)
     if match is None:
         raise error(f"{size!r} is not a size in bytes; write for example '64MB' or '64MiB'")
     return round(float(match[1]) * UNITS[(match[2] or "").lower()])

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments, merge, moments, over_features, stacked
 from store_spec.format.runs import spread
+from store_spec.reading.argument_checks import array_of
 from store_spec.reading.periods import moment_of, usable_steps
 from store_spec.reading.read_ranges import BLOCK_BYTES, every_row, read_ranges
 from store_spec.reading.scaling import Normalizer, Scale, Scaler, range_scale, standard
@@ -265,7 +266,10 @@ def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quant
     >>> found.inputs.tolist(), found.labels.tolist()
     ([[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [[1.0], [2.0], [3.0]])
     """
-    fractions = np.atleast_1d(np.asarray(q, np.float64))
+    try:
+        fractions = np.atleast_1d(np.array(array_of(q).tolist(), np.float64))
+    except (TypeError, ValueError):
+        fractions = np.full(1, np.nan)
     if fractions.ndim != 1 or not ((fractions >= 0) & (fractions <= 1)).all():
         raise WindowError(f"{store.path}: q={q!r:.80}; quantiles are numbers from 0 to 1")
     results = {}

@@ -171,7 +171,8 @@ def test_other_names_are_not_keys_of_chunks(name):
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        (4096, 4096), ("0", 0), ("12", 12), ("12b", 12), ("1k", 1000), ("1kB", 1000), ("1 KiB", 1024),
+        (4096, 4096), (np.int64(5), 5), (5e9, 5 * 10**9),
+        ("0", 0), ("12", 12), ("12b", 12), ("1k", 1000), ("1kB", 1000), ("1 KiB", 1024),
         ("2.5MB", 2_500_000), (" 64 mib ", 2**26), ("1G", 10**9), ("1GiB", 2**30), ("1.5TB", 1_500_000_000_000),
         ("1tib", 2**40),
     ],
@@ -180,7 +181,7 @@ def test_sizes_are_read_as_people_write_them(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MB", "-1", "1e6", "1,000", "1 PB", "1MBB", "1 M B", "one", "0x10", ".5k"])
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1e6", "1,000", "1 PB", "1MBB", "1 M B", "one", "0x10", ".5k", None])
 def test_invalid_sizes_are_refused(text):
     with pytest.raises(SchemaError, match="is not a size in bytes; write for example '64MB'"):
         parse_bytes(text)

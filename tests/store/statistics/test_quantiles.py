@@ -132,7 +132,7 @@ def values(sequence: Sequence, name: str, recipe: Recipe) -> NDArray[Any]:
     return np.asarray(rows[None] if name == "labels" and recipe.label_axis == "sequence" else rows)
 
 
-@pytest.mark.parametrize("q", [-0.1, 1.5, [0.5, float("nan")], [[0.5]]])
+@pytest.mark.parametrize("q", [-0.1, 1.5, [0.5, float("nan")], [[0.5]], "x", [[0.5], [0.1, 0.2]], 1j])
 def test_invalid_quantiles_are_refused(tmp_path: Path, q: Any):
     recipe = Recipe()
     store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [4])))
