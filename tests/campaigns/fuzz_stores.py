@@ -39,6 +39,7 @@ from store_spec.errors import MissingStoreError, WindowError
 from tests.campaigns.fuzz_damage import Change, damages, forgeries
 from tests.store.damage import ROOT, signed
 from tests.store.make_golden import GOLDEN, STORES, Golden
+from tests.store.oracle import Sequence
 
 MEMORY = 2**30  # bytes of address space beyond those in use before the first example
 SECONDS = 20.0  # of processor time, after which an example is considered to hang
@@ -173,7 +174,7 @@ class Examination:
     """Reads and verifies one store, and collects the violations."""
 
     def __init__(self, path: Path, golden: Golden) -> None:
-        self.path, self.golden = path, golden
+        self.path = path
         self.violations: list[str] = []
         self._written = golden.sequences()
         self._errors: list[StoreError] = []
@@ -228,18 +229,16 @@ class Examination:
             self._attempt(read)
 
     def _check_sequence(self, store: Store, at: int, number: int, pair: tuple[Any, Any]) -> None:
-        exists = number < len(self._written)
-        _, *expected = self._written[number] if exists else ("", np.zeros(0), np.zeros(0))
-        for name, found, rows in zip(("inputs", "labels"), pair, expected, strict=True):
-            if np.asarray(found).tobytes() != rows.tobytes():
+        written = self._written[number] if number < len(self._written) else Sequence("", np.zeros(0), np.zeros(0))
+        for name, found in zip(("inputs", "labels"), pair, strict=True):
+            if np.asarray(found).tobytes() != written.rows(name).tobytes():
                 self.violations.append(f"the {name} of sequence {number} were read wrong without an error")
         times = self._attempt(lambda: store.times(at)) if store.schema.time is not None else None
-        written = self.golden.times_of(number) if exists else None
-        if times is not None and (written is None or times.tobytes() != written.tobytes()):
+        if times is not None and (written.time is None or times.tobytes() != written.time.tobytes()):
             self.violations.append(f"the times of sequence {number} were read wrong without an error")
 
     def _check_column(self, name: str, dtype: str, found: Any, numbers: list[int]) -> None:
-        values = [self.golden.columns_of(number)[name] for number in numbers if number < len(self._written)]
+        values = [self._written[number].columns[name] for number in numbers if number < len(self._written)]
         expected = np.array(values, object if dtype == "string" else None)
         if found.tolist() != expected.tolist() and found.tobytes() != expected.tobytes():
             self.violations.append(f"column {name} was read wrong without an error")

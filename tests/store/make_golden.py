@@ -18,20 +18,17 @@ import store_spec
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
 from store_spec.schema import LabelAxis, Missing, Rows
-from tests.store import oracle
+from tests.store.oracle import Sequence
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
-
-Sequence = tuple[str, NDArray[Any], NDArray[Any]]  # source, inputs, labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
     """A golden store: how it is created, its sequences by a formula, and the numbers of sequences at its commits.
 
-    `columns` and `kept` are the further columns, and their values for each sequence; `time` and `times` the same for
-    times of steps; `filled` marks the filled values of inputs. `classes` are those of the labels at each commit.
-    `retire` has the sources to retire before each commit, and `gone` the numbers of their sequences.
+    `classes` are those of the labels at each commit. `retire` has the sources to retire before each commit, and `gone`
+    the numbers of their sequences.
     """
 
     name: str
@@ -43,26 +40,20 @@ class Golden:
     missing: Missing = "error"
     codec: str = "zstd"
     columns: tuple[SequenceColumn, ...] = ()
-    kept: Callable[[], list[dict[str, Any]]] = list
     time: Time | None = None
-    times: Callable[[], list[NDArray[np.int64]]] = list
     classes: tuple[list[list[str] | None] | None, ...] = (None,)
     retire: tuple[tuple[str, ...], ...] = ()
     gone: tuple[int, ...] = ()
-    filled: Callable[[], list[NDArray[np.bool_]]] | None = None
+    filled: bool = False
+
+    @property
+    def path(self) -> Path:
+        return GOLDEN / f"{self.name}.zarr"
 
     @property
     def live(self) -> list[Sequence]:
         """The sequences that are not retired."""
         return [one for number, one in enumerate(self.sequences()) if number not in self.gone]
-
-    def columns_of(self, number: int) -> dict[str, Any]:
-        """Return the values of a sequence in the further columns."""
-        return self.kept()[number] if self.columns else {}
-
-    def times_of(self, number: int) -> NDArray[np.int64] | None:
-        """Return the times of a sequence; None if it has none."""
-        return None if self.time is None else self.times()[number]
 
     def write(self, path: Path) -> None:
         """Write the store with the current writer."""
@@ -77,7 +68,7 @@ class Golden:
             columns={column.name: column.dtype for column in self.columns},
             time=self.time,
             classes=self.classes[0],
-            filled=self.filled is not None,
+            filled=self.filled,
             chunk=4 * self.inputs.nbytes,
             shard=8 * self.inputs.nbytes,
             provenance={"made by": "tests/store/make_golden.py", "store": self.name},
@@ -87,10 +78,9 @@ class Golden:
                     writer.extend_classes(classes)
                 for source in self.retire[commit] if self.retire else ():
                     writer.retire(source)
-                for number, (source, inputs, labels) in enumerate(sequences[at:stop], at):
-                    columns, time = self.columns_of(number), self.times_of(number)
-                    filled = None if self.filled is None else self.filled()[number]
-                    writer.append(inputs, labels, source=source, columns=columns, time=time, filled=filled)
+                for one in sequences[at:stop]:
+                    columns, time, filled = one.columns, one.time, one.filled
+                    writer.append(one.inputs, one.labels, source=one.source, columns=columns, time=time, filled=filled)
                 at = stop
                 writer.commit()
 
@@ -114,7 +104,7 @@ def _steps() -> list[Sequence]:
     """Full shards, some of which a later commit replaces, and a last, partial one."""
     lengths = {"a/walk-0.csv": [5], "a/walk-1.csv": [0], "b/größe 二.csv": [2, 11], "c.csv": [1, 0, 4]}
     return [
-        (source, ramp(steps, STEPS.inputs, 8 * number), ramp(steps, STEPS.labels, number))
+        Sequence(source, ramp(steps, STEPS.inputs, 8 * number), ramp(steps, STEPS.labels, number))
         for number, (source, parts) in enumerate(lengths.items())
         for steps in parts
     ]
@@ -122,14 +112,14 @@ def _steps() -> list[Sequence]:
 
 def _named() -> list[Sequence]:
     return [
-        (f"episode-{number}", ramp(steps, NAMED.inputs, -number), np.array(7 * number - 3))
+        Sequence(f"episode-{number}", ramp(steps, NAMED.inputs, -number), np.array(7 * number - 3))
         for number, steps in enumerate([4, 9, 0, 1])
     ]
 
 
 def _own() -> list[Sequence]:
     return [
-        (f"utterance-{number}", ramp(steps, OWN.inputs, number), ramp(label_steps, OWN.labels, -number))
+        Sequence(f"utterance-{number}", ramp(steps, OWN.inputs, number), ramp(label_steps, OWN.labels, -number))
         for number, (steps, label_steps) in enumerate([(6, 2), (0, 5), (13, 0), (2, 3)])
     ]
 
@@ -140,7 +130,7 @@ def _images() -> list[Sequence]:
     for number, steps in enumerate([4, 0, 2]):
         frames = np.arange(48 * steps).reshape(steps, 4, 4, 3) + number
         sides = np.arange(steps)[:, None] % 2 == np.arange(2)
-        sequences.append((f"film-{number}", frames.astype(np.uint8), sides))
+        sequences.append(Sequence(f"film-{number}", frames.astype(np.uint8), sides))
     return sequences
 
 
@@ -149,16 +139,15 @@ def _gaps() -> list[Sequence]:
     one = ramp(5, GAPS.inputs, 0)
     one[2, 0] = one[:, 1] = np.nan
     two = np.full((3, 2), np.nan)
-    return [("gap", one, ramp(5, GAPS.labels, 1)), ("nothing", two, np.full(3, np.nan, np.float32))]
+    return [Sequence("gap", one, ramp(5, GAPS.labels, 1)), Sequence("nothing", two, np.full(3, np.nan, np.float32))]
 
 
 def _waves() -> list[Sequence]:
     sequences = []
     for number, steps in enumerate([3, 6]):
         real = ramp(steps, _rows("float32", (2,)), number)
-        sequences.append(
-            (f"wave-{number}", (real - 1j * real).astype(np.complex64), np.array([number / 2, -1], np.float16))
-        )
+        inputs = (real - 1j * real).astype(np.complex64)
+        sequences.append(Sequence(f"wave-{number}", inputs, np.array([number / 2, -1], np.float16)))
     return sequences
 
 
@@ -166,70 +155,61 @@ def _updated() -> list[Sequence]:
     """Two sources have a second version, one of them directly after the first; one is retired without a new version."""
     lengths = [("a", 3), ("a", 2), ("b", 4), ("c", 1), ("c", 6), ("c", 5), ("a", 2), ("d", 0)]
     return [
-        (source, ramp(steps, UPDATED.inputs, number), np.array(number, np.int8))
+        Sequence(source, ramp(steps, UPDATED.inputs, number), np.array(number, np.int8))
         for number, (source, steps) in enumerate(lengths)
     ]
 
 
 def _patients() -> list[Sequence]:
-    return [
-        (f"patient-{number}", ramp(steps, PATIENTS.inputs, number), ramp(steps, PATIENTS.labels, number))
-        for number, steps in enumerate([3, 5, 0])
-    ]
-
-
-def _of_patients() -> list[dict[str, Any]]:
-    """Values of every type, with the smallest, the largest, and missing ones."""
-    return [
+    """Values of columns of every type, with the smallest, the largest, and missing ones."""
+    columns: list[dict[str, Any]] = [
         {"site": "Köln 二", "age": 41.5, "visits": -(2**63), "left handed": True},
         {"site": "", "age": math.nan, "visits": 2**63 - 1, "left handed": False},
         {"site": "A/1\n", "age": -0.0, "visits": 0, "left handed": True},
     ]
-
-
-def _rivers() -> list[Sequence]:
     return [
-        (f"river-{number}", ramp(steps, RIVERS.inputs, number), np.array(number, np.int16))
-        for number, steps in enumerate([6, 0, 11, 3])
+        Sequence(f"patient-{number}", ramp(steps, PATIENTS.inputs, number), ramp(steps, PATIENTS.labels, number), more)
+        for number, (steps, more) in enumerate(zip([3, 5, 0], columns, strict=True))
     ]
 
 
-def _of_rivers() -> list[NDArray[np.int64]]:
+def _rivers() -> list[Sequence]:
     """Times that rise, that stand still, and that go from the smallest to the largest."""
     every = np.arange(11) * 3600 - 7200
-    return [every[:6], every[:0], every // 7200 * 7200, np.array([-(2**63) + 1, 0, 2**63 - 1])]
-
-
-def _races() -> list[Sequence]:
+    times = [every[:6], every[:0], every // 7200 * 7200, np.array([-(2**63) + 1, 0, 2**63 - 1])]
+    basins = ["Rhein", "Aare", "", "Reuß"]
     return [
-        (f"race-{number}", ramp(steps, RACES.inputs, number), ramp(steps, RACES.labels, number))
-        for number, steps in enumerate([9, 2])
+        Sequence(f"river-{n}", ramp(len(time), RIVERS.inputs, n), np.array(n, np.int16), {"basin": basins[n]}, time)
+        for n, time in enumerate(times)
+    ]
+
+
+def _races(*times: NDArray[np.int64] | None) -> list[Sequence]:
+    return [
+        Sequence(f"race-{n}", ramp(steps, RACES.inputs, n), ramp(steps, RACES.labels, n), time=time)
+        for n, (steps, time) in enumerate(zip([9, 2], times, strict=True))
     ]
 
 
 def _animals() -> list[Sequence]:
     """A later commit names the class of the second sequence."""
     return [
-        (f"animal-{number}", ramp(steps, ANIMALS.inputs, number), np.array([code, -number], np.int8))
+        Sequence(f"animal-{number}", ramp(steps, ANIMALS.inputs, number), np.array([code, -number], np.int8))
         for number, (steps, code) in enumerate([(3, 1), (2, 3), (5, 0)])
     ]
 
 
 def _holes() -> list[Sequence]:
-    """NaN at the ends of consecutive sequences, in one feature or all, and in labels."""
+    """NaN at the ends of consecutive sequences, in one feature or all, and in labels; other values are filled."""
     sequences = []
     for number, (steps, rows) in enumerate([(7, 3), (0, 2), (4, 0), (12, 5)]):
         inputs, labels = ramp(steps, HOLES.inputs, number), ramp(rows, HOLES.labels, -number)
         inputs[:1, number % 3] = inputs[-2:] = np.nan
         inputs[5:6] = np.nan
         labels[1:3] = np.nan
-        sequences.append((f"hole-{number}", inputs, labels))
+        filled = np.arange(steps * 3).reshape(steps, 3) % 5 == 2
+        sequences.append(Sequence(f"hole-{number}", inputs, labels, filled=filled))
     return sequences
-
-
-def _of_holes() -> list[NDArray[np.bool_]]:
-    """The filled values, which are not the ones that are NaN."""
-    return [(np.arange(steps * 3).reshape(steps, 3) % 5 == 2) for steps in (7, 0, 4, 12)]
 
 
 STEPS = Golden(
@@ -303,7 +283,6 @@ PATIENTS = Golden(
         SequenceColumn("visits", "int64"),
         SequenceColumn("left handed", "bool"),
     ),
-    kept=_of_patients,
 )
 RIVERS = Golden(
     name="rivers",
@@ -313,18 +292,15 @@ RIVERS = Golden(
     commits=(1, 4),
     label_axis="sequence",
     columns=(SequenceColumn("basin", "string"),),
-    kept=lambda: [{"basin": name} for name in ("Rhein", "Aare", "", "Reuß")],
     time=Time("s", zone="UTC"),
-    times=_of_rivers,
 )
 RACES = Golden(
     name="races",
     inputs=_rows("float64", ()),
     labels=_rows("int8", ()),
-    sequences=_races,
+    sequences=lambda: _races(np.arange(9) * 20, np.array([5, 5])),
     commits=(2,),
     time=Time("ms", None),
-    times=lambda: [np.arange(9) * 20, np.array([5, 5])],
     codec="lz4",
 )
 ANIMALS = Golden(
@@ -340,7 +316,7 @@ GAUGES = Golden(
     name="gauges",
     inputs=Rows(np.dtype("float64"), (), ("level",), units=("m",), descriptions=("above the zero of the gauge",)),
     labels=Rows(np.dtype("int8"), (), units=("°C",)),
-    sequences=_races,
+    sequences=lambda: _races(None, None),
     commits=(2,),
 )
 HOLES = Golden(
@@ -351,7 +327,7 @@ HOLES = Golden(
     commits=(1, 4),
     label_axis="own",
     missing="keep",
-    filled=_of_holes,
+    filled=True,
 )
 EMPTY = Golden(
     name="empty",
@@ -363,27 +339,13 @@ EMPTY = Golden(
 STORES = (STEPS, NAMED, OWN, IMAGES, GAPS, WAVES, UPDATED, PATIENTS, RIVERS, RACES, ANIMALS, GAUGES, HOLES, EMPTY)
 
 
-def path_of(golden: Golden) -> Path:
-    return GOLDEN / f"{golden.name}.zarr"
-
-
-def sequences_of(golden: Golden) -> list[oracle.Sequence]:
-    """Return all sequences of a golden store by its formula, also retired ones."""
-    filled = [None] * len(golden.sequences()) if golden.filled is None else golden.filled()
-    return [
-        oracle.Sequence(*sequence, golden.columns_of(number), golden.times_of(number), filled[number])
-        for number, sequence in enumerate(golden.sequences())
-    ]
-
-
 def main() -> None:
     """Write the stores that do not exist."""
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for golden in STORES:
-        path = GOLDEN / f"{golden.name}.zarr"
-        if not path.exists():
-            golden.write(path)
-            print(path)
+        if not golden.path.exists():
+            golden.write(golden.path)
+            print(golden.path)
 
 
 if __name__ == "__main__":

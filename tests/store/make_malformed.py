@@ -52,6 +52,7 @@ from tests.store.damage import (
     wrap_around,
 )
 from tests.store.make_golden import GOLDEN
+from tests.store.oracle import same
 
 MALFORMED = Path(__file__).parents[1] / "data" / "malformed"
 
@@ -393,9 +394,9 @@ def read_everything(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def read_and_compare(path, golden) -> None:
     """Read everything; the sequences before the error must be those of the valid store."""
-    for (_, inputs, labels), (found_inputs, found_labels) in zip(golden.live, read_everything(path), strict=True):
-        assert found_inputs.tobytes() == inputs.tobytes()
-        assert np.asarray(found_labels).tobytes() == labels.tobytes()
+    for one, (inputs, labels) in zip(golden.live, read_everything(path), strict=True):
+        assert same(inputs, one.inputs)
+        assert same(labels, one.labels)
 
 
 if __name__ == "__main__":

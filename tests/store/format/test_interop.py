@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 import store_spec
 from store_spec.format.layout import ROOT
-from tests.store.make_golden import STORES, Golden, path_of, sequences_of
+from tests.store.make_golden import STORES, Golden
 from tests.store.oracle import Recipe, append, make, same, write
 
 LENGTHS = [5, 0, 90, 7, 1]
@@ -31,7 +31,7 @@ def golden(request) -> Golden:
 
 def check(arrays, golden: Golden) -> None:
     """Find each sequence from offsets, as the format says, in arrays that other software read."""
-    offsets, sequences = arrays["offsets"], sequences_of(golden)
+    offsets, sequences = arrays["offsets"], golden.sequences()
     label_offsets = {
         "step": offsets,
         "sequence": np.arange(len(sequences) + 1),
@@ -62,7 +62,7 @@ def read(group: zarr.Group, name: str) -> np.ndarray:
 
 
 def test_zarr_reads_the_store_as_a_group_with_and_without_consolidated_metadata_and_each_array_by_its_folder(golden):
-    path, sequences = path_of(golden), sequences_of(golden)
+    path, sequences = golden.path, golden.sequences()
     for consolidated in (True, False):
         group = zarr.open_group(path, mode="r", use_consolidated=consolidated)
         assert (group.metadata.consolidated_metadata is not None) == consolidated
@@ -82,7 +82,7 @@ def test_zarr_reads_the_store_as_a_group_with_and_without_consolidated_metadata_
 
 
 def test_consolidated_metadata_are_those_that_zarr_finds_in_the_folders(golden):
-    path = path_of(golden)
+    path = golden.path
     members = json.loads((path / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"]
     found = {
         file.parent.relative_to(path).as_posix(): json.loads(file.read_bytes()) for file in path.rglob("*/zarr.json")
@@ -93,8 +93,8 @@ def test_consolidated_metadata_are_those_that_zarr_finds_in_the_folders(golden):
 
 
 def test_xarray_reads_the_store_as_a_contiguous_ragged_array(golden):
-    sequences = sequences_of(golden)
-    with xarray.open_zarr(path_of(golden), decode_times=False) as dataset:
+    sequences = golden.sequences()
+    with xarray.open_zarr(golden.path, decode_times=False) as dataset:
         dataset.load()
         check({name: np.asarray(array) for name, array in dataset.items()}, golden)
         assert dataset.attrs["Conventions"].startswith("CF-1.")
@@ -112,7 +112,7 @@ def test_xarray_reads_the_store_as_a_contiguous_ragged_array(golden):
 
 
 def test_xarray_reads_the_groups(golden):
-    path, sequences = path_of(golden), sequences_of(golden)
+    path, sequences = golden.path, golden.sequences()
     with xarray.open_zarr(path, group="sequences") as table:
         assert table["source"].values.tolist() == [sequence.source for sequence in sequences]
         assert table["part"].dims == ("sequence",)
@@ -125,7 +125,7 @@ def test_tensorstore_reads_the_arrays(golden):
     arrays = {}
     optional = {"label_offsets": golden.label_axis == "own", "filled": golden.filled, "time": golden.time}
     for name in ("inputs", "labels", "offsets", *(name for name, present in optional.items() if present)):
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path_of(golden) / name)}}
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(golden.path / name)}}
         array = tensorstore.open(spec, open=True, read=True).result()
         arrays[name] = array.read().result()
         assert array.domain.labels[0] in ("step", "sequence", "label_step", "sequence_bound", "label_sequence_bound")
@@ -164,7 +164,7 @@ def test_zarr_writes_the_documents_of_all_arrays(golden):
 
     That codec has no configuration, and the specification of Zarr permits leaving out the member if it is empty.
     """
-    documents = [json.loads(file.read_bytes()) for file in path_of(golden).rglob("zarr.json")]
+    documents = [json.loads(file.read_bytes()) for file in golden.path.rglob("zarr.json")]
     arrays = [document for document in documents if document["node_type"] == "array"]
     assert len(arrays) > 10
     for document in arrays:
