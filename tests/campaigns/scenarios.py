@@ -17,10 +17,12 @@ from builder.maintenance.repair import repair
 from store_spec import StoreLocation
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
+from store_spec.windows.shape import WindowShape
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.campaigns.trees import Tree, difference, read_tree, without_cache
 from tests.store.damage import Damage, contents, removed
 from tests.store.oracle import Recipe, Sequence, append, assert_holds, make
+from tests.store.window_oracle import listed
 
 STORE = "store"  # the name of the store in the folder of a scenario
 WINDOW = 2
@@ -219,13 +221,11 @@ class Repair(Scenario):
     @cached_property
     def _valid_rows(self) -> frozenset[tuple[str, bytes, bytes]]:
         """All sequences and windows of all sources."""
-        valid = set()
+        valid: set[tuple[str, bytes, bytes]] = set()
         for sequence in self.states[WHOLE] or ():
             source, inputs, labels = sequence.source, sequence.inputs, sequence.labels
-            valid.add((source, bytes(inputs), bytes(labels)))
-            for start in range(len(inputs) - WINDOW):
-                stop = start + WINDOW
-                valid.add((source, inputs[start:stop].tobytes(), labels[stop : stop + 1].tobytes()))
+            windows = listed([(inputs, labels)], WindowShape(window=WINDOW))
+            valid |= {(source, x.tobytes(), y.tobytes()) for x, y in [(inputs, labels), *windows]}
         return frozenset(valid)
 
 

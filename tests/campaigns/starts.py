@@ -31,10 +31,12 @@ from store_spec.store import Store
 from store_spec.windows.batches import Batches
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import run_module
 from tests.store.oracle import Recipe, assert_holds, make, same, write
+from tests.store.window_oracle import listed
 
 METHODS = ("fork", "spawn", "forkserver", "pickle", "threads")
 STATES = ("never used", "used before", "reading ahead")
@@ -223,9 +225,10 @@ def check(found: object, taken: int) -> None:
         found, taken = found.batches(BATCH, memory=MEMORY), 0
     assert isinstance(found, Batches)
     inputs, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    starts = [(one, at) for one in sequences for at in range(0, len(one.inputs) - WINDOW, WINDOW)][taken * BATCH :]
-    assert same(inputs, np.stack([one.inputs[at : at + WINDOW] for one, at in starts])), "wrong inputs"
-    assert same(labels, np.stack([one.labels[at + WINDOW, None] for one, at in starts])), "wrong labels"
+    samples = listed([(one.inputs, one.labels) for one in sequences], WindowShape(window=WINDOW, stride=WINDOW))
+    wanted = [np.stack(parts) for parts in zip(*samples[taken * BATCH :], strict=True)]
+    assert same(inputs, wanted[0]), "wrong inputs"
+    assert same(labels, wanted[1]), "wrong labels"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from tests.frameworks.walks import listed, same
+from tests.frameworks.walks import same
+from tests.store.window_oracle import listed
 
 pytestmark = pytest.mark.frameworks
 
@@ -65,7 +66,7 @@ def check_that_a_network_learns_from_batches(windows):
 def check_that_grain_takes_windows_as_a_source(windows):
     import grain
 
-    wanted = listed(windows)
+    wanted = listed([*windows.store], windows.shape)
     in_order = grain.MapDataset.source(windows).batch(8)
     stacked = [
         [np.stack(part) for part in zip(*wanted[start : start + 8], strict=True)] for start in range(0, len(wanted), 8)
@@ -96,7 +97,7 @@ def check_that_a_loader_of_grain_gives_each_window_once_with_workers_too(windows
         operations=[grain.transforms.Batch(8, drop_remainder=False)],
     )
     found = [(x.tobytes(), y.tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
-    wanted = [(x.tobytes(), y.tobytes()) for x, y in listed(windows)]
+    wanted = [(x.tobytes(), y.tobytes()) for x, y in listed([*windows.store], windows.shape)]
     assert found != wanted
     assert sorted(found) == sorted(wanted)
 

@@ -10,7 +10,8 @@ import pytest
 
 from store_spec.errors import StateError, WindowError
 from store_spec.schema import DTYPES
-from tests.frameworks.walks import OPTIONS, WINDOW, listed, make_gaps, make_walks, same
+from tests.frameworks.walks import OPTIONS, WINDOW, make_gaps, make_walks, same
+from tests.store.window_oracle import listed
 
 pytestmark = pytest.mark.frameworks
 
@@ -182,7 +183,7 @@ def test_a_loader_with_a_sampler_fetches_windows_a_batch_at_a_time(windows, monk
         return fetch(self, numbers)
 
     monkeypatch.setattr(type(windows), "__getitems__", fetch_and_note)
-    wanted = listed(windows)
+    wanted = listed([*windows.store], windows.shape)
     for sampler in (RandomSampler(windows), SubsetRandomSampler(range(0, len(windows), 3))):
         asked.clear()
         torch.manual_seed(0)
@@ -199,7 +200,7 @@ def test_a_shuffling_data_loader_gives_every_window_once(windows, torch, data_lo
     generator = torch.Generator().manual_seed(0)
     loader = data_loader(windows, batch_size=5, shuffle=True, generator=generator)
     found = [(x.numpy().tobytes(), y.numpy().tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
-    expected = [(x.tobytes(), y.tobytes()) for x, y in listed(windows)]
+    expected = [(x.tobytes(), y.tobytes()) for x, y in listed([*windows.store], windows.shape)]
     assert found != expected
     assert sorted(found) == sorted(expected)
 

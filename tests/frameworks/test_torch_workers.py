@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from store_spec.errors import StateError, WindowError
-from tests.frameworks.walks import HORIZON, WINDOW, listed, same
+from tests.frameworks.walks import HORIZON, WINDOW, same
 from tests.store.kinds import threads
+from tests.store.window_oracle import listed
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -249,7 +250,7 @@ def test_a_loader_of_windows_gives_every_window_once_in_order(store, workers, st
     windows = store.windows(WINDOW, horizon=HORIZON)
     windows[0]  # caches are filled before the workers start
     loader = data_loader(windows, batch_size=5, num_workers=workers, multiprocessing_context=start)
-    batches, wanted = list(loader), listed(windows)
+    batches, wanted = list(loader), listed([*windows.store], windows.shape)
     assert [len(x) for x, _ in batches[:-1]] == [5] * (len(wanted) // 5)
     np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in batches]), [x for x, _ in wanted])
     np.testing.assert_array_equal(np.concatenate([y.numpy() for _, y in batches]), [y for _, y in wanted])

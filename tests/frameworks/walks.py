@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 import store_spec
-from store_spec.windows.windows import Windows
 
 LENGTHS = (7, 0, 3, 12, 5, 30, 40)
 WINDOW, HORIZON = 4, 2
@@ -42,15 +41,6 @@ def make_gaps(path: Path) -> store_spec.Store:
             steps[rng.random(steps.shape) < 0.05] = np.nan
             writer.append(steps, steps[::-1], source=f"s{number}", filled=rng.random(steps.shape) < 0.1)
     return store_spec.open_store(path)
-
-
-def listed(windows: Windows) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Return all windows, by two loops."""
-    return [
-        (x[start : start + WINDOW], y[start + WINDOW : start + WINDOW + HORIZON])
-        for x, y in windows.store
-        for start in range(len(x) - WINDOW - HORIZON + 1)
-    ]
 
 
 def same(found: Any, wanted: Any) -> bool:

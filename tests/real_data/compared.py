@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 import store_spec
+from store_spec import StoreError
+from store_spec.windows.shape import WindowShape
 from tests.real_data.plain import Expected, Plain
-from tests.store.oracle import same
+from tests.store.oracle import assert_holds, same
+from tests.store.window_oracle import Listed, list_windows, sample_of
 
 DEFAULT_SHARES = (("train", 0, 80), ("val", 80, 90), ("test", 90, 100))  # hundredths of the range of a hash
 HASHES = 2**53
@@ -80,26 +82,16 @@ def as_zarr_reads(path: Path, expected: Expected) -> Iterator[str]:
 
 def as_our_reader_reads(store: store_spec.Store, expected: Expected) -> Iterator[str]:
     """Compare what `store[i]` returns, times, and columns."""
-    sequences = expected.sequences
-    if store.sources != tuple(one.source for one in sequences):
-        yield f"{len(store.sources):,} sequences of other sources than {len(sequences):,}"
-        return
-    for number, one in enumerate(sequences):
-        inputs, labels = store[number]
-        where = f"sequence {number:,} ({one.source}), "
-        yield from unlike(f"{where}inputs", inputs, one.inputs)
-        yield from unlike(f"{where}labels", labels, one.labels)
-        if one.time is not None and store.schema.time is not None:
-            yield from unlike(f"{where}time", store.times(number).view(np.int64), one.time)
-    for name in sequences[0].columns:
-        if name not in store.sequences or store.sequences[name].tolist() != [one.columns[name] for one in sequences]:
-            yield f"column {name}"
+    try:
+        assert_holds(store, [*expected.sequences])
+    except (AssertionError, KeyError, StoreError) as error:  # a column or the times are missing
+        yield str(error)
     yield from (f"verify: {problem}" for problem in store_spec.verify(store.path))
 
 
 def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator[str]:
     """Compare each window of a shuffled epoch with one that a loop cuts; each has to occur once."""
-    cut = [*windows_by_loop(expected)]
+    shape, cut = shape_of(expected), [*windows_by_loop(expected)]
     options: dict[str, Any] = {"missing": "skip"} if expected.skip else {}
     windows = store.windows(
         expected.window, stride=expected.stride, target=expected.target, value_mask=expected.mask, **options
@@ -111,38 +103,29 @@ def windows_of_an_epoch(store: store_spec.Store, expected: Expected) -> Iterator
     for inputs, labels, *mask, index in windows.batches(BATCH, shuffle=True, index=True):
         seen.append(index)
         for place, number in enumerate(index.tolist()):
-            one, start = cut[number]
+            one, window = cut[number]
+            rows = one.inputs[window.rows]
+            filled = False if one.filled is None else one.filled[window.rows]
             found = inputs[place], labels[place], *(each[place] for each in mask)
-            for name, here, there in zip(
-                ("inputs", "labels", "mask"), found, window_by_loop(expected, one, start), strict=False
-            ):
-                yield from unlike(f"window {number:,} ({one.source}, step {start:,}), {name}", here, there)
+            wanted = *sample_of(one.inputs, one.labels, window, shape), ~(filled | np.isnan(rows))
+            for name, here, there in zip(("inputs", "labels", "mask"), found, wanted, strict=False):
+                yield from unlike(f"window {number:,} ({one.source}, step {window.start:,}), {name}", here, there)
     if not np.array_equal(np.sort(np.concatenate(seen)), np.arange(len(cut))):
         yield "windows that come twice, or never"
 
 
-def windows_by_loop(expected: Expected) -> Iterator[tuple[Plain, int]]:
-    """Yield the sequence and the first step of each window."""
-    ahead = 1 if expected.target == "future" else 0
-    for one in expected.sequences:
-        for start in range(0, len(one.inputs) - expected.window - ahead + 1, expected.stride):
-            inputs, labels, _ = window_by_loop(expected, one, start)
-            if not (expected.skip and (np.isnan(inputs).any() or np.isnan(labels).any())):
-                yield one, start
+def windows_by_loop(expected: Expected) -> Iterator[tuple[Plain, Listed]]:
+    """Yield each window with its sequence."""
+    shape = shape_of(expected)
+    for window in list_windows([len(one.inputs) for one in expected.sequences], shape):
+        one = expected.sequences[window.sequence]
+        sample = sample_of(one.inputs, one.labels, window, shape)
+        if not (expected.skip and any(np.isnan(rows).any() for rows in sample)):
+            yield one, window
 
 
-def window_by_loop(expected: Expected, one: Plain, start: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """Cut a window: inputs, labels, and which values of inputs are real."""
-    stop = start + expected.window
-    labels = {
-        "future": lambda: one.labels[stop : stop + 1],
-        "last": lambda: one.labels[stop - 1],
-        "aligned": lambda: one.labels[start:stop],
-        "sequence": lambda: one.labels,
-    }[expected.target]()
-    inputs = one.inputs[start:stop]
-    filled = np.zeros(inputs.shape, np.bool_) if one.filled is None else one.filled[start:stop]
-    return inputs, labels, ~(filled | np.isnan(inputs))
+def shape_of(expected: Expected) -> WindowShape:
+    return WindowShape(window=expected.window, stride=expected.stride, target=expected.target)
 
 
 def splits(store: store_spec.Store, expected: Expected) -> Iterator[str]:

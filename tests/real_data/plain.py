@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.store.oracle import Sequence
 
 Target = Literal["future", "last", "aligned", "sequence"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
-    """A sequence.
+class Plain(Sequence):
+    """A sequence with its file, and its number among the sequences of the file."""
 
-    Args:
-        source: The name of the source in the store.
-        file: Its file.
-        part: The number of the sequence in the file.
-        inputs: (steps, features).
-        labels: (steps, targets), or (targets,) of the whole sequence.
-        time: (steps,) in the unit of the store; None: no times are stored.
-        filled: (steps, features), True for filled values of inputs; None: no mask is stored.
-        columns: Its further columns.
-    """
-
-    source: str
     file: Path
     part: int = 0
-    inputs: NDArray[Any]
-    labels: NDArray[Any]
-    time: NDArray[np.int64] | None = None
-    filled: NDArray[np.bool_] | None = None
-    columns: dict[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

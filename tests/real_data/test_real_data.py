@@ -184,10 +184,10 @@ def one_bit(rows: NDArray[Any]) -> NDArray[Any]:
 
 WRONG: dict[str, tuple[str, Change, str]] = {
     "a bit of inputs": ("steps", fifth(inputs=one_bit), r"by zarr: .*4 \(04.txt\), inputs: value 0 is"),
-    "a bit of labels": ("steps", fifth(labels=one_bit), "our_reader_reads: .* labels: value 0 is"),
+    "a bit of labels": ("steps", fifth(labels=one_bit), "our_reader_reads: labels of sequence 4"),
     "a bit of windows' inputs": ("steps", fifth(inputs=one_bit), "an_epoch: window .* inputs: value 0 is"),
     "labels of windows": ("steps", fifth(labels=lambda rows: rows + 1), "an_epoch: window .* labels: value 0 is"),
-    "a time": ("steps", fifth(time=one_bit), "our_reader_reads: .* time: value 0 is"),
+    "a time": ("steps", fifth(time=one_bit), "our_reader_reads: times of sequence 4"),
     "a value that was filled in": ("steps", fifth(filled=one_bit), "by zarr: .* filled: value 0 is"),
     "the mask": ("steps", fifth(filled=np.zeros_like), "an_epoch: window .* mask"),
     "windows that are left out": ("steps", fifth(labels=np.nan_to_num), "an_epoch: 120 windows, and not 121"),
@@ -199,7 +199,7 @@ WRONG: dict[str, tuple[str, Change, str]] = {
     "a class": ("wholes", fifth(labels=one_bit), "by zarr: .* labels: value 0 is"),
     "names of classes": ("wholes", lambda expected: replace(expected, classes=[["odd", "even"]]), "by zarr: classes"),
     "a source's bytes": ("wholes", fifth(file=Path(__file__)), "by zarr: column source_sha256"),
-    "a source's name": ("wholes", fifth(source="x.txt"), "our_reader_reads: .* other sources"),
+    "a source's name": ("wholes", fifth(source="x.txt"), "our_reader_reads: sources"),
     "the dtype": ("wholes", fifth(inputs=lambda rows: rows.astype("float64")), "float32 .*, and not float64"),
     "a part": ("wholes", fifth(part=1), "by zarr: column part"),
     "a length": ("wholes", fifth(inputs=lambda rows: rows[:-1]), "by zarr: offsets"),

@@ -233,11 +233,11 @@ def assert_same_records(found: Records, expected: Records) -> None:
 def assert_holds(store: store_spec.Store, sequences: list[Sequence]) -> None:
     """Check that a store equals the list."""
     assert len(store) == len(sequences)
-    assert store.sources == tuple(sequence.source for sequence in sequences)
-    assert store.lengths.tolist() == [len(sequence.inputs) for sequence in sequences]
+    assert store.sources == tuple(sequence.source for sequence in sequences), "sources"
+    assert store.lengths.tolist() == [len(sequence.inputs) for sequence in sequences], "lengths"
     for column in store.schema.columns:
-        found = store.sequences[column.name].tolist()
-        assert list(map(repr, found)) == [repr(sequence.columns[column.name]) for sequence in sequences], column
+        name, found = column.name, store.sequences[column.name].tolist()
+        assert list(map(repr, found)) == [repr(sequence.columns[name]) for sequence in sequences], f"column {name}"
     for number, sequence in enumerate(sequences):
         inputs, labels = store[number]
         assert same(inputs, sequence.inputs), f"inputs of sequence {number}"
