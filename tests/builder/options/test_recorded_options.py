@@ -311,74 +311,62 @@ def test_a_tabular_object_given_by_name_is_compared_by_its_options(tables, monke
         sys.modules.pop("my_tables", None)
 
 
-TABULAR: list[dict[str, Any]] = [
-    {"colour": "red"},
-    {"header": "yes"},
-    {"delimiter": True},
-    {"decimal": ";"},
-    {"inputs": "a,b"},
-    {"inputs": []},
-    {"dtype": "float23"},
-    {"label_pattern": "("},
-    {"label_source": "stars"},
-    {"label_source": "manifest", "labels": ["a"]},
-    {"input_key": None},
-    {"missing": "drop"},
-    {"missing": ["error"]},
-    {"missing": ["x=y=z"]},
-    {"time": "t"},
-    {"time": ["t"], "elapsed": 1},
-    {"time": ["t"], "duplicates": None},
-    {"time": ["t"], "max_gap": "2"},
-    {"every": "2s"},
-    {"group_by": [""]},
-    {"ffill_limit": True, "missing": ["ffill"]},
-    {"mask": 1, "missing": ["ffill"]},
-    {"mask": True},
-    {"na_values": [1]},
-    {"transforms": ["scale a=0x10"]},
-    {"join": "left"},
-    {"join": 1},
-    {"join": "outer", "on": ["t"], "labels_from": "{stem}"},
-]
-FUNCTIONS: list[dict[str, Any]] = [
-    *({"function": name} for name in (17, "os:remove", "shutil:rmtree", "subprocess", ":", "a\0b:c")),
-    {"function": "made:read", "missing": "drop"},
-    *({"function": "made:read", "classes": classes} for classes in ("cat,dog", [7], ["cat,cat"])),
-    {"function": "made:read", "colour": "red"},
-]
 MANIFEST: dict[str, Any] = {"key": "a", "columns": None, "keep": None, "only_listed": False, "path": None}
-MANIFESTS: list[Any] = [
-    [],
-    {"key": "a"},
-    MANIFEST | {"key": 1},
-    *(MANIFEST | {"columns": columns} for columns in ([], [1])),
-    MANIFEST | {"keep": []},
-    MANIFEST | {"keep": "site"},
-    {name: value for name, value in MANIFEST.items() if name != "keep"},
-    *(MANIFEST | {"path": path} for path in ("../../etc/passwd", "/etc/passwd")),
-]
-CODES: list[Any] = [
-    None,
-    [[0]],
-    [["0", "a"]],
-    [[True, "a"]],
-    [[-1, "a"]],
-    [[2**64, "a"]],
-    [[3, "a"], [3, "b"]],
-    [[0, None]],
-]
-CONVERTED: list[Any] = ["float32", [["inputs", "text"]], [["time", "float32"]], [["inputs"]]]
-ODD: list[Any] = [
-    *(None, 17, {}),
-    {"process": None},
-    {"process": {"tabular": []}},
-    {"process": {"tabular": {}, "function": "a:b"}},
-    *({"process": one} for one in FUNCTIONS),
-    *({"process": {"tabular": one}} for one in TABULAR),
-    *({"manifest": one} for one in MANIFESTS),
-    *({"code": one} for one in CODES),
-    *({"converted": one} for one in CONVERTED),
+
+
+def invalid(member: str, *values: Any) -> list[tuple[Any, str]]:
+    """Return records of a build with an invalid member, each with its message."""
+    return [({member: value}, f"records {member} {value} of its build, which is not valid") for value in values]
+
+
+def tabular_with(message: str, **options: Any) -> tuple[Any, str]:
+    """Return a record of a build of tables with an invalid option, which comes first, and the message about it."""
+    (name, value), *_ = options.items()
+    return {"process": {"tabular": options}}, message.format(name=name, value=repr(value))
+
+
+def function_named(name: str, message: str) -> tuple[Any, str]:
+    return {"process": {"function": name}}, f"the process function {name!r} {message}"
+
+
+VALUE, CONFLICT = "{name} is {value}, which is not a valid value", "{name} is {value}, which conflicts with the other"
+INVALID: list[tuple[Any, str]] = [
+    *((record, "no build made this store, so it cannot be brought up to date") for record in (None, 17)),
+    *invalid("process", None, {"tabular": []}, {"tabular": {}, "function": "a:b"}, {"function": 17}),
+    *(function_named(name, "is in an installed package") for name in ("os:remove", "shutil:rmtree")),
+    *(function_named(name, "cannot be found by its name") for name in ("subprocess", ":", "a\0b:c")),
+    *invalid("process", {"function": "made:read", "missing": "drop"}, {"function": "made:read", "colour": "red"}),
+    *invalid("process", *({"function": "made:read", "classes": names} for names in ("cat,dog", [7], ["cat,cat"]))),
+    tabular_with("option 'colour' is not known to this version of seqzarr", colour="red"),
+    *(tabular_with(VALUE, inputs="a,b"), tabular_with(CONFLICT, inputs=[])),
+    *(tabular_with(VALUE, header="yes"), tabular_with(VALUE, delimiter=True), tabular_with(VALUE, input_key=None)),
+    tabular_with("decimal=';' is not a decimal mark", decimal=";"),
+    tabular_with("dtype='float23' is not a dtype", dtype="float23"),
+    tabular_with("label_pattern='(' is not a regular expression", label_pattern="("),
+    tabular_with(CONFLICT, label_source="stars"),
+    tabular_with("labels come from labels and from the manifest", label_source="manifest", labels=["a"]),
+    *(tabular_with(VALUE, missing="drop"), tabular_with(CONFLICT, missing=["error"])),
+    tabular_with("missing='x=y=z': 'z' is not one of", missing=["x=y=z"]),
+    *(tabular_with(VALUE, time="t"), tabular_with(VALUE, elapsed=1, time=["t"])),
+    *(tabular_with(VALUE, duplicates=None, time=["t"]), tabular_with("'2' is not a duration", max_gap="2", time=["t"])),
+    tabular_with("every (--every) goes with time", every="2s"),
+    tabular_with("group_by={value} names no column somewhere", group_by=[""]),
+    *(tabular_with(VALUE, ffill_limit=True, missing=["ffill"]), tabular_with(VALUE, mask=1, missing=["ffill"])),
+    tabular_with("mask (--mask) keeps which values were filled in, and goes with missing=ffill", mask=True),
+    tabular_with(VALUE, na_values=[1]),
+    tabular_with("scale 'a=0x10': '0x10' is not a number", transforms=["scale a=0x10"]),
+    *(tabular_with(VALUE, join=1), tabular_with("join=left (--join) goes with on", join="left")),
+    tabular_with("join='outer' is not one of inner, left", join="outer", on=["t"], labels_from="{stem}"),
+    *invalid("manifest", [], {"key": "a"}, MANIFEST | {"key": 1}, MANIFEST | {"columns": []}),
+    *invalid("manifest", MANIFEST | {"columns": [1]}, MANIFEST | {"keep": []}, MANIFEST | {"keep": "site"}),
+    *invalid("manifest", {name: value for name, value in MANIFEST.items() if name != "keep"}),
+    *(
+        ({"manifest": MANIFEST | {"path": path}}, f"was built with a manifest that was {path} in ")
+        for path in ("../../etc/passwd", "/etc/passwd")
+    ),
+    *invalid("code", None, [[0]], [["0", "a"]], [[True, "a"]], [[-1, "a"]], [[2**64, "a"]], [[3, "a"], [3, "b"]]),
+    *invalid("code", [[0, None]]),
+    *invalid("converted", "float32", [["inputs", "text"]], [["time", "float32"]], [["inputs"]]),
 ]
 GOOD: dict[str, Any] = {"process": {"tabular": {}}, "label_axis": None, "manifest": None, "code": []}
 
@@ -393,14 +381,15 @@ def recording(place: Path, record: Any) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_a_store_with_invalid_records_is_refused_with_a_message(tmp_path, odd):
-    store = recording(tmp_path, GOOD | odd if isinstance(odd, dict) and odd else odd)
+@pytest.mark.parametrize(("record", "message"), INVALID, ids=repr)
+def test_a_store_with_invalid_records_is_refused_with_a_message(tmp_path, record, message):
+    store = recording(tmp_path, GOOD | record if isinstance(record, dict) else record)
     before = files(tmp_path)
     for arguments in ([], ["--dry-run"]):
         result = build(tmp_path / "src", store, *arguments)
         assert result.exit_code == 2
-        assert "store: " in result.stderr
+        assert f"{store}: " in result.stderr
+        assert message in result.stderr
     assert files(tmp_path) == before
     assert seqzarr("inspect", store).exit_code == 0
 
