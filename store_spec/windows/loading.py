@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time
-REQUEST_BYTES = 2**20  # of rows that are fetched together from a remote store, with others between them
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
+
+Reads = list[tuple[int, int]]  # the first row of each read, and the row after its last
 
 
 def threads(decompressed: float = np.inf) -> int:
@@ -84,9 +85,9 @@ class Loader:
             if not targets or not share.rows:  # a rank may have no rows of a pool
                 continue
             chunks[array] = self._chunks(share, array)
-            reads = self._reads(*chunks[array], array)
-            size = -(-len(reads) // self._parts) or 1
-            parts.append([(array, reads[at : at + size], ranges, targets) for at in range(0, len(reads), size)])
+            groups = list(self._groups(array, self._reads(*chunks[array], array)))
+            size = -(-len(groups) // self._parts) or 1
+            parts.append([(array, groups[at : at + size], ranges, targets) for at in range(0, len(groups), size)])
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
@@ -131,7 +132,7 @@ class Loader:
         low, high = merged(rows.start // chunk, -(-rows.stop // chunk))
         return (low, high) if self._cached is None else self._cached.missing(array, low, high)
 
-    def _reads(self, low: Ints, high: Ints, array: str) -> list[tuple[int, int]]:
+    def _reads(self, low: Ints, high: Ints, array: str) -> Reads:
         """Return the ranges of rows of these chunks that a thread reads at once."""
         schema, last = self._windows.store.schema, self._windows.store.counts.steps
         chunk = chunk_rows(schema, array)
@@ -143,20 +144,20 @@ class Loader:
         ]
 
     def _read_part(
-        self, array: str, reads: list[tuple[int, int]], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
+        self, array: str, groups: list[Reads], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
         snapshot = self._windows.store.snapshot
         remote = self._is_remote(array)
-        for group in self._groups(array, reads):
+        for group in groups:
             one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if remote else nullcontext()
             with one_request:
                 for low, high in group:
                     self._read(array, low, high, ranges, targets)
 
-    def _groups(self, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-        """Yield groups of reads; those of a remote store are close together, and take one request."""
-        row_bytes, group = self._windows.store.schema.rows(array).nbytes, list[tuple[int, int]]()
-        span = min(REQUEST_BYTES, self._together) // max(1, row_bytes) if self._is_remote(array) else 0
+    def _groups(self, array: str, reads: Reads) -> Iterator[Reads]:
+        """Yield groups of reads; those of a remote store take one request, with the rows between them."""
+        row_bytes, group = self._windows.store.schema.rows(array).nbytes, Reads()
+        span = self._together // max(1, row_bytes) if self._is_remote(array) else 0
         for low, high in reads:
             if group and high - group[0][0] > span:
                 yield group
