@@ -183,8 +183,8 @@ class Store(Selection):
         """Return exact statistics of all features and targets of these sequences, without reading rows.
 
         Args:
-            steps: Use only a part of each sequence, such as `(0, 0.8)`: see `WindowShape`. Rows are read for this.
-            before: Use only steps before this moment: see `RowOptions`. Rows of sequences that it divides are read.
+            steps: Use only a part of each sequence, such as `(0, 0.8)`, as for `windows`. Rows are read for this.
+            before: Use only steps before this moment, as for `windows`. Rows of sequences that it divides are read.
             after: Use only steps at or after this moment.
 
         Raises:
@@ -206,19 +206,19 @@ class Store(Selection):
         return GroupStatistics(self, by, period)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
-        """Return exact quantiles, such as `[0.25, 0.5, 0.75]`, by reading the rows several times: see `quantiles`."""
+        """Return exact quantiles, such as `[0.25, 0.5, 0.75]`: see `store_spec.reading.statistics.quantiles`."""
         from store_spec.reading.statistics import quantiles
 
         return quantiles(self, q)
 
     def class_counts(self, target: str | int | None = None) -> ClassCounts:
-        """Return how many label rows have each class: see `class_counts`."""
+        """Return how many label rows have each class: see `store_spec.reading.classes.class_counts`."""
         from store_spec.reading.classes import class_counts
 
         return class_counts(self, target)
 
     def sequence_weights(self, target: str | int | None = None) -> NDArray[np.float64]:
-        """Return a weight for each sequence by the class of its label: see `sequence_weights`."""
+        """Return a weight for each sequence by its class: see `store_spec.reading.classes.sequence_weights`."""
         from store_spec.reading.classes import sequence_weights
 
         return sequence_weights(self, target)
@@ -250,7 +250,9 @@ class Store(Selection):
         value_mask: bool = False,
         dtype: DTypeLike | None = None,
     ) -> Windows:
-        """Return all windows of these sequences, without reading rows; see `WindowShape` and `Windows` for arguments.
+        """Return all windows of these sequences, without reading rows.
+
+        `store_spec.windows.shape.WindowShape` and `store_spec.windows.windows.Windows` explain the arguments.
 
         `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`. With
         `window=(16, 64)`, windows have in each epoch other random lengths from 16 to 64, and a mask.
@@ -308,7 +310,7 @@ class Store(Selection):
         dtype: DTypeLike | None = None,
         value_mask: bool = False,
     ) -> PaddedBatches:
-        """Return batches of whole sequences, padded to the longest of each batch: see `PaddedBatches`."""
+        """Return padded batches of whole sequences: see `store_spec.sequences.padded.PaddedBatches`."""
         from store_spec.sequences.buckets import PaddedOptions
         from store_spec.sequences.padded import PaddedBatches
         from store_spec.sequences.slices import SliceOptions
@@ -343,7 +345,7 @@ class Store(Selection):
         dtype: DTypeLike | None = None,
         value_mask: bool = False,
     ) -> PackedBatches:
-        """Return batches of rows that are packed with several sequences each: see `PackedBatches`."""
+        """Return batches of rows packed with several sequences: see `store_spec.sequences.packed.PackedBatches`."""
         from store_spec.sequences.packed import PackedBatches, PackedOptions
         from store_spec.sequences.slices import SliceOptions
 
@@ -378,7 +380,7 @@ class Store(Selection):
         mask: bool = False,
         value_mask: bool = False,
     ) -> Streams:
-        """Return batches that continue where the previous one ended: see `Streams`."""
+        """Return batches that continue where the previous one ended: see `store_spec.sequences.streams.Streams`."""
         from store_spec.sequences.slices import SliceOptions
         from store_spec.sequences.streams import StreamOptions, Streams
 

@@ -1,6 +1,7 @@
 """All code blocks of the documents run, and print what the documents show."""
 
 import os
+import pydoc
 import re
 import shutil
 import subprocess
@@ -167,6 +168,13 @@ def test_modules_and_folders_that_texts_name_exist(name):
     roots = [REPOSITORY, *(REPOSITORY / top for top in ("builder", "store_spec", "tests"))]
     assert named
     assert not {path for path in named if not any((root / path).exists() for root in roots)}
+
+
+def test_what_docstrings_name_by_its_full_name_exists():
+    texts = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "store_spec").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"`(store_spec\.\w+\.[\w.]+)`", text)}
+    assert len(named) > 9
+    assert not {name for name in named if pydoc.locate(name) is None}
 
 
 def test_contributing_has_a_line_for_each_package():

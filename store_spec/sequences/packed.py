@@ -208,10 +208,10 @@ class PackedBatches(SliceBatches[PackedPlan]):
         max_steps: The largest number of steps in a piece; longer sequences are cut. None: `tokens`.
         shuffle: Shuffle sequences, pieces and rows.
         rank: It has the rows `rank`, `rank + world_size`, ... of the epoch.
-        steps: See `WindowShape`: use only this part of each sequence.
+        steps: Use only this part of each sequence, as for `windows`.
 
-    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
-    all others are those of `EpochOptions`.
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of
+    `store_spec.reading.row_options.RowOptions`; all others are those of `store_spec.reading.one_epoch.EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the rows cannot be distributed over so

@@ -170,11 +170,11 @@ class PaddedBatches(SliceBatches[PaddedPlan]):
         memory: The bytes for batches that are read ahead, such as `"256MB"`, in addition to a chunk. A single batch may
             always use what it needs.
         lengths: Add the lengths, as losses such as `torch.nn.CTCLoss` need them.
-        steps: See `WindowShape`: use only this part of each sequence.
+        steps: Use only this part of each sequence, as for `windows`.
 
-    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of `RowOptions`;
-    all others are those of `EpochOptions`. Padding stays zero. Labels on the `own` axis are not affected by `steps`,
-    `before` and `after`.
+    `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype` and `value_mask` are those of
+    `store_spec.reading.row_options.RowOptions`; all others are those of `store_spec.reading.one_epoch.EpochOptions`.
+    Padding stays zero. Labels on the `own` axis are not affected by `steps`, `before` and `after`.
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the

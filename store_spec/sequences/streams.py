@@ -255,10 +255,11 @@ class Streams(SliceBatches[StreamPlan]):
         rank: It has `batch_size` lanes of all, those from `rank * batch_size` on.
         world_size: A state can be resumed with another number of ranks if `batch_size * world_size` is the same.
         drop_last: Leave out the batches at the end in which a lane has no steps or too few.
-        steps: See `WindowShape`: use only this part of each sequence.
+        steps: Use only this part of each sequence, as for `windows`.
 
     `normalize`, `features`, `targets`, `static`, `before`, `after`, `dtype`, `mask` and `value_mask` are those of
-    `RowOptions`; all others are those of `EpochOptions`. Padding stays zero.
+    `store_spec.reading.row_options.RowOptions`; all others are those of `store_spec.reading.one_epoch.EpochOptions`.
+    Padding stays zero.
 
     Raises:
         WindowError: An argument is not as above, labels are on the `own` axis, the store has no information for

@@ -188,7 +188,7 @@ class Batches(OneEpoch[Batch, Epoch]):
             `windows.sequence_weights()` all classes are drawn equally often. To draw equally often from each sequence,
             whatever its length, use `weights / np.diff(windows.index.first)`.
 
-    All other arguments, and more about these, are in `EpochOptions`.
+    All other arguments, and more about these, are in `store_spec.reading.one_epoch.EpochOptions`.
 
     Raises:
         WindowError: An argument is not as above, windows cannot be distributed over so many ranks without leaving some

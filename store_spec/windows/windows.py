@@ -54,8 +54,8 @@ class Windows(RowSelection[WindowOptions]):
     Args:
         store: The sequences.
         shape: The shape of a window.
-        normalize: As in `RowOptions`. `scaler` returns the numbers, and its `inverse` undoes the normalisation.
-        features: As in `RowOptions`, as `targets`, `static`, `dtype`, `mask` and `value_mask` are.
+        normalize: As in `store_spec.reading.row_options.RowOptions`; so are `features`, `targets`, `static`, `dtype`,
+            `mask` and `value_mask`. `scaler` returns the numbers, and its `inverse` undoes the normalisation.
         future: Features to add for the steps of a `"future"` label; None for no such array.
         before: Use only windows that are, with their labels, entirely before this moment; see `RowOptions`.
         after: Use only windows that are entirely at or after this moment.
@@ -326,20 +326,20 @@ class Windows(RowSelection[WindowOptions]):
         weights: ArrayLike | None = None,
         transform: Transform | None = None,
     ) -> Batches:
-        """Return an iterator over one epoch of these windows in batches; see `Batches` for the arguments."""
+        """Return an iterator over one epoch of these windows in batches: see `store_spec.windows.batches.Batches`."""
         arguments = locals()
         from store_spec.windows.batches import Batches, BatchOptions
 
         return Batches(self, options_of(BatchOptions, arguments))
 
     def mixing(self, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
-        """Measure how well an epoch of shuffled batches mixes, without reading rows: see `mixing.measure`."""
+        """Measure how well an epoch of shuffled batches mixes: see `store_spec.windows.mixing.measure`."""
         from store_spec.windows.mixing import measure
 
         return measure(self, batch_size, seed=seed, epoch=epoch, memory=memory)
 
     def overlay(self, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
-        """Average predictions for each step of their sequences: see `overlay.overlay`."""
+        """Average predictions for each step of their sequences: see `store_spec.windows.overlay.overlay`."""
         from store_spec.windows.overlay import overlay
 
         return overlay(self, predictions, index, inverse=inverse)
