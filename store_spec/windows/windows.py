@@ -215,7 +215,8 @@ class Windows(RowSelection[WindowOptions]):
         if self.normalize is None:
             raise WindowError(f"{self.store.path}: these windows are not normalised; give normalize=...")
         if index is None and not isinstance(self.normalize, Scaler):
-            raise WindowError(f'{self.store.path}: normalize="{self.normalize}", so give the index of the windows')
+            how = f'"{self.normalize}"' if isinstance(self.normalize, str) else repr(self.normalize.statistics)
+            raise WindowError(f"{self.store.path}: normalize={how}, so give the index of the windows")
         if index is not None:
             self.check_epoch()
         numbers = np.zeros(0, np.int64) if index is None else array_of(index)
