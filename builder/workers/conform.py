@@ -93,7 +93,8 @@ def _refuse_labels(labels: Any, origin: SourceId) -> None:
     if labels is None:
         raise SequenceError(
             f"{origin}: the process function returns None for labels; return one label per step, or one per sequence, "
-            "or name columns of a manifest (--label-column); if the labels are the inputs, return (inputs, inputs)"
+            "or name columns of a manifest (--label-column); if the labels are the inputs, return (inputs, inputs); "
+            "for a store without labels, return np.empty(0, 'int8') for them, with label_axis own (--label-axis)"
         )
 
 
@@ -289,6 +290,11 @@ def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
 def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
     if labels.ndim and len(labels) == len(inputs):
         return "step"
+    if labels.shape == (0,):
+        raise SequenceError(
+            f"{origin}: {len(inputs):,} input rows and no labels; for a store without labels, say label_axis own "
+            "(--label-axis)"
+        )
     if labels.ndim <= 1:
         return "sequence"
     raise SequenceError(

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import store_spec
-from builder import BuildError, LongSequence, Sequence, UsageError, build
+from builder import BuildError, LongSequence, Sequence, UsageError, build, tabular
 from builder.processes.function_options import FunctionOptions
 from builder.processes.function_process import FunctionProcess
 from builder.processes.portable import Portable
@@ -143,7 +144,22 @@ def test_labels_none_is_shown_as_such(tmp_path, kind):
         assert isinstance(failures, list | tuple)
         reason = failures[0].reason.removeprefix("(part 1): ")
         assert reason.startswith("the process function returns None for labels; return one label per step, or ")
-        assert failures[0].reason.endswith("if the labels are the inputs, return (inputs, inputs)")
+        assert "; if the labels are the inputs, return (inputs, inputs); for a store without " in failures[0].reason
+
+
+def test_a_function_without_labels_makes_a_store_without_labels(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
+    build(tmp_path / "a.csv", tmp_path / "table", process=tabular(labels="none"))
+
+    def read(path):
+        return pd.read_csv(path, dtype="float32"), np.empty(0, "int8")
+
+    with pytest.raises(BuildError, match=r"2 input rows and no labels; for a store without labels, say label_axis own"):
+        build(tmp_path / "a.csv", tmp_path / "made", process=read, workers=0)
+    build(tmp_path / "a.csv", tmp_path / "made", process=read, label_axis="own", workers=0)
+    made, table = store_spec.open_store(tmp_path / "made"), store_spec.open_store(tmp_path / "table")
+    assert not made.has_labels
+    assert (made.contents, made.schema) == (table.contents, table.schema)
 
 
 def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
