@@ -133,9 +133,11 @@ class Manifest:
         advice = ""
         if misnamed:
             advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file')}"
-        if wrong.rowless:
+        if not matched:
+            advice += "; correct this column, or give --key with one that names sources"
+        elif wrong.rowless:
             advice += "; --manifest-only takes only the sources that have a row"
-        if wrong.sourceless and (strict or not matched):
+        if matched and wrong.sourceless and strict:
             advice += "; remove the rows whose files do not exist"
         exact = set(map(text_of, names))
         composed = {unicodedata.normalize("NFC", text) for text in exact}

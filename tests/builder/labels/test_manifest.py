@@ -104,7 +104,7 @@ def test_manifest_only_leaves_out_sources_without_a_row(tmp_path):
         ("a b c", "a.csv b.csv", r"By stem: 1 row \(c\) without a source; remove the rows whose files do not exist$"),
         ("a.csv", "x/a.csv y/a.csv", r"By file name: 1 key \(a.csv \(x/a.csv, y/a.csv\)\) fit more than one source"),
         ("a.csv", "a.csv b.csv c.csv d.csv e.csv f.csv g.csv", r"By path: 6 sources \(b.csv, .*f.csv, \.\.\.\) withou"),
-        ("z", "a.csv", r"1 row \(z\) without a source; --manifest-only takes .*; remove the rows whose files do not e"),
+        ("z", "a.csv", r"1 row \(z\) without a source; correct this column, or give --key with one that names so"),
     ],
 )
 def test_rows_and_sources_that_do_not_match_are_named_and_counted(tmp_path, keys, names, message):
