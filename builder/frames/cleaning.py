@@ -107,7 +107,7 @@ def clean(
             refused[name] = rows
     advice = FILL_IN
     for policy in (policies[name] for name, rows in refused.items() if policies[name].fills and rows.any()):
-        advice = f"{policy} cannot fill all of them; say what to do with the rest, as --missing {policy}+drop"
+        advice = f"{policy} cannot fill all of them; say in --missing what to do with the rest, as {policy}+drop"
     check_all(
         lambda: require_finite(table, absent),
         lambda: refuse_any(refused, table, "missing value", advice, why),
