@@ -26,6 +26,7 @@ class BatchDataset(IterableDataset[Any]):
     Iterate over it, or over `DataLoader(dataset, batch_size=None, num_workers=...)`: the batches and their order are
     the same for any number of workers. Workers help only with a slow `transform`. Otherwise the threads that read ahead
     are faster: each worker reads all rows, uses its own `memory`, and copies its batches to the training process.
+    `iter(dataset)` has `state_dict` and `load_state_dict`, to save and resume its epoch.
 
     Args:
         method: `windows.batches`, `store.padded`, `store.packed` or `store.streams`.

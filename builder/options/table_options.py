@@ -134,7 +134,7 @@ class TableOptions:
         help="Keep which values of the inputs were filled in, for windows(..., value_mask=True).")
     na_values: Sequence[str] = option((), section=_MISSING, kind="columns", metavar="WORDS",
         help="Further words and numbers that mean a missing value, such as '-999,?', besides empty fields, NA, NaN, "
-        "null and similar words; with --decimal , write '\"-999,0\",?'.")
+        "null and similar words; with a decimal comma, write '\"-999,0\",?'.")
     transforms: Sequence[str] = option((), kind="list",
         help="Changes to columns, in this order, before --missing: 'scale flow=0.001', 'clip flow=0:', 'diff level' "
         "(the first row has no difference, and is left out except with --missing keep), 'log flow'.",
