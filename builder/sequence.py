@@ -239,8 +239,8 @@ def is_data_frame(value: Any) -> bool:
 def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     """Return the columns of a data frame as one array (rows, columns), and their names, units and descriptions.
 
-    Missing numbers become NaN. If a column is text, the array has dtype object. The names are None if they are not
-    text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`, for errors.
+    Missing numbers become NaN. If a column of labels is text, the array has dtype object. The names are None if they
+    are not text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`.
     """
     names = list(value.column_names if isinstance(value, pa.Table | pa.RecordBatch) else value.columns)
     is_named = all(isinstance(name, str) for name in names)
@@ -249,10 +249,11 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
         value = value.set_axis(names, axis=1)  # of pandas: others have text
     frame = pa.table(value).select(names)  # pandas may export its index as a column
     for name, kind in zip(names, frame.schema.types, strict=True):
-        if not is_numeric(kind) and not is_text(kind):
+        may_be_text = what == "labels" or not len(frame)
+        if not is_numeric(kind) and not (may_be_text and is_text(kind)):
             raise SourceError(
-                f"column {name} of its {what} holds {describe_type(kind)}, not numbers; leave it out, or give it to "
-                "time= of Sequence if it tells when each step was"
+                f"column {name} of its {what} holds {describe_type(kind)}, not numbers; leave it out, turn it into "
+                "numbers, or give it to time= of Sequence if it tells when each step was"
             )
     notes = Columns.with_metadata(tuple(names), {one.name: one.metadata for one in frame.schema}) if is_named else None
     if not all(map(is_numeric, frame.schema.types)):
