@@ -89,8 +89,8 @@ class Time:
             unit = "s"
         if unit not in UNITS:
             raise SequenceError(
-                f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 or "
-                "timedelta64 of one of them"
+                f"{source}: time is {array.dtype}, which tells no unit of {', '.join(UNITS)}: give datetime64 of one "
+                "of them, in UTC with zone='UTC' or without a zone, or timedelta64"
             )
         return cls(unit, EPOCH if array.dtype.kind == "M" else None, zone)  # type: ignore[arg-type]
 
