@@ -39,7 +39,7 @@ Blocks = Callable[[], Iterable[NDArray[Any]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics(Normalizer):
-    """Count, mean, standard deviation, minimum and maximum of each feature and target. From `store.stats()`.
+    """Count, mean, standard deviation (as `np.std`), minimum and maximum of features and targets. From `store.stats()`.
 
     A feature is a position on the last axis of a row: an image has one feature per colour. NaN values are ignored.
 
