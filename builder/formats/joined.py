@@ -14,7 +14,7 @@ from builder.formats.column_choice import list_names
 from builder.formats.table import HIDDEN, DType, Frame, OpenTable, reading
 from builder.options.table_options import TableOptions
 
-_OF_ROW: Final = re.compile(r"(^|; also )row ([0-9,]*[0-9])")
+_OF_ROW: Final = re.compile(r"(^|; also | in )row ([0-9,]*[0-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

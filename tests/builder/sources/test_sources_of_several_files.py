@@ -332,12 +332,14 @@ def test_a_column_of_one_file_that_cannot_be_used_is_named_with_its_file(src):
     assert "7: north/p7_20240103.csv: column b holds text, not numbers ('x' in row 1)" in result.stderr
 
 
-WRONG: tuple[tuple[str, dict[str, str], str | None], ...] = (
+DAY, EARLIER = "north/p7_20240102.csv", "5,000,000,000 ns comes before 30,000,000,000 ns"
+WRONG: tuple[tuple[str, dict[str, Any], str | None], ...] = (
     ("", {}, "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)"),
     ("", {"missing": "split", "labels": "a"}, None),
     ("", {"missing": "a=drop", "labels": "a"}, "row 2 of north/p7_20240102.csv, column b: missing value (1 in all)"),
     ("inf", {}, "row 2 of north/p7_20240102.csv, column b: infinite value (1 in all)"),
-    ("300", {"dtype": "int8"}, "row 2 of north/p7_20240102.csv, column b: 300.0 does not fit into int8 (1 in all)"),
+    ("300", {"dtype": "int8"}, "row 2 of north/p7_20240102.csv, column b: 300"),
+    ("5", {"time": "b", "time_unit": "s", "elapsed": True}, f"row 2 of {DAY}, column b: {EARLIER} in row 1 of {DAY} ("),
 )
 NO_TIME = ("noon", {"time": "b", "time_unit": "s"}, "row 2 of north/p7_20240102.csv, column b: ")  # of text
 
