@@ -11,7 +11,7 @@ from builder.formats.table import Array
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import parse_classes
 from builder.processes.function_options import FunctionOptions
-from builder.processes.text_labels import encode_sequences
+from builder.processes.text_labels import TextEncoder
 from builder.sequence import SourceReader, join_results
 
 Names = tuple[str, ...] | None
@@ -32,15 +32,16 @@ class FunctionProcess(SourceReader):
 
     def __call__(self, path: Path) -> Any:
         """Call the function, for each file if there are several. Labels that are text become codes."""
+        encoder = TextEncoder(parse_classes(self.options.classes), self.store_targets)
         if not self.files:
-            return self._call(path)
-        return join_results((file, self._call((self.root or Path()) / file)) for file in self.files)
+            return self._call(path, encoder)
+        return join_results((file, self._call((self.root or Path()) / file, encoder)) for file in self.files)
 
-    def _call(self, path: Path) -> Any:
+    def _call(self, path: Path, encoder: TextEncoder) -> Any:
         result = self.function(path)
         if not self.options.classes or self.options.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
-        return encode_sequences(result, parse_classes(self.options.classes), str(path), self.store_targets)
+        return encoder.encode(result, str(path))
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""

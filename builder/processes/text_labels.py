@@ -4,7 +4,7 @@ The builder collects classes from tables, names and manifests, but not from proc
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,30 +17,35 @@ from store_spec import SequenceError
 from store_spec.building import refuse_masked_rows
 
 
-def encode_sequences(
-    result: Any, classes: ClassLists, source: str, store_targets: tuple[str, ...] | None = None
-) -> Iterator[Sequence | LongSequence]:
-    """Yield the sequences in the result of a process function, with codes of classes instead of text.
+@dataclass(slots=True)
+class TextEncoder:
+    """Puts codes of classes in place of text in the labels of sequences.
 
     Classes are given by the places of targets in the store; a sequence may name its targets in another order. If the
     targets of the store are None, the first sequence determines them.
     """
-    targets = store_targets
 
-    def encode(sequence: Sequence) -> Sequence:
-        nonlocal targets
-        names = tuple(sequence.targets or ())
-        targets = names if targets is None else targets
-        order = [str(targets.index(name)) for name in names] if {*targets} == {*names} else ()
-        return replace(sequence, labels=encode_labels(sequence.labels, classes, source, order))
+    classes: ClassLists
+    targets: tuple[str, ...] | None = None  # of the store; () if they have no names
 
-    def encode_pieces(long: LongSequence) -> Iterator[Sequence]:
+    def encode(self, result: Any, source: str) -> Iterator[Sequence | LongSequence]:
+        """Yield the sequences in the result of a process function, with codes."""
+        for sequence in sequences_of(result):
+            if isinstance(sequence, LongSequence):
+                yield LongSequence(self._pieces(sequence, source))
+            else:
+                yield self._one(sequence, source)
+
+    def _pieces(self, long: LongSequence, source: str) -> Iterator[Sequence]:
         for number, piece in enumerate(long.sequences()):
             # On the `sequence` axis only the first piece needs labels.
-            yield piece if number and piece.labels is None else encode(piece)
+            yield piece if number and piece.labels is None else self._one(piece, source)
 
-    for sequence in sequences_of(result):
-        yield LongSequence(encode_pieces(sequence)) if isinstance(sequence, LongSequence) else encode(sequence)
+    def _one(self, sequence: Sequence, source: str) -> Sequence:
+        names = tuple(sequence.targets or ())
+        self.targets = names if self.targets is None else self.targets
+        order = [str(self.targets.index(name)) for name in names] if {*self.targets} == {*names} else ()
+        return replace(sequence, labels=encode_labels(sequence.labels, self.classes, source, order))
 
 
 def encode_labels(labels: Any, classes: ClassLists, source: str, order: Collection[str] = ()) -> Array:

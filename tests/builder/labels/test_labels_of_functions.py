@@ -104,6 +104,21 @@ def test_labels_of_sequences_may_be_text_for_several_targets(tmp_path):
         builder.build(src, tmp_path / "v", process=as_lists, classes="cat,dog", label_axis="sequence", workers=0)
 
 
+def test_files_of_a_source_may_name_their_targets_in_any_order(tmp_path):
+    src = write_files(tmp_path / "src", {f"{name}.txt": "" for name in ("a1", "a2")})
+
+    def read(path):
+        labels, targets = [["cat", 3]], ["kind", "age"]
+        turn = -1 if path.stem == "a2" else 1
+        return builder.Sequence(np.ones((1, 1)), np.array(labels, object)[:, ::turn], targets=targets[::turn])
+
+    report = builder.build(src, tmp_path / "t", process=read, classes="0=dog,cat", sequence_from=r"(\w)\d", workers=0)
+    assert report.failures == ()
+    store = store_spec.open_store(tmp_path / "t")
+    assert store.schema.labels.names == ("kind", "age")
+    assert [labels.tolist() for _, labels in store] == [[[1, 3], [1, 3]]]
+
+
 def test_only_the_first_piece_needs_labels_that_are_text(tmp_path):
     src = write(tmp_path / "src", a=([1, 2, 3], "dog"), b=([4, 5], "cat"))
 
