@@ -14,6 +14,7 @@ from builder.formats.arrow_modules import pa
 from builder.formats.column_notes import Columns
 from builder.formats.convert import lost_values
 from builder.formats.table import Array, array_of
+from builder.formats.text_numbers import may_be_rounded
 from store_spec import Classes
 
 
@@ -210,6 +211,8 @@ def _with_names(sequence: Sequence) -> Sequence:
 
 def _without_data_frames(sequence: Sequence) -> Sequence:
     """Return a sequence with data frames replaced by arrays and the names of their columns."""
+    for what in ("inputs", "labels"):
+        _refuse_rounded_column(getattr(sequence, what), what)
     if not is_data_frame(sequence.inputs) and not is_data_frame(sequence.labels):
         return sequence
     inputs, labels, features, targets = sequence.inputs, sequence.labels, sequence.features, sequence.targets
@@ -266,13 +269,29 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     rows = np.empty((len(frame), len(names)), np.result_type(np.bool_, *kinds))
     for place, (values, absent) in enumerate(columns):
         rows[:, place] = values
-        lost = lost_values(values, rows[:, place], rounds=False)
-        if lost is not None and lost.any():
-            row = int(lost.argmax())
-            raise SourceError(
-                f"column {names[place]} of its {what}: row {row + 1:,} is {values[row].item()!r}, which {rows.dtype} "
-                "would round; convert the column to floats yourself, or leave it out"
-            )
+        _refuse_rounded(values, rows[:, place], f"column {names[place]} of its {what}")
         if absent is not None:
             rows[absent, place] = np.nan
     return rows, notes
+
+
+def _refuse_rounded_column(value: Any, what: str) -> None:
+    """Refuse whole numbers beyond 2**53 beside missing values in a single column of pandas, polars or pyarrow.
+
+    Its own conversion to an array makes them floats.
+    """
+    if hasattr(value, "__arrow_c_stream__") and not is_data_frame(value):
+        floats = np.asarray(value)
+        if floats.dtype.kind == "f" and may_be_rounded(floats):
+            _refuse_rounded(array_of(numbers_of(pa.chunked_array(value)))[0], floats, f"its {what}")
+
+
+def _refuse_rounded(values: Array, rows: Array, where: str) -> None:
+    """Refuse whole numbers that floats of the dtype of `rows` round."""
+    lost = lost_values(values, rows, rounds=False)
+    if lost is not None and lost.any():
+        row = int(lost.argmax())
+        raise SourceError(
+            f"{where}: row {row + 1:,} is {values[row].item()!r}, which {rows.dtype} would round; convert the column "
+            "to floats yourself, or leave it out"
+        )
