@@ -1,7 +1,11 @@
 """Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
 from builder.execution.report import float64_text
@@ -28,7 +32,7 @@ WORKER_BYTES = 130_000_000  # memory of a process with all its imports, without 
 class StorePreview:
     """The store after the build; numbers are estimates unless every new source was read."""
 
-    sequences: int  # new and old
+    sequences: int  # new and old, without retired ones, like the steps
     steps: int
     inputs: dict[str, Any]  # dtype, shape, names
     labels: dict[str, Any]  # the same, and the classes seen; other sources may add classes before these
@@ -131,7 +135,9 @@ def preview(options: BuildOptions) -> Preview:
         schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
         if totals.sequences:
             flight = memory_in_flight(schema, parse_bytes(options.batch), count)
-            result = _estimate(plan, schema, totals, choice, flight=flight, workers=count)
+            vanished = plan.vanished if options.retire_missing else ()
+            retiring = [*vanished, *chain.from_iterable(plan.replaced.values())]
+            result = _estimate(plan, schema, totals, choice, retiring, flight=flight, workers=count)
             result = replace(result, dtype_why=float64_text(many_digits))
     return Preview(
         store=plan.store,
@@ -227,18 +233,31 @@ def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: l
 
 
 def _estimate(
-    plan: Plan, schema: Schema, totals: _SampleTotals, choice: Choice | None, *, flight: int, workers: int
+    plan: Plan,
+    schema: Schema,
+    totals: _SampleTotals,
+    choice: Choice | None,
+    retiring: Sequence[int],
+    *,
+    flight: int,
+    workers: int,
 ) -> StorePreview:
-    """Scale up the totals: steps by the bytes of files, sequences by the number of files."""
+    """Scale up the totals: steps by the bytes of files, sequences by the number of files.
+
+    The old sequences with the numbers in `retiring` will be retired.
+    """
     by_bytes = sum(plan.new_bytes) / max(1, totals.file_bytes)
     by_count = len(plan.new) / totals.sources
     sequences = round(totals.sequences * by_count)
     steps, label_steps = (round(count * by_bytes) for count in (totals.steps, totals.label_steps))
+    unseen = unseen_steps = 0  # retired sequences, whose rows stay in the files, and their steps
     if plan.old_store is not None:
-        before = plan.old_store.counts
+        before, stays = plan.old_store.counts, ~np.isin(plan.old_store.selection, retiring)
         sequences += before.sequences
         steps += before.steps
         label_steps += before.label_steps
+        unseen = before.sequences - int(stays.sum())
+        unseen_steps = before.steps - int(plan.old_store.lengths[stays].sum())
     processes = workers + 1 if workers else 1
     decoded = round(totals.decoded_bytes * by_bytes)
     # Other sources may be larger than the sampled ones, but their pieces are not.
@@ -246,8 +265,8 @@ def _estimate(
     whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
     sources = max(whole, 2 * totals.piece_bytes * at_once)
     return StorePreview(
-        sequences=sequences,
-        steps=steps,
+        sequences=sequences - unseen,
+        steps=steps - unseen_steps,
         codec_why=None if choice is None else str(choice),
         decoded_bytes=decoded,
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),

@@ -82,6 +82,20 @@ def test_a_preview_of_an_old_store_counts_it_and_reads_only_new_sources(tmp_path
     assert (found.result.sequences, found.result.steps) == (5, 50)
 
 
+def test_sequences_that_are_retired_are_not_counted(tmp_path):
+    sources, path = make_arrays(tmp_path / "arrays", 6), tmp_path / "t.zarr"
+    build(sources, path, workers=0)
+    for number in range(2):
+        (sources / f"00{number}.npy").unlink()
+        write_files(sources, {"003.npy": np.zeros((7 + number, 3), np.float32)})
+        found = preview(sources, path, update=True, retire_missing=number == 1)
+        build(sources, path, update=True, retire_missing=number == 1, workers=0)
+        store = open_store(path)
+        assert found.result is not None
+        assert (found.result.sequences, found.result.steps) == (len(store), store.lengths.sum())
+        assert found.result.files == sum(one.is_file() for one in path.rglob("*"))
+
+
 def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_schema(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 3)
     write_files(sources, {"000.npy": b"broken", "002.npy": np.zeros((4, 7), np.float32)})
