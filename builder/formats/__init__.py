@@ -98,7 +98,8 @@ def format_for(path: Path, options: TableOptions) -> str:
 def open_table(path: Path, options: TableOptions | None = None, *, file: str | None = None) -> OpenTable:
     """Open a file of any format but NPZ, and find its columns; errors name `file`, or None for a source of its own."""
     with of_source(file):
-        return replace(_open(path, options or TableOptions()), file=file)
+        options = options or TableOptions()
+        return replace(_open(path, options), file=file, na_values=tuple(options.na_values))
 
 
 def _open(path: Path, options: TableOptions) -> OpenTable:

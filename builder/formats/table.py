@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from builder.amounts import count_text
 from builder.build_errors import BuildError, SourceError, of_source
-from builder.formats.arrow_modules import pa
+from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option
 from builder.formats.files import check_first_bytes, first_bytes, unreadable_file
 
@@ -170,6 +170,7 @@ class OpenTable:
     decimal: str = "."  # the decimal mark of numbers in text
     rows: int | None = None  # according to the header; None: unknown before reading
     file: str | None = None  # its name, if it is one of several files of a source, or a label file
+    na_values: Sequence[str] = ()  # further words and numbers that mean a missing value
 
     def read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str] = ()) -> Frame:
         """Read columns as numbers or bool, with nulls for missing values.
@@ -177,13 +178,18 @@ class OpenTable:
         Args:
             names: The columns (elements, not groups), in order.
             dtype: What they will be converted to, so that text is parsed without loss.
-            raw: Columns to read unconverted, under hidden names; those of text files are text.
+            raw: Columns to read unconverted, under hidden names, with nulls for `na_values`; those of text files are
+                text.
 
         Raises:
             SourceError: The file cannot be read, a column is not numeric, or one of `raw` holds lists.
         """
         with of_source(self.file):
-            return self._read(names, dtype, raw)
+            frame = self._read(names, dtype, raw)
+        for name in raw if self.na_values and not self.is_text else ():  # text files are read with these words
+            place = frame.column_names.index(HIDDEN + name)
+            frame = frame.set_column(place, HIDDEN + name, _without(self.na_values, frame[place]))
+        return frame
 
     def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
         """Do the work of `read`."""
@@ -201,6 +207,15 @@ class OpenTable:
     def properties(self, **others: Any) -> dict[str, Any]:
         """Return the properties that all tables have, for a table that reads this one; `others` replace some."""
         return {one.name: getattr(self, one.name) for one in fields(OpenTable)} | others
+
+
+def _without(na_values: Sequence[str], column: Any) -> Any:
+    """Return a pyarrow column with nulls for values whose text is one of these words."""
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # types that have no text are refused elsewhere
+        texts = column.cast(pa.string())
+        column = texts if pa.types.is_string_view(column.type) else column
+        return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(texts), value_set=pa.array(na_values)), None, column)
+    return column
 
 
 def read_raw(table: OpenTable, names: Sequence[str]) -> Frame:

@@ -35,7 +35,6 @@ class CategoricalTable(OpenTable):
     inner: OpenTable
     classes: Mapping[str, tuple[str, ...]]  # the names of the classes of each such column
     labels: tuple[str, ...]  # all label columns
-    na_values: tuple[str, ...]  # further words for missing values
     from_user: bool  # whether the user listed the classes
     before: int = 0  # rows of the file before this piece
 
@@ -62,7 +61,7 @@ class CategoricalTable(OpenTable):
 
     def _encode(self, column: Any, name: str) -> Any:
         """Encode a column of classes."""
-        texts = _as_text(self.inner, column, self.na_values)
+        texts = _as_text(self.inner, column)
         if texts is None:
             what = "--classes names" if self.from_user else "the store has"
             content = "numbers" if is_numeric(column.type) else describe_type(column.type)
@@ -87,7 +86,7 @@ class CategoricalTable(OpenTable):
         except SourceError:
             for name in (one for one in self.labels if one not in self.classes):
                 try:
-                    texts = read_texts(self.inner, name, self.na_values)
+                    texts = read_texts(self.inner, name)
                 except MixedTextError:
                     raise  # perhaps classes such as 1, 2 and R
                 except SourceError:
@@ -114,7 +113,7 @@ def encode_labels(
         inputs: Its input columns.
         labels: Its label columns.
         classes: The classes of each label in the store; None: there is no store yet.
-        options: `classes` and `na_values` are used.
+        options: `classes` is used.
 
     Raises:
         SourceError: A column of classes is also an input.
@@ -141,13 +140,12 @@ def encode_labels(
         inner=opened,
         classes=names_of,
         labels=tuple(labels),
-        na_values=tuple(options.na_values),
         from_user=bool(options.classes),
     )
     return table, tuple(names_of)
 
 
-def read_texts(opened: OpenTable, name: str, na_values: Sequence[str]) -> tuple[str, ...] | None:
+def read_texts(opened: OpenTable, name: str) -> tuple[str, ...] | None:
     """Return the distinct texts of a column in order of appearance; () if all are missing, None for numbers.
 
     A column that mixes numbers and text is refused.
@@ -155,7 +153,7 @@ def read_texts(opened: OpenTable, name: str, na_values: Sequence[str]) -> tuple[
     if isinstance(opened, LabelledTable):
         (name_in_file,) = opened.names_in_label_file([name])
         with of_source(opened.label_file):
-            return read_texts(opened.labels, name_in_file, na_values)
+            return read_texts(opened.labels, name_in_file)
     if isinstance(opened, NpyTable):
         return None
     # Numbers of a file with types need not be read.
@@ -163,7 +161,7 @@ def read_texts(opened: OpenTable, name: str, na_values: Sequence[str]) -> tuple[
         return () if is_all_null(opened.schema.field(name).type) else None
     classes: dict[str, None] = {}
     for piece in opened.pieces():
-        texts = _as_text(opened, read_raw(piece, [name])[name], na_values)
+        texts = _as_text(opened, read_raw(piece, [name])[name])
         if texts is None:
             return None
         found = distinct_texts(texts, name, typed=not opened.is_text, decimal=opened.decimal)
@@ -221,8 +219,8 @@ def stack_labels(table: Table, labels: Sequence[str], classes: Sequence[str], *,
         ) from None
 
 
-def _as_text(table: OpenTable, column: Any, na_values: Sequence[str]) -> Any:
+def _as_text(table: OpenTable, column: Any) -> Any:
     """Return a column as text; None if it is not text."""
     if table.is_text:
         return column
-    return strip_blanks(column, na_values) if is_text(column.type) or is_all_null(column.type) else None
+    return strip_blanks(column, ()) if is_text(column.type) or is_all_null(column.type) else None

@@ -247,7 +247,7 @@ class Tabular(SourceReader):
         names = opened.names_in_label_file(labels) if isinstance(opened, LabelledTable) else labels
         listed = classes_by_target(parse_classes(self.options.classes), names)
         return {
-            name: classes or read_texts(opened, column, self.options.na_values)
+            name: classes or read_texts(opened, column)
             for name, column, classes in zip(names, labels, listed, strict=True)
         }
 

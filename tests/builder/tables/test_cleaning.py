@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +118,31 @@ def test_numbers_for_missing_values_are_found_in_every_format(tmp_path, suffix):
     assert only.columns == {"dropped": 3 if suffix == ".csv" else 2, "filled": 0}
     with pytest.raises(SourceError, match=r"row 1, column [1b]: missing value"):
         list(tabular(na_values=["-999", "?"])(path))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("values", [[3, -999, 5], ["2024-01-03", "?", "2024-01-05"]])
+def test_words_for_missing_values_are_missing_in_columns_of_times_groups_and_keys(tmp_path, suffix, values):
+    rows = [{"k": value, "a": number} for number, value in enumerate(values)]
+    for name in ("x", "x_labels"):
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".csv":
+            path.write_text("k,a\n" + "".join(f"{row['k']},{row['a']}\n" for row in rows))
+        elif suffix == ".jsonl":
+            path.write_text("\n".join(map(json.dumps, rows)))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+    options: dict[str, Any] = {"na_values": "?,-999"}
+    dated = options | ({} if "?" in values else {"time_unit": "s"})
+    (only,) = tabular(time="k", missing="drop", **dated).sequences(tmp_path / f"x{suffix}")
+    assert (only.inputs.tolist(), len(only.time)) == ([[0], [2]], 2)
+    with pytest.raises(SourceError, match=r"row 2, column k: missing value \(1 in all\); fill it in, or drop"):
+        list(tabular(time="k", sort_time=True, **dated).sequences(tmp_path / f"x{suffix}"))
+    with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are grouped by this column"):
+        list(tabular(group_by="k", **options).sequences(tmp_path / f"x{suffix}"))
+    paired = tabular(inputs="a", labels="a", labels_from="{stem}_labels" + suffix, on="k", **options)
+    with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are paired by this column"):
+        list(paired.sequences(tmp_path / f"x{suffix}"))
 
 
 @pytest.mark.parametrize(
