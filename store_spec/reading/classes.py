@@ -144,7 +144,8 @@ def _check_whole(values: NDArray[Any], store: Selection) -> None:
     """Raise a WindowError if a label is neither a whole number nor NaN."""
     if values.dtype.kind != "f":
         return
-    wrong = values[(values != np.trunc(values)) & ~np.isnan(values)]
+    values = values[~np.isnan(values)]  # NumPy warns of those that it sorted as float16
+    wrong = values[values != np.trunc(values)]
     if len(wrong):
         raise WindowError(
             f"{store.path}: labels are {values.dtype}, and hold {wrong[0].item()!r}, which is not a class; classes are "

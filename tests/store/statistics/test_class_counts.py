@@ -109,9 +109,10 @@ def test_weights_of_unknown_classes_are_refused(tmp_path: Path):
         waves.class_counts()
 
 
-def test_missing_labels_are_not_counted_and_have_no_weight(tmp_path: Path):
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_missing_labels_are_not_counted_and_have_no_weight(tmp_path: Path, dtype: str):
     """NaN is in two sequences; one of them has only NaN."""
-    labels = [np.array([[0, 1], [np.nan, 1]]), np.array([[np.nan, 2]]), np.array([[3, np.nan]])]
+    labels = [np.array(each, dtype) for each in ([[0, 1], [np.nan, 1]], [[np.nan, 2]], [[3, np.nan]])]
     store = write_labels(tmp_path / "s.zarr", labels, "step", missing="keep")
     counts = store.class_counts(0)
     assert (counts.values.tolist(), counts.rows.tolist()) == ([0, 3], [1, 1])
