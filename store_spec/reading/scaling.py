@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments
+from store_spec.reading.argument_checks import array_of
 from store_spec.schema import MOMENTS
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ class Scale:
 
     def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return center and scale in the dtype of the result, and in a shape that can be broadcast with the values."""
-        if values.dtype.kind == "c":
+        if values.dtype.kind in "cmMOST":
             raise WindowError(
-                f"{name}: {values.dtype} values cannot be normalised; of complex numbers only the count is kept"
+                f"{name}: {values.dtype} values cannot be normalised; give real numbers, none of them masked (of "
+                "complex numbers only the count is kept)"
             )
         if self.features > 1 and (values.ndim < self.center.ndim or values.shape[-1] != self.features):
             last, places = values.shape[-1] if values.ndim else 1, "features" if name == "inputs" else "targets"
@@ -153,13 +155,13 @@ class Normalizer:
             The same shape: float32 for float32 and for dtypes that fit into it, otherwise float64.
 
         Raises:
-            WindowError: The number of features or samples differs, or values are complex.
+            WindowError: The number of features or samples differs, or values are complex, masked or no numbers.
         """
-        return self._scaler().inputs.apply(np.asarray(x))
+        return self._scaler().inputs.apply(array_of(x))
 
     def normalize_labels(self, y: ArrayLike) -> NDArray[Any]:
         """Return labels minus their center, divided by their scale; as `normalize`."""
-        return self._label_scale().apply(np.asarray(y), "labels")
+        return self._label_scale().apply(array_of(y), "labels")
 
     def inverse(self, y: ArrayLike) -> NDArray[Any]:
         """Undo `normalize_labels`: bring predictions back to the units of the labels.
@@ -169,11 +171,11 @@ class Normalizer:
         Raises:
             WindowError: As for `normalize`, or the store has no labels.
         """
-        return self._label_scale().undo(np.asarray(y), "labels")
+        return self._label_scale().undo(array_of(y), "labels")
 
     def inverse_inputs(self, x: ArrayLike) -> NDArray[Any]:
         """Undo `normalize`: bring inputs back to their units."""
-        return self._scaler().inputs.undo(np.asarray(x))
+        return self._scaler().inputs.undo(array_of(x))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -125,7 +125,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     """
     windows.check_epoch()
     store, shape, numbers = windows.store, windows.shape, array_of(index)
-    values = np.asarray(predictions)
+    values = array_of(predictions)
     steps = shape.label_steps
     expected = f"({numbers.size:,}, ...)" if steps is None else f"({numbers.size:,}, {steps:,}, ...)"
     fits = values.ndim > 0 and len(values) == numbers.size and (steps is None or values.shape[1:2] == (steps,))

@@ -91,10 +91,14 @@ def test_another_number_of_features_is_refused_with_both_numbers():
         stats.inverse(np.float64(3))
 
 
-def test_complex_numbers_are_not_normalised():
-    rows = np.ones((4, 2), complex)
-    with pytest.raises(WindowError, match="complex"):
-        statistics_of(rows, rows).normalize(rows)
+@pytest.mark.parametrize(
+    "rows", [np.ones((4, 2), complex), np.ma.masked_equal([[1.0, 2.0]], 2), [[1, 2], [3]], [["1", "2"]]]
+)
+def test_values_that_are_not_real_numbers_are_not_normalised(rows: Any):
+    stats = statistics_of(np.ones((4, 2)), np.ones((4, 2)))
+    for undo in (stats.normalize, stats.normalize_labels, stats.inverse, stats.inverse_inputs):
+        with pytest.raises(WindowError, match="values cannot be normalised; give real numbers"):
+            undo(rows)
 
 
 @pytest.mark.slow

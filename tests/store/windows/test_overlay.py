@@ -179,8 +179,9 @@ def test_impossible_overlays_are_refused(by_step: Written):
         windows.overlay(np.zeros((1, 1, 1)), [0], inverse=True)
     with pytest.raises(SequenceIndexError, match="window 10,000 asked for"):
         windows.overlay(np.zeros((1, 1, 1)), [10_000])
-    with pytest.raises(WindowError, match="complex128"):
-        windows.overlay(np.zeros((1, 1, 1), complex), [0])
+    for wrong, dtype in ((np.zeros((1, 1, 1), complex), "complex128"), (np.ma.masked_all((1, 1, 1)), "object")):
+        with pytest.raises(WindowError, match=dtype):
+            windows.overlay(wrong, [0])
 
 
 @pytest.mark.parametrize("target", ["future", "last", "aligned", "sequence"])
