@@ -86,7 +86,8 @@ class Epoch(TurnsPlan):
         # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
         self.kept = _rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row)
         # Bytes of rows that a thread reads at once.
-        self.together = min(READ_BYTES, memory // READ_SHARE // (2 if store.snapshot.storage.requests > 1 else 1))
+        remote = store.snapshot.storage.requests > 1
+        self.together = memory // READ_SHARE // 2 if remote else min(READ_BYTES, memory // READ_SHARE)
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"

@@ -156,10 +156,11 @@ class Loader:
 
     def _groups(self, array: str, reads: Reads) -> Iterator[Reads]:
         """Yield groups of reads; those of a remote store take one request, with the rows between them."""
-        row_bytes, group = self._windows.store.schema.rows(array).nbytes, Reads()
-        span = self._together // max(1, row_bytes) if self._is_remote(array) else 0
+        schema, group, span, shard = self._windows.store.schema, Reads(), 0, 1
+        if self._is_remote(array):
+            span, shard = self._together // max(1, schema.rows(array).nbytes), schema.chunking(array).shard
         for low, high in reads:
-            if group and high - group[0][0] > span:
+            if group and (high - group[0][0] > span or (high - 1) // shard > group[0][0] // shard):
                 yield group
                 group = []
             group.append((low, high))
