@@ -17,7 +17,7 @@ from tests.campaigns.processes import cluster
 from tests.document_section import needs_frameworks
 from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
 from tests.real_data.gallery import SECTION as GALLERY
-from tests.store.s3_server import s3_bucket
+from tests.store.cloud_servers import s3_bucket
 
 SECTIONS = {
     (name, title): found

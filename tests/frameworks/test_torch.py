@@ -159,7 +159,7 @@ def test_rank_and_world_size_come_from_torch_distributed_and_are_pickled(windows
     from store_spec.torch import BatchDataset
 
     dataset, rank_0 = BatchDataset(windows.batches, 5), BatchDataset(windows.batches, 5, rank=0, world_size=3)
-    with monkeypatch.context() as patch:  # a real process group is in test_torch_ranks.py
+    with monkeypatch.context() as patch:  # a real process group is in test_torch_workers.py
         patch.setattr(distributed, "is_initialized", lambda: True)
         patch.setattr(distributed, "get_rank", lambda: 1)
         patch.setattr(distributed, "get_world_size", lambda: 3)

@@ -1,19 +1,27 @@
-"""Batches from the data loaders of torch and torchdata, with workers: the same, in the same order."""
+"""Batches from the data loaders of torch and torchdata: with workers, from a URL, and on two ranks."""
+
+from __future__ import annotations
 
 import gc
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import store_spec
 from store_spec.errors import StateError, WindowError
 from tests.frameworks.walks import HORIZON, WINDOW, same
 from tests.store.kinds import threads
+from tests.store.object_server import serving, walks
 from tests.store.window_oracle import listed
 
 pytestmark = [
@@ -254,3 +262,62 @@ def test_a_loader_of_windows_gives_every_window_once_in_order(store, workers, st
     assert [len(x) for x, _ in batches[:-1]] == [5] * (len(wanted) // 5)
     np.testing.assert_array_equal(np.concatenate([x.numpy() for x, _ in batches]), [x for x, _ in wanted])
     np.testing.assert_array_equal(np.concatenate([y.numpy() for _, y in batches]), [y for _, y in wanted])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return walks(tmp_path_factory.mktemp("walks") / "walks.zarr", sequences=20, shard="200kB")
+
+
+@pytest.mark.slow
+def test_spawned_workers_read_a_url_and_forked_ones_refuse(folder, data_loader, batch_dataset):
+    due = store_spec.open_store(folder).windows(16, stride=4).batches(32, shuffle=True, seed=1)
+    with serving(folder.parent) as server:
+        windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16, stride=4)
+        dataset = batch_dataset(windows.batches, 32, shuffle=True, seed=1)
+        loader = data_loader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+        assert same(loader, due)
+        forked = data_loader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork")
+        begin = time.monotonic()
+        with pytest.raises(
+            Exception, match="obstore cannot be used in a forked process after its parent; start it by spawn"
+        ):
+            next(iter(forked))
+        assert time.monotonic() - begin < 30
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120  # at most; it takes a few
+
+
+@pytest.mark.slow
+def test_two_ranks_train_like_one_process_with_batches_twice_as_large(store, tmp_path):
+    from tests.frameworks.two_ranks import EPOCHS
+
+    init = f"file://{tmp_path / 'meeting'}"
+    # None of them trains in the process of the tests: an optimizer loads Triton, which aborts a process that has loaded
+    # TensorFlow, as both contain LLVM.
+    command = [sys.executable, "-m", "tests.frameworks.two_ranks", str(store.path)]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen([*command, *more], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for more in ((init, "0"), (init, "1"), ())
+    ]
+    try:
+        first, second, alone = [json.loads(each.communicate(timeout=SECONDS)[0].splitlines()[-1]) for each in started]
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()
+
+    for epoch in range(EPOCHS):
+        both = [first["seen"][epoch], second["seen"][epoch]]
+        assert np.ravel(both, order="F").tolist() == alone["seen"][epoch]  # the ranks alternate
+    assert first["last"] == first["seen"][-1]
+    assert second["last"] == second["seen"][-1]
+    assert first["parameters"] == second["parameters"]
+    # The mean of the two gradients is the gradient of the whole batch, apart from rounding.
+    for found, wanted in zip(first["parameters"], alone["parameters"], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    before, after = alone["loss"]
+    assert after < before

@@ -1,4 +1,4 @@
-"""One of two ranks that train an LSTM together, or one process that trains it alone. test_torch_ranks.py runs it:
+"""One of two ranks that train an LSTM together, or one process that trains it alone. test_torch_workers.py runs it:
 
     python -m tests.frameworks.two_ranks STORE [INIT_METHOD RANK]
 

@@ -1,4 +1,7 @@
-"""Broken and odd sources are quarantined with a message that says what to do, or read correctly."""
+"""Broken and damaged sources are quarantined with a message that says what to do, or read correctly.
+
+`SEQZARR_FUZZ_EXAMPLES=100000 python -m pytest tests/builder/formats/test_broken_sources.py` damages more sources.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from builder.formats import files
 from builder.sources.source_list import discover
 from tests.builder import broken_sources
 from tests.builder.broken_sources import GOOD, SNAPSHOT, Source, groups, messages, processes, write
+from tests.builder.fuzzed_sources import ENDS, FORMATS, check, fuzz, read, valid_files
 from tests.store.oracle import files as files_of
 
 
@@ -132,9 +136,9 @@ def test_a_pipe_is_ignored_and_does_not_block(tmp_path):
     assert (found.names, found.ignored) == (("0 good.csv",), ("pipe.csv",))
     assert discover(str(tmp_path / "src/*.csv")).ignored == ("pipe.csv",)
     assert build(tmp_path / "src", tmp_path / "store", workers=0).added == 1
-    for read in (files.check_file, lambda path: files.first_bytes(path, 9)):
+    for opened in (files.check_file, lambda path: files.first_bytes(path, 9)):
         with pytest.raises(SourceError, match="is not a file but a pipe"):
-            read(tmp_path / "src/pipe.csv")
+            opened(tmp_path / "src/pipe.csv")
 
 
 MEMORY = 4 * 2**30
@@ -188,3 +192,38 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
     assert "makes 9,223,372,036,854,775,894 bytes, but there are 150" in reasons["promise.npy"]
     assert "columns, but at most 1,048,576 are read" in reasons["columns.npy"]
     assert "columns, but at most 1,048,576 are read" in reasons["lists.parquet"]
+
+
+EXAMPLES = int(os.environ.get("SEQZARR_FUZZ_EXAMPLES", "150"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_sources_are_refused_or_read_like_other_readers(format):  # noqa: A002
+    outcomes = fuzz(format, EXAMPLES, seed=0)
+    assert outcomes.refused > 0
+    assert outcomes.read > 0 or format in {"npz", "csv.xz"}  # these have checksums
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_undamaged_files_are_read(tmp_path, format):  # noqa: A002
+    path = tmp_path / f"x.{format}"
+    for whole in valid_files()[format]:
+        path.write_bytes(whole)
+        rows = read(path)
+        assert rows is not None
+        check(format, whole, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", sorted(ENDS))
+def test_truncated_sources_are_refused_if_their_format_marks_the_end(tmp_path, format):  # noqa: A002
+    path = tmp_path / f"x.{format}"
+    for whole in valid_files()[format]:
+        path.write_bytes(whole)
+        ends = {len(whole)}
+        for end in range(0, len(whole), max(1, len(whole) // 60)):
+            ends.update({end, len(whole) - 1 - end})
+        for end in sorted(ends - {len(whole)}):
+            path.write_bytes(whole[:end])
+            assert read(path) is None, end

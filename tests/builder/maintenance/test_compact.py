@@ -1,26 +1,37 @@
-"""`compact` writes the sequences that readers see into a new store, as if there had never been others."""
+"""`compact` writes what readers see into a new store, in another order or dtype, as if it was appended like this."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder import BuildError, UsageError, build, compact
+from builder import BuildError, UsageError, build, compact, tabular
+from builder.maintenance.row_order import Order
+from builder.maintenance.source_checks import verify_sources
+from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
-from store_spec import StoreError
+from store_spec import SequenceError, StoreError
+from store_spec.building import Ledger
 from tests.builder.command import seqzarr
+from tests.builder.failing_puts import failing_puts
+from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, expected, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.damage import change_places, flipped
 from tests.store.hostile_stores import lie_of_counts
 from tests.store.make_golden import GOLDEN
-from tests.store.oracle import assert_holds, files, store_of
+from tests.store.oracle import Recipe, Sequence, append, assert_holds, files, make, recipes, store_of
 
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
@@ -195,3 +206,367 @@ def test_a_copy_that_another_call_continued_meanwhile_is_refused(tmp_path, monke
     with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was copied: start again"):
         compact(tmp_path / "store", tmp_path / "new", workers=0)
     assert files(tmp_path / "new") == files(tmp_path / "store")
+
+
+ORDERS = ("store", "name", "length", "shuffle:3")
+
+
+def grouped(sequences):
+    """Return sequences in lists, one for each source."""
+    groups: dict[str, list[Sequence]] = {}
+    for one in sequences:
+        groups.setdefault(one.source, []).append(one)
+    return list(groups.values())
+
+
+def in_order(sequences, order):
+    """Sort lists of sequences, one for each source, in the simple way."""
+    groups = grouped(sequences)
+    if order == "name":
+        groups.sort(key=lambda group: group[0].source)
+    if order == "length":
+        groups.sort(key=lambda group: sum(len(one.inputs) for one in group))
+    if order.startswith("shuffle"):
+        seed = order.partition(":")[2]
+        groups.sort(key=lambda group: hashlib.sha256(f"order {seed}:{group[0].source}".encode()).digest()[:7])
+    return [one for group in groups for one in group]
+
+
+def as_dtype(sequences, recipe, inputs=None, labels=None):
+    """Return sequences, and a recipe, of other dtypes: value by value."""
+
+    def changed(rows, dtype):
+        flat = [np.dtype(dtype).type(value) for value in rows.reshape(-1)]
+        return np.array(flat, dtype).reshape(rows.shape)
+
+    for name, dtype in (("inputs", inputs), ("labels", labels)):
+        if dtype is not None:
+            sequences = [replace(one, **{name: changed(getattr(one, name), dtype)}) for one in sequences]
+            recipe = replace(recipe, **{name: (dtype, getattr(recipe, name)[1])})
+    return sequences, recipe
+
+
+def write(recipe, path, sequences, provenance):
+    with recipe.create(path) as writer:
+        writer._ledger.provenance = provenance
+        append(writer, sequences)
+
+
+def several(recipe, lengths, seed):
+    """Return sequences of unordered sources, some of which have several parts."""
+    rng = np.random.default_rng(seed)
+    names = [f"s{number}" for number in rng.permutation(len(lengths)) for _ in range(int(rng.integers(1, 4)))]
+    return make(recipe, lengths, seed=seed, sources=names[: len(lengths)])
+
+
+def everything_of(path):
+    """Return everything in each sequence of a valid store: rows, times, filled values, and columns."""
+    assert store_spec.verify(path) == []
+    store = store_spec.open_store(path)
+    found = []
+    for number, first in enumerate(store.starts.tolist()):
+        rows = [*store[number], store.sequences["source"][number]]
+        rows += [store.sequences[column.name][number] for column in store.schema.columns]
+        if store.schema.time:
+            rows.append(store.times(number))
+        if store.schema.filled:
+            rows.append(store.snapshot.rows("filled", first, first + int(store.lengths[number])))
+        found.append([repr(one) if isinstance(one, str) else (one.dtype, one.shape, one.tobytes()) for one in rows])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_everything_in_a_store_is_copied(tmp_path, feature):
+    options: dict[str, Any] = {"codec": "zstd", "chunk": 256, "shard": 1024}
+    source = write_feature(feature, tmp_path / "src")
+    store = build_feature(feature, source, tmp_path / "store")
+    compact(store, tmp_path / "same", workers=0)
+    assert files(tmp_path / "same") == files(store)
+    lost = sorted(path for path in source.iterdir() if path.name != "manifest.csv")[1]
+    lost.unlink()
+    build_feature(feature, source, store, retire_missing=True)
+    compact(store, tmp_path / "new", workers=0, **options)
+    assert everything_of(tmp_path / "new") == everything_of(store)
+    assert compact(store, tmp_path / "new", workers=0, **options).copied == 0
+
+
+@pytest.mark.slow
+@settings(max_examples=5, deadline=None)
+@given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
+def test_another_order_equals_appending_in_that_order(tmp_path_factory, recipe, lengths, order):
+    place = tmp_path_factory.mktemp("order")
+    sequences = several(recipe, lengths, len(lengths))
+    write(recipe, place / "old", sequences, {"made": "by a test"})
+    record = {} if order == "store" else {"compacted": {"order": order}}
+    write(recipe, place / "expected", in_order(sequences, order), {"made": "by a test"} | record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 200)
+        compact(place / "old", place / "new", order=order, workers=0)
+    assert files(place / "new") == files(place / "expected")
+
+
+@pytest.mark.slow
+@settings(max_examples=5, deadline=None)
+@given(
+    recipe=recipes(),
+    dtypes=st.tuples(st.sampled_from(["float16", "float32", None]), st.sampled_from(["float32", None])),
+    order=st.sampled_from(ORDERS),
+    missing=st.sampled_from(["error", "keep"]),
+)
+def test_another_dtype_equals_appending_converted_rows(tmp_path_factory, recipe, dtypes, order, missing):
+    place = tmp_path_factory.mktemp("dtype")
+    recipe = replace(recipe, inputs=("float64", recipe.inputs[1]), labels=("float32", recipe.labels[1]))
+    recipe = replace(recipe, missing=missing)
+    sequences = several(recipe, [5, 0, 17, 3, 9, 1], 1)
+    write(recipe, place / "old", sequences, {})
+    inputs, labels = dtypes
+    labels = labels or inputs  # they are floats
+    compact(
+        place / "old", place / "new", order=order, dtype=dtypes[0], label_dtype=dtypes[1], chunk=recipe.chunk,
+        shard=recipe.shard, codec=recipe.codec, workers=0,
+    )  # fmt: skip
+    # The copy records the identity that the old store would have in that order.
+    sequences = in_order(sequences, order)
+    write(recipe, place / "ordered", sequences, {})
+    record = {"order": order}
+    if inputs is not None:
+        record["identity"] = store_spec.open_store(place / "ordered").identity
+    sequences, recipe = as_dtype(sequences, recipe, inputs, labels)
+    write(recipe, place / "expected", sequences, {"compacted": record} if inputs or order != "store" else {})
+    assert files(place / "new") == files(place / "expected")
+
+
+@pytest.mark.slow
+@settings(max_examples=4, deadline=None)
+@given(
+    kills=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    options=st.sampled_from([{}, {"order": "shuffle", "dtype": "float32"}]),
+)
+def test_a_copy_interrupted_at_any_put_ends_with_the_same_bytes(tmp_path_factory, kills, options):
+    place = tmp_path_factory.mktemp("cut")
+    recipe = Recipe(inputs=("float64", (3,)), columns=(("note", "string"),))
+    write(recipe, place / "old", several(recipe, list(range(12)), 5), {})
+
+    def again(name="new"):
+        compact(place / "old", place / name, workers=0, **options)
+
+    again("whole")
+    for kill in kills:
+        with failing_puts(kill):
+            try:
+                again()
+            except StoreError:
+                continue
+    if (place / "new").exists():
+        compact(place / "old", place / "new", workers=0)  # it was started with these, and continues with them
+    again()
+    assert files(place / "new") == files(place / "whole")
+
+
+def begun(place, **options):
+    """Copy the first sequences of a store, then append more to the store."""
+    recipe = Recipe(inputs=("float64", (2,)), labels=("float64", ()), label_axis="sequence")
+    sequences = make(recipe, [3, 4, 5], sources=["a", "b", "c"])
+    write(recipe, place / "old", sequences[:2], {})
+    compact(place / "old", place / "new", workers=0, **options)
+    with store_spec.open_store(place / "old", "a") as writer:
+        append(writer, sequences[2:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        ({"order": "name"}, {"order": "shuffle"}, "begun in the order name, but the option is now shuffle:0"),
+        ({"order": "name"}, {"order": "store"}, "begun in the order name, but the option is now store"),
+        ({}, {"order": "name"}, "begun in the order store, but the option is now name"),
+        ({"dtype": "float32"}, {"dtype": "float16"}, "inputs are float32 there, but the option is now float16"),
+        ({"dtype": "float32"}, {"dtype": "float64"}, "inputs are float32 there, but the option is now float64"),
+        ({}, {"label_dtype": "float32"}, "labels are float64 there, but the option is now float32"),
+    ],
+)
+def test_a_copy_is_continued_with_its_options_and_refuses_another_order_or_dtype(tmp_path, before, now, words):
+    begun(tmp_path, **before)
+    there = files(tmp_path / "new")
+    with pytest.raises(UsageError, match=words):
+        compact(tmp_path / "old", tmp_path / "new", workers=0, **now)
+    assert files(tmp_path / "new") == there
+    assert compact(tmp_path / "old", tmp_path / "new", workers=0, **before).copied == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32", "order": "name"}])
+def test_a_continued_copy_of_a_store_that_has_grown_equals_a_new_copy(tmp_path, options):
+    begun(tmp_path, **options)
+    code = [[0, "first"], [2, "second"]]
+    with Ledger.open(tmp_path / "old") as ledger:
+        ledger.provenance = {"build": {"code": code}}
+        ledger.commit()
+    for name in ("new", "fresh"):
+        compact(tmp_path / "old", tmp_path / name, workers=0, **options)
+    assert store_spec.open_store(tmp_path / "new").provenance["build"]["code"] == code
+    assert files(tmp_path / "new") == files(tmp_path / "fresh")
+
+
+def test_a_copy_of_another_store_is_recognised_by_its_rows_in_any_dtype(tmp_path):
+    recipe = Recipe(inputs=("float64", (2,)))
+    for seed, name in enumerate(("one", "two")):
+        write(recipe, tmp_path / name, make(recipe, [3, 4], seed=seed, sources=["a", "b"]), {})
+        compact(tmp_path / name, tmp_path / f"{name}-copy", dtype="float32", workers=0)
+    with pytest.raises(UsageError, match="is not a copy of the first sequences"):
+        compact(tmp_path / "one", tmp_path / "two-copy", dtype="float32", workers=0)
+    assert compact(tmp_path / "two", tmp_path / "two-copy", dtype="float32", workers=0).copied == 0
+
+
+def test_an_order_in_which_new_sequences_are_not_last_cannot_be_continued(tmp_path):
+    begun(tmp_path, order="length")  # those of c are the longest
+    assert compact(tmp_path / "old", tmp_path / "new", order="length").copied == 1
+    with store_spec.open_store(tmp_path / "old", "a") as writer:
+        writer.append(np.zeros((1, 2)), np.zeros(()), source="d")
+    with pytest.raises(UsageError, match="in the order length; give another"):
+        compact(tmp_path / "old", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "words"),
+    [
+        ([[1.5, 2.0]], "int16", r"a: inputs: row 0, column 0 is 1.5, which does not fit into int16 \(1 such values\)"),
+        ([[1.0, 4e4]], "int16", "row 0, column 1 is 40000.0"),
+        ([[1.0, np.nan]], "int16", "row 0, column 1 is nan"),
+        ([[1.0, 1e300]], "float32", r"1e\+300, which does not fit into float32"),
+        ([[1.0, 3.0]], "bool", "is 3.0"),
+    ],
+)
+def test_lossy_conversions_are_refused_and_make_no_store(tmp_path, given, dtype, words):
+    store_of(tmp_path / "old", [np.array(given)], [[0]], sources="a", missing="keep")
+    with pytest.raises(UsageError, match=words):
+        compact(tmp_path / "old", tmp_path / "new", dtype=dtype, workers=0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_path):
+    store_of(tmp_path / "c", [np.ones(3, np.complex64)], [[0, 0, 0]])
+    with pytest.raises(UsageError, match="inputs are complex64, which cannot be converted"):
+        compact(tmp_path / "c", tmp_path / "new", dtype="float32")
+    for text in ("size", "shuffle:x", "name:1", "shuffle:"):
+        with pytest.raises(UsageError, match="not one of store, name, length, shuffle"):
+            compact(tmp_path / "c", tmp_path / "new", order=text)
+    assert Order.parse("shuffle:0") == Order("shuffle")
+    with pytest.raises(UsageError, match="is not a dtype"):
+        compact(tmp_path / "c", tmp_path / "new", label_dtype="number")
+    store_of(tmp_path / "k", [np.ones(2, np.float32)], [[0, 1]], classes=[["cat", "dog"]])
+    with pytest.raises(UsageError, match="labels are int64 and have classes, whose codes are integers"):
+        compact(tmp_path / "k", tmp_path / "new", label_dtype="float32")
+    compact(tmp_path / "k", tmp_path / "new", dtype="float64", label_dtype="int8")
+    new = store_spec.open_store(tmp_path / "new")
+    assert [rows.dtype.name for rows in (new.schema.inputs, new.schema.labels)] == ["float64", "int8"]
+    assert new.class_names() == ("cat", "dog")
+
+
+def csvs(place, names, rows=5):
+    place.mkdir(exist_ok=True)
+    for seed, name in enumerate(names):
+        values = np.random.default_rng(seed).normal(size=(rows + seed, 2))
+        lines = [",".join(map(repr, row)) for row in values.tolist()]
+        (place / f"{name}.csv").write_text("\n".join(["x,y", *lines]))
+
+
+@pytest.mark.slow
+def test_a_later_build_of_the_copy_knows_its_sources_and_converts_new_ones(tmp_path):
+    csvs(tmp_path / "src", "abc")
+    process = tabular(inputs="x", labels="y", transforms="scale x=0.1")
+    build(tmp_path / "src", tmp_path / "old", process=process)
+    compact(tmp_path / "old", tmp_path / "half", dtype="float32", order="length")
+    compact(tmp_path / "half", tmp_path / "new", dtype="float16")  # rounded twice, so new ones have to be as well
+    csvs(tmp_path / "src", "abcdef")
+    report = build(tmp_path / "src", tmp_path / "new")
+    assert (report.unchanged, report.added, report.failures) == (3, 3, ())
+    build(tmp_path / "src", tmp_path / "old")
+    compact(tmp_path / "old", tmp_path / "half-2", dtype="float32", order="length")
+    compact(tmp_path / "half-2", tmp_path / "all", dtype="float16")
+    one, other = (store_spec.open_store(tmp_path / name) for name in ("new", "all"))
+    assert one.identity == other.identity
+    assert one.schema.inputs.dtype == np.float16
+    assert verify_sources(tmp_path / "new", tmp_path / "src") == []
+    assert store_spec.verify(tmp_path / "new") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [("float16", "float64"), ("float16", "float32"), ("int8", "float32")])
+def test_a_narrowed_copy_is_not_widened(tmp_path, first, then):
+    write_files(tmp_path / "src", {"a.csv": "x,y\n1,2\n"})
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    compact(tmp_path / "old", tmp_path / "less", dtype=first)
+    with pytest.raises(
+        UsageError, match=rf"dtype={then} \(--dtype\): an earlier compact .* inputs of this store to {first}"
+    ):
+        compact(tmp_path / "less", tmp_path / "more", dtype=then)
+    assert not (tmp_path / "more").exists()
+    compact(tmp_path / "less", tmp_path / "same", dtype=first, order="shuffle")
+
+
+def test_a_later_build_of_the_copy_names_a_source_that_does_not_fit_the_dtype(tmp_path):
+    csvs(tmp_path / "src", "a")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    compact(tmp_path / "old", tmp_path / "new", dtype="float16")
+    (tmp_path / "src" / "b.csv").write_text("x,y\n1,2\n70000,3\n")
+    (failure,) = build(tmp_path / "src", tmp_path / "new").failures
+    assert failure.source == "b.csv"
+    assert "row 1, column 0 is 70000.0, which does not fit into float16" in failure.reason
+
+
+@pytest.mark.slow
+def test_process_functions_give_the_dtype_of_the_copy_and_each_sequence_keeps_its_code(tmp_path):
+    made = {f"{letter}.made": Made(lengths=(3, number), seed=number) for number, letter in enumerate("abcd")}
+    write_made(tmp_path / "src", made)
+    build(tmp_path / "src", tmp_path / "old", process=read_made, workers=0)
+    old = store_spec.open_store(tmp_path / "old")
+    compact(tmp_path / "old", tmp_path / "new", dtype="float64", order="shuffle:1", workers=2)
+    write_made(tmp_path / "src", made | {"e.made": Made(lengths=(4,), seed=9)})
+    report = build(tmp_path / "src", tmp_path / "new", process=read_made, workers=0)
+    assert (report.unchanged, report.added, report.outdated) == (4, 1, ())
+    new = store_spec.open_store(tmp_path / "new")
+    assert new.sources != old.sources
+    assert new.provenance["build"]["code"] == old.provenance["build"]["code"]
+    assert new.schema.inputs.dtype == np.float64
+    assert verify_sources(tmp_path / "new", tmp_path / "src", process=read_made) == []
+
+
+def test_masked_rows_are_converted_and_stay_masked():
+    rows = np.ma.masked_greater(np.array([[0.1, 9.0], [0.2, 0.3]]), 1)
+    found = convert_like_store((("inputs", "float32"), ("labels", "float16")), rows, "inputs", "a.wav")
+    assert found.dtype == np.float32
+    assert (
+        found.tolist()
+        == rows.astype(np.float32).tolist()
+        == [[np.float32(0.1), None], [np.float32(0.2), np.float32(0.3)]]
+    )
+
+
+def test_masked_rows_in_a_list_are_refused():
+    masked = np.ma.masked_greater(np.ones((2, 3)), 0)
+    with pytest.raises(SequenceError, match=r"a.wav: inputs are a list of masked arrays"):
+        convert_like_store((("inputs", "float32"),), list(masked), "inputs", "a.wav")
+
+
+def test_chunks_of_a_build_are_chosen_again_for_the_new_rows_and_others_stay(tmp_path):
+    csvs(tmp_path / "src", "a")
+    for name, chunk, shard in (("usual", None, None), ("own", 64, 128)):
+        build(tmp_path / "src", tmp_path / name, process=tabular(inputs="x", labels="y"), chunk=chunk, shard=shard)
+        compact(tmp_path / name, tmp_path / f"{name}-new", dtype="float32")
+    build(tmp_path / "src", tmp_path / "float32", process=tabular(inputs="x", labels="y", dtype="float32"))
+    usual, expected, own = (store_spec.open_store(tmp_path / one) for one in ("usual-new", "float32", "own-new"))
+    assert usual.schema.steps == expected.schema.steps
+    assert own.schema.steps == store_spec.open_store(tmp_path / "own").schema.steps
+
+
+def test_the_command_takes_a_dtype_and_an_order(tmp_path):
+    csvs(tmp_path / "src", "ab")
+    build(tmp_path / "src", tmp_path / "old", process=tabular(inputs="x", labels="y"))
+    arguments = ["compact", str(tmp_path / "old"), str(tmp_path / "new"), "--dtype", "float32", "--order", "name"]
+    result = seqzarr(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert store_spec.open_store(tmp_path / "new").schema.inputs.dtype == np.float32
+    assert json.loads(seqzarr(*arguments, "--json").stdout)["copied"] == 0
+    wrong = seqzarr(*arguments[:3], "--order", "up")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")

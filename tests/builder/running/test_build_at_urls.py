@@ -32,9 +32,8 @@ from store_spec import errors
 from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
 from tests.builder.source_files import write_files
-from tests.store.azure_server import azure_container
+from tests.store.cloud_servers import azure_container, objects_at, s3_bucket
 from tests.store.oracle import files
-from tests.store.s3_server import objects_at, s3_bucket
 from tests.store.zarr_stores import bits
 
 PACKING: dict[str, Any] = {"chunk": "1kB", "shard": "8kB"}

@@ -17,8 +17,8 @@ import builder
 import store_spec
 from tests.builder.running.test_build_at_urls import upload
 from tests.campaigns.processes import ROOT, cluster
+from tests.store.cloud_servers import objects_at, s3_bucket
 from tests.store.oracle import files
-from tests.store.s3_server import objects_at, s3_bucket
 
 SOURCES = 40
 GUARD = """

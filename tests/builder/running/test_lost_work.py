@@ -22,8 +22,8 @@ from store_spec import MissingStoreError, open_store, verify
 from tests.builder.slow_builds import start_slow_build
 from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
+from tests.store.cloud_servers import objects_at, s3_bucket
 from tests.store.oracle import files
-from tests.store.s3_server import objects_at, s3_bucket
 
 SOURCES = 240
 KILLS = 4  # of a build into a bucket

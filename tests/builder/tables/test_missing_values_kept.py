@@ -1,21 +1,22 @@
-"""Stores that keep missing values: their places are built, appended to, compacted and repaired like everything else."""
+"""Stores that keep missing values, or a mask of filled ones: built, appended to and repaired like all others."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import store_spec
-from builder import build, repair
+from builder import Sequence, build, repair, tabular
 from store_spec import schema as facts
 from store_spec.disk.storage import LocalStorage
 from tests.builder.features import build_feature, with_gaps, write_feature
 from tests.builder.source_files import write_files
 from tests.store.forging import forge, put
-from tests.store.oracle import files
+from tests.store.oracle import files, store_of
 
 RUNS = "missing_inputs/c.0.0"
 FEATURE = "missing values kept"
@@ -109,3 +110,122 @@ def test_a_killed_append_leaves_runs_that_no_reader_sees(store, tmp_path, monkey
     after = store_spec.open_store(store)
     assert after.snapshot.missing("inputs").tolist() == before.snapshot.missing("inputs").tolist()
     assert store_spec.verify(store) == []
+
+
+MOMENTS = 24  # of each file
+
+
+def write_sources(folder, count=3):
+    """Write files of two groups, with numbered rows that are unordered, partly of the same time, and lack values."""
+    (folder / "labels").mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        lines, labels = ["t,group,id,a,b"], ["id,y"]
+        for at, row in enumerate(rng.permutation(MOMENTS).tolist()):
+            time = row - (row % 7 == 3) + 40 * (row > 15)  # some twice, and a jump
+            cells = [f"{value:.3f}" if rng.random() > 0.25 else "" for value in rng.normal(size=2)]
+            lines.append(",".join([str(time), "xy"[row % 2], str(row + 0.5), *cells]))
+            if at % 5:
+                labels.append(f"{row + 0.5},{rng.normal():.3f}" if rng.random() > 0.2 else f"{row + 0.5},")
+        (folder / f"{number}.csv").write_text("\n".join(lines) + "\n")
+        (folder / "labels" / f"{number}.csv").write_text("\n".join(labels) + "\n")
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "as they are": {"inputs": "id,a,b"},
+    "of groups": {"inputs": "id,b,a", "group_by": "group"},
+    "sorted, means of those of one time": {
+        "inputs": "id,a,b", "time": "t", "time_unit": "s", "sort_time": True, "duplicates": "mean", "max_gap": "10s",
+    },
+    "differences": {"inputs": "id,a,b", "transforms": ["diff a", "scale b=2"]},
+    "joined with labels": {"inputs": "id,a,b", "labels_from": "labels/{stem}.csv", "on": "id", "labels": "y"},
+}  # fmt: skip
+POLICIES = ["ffill+keep", "interpolate+drop", "ffill+interpolate+split"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_filled_values_are_those_that_a_build_with_keep_lacks(tmp_path, rows, policy):
+    write_sources(tmp_path / "src")
+    options = {**ROWS[rows], "labels": ROWS[rows].get("labels"), "dtype": "float64"}
+    for name, more in (
+        ("kept", {"missing": "keep"}),
+        ("filled", {"missing": policy, "mask": True, "ffill_limit": 2 if "ffill" in policy else None}),
+    ):
+        build(tmp_path / "src" / "*.csv", tmp_path / name, process=tabular(**options, **more), workers=0)
+    kept, filled = (store_spec.open_store(tmp_path / name) for name in ("kept", "filled"))
+    assert store_spec.verify(tmp_path / "filled") == []
+    column = (filled.schema.inputs.names or ()).index("id")
+    missing = {}
+    for number in range(len(kept)):
+        for row in kept[number][0]:
+            missing[kept.sources[number], row[column]] = np.isnan(row)
+    count = 0
+    for number in range(len(filled)):
+        first = int(filled.starts[number])
+        mask = filled.snapshot.rows("filled", first, first + int(filled.lengths[number]))
+        for row, found in zip(filled[number][0], mask, strict=True):
+            wanted = missing[filled.sources[number], row[column]] & ~np.isnan(row)
+            assert found.tolist() == wanted.tolist()
+            count += int(wanted.sum())
+    assert count > 5
+    assert count <= int(np.sum(filled.sequences["filled"]))  # this counts labels too
+
+
+def test_the_mask_takes_little_space(tmp_path):
+    """A bool for each value, nearly all of them False."""
+    rows = np.random.default_rng(0).normal(size=(200_000, 4)).astype("float32")
+    filled = np.zeros(rows.shape, bool)
+    filled[1000:1010] = True
+    for codec in ("lz4", "zstd"):
+        path = tmp_path / codec
+        store_of(path, [rows], [np.zeros(len(rows), "int8")], filled=True, codec=codec, more=[{"filled": filled}])
+        sizes = {name: sum(file.stat().st_size for file in (path / name).glob("c.*")) for name in ("inputs", "filled")}
+        assert sizes["filled"] * 100 < sizes["inputs"]
+
+
+def read(path):
+    """Yield two sequences, the second without a mask."""
+    rows = np.load(path)
+    yield Sequence(rows, np.zeros(len(rows), "int8"), filled=rows == 0)
+    yield Sequence(rows, np.zeros(len(rows), "int8"))
+
+
+def test_process_functions_return_masks(tmp_path):
+    rows = np.arange(12).reshape(6, 2)
+    write_files(tmp_path / "src", {f"{number}.npy": rows % 5 + number % 2 for number in range(3)})
+    build(tmp_path / "src", tmp_path / "store", process=read, workers=0)
+    store = store_spec.open_store(tmp_path / "store")
+    filled = store.snapshot.rows("filled", 0, store.counts.steps)
+    for number in range(len(store)):
+        first = int(store.starts[number])
+        wanted = store[number][0] == 0 if number % 2 == 0 else np.zeros((6, 2), bool)
+        assert np.array_equal(filled[first : first + 6], wanted)
+    assert store_spec.verify(tmp_path / "store") == []
+
+
+def read_wrong(path):
+    rows = np.load(path)
+    return Sequence(rows, np.zeros(len(rows), "int8"), filled=np.zeros(len(rows), bool))
+
+
+def test_a_mask_that_does_not_fit_is_a_failure_of_the_source(tmp_path):
+    write_files(tmp_path / "src", {"0.npy": np.zeros((6, 2))})
+    report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
+    assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
+
+
+def test_a_mask_only_in_later_sources_is_refused(tmp_path):
+    write_files(tmp_path / "src", {f"{number}.npy": np.arange(12).reshape(6, 2) for number in range(2)})
+    report = build(tmp_path / "src", tmp_path / "store", process=read_late, workers=0)
+    assert report.failures[0].reason == (
+        "filled is True for 1 of 12 values, where this store does not say which were filled in; a new store does: "
+        "create_store has filled=True; build has --mask for tables, and with --process the first sequence of the first "
+        "source must give filled"
+    )
+
+
+def read_late(path):
+    rows = np.load(path)
+    return Sequence(rows, np.zeros(len(rows), "int8"), filled=None if path.stem == "0" else rows == 0)

@@ -1,7 +1,8 @@
-"""A loop over batches of any kind that is left, closed or ended by an error never looks complete."""
+"""A loop over batches of any kind that is left, closed or ended by an error never looks complete; arrays have names."""
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import store_spec
 from store_spec.errors import StoreError, WindowError
+from store_spec.reading.named_batch import Batch
 from tests.store.kinds import KINDS, assert_ended, begin, every_kind, threads
 from tests.store.window_oracle import Written, all_same, keys
 
@@ -202,3 +205,32 @@ for each in builtins.left:
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+X, Y, INDEX = np.ones((2, 3)), np.zeros(2), np.arange(2)
+
+
+def test_arrays_are_assigned_by_position_and_by_name():
+    batch = Batch.of({"index": INDEX, "labels": Y, "inputs": X, "mask": None})
+    x, y, index = batch
+    assert (x is batch.inputs, y is batch.labels, index is batch.index) == (True, True, True)
+    assert list(batch._asdict()) == ["inputs", "labels", "index"]
+    assert isinstance(batch, tuple)
+    assert repr(batch) == "Batch(inputs=float64(2, 3), labels=float64(2,), index=int64(2,))"
+
+
+def test_a_name_of_an_absent_array_is_an_error():
+    batch = Batch.of({"inputs": X, "labels": Y})
+    for name in ("index", "mask"):  # the first is a method of other tuples
+        with pytest.raises(AttributeError, match=f"this batch has no {name}, only inputs, labels"):
+            getattr(batch, name)
+
+
+def test_copies_have_the_same_names():
+    batch = Batch.of({"inputs": X, "labels": Y})
+    assert pickle.loads(pickle.dumps(batch))._fields == ("inputs", "labels")
+    assert type(batch)(*batch).inputs is X
+    assert batch._replace(labels=INDEX).labels is INDEX
+    assert batch._replace(labels=INDEX).inputs is X
+    with pytest.raises(TypeError, match="1 arrays for the names inputs, labels"):
+        type(batch)(X)

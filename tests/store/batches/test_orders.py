@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.reading.ranks import Turns
 from store_spec.windows.shape import WindowShape
+from store_spec.windows.units import unit_masses
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, chunks_read, every_kind
-from tests.store.window_oracle import LENGTHS, Written, all_same, shapes, unbatched
+from tests.store.oracle import store_of
+from tests.store.window_oracle import (
+    LENGTHS,
+    Written,
+    all_same,
+    epoch,
+    index_of_lengths,
+    order_of,
+    shapes,
+    unbatched,
+)
 
 WEIGHTS = np.array([(3 * number) % 5 for number in range(len(LENGTHS))], float)
 
@@ -178,3 +193,195 @@ def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Written):
             resumed = windows.batches(10, shuffle=True, memory=20_000).of_worker(worker, workers)
             resumed.load_state_dict(begun.state_dict())
             assert all_same(list(resumed), list(begun))
+
+
+def batches_of_ranks(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
+    """Return the batches of each rank; None if they cannot be distributed."""
+    try:
+        ranks = [
+            Turns(samples=windows, size=size, rank=rank, world_size=world_size, drop_last=drop_last)
+            for rank in range(world_size)
+        ]
+    except WindowError:
+        return None
+    return [
+        [[world_size * own + turns.rank for own in range(*turns[number])] for number in range(len(turns))]
+        for turns in ranks
+    ]
+
+
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
+def test_all_ranks_have_as_many_batches_and_each_window_occurs_once(windows: int, size: int, world_size: int):
+    batches = batches_of_ranks(windows, size, world_size, drop_last=False)
+    if batches is None:
+        assert windows < world_size or (size == 1 and windows % world_size)
+        return
+    assert len({len(each) for each in batches}) == 1
+    assert all(1 <= len(batch) <= size for each in batches for batch in each)
+    for number in range(len(batches[0])):  # after so many batches, all ranks together have the first samples
+        taken = [place for each in batches for batch in each[: number + 1] for place in batch]
+        assert sorted(taken) == list(range(len(taken)))
+    assert len(taken if windows else []) == windows
+    # All but the last two are whole.
+    assert all(len(batch) == size for each in batches for batch in each[:-2])
+
+
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
+def test_with_drop_last_every_batch_is_whole(windows: int, size: int, world_size: int):
+    batches = batches_of_ranks(windows, size, world_size, drop_last=True)
+    assert batches is not None
+    assert len({len(each) for each in batches}) == 1
+    assert all(len(batch) == size for each in batches for batch in each)
+    taken = [place for each in batches for batch in each for place in batch]
+    assert sorted(taken) == list(range(windows // (size * world_size) * size * world_size))
+
+
+def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[int], *, drop_last: bool) -> list[int]:
+    """Return the samples of an epoch that other ranks continue after the given numbers of batches."""
+    samples_taken: list[int] = []
+    resumed = (0, 0)
+    for world_size, step in itertools.zip_longest(chain, steps):
+        size = together // world_size
+        asked: Any = {"samples": samples, "size": size, "world_size": world_size, "drop_last": drop_last}
+        try:
+            turns = [Turns(**asked, rank=rank).after(*resumed) for rank in range(world_size)]
+        except WindowError:
+            assert not drop_last
+            left = samples - len(samples_taken)
+            assert 0 < left < world_size or 0 < samples < world_size or (size == 1 and samples % world_size)
+            raise
+        stop = len(turns[0]) if step is None else step
+        for number in range(resumed[0], stop):
+            batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in turns]
+            assert all(1 <= len(batch) <= size for batch in batches)
+            samples_taken += itertools.chain(*batches)
+        resumed = stop, turns[0].samples_before(stop)
+        assert sorted(samples_taken) == list(range(resumed[1]))
+    return samples_taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
+def test_other_ranks_continue_after_each_batch(together: int):
+    """And others continue after these; each sample occurs once."""
+    worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
+    refused = 0
+    several = range(0, 3 * together + 2, 5 if together == 12 else 1)
+    for samples, drop_last in itertools.product(several, (False, True)):
+        wanted = samples - samples % together if drop_last else samples
+        numbers = range(-(-wanted // together) + 1)
+        for chain in itertools.product(worlds, worlds, worlds):
+            for steps in itertools.combinations_with_replacement(numbers, 2):
+                try:
+                    samples_taken = batches_in_turn(samples, together, list(chain), list(steps), drop_last=drop_last)
+                except WindowError:
+                    refused += 1
+                else:
+                    assert len(samples_taken) == wanted
+    assert (refused > 0) == (together > 1)
+
+
+@pytest.mark.parametrize("taken", [None, True, 4.0, "8", 3, 5, 6, 7, 9, 10])
+def test_impossible_numbers_of_taken_samples_are_refused(taken: Any):
+    """Of ten samples, four per step, two ranks have eight after two batches, and four ranks have six."""
+    turns = Turns(samples=11, size=2, world_size=2)
+    if taken != 9:
+        with pytest.raises(WindowError, match="2 batches of all ranks, which take 4 samples together, do not hold"):
+            turns.after(2, taken)
+    assert turns.after(2, 8) is turns
+
+
+def test_one_rank_has_plain_batches():
+    assert batches_of_ranks(10, 4, 1, drop_last=False) == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "size is 0; it must be a whole number of at least 1"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"rank": -1}, "rank is -1"),
+        ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
+        ({"world_size": 20}, "10 samples cannot be distributed to world_size=20 .* drop_last=True, which leaves out"),
+        ({"size": 1, "world_size": 4}, "10 samples cannot be distributed to world_size=4 .* leaves out 2"),
+    ],
+)
+def test_impossible_ranks_are_refused_with_both_numbers(arguments, message: str):
+    with pytest.raises(WindowError, match=message):
+        Turns(**{"samples": 10, "size": 4, **arguments})
+
+
+def test_a_batch_beyond_the_last_is_an_index_error():
+    with pytest.raises(IndexError, match="batch 3 of 3"):
+        Turns(samples=10, size=4)[3]
+
+
+counts_and_weights = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.1, 1.0, 3.0, 1e-12, 1e9])), min_size=1, max_size=8
+)
+
+
+def cut(total: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    low = np.arange(0, total, size)
+    return low, np.minimum(low + size, total)
+
+
+@given(counts_and_weights, st.integers(1, 7))
+def test_the_mass_of_a_unit_is_the_weight_of_its_windows(pairs: list[tuple[int, float]], size: int):
+    """It is 0 only if none of them can be drawn."""
+    counts, weights = (np.array(each) for each in zip(*pairs, strict=True))
+    of_window = np.repeat(weights, counts)
+    low, high = cut(len(of_window), size)
+    found = unit_masses(np.append(low, len(of_window)), np.concatenate(([0], np.cumsum(counts))), weights)
+    wanted = [float(of_window[a:b].sum()) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * max([1.0, *wanted]))
+    assert all(mass == 0 for mass, known in zip(found, wanted, strict=True) if known == 0)
+    assert (found >= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [3_000, 10**6])
+def test_windows_are_drawn_in_proportion_to_their_weight(budget: int):
+    """A chi-square test over many seeded epochs, window by window, for any pools."""
+    rng = np.random.default_rng(0)
+    weights = rng.choice([0.0, 0.5, 1.0, 4.0, 20.0], len(LENGTHS))
+    shape = WindowShape(window=3)
+    times = np.zeros(len(index_of_lengths(LENGTHS, shape)), np.int64)
+    for number in range(200):
+        order = order_of(shape, budget, (0, number), weights=weights)
+        times += np.bincount(epoch(order), minlength=len(times))
+    index = order._index
+    share = np.repeat(weights, np.diff(index.first))
+    wanted = share / share.sum() * times.sum()
+    some = wanted > 0
+    assert (times[~some] == 0).all()
+    chi_square, freedom = float(((times - wanted)[some] ** 2 / wanted[some]).sum()), int(some.sum()) - 1
+    assert abs(chi_square - freedom) < 4 * np.sqrt(2 * freedom)
+    # The draws of an epoch are independent: as many pairs of the same window as by chance.
+    drawn = np.array(epoch(order))
+    pairs = sum(int(n) * (int(n) - 1) for n in np.bincount(drawn)) / (len(drawn) * (len(drawn) - 1))
+    assert abs(pairs - float(((share / share.sum()) ** 2).sum())) < 0.01
+
+
+def test_a_sequence_with_nearly_all_the_weight_is_drawn_repeatedly():
+    """A pool stays within its memory, and the few others are spread over the epoch."""
+    weights = np.full(len(LENGTHS), 1e-3)
+    weights[5] = 1e3  # of 7 steps
+    order = order_of(WindowShape(window=3), 5_000, (0, 0), weights=weights)
+    assert len(order) > 1
+    numbers = np.array(epoch(order))
+    low, high = order._index.first[5], order._index.first[6]
+    assert ((numbers >= low) & (numbers < high)).mean() > 0.95
+
+
+def test_balanced_classes_are_equally_frequent(tmp_path: Path):
+    seldom = [np.int64(number % 10 == 0) for number in range(40)]
+    # Long ones have more windows each; some have none, and the others of their class get their share.
+    steps = [100 if one else 2 + number % 2 * 20 for number, one in enumerate(seldom)]
+    inputs = [np.zeros((count, 1), "float32") for count in steps]
+    store = store_of(tmp_path / "s.zarr", inputs, seldom, label_axis="sequence")
+    windows = store.windows(3, target="sequence")
+    weights = windows.sequence_weights()
+    labels = [y for number in range(5) for _, y in windows.batches(16, shuffle=True, weights=weights, epoch=number)]
+    assert abs(np.concatenate(labels).mean() - 0.5) < 0.03
+    assert (weights[store.lengths < 3] == 0).all()

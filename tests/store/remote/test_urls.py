@@ -30,11 +30,11 @@ from store_spec.disk.object_storage import ObjectStorage
 from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_key
 from store_spec.windows import loading
+from tests.store.cloud_servers import s3_bucket
 from tests.store.damage import contents, index, replace_file
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FULL_SHARD
 from tests.store.object_server import ObjectServer, serving, walks
-from tests.store.s3_server import s3_bucket
 from tests.store.zarr_stores import bits, read, read_elsewhere
 
 REQUESTS = 16

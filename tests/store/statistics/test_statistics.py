@@ -1,7 +1,9 @@
-"""Statistics of a selection, compared with NumPy over all its rows."""
+"""Statistics of selections and groups, compared with NumPy over all their rows."""
 
 from __future__ import annotations
 
+import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,111 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import store_spec
 from store_spec.errors import WindowError
-from store_spec.format.moments import moments
+from store_spec.format import moments as module
+from store_spec.format.moments import Moments, merge, moments, moments_of_each
 from store_spec.reading.scaling import normalized_dtype
 from store_spec.reading.statistics import Statistics
-from store_spec.schema import MOMENTS
-from tests.store.oracle import store_of
+from store_spec.schema import DTYPES, MOMENTS
+from tests.store.oracle import SHAPES, random_rows, store_of
+from tests.store.window_oracle import Sequences, all_same
+
+
+def check(found, rows, rtol=1e-11):
+    """Check moments against NumPy, feature by feature."""
+    flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).astype(float)
+    for feature, column in enumerate(flat.T):
+        values = column[~np.isnan(column)]
+        assert found.count[feature] == len(values)
+        if not len(values):
+            assert np.isnan([found.mean[feature], found.min[feature], found.max[feature], found.std[feature]]).all()
+            assert found.m2[feature] == 0
+            continue
+        scale = max(1e-300, np.abs(values).max())
+        assert math.isclose(found.mean[feature], values.mean(), rel_tol=rtol, abs_tol=rtol * scale)
+        assert math.isclose(found.std[feature], values.std(), rel_tol=1e-9, abs_tol=1e-7 * scale)
+        assert (found.min[feature], found.max[feature]) == (values.min(), values.max())
+
+
+def same_bits(a, b):
+    return all(getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in MOMENTS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if not dtype.startswith("complex")])
+def test_moments_equal_those_of_numpy(dtype, shape):
+    rows = random_rows(np.random.default_rng(1), 500, dtype, shape, missing=True)
+    for some in (rows, rows[:1], rows[:0]):
+        check(moments(some), some)
+
+
+def test_moments_of_many_blocks_are_those_of_all_rows(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_VALUES", 64)
+    rows = random_rows(np.random.default_rng(2), 1000, "float64", (3,), missing=True)
+    rows[:50, 0] = rows[-50:, 1] = np.nan  # whole blocks without a value
+    check(moments(rows), rows)
+
+
+def test_a_large_mean_does_not_reduce_the_precision_of_the_deviation():
+    rows = np.random.default_rng(3).normal(1e9, 1.0, (200_000, 1))
+    assert math.isclose(moments(rows).std[0], rows.std(), rel_tol=1e-9)
+
+
+def test_a_constant_has_no_deviation():
+    found = moments(np.full((100_000, 2), 0.1))
+    assert found.std.tolist() == pytest.approx([0, 0], abs=1e-15)
+
+
+def test_missing_values_are_hashed_as_one_nan():
+    odd = np.array([0x7FF8000000000123], "uint64").view("float64")
+    assert same_bits(moments(np.array([[odd[0]], [odd[0]]])), moments(np.array([[-np.nan], [np.nan]])))
+
+
+def test_zeros_have_one_sign():
+    assert same_bits(moments(np.array([[0.0], [-0.0]])), moments(np.array([[-0.0], [0.0]])))
+
+
+def test_complex_numbers_are_only_counted():
+    found = moments(np.array([[1 + 1j], [complex(np.nan, 0)]]))
+    assert found.count.tolist() == [1]
+    assert np.isnan([found.mean[0], found.m2[0], found.min[0], found.max[0]]).all()
+    assert moments(np.full((3, 1), np.nan, "complex64")).m2.tolist() == [0]
+
+
+def test_values_with_overflowing_squares_cause_no_warning():
+    found = moments(np.array([[1e308], [-1e308], [1e308], [np.nan]]))
+    assert (found.count[0], found.min[0], found.max[0]) == (3, -1e308, 1e308)
+    merge(Moments(*(np.stack([getattr(found, name)] * 2) for name in MOMENTS)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 13])
+def test_merged_moments_are_those_of_all_rows(count):
+    rng = np.random.default_rng(count)
+    pieces = [random_rows(rng, int(rng.integers(0, 30)), "float32", (3,), missing=True) for _ in range(count)]
+    each = [moments(piece) for piece in pieces]
+    stacked = Moments(*(np.array([getattr(one, name) for one in each]).reshape(count, 3) for name in MOMENTS))
+    check(merge(stacked), np.concatenate([np.empty((0, 3), "float32"), *pieces]))
+
+
+def test_blocks_are_merged_in_an_order_that_is_part_of_the_format():
+    """Stores contain these bits: another order or formula needs another version of the format."""
+    values = (np.arange(1, 70_001, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype("float64")
+    found = moments(np.stack([values / 3.0, np.sqrt(values)], axis=1))
+    assert [value.hex() for value in (*found.mean.tolist(), *found.m2.tolist())] == PINNED
+
+
+PINNED = ["0x1.5554c881fa1c1p+29", "0x1.55553a5ba34fbp+15", "0x1.44109e4b5954ep+73", "0x1.e617cb6f52511p+43"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_signalling_nan_is_missing_without_a_warning(dtype):
+    bits = {"float16": (0x7D00, "u2"), "float32": (0x7FA00000, "u4"), "float64": (0x7FF4000000000000, "u8")}[dtype]
+    rows = np.ones((40, 2), dtype)
+    rows[:, 0].view(bits[1])[5] = bits[0]
+    found = moments(rows)
+    assert (found.count.tolist(), found.mean.tolist()) == ([39, 40], [1, 1])
+    assert moments_of_each(rows[None]).count.tolist() == [[39, 40]]
 
 
 def statistics_of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
@@ -141,3 +242,72 @@ def test_one_number_for_all_features_covers_all_values(tmp_path: Path):
     with pytest.raises(WindowError, match="of single features"):
         stats.robust()
     assert store.select([2]).stats().over_features().count.tolist() == [0, 0, 0]
+
+
+SITES = ("north", "south", "north", "", "south", "north")
+LENGTHS = (30, 12, 0, 25, 9, 17)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Sequences, store_spec.Store]:
+    """Write sequences with labels on the step axis; each has values far from those of the others."""
+    sequences: Sequences = []
+    for number, length in enumerate(LENGTHS):
+        random = np.random.default_rng(number)
+        x = (random.normal(size=(length, 3)) * (number + 1) + 10 * number).astype("float32")
+        sequences.append((x, random.normal(size=(length, 2)) + number))
+    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
+    more = [{"columns": {"site": site, "patient": number // 2}} for number, site in enumerate(SITES)]
+    columns = {"site": "string", "patient": "int64"}
+    return sequences, store_of(tmp_path / "s", inputs, labels, more=more, columns=columns, chunk=120, shard=1200)
+
+
+def test_statistics_are_standard_by_default_and_accept_a_mapping(made: Any):
+    _, store = made
+    statistics = store.stats_by("site")
+    assert statistics["south"].mean.tolist() == store.select([1, 4]).stats().mean.tolist()
+    assert list(statistics) == ["north", "south", ""]
+    assert "south" in repr(statistics)
+    both = [store.windows(4, normalize=normalize) for normalize in (statistics, statistics.standard())]
+    assert all_same(list(both[0]), list(both[1]))
+    copy = pickle.loads(pickle.dumps(both[0]))
+    assert all_same(list(copy), list(both[0]))
+
+
+@pytest.mark.parametrize("how", ["standard", "minmax", "robust"])
+def test_windows_of_a_group_are_those_of_a_store_with_its_statistics_alone(made: Any, how: str):
+    """Groups are the values of a column of text, or sources; predictions are brought back by those of their group."""
+    _, store = made
+    for by, members in (("site", [1, 4]), ("source", [3])):
+        group = store.select(members)
+        alone = group.windows(4, normalize=getattr(group.stats(), how)())
+        windows = group.windows(4, normalize=getattr(store.stats_by(by), how)())
+        assert all_same(list(windows), list(alone))
+        numbers, labels = list(range(len(windows))), np.stack([y for _, y in alone])
+        assert windows.scaler(numbers).inverse(labels).tolist() == alone.scaler().inverse(labels).tolist()
+
+
+def test_groups_without_statistics_and_unknown_columns_are_refused(made: Any):
+    _, store = made
+    north = store.select([0, 2, 5]).stats_by("site")
+    assert list(store.select([0, 5]).windows(4, normalize=north))
+    with pytest.raises(WindowError, match=r"sequence 1 has site='south', and normalize has statistics of 1 groups"):
+        store.windows(4, normalize=north)
+    none = store.select([])
+    with pytest.warns(UserWarning, match="0 windows"):
+        assert not len(none.windows(4, normalize=none.stats_by("site")))
+    with pytest.raises(WindowError, match="by='hospital' is not a column"):
+        store.stats_by("hospital")
+    with pytest.raises(WindowError, match=r"normalize=<statistics of . groups by 'site': [^(]*>, so give the index of"):
+        store.windows(4, normalize=store.stats_by("site")).scaler()
+
+
+def test_statistics_of_later_steps_are_refused_and_those_of_the_period_are_used(made: Any):
+    sequences, store = made
+    with pytest.raises(WindowError, match="statistics of later steps"):
+        store.windows(4, steps=(0, 0.5), normalize=store.stats_by("site"))
+    some = store.select([0, 1, 3, 4, 5])
+    windows = some.windows(4, steps=(0, 0.5), normalize=some.stats_by("patient", steps=(0, 0.5)))
+    x = sequences[0][0][: LENGTHS[0] // 2]
+    together = np.concatenate([x, sequences[1][0][: LENGTHS[1] // 2]]).astype(float)
+    np.testing.assert_allclose(windows[0][0], (x[:4] - together.mean(0)) / together.std(0), rtol=1e-4, atol=1e-5)

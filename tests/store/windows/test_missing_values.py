@@ -1,26 +1,42 @@
-"""Windows with missing values are left out on request; `test_any_options` compares them with loops."""
+"""Windows with missing values are left out on request, by arithmetic: compared with a loop over every row.
+
+`test_any_options` compares their values with loops.
+"""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError, WindowError
+from store_spec.format.runs import missing_runs
+from store_spec.windows import stretches as stretches_module
+from store_spec.windows.index import WindowIndex
+from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
+from store_spec.windows.stretches import Gaps, GapUse
+from store_spec.windows.units import Costs
 from tests.store.damage import values
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
+    Listed,
     Sample,
     Written,
     all_same,
+    index_of_lengths,
+    list_windows,
     listed,
     write_with_gaps,
 )
+from tests.store.windows.test_index import TARGETS, shapes
 
 
 def whole(samples: list[Sample]) -> list[Sample]:
@@ -131,3 +147,160 @@ def test_windows_of_another_selection_have_the_same_options(by_step: Written):
     other = windows.of(by_step.store.select([6, 2]), windows.normalize)
     wanted = whole(listed([by_step.sequences[6], by_step.sequences[2]], WindowShape(window=6)))
     assert all_same(list(other), wanted)
+
+
+Row = tuple[bool, bool]  # whether a step lacks an input, and a label
+
+
+def gaps_of(missing: list[list[Row]], which: int, use: GapUse) -> Gaps:
+    """Return the gaps of inputs (0) or labels (1) of sequences of such steps."""
+    found = [
+        (number, *run)
+        for number, rows in enumerate(missing)
+        for run in missing_runs(np.array([np.nan if row[which] else 0.0 for row in rows])).tolist()
+    ]
+    sequence, start, stop = np.array(found, np.int64).reshape(-1, 3).T
+    return Gaps(sequence=sequence, start=start, stop=stop, use=use)
+
+
+def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
+    """Return the index without windows that use missing values."""
+    as_label: GapUse | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
+    gaps = [gaps_of(missing, 0, "window")]
+    if as_label is not None:
+        gaps.append(gaps_of(missing, 1, as_label))
+    if known:
+        gaps.append(gaps_of(missing, 0, "horizon"))
+    plain = index_of_lengths([len(rows) for rows in missing], shape)
+    return WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=tuple(gaps))
+
+
+def list_complete(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> list[Listed]:
+    """Look at every row of every window."""
+    return [
+        window
+        for window in list_windows([len(rows) for rows in missing], shape)
+        if not any(missing[window.sequence][row][0] for row in window.rows)
+        and not any(
+            missing[window.sequence][row][1] or (known and missing[window.sequence][row][0]) for row in window.labels
+        )
+    ]
+
+
+def draw_missing(lengths: list[int], share: float, seed: int) -> list[list[Row]]:
+    """Draw which steps of sequences lack values: single ones, or a few in a row."""
+    rng = np.random.default_rng(seed)
+    missing = []
+    for length in lengths:
+        rows = np.zeros((length + 4, 2), bool)
+        for start, column in np.argwhere(rng.random((length, 2)) < share).tolist():
+            rows[start : start + int(rng.choice([1, 1, 1, 2, 3, 4])), column] = True
+        missing.append([(bool(x), bool(y)) for x, y in rows[:length].tolist()])
+    return missing
+
+
+def small_shapes() -> st.SearchStrategy[WindowShape]:
+    """Shapes with many windows between gaps."""
+    few = st.integers(1, 4)
+    return st.builds(
+        WindowShape,
+        window=few,
+        stride=few,
+        horizon=few,
+        lead=st.integers(-1, 3),
+        sampling_rate=few,
+        target=st.sampled_from(TARGETS),
+        short=st.sampled_from(["drop", "pad"]),
+        steps=st.sampled_from([None, None, (0.1, 0.9)]),
+    )
+
+
+sequences_of_rows = st.builds(
+    draw_missing, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([0.01, 0.05, 0.2]), st.integers(0, 10**6)
+)
+any_shape = small_shapes() | small_shapes() | shapes()
+
+
+@settings(max_examples=40)
+@given(missing=sequences_of_rows, shape=any_shape, known=st.booleans())
+@example(
+    missing=[[(False, False)] * 3 + [(True, False)] + [(False, False)] * 9],
+    shape=WindowShape(window=4, sampling_rate=3),
+    known=False,
+)
+def test_remaining_windows_equal_those_of_a_loop_over_rows(
+    *, missing: list[list[Row]], shape: WindowShape, known: bool
+) -> None:
+    known = known and shape.target == "future"
+    index, expected = index_of(missing, shape, known=known), list_complete(missing, shape, known=known)
+    places = [(window.sequence, window.start) for window in expected]
+    assert len(index) == len(places)
+    assert [index.locate(number) for number in range(len(index))] == places
+    numbers = np.arange(-len(places), len(places))
+    found, starts = index.locate_many(numbers)
+    assert list(zip(found.tolist(), starts.tolist(), strict=True)) == places + places
+    assert index.real_rows(found, starts).tolist() == [len(window.rows) for window in expected] * 2
+    counts = [sum(place[0] == number for place in places) for number in range(len(missing))]
+    assert np.diff(index.first).tolist() == counts
+
+
+@given(sequences_of_rows, any_shape)
+def test_stretches_are_as_few_as_possible(missing: list[list[Row]], shape: WindowShape) -> None:
+    """Between two of one sequence, at least one window was left out."""
+    left = index_of(missing, shape).stretches
+    if left.sequence is None:
+        return
+    counts = np.diff(left.first)
+    assert (counts > 0).all()
+    for one, other in itertools.pairwise(range(len(counts))):
+        if left.sequence[one] == left.sequence[other]:
+            assert left.start[one] + counts[one] * shape.stride < left.start[other]
+
+
+@given(sequences_of_rows, any_shape)
+def test_many_gaps_are_processed_in_parts_with_the_same_result(missing: list[list[Row]], shape: WindowShape) -> None:
+    whole = index_of(missing, shape).stretches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches_module, "TOGETHER", 2)
+        parts = index_of(missing, shape).stretches
+    for name in ("start", "first"):
+        assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
+
+
+@given(missing=sequences_of_rows, shape=any_shape)
+def test_runs_of_windows_cost_at_least_their_rows(missing: list[list[Row]], shape: WindowShape) -> None:
+    """And no more than without gaps: a pool holds as many as memory allows."""
+    index, lengths = index_of(missing, shape), np.array([len(rows) for rows in missing], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    costs = Costs(row=1, window=0)
+    order = EpochOrder(index, starts, chunk=4, costs=costs, budget=40, random=None)
+    rows, until = order._row_bounds(np.diff(order._before))
+    _, _, each = order._unit_costs(rows, until, np.zeros_like(rows), costs)
+    for number, cost in enumerate(each.tolist()):
+        taken: dict[int, set[int]] = {}
+        for window in range(number * order._unit, min(len(index), (number + 1) * order._unit)):
+            sequence, start = index.locate(window)
+            last = int(index.last_rows(sequence, start)) + shape.label_span
+            taken.setdefault(sequence, set()).update(range(start, last + 1))
+        ends = sum(max(rows) + 1 - min(rows) for rows in taken.values())
+        assert sum(map(len, taken.values())) <= cost <= ends
+
+
+def test_without_gaps_no_stretches_are_stored() -> None:
+    lengths = np.full(1000, 50)
+    plain = index_of_lengths(lengths, WindowShape(window=4))
+    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="window")
+    index = WindowIndex(start=plain.start, stop=plain.stop, shape=plain.shape, gaps=(none,))
+    assert index.stretches.sequence is None
+    assert index.stretches.start is index.start
+
+
+def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
+    """A million windows without those of ten gaps are eleven stretches."""
+    at = np.arange(10) * 100_000 + 50_000
+    gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, use="window")
+    index = WindowIndex(
+        start=np.zeros(1, np.int64), stop=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
+    )
+    assert len(index.stretches.start) == 11
+    assert len(index) == 10**6 - 24 - 10 * (24 + 2)
