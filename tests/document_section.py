@@ -13,9 +13,10 @@ The language of a block, or a comment on the line before it, says what it is:
 """
 
 import doctest
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,23 @@ def run_shell(block: Block) -> None:
         raise DocumentError(f"{block.place}: exit status {done.returncode} from\n{block.text}")
 
 
-def run_console(block: Block) -> None:
+def environment_in(programs: Path, module: str = "builder") -> dict[str, str]:
+    """Return an environment in which `seqzarr`, a module, and `python` belong to this checkout and this Python."""
+    programs.mkdir()
+    for name, arguments in (("seqzarr", f" -m {module}"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80"}
+
+
+def run_console(block: Block, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+    """Run the commands of a block, by default in the working folder, and compare what they print."""
     for command in commands(block):
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.text],
+            cwd=folder,
+            env=environment,
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -6,16 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-import wave
 from pathlib import Path
 
-import numpy as np
 import obstore
 import pytest
 
 from tests.campaigns.processes import cluster
-from tests.document_section import needs_frameworks
+from tests.document_section import environment_in, needs_frameworks
 from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
+from tests.frozen.cases import write_recordings
 from tests.real_data.gallery import SECTION as GALLERY
 from tests.store.cloud_servers import s3_bucket
 
@@ -35,16 +34,7 @@ APART = (TRAINING, FRAMEWORKS, BUCKETS)  # run by other tests
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return an environment in which `seqzarr` and `python` are those that run the tests."""
-    programs = tmp_path_factory.mktemp("programs")
-    scripts = Path(sys.executable).parent
-    if not (scripts / "seqzarr").exists():
-        shim = programs / "seqzarr"
-        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m builder "$@"\n')
-        shim.chmod(0o755)
-    return os.environ | {
-        "PATH": os.pathsep.join([str(programs), str(scripts), os.environ["PATH"]]),
-        "PYTHONPATH": str(REPOSITORY),
-        "COLUMNS": "80",
+    return environment_in(tmp_path_factory.mktemp("environment") / "programs") | {
         "OMP_NUM_THREADS": "1",  # two libraries that each take all cores are slower than one core
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
@@ -63,11 +53,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
         ["bash", "-euo", "pipefail", "-c", job], cwd=folder, env=environment, check=True, capture_output=True, text=True
     )
     assert "270 sequences" in done.stdout
-    (folder / "recordings").mkdir()
-    for number in range(6):  # a reader has other files there
-        with wave.open(str(folder / "recordings" / f"{number}_take_1.wav"), "wb") as recording:
-            recording.setparams((1, 2, 8000, 0, "NONE", ""))
-            recording.writeframes(np.arange(100 + number, dtype="<i2").tobytes())
+    write_recordings(folder / "recordings")  # a reader has other files there
     return folder
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.documents import REPOSITORY
+from tests.document_section import environment_in
 from tests.frozen.cases import Case
 from tests.frozen.command import KILLED, Way
 from tests.frozen.reading import readings
@@ -65,7 +63,8 @@ def make(job: Job, data: Path) -> Made:
     with tempfile.TemporaryDirectory(prefix="frozen-") as temporary:
         folder = Path(temporary)
         job.case.lay_out(folder, data)
-        environment = environment_in(folder / ".programs") | job.way.environment()
+        environment = environment_in(folder / ".programs", "tests.frozen.command") | job.way.environment()
+        environment["LC_ALL"] = "C"  # the order in which the shell lists files
         for text in job.case.commands:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", text],
@@ -83,19 +82,6 @@ def make(job: Job, data: Path) -> Made:
             stores={path.name: outcome(path, read=job.read) for path in sorted(folder.glob("*.zarr"))},
             killed=killed.stat().st_size if killed.exists() else 0,
         )
-
-
-def environment_in(programs: Path) -> dict[str, str]:
-    """Return an environment in which `seqzarr` and `python` belong to this checkout and this Python."""
-    programs.mkdir()
-    for name, arguments in (("seqzarr", " -m tests.frozen.command"), ("python", "")):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
-        (programs / name).chmod(0o755)
-    return os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-        "LC_ALL": "C",  # the order in which the shell lists files
-    }
 
 
 def outcome(path: Path, *, read: bool) -> dict[str, dict[str, str]]:

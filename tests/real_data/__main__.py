@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.table import print_table
+from tests.documents import DocumentError
 from tests.real_data.compared import first_of
-from tests.real_data.gallery import GalleryError, gallery
+from tests.real_data.gallery import gallery
 from tests.real_data.sets import seen
 
 HEADS = ("set", "store", "sources", "sequences", "steps", "dropped", "filled", "windows", "s", "")
@@ -37,7 +38,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 stores = seen(every[name], given.folder, Path(folder))
-            except GalleryError as error:
+            except DocumentError as error:
                 problems.append(str(error))
                 continue
         seconds = [f"{time.monotonic() - start:.0f}", *[""] * len(stores)]

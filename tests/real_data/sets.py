@@ -39,7 +39,7 @@ def seen(entry: Entry, data: Path, folder: Path) -> list[Seen]:
     """Run the commands of a set, and compare every store that they make.
 
     Raises:
-        GalleryError: A command does not do what the gallery shows.
+        DocumentError: A command does not do what the gallery shows.
     """
     run(entry, data, folder)
     expected = SCRIPTS[entry.name](folder / entry.name)

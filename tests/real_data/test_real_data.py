@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from builder import Sequence, build
-from tests.documents import REPOSITORY, Block
+from tests.documents import REPOSITORY, Block, DocumentError
 from tests.real_data.compared import differences, first_of
-from tests.real_data.gallery import DOCUMENT, SECTION, Entry, GalleryError, entries, gallery, run
+from tests.real_data.gallery import DOCUMENT, SECTION, Entry, entries, gallery, run
 from tests.real_data.plain import Expected, Plain, class_codes
 from tests.real_data.sets import SCRIPTS, seen
 
@@ -65,7 +65,7 @@ def test_every_data_set_of_the_gallery_has_a_script():
     ],
 )
 def test_blocks_without_a_data_set_are_refused(blocks, message):
-    with pytest.raises(GalleryError, match=message):
+    with pytest.raises(DocumentError, match=message):
         entries(f"## {SECTION}\n\n{blocks}")
 
 
@@ -82,11 +82,11 @@ def test_commands_run_beside_the_data_set_and_their_files(tmp_path):
     ("text", "message"),
     [
         ("$ cat a.txt\nbefore\n", "Expected:\nbefore\n\nGot:\nbeside"),
-        ("$ true\n$ cat b.txt\n", "cat b.txt\nexit status 1"),
+        ("$ true\n$ cat b.txt\n", "exit status 1 from cat b.txt"),
     ],
 )
 def test_commands_that_fail_or_have_other_output_are_reported(tmp_path, text, message):
-    with pytest.raises(GalleryError, match=message):
+    with pytest.raises(DocumentError, match=message):
         run(entry(text), DATA, tmp_path)
 
 
