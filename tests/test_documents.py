@@ -1,6 +1,9 @@
-"""All code blocks of the documents run, and print what the documents show."""
+"""All code blocks of the documents, and the examples in docstrings, run and print what they show."""
 
+import doctest
+import importlib
 import os
+import pkgutil
 import pydoc
 import re
 import shutil
@@ -11,6 +14,8 @@ from pathlib import Path
 import obstore
 import pytest
 
+import builder
+import store_spec
 from tests.campaigns.processes import cluster
 from tests.document_section import environment_in, needs_frameworks
 from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
@@ -172,3 +177,31 @@ def test_contributing_has_a_line_for_each_package():
     }
     lacking = {package for package in packages if f"`{package}`" not in text}
     assert not lacking
+
+
+# These import a framework, and other tests run them.
+ADAPTERS = {"store_spec.torch", "store_spec.tensorflow"}
+
+MODULES = [
+    module.name
+    for package in (builder, store_spec)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if module.name not in ADAPTERS and not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", ["builder", "store_spec", *MODULES])
+def test_the_examples_in_the_docstrings_run(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.failed == 0
+
+
+def test_docstrings_have_examples():
+    """The test above would pass for a package whose modules were not found."""
+    for package in (builder, store_spec):
+        folder = Path(package.__path__[0])
+        assert (
+            len([name for name in MODULES if name.startswith(package.__name__)]) >= len(list(folder.glob("*.py"))) - 4
+        )
+        assert any(">>> " in file.read_text() for file in folder.glob("*.py"))
