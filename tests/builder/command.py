@@ -10,9 +10,9 @@ from builder.cli import main
 from store_spec import open_store
 
 
-def seqzarr(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
+def seqzarr(*arguments: object, env: Mapping[str, str] | None = None, charset: str = "utf-8") -> Result:
     """Run `seqzarr` with these arguments; exceptions other than an exit are raised."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=env)
+    result = CliRunner(charset=charset).invoke(main, [str(argument) for argument in arguments], env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

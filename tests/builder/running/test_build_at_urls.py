@@ -17,13 +17,11 @@ import hypothesis
 import numpy as np
 import obstore
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import builder
 import store_spec
-from builder.cli import main
 from builder.maintenance.source_checks import verify_sources
 from builder.sources.bucket import Bucket, list_bucket
 from builder.sources.source_list import discover
@@ -31,6 +29,7 @@ from builder.workers.row_blocks import SpillError
 from store_spec import errors
 from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
+from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
 from tests.store.cloud_servers import azure_container, objects_at, s3_bucket
 from tests.store.oracle import files
@@ -101,9 +100,9 @@ def test_the_command_line_takes_the_url_of_a_store(bucket, tmp_path, monkeypatch
         ([], 0, "cli.zarr: 3 sources added"),
         ([], 0, "cli.zarr: nothing new, 3 unchanged"),
     ):
-        result = CliRunner().invoke(main, ["build", str(sources), url, *flags])
+        result = seqzarr("build", sources, url, *flags)
         assert (result.exit_code, text in result.output) == (status, True), result.output
-    result = CliRunner().invoke(main, ["build", str(sources), url, "--json"])
+    result = seqzarr("build", sources, url, "--json")
     assert json.loads(result.stdout)["store"] == url
     assert [path.name for path in tmp_path.iterdir()] == ["src"]  # no folder has the name of the URL
 
@@ -122,7 +121,7 @@ def test_invalid_urls_for_stores_are_refused(bucket, tmp_path):
         builder.build(sources, "https://127.0.0.1:9/s.zarr", workers=0)
     with pytest.raises(errors.SchemaError, match="give it as a str"):
         builder.build(sources, Path(f"{bucket}/s.zarr"), workers=0)
-    result = CliRunner().invoke(main, ["build", str(sources), "ftp://a/b.zarr"])
+    result = seqzarr("build", sources, "ftp://a/b.zarr")
     assert (result.exit_code, "the URL of a store begins with s3://" in result.output) == (2, True)
 
 
@@ -209,7 +208,7 @@ def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(request, serve
     found = [[problem.what for problem in verify_sources(store, url, workers=0)] for _, store in places]
     assert found[0] == found[1] == found[2]
     assert any("site-1/patient 5.csv" in what for what in found[0])
-    result = CliRunner().invoke(main, ["verify", made, "--sources", url, "--workers", "0"])
+    result = seqzarr("verify", made, "--sources", url, "--workers", "0")
     assert (result.exit_code, "site-1/patient 5.csv" in result.output) == (1, True)
 
 
@@ -287,7 +286,7 @@ def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
     due = None
     for number, (old, new) in enumerate(itertools.product(places, (f"{bucket}/compact", str(tmp_path)))):
         copy = f"{new}/{number}.zarr"
-        result = CliRunner().invoke(main, ["compact", str(old), copy, "--order", "length", "--workers", "0"])
+        result = seqzarr("compact", old, copy, "--order", "length", "--workers", "0")
         assert (result.exit_code, f"{number}.zarr: 7 sequences, 7 of them copied now" in result.output) == (0, True)
         made = objects_at(copy) if new.startswith("s3") else files(Path(copy))
         assert made == (due := due or made)

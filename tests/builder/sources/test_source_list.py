@@ -10,20 +10,20 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
 from builder import BuildError, SourceError, UsageError, build, preview
 from builder.build_errors import of_source
-from builder.cli import main
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
+from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
@@ -236,12 +236,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(*arguments: str) -> Result:
-    """Run the command on a terminal that shows only ASCII; a traceback fails the test."""
-    result = CliRunner(charset="ascii").invoke(main, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+command = partial(seqzarr, charset="ascii")  # on a terminal that shows only ASCII
 
 
 def test_a_misnamed_source_is_named_in_every_build(place):
