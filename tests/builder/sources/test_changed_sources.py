@@ -1,4 +1,7 @@
-"""A build of changed sources: `build` is like `make`."""
+"""A build of changed sources: `build` is like `make`.
+
+If a manifest lists sources whose files are gone, these are vanished sources, not faults of the manifest.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder import BuildError, UsageError, build, tabular
+from builder import BuildError, UsageError, build, compact, preview, tabular
 from builder.execution.report import parse_limit
 from builder.execution.run import Run
+from builder.maintenance.source_checks import verify_sources
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -326,3 +330,90 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path):
         "it changed while it was read; the next build tries it again"
     ] * 2
     assert not (tmp_path / "other").exists()
+
+
+NAMES = "abcdef"
+
+
+def listed(listing: Path, names: str = NAMES) -> None:
+    rows = "".join(f"{name},{'odd' if number % 2 else 'even'},{number}\n" for number, name in enumerate(names))
+    (listing / "src/m.csv").write_text(f"source,y,age\n{rows}")
+
+
+@pytest.fixture
+def listing(tmp_path):
+    write_files(tmp_path / "src", {f"{name}.csv": f"x\n{number}\n{number + 1}\n" for number, name in enumerate(NAMES)})
+    listed(tmp_path)
+    asked: dict[str, Any] = {"manifest": tmp_path / "src/m.csv", "label_column": "y", "keep": "age", "workers": 0}
+    build(tmp_path / "src", tmp_path / "store", **asked)
+    return tmp_path
+
+
+def run_again(listing: Path, **options: Any) -> Any:
+    return build(listing / "src", listing / "store", workers=0, **options)
+
+
+def test_a_vanished_source_is_named_and_kept_until_it_is_retired(listing):
+    before = files(listing / "store")
+    (listing / "src/b.csv").unlink()
+    report = run_again(listing)
+    assert (report.vanished, report.retired, report.unchanged, report.failures) == (("b.csv",), 0, 5, ())
+    assert files(listing / "store") == before
+    assert preview(listing / "src", listing / "store", retire_missing=True).vanished == ("b.csv",)
+    (problem,) = verify_sources(listing / "store", listing / "src", workers=0)
+    assert problem.what == "b.csv: no longer exists, so it was not compared"
+    report = run_again(listing, retire_missing=True)
+    assert (report.vanished, report.retired, report.total_sequences) == (("b.csv",), 1, 5)
+    store = store_spec.open_store(listing / "store")
+    assert list(store.sources) == ["a.csv", "c.csv", "d.csv", "e.csv", "f.csv"]
+    assert [int(y[0]) for _, y in store] == [0, 0, 1, 0, 1]
+    assert store_spec.verify(listing / "store") == []
+
+
+def test_a_store_with_only_retired_sequences_is_reported_as_existing(listing):
+    for name in NAMES:
+        (listing / f"src/{name}.csv").unlink()
+    listed(listing, "gh")
+    for name in "gh":
+        (listing / f"src/{name}.csv").write_text("p,q\n1,2\n")
+    command = ["build", str(listing / "src"), str(listing / "store"), "--retire-missing", "--yes", "--workers", "0"]
+    for done in ("6 sources retired", "nothing new"):
+        result = seqzarr(*command)
+        assert (result.exit_code, result.stdout) == (1, f"store: {done}; 2 failed\n")
+    assert store_spec.verify(listing / "store") == []
+
+
+def test_a_source_that_was_retired_may_stay_listed_and_come_back(listing):
+    text = (listing / "src/b.csv").read_text()
+    (listing / "src/b.csv").unlink()
+    run_again(listing, retire_missing=True)
+    listed(listing, NAMES + "g")
+    (listing / "src/g.csv").write_text("x\n9\n")
+    report = run_again(listing)
+    assert (report.vanished, report.added, report.unchanged) == ((), 1, 5)
+    (listing / "src/b.csv").write_text(text)
+    report = run_again(listing)
+    assert (report.added, report.unchanged) == (1, 6)
+    store = store_spec.open_store(listing / "store")
+    assert store.sources[-1] == "b.csv"
+    assert store.sequences["age"].tolist() == [0, 2, 3, 4, 5, 6, 1]
+
+
+def test_a_row_without_a_file_is_named_or_with_manifest_strict_an_error(listing):
+    (listing / "src/b.csv").unlink()
+    listed(listing, NAMES + "z")
+    for options in ({}, {"retire_missing": True}):
+        with pytest.raises(UsageError, match=r"By stem: 1 row \(z\) without a source; remove the rows"):
+            run_again(listing, manifest_strict=True, **options)
+    report = run_again(listing)
+    assert (report.absent, report.vanished) == (("z",), ("b.csv",))
+    assert preview(listing / "src", listing / "store").absent == ("z",)
+    result = seqzarr("build", listing / "src", listing / "store", "--retire-missing")
+    assert result.exit_code == 0
+    assert "there are no files for 1 source of the manifest: z; --manifest-strict refuses that\n" in result.stderr
+    assert "there are no files for 1 source" in seqzarr("build", listing / "src", listing / "store", "--dry-run").stdout
+    assert seqzarr("build", listing / "src", listing / "store", "--manifest-strict").exit_code == 2
+    listed(listing)
+    compact(listing / "store", listing / "small", workers=0)
+    with pytest.raises(UsageError, match=r"By stem: 1 row \(b\) without a source"):  # it is forgotten there
+        build(listing / "src", listing / "small", workers=0, manifest_strict=True)
