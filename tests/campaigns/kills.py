@@ -23,7 +23,7 @@ from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, CrashPoint, record, record_scenario
 from tests.campaigns.safeguards import Patch, patched, skip_fsync, skip_recovery, write_in_place, write_root_first
 from tests.campaigns.scenarios import Repair, scenarios
-from tests.campaigns.trees import Tree, difference, normalize, read_tree, without_cache, write_tree
+from tests.campaigns.trees import Tree, difference, normalize, read_tree, without_cache, without_spilled, write_tree
 
 CONTROLS: dict[str, Patch] = {
     "atomic rename": write_in_place,
@@ -111,7 +111,8 @@ def _check_killed(left: Tree, code: int | None, checker: Checker, point: CrashPo
     """Return a message if the files that a killed process left are not those recorded, or violate a promise."""
     if code != -signal.SIGKILL:
         return f"the process ended with {code}"
-    if normalize(without_cache(left)) != normalize(without_cache(point.tree)):
+    found, recorded = (normalize(without_spilled(without_cache(tree))) for tree in (left, point.tree))
+    if found != recorded:
         return f"the files differ from those recorded: {difference(left, point.tree)}"
     return checker.check(left, point.allowed)
 
