@@ -50,7 +50,7 @@ class Slots:
         return run, (slot - self.before[run]).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Pool:
     """Windows in memory, in the order of the epoch."""
 

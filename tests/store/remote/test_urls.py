@@ -285,6 +285,35 @@ def test_pieces_of_a_pool_that_are_close_together_are_one_request(tmp_path, monk
     assert counts[0] < 0.8 * counts[1], counts
 
 
+def test_requests_of_the_next_pool_begin_before_all_of_this_one_are_answered(tmp_path, monkeypatch):
+    """Not those of a local store, where threads that decompress would wait for each other."""
+    walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    begin, call, events = loading.Loader._begin, loading.Loader.__call__, list[tuple[str, int]]()
+
+    def begun(self: loading.Loader, number: int) -> Any:
+        events.append(("begun", number))
+        return begin(self, number)
+
+    def read(self: loading.Loader, number: int) -> Any:
+        pool = call(self, number)
+        events.append(("read", number))
+        return pool
+
+    monkeypatch.setattr(loading.Loader, "_begin", begun)
+    monkeypatch.setattr(loading.Loader, "__call__", read)
+    batches = []
+    with serving(tmp_path) as server:
+        for path in (tmp_path / "walks.zarr", f"{server.url}/walks.zarr"):
+            events.clear()
+            windows = store_spec.open_store(path).windows(16)
+            batches.append([bits(batch) for batch in windows.batches(64, shuffle=True, memory="1MB")])
+            last = max(number for _, number in events)
+            early = [events.index(("begun", one + 1)) < events.index(("read", one)) for one in range(last)]
+            assert last > 3
+            assert any(early) == (path != tmp_path / "walks.zarr"), events
+    assert batches[0] == batches[1]
+
+
 @pytest.mark.parametrize("url", ["s3://bucket/s.zarr", "gs://bucket/s.zarr", "file:///data/s.zarr"])
 def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
     monkeypatch.chdir(tmp_path)
