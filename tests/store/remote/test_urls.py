@@ -267,6 +267,7 @@ def test_pieces_of_a_pool_that_are_close_together_are_one_request(tmp_path, monk
     def counted(self: loading.Loader, array: str, reads: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         size = windows.store.schema.chunking(array).shard
         for group in groups(self, array, reads) if together else ([one] for one in reads):
+            assert not group[1:] or group[0][0] // size == (group[-1][1] - 1) // size, "in two shards"
             if group[-1][1] <= windows.store.counts.steps // size * size:  # the last shard is in memory
                 found.append(group)
             yield group
