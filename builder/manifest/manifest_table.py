@@ -1,6 +1,5 @@
 """Read the manifest, a table with one row per source, and match its rows with the sources."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ DEFAULT_KEY = "source"
 # None is that of the suffix. A tab comes before blanks, which can be in names.
 _DELIMITERS: Final = ("\t", None, ",", ";", "|")
 _WITH_DELIMITER: Final = ("csv", "tsv", "blank")
-_ENCODING: Final = re.compile(r", or [a-z, ]*--encoding \S+")  # advice that is for sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +204,7 @@ class Manifest:
             with of_source(str(self.path)):
                 read = _read(self.opened, select(columns, single_groups(tuple(self.opened.groups))), self.text)
         except SourceError as error:
-            raise UsageError(_ENCODING.sub("", str(error))) from None
+            raise UsageError(str(error)) from None
         if not self.path.exists() or State.of(self.path.stat()) != self.state:
             raise UsageError(f"{self.path}: it was changed while it was read; start again")
         return read
@@ -279,7 +277,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
             opened = _open(path, key)
             keys = _read(opened, [key], [key])[key].to_pylist()
     except SourceError as error:
-        raise UsageError(f"manifest {_ENCODING.sub('', str(error))}") from None
+        raise UsageError(f"manifest {error}") from None
     empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
     if empty:
         raise UsageError(
