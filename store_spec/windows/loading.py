@@ -46,7 +46,7 @@ def threads(decompressed: float = np.inf) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PendingPool:
     """A pool whose rows are being read."""
 
     pool: Pool
@@ -74,7 +74,7 @@ class Loader:
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
         self._overlaps = requests > 1 and cached is None
-        self._begun: _Begun | None = None  # the next pool, if it is being read already
+        self._next: _PendingPool | None = None  # the next pool, if it is being read already
         self._last: Callable[[], Pool | None] = lambda: None  # the pool before, while it is in use
 
     def close(self) -> None:
@@ -83,19 +83,19 @@ class Loader:
 
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
-        begun, self._begun = self._begun or self._begin(number), None
-        while begun.tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
+        pending, self._next = self._next or self._begin(number), None
+        while pending.tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
             # If the consumer waits for this pool, the buffer of the one before is free for the next.
-            if self._overlaps and self._begun is None and number + 1 < len(self._order) and self._last() is None:
-                self._begun = self._begin(number + 1)
-            begun.tasks.popleft().result()  # after an error `close` cancels the other tasks
+            if self._overlaps and self._next is None and number + 1 < len(self._order) and self._last() is None:
+                self._next = self._begin(number + 1)
+            pending.tasks.popleft().result()  # after an error `close` cancels the other tasks
         if self._cached is not None:
-            for array, (low, high) in begun.chunks.items():
+            for array, (low, high) in pending.chunks.items():
                 self._cached.add(array, low, high)
-        self._last = weakref.ref(begun.pool)
-        return begun.pool
+        self._last = weakref.ref(pending.pool)
+        return pending.pool
 
-    def _begin(self, number: int) -> _Begun:
+    def _begin(self, number: int) -> _PendingPool:
         """Start to read pool `number`."""
         share = self._order.share(number, self._plan.turns.rank, self._plan.turns.world_size)
         windows, cached = self._windows, self._cached
@@ -126,7 +126,7 @@ class Loader:
         if shape.target == "sequence":
             labels = windows.labels_of_sequences(share.pieces.sequence)
         pool = Pool(windows=windows, rows=space, labels=labels, position=position, index=self._plan.options.index)
-        return _Begun(pool, tasks, chunks)
+        return _PendingPool(pool, tasks, chunks)
 
     def _positions(self, number: int, share: Share, ranges: Ranges) -> NDArray[np.signedinteger] | Slots:
         """Return where each window of a pool starts, in the order of the epoch."""
