@@ -352,3 +352,27 @@ def test_with_too_many_stores_files_are_closed_at_once(store: store_spec.Store, 
         for start in (0, 100, 200):
             assert one.read(0, start, start + 1)[0][0, 0] == 2 * start
     assert len(descriptors(store)) <= 3
+
+
+# Prints how many pages were new while 8 blocks of 1 MiB were taken and freed ten times.
+NEW_PAGES = """
+import resource, sys
+import numpy as np, store_spec
+for path in sys.argv[1:]:
+    store_spec.open_store(path)
+for turn in range(13):
+    blocks = [np.ones(2**20, np.uint8) for _ in range(8)]
+    del blocks
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_used_again_once_a_store_is_open(tmp_path: Path):
+    write(tmp_path / "s.zarr", np.zeros((8, WIDTH), "float32"))
+
+    def new_pages(*paths: Path) -> int:
+        return int(subprocess.check_output([sys.executable, "-c", NEW_PAGES, *map(str, paths)]))
+
+    assert new_pages(tmp_path / "s.zarr") <= new_pages() // 10
