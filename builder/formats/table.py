@@ -186,9 +186,10 @@ class OpenTable:
         """
         with of_source(self.file):
             frame = self._read(names, dtype, raw)
-        for name in raw if self.na_values and not self.is_text else ():  # text files are read with these words
-            place = frame.column_names.index(HIDDEN + name)
-            frame = frame.set_column(place, HIDDEN + name, _without(self.na_values, frame[place]))
+        if self.na_values and not self.is_text:  # text files are read with these words
+            for name in raw:
+                place = frame.column_names.index(HIDDEN + name)
+                frame = frame.set_column(place, HIDDEN + name, _without(self.na_values, frame[place]))
         return frame
 
     def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:

@@ -229,7 +229,8 @@ class SliceBatches(OneEpoch[Batch, Plan]):
 
     def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
         reader = SliceReader(store, rows, options.limit)
-        samples = np.maximum(reader.lengths.clip(max=1), self._kind == "padded")  # others leave out those without steps
+        # Sequences without steps are in padded batches only.
+        samples = ((reader.lengths > 0) | (self._kind == "padded")).astype(np.int64)
         weights = checked_weights(options.weights, samples, store.path)
         super().__init__(options, self._plan_class(options, reader, weights))
 
