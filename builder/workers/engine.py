@@ -30,32 +30,6 @@ class Task(Protocol):
         """Return what the function returned, or raise what it raised."""
 
 
-class Engine(Protocol):
-    """Runs functions. Tasks among the arguments stand for their results, which stay on the workers."""
-
-    lost: tuple[type[Exception], ...]  # raised by the result of a task if its worker died each time that it ran
-    workers: int  # how many tasks run at once; 0: tasks run in this process
-
-    def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Start a task.
-
-        Args:
-            function: The function to run.
-            *arguments: Its arguments; tasks among them stand for their results.
-            watch: Return the task from `finished` when it is done.
-            urgent: Run it before, and beside, tasks that are not urgent, since it frees memory.
-        """
-
-    def finished(self) -> Task:
-        """Wait for a watched task, and return it; each task is returned once."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a watched task, up to a limit; tell whether `finished` would return at once."""
-
-    def abandon(self) -> None:
-        """Drop all tasks. Then no task runs on this machine; a cluster of the user's is asked to stop its tasks."""
-
-
 class _Call:
     """A function and its arguments; it is called when the result is first requested."""
 
@@ -94,16 +68,19 @@ class _Call:
 
 
 class InProcessEngine:
-    """Runs tasks in this process: for debugging, and for builds that are too small for worker processes."""
+    """Runs tasks in this process, with the methods of `DaskEngine`: for debugging, and for small builds."""
 
-    workers = 0
+    workers = 0  # of other processes
 
     def __init__(self) -> None:
         self.lost: tuple[type[Exception], ...] = ()
         self._watched: deque[_Call] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Run an urgent task now if its arguments are ready; other tasks run when their results are needed."""
+        """Run an urgent task now if its arguments are ready; other tasks run when their results are needed.
+
+        The arguments are those of `DaskEngine.submit`.
+        """
         call = _Call(function, arguments)
         if urgent and call.is_ready:
             call.run()
@@ -151,8 +128,9 @@ class DaskEngine:
     def __init__(self, client: Any, workers: int, stop: Callable[[], None] | None = None) -> None:
         from distributed import KilledWorker, as_completed  # takes half a second
 
+        # Raised by the result of a task if its worker died each time that it ran.
         self.lost: tuple[type[Exception], ...] = (KilledWorker,)
-        self.workers = workers
+        self.workers = workers  # how many tasks run at once
         self._client = client
         self._stop = stop  # stops our own workers; None: they belong to the user
         self._completed = as_completed(loop=client.loop)
@@ -160,7 +138,14 @@ class DaskEngine:
         self._seconds_alone = 0.0  # waited since there was a worker
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Send the function to a worker; UsageError if the process function cannot be sent."""
+        """Send a function to a worker; UsageError if the process function cannot be sent.
+
+        Args:
+            function: The function to run.
+            *arguments: Its arguments; tasks among them stand for their results, which stay on the workers.
+            watch: Return the task from `finished` when it is done.
+            urgent: Run it before, and beside, tasks that are not urgent, since it frees memory.
+        """
         try:
             future: Task = self._client.submit(
                 function,
@@ -181,13 +166,16 @@ class DaskEngine:
         return future
 
     def finished(self) -> Task:
-        """Wait for the next watched task, and return it."""
+        """Wait for a watched task, and return it; each task is returned once."""
         self.wait(math.inf)
         task: Task = next(self._completed)
         return task
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a watched task, up to a limit; BuildError if our own workers are gone and are not replaced."""
+        """Wait for a watched task, up to a limit; return whether `finished` would return at once.
+
+        BuildError if our own workers are gone and are not replaced.
+        """
         deadline = time.monotonic() + seconds
         while not self._completed.has_ready():
             if time.monotonic() >= deadline:
@@ -203,11 +191,14 @@ class DaskEngine:
         return True
 
     def abandon(self) -> None:
-        """Stop our own workers at once; workers of the user's cluster finish their present tasks."""
+        """Drop all tasks: our own workers stop at once; those of the user's cluster finish their present tasks."""
         if self._stop is not None:
             self._stop()
         else:
             self._client.cancel(list(self._submitted), force=True)
+
+
+Engine = InProcessEngine | DaskEngine
 
 
 def _raise_usage_error(error: BaseException | None) -> None:
