@@ -20,7 +20,7 @@ from builder.sources.fingerprints import Fingerprint
 from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
-from builder.workers.process_source import Failure, SourceBatch, UnusableError, read_source
+from builder.workers.process_source import Failure, SourceBatch, read_source
 from store_spec import DAMAGE, FormatError, Problem
 from store_spec.building import (
     DamagedShard,
@@ -145,12 +145,11 @@ def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -
         rows = ShardRows(snapshot, shard)
         with batch.ready() as ready:
             for place, source in enumerate(ready.names):
-                try:
-                    _, read = read_source(ready, place, rows.take)
-                except UnusableError as error:
-                    failures.append(Failure(source, error.failure.reason))
+                used = read_source(ready, place, rows.take)
+                if isinstance(used, Failure):
+                    failures.append(Failure(source, used.reason))
                     continue
-                reasons = [rows.missing(one, read) for one in shard.lost if one.source == source]
+                reasons = [rows.missing(one, used.read) for one in shard.lost if one.source == source]
                 failures += [Failure(source, reason) for reason in reasons if reason][:1]
         key = None if failures else replace_shard(snapshot, shard.array, shard.number, rows.rows)
         return [] if key is None else [key], failures

@@ -22,7 +22,7 @@ from builder.sequence import LongSequence, Sequence
 from builder.workers.conform import conform_sequence
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
-from builder.workers.process_source import Skipped, SourceBatch, UnusableError, read_source
+from builder.workers.process_source import Failure, Skipped, SourceBatch, read_source
 from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId, place_of
 
@@ -97,11 +97,12 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
             # A source that the build skipped may have classes that the store does not have.
             codes = None if numbers[number] else ClassCodes(ready.process.store_classes or ())
             try:
-                sequences, _ = read_source(ready, number, partial(_as_stored, store), codes=codes)
-                what = next(_differences(store, numbers[number], sequences, row), None)
-            except UnusableError as error:
-                is_skipped = isinstance(error.failure, Skipped) and not numbers[number]
-                what = None if is_skipped else f"cannot be compared: {error.failure.reason}"
+                used = read_source(ready, number, partial(_as_stored, store), codes=codes)
+                if isinstance(used, Failure):
+                    is_skipped = isinstance(used, Skipped) and not numbers[number]
+                    what = None if is_skipped else f"cannot be compared: {used.reason}"
+                else:
+                    what = next(_differences(store, numbers[number], used.results, row), None)
             except DAMAGE as error:
                 what = f"its rows in the store cannot be read: {error}"
             if what is not None:

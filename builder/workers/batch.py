@@ -17,7 +17,7 @@ from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labels
 from builder.sources.fingerprints import Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, SourceProbe, append_checked
-from builder.workers.process_source import Failure, Skipped, SourceBatch, UnusableError, read_source
+from builder.workers.process_source import Failure, Skipped, SourceBatch, UsedSource, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
 from store_spec.building import EncodedRows, Records, RunningRows, compress_rows, no_records
@@ -103,7 +103,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     if batch.may_add_classes:  # the schema may lack some classes, so labels are checked against `codes`
         schema = replace(schema, labels=replace(schema.labels, classes=None))
     rows, memory = BatchRows(schema, space), SourceMemory()
-    finished: list[Failure | tuple[list[Records], Fingerprint]] = []  # one for each processed source
+    finished: list[UsedSource | Failure] = []  # one for each processed source
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
@@ -118,16 +118,14 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 if finished and (time.monotonic() - started >= seconds or room <= 0):
                     break
                 marks.append((rows.marked(), codes.counts()))
-                result: Failure | tuple[list[Records], Fingerprint]
-                try:
-                    result = read_source(batch, number, append, codes=new_codes)
-                except UnusableError as error:
-                    result = error.failure
+                result = read_source(batch, number, append, codes=new_codes)
+                if isinstance(result, Failure):
                     rows.cut(marks[-1][0])
                     codes.truncate(marks[-1][1])
                     notes.take()
+                else:
+                    room -= sum(record.nbytes for record in result.results)
                 finished.append(result)
-                room -= 0 if isinstance(result, Failure) else sum(record.nbytes for record in result[0])
                 rounded += notes.take(batch.names[number]) or NO_DIGITS
             except KeyboardInterrupt as error:
                 interrupt = error
@@ -137,8 +135,12 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     if len(marks) > len(finished):  # the last source was interrupted
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
-    records = [no_records(schema), *(record for one in finished if isinstance(one, tuple) for record in one[0])]
-    files = {file: batch.folder.listed(read, file) for file, read in _files_read(batch.names, finished).items()}
+    records, files = [no_records(schema)], dict[str, Fingerprint]()
+    for name, one in zip(batch.names, finished, strict=False):
+        if isinstance(one, UsedSource):
+            records += one.results
+        if isinstance(one, UsedSource | Skipped):
+            files |= {file: batch.folder.listed(read, file) for file, read in one.read.files(name).items()}
     blocks = rows.close()
     summary = BatchSummary(
         records=Records.concatenate(records),
@@ -156,19 +158,6 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         rounded=rounded,
     )
     return ProcessedBatch(summary, blocks)
-
-
-def _files_read(
-    names: Iterable[str], finished: Iterable[Failure | tuple[list[Records], Fingerprint]]
-) -> dict[str, Fingerprint]:
-    """Return the fingerprints of all files of the sources that did not fail, by name."""
-    files: dict[str, Fingerprint] = {}
-    for name, result in zip(names, finished, strict=False):
-        if isinstance(result, Skipped):
-            files |= result.read.files(name)
-        elif not isinstance(result, Failure):
-            files |= result[1].files(name)
-    return files
 
 
 def process_alone(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -245,18 +234,17 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     notes = DigitNotes()
     batch = batch.noting(notes)
     for number in range(len(batch)):
-        try:
-            notes.take()
-            codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
-            with batch.only(number).ready() as one:
-                kept = {column.column.name: column.column for column in batch.kept}
-                found = SourceProbe(label_axis, missing, kept)
-                schemas, read = read_source(one, 0, found.add, codes=codes)
-                columns = one.process_of(0).columns(one.root / one.names[0])
-        except UnusableError as error:
-            failures.append(error.failure)
-            continue
-        schema, many_digits = schemas[0], notes.take(batch.names[number])
+        notes.take()
+        codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
+        with batch.only(number).ready() as one:
+            kept = {column.column.name: column.column for column in batch.kept}
+            found = SourceProbe(label_axis, missing, kept)
+            used = read_source(one, 0, found.add, codes=codes)
+            if isinstance(used, Failure):
+                failures.append(used)
+                continue
+            columns = one.process_of(0).columns(one.root / one.names[0])
+        schema, many_digits = used.results[0], notes.take(batch.names[number])
         # None: no number of the source is text.
         is_narrow = many_digits is not None and not many_digits.values
         if is_narrow:
@@ -268,7 +256,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
             texts=codes.last_texts,
-            bytes_read=sum(file.state.size for file in read.files(batch.names[number]).values()),
+            bytes_read=sum(file.state.size for file in used.read.files(batch.names[number]).values()),
             nbytes=found.nbytes,
             steps=found.steps,
         )

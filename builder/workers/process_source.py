@@ -162,11 +162,12 @@ class SourceBatch:
         return labels
 
 
-@dataclass(slots=True)
-class UnusableError(Exception):
-    """A source cannot be used."""
+@dataclass(frozen=True, slots=True)
+class UsedSource:
+    """A source that was processed: what `each` of `read_source` returned for its sequences, and its fingerprint."""
 
-    failure: Failure = field()
+    results: list[Any]
+    read: Fingerprint
 
 
 def read_source(
@@ -175,8 +176,8 @@ def read_source(
     each: Callable[[SourceId, Sequence | LongSequence], Any],
     *,
     codes: ClassCodes | None = None,
-) -> tuple[list[Any], Fingerprint]:
-    """Process one source, and call a function with each of its sequences.
+) -> UsedSource | Failure:
+    """Process one source, and call a function with each of its sequences; return a Failure if it cannot be used.
 
     Args:
         batch: The sources.
@@ -184,11 +185,7 @@ def read_source(
         each: Called with each sequence.
         codes: Codes of classes, to which the classes of the source are added first.
 
-    Returns:
-        The results of `each`, and the fingerprint of the source.
-
     Raises:
-        UnusableError: The source cannot be used.
         UsageError: The process function cannot be imported, so that no source can be used.
         SpillError: `each` could not store a sequence.
     """
@@ -226,15 +223,15 @@ def read_source(
     except (SourceError, SequenceError, SchemaError) as error:
         failure = _failure(batch, name, str(error))
         if isinstance(error, EmptySourceError) and read is not None and batch.skips_empty:
-            failure = Skipped(failure.source, failure.reason, read)
-        raise UnusableError(failure) from error
+            return Skipped(failure.source, failure.reason, read)
+        return failure
     # A process function can raise anything. A panic in Rust, for example, is only a BaseException, and dask would wait
     # endlessly for a task that raises one.
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         _raise_interrupt(error)
         where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
-        raise UnusableError(_failure(batch, name, _why(error) + where)) from error
-    return results, read
+        return _failure(batch, name, _why(error) + where)
+    return UsedSource(results, read)
 
 
 def _read_files(batch: SourceBatch, name: str) -> Fingerprint:
