@@ -38,7 +38,7 @@ LAYERS = {
     "builder/processes": "amounts formats frames labels sequence",
     "builder/workers": "amounts formats frames labels manifest processes sequence sources",
     "builder/planning": "amounts formats frames labels manifest options processes sources workers",
-    "builder/inspection": "amounts frames planning",
+    "builder/inspection": "amounts options planning",
     "builder/execution": "amounts frames inspection labels manifest options planning processes sources workers",
     "builder/maintenance": "amounts execution formats labels planning processes sequence sources workers",
 }

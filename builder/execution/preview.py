@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
-from builder.execution.report import float64_text
-from builder.frames.counts import cleaning_counts
+from builder.execution.report import Tally, float64_text
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
@@ -91,17 +90,12 @@ class Preview:
 
 
 @dataclass(slots=True, kw_only=True)
-class _SampleTotals:
-    """Sums over the sampled sources."""
+class _Samples:
+    """Some sources, evenly spread, and what processing them gives."""
 
-    sources: int = 0  # also those that failed, since other sources may fail too
-    file_bytes: int = 0
-    sequences: int = 0
-    steps: int = 0
+    numbers: list[int]  # their indices among the sources to process
+    tally: Tally
     label_steps: int = 0
-    decoded_bytes: int = 0
-    dropped: int = 0
-    filled: int = 0
     classes: Classes | None = None  # of the store and of the sampled sources
     whole_bytes: int = 0  # the most for a source that is read whole: twice its decoded rows, and its file
     piece_bytes: int = 0  # the most for a source that is read in pieces: one piece, decoded
@@ -122,22 +116,21 @@ def preview(options: BuildOptions) -> Preview:
     """
     packing, plan = plan_build(options)
     count = workers_for(options, plan)
-    numbers = spread(len(plan.new), SAMPLES)
-    failures: list[Failure] = []  # of sampled sources, with those that are skipped
-    plan, schema, many_digits = _plan_and_schema(plan, numbers, packing, failures)
+    samples = _Samples(numbers=spread(len(plan.new), SAMPLES), tally=Tally(sources=len(plan.new)))
+    plan, schema, many_digits = _plan_and_schema(plan, samples, packing)
     choice = None
     if schema is not None and packing.measure and plan.old_store is None:
         choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
         schema = replace(schema, codec=choice.codec)
-    result, totals = None, _SampleTotals()
+    result, tally = None, samples.tally
     if schema is not None:
-        totals = _process_samples(plan.for_schema(schema), numbers, schema, failures)
-        schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
-        if totals.sequences:
+        _process_samples(plan.for_schema(schema), samples, schema)
+        schema = replace(schema, labels=replace(schema.labels, classes=samples.classes or schema.labels.classes))
+        if tally.sequences:
             flight = memory_in_flight(schema, parse_bytes(options.batch), count)
             vanished = plan.vanished if options.retire_missing else ()
             retiring = [*vanished, *chain.from_iterable(plan.replaced.values())]
-            result = _estimate(plan, schema, totals, choice, retiring, flight=flight, workers=count)
+            result = _estimate(plan, schema, samples, choice, retiring, flight=flight, workers=count)
             result = replace(result, dtype_why=float64_text(many_digits))
     return Preview(
         store=plan.store,
@@ -157,11 +150,11 @@ def preview(options: BuildOptions) -> Preview:
         ignored=len(plan.sources.listing.ignored),
         ignored_listed=plan.sources.listing.ignored_listed,
         bytes_to_read=sum(plan.new_bytes),
-        dropped=totals.dropped,
-        filled=totals.filled,
-        sampled=tuple(plan.new[number] for number in numbers),
-        failures=(*plan.sources.misnamed, *(one for one in failures if not isinstance(one, Skipped))),
-        skipped=tuple(Failure(one.source, one.reason) for one in failures if isinstance(one, Skipped)),
+        dropped=tally.dropped,
+        filled=tally.filled,
+        sampled=tuple(plan.new[number] for number in samples.numbers),
+        failures=(*plan.sources.misnamed, *tally.failures),
+        skipped=tuple(Failure(one.source, one.reason) for one in tally.skipped),
         outdated=plan.outdated,
         result=result,
     )
@@ -185,9 +178,7 @@ def spread(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
-def _plan_and_schema(
-    plan: Plan, numbers: list[int], packing: Packing, failures: list[Failure]
-) -> tuple[Plan, Schema | None, ManyDigits]:
+def _plan_and_schema(plan: Plan, samples: _Samples, packing: Packing) -> tuple[Plan, Schema | None, ManyDigits]:
     """Return the plan, and the schema of the old store, or that of a new one from the first usable source.
 
     The schema is None if no source is usable. The numbers with many digits are those of the first source of a new
@@ -195,61 +186,53 @@ def _plan_and_schema(
     """
     if plan.old_store is not None:
         return plan, plan.old_store.schema, NO_DIGITS
-    batch = plan.sources.batch([plan.numbers[number] for number in numbers])
+    batch = plan.sources.batch([plan.numbers[number] for number in samples.numbers])
     first = probe(batch, plan.sources.label_axis, plan.sources.missing)
     if isinstance(first, list):
-        failures += first
+        samples.tally.failures += [one for one in first if not isinstance(one, Skipped)]
+        samples.tally.skipped += [one for one in first if isinstance(one, Skipped)]
         return plan, None, NO_DIGITS
     plan = plan.with_text_dtype(first.text_dtype)
     return plan, schema_of(plan, first, packing), first.many_digits
 
 
-def _process_samples(plan: Plan, numbers: list[int], schema: Schema, failures: list[Failure]) -> _SampleTotals:
-    """Process the sources with these numbers, except those that failed already."""
-    totals, failed = _SampleTotals(), {failure.source for failure in failures}
-    for number in numbers:
-        totals.sources += 1
-        totals.file_bytes += plan.new_bytes[number]
-        if plan.new[number] in failed:
-            continue
+def _process_samples(plan: Plan, samples: _Samples, schema: Schema) -> None:
+    """Process the samples, and count what they give."""
+    for number in samples.numbers:
         batch = plan.batch(slice(number, number + 1))
-        batch = batch.with_classes(totals.classes or batch.process.store_classes)
+        batch = batch.with_classes(samples.classes or batch.process.store_classes)
         processed = process_batch(batch, schema, Space(memory=0)).summary
-        failures += [*processed.failures, *processed.skipped]
+        samples.tally.add(processed)
         if processed.failures or processed.skipped:
             continue
-        totals.classes = processed.classes
-        totals.sequences += len(processed.records)
-        totals.steps += int(processed.records.lengths.sum())
-        totals.label_steps += int(processed.records.label_lengths.sum())
-        dropped, filled = cleaning_counts(processed.records)
-        totals.dropped += dropped
-        totals.filled += filled
-        totals.decoded_bytes += processed.bytes_decoded
+        samples.classes = processed.classes
+        samples.label_steps += int(processed.records.label_lengths.sum())
         if processed.source_memory.whole and not batch.process.is_custom:
-            totals.whole_bytes = max(totals.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
-        totals.piece_bytes = max(totals.piece_bytes, processed.source_memory.piece)
-    return totals
+            samples.whole_bytes = max(samples.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
+        samples.piece_bytes = max(samples.piece_bytes, processed.source_memory.piece)
 
 
 def _estimate(
     plan: Plan,
     schema: Schema,
-    totals: _SampleTotals,
+    samples: _Samples,
     choice: Choice | None,
     retiring: Sequence[int],
     *,
     flight: int,
     workers: int,
 ) -> StorePreview:
-    """Scale up the totals: steps by the bytes of files, sequences by the number of files.
+    """Scale up the samples: steps by the bytes of files, sequences by the number of files.
+
+    Samples that failed count too, since other sources may fail.
 
     The old sequences with the numbers in `retiring` will be retired.
     """
-    by_bytes = sum(plan.new_bytes) / max(1, totals.file_bytes)
-    by_count = len(plan.new) / totals.sources
-    sequences = round(totals.sequences * by_count)
-    steps, label_steps = (round(count * by_bytes) for count in (totals.steps, totals.label_steps))
+    tally = samples.tally
+    by_bytes = sum(plan.new_bytes) / max(1, sum(plan.new_bytes[number] for number in samples.numbers))
+    by_count = len(plan.new) / len(samples.numbers)
+    sequences = round(tally.sequences * by_count)
+    steps, label_steps = (round(count * by_bytes) for count in (tally.steps, samples.label_steps))
     unseen = unseen_steps = 0  # retired sequences, whose rows stay in the files, and their steps
     if plan.old_store is not None:
         before, stays = plan.old_store.counts, ~np.isin(plan.old_store.selection, retiring)
@@ -259,11 +242,11 @@ def _estimate(
         unseen = before.sequences - int(stays.sum())
         unseen_steps = before.steps - int(plan.old_store.lengths[stays].sum())
     processes = workers + 1 if workers else 1
-    decoded = round(totals.decoded_bytes * by_bytes)
+    decoded = round(tally.bytes_decoded * by_bytes)
     # Other sources may be larger than the sampled ones, but their pieces are not.
     at_once = min(max(1, workers), len(plan.new))
-    whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
-    sources = max(whole, 2 * totals.piece_bytes * at_once)
+    whole = round(samples.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
+    sources = max(whole, 2 * samples.piece_bytes * at_once)
     return StorePreview(
         sequences=sequences - unseen,
         steps=steps - unseen_steps,

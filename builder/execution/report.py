@@ -5,13 +5,17 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from builder.amounts import bytes_text, count_text, ignored_text, printable, ratio_text, seconds_text
 from builder.build_errors import BuildError, UsageError
 from builder.frames.digits import NO_DIGITS, ManyDigits
+from builder.options.table_options import COUNTS
 from builder.planning.build_options import BuildOptions
 from builder.planning.packing import Choice
 from builder.planning.plan import Plan
 from builder.planning.resolved_sources import open_if_exists
+from builder.workers.batch import BatchSummary
 from builder.workers.process_source import Failure, Skipped
 from store_spec.building import StorePlace
 
@@ -43,6 +47,24 @@ class Tally:
     def seconds(self) -> float:
         """Seconds since the build started."""
         return time.monotonic() - self.started
+
+    def add(self, summary: BatchSummary) -> None:
+        """Count a processed batch."""
+        records = summary.records
+        self.done += len(set(records.sources)) + len(summary.failures) + len(summary.skipped)
+        self.sequences += len(records)
+        self.steps += int(records.lengths.sum())
+        # Process functions of the user may return columns of these names too, as whole numbers.
+        counts = [records.columns.get(f"sequences/{name}") for name in COUNTS]
+        sums = [int(column.sum()) for column in counts if column is not None and column.dtype == np.int64]
+        if len(sums) == len(COUNTS):
+            self.dropped += sums[0]
+            self.filled += sums[1]
+        self.rounded += summary.rounded
+        self.bytes_read += summary.bytes_read
+        self.bytes_decoded += summary.bytes_decoded
+        self.failures += summary.failures
+        self.skipped += summary.skipped
 
     def check_failures(self) -> None:
         """Raise BuildError if too many sources failed; the message names one of them."""

@@ -15,7 +15,6 @@ from typing import Any
 from builder.build_errors import BuildError
 from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.execution.report import Tally
-from builder.frames.counts import cleaning_counts
 from builder.workers.batch import (
     BatchPart,
     BatchSummary,
@@ -304,20 +303,9 @@ class Run:
         self._ledger.register(records)
         self._classes = batch.classes
         self._let_go(batch, 0)
-        tally = self._tally
-        tally.done += len(set(records.sources)) + len(summary.failures) + len(summary.skipped)
-        tally.sequences += len(records)
-        tally.steps += int(records.lengths.sum())
-        dropped, filled = cleaning_counts(records)
-        tally.dropped += dropped
-        tally.filled += filled
-        tally.rounded += summary.rounded
-        tally.bytes_read += summary.bytes_read
-        tally.bytes_decoded += summary.bytes_decoded
-        tally.failures += summary.failures
-        tally.skipped += summary.skipped
+        self._tally.add(summary)
         self._steps.after_batch(summary, batch.work.names)
-        tally.check_failures()
+        self._tally.check_failures()
 
     def _cut(self, batch: BatchInFlight, axis: str, rows: int) -> None:
         """Cut a batch's rows into pieces, one for each shard, and compress those that do not fill a shard.

@@ -17,7 +17,6 @@ from builder.amounts import (
     ratio_text,
     short_name,
 )
-from builder.frames.counts import CleanedSource, StoreCleaning
 from builder.inspection.document import Inspection
 from builder.inspection.features import ColumnStatistics
 from builder.inspection.notes import notes_on
@@ -25,7 +24,7 @@ from builder.inspection.shuffle import ShuffleMixing
 from builder.inspection.source import PartInspection, Row, SourceInspection, Value
 from builder.inspection.split_sizes import SplitSize
 from builder.inspection.terminal import Section, columns, pairs
-from builder.inspection.values import ColumnValues, Lengths, TimeRange
+from builder.inspection.values import CleanedSource, ColumnValues, Lengths, StoreCleaning, TimeRange
 from builder.planning.provenance import options_given
 from store_spec import ArraySize
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.frames.counts import StoreCleaning, cleaning_of_store
 from builder.inspection.examples import ExampleSequence, example_sequences
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.sampling import SampledArray, sample_array
@@ -15,7 +14,9 @@ from builder.inspection.split_sizes import Duplicates, SplitSize, duplicates_acr
 from builder.inspection.values import (
     ColumnValues,
     Lengths,
+    StoreCleaning,
     TimeRange,
+    cleaning_of_store,
     describe_column,
     describe_lengths,
     describe_times,

@@ -1,4 +1,4 @@
-"""Summarise many values: histograms, lengths of sequences, columns of `store.sequences`, and times."""
+"""Summarise many values: histograms, lengths of sequences, columns of `store.sequences`, times, and cleaning."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.options.table_options import COUNTS
 from store_spec import Store
 
 BINS = 32
 LENGTH_BINS = 12
 SKEWED = 32  # if the longest sequence has more times the steps of the shortest, bins double in width
 COMMON = 6  # text values that are listed
+WORST = 10  # sources whose rows were dropped or filled in that are listed
 LARGEST_WHOLE = 2**53  # float64 can represent all whole numbers up to this one
 
 Bin = tuple[float, float, int]  # from, to, number of values
@@ -55,6 +57,34 @@ class TimeRange:
     first: str | None  # the first of all times, as text; None: the store has no steps
     last: str | None
     in_order: bool  # whether each sequence starts no earlier than all sequences before it end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanedSource:
+    """What cleaning did to one source."""
+
+    source: str
+    sequences: int
+    steps: int  # after cleaning
+    dropped: int
+    filled: int
+
+    @property
+    def rank(self) -> tuple[float, float, int]:
+        """The sort key: sources that lost the largest share of their steps come first."""
+        return -self.dropped / max(1, self.steps + self.dropped), -self.filled / max(1, self.steps), -self.sequences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreCleaning:
+    """What cleaning did to the sequences of a store."""
+
+    dropped: int  # steps
+    filled: int  # values
+    several: int  # sources with more than one sequence
+    touched: int  # sources with dropped steps or filled values
+    named: int  # these, and sources with several sequences
+    worst: tuple[CleanedSource, ...]  # at most `WORST` of `named`, in the order of `rank`
 
 
 def histogram(values: NDArray[Any], most: int = BINS) -> tuple[Bin, ...]:
@@ -162,4 +192,26 @@ def describe_times(store: Store) -> TimeRange | None:
         first=time.shown(int(first.min())) if len(first) else None,
         last=time.shown(int(last.max())) if len(last) else None,
         in_order=bool((first[1:] >= np.maximum.accumulate(last)[:-1]).all()),
+    )
+
+
+def cleaning_of_store(store: Store) -> StoreCleaning | None:
+    """Summarise the counts of a store; None if it has none."""
+    types = {column.name: column.dtype for column in store.schema.columns}
+    if any(types.get(name) != "int64" for name in COUNTS):
+        return None
+    sums: dict[str, list[int]] = {}
+    counts = [store.sequences[name].tolist() for name in COUNTS]
+    for source, *values in zip(store.sources, store.lengths.tolist(), *counts, strict=True):
+        row = sums.get(source, [0, 0, 0, 0])
+        sums[source] = [before + value for before, value in zip(row, (1, *values), strict=True)]
+    named = [CleanedSource(source=source, sequences=n, steps=steps, dropped=dropped, filled=filled)
+             for source, (n, steps, dropped, filled) in sums.items() if dropped or filled or n > 1]  # fmt: skip
+    return StoreCleaning(
+        dropped=sum(one.dropped for one in named),
+        filled=sum(one.filled for one in named),
+        several=sum(one.sequences > 1 for one in named),
+        touched=sum(1 for one in named if one.dropped or one.filled),
+        named=len(named),
+        worst=tuple(sorted(named, key=lambda one: one.rank)[:WORST]),
     )

@@ -18,12 +18,11 @@ from rich.text import Text
 import builder
 from builder import Inspection, UsageError, inspect
 from builder.amounts import LONGEST_NAME, number_text, short_name
-from builder.frames.counts import CleanedSource, StoreCleaning
 from builder.inspection import Shuffle, as_html
 from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
 from builder.inspection.examples import Line
-from builder.inspection.values import describe_column
+from builder.inspection.values import CleanedSource, StoreCleaning, describe_column
 from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
