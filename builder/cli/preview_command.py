@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import RenderableType
 
 from builder.amounts import bytes_text, count_text, first_names, ignored_text, printable
-from builder.cli.attention import absent_text
+from builder.cli.build_command import absent_text
 from builder.execution.preview import Preview, StorePreview
 from builder.inspection.as_text import chunks_text, classes_text, label_row, rows_text
 from builder.inspection.terminal import Section, columns, pairs

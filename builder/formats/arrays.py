@@ -4,7 +4,7 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +17,14 @@ from builder.build_errors import SourceError, of_source
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
 from builder.formats.convert import is_number, take_columns
-from builder.formats.files import check_first_bytes, first_bytes, unpacked_limit, unpacks_too_much
+from builder.formats.files import check_file, check_first_bytes, first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import (
     HIDDEN,
     Array,
     DType,
     Frame,
     OpenTable,
+    Table,
     check_names_given,
     check_unique,
     check_width,
@@ -253,3 +254,40 @@ def read_npz(path: Path, *, keys: Sequence[str]) -> dict[str, Array]:
             except SourceError as error:
                 raise SourceError(f"array {key!r}: {error.reason}") from error
     return arrays
+
+
+def read_npz_tables(
+    path: Path, input_key: str, label_key: str | None, whole: Callable[[Table], Array]
+) -> tuple[Table, Table, Array | None]:
+    """Return the inputs and the labels of an NPZ file as tables; or labels that are a single number as an array.
+
+    The columns are `KEY 0`, `KEY 1`, ... The table of labels has none if they are a number, or if `label_key` is None.
+    `whole` converts a table to an array.
+    """
+    check_file(path)
+    keys = (input_key,) if label_key is None else (input_key, label_key)
+    arrays = read_npz(path, keys=keys)
+    inputs, no_columns = _npz_table(arrays[input_key], input_key), Table(columns={})
+    if label_key is None:
+        return inputs, no_columns, None
+    labels = arrays[label_key]
+    if not labels.ndim:
+        # An array of one row would look like the labels of a file with one step.
+        return inputs, no_columns, np.asarray(whole(_npz_table(labels[None], label_key))[0, 0])
+    if len(labels) != inputs.rows:
+        raise SourceError(
+            f"{inputs.rows:,} rows of {input_key} but {len(labels):,} of {label_key}; there "
+            "must be one label row per input row, or a single number"
+        )
+    return inputs, _npz_table(labels, label_key), None
+
+
+def _npz_table(array: Array, key: str) -> Table:
+    """Return an array (steps, ...) as a table."""
+    if not array.ndim:
+        raise SourceError(f"{key} holds a single value; an array of steps is needed")
+    block = array[:, None] if array.ndim == 1 else array
+    names = [f"{key} {number}" for number in range(block.shape[1])]
+    if not names:
+        raise SourceError(f"{key} has shape {array.shape}, so there are no columns")
+    return Table.from_block(block, names)

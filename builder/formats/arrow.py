@@ -13,7 +13,6 @@ import numpy as np
 
 from builder.build_errors import SourceError
 from builder.formats.arrow_modules import pa, pc
-from builder.formats.decimals import TooLargeError, plain_numbers
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import (
     DATES,
@@ -32,7 +31,17 @@ from builder.formats.table import (
 )
 
 _ROWS_TO_SEARCH: Final = 1_000  # for a value to quote in an error
+_DECIMALS_AT_ONCE: Final = 2**16  # bounds the memory of their text
 _MAGIC: Final = b"ARROW1"  # at the start of Arrow files, but not of streams
+
+
+@dataclass(slots=True)
+class _TooLargeError(Exception):
+    """Some whole numbers do not fit into the requested dtype."""
+
+    row: int  # of the first of these numbers, from 0
+    value: str  # the first of these numbers
+    count: int  # how many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +123,7 @@ class ArrowTable(OpenTable):
             column = pa.chunked_array([(lists.drop_null() if lists.null_count else lists).flatten()])
         try:
             numbers = self._numbers(column, name, dtype)
-        except TooLargeError as error:  # worded like the error of `convert`
+        except _TooLargeError as error:  # worded like the error of `convert`
             row, element = int(rows[error.row // width]), elements[error.row % width]
             raise SourceError(
                 f"row {self.before + row + 1:,}, column {element}: {error.value} does not fit into {dtype} "
@@ -132,7 +141,7 @@ class ArrowTable(OpenTable):
         return {one: column_of(block[i], masks[i]) for i, one in enumerate(elements)}
 
     def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:  # noqa: ARG002  # for JSON lines
-        """Return a column of single values as numbers; TooLargeError if a decimal does not fit into the dtype."""
+        """Return a column of single values as numbers; _TooLargeError if a decimal does not fit into the dtype."""
         return numbers_of(column, dtype)
 
 
@@ -216,13 +225,56 @@ def _read_stream(file: Any, options: Any) -> Any:
 def numbers_of(column: Any, dtype: DType | None = None) -> Any:
     """Convert a pyarrow column of numbers, bool or nulls to a type of NumPy.
 
-    Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and TooLargeError
+    Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and _TooLargeError
     is raised if one does not fit.
     """
     column = _decode(column)
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), pa.float64())])
-    return plain_numbers(column, dtype) if pa.types.is_decimal(column.type) else column
+    return _from_decimals(column, dtype) if pa.types.is_decimal(column.type) else column
+
+
+def _from_decimals(column: Any, dtype: DType | None) -> Any:
+    """Return a pyarrow column of decimals as int64 or uint64 if `dtype` is an integer type, otherwise as float64.
+
+    Numbers with a fraction always become float64, and `convert` refuses them later.
+
+    Raises:
+        _TooLargeError: `dtype` is an integer type, the decimals have no fractions, and one does not fit.
+    """
+    if dtype is None or dtype.kind not in "iu":
+        return _nearest_floats(column)
+    try:
+        return widen(column).cast(pa.uint64() if dtype == np.uint64 else pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    # With fractions, `convert` refuses what does not fit; but the nearest float of a large number can be whole.
+    limits, values, scale = np.iinfo(dtype), column.to_pylist(), column.type.scale
+    beyond = [
+        row
+        for row, value in enumerate(values)
+        if value is not None
+        and (not limits.min <= value <= limits.max if scale <= 0 else value != int(value) and float(value).is_integer())
+    ]
+    if beyond:
+        raise _TooLargeError(beyond[0], f"{values[beyond[0]]:f}", len(beyond))
+    return _nearest_floats(column)
+
+
+def widen(column: Any) -> Any:
+    """Widen decimals to 76 digits, since pyarrow does not cast narrow ones to int64; return other types unchanged."""
+    return column.cast(pa.decimal256(76, column.type.scale)) if pa.types.is_decimal(column.type) else column
+
+
+def _nearest_floats(column: Any) -> Any:
+    """Return the float64 nearest to each value."""
+    # Via text, which is parsed to the nearest float; pyarrow's direct cast can be off by one bit.
+    floats = [
+        chunk.slice(start, _DECIMALS_AT_ONCE).cast(pa.string()).cast(pa.float64())
+        for chunk in column.chunks
+        for start in range(0, len(chunk), _DECIMALS_AT_ONCE)
+    ]
+    return pa.chunked_array(floats, pa.float64())
 
 
 def _decode(column: Any) -> Any:

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import describe_type, is_text
+from builder.formats.arrow import describe_type, is_text, widen
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import as_option, select
-from builder.formats.decimals import widen
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
 from builder.formats.text_numbers import first_cast_failure
 from builder.frames.class_columns import read_numbers

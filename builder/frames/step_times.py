@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import describe_type, is_text
+from builder.formats.arrow import describe_type, is_text, widen
 from builder.formats.arrow_modules import pa, pc
-from builder.formats.decimals import widen
 from builder.formats.table import Table
 from builder.formats.text_numbers import first_cast_failure, notation_advice, use_point
 from builder.frames.iso_times import StampError, Zone, convert_unit, parse_formats, parse_iso

@@ -11,6 +11,7 @@ import numpy as np
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError, of_source
 from builder.formats import format_for, open_table
+from builder.formats.arrays import read_npz_tables
 from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype, require_values, stack
@@ -21,7 +22,6 @@ from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
-from builder.frames.npz_arrays import read_tables
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
 from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
@@ -316,7 +316,7 @@ class Tabular(SourceReader):
             require_values(table)
             return narrow(stack(table, tuple(table.columns), dtype=dtype), text_dtype)
 
-        inputs, labels, other = read_tables(path, self.options.input_key, label_key, whole)
+        inputs, labels, other = read_npz_tables(path, self.options.input_key, label_key, whole)
         steps = Table(columns={**inputs.columns, **labels.columns})
         if self.digits is not None and self.text_dtype is not None:
             self.digits.add(steps)

@@ -14,9 +14,8 @@ from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import OTHERWISE, RecordedBuild
 from builder.processes.function_options import FunctionOptions, bind_arguments
-from builder.processes.function_process import FunctionProcess
-from builder.processes.portable import Portable
-from builder.processes.process import Process, ProcessFunction, describe_process, load_process, load_recorded_process
+from builder.processes.function_process import FunctionProcess, Portable, Process
+from builder.processes.process import ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import ProcessCode, code_of
 from store_spec import LabelAxis, StoreError, open_store
 

@@ -24,7 +24,7 @@ from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.planning.resolved_options import options_of_new, options_of_old
-from builder.processes.process import Process
+from builder.processes.function_process import Process
 from builder.processes.process_code import ProcessCode
 from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
 from builder.sources.source_list import (

@@ -11,12 +11,10 @@ from typing import Any
 from builder.amounts import first_names
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular
-from builder.processes.function_process import FunctionProcess
 
 # Takes a path, and `arguments` by name. Returns (inputs, labels), a Sequence or a LongSequence, or an iterable of
 # these.
 ProcessFunction = Callable[..., Any]
-Process = Tabular | FunctionProcess  # makes sequences of a source
 OWN_PACKAGES = ("builder", "store_spec")
 
 

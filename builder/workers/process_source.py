@@ -25,7 +25,8 @@ from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import ClassCodes, Texts
 from builder.manifest.kept_columns import KeptColumn
 from builder.manifest.label_classes import TextLabels
-from builder.processes.process import Process, searching
+from builder.processes.function_process import Process
+from builder.processes.process import searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, is_data_frame, map_sequence, sequences_of
 from builder.sources.fingerprints import Fingerprint, read_fingerprint

@@ -28,7 +28,7 @@ from pyarrow import ipc
 
 from builder import build, tabular
 from builder.formats import files
-from builder.processes.process import Process
+from builder.processes.function_process import Process
 
 SNAPSHOT = Path(__file__).parents[1] / "data" / "broken-sources.txt"
 GOOD = [[1.0, 2.0], [3.0, 4.0]]

@@ -14,7 +14,7 @@ from pyarrow import ipc
 
 import store_spec
 from builder import SourceError, build, tabular
-from builder.formats import decimals, open_table
+from builder.formats import arrow, open_table
 from builder.formats.table import Table
 from tests.builder.source_files import write_files
 
@@ -48,7 +48,7 @@ def some(kind, rows=200, seed=0):
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", TYPES, ids=str)
 def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind):
-    monkeypatch.setattr(decimals, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(arrow, "_DECIMALS_AT_ONCE", 7)
     values = some(kind)
     table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
     opened = open_table(written(tmp_path / f"x{suffix}", table))

@@ -19,7 +19,7 @@ import pytest
 
 import store_spec
 from builder import LongSequence, Sequence, UsageError, build, tabular
-from builder.processes.portable import Portable
+from builder.processes.function_process import Portable
 from builder.processes.process import (
     describe_process,
     load_process,
