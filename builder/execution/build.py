@@ -335,7 +335,7 @@ def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     texts = first.texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
     return Schema.plan(
         features.describe(schema.inputs),
-        replace(labels, classes=first_classes(texts, plan.sources.process.options.classes)),
+        replace(labels, classes=first_classes(texts, plan.sources.every.process.options.classes)),
         label_axis=schema.label_axis,
         missing=schema.missing,
         codec=packing.codec,

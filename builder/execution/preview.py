@@ -186,7 +186,7 @@ def _plan_and_schema(plan: Plan, samples: _Samples, packing: Packing) -> tuple[P
     """
     if plan.old_store is not None:
         return plan, plan.old_store.schema, NO_DIGITS
-    batch = plan.sources.batch([plan.numbers[number] for number in samples.numbers])
+    batch = plan.sources.every.take([plan.numbers[number] for number in samples.numbers])
     first = probe(batch, plan.sources.label_axis, plan.sources.missing)
     if isinstance(first, list):
         samples.tally.failures += [one for one in first if not isinstance(one, Skipped)]
@@ -255,6 +255,6 @@ def _estimate(
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + sources,
         whole_bytes=whole,
-        own_function=plan.sources.process.is_custom,
+        own_function=plan.sources.every.process.is_custom,
         **schema_facts(schema),
     )

@@ -92,7 +92,7 @@ def repair(
         opened_store, resolved = open_with_sources(place, sources, process, manifest)
     except FormatError as error:
         raise type(error)(f"{error}; {BUILD_AGAIN}") from error
-    if not resolved.names:
+    if not resolved.every.names:
         raise UsageError(f"{sources}: has none of the store's sources; is it the right folder, and is it mounted?")
     check = partial(verify, store, workers=workers, scheduler=scheduler, on_progress=on_progress)
     with locked(place.absolute()) as folder:  # before the check, which may take hours and would be lost to a writer
@@ -115,7 +115,7 @@ def _restore(
         shards = damaged_shards(snapshot, problems)
     except DAMAGE as error:
         return [], [Failure(name, f"{error}; {UNPROVED}")]
-    places = {source: number for number, source in enumerate(resolved.names)}
+    places = {source: number for number, source in enumerate(resolved.every.names)}
     ready = [shard for shard in shards if places.keys() >= set(shard.sources)]
     gone = {source for shard in shards for source in shard.sources if source not in places}
     files, failures = list[str](), {Failure(source, "no longer exists") for source in gone}
@@ -124,7 +124,7 @@ def _restore(
     with start_engine(count, scheduler) as engine:
 
         def submit(shard: DamagedShard) -> Task:
-            batch = resolved.batch([places[source] for source in shard.sources])
+            batch = resolved.every.take([places[source] for source in shard.sources])
             return engine.submit(restore_shard, batch, snapshot.slim(), shard, watch=True)
 
         try:

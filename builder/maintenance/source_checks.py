@@ -47,10 +47,10 @@ def verify_sources(
     """
     place = place_of(store)
     opened_store, resolved = open_with_sources(place, sources, process, manifest)
-    stored, there = StoredSources(opened_store), set(resolved.names)
-    numbers = stored.numbers
-    skips = RecordedSkips.of(opened_store.provenance)
-    new = [name for name in resolved.names if name not in numbers and name not in skips]
+    every, stored = resolved.every, StoredSources(opened_store)
+    numbers, skips = stored.numbers, RecordedSkips.of(opened_store.provenance)
+    new = [name for name in every.names if name not in numbers and name not in skips]
+    gone = numbers.keys() - {*every.names}
     check_root(stored, resolved.listing, new, place)
     name = opened_store.path.name
     _, listed = failures_in(opened_store.provenance)
@@ -58,16 +58,16 @@ def verify_sources(
     problems = [
         *(_problem(name, failure.source, failure.reason) for failure in resolved.misnamed),
         *(_problem(name, source, failed.get(source, "is not in the store; a build adds it")) for source in new),
-        *(_problem(name, source, "no longer exists, so it was not compared") for source in numbers.keys() - there),
+        *(_problem(name, source, "no longer exists, so it was not compared") for source in gone),
     ]
-    places = [number for number, source in enumerate(resolved.names) if source in numbers or source in skips]
-    sizes = [resolved.file_bytes(resolved.names[number]) for number in places]
+    places = [number for number, source in enumerate(every.names) if source in numbers or source in skips]
+    sizes = [resolved.file_bytes(every.names[number]) for number in places]
     checking = Checking(to_check=sum(sizes), problems=len(problems))
     on_progress(checking)
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
         batches = (
-            (resolved.batch(places[part]), sum(sizes[part])) for part, _ in split_into_batches(sizes, BATCH_BYTES, 1.0)
+            (every.take(places[part]), sum(sizes[part])) for part, _ in split_into_batches(sizes, BATCH_BYTES, 1.0)
         )
 
         def compare(work: tuple[SourceBatch, int]) -> Task:

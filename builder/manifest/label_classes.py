@@ -1,6 +1,7 @@
-"""Text labels in a manifest."""
+"""The labels of sources in a manifest, which can be text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +16,28 @@ from builder.labels.text_classes import ClassLists, classes_by_target, is_number
 from store_spec import Classes
 
 TextLabels: TypeAlias = tuple[str, ...] | None  # of a target: the text of each source; None: numbers
-TextsOfTargets: TypeAlias = tuple[TextLabels, ...]  # of each target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceLabels:
+    """The labels of some sources."""
+
+    numbers: NDArray[Any]  # (sources, targets), -1 for text
+    targets: tuple[str, ...] = ()  # the label columns
+    texts: tuple[TextLabels, ...] = ()  # of each target; empty: all targets are numbers
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> "SourceLabels":
+        texts = tuple(one and tuple(one[row] for row in rows.tolist()) for one in self.texts)
+        return replace(self, numbers=self.numbers[rows], texts=texts)
+
+    def codes(self, classes: Classes) -> NDArray[Any]:
+        """Return the labels (sources, targets) with the codes of texts; -1 for a text without a class."""
+        labels = self.numbers.copy()
+        for target, (texts, names) in enumerate(zip(self.texts, classes, strict=False)):
+            if texts is not None and names is not None:
+                code = {name: number for number, name in enumerate(names)}
+                labels[:, target] = np.array([code.get(text, -1) for text in texts], np.int64)
+        return labels
 
 
 def columns_with_classes(parts: Sequence[str] | None, classes: ClassLists) -> tuple[str, ...]:
@@ -58,14 +80,13 @@ def check_texts(texts: Sequence[str], name: str, path: Path) -> None:
         )
 
 
-def check_kinds(
-    old_store: store_spec.Store | None, targets: Sequence[str], texts: TextsOfTargets | None, path: Path
-) -> None:
+def check_kinds(old_store: store_spec.Store | None, labels: SourceLabels, path: Path) -> None:
     """Refuse text labels if the store has numbers, and numbers if it has classes."""
     if old_store is None:
         return
-    classes = old_store.schema.labels.classes or (None,) * len(targets)
-    for name, names, one in zip(targets, classes, texts or (None,) * len(targets), strict=False):
+    numbers = (None,) * len(labels.targets)
+    classes = old_store.schema.labels.classes or numbers
+    for name, names, one in zip(labels.targets, classes, labels.texts or numbers, strict=False):
         if (names is None) != (one is None):
             holds, has = ("text", "numbers") if names is None else ("numbers", f"classes ({list_names(names)})")
             raise UsageError(
@@ -73,19 +94,17 @@ def check_kinds(
             )
 
 
-def check_classes(
-    targets: Sequence[str], classes: Sequence[str], texts: TextsOfTargets, sources: Sequence[str], new: Sequence[int]
-) -> None:
-    """Refuse labels of a manifest that are not among the classes that the user named.
+def check_classes(labels: SourceLabels, classes: Sequence[str], sources: Sequence[str], new: Sequence[int]) -> None:
+    """Refuse labels that are not among the classes that the user named.
 
     Args:
-        targets: The label columns.
+        labels: The labels of all sources; some are text.
         classes: Classes as `parse_classes` reads them.
-        texts: The labels.
         sources: The names of all sources.
         new: The indices of the sources to process.
     """
-    for target, names, column in zip(targets, classes_by_target(parse_classes(classes), targets), texts, strict=True):
+    listed = classes_by_target(parse_classes(classes), labels.targets)
+    for target, names, column in zip(labels.targets, listed, labels.texts, strict=True):
         if names is None:
             continue
         if column is None:
@@ -97,13 +116,3 @@ def check_classes(
                 where = f"column {target} of the manifest"
                 error = unseen_class(column[number], where, names, from_user=True)
                 raise UsageError(f"{sources[number]}: {error}")
-
-
-def encode_manifest_labels(labels: NDArray[Any], texts: Iterable[TextLabels], classes: Classes) -> NDArray[Any]:
-    """Return labels (sources, targets) with the codes of texts; -1 for a text without a class."""
-    labels = labels.copy()
-    for target, (one, names) in enumerate(zip(texts, classes, strict=True)):
-        if one is not None and names is not None:
-            code = {name: number for number, name in enumerate(names)}
-            labels[:, target] = np.array([code.get(text, -1) for text in one], np.int64)
-    return labels

@@ -21,7 +21,7 @@ from builder.formats.text_numbers import MISSING, ROUNDED, first_large, may_be_r
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import TextsOfTargets, check_texts
+from builder.manifest.label_classes import SourceLabels, check_texts
 from builder.options.table_options import TableOptions
 from builder.sources.fingerprints import State
 from store_spec import SequenceColumn
@@ -150,13 +150,10 @@ class Manifest:
             f"By {best}: {wrong}{advice}"
         )
 
-    def labels(
-        self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]
-    ) -> tuple[Array, tuple[str, ...], TextsOfTargets | None]:
-        """Return columns as labels (sources, targets), their names, and the texts of text columns, if there are any.
+    def labels(self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]) -> SourceLabels:
+        """Return columns as labels: bool, whole numbers, or floats if a column has floats.
 
-        Labels are bool, whole numbers, or floats if a column has floats. If there are text columns, labels are whole
-        numbers, and -1 for text.
+        If there are text columns, labels are whole numbers.
 
         Args:
             columns: The label columns.
@@ -187,9 +184,8 @@ class Manifest:
                 else "write all numbers of the column as floats if it may be rounded, or leave one column out"
             )
             raise UsageError(f"{self.path}: {error.reason.partition(';')[0]}; {advice}") from None
-        rows = order.tolist()
-        ordered = tuple(tuple(texts[name][row] for row in rows) if name in texts else None for name in names)
-        return labels[order], names, ordered if texts else None
+        of_targets = tuple(tuple(texts[name]) if name in texts else None for name in names)
+        return SourceLabels(labels, names, of_targets if texts else ())[order]
 
     def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[KeptColumn, ...]:
         """Return columns to keep with each sequence, (rows,) each; `known` has those of an old store, by name."""

@@ -9,7 +9,7 @@ from typing import Self
 import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import Tabular
-from builder.manifest.label_classes import check_classes, encode_manifest_labels
+from builder.manifest.label_classes import check_classes
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
@@ -43,7 +43,7 @@ class Plan:
     @property
     def new(self) -> tuple[str, ...]:
         """The names of the sources to process, in the order in which they are appended."""
-        return tuple(self.sources.names[number] for number in self.numbers)
+        return tuple(self.sources.every.names[number] for number in self.numbers)
 
     @property
     def exists(self) -> bool:
@@ -64,12 +64,12 @@ class Plan:
 
     def with_text_dtype(self, text_dtype: str | None) -> Self:
         """Return the plan for a new store whose tables get this dtype; None: they keep their dtypes."""
-        sources = self.sources
-        if text_dtype is None or not isinstance(sources.process, Tabular):
+        sources, process = self.sources, self.sources.every.process
+        if text_dtype is None or not isinstance(process, Tabular):
             return self
         described = sources.described | {"text_dtype": text_dtype}
-        process = replace(sources.process, text_dtype=text_dtype)
-        return replace(self, sources=replace(sources, process=process, described=described))
+        every = replace(sources.every, process=replace(process, text_dtype=text_dtype))
+        return replace(self, sources=replace(sources, every=every, described=described))
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""
@@ -77,7 +77,7 @@ class Plan:
 
     def batch(self, numbers: slice) -> SourceBatch:
         """Return a slice of the sources to process, as a batch."""
-        return self.sources.batch(self.numbers[numbers])
+        return self.sources.every.take(self.numbers[numbers])
 
     def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[SourceBatch, int]]:
         """Split the sources to process, in order, into batches of about this size; yield each with its decoded bytes.
@@ -98,13 +98,9 @@ def make_plan(options: BuildOptions) -> Plan:
     store = store_place(options.store)
     old_store = open_if_exists(store)
     sources = find_sources(options, old_store, allow_none=options.retire_missing and options.yes)
-    names, fingerprints = sources.names, FingerprintCache.load(store)
+    names, labels, fingerprints = sources.every.names, sources.every.labels, FingerprintCache.load(store)
     stored = None if old_store is None else StoredSources(old_store)
-    labels, classes = sources.labels, None if old_store is None else old_store.schema.labels.classes
-    if labels is not None and sources.texts is not None and classes is not None:
-        # Text is compared by its code in the store; a new class differs from every label.
-        labels = encode_manifest_labels(labels, sources.texts, classes)
-    provenance = {} if old_store is None or not sources.skips_empty else old_store.provenance
+    provenance = {} if old_store is None or not sources.every.skips_empty else old_store.provenance
     skips = RecordedSkips.of(provenance, sources.code.sha256)
     comparison = Comparison(new=names)
     outdated: tuple[str, ...] = ()
@@ -114,8 +110,9 @@ def make_plan(options: BuildOptions) -> Plan:
             names,
             stored,
             fingerprints,
-            labels,
-            kept=sources.kept,
+            # Text is compared by its code in the store; a new class differs from every label.
+            None if labels is None else labels.codes(old_store.schema.labels.classes or ()),
+            kept=sources.every.kept,
             files_of=sources.files_of,
             skips=skips,
         )
@@ -128,8 +125,8 @@ def make_plan(options: BuildOptions) -> Plan:
         chosen = set(options.redo).intersection(names)
     # Arrays take a fifth of the memory of tuples, and there may be millions.
     new = array("q", (number for number, name in enumerate(names) if name in chosen))
-    if sources.texts is not None:
-        check_classes(sources.targets, sources.process.options.classes, sources.texts, names, new)
+    if labels is not None and labels.texts:
+        check_classes(labels, sources.every.process.options.classes, names, new)
     numbers = {} if stored is None else stored.numbers
     return Plan(
         store=store,

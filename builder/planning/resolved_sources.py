@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 import store_spec
-from builder.build_errors import SourceError, UsageError
+from builder.build_errors import UsageError
 from builder.formats.arrow_modules import pa
 from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import TextsOfTargets, check_kinds, columns_with_classes, text_columns
+from builder.manifest.label_classes import check_kinds, columns_with_classes, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
@@ -49,21 +48,14 @@ class ResolvedSources:
     """The sources of a build, and the way to read them."""
 
     listing: SourceList
-    names: tuple[str, ...]  # of the sources to use, which can be a part of the listing
-    process: Process
+    every: SourceBatch  # the sources to use, which can be a part of the listing
     described: dict[str, Any]  # the record of the build for a new store
     label_axis: LabelAxis | None  # None: the labels of the first source determine it
     code: ProcessCode  # of the process function
     recorded: RecordedBuild | None  # None: there is no store yet
-    search: tuple[str, ...]  # folders to search for the module of the process function
-    labels: NDArray[Any] | None = None  # (names, targets) from a manifest, -1 for text; None: labels are elsewhere
-    label_names: tuple[str, ...] | None = None
-    texts: TextsOfTargets | None = None  # the text labels of the manifest
-    targets: tuple[str, ...] = ()  # the label columns of the manifest
-    kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (names,) each
+    label_names: tuple[str, ...] | None = None  # of the targets in a manifest
     absent: tuple[str, ...] = ()  # sources that the manifest lists and that do not exist, by its keys
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
-    skips_empty: bool = True  # whether empty sources are skipped; otherwise they fail
 
     @property
     def misnamed(self) -> tuple[Failure, ...]:
@@ -72,17 +64,13 @@ class ResolvedSources:
 
     def files_of(self, name: str) -> SourceFiles:
         """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
-        labels = self.process.label_file(name)
+        labels = self.every.process.label_file(name)
         return SourceFiles(self.listing.files_of(name), labels, joined=name in self.listing.files)
 
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""
-        try:
-            files = self.files_of(name).every
-        except SourceError:  # reading the source reports it
-            files = self.listing.files_of(name)
         nbytes = 0
-        for file in files:
+        for file in self.every.files_of(name):
             with suppress(OSError):
                 nbytes += self.listing.folder.state(file).size
         return nbytes
@@ -90,24 +78,8 @@ class ResolvedSources:
     def for_schema(self, schema: Schema) -> Self:
         """Return the same sources for a store, whose names of features select columns in every source."""
         columns = [(column.name, column.dtype) for column in schema.columns]
-        process = self.process.for_store(schema.inputs.names, schema.labels.names, columns)
-        return replace(self, process=process.with_classes(schema.labels.classes))
-
-    def batch(self, numbers: Sequence[int]) -> SourceBatch:
-        """Return the sources with these indices as a batch."""
-        every = SourceBatch(
-            folder=self.listing.folder,
-            names=self.names,
-            labels=self.labels,
-            process=self.process,
-            texts=dict(zip(self.targets, self.texts or (), strict=False)),
-            kept=self.kept,
-            search=self.search,
-            converted=() if self.recorded is None else self.recorded.converted,
-            skips_empty=self.skips_empty,
-            files=self.listing.files,
-        )
-        return every.take(numbers)
+        process = self.every.process.for_store(schema.inputs.names, schema.labels.names, columns)
+        return replace(self, every=replace(self.every, process=process.with_classes(schema.labels.classes)))
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Return whether reading files of these sizes takes less time than starting processes.
@@ -115,7 +87,7 @@ class ResolvedSources:
         It does for tables of at most two batches. A function of the user may take long or crash, so it gets a process.
         """
         cost = sum(file_bytes) + FILE_COST * len(file_bytes)
-        return not self.process.is_custom and cost <= 2 * batch_bytes
+        return not self.every.process.is_custom and cost <= 2 * batch_bytes
 
 
 def open_if_exists(path: StorePlace) -> store_spec.Store | None:
@@ -153,27 +125,33 @@ def find_sources(
         listing, table = recorded.with_manifest(listing, table)
     resolved = ResolvedSources(
         listing=listing,
-        names=listing.names,
-        process=function,
+        every=SourceBatch(
+            folder=listing.folder,
+            names=listing.names,
+            process=function,
+            search=(str(Path.cwd()),) if function.is_custom else (),
+            converted=() if recorded is None else recorded.converted,
+            skips_empty=build_options.empty == "skip",
+            files=listing.files,
+        ),
         described=describe_build(options.named, options.label_axis, table, listing, options.sequence_from),
         label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
-        search=(str(Path.cwd()),) if function.is_custom else (),
         missing="keep" if function.options.keeps_nan else "error",
-        skips_empty=build_options.empty == "skip",
     )
     if table is not None and table.path is not None:
         resolved = _match_manifest(resolved, table, table.path, old_store, strict=build_options.manifest_strict)
     if options.sequence_from is not None:
         known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
-        of_pattern = columns_of(options.sequence_from, listing, resolved.names, known)
-        for name in {one.column.name for one in of_pattern} & {one.column.name for one in resolved.kept}:
+        of_pattern = columns_of(options.sequence_from, listing, resolved.every.names, known)
+        for name in {one.column.name for one in of_pattern} & {one.column.name for one in resolved.every.kept}:
             raise UsageError(
                 f"column {name} is a group of sequence_from (--sequence-from), and also a column of the "
                 "manifest's keep (--keep); rename the group"
             )
-        resolved = replace(resolved, kept=(*resolved.kept, *of_pattern))
+        kept = (*resolved.every.kept, *of_pattern)
+        resolved = replace(resolved, every=replace(resolved.every, kept=kept))
     return resolved
 
 
@@ -181,12 +159,12 @@ def _match_manifest(
     resolved: ResolvedSources, table: ManifestLabels, path: Path, old_store: store_spec.Store | None, *, strict: bool
 ) -> ResolvedSources:
     """Take the sources that have a row of the manifest, and their values there."""
-    listing = resolved.listing
-    if table.kept is not None and LABELS_SHA256 in table.kept and not resolved.process.is_custom:
+    listing, every = resolved.listing, resolved.every
+    if table.kept is not None and LABELS_SHA256 in table.kept and not every.process.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
     text = [name for name, column in types.items() if column.dtype == "string"]
-    classes = parse_classes(resolved.process.options.classes)
+    classes = parse_classes(every.process.options.classes)
     labels_as_text = text_columns(table.parts, classes, old_store)
     manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
     matched, absent = manifest.match(
@@ -197,16 +175,15 @@ def _match_manifest(
         stored_names=lambda: _stored_names(old_store),
     )
     places = np.array(list(matched.values()), np.int64)
-    resolved = replace(resolved, names=tuple(matched), absent=absent)
+    every, label_names = replace(every, names=tuple(matched)), None
     if table.parts is not None:
-        as_text = columns_with_classes(table.parts, classes)
-        labels, targets, texts = manifest.labels(table.parts, as_text=as_text, order=places)
-        check_kinds(old_store, targets, texts, path)
-        label_names = table.parts if len(table.parts) == labels.shape[1] else None
-        resolved = replace(resolved, labels=labels, targets=targets, texts=texts, label_names=label_names)
+        labels = manifest.labels(table.parts, as_text=columns_with_classes(table.parts, classes), order=places)
+        check_kinds(old_store, labels, path)
+        label_names = table.parts if len(table.parts) == len(labels.targets) else None
+        every = replace(every, labels=labels)
     if table.kept is not None:
-        resolved = replace(resolved, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
-    return resolved
+        every = replace(every, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
+    return replace(resolved, every=every, label_names=label_names, absent=absent)
 
 
 def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:

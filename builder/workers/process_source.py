@@ -24,7 +24,7 @@ from builder.frames.tabular import Tabular
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import ClassCodes, Texts
 from builder.manifest.kept_columns import KeptColumn
-from builder.manifest.label_classes import TextLabels
+from builder.manifest.label_classes import SourceLabels
 from builder.processes.function_process import Process
 from builder.processes.process import searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
@@ -64,9 +64,8 @@ class SourceBatch:
 
     folder: Folder
     names: tuple[str, ...]
-    labels: NDArray[Any] | None  # (sources, targets) from the manifest, -1 for text; None: they come from elsewhere
     process: Process
-    texts: Mapping[str, TextLabels] = field(default_factory=dict)  # of the manifest's targets
+    labels: SourceLabels | None = None  # from the manifest; None: they come from elsewhere
     kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the module of the process function
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
@@ -81,7 +80,7 @@ class SourceBatch:
     @contextmanager
     def ready(self) -> Iterator["SourceBatch"]:
         """Add the folders to search, fetch files from a bucket, and yield the batch to read."""
-        files = {file: name for name in self.names if name not in self.crashed for file in self._files(name)}
+        files = {file: name for name in self.names if name not in self.crashed for file in self.files_of(name)}
         with searching(self.search), ExitStack() as stack:
             try:
                 root, errors = stack.enter_context(self.folder.fetched(files))
@@ -92,8 +91,8 @@ class SourceBatch:
             failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
             yield replace(self, root=root, process=self.process.under(root), crashed={**self.crashed, **failed})
 
-    def _files(self, name: str) -> Iterator[str]:
-        """Yield the files of a source."""
+    def files_of(self, name: str) -> Iterator[str]:
+        """Yield the files of a source, with its label file."""
         yield from self.files.get(name, (name,))
         with suppress(SourceError):  # reading the source reports it
             yield from filter(None, [self.process.label_file(name)])
@@ -103,12 +102,9 @@ class SourceBatch:
         names, rows = tuple(self.names[number] for number in numbers), np.array(numbers, np.int64)
         return replace(
             self,
-            folder=self.folder.part(file for name in names for file in self._files(name)),
+            folder=self.folder.part(file for name in names for file in self.files_of(name)),
             names=names,
             labels=None if self.labels is None else self.labels[rows],
-            texts={
-                target: texts and tuple(texts[number] for number in numbers) for target, texts in self.texts.items()
-            },
             kept=tuple(one[rows] for one in self.kept),
             files={name: self.files[name] for name in names if name in self.files},
         )
@@ -136,7 +132,8 @@ class SourceBatch:
         """Return the classes of each target in a source, wherever its labels come from; None: labels are numbers."""
         process = self.process_of(number)
         if self.labels is not None:
-            return {target: texts and (texts[number],) for target, texts in self.texts.items()}
+            one = self.labels[np.array([number])]
+            return dict(zip(one.targets, one.texts, strict=False))
         if process.options.label_pattern is not None:
             return classes_in_name(self.names[number], process.options.label_pattern, process.options.classes)
         return process.classes_in(self.root / self.names[number]) if process.options.label_source == "columns" else {}
@@ -156,11 +153,8 @@ class SourceBatch:
         """Return the labels (targets,) of a source; None: the process function returns them."""
         if self.labels is None:
             return process.labels_in_name(self.names[number])
-        labels: NDArray[Any] = self.labels[number].copy()
-        for target, (texts, names) in enumerate(zip(self.texts.values(), process.store_classes or (), strict=False)):
-            if texts is not None and names is not None and texts[number] in names:
-                labels[target] = names.index(texts[number])
-        return labels
+        row: NDArray[Any] = self.labels[np.array([number])].codes(process.store_classes or ())[0]
+        return row
 
 
 @dataclass(frozen=True, slots=True)

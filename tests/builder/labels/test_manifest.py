@@ -33,8 +33,8 @@ def manifest(tmp_path: Path, text: str, *, key: str = "source", name: str = "lab
 
 def labels_of(table: Manifest, columns: str) -> np.ndarray:
     """Return columns of numbers as labels, row by row."""
-    labels, _, _ = table.labels(parse_columns(columns, "label_column") or (), as_text=(), order=np.arange(len(table)))
-    return labels
+    names = parse_columns(columns, "label_column") or ()
+    return table.labels(names, as_text=(), order=np.arange(len(table))).numbers
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,7 @@ def test_large_integers_in_unused_columns_are_accepted(tmp_path):
 
 def test_hexadecimal_labels_are_classes(tmp_path):
     table = manifest(tmp_path, "source,y,z\na,0x10,0x10\nb,0xff,1\n")
-    _, _, texts = table.labels(("y",), as_text=(), order=np.arange(2))
-    assert texts == (("0x10", "0xff"),)
+    assert table.labels(("y",), as_text=(), order=np.arange(2)).texts == (("0x10", "0xff"),)
     with pytest.raises(UsageError, match="row 1, column z: '0x10' is not a number, and '1' in row 2 is one"):
         labels_of(table, "z")
 
@@ -303,8 +302,7 @@ def test_numbers_with_commas_are_classes_only_if_listed(tmp_path, text):
     table = manifest(tmp_path, f"source;y\na.csv;2,5\nb.csv;{text}\n")
     with pytest.raises(UsageError, match=r"labels\.csv: row 1, column y: '2,5' is not a number here \(2 in all\)"):
         labels_of(table, "y")
-    _, _, texts = table.labels(("y",), as_text=("y",), order=np.arange(2))
-    assert texts == (("2,5", text),)
+    assert table.labels(("y",), as_text=("y",), order=np.arange(2)).texts == (("2,5", text),)
 
 
 MANIFEST: dict[str, list[Any]] = {

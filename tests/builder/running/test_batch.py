@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import BuildError, LongSequence, Sequence, UsageError, build, tabular
+from builder.manifest.label_classes import SourceLabels
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches
@@ -178,7 +179,7 @@ def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
     assert process_batch(batch, schema).summary.failures == ()
 
 
-@pytest.mark.parametrize("labels", [None, np.ones((1, 3), "f4")])
+@pytest.mark.parametrize("labels", [None, SourceLabels(np.ones((1, 3), "f4"))])
 @pytest.mark.parametrize("classes", [(), ("cat,dog",)])
 @pytest.mark.filterwarnings("error")  # such as the one that nothing awaited a coroutine
 def test_an_async_function_is_refused_without_a_warning(tmp_path, labels, classes):

@@ -34,6 +34,7 @@ import store_spec
 from builder import BuildError, UsageError, build
 from builder.execution.build import _call_on_worker
 from builder.manifest.kept_columns import KeptColumn
+from builder.manifest.label_classes import SourceLabels
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes
@@ -461,13 +462,14 @@ def test_crashes_of_the_first_sources_are_found_one_by_one(tmp_path, monkeypatch
 
 
 def fail_and_tell(batch: SourceBatch, folder: Path) -> None:
-    (folder / batch.names[0]).write_text(f"{batch.labels} {[one.values.tolist() for one in batch.kept]}")
+    labels = batch.labels and batch.labels.numbers
+    (folder / batch.names[0]).write_text(f"{labels} {[one.values.tolist() for one in batch.kept]}")
     raise ValueError(batch.names)
 
 
 def test_errors_are_not_crashes_and_each_source_is_tried_alone(tmp_path):
     kept = KeptColumn(SequenceColumn("site", "int64"), np.arange(10, 15))
-    batch = batch_of(tmp_path, labels=np.arange(5.0).reshape(5, 1), kept=(kept,))
+    batch = batch_of(tmp_path, labels=SourceLabels(np.arange(5.0).reshape(5, 1)), kept=(kept,))
     assert find_crashes(batch, MEMORY, fail_and_tell, tmp_path) == {}
     assert [(tmp_path / name).read_text() for name in NAMES] == [f"[[{at}.]] [[{10 + at}]]" for at in range(5)]
 
