@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -118,7 +118,7 @@ def run_build(options: BuildOptions) -> Report:
                     sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
                     choice = _call_on_worker(engine, sample, choose_by_sources, schema)
                     packing = replace(packing, codec=choice.codec)
-                ledger = stack.enter_context(_create_ledger(plan, schema_of(plan, first, packing)))
+                ledger = stack.enter_context(_open_ledger(plan, schema_of(plan, first, packing)))
                 ratio = first.nbytes / max(first.bytes_read, 1)
             if ledger is not None:
                 ledger.retire(retiring)
@@ -164,13 +164,9 @@ def _process_sources(
 
 
 def _after_batch(ledger: Ledger, plan: Plan, summary: BatchSummary, names: tuple[str, ...]) -> None:
+    """Note the fingerprints of a batch, and retire the old sequences of sources that are empty now."""
     plan.fingerprints.add(summary.fingerprints, names)
-    _retire_skipped(ledger, plan, summary.skipped)
-
-
-def _retire_skipped(ledger: Ledger, plan: Plan, skipped: Iterable[Failure]) -> None:
-    """Retire the old sequences of sources that are empty now."""
-    for one in skipped:
+    for one in summary.skipped:
         ledger.retire(plan.replaced.get(one.source, ()))
 
 
@@ -282,25 +278,20 @@ def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., 
 
 
 @contextmanager
-def _save_fingerprints(plan: Plan) -> Iterator[None]:
-    """Save the fingerprints at the end, while the store is locked, if it exists by then."""
-    try:
-        yield
-    finally:
-        if not isinstance(plan.store, Path) or plan.store.exists():
-            plan.fingerprints.save(plan.store)
-
-
-@contextmanager
-def _open_ledger(plan: Plan) -> Iterator[Ledger]:
-    with Ledger.open(plan.store) as ledger:
-        if plan.old_store is None or ledger.root.whole_identity != plan.old_store.identity:
+def _open_ledger(plan: Plan, schema: Schema | None = None) -> Iterator[Ledger]:
+    """Open the store, or create it with a schema; save the fingerprints at the end, while the store is locked."""
+    described = {"build": plan.sources.described}
+    with Ledger.open(plan.store) if schema is None else Ledger.create(plan.store, schema, described) as ledger:
+        if plan.old_store is not None and ledger.root.whole_identity != plan.old_store.identity:
             raise BuildError(
                 f"{plan.store}: another build changed it while this one looked at the sources; nothing was done: "
                 "start again"
             )
-        with _save_fingerprints(plan):
+        try:
             yield ledger
+        finally:
+            if not isinstance(plan.store, Path) or plan.store.exists():
+                plan.fingerprints.save(plan.store)
 
 
 def check_vanished(plan: Plan) -> None:
@@ -319,12 +310,6 @@ def _decoded_per_byte(store: store_spec.Store) -> float:
     decoded = sum(int(store.places(name)[1].sum()) * store.schema.rows(name).nbytes for name in ("inputs", "labels"))
     sizes = store.snapshot.table("sequences/source_size")[store.selection[store.parts == 0]]
     return decoded / int(sizes.sum()) if sizes.any() else 1.0
-
-
-@contextmanager
-def _create_ledger(plan: Plan, schema: Schema) -> Iterator[Ledger]:
-    with Ledger.create(plan.store, schema, {"build": plan.sources.described}) as ledger, _save_fingerprints(plan):
-        yield ledger
 
 
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
