@@ -30,7 +30,7 @@ from builder.options.declaration import with_options, without_defaults
 from builder.options.table_options import NO_LABELS, TableOptions
 from builder.sequence import LongSequence, SourceReader, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
-from builder.sources.label_files import label_file_pattern
+from builder.sources.label_files import LabelFilePattern
 from store_spec import Classes, LabelAxis
 
 LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows it
@@ -213,7 +213,7 @@ class Tabular(SourceReader):
     def label_file(self, source: str) -> str | None:
         """Return the name of the label file of a source, relative to the root; None without `labels_from`."""
         pattern = self.options.labels_from
-        return None if pattern is None else label_file_pattern(pattern).label_file(source)
+        return None if pattern is None else LabelFilePattern.parse(pattern).label_file(source)
 
     def labels_in_name(self, source: str) -> None:
         """Return None: calling the object returns labels in names too."""

@@ -22,7 +22,7 @@ from builder.options.option_syntax import (
     parse_transform,
 )
 from builder.options.table_options import AS_TEXT, COUNTS, TableOptions
-from builder.sources.label_files import label_file_pattern
+from builder.sources.label_files import LabelFilePattern
 
 MOST_TIME_COLUMNS: Final = 6
 _OF_TEXT: Final = ("delimiter", "decimal", "skip_lines", "skip_after_header", "encoding", "comment")
@@ -45,7 +45,7 @@ def _encoding(name: str) -> str | None:
 
 
 def _labels_from(text: str) -> str:
-    label_file_pattern(text)
+    LabelFilePattern.parse(text)
     return text
 
 

@@ -25,7 +25,7 @@ from builder.planning.provenance import RecordedBuild, describe_build
 from builder.planning.resolved_options import options_of_new, options_of_old
 from builder.processes.function_process import Process
 from builder.processes.process_code import ProcessCode
-from builder.sources.label_files import LABELS_SHA256, check_below, label_file_pattern, without_label_files
+from builder.sources.label_files import LABELS_SHA256, LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import (
     MISNAMED,
     SourceList,
@@ -202,7 +202,7 @@ def _discover(options: BuildOptions, process: Process, sequence_from: str | None
     if sequence_from is None and not is_folder_pattern(options.sources):
         return listing
     if process.options.labels_from is not None:  # label files are not parts of a source
-        labels = label_file_pattern(process.options.labels_from)
+        labels = LabelFilePattern.parse(process.options.labels_from)
         listing = replace(listing, names=tuple(name for name in listing.names if not labels.is_label_file(name)))
     if sequence_from is None:
         return group_files(listing, folder_of, "the folder")

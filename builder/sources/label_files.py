@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Final, Self
+from typing import Final
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats import stem_of
@@ -33,8 +33,9 @@ class LabelFilePattern:
     template: str  # the name of the label file, with placeholders
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        r"""Parse a template, or a regular expression and a template.
+    @lru_cache(maxsize=8)
+    def parse(cls, text: str) -> "LabelFilePattern":
+        r"""Parse a template, or a regular expression and a template, once for all sources.
 
         >>> LabelFilePattern.parse("labels/{stem}.csv").label_file("a/b.parquet")
         'labels/b.csv'
@@ -110,12 +111,6 @@ def _form(template: str) -> re.Pattern[str]:
     return re.compile(form.replace(".*/", "(?:.*/)?"), re.DOTALL)
 
 
-@lru_cache(maxsize=8)
-def label_file_pattern(text: str) -> LabelFilePattern:
-    """Return the result of `LabelFilePattern.parse`, computed once for all sources."""
-    return LabelFilePattern.parse(text)
-
-
 def check_below(listing: SourceList, label_file: Callable[[str], str | None], store: object, labels_from: str) -> None:
     """Refuse label files outside the root if only the store names them, since it may come from a stranger."""
     for name in listing.names:
@@ -131,7 +126,7 @@ def check_below(listing: SourceList, label_file: Callable[[str], str | None], st
 
 def without_label_files(listing: SourceList, label_file: Callable[[str], str | None], labels_from: str) -> SourceList:
     """Remove label files from the sources; UsageError if two sources share one, or if there are no other files."""
-    pattern = label_file_pattern(labels_from)
+    pattern = LabelFilePattern.parse(labels_from)
     pairs: dict[str, str | None] = {}
     for name in listing.names:
         with contextlib.suppress(SourceError):  # reading the source reports it
