@@ -137,4 +137,9 @@ class BuildOptions:
         """The options of a process function."""
         from builder.processes.function_options import FunctionOptions
 
-        return FunctionOptions.of(self.arguments, self.missing, self.classes, self.label_pattern)
+        return FunctionOptions(
+            arguments=self.arguments or {},
+            missing=self.missing,
+            classes=self.classes or (),
+            label_pattern=self.label_pattern,
+        )

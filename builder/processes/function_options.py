@@ -35,9 +35,9 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, Argument]:
     return arguments
 
 
-def check_arguments(arguments: Mapping[str, Argument] | None) -> dict[str, Argument]:
+def check_arguments(arguments: Mapping[str, Argument]) -> dict[str, Argument]:
     """Return arguments sorted by name, as a store records them; refuse names and values that it cannot record."""
-    for key, value in (arguments or {}).items():
+    for key, value in arguments.items():
         if not str(key).isidentifier():
             raise UsageError(f"argument {key!r:.80} of the process function (--arg) is not a valid name in Python")
         if not is_recordable(value):
@@ -45,7 +45,7 @@ def check_arguments(arguments: Mapping[str, Argument] | None) -> dict[str, Argum
                 f"argument {key} of the process function is {value!r:.80} ({type(value).__name__}); a store records "
                 "text, whole numbers, finite floats and bools"
             )
-    return dict(sorted((arguments or {}).items()))
+    return dict(sorted(arguments.items()))
 
 
 def is_recordable(value: object) -> bool:
@@ -83,13 +83,16 @@ class FunctionOptions:
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)  # the store records them, and each call passes them
     missing: Literal["error", "keep"] | None = None  # keep: NaN means a missing value; error, the default, refuses NaN
-    classes: tuple[str, ...] = ()  # the classes of labels that are text, as `format_classes` writes them
+    classes: Sequence[str] = ()  # the classes of labels that are text; they become as `format_classes` writes them
     label_pattern: str | None = None  # a regular expression that finds the labels in the names of sources
     labels_in_manifest: bool = False
 
     format = labels_from = None  # options of tables
 
     def __post_init__(self) -> None:
+        lists = (self.classes,) if isinstance(self.classes, str) else tuple(self.classes)
+        object.__setattr__(self, "arguments", check_arguments(self.arguments))
+        object.__setattr__(self, "classes", format_classes(parse_classes(lists)))
         if self.missing not in (None, "error", "keep"):
             raise UsageError(
                 f"missing={self.missing!r:.80} (--missing) is for tables; NaN from a process function is kept "
@@ -99,26 +102,10 @@ class FunctionOptions:
             check_pattern(self.label_pattern)
 
     @classmethod
-    def of(
-        cls,
-        arguments: Mapping[str, Argument] | None,
-        missing: str | None,
-        classes: str | Sequence[str] | None,
-        label_pattern: str | None,
-    ) -> Self:
-        """Check and convert the arguments of `build`."""
-        lists = (classes,) if isinstance(classes, str) else tuple(classes or ())
-        return cls(
-            arguments=check_arguments(arguments),
-            missing=missing,  # type: ignore[arg-type]  # checked when made
-            classes=format_classes(parse_classes(lists)),
-            label_pattern=label_pattern,
-        )
-
-    @classmethod
     def from_record(cls, process: Mapping[str, Any]) -> Self:
         """Read the record of a function in a store, which `is_valid_record` has checked."""
-        return cls.of(*(process.get(name) for name in ("arguments", "missing", "classes", "label_pattern")))
+        given = {name: process.get(name) for name in ("arguments", "missing", "classes", "label_pattern")}
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     @property
     def keeps_nan(self) -> bool:
