@@ -20,9 +20,8 @@ from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
-from builder.planning.provenance import note_code
+from builder.planning.provenance import FAILURES, SKIPPED, failures_recorded, note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
-from builder.planning.unused_sources import FAILURES, SKIPPED, failures_recorded
 from builder.processes.process import ProcessFunction
 from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
 from builder.workers.crashes import find_crashes, workers_died

@@ -15,7 +15,7 @@ from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
 from builder.planning.plan import Plan
-from builder.planning.unused_sources import failures_in
+from builder.planning.provenance import failures_in
 from builder.sources.source_list import MISNAMED
 from builder.workers.batch import probe, process_batch
 from builder.workers.process_source import Failure, Skipped

@@ -15,10 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from builder.amounts import bytes_text, count_text, number_text, percent_text, ratio_text, short_name
 from builder.build_errors import UsageError
 from builder.inspection import as_text
-from builder.inspection.document import Inspection, inspect
+from builder.inspection.document import Inspection, inspect, notes_on
 from builder.inspection.examples import Line
 from builder.inspection.features import ARRAYS
-from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import Shuffle
 from builder.inspection.values import Bin
 from builder.planning.provenance import options_given

@@ -17,9 +17,8 @@ from builder.amounts import (
     ratio_text,
     short_name,
 )
-from builder.inspection.document import Inspection
+from builder.inspection.document import Inspection, notes_on
 from builder.inspection.features import ColumnStatistics
-from builder.inspection.notes import notes_on
 from builder.inspection.shuffle import ShuffleMixing
 from builder.inspection.source import PartInspection, Row, SourceInspection, Value
 from builder.inspection.split_sizes import SplitSize

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from builder.build_errors import UsageError
 from builder.inspection.features import ColumnStatistics, column_statistics
 from builder.inspection.split_sizes import split_numbers
-from builder.planning.unused_sources import RecordedSkips, failures_in
+from builder.planning.provenance import RecordedSkips, failures_in
 from store_spec import DEFAULT_SPLITS, Store, open_store
 
 LISTED_ROWS = 3  # at each end of a sequence

@@ -15,8 +15,8 @@ from builder.maintenance.store_checks import Checking
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.comparison import StoredSources
 from builder.planning.plan import check_root
+from builder.planning.provenance import RecordedSkips, failures_in
 from builder.planning.resolved_sources import split_into_batches
-from builder.planning.unused_sources import RecordedSkips, failures_in
 from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
 from builder.workers.conform import conform_sequence

@@ -20,8 +20,7 @@ from builder.formats.table import Array, OpenTable, Table, array_of, reading, si
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, may_be_rounded, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
-from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import SourceLabels, check_texts
+from builder.manifest.manifest_columns import KeptColumn, SourceLabels, check_texts, keep_column
 from builder.options.table_options import TableOptions
 from builder.sources.fingerprints import State
 from store_spec import SequenceColumn

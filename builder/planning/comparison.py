@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.manifest.kept_columns import KeptColumn
-from builder.planning.unused_sources import RecordedSkips
+from builder.manifest.manifest_columns import KeptColumn
+from builder.planning.provenance import RecordedSkips
 from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State, joined_sha256
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256

@@ -9,11 +9,11 @@ from typing import Self
 import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import Tabular
-from builder.manifest.label_classes import check_classes
+from builder.manifest.manifest_columns import check_classes
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import Comparison, StoredSources, compare
+from builder.planning.provenance import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
-from builder.planning.unused_sources import RecordedSkips
 from builder.sources.fingerprints import FingerprintCache
 from builder.sources.source_list import SourceList
 from builder.workers.process_source import Failure, SourceBatch

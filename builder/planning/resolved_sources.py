@@ -16,8 +16,7 @@ from builder.formats.arrow_modules import pa
 from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
-from builder.manifest.kept_columns import KeptColumn, keep_column
-from builder.manifest.label_classes import check_kinds, columns_with_classes, text_columns
+from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_with_classes, keep_column, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles

@@ -23,8 +23,7 @@ from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import ClassCodes, Texts
-from builder.manifest.kept_columns import KeptColumn
-from builder.manifest.label_classes import SourceLabels
+from builder.manifest.manifest_columns import KeptColumn, SourceLabels
 from builder.processes.function_process import Process
 from builder.processes.process import searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import BuildError, LongSequence, Sequence, UsageError, build, tabular
-from builder.manifest.label_classes import SourceLabels
+from builder.manifest.manifest_columns import SourceLabels
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches

@@ -33,8 +33,7 @@ import builder.workers.local_cluster
 import store_spec
 from builder import BuildError, UsageError, build
 from builder.execution.build import _call_on_worker
-from builder.manifest.kept_columns import KeptColumn
-from builder.manifest.label_classes import SourceLabels
+from builder.manifest.manifest_columns import KeptColumn, SourceLabels
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes

@@ -14,7 +14,7 @@ import builder
 import store_spec
 from builder import tabular, write_report
 from builder.maintenance.source_checks import verify_sources
-from builder.planning.unused_sources import RecordedSkips
+from builder.planning.provenance import RecordedSkips
 from builder.sources.fingerprints import read_fingerprint
 from builder.workers.process_source import Skipped
 from tests.builder.command import seqzarr
