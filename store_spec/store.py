@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SequenceIndexError
 from store_spec.reading.argument_checks import array_of, options_of
+from store_spec.reading.classes import ClassCounts, class_counts, sequence_weights
+from store_spec.reading.normalization import GroupStatistics, Normalize
+from store_spec.reading.one_epoch import Transform
+from store_spec.reading.row_options import Targets, target_columns
 from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
-
-if TYPE_CHECKING:
-    from store_spec.reading.classes import ClassCounts
-    from store_spec.reading.normalization import GroupStatistics, Normalize
-    from store_spec.reading.one_epoch import Transform
-    from store_spec.reading.row_options import Targets
-    from store_spec.reading.statistics import Quantiles, Statistics
-    from store_spec.sequences.buckets import Side
-    from store_spec.sequences.packed import PackedBatches
-    from store_spec.sequences.padded import PaddedBatches
-    from store_spec.sequences.streams import Streams
-    from store_spec.windows.shape import MissingValues, Phase, Short, Target
-    from store_spec.windows.windows import Windows
+from store_spec.reading.statistics import Quantiles, Statistics, quantiles, stats_of
+from store_spec.sequences.buckets import PaddedOptions, Side
+from store_spec.sequences.packed import PackedBatches, PackedOptions
+from store_spec.sequences.padded import PaddedBatches
+from store_spec.sequences.slices import SliceOptions
+from store_spec.sequences.streams import StreamOptions, Streams
+from store_spec.windows.shape import MissingValues, Phase, Short, Target, WindowOptions, WindowShape
+from store_spec.windows.windows import Windows
 
 
 class Store(Selection):
@@ -190,8 +189,6 @@ class Store(Selection):
         Raises:
             WindowError: There are no steps in this period, or an argument is impossible.
         """
-        from store_spec.reading.statistics import stats_of
-
         return stats_of(self, steps, before, after)
 
     def stats_by(self, by: str, **period: Any) -> GroupStatistics:
@@ -201,26 +198,18 @@ class Store(Selection):
             by: The column of `sequences` whose values are the groups, such as `"patient"`; or `"source"`.
             **period: `steps`, `before` and `after`, as for `stats`, with the same errors.
         """
-        from store_spec.reading.normalization import GroupStatistics
-
         return GroupStatistics(self, by, period)
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles, such as `[0.25, 0.5, 0.75]`: see `store_spec.reading.statistics.quantiles`."""
-        from store_spec.reading.statistics import quantiles
-
         return quantiles(self, q)
 
     def class_counts(self, target: str | int | None = None) -> ClassCounts:
         """Return how many label rows have each class: see `store_spec.reading.classes.class_counts`."""
-        from store_spec.reading.classes import class_counts
-
         return class_counts(self, target)
 
     def sequence_weights(self, target: str | int | None = None) -> NDArray[np.float64]:
         """Return a weight for each sequence by its class: see `store_spec.reading.classes.sequence_weights`."""
-        from store_spec.reading.classes import sequence_weights
-
         return sequence_weights(self, target)
 
     def windows(
@@ -259,10 +248,6 @@ class Store(Selection):
 
         A sequence shorter than a window has none, unless `short` says otherwise. No windows at all give a warning.
         """
-        from store_spec.reading.row_options import target_columns
-        from store_spec.windows.shape import WindowOptions, WindowShape
-        from store_spec.windows.windows import Windows
-
         arguments = locals()
         axis = target_columns(self, targets).axis
         if isinstance(window, tuple) and len(window) == 2:
@@ -311,10 +296,6 @@ class Store(Selection):
         value_mask: bool = False,
     ) -> PaddedBatches:
         """Return padded batches of whole sequences: see `store_spec.sequences.padded.PaddedBatches`."""
-        from store_spec.sequences.buckets import PaddedOptions
-        from store_spec.sequences.padded import PaddedBatches
-        from store_spec.sequences.slices import SliceOptions
-
         arguments = locals()
         return PaddedBatches(options_of(PaddedOptions, arguments), self, options_of(SliceOptions, arguments))
 
@@ -346,9 +327,6 @@ class Store(Selection):
         value_mask: bool = False,
     ) -> PackedBatches:
         """Return batches of rows packed with several sequences: see `store_spec.sequences.packed.PackedBatches`."""
-        from store_spec.sequences.packed import PackedBatches, PackedOptions
-        from store_spec.sequences.slices import SliceOptions
-
         arguments = locals()
         return PackedBatches(options_of(PackedOptions, arguments), self, options_of(SliceOptions, arguments))
 
@@ -381,8 +359,5 @@ class Store(Selection):
         value_mask: bool = False,
     ) -> Streams:
         """Return batches that continue where the previous one ended: see `store_spec.sequences.streams.Streams`."""
-        from store_spec.sequences.slices import SliceOptions
-        from store_spec.sequences.streams import StreamOptions, Streams
-
         arguments = locals()
         return Streams(options_of(StreamOptions, arguments), self, options_of(SliceOptions, arguments))

@@ -14,22 +14,23 @@ from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
+from store_spec.reading.one_epoch import Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
 from store_spec.reading.scaling import Scaler
+from store_spec.reading.statistics import Statistics
+from store_spec.windows.batches import Batches, BatchOptions
 from store_spec.windows.index import WindowIndex
+from store_spec.windows.mixing import Mixing, measure
+from store_spec.windows.overlay import Overlay, overlay
 from store_spec.windows.rows_in_memory import RowCache
 from store_spec.windows.samples import READ_TOGETHER, Place, place_of, read_samples, scaler_of
 from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
 from store_spec.windows.stretches import gaps_of
+from store_spec.windows.used_rows import stats_of_windows
 
 if TYPE_CHECKING:
-    from store_spec.reading.one_epoch import Transform
-    from store_spec.reading.statistics import Statistics
     from store_spec.store import Store
-    from store_spec.windows.batches import Batches
-    from store_spec.windows.mixing import Mixing
-    from store_spec.windows.overlay import Overlay
 
 
 class Windows(RowSelection[WindowOptions]):
@@ -232,8 +233,6 @@ class Windows(RowSelection[WindowOptions]):
         Raises:
             WindowError: There are no windows.
         """
-        from store_spec.windows.used_rows import stats_of_windows
-
         return stats_of_windows(self)
 
     def sequence_weights(self, target: str | int | None = None) -> NDArray[np.float64]:
@@ -329,20 +328,14 @@ class Windows(RowSelection[WindowOptions]):
     ) -> Batches:
         """Return an iterator over one epoch of these windows in batches: see `store_spec.windows.batches.Batches`."""
         arguments = locals()
-        from store_spec.windows.batches import Batches, BatchOptions
-
         return Batches(self, options_of(BatchOptions, arguments))
 
     def mixing(self, batch_size: int, *, seed: int = 0, epoch: int = 0, memory: int | str = "256MB") -> Mixing:
         """Measure how well an epoch of shuffled batches mixes: see `store_spec.windows.mixing.measure`."""
-        from store_spec.windows.mixing import measure
-
         return measure(self, batch_size, seed=seed, epoch=epoch, memory=memory)
 
     def overlay(self, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
         """Average predictions for each step of their sequences: see `store_spec.windows.overlay.overlay`."""
-        from store_spec.windows.overlay import overlay
-
         return overlay(self, predictions, index, inverse=inverse)
 
 
