@@ -302,7 +302,7 @@ def describe_labels(blocks: Iterator[NDArray[Any]], lengths: Iterable[int], labe
             block = block if len(block) else next(blocks)
             piece, block = np.split(block, [length - running.length])
             running.add(piece)
-        facts.append(running.result().columns("labels"))
+        facts.append(running.result())
     return {name: np.concatenate([one[name] for one in facts]) for name in facts[0]}
 
 

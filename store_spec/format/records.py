@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
 from store_spec.format.names import check_text
-from store_spec.format.row_facts import RowFacts, RunningRows, derived, describe_rows
+from store_spec.format.row_facts import WITH_MOMENTS, RunningRows, derived, describe_rows
 from store_spec.format.runs import Runs, SequenceRuns, cut_at, missing_runs, no_runs
 from store_spec.format.sequence_columns import checked_columns, columns_crc32c
 from store_spec.format.times import checked_times
@@ -171,13 +171,13 @@ def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Reco
     """Return the table rows of one sequence that `check_sequence` has returned."""
     columns: dict[str, NDArray[Any]] = {}
     missing: dict[str, Runs] = {}
-    facts: RowFacts | None = None
     for name, rows in checked.rows.items():  # `inputs` come first
-        if facts is None or name != "labels" or rows is not checked.rows["inputs"]:  # the same array is described once
-            facts = describe_rows(name, rows, np.array([0, len(rows)]))
-        columns |= facts.columns(name)
-        if schema.missing == "keep" and facts.moments is not None:
-            whole = int(facts.moments.count.sum()) == rows.size  # the usual case: no value is NaN, so there are no runs
+        if name == "labels" and rows is checked.rows["inputs"]:  # the same array is described once
+            columns |= {table.replace("inputs", "labels"): column for table, column in columns.items()}
+        else:
+            columns |= describe_rows(name, rows, np.array([0, len(rows)]))
+        if schema.missing == "keep" and name in WITH_MOMENTS:
+            whole = int(columns[f"stats/{name}_count"].sum()) == rows.size  # the usual case: no value is NaN
             missing[name] = no_runs() if whole else missing_runs(rows)
     lengths = {name: len(rows) for name, rows in checked.rows.items()}
     return recorded_row(schema, source, lengths=lengths, columns=columns, missing=missing, first=checked)
@@ -274,7 +274,7 @@ class Piecewise:
         """Return the table rows of the sequence, which has at least one piece; none can be added afterwards."""
         if self._columns is None or self._labels is None:
             raise SequenceError(f"{self._source}: a sequence that comes in pieces has at least one; give an empty one")
-        facts = (running.result().columns(name) for name, running in self._rows.items())
+        facts = (running.result() for running in self._rows.values())
         lengths = {name: running.length for name, running in self._rows.items()}
         return recorded_row(
             self._schema,

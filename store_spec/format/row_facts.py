@@ -1,6 +1,5 @@
 """Facts about the rows of sequences that the tables record: checksums, moments, and first and last times."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -21,41 +20,29 @@ def derived(array: str) -> tuple[str, ...]:
     return _DERIVED.get(array, ())
 
 
-@dataclass(frozen=True, slots=True)
-class RowFacts:
-    """Facts about the rows of some sequences in one array."""
-
-    crcs: NDArray[np.uint32]  # (sequences,), the crc32c of the rows of each
-    moments: Moments | None = None  # (sequences, features), of inputs and labels
-    ends: NDArray[np.int64] | None = None  # (2, sequences), the first and the last time; 0 for an empty sequence
-
-    def columns(self, array: str) -> dict[str, NDArray[Any]]:
-        """Return one row for each sequence, by the names of the tables."""
-        values: tuple[NDArray[Any], ...] = () if self.ends is None else tuple(self.ends)
-        if (found := self.moments) is not None:
-            values = found.count, found.mean, found.m2, found.min, found.max
-        return {f"{TABLES}/{array}_crc32c": self.crcs, **dict(zip(derived(array), values, strict=True))}
-
-
-def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> RowFacts:
-    """Return the facts of consecutive sequences of an array.
+def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the facts about consecutive sequences of an array, one row for each, by the names of the tables.
 
     `rows` are contiguous, and `bounds` is (sequences + 1,): where each sequence begins in them, and the last one ends.
     """
     if len(bounds) == 2:
-        crcs = np.array([crc32c(rows)], np.uint32)
+        crcs = [crc32c(rows)]
     else:
         data, size = flat_bytes(rows), rows.dtype.itemsize * rows[:1].size
-        edges = pairwise((bounds * size).tolist())
-        crcs = np.array([crc32c(data[start:stop]) for start, stop in edges], np.uint32)
+        crcs = [crc32c(data[start:stop]) for start, stop in pairwise((bounds * size).tolist())]
+    columns: dict[str, NDArray[Any]] = {f"{TABLES}/{array}_crc32c": np.array(crcs, np.uint32)}
     if array in WITH_MOMENTS:
-        return RowFacts(crcs, moments_of_sequences(rows, bounds))
-    if array != "time":
-        return RowFacts(crcs)
-    ends = np.zeros((2, len(bounds) - 1), np.int64)
-    filled = bounds[:-1] < bounds[1:]
-    ends[:, filled] = rows[bounds[:-1][filled]], rows[bounds[1:][filled] - 1]
-    return RowFacts(crcs, ends=ends)
+        columns |= _moment_columns(array, moments_of_sequences(rows, bounds))
+    if array == "time":
+        ends = np.zeros((2, len(bounds) - 1), np.int64)  # 0 for an empty sequence
+        filled = bounds[:-1] < bounds[1:]
+        ends[:, filled] = rows[bounds[:-1][filled]], rows[bounds[1:][filled] - 1]
+        columns |= zip(derived("time"), ends, strict=True)
+    return columns
+
+
+def _moment_columns(array: str, moments: Moments) -> dict[str, NDArray[Any]]:
+    return {f"stats/{array}_{name}": getattr(moments, name) for name in MOMENTS}
 
 
 class RunningRows:
@@ -76,10 +63,11 @@ class RunningRows:
             self.last = int(rows[-1])
         self.length += len(rows)
 
-    def result(self) -> RowFacts:
-        """Return the facts of all rows; none can be added afterwards."""
-        crcs = np.array([self._crc], np.uint32)
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Return the facts about all rows, as `describe_rows` does; none can be added afterwards."""
+        columns: dict[str, NDArray[Any]] = {f"{TABLES}/{self._array}_crc32c": np.array([self._crc], np.uint32)}
         if self._moments is not None:
-            return RowFacts(crcs, self._moments.result().as_row())
-        ends = np.array([[self.first], [self.last]], np.int64)
-        return RowFacts(crcs, ends=ends if self._array == "time" else None)
+            columns |= _moment_columns(self._array, self._moments.result().as_row())
+        if self._array == "time":
+            columns |= zip(derived("time"), np.array([[self.first], [self.last]], np.int64), strict=True)
+        return columns

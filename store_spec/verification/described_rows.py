@@ -13,7 +13,7 @@ from store_spec.errors import DAMAGE, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.format.moments import Floats, Moments
 from store_spec.format.names import wrong_code
-from store_spec.format.row_facts import RowFacts, RunningRows, derived, describe_rows
+from store_spec.format.row_facts import WITH_MOMENTS, RunningRows, derived, describe_rows
 from store_spec.format.runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.times import NOT_A_TIME
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES
@@ -149,12 +149,11 @@ class RowCheck:
             return False
         return True
 
-    def _compare(self, facts: RowFacts) -> None:
+    def _compare(self, columns: dict[str, NDArray[Any]]) -> None:
         """Compare the next sequences with the tables; if a checksum differs, nothing else of that sequence."""
         start, array = self._part.first + self._at, self._part.array
-        columns = facts.columns(array)
         name = f"{TABLES}/{array}_crc32c"
-        found = columns.pop(name)
+        found = columns[name]
         stop = start + len(found)
         said, known = self._rows.table(name).rows(start, stop)
         wrong = known & (found != said)
@@ -164,18 +163,19 @@ class RowCheck:
             )
             self._rows.wrong_sequence(start + at, what + "an older copy: restore or rebuild it", "crc32c")
         self._right.append(start + np.flatnonzero(~wrong))
-        if facts.moments is not None:
-            self._check_classes(start, facts.moments)
-        for name, values in columns.items():
+        moments = Moments(*(columns[table] for table in derived(array))) if array in WITH_MOMENTS else None
+        if moments is not None:
+            self._check_classes(start, moments)
+        for name in derived(array):
             said, known = self._rows.table(name).rows(start, stop)
-            each, told = values.reshape(len(values), -1), said.reshape(len(values), -1)
+            each, told = (values.reshape(len(found), -1) for values in (columns[name], said))
             differ = (told != each) & ~(np.isnan(told) & np.isnan(each)) & (known & ~wrong)[:, None]
-            if facts.moments is not None and differ.any():
+            if moments is not None and differ.any():
                 with np.errstate(invalid="ignore", over="ignore"):
-                    differ &= ~(np.abs(told - each) <= rounding(name, facts.moments))
+                    differ &= ~(np.abs(told - each) <= rounding(name, moments))
             for at in np.flatnonzero(differ.any(axis=1)).tolist():
                 column = int(np.argmax(differ[at]))
-                of = "" if facts.moments is None else f"column {column} "
+                of = "" if moments is None else f"column {column} "
                 what = f"{of}has {told[at, column]}, where its rows give {each[at, column]}"
                 self._rows.wrong_table(name, start + at, what, "moments" if of else "times")
 

@@ -221,9 +221,9 @@ def test_facts_of_sequences_together_equal_those_of_each(drawn, array, block):
         rows = np.cumsum(np.ones(len(rows), np.int64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("store_spec.format.moments.BLOCK_VALUES", block)
-        together = describe_rows(array, rows, bounds).columns(array)
+        together = describe_rows(array, rows, bounds)
         for number, (start, stop) in enumerate(pairwise(bounds.tolist())):
-            columns = describe_rows(array, rows[start:stop], np.array([0, stop - start])).columns(array)
+            columns = describe_rows(array, rows[start:stop], np.array([0, stop - start]))
             assert {name: (column.dtype, column[number].tobytes()) for name, column in together.items()} == {
                 name: (column.dtype, column[0].tobytes()) for name, column in columns.items()
             }
