@@ -20,15 +20,7 @@ from numpy.typing import NDArray
 from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
-from store_spec.sequences.buckets import drawn
-from store_spec.sequences.slices import (
-    Arrays,
-    SliceBatches,
-    SlicePlan,
-    SliceReader,
-    Slices,
-    batches_of,
-)
+from store_spec.sequences.slices import Arrays, SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
 GROUP_ROWS = 256  # that a group fills: with more there is less padding, but fewer different pieces can share a row
 

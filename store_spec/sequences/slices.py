@@ -199,6 +199,13 @@ def batches_of(columns: dict[str, Arrays], transform: Transform | None) -> list[
     return batches if transform is None else [transform(batch) for batch in batches]  # `map` would hide StopIteration
 
 
+def drawn(random: np.random.Generator, count: int, weights: NDArray[np.float64] | None) -> Ints:
+    """Return the numbers 0 to `count` in random order, or as many drawn with replacement by their weights."""
+    if weights is None or not count:
+        return random.permutation(count)
+    return random.choice(count, count, p=weights / weights.sum())
+
+
 class SlicePlan(EpochPlan):
     """What the plans of batches of whole sequences and of slices have in common."""
 

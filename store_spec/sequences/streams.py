@@ -22,14 +22,7 @@ from numpy.typing import NDArray
 from store_spec.format.runs import Ints, spread
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
-from store_spec.sequences.buckets import drawn
-from store_spec.sequences.slices import (
-    SliceBatches,
-    SlicePlan,
-    SliceReader,
-    Slices,
-    batches_of,
-)
+from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
 ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are assigned in groups of similar length
 
