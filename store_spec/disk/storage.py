@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 from store_spec.collector import is_collecting
 from store_spec.disk.places import Address, StoreLocation, is_url, place_of
-from store_spec.errors import (
-    FormatError,
-    MissingStoreError,
-    SchemaError,
-    StorageError,
-    UnreadableError,
-)
+from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, UnreadableError
 
 if TYPE_CHECKING:
     from store_spec.disk.object_storage import WritableObjects

@@ -13,13 +13,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import PARTIAL, PROBE, LocalStorage, storage_of
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError
 from store_spec.format import retired
-from store_spec.format.documents import (
-    LARGEST_DOCUMENT,
-    decode_document,
-    difference,
-    group_document,
-    same,
-)
+from store_spec.format.documents import LARGEST_DOCUMENT, decode_document, difference, group_document, same
 from store_spec.format.layout import BLANK, ROOT, array_document, chunk_number, rows_in_file
 from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.runs import Runs, bounds_of, wrong_run
