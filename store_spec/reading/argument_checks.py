@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Options = TypeVar("Options")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 INT64_MAX = 2**63 - 1
-MOST_STEPS = 2**53  # float64 is exact up to here, and `steps` multiplies lengths by a fraction
 
 
 def options_of(options: type[Options], arguments: Mapping[str, Any]) -> Options:
@@ -79,23 +78,6 @@ def checked_fractions(steps: object) -> tuple[float, float]:
         if 0 <= low < high <= 1:
             return float(low), float(high)
     raise WindowError(f"steps is {steps!r}; it must be (low, high) with 0 <= low < high <= 1, or None")
-
-
-def step_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    """Return a copy as int64, one per sequence, each from 0 to 2**53."""
-    counts = np.asarray(values)
-    if counts.size and (counts.dtype.kind not in "iu" or (counts.dtype == np.uint64 and counts.max() > INT64_MAX)):
-        raise WindowError(f"{name} has dtype {counts.dtype}; it must hold integers that fit int64")
-    counts = counts.astype(np.int64, copy=False)
-    if counts.flags.writeable:  # a read-only array cannot change later
-        counts = counts.copy()
-    if counts.ndim != 1:
-        raise WindowError(f"{name} has shape {counts.shape}; it must be (sequences,)")
-    wrong = (counts < 0) | (counts > MOST_STEPS)
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise WindowError(f"{name}[{at:,}] is {counts[at]:,}; it must be from 0 to {MOST_STEPS:,}")
-    return counts
 
 
 def array_of(values: ArrayLike) -> NDArray[Any]:

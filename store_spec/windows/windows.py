@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.runs import runs_of_sequences
 from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
@@ -20,13 +21,12 @@ from store_spec.reading.row_options import RowSelection, brief, features_of_targ
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.statistics import Statistics
 from store_spec.windows.batches import Batches, BatchOptions
-from store_spec.windows.index import WindowIndex
+from store_spec.windows.index import Gaps, GapUse, WindowIndex
 from store_spec.windows.mixing import Mixing, measure
 from store_spec.windows.overlay import Overlay, overlay
 from store_spec.windows.rows_in_memory import RowCache
 from store_spec.windows.samples import READ_TOGETHER, Place, place_of, read_samples, scaler_of
-from store_spec.windows.shape import MissingValues, WindowOptions, WindowShape
-from store_spec.windows.stretches import gaps_of
+from store_spec.windows.shape import MissingValues, Target, WindowOptions, WindowShape
 from store_spec.windows.used_rows import stats_of_windows
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Windows(RowSelection[WindowOptions]):
             self.index = replace(self.index, start=np.where(label < start, stop, self.index.start))
         future = options.future
         if options.missing == "skip":
-            self.index = replace(self.index, gaps=gaps_of(store, shape, self.targets.array, future=future is not None))
+            self.index = replace(self.index, gaps=_gaps_of(store, shape, self.targets.array, future=future is not None))
         rows, where, inputs = store.schema.inputs, store.path, self.columns["inputs"]
         if future is not None:
             if shape.target != "future":
@@ -337,6 +337,25 @@ class Windows(RowSelection[WindowOptions]):
     def overlay(self, predictions: ArrayLike, index: ArrayLike, *, inverse: bool = False) -> Overlay:
         """Average predictions for each step of their sequences: see `store_spec.windows.overlay.overlay`."""
         return overlay(self, predictions, index, inverse=inverse)
+
+
+def _gaps_of(store: Store, shape: WindowShape, targets: str, *, future: bool) -> tuple[Gaps, ...]:
+    """Return the steps of these sequences with a missing value, by what windows would use them for.
+
+    `targets` is the array of the targets, and with `future` windows also have input rows of the horizon.
+    """
+    by_target: dict[Target, GapUse] = {
+        "future": "horizon", "last": "last", "aligned": "window", "sequence": "sequence",
+    }  # fmt: skip
+    uses: list[tuple[str, GapUse]] = [("inputs", "window"), (targets, by_target[shape.target])]
+    if future:
+        uses.append(("inputs", "horizon"))
+    gaps = []
+    for array, use in uses:
+        starts, lengths = store.places(array)
+        sequence, runs = runs_of_sequences(store.snapshot.missing(array), starts, starts + lengths)
+        gaps.append(Gaps(sequence=sequence, start=runs[:, 0], stop=runs[:, 1], use=use))
+    return tuple(gaps)
 
 
 def _unpickle(store: Store, shape: WindowShape, options: WindowOptions, epoch: tuple[int, int] | None) -> Windows:

@@ -18,11 +18,10 @@ import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError, WindowError
 from store_spec.format.runs import missing_runs
-from store_spec.windows import stretches as stretches_module
-from store_spec.windows.index import WindowIndex
+from store_spec.windows import index as index_module
+from store_spec.windows.index import Gaps, GapUse, WindowIndex
 from store_spec.windows.order import EpochOrder
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.stretches import Gaps, GapUse
 from store_spec.windows.units import Costs
 from tests.store.damage import values
 from tests.store.oracle import store_of
@@ -261,7 +260,7 @@ def test_stretches_are_as_few_as_possible(missing: list[list[Row]], shape: Windo
 def test_many_gaps_are_processed_in_parts_with_the_same_result(missing: list[list[Row]], shape: WindowShape) -> None:
     whole = index_of(missing, shape).stretches
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stretches_module, "TOGETHER", 2)
+        patch.setattr(index_module, "TOGETHER", 2)
         parts = index_of(missing, shape).stretches
     for name in ("start", "first"):
         assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
