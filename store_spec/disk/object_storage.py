@@ -21,6 +21,11 @@ from store_spec.disk.zarr_storage import Data, ZarrStorage
 from store_spec.errors import ConflictError, FormatError, MissingStoreError, SchemaError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 
+with contextlib.suppress(ImportError):  # it is an extra: `object_store` refuses URLs without it
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+    from obstore.store import MemoryStore
+
 TRIES = 8  # attempts to replace an object that another process keeps replacing
 
 Version = dict[str, Any]  # identifies the present content of an object, as obstore names it
@@ -45,8 +50,6 @@ def object_store(url: str) -> ObjectStore[Any]:
 @cache
 def _in_memory(url: str) -> Any:  # noqa: ARG001 - the key of the cache
     """Return the objects at a `memory://` URL, which are in the memory of this process."""
-    from obstore.store import MemoryStore
-
     return MemoryStore()
 
 
@@ -92,9 +95,6 @@ class ObjectStorage(ZarrStorage):
         return self.cache.get(f"{key} {e_tag}", start, length, partial(self._fetch, store, key))
 
     def _fetch(self, store: Any, key: str, start: int, length: int | None) -> Data:
-        import obstore
-        from obstore.exceptions import PreconditionError
-
         options: Any = {}
         if start < 0:
             options = {"range": {"suffix": -start}}
@@ -113,13 +113,9 @@ class ObjectStorage(ZarrStorage):
         return memoryview(result.bytes())
 
     def _size(self, store: Any, key: str) -> int:
-        import obstore
-
         return int(obstore.head(store.store, key)["size"])
 
     def _names(self, store: Any, key: str) -> Iterable[str]:
-        import obstore
-
         listing = obstore.list_with_delimiter(store.store, key)
         paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
         return [path.rpartition("/")[2] for path in paths]
@@ -200,8 +196,6 @@ class WritableObjects(ObjectStorage):
                     "nothing of it was written",
                 )
         finally:
-            import obstore
-
             with contextlib.suppress(Exception):
                 obstore.delete(self._store.store, key)
 
@@ -212,8 +206,6 @@ class WritableObjects(ObjectStorage):
 
     def _version(self, key: str) -> Version | None:
         """Return the version of an object; None if there is none."""
-        import obstore
-
         store = self._store
         try:
             return _version_of(self._call(key, "looking at", lambda: obstore.head(store.store, key)))
@@ -222,8 +214,6 @@ class WritableObjects(ObjectStorage):
 
     def get_with_version(self, key: str) -> tuple[bytes, Version]:
         """Return an object and its version."""
-        import obstore
-
         store = self._store
         try:
             result = self._call(key, "reading", lambda: obstore.get(store.store, key))
@@ -237,9 +227,6 @@ class WritableObjects(ObjectStorage):
         If a response is lost, the client repeats the request, which then fails because of its own object. So after a
         failure the object is read, and compared.
         """
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         store = self._store
         mode: Any = "create" if seen is None else seen
         try:
