@@ -188,8 +188,7 @@ class PartRows:
 
     def wrong_table(self, name: str, number: int, what: str, kind: str) -> None:
         """Report that a table differs from the rows of a sequence."""
-        where = self.table(name).key(number)
-        self.report.add(where, f"{what}; restore or rebuild that file", kind=kind, sequences=((number, number + 1),))
+        self.table(name).wrong(number, f"{what}; restore or rebuild that file", kind)
 
     def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
         start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.of.nbytes))

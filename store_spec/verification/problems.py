@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice, starmap
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -124,7 +125,7 @@ def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
         more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
         return replace(problem, what=f"{problem.what}{more}")
     count = sum(stop - start for start, stop in sequences)
-    numbers = _first(sequences, NAMED_SEQUENCES)
+    numbers = islice(chain.from_iterable(starmap(range, sequences)), NAMED_SEQUENCES)
     told = [f"{number:,}" + (f" ({shown(names[number])})" if number < len(names) else "") for number in numbers]
     which = f"sequence {told[0]}" if count == 1 else f"{count:,} sequences: {', '.join(told)}"
     more = ", ..." if count > len(told) else ""
@@ -137,10 +138,6 @@ def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
         sequences=sequences,
         sources=tuple(dict.fromkeys(of)),
     )
-
-
-def _first(ranges: Ranges, most: int) -> list[int]:
-    return [number for start, stop in ranges[:most] for number in range(start, min(stop, start + most))][:most]
 
 
 def _within(ranges: Ranges, others: Ranges) -> bool:

@@ -78,6 +78,10 @@ class TableReader:
         """Return the file that holds a row."""
         return chunk_key(self._snapshot.root.schema, self.fact.name, row // self.size)
 
+    def wrong(self, number: int, what: str, kind: str) -> None:
+        """Report what is wrong with the row of a sequence."""
+        self._report.add(self.key(number), what, kind=kind, sequences=((number, number + 1),))
+
     @property
     def present(self) -> set[int]:
         """The numbers of the existing files."""

@@ -85,7 +85,7 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
     _check_sources(report, tables, columns, snapshot.root.retired)
-    _check_columns(snapshot, report, tables, columns)
+    _check_columns(snapshot, tables, columns)
     _check_identity(snapshot, report, columns, offsets, label_offsets)
     for checked in chain(first, results):
         report.take(checked.report)
@@ -156,60 +156,50 @@ def _check_sources(
     report: ProblemList, tables: dict[str, TableReader], columns: Columns, no_more: retired.Ranges
 ) -> None:
     """Check that the parts of a source are 0, 1, ... and adjacent, have one fingerprint, and are retired together."""
-    names, parts, sizes, hashes = (
-        columns[f"sequences/{name}"] for name in ("source", "part", "source_size", "source_sha256")
-    )
+    names, parts, sizes = (columns[f"sequences/{name}"] for name in ("source", "part", "source_size"))
     if sizes is not None:
         for number in np.flatnonzero(sizes < NO_FILE).tolist():
-            table = tables["sequences/source_size"]
-            what = f"a source of {sizes[number]:,} bytes"
-            report.add(table.key(number), what, kind="size", sequences=((number, number + 1),))
+            tables["sequences/source_size"].wrong(number, f"a source of {sizes[number]:,} bytes", "size")
     if names is None:
         return
     gone = np.zeros(len(names), bool)
-    for start, stop in no_more:
-        gone[start:stop] = True
+    gone[retired.members(no_more)] = True
     live: set[str] = set()
     for number, name in enumerate(names.tolist()):
-        where, this = tables["sequences/source"].key(number), ((number, number + 1),)
         # A retired source may be followed by its newer version.
         again = parts is not None and parts[number] == 0 and gone[number - 1]
         same = number > 0 and names[number - 1] == name and not again
         if not name:
-            report.add(where, "a source without a name", kind="empty", sequences=this)
+            tables[SOURCES].wrong(number, "a source without a name", "empty")
         if not same and name in live:
-            report.add(where, "it lies apart from others of its source", kind="apart", sequences=this)
+            tables[SOURCES].wrong(number, "it lies apart from others of its source", "apart")
         if not gone[number]:
             live.add(name)
         due = int(parts[number - 1]) + 1 if same and parts is not None else 0
         if parts is not None and parts[number] != due:
-            where = tables["sequences/part"].key(number)
             what = f"its part is {parts[number]:,}, where {due:,} is due"
-            report.add(where, what, kind="part", sequences=this)
+            tables["sequences/part"].wrong(number, what, "part")
         if same:
-            _check_alike(report, tables, {"source_size": sizes, "source_sha256": hashes}, number)
+            _check_alike(tables, columns, number)
             if gone[number] != gone[number - 1]:
                 what = "retired has some sequences of a source and not all"
                 report.add(ROOT, what, kind="retired", sequences=((number - 1, number + 1),))
 
 
-def _check_alike(report: ProblemList, tables: dict[str, TableReader], columns: Columns, number: int) -> None:
-    for column, values in columns.items():
+def _check_alike(tables: dict[str, TableReader], columns: Columns, number: int) -> None:
+    for column in ("sequences/source_size", "sequences/source_sha256"):
+        values = columns[column]
         if values is not None and not np.array_equal(values[number], values[number - 1]):
-            where = tables[f"sequences/{column}"].key(number)
-            what = "it differs from the part before it"
-            report.add(where, what, kind="differs", sequences=((number, number + 1),))
+            tables[column].wrong(number, "it differs from the part before it", "differs")
 
 
-def _check_columns(snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], columns: Columns) -> None:
+def _check_columns(snapshot: Snapshot, tables: dict[str, TableReader], columns: Columns) -> None:
     """Check that further columns of sequences have values that a writer stores."""
     for column in snapshot.root.schema.columns:
         values = columns[column.array]
         found = None if values is None else wrong_value(column, values)
         if found is not None:
-            number, what = found
-            this = ((number, number + 1),)
-            report.add(tables[column.array].key(number), what, kind="value", sequences=this)
+            tables[column.array].wrong(*found, "value")
 
 
 def _check_identity(
