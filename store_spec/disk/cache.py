@@ -201,18 +201,12 @@ def _write_pages(path: Path, first: int, data: bytes) -> None:
 
 
 def _read(path: Path, start: int, length: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(descriptor, length, start)
-    finally:
-        os.close(descriptor)
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(length)
 
 
 def _write(path: Path, start: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        while data:
-            written = os.pwrite(descriptor, data, start)
-            data, start = data[written:], start + written
-    finally:
-        os.close(descriptor)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb") as file:
+        file.seek(start)
+        file.write(data)

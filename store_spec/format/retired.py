@@ -21,7 +21,7 @@ def add(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
     ((0, 3), (5, 6))
     """
     fresh = np.unique(np.fromiter(numbers, np.int64))
-    every = np.union1d(fresh, members(ranges)) if ranges else fresh
+    every = np.union1d(fresh, members(ranges))
     cuts = np.flatnonzero(np.diff(every) != 1) + 1
     parts = np.split(every, cuts) if len(every) else []
     return tuple((int(part[0]), int(part[-1]) + 1) for part in parts)
@@ -43,10 +43,7 @@ def others(ranges: Ranges, sequences: int) -> NDArray[np.int64]:
     >>> others(((0, 2), (3, 4)), 6).tolist()
     [2, 4, 5]
     """
-    keep = np.ones(sequences, bool)
-    for start, stop in ranges:
-        keep[start:stop] = False
-    return np.flatnonzero(keep)
+    return np.delete(np.arange(sequences), members(ranges))
 
 
 def decode(value: Any, sequences: int, where: str) -> Ranges:
