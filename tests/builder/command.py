@@ -1,5 +1,8 @@
-"""Run the command `seqzarr` in this process."""
+"""Run the command `seqzarr` in this process, and Python in another one."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from builder.cli import main
 from store_spec import open_store
+
+ROOT = Path(__file__).parents[2]
 
 
 def seqzarr(*arguments: object, env: Mapping[str, str] | None = None, charset: str = "utf-8") -> Result:
@@ -21,6 +26,13 @@ def seqzarr(*arguments: object, env: Mapping[str, str] | None = None, charset: s
 def seqzarr_build(*arguments: object) -> Result:
     """Run `seqzarr build` in this process, without workers."""
     return seqzarr("build", *arguments, "--workers", 0)
+
+
+def python(*arguments: object, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in another process, which finds this checkout from any folder."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=environment)
 
 
 def recorded(store: Path) -> Any:

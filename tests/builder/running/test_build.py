@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -23,11 +22,10 @@ from builder.execution.run import put_shards
 from builder.planning.plan import Plan
 from builder.workers.local_cluster import DASK_CONFIG
 from store_spec.disk.ledger import Ledger
+from tests.builder.command import python
 from tests.builder.made_sources import RAISED, Made, assert_store, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.store.oracle import Sequence, assert_holds, files, store_of
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +189,6 @@ place = Path(sys.argv[1])
 print(len(builder.build(place / "src", place / "one", process=read, workers=2).failures))
 print(len(builder.build(place / "src", place / "two", process=lambda path: read(path), workers=1).failures))
 """
-
-
-def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python as a user does, in a folder of the user."""
-    command = [sys.executable, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

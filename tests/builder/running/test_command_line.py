@@ -1,7 +1,6 @@
 """The command line: exit statuses, stdout and stderr, and that mistakes change nothing."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import builder
 from builder.formats import FORMATS
 from store_spec import open_store
-from tests.builder.command import seqzarr
+from tests.builder.command import python, seqzarr
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
 
@@ -38,16 +36,8 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 def test_names_that_stdout_cannot_encode_are_escaped(tmp_path, more):
     """A traceback at the end would suggest that a successful build failed."""
     write_files(tmp_path / "rivers", {"黄河.csv": "a,b\n1,2\n"})
-    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     for command in (["build", "rivers", "黄.zarr", "--workers", "0"], ["inspect", "黄.zarr", *more]):
-        done = subprocess.run(
-            [sys.executable, "-m", "builder", *command],
-            cwd=tmp_path,
-            check=False,
-            capture_output=True,
-            encoding="latin-1",
-            env={**environment, "PYTHONPATH": str(Path(builder.__file__).parents[1])},
-        )
+        done = python("-m", "builder", *command, folder=tmp_path, PYTHONIOENCODING="latin-1")
         assert (done.returncode, done.stderr) == (0, "")
         assert r"\u9ec4" in done.stdout
 
@@ -75,14 +65,13 @@ try:
 finally:
     print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert done.stderr == "[]\n"
     assert "seqzarr" in done.stdout
 
 
 def test_python_m_builder_is_the_same_command():
-    done = subprocess.run([sys.executable, "-m", "builder", "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0] == "Usage: seqzarr [OPTIONS] COMMAND [ARGS]..."
+    assert python("-m", "builder", "--help").stdout.splitlines()[0] == "Usage: seqzarr [OPTIONS] COMMAND [ARGS]..."
 
 
 def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name():
@@ -90,7 +79,7 @@ def test_importing_a_module_of_the_builder_leaves_the_functions_of_the_same_name
 import builder.execution.build, builder.execution.preview, builder.frames.tabular
 print(callable(builder.build), callable(builder.preview), callable(builder.tabular))
 """
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True True\n"
+    assert python("-c", code).stdout == "True True True\n"
 
 
 def test_help_names_every_format():
@@ -172,12 +161,9 @@ def test_workers_find_functions_in_the_working_folder_and_keep_their_output_out_
     write_files(tmp_path, {"printing_source.py": PRINTING_SOURCE, "helper_of_it.py": helper})
     write_files(tmp_path / "raw", {f"{number}.raw": "-" for number in range(3)})
     # A console script has its own folder on the search path, not the working folder.
-    code = "import sys; sys.path.pop(0); sys.path.append(sys.argv.pop()); from builder.cli import main; main()"
+    code = "import sys; sys.path.pop(0); from builder.cli import main; main()"
     arguments = ["build", "raw", "r.zarr", "--process", "printing_source:read", "--workers", "1", "--json"]
-    here = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, here], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = python("-c", code, *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["added"] == 3
     assert "a process function may print" in done.stderr

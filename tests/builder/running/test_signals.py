@@ -16,9 +16,10 @@ from builder.cli import exit_status
 from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
-from tests.builder.command import seqzarr
+from tests.builder.command import python, seqzarr
 from tests.builder.slow_builds import start_slow_build
 from tests.builder.source_files import write_files
+from tests.campaigns.processes import workers_of
 from tests.documents import PROGRESS
 from tests.store.oracle import files
 
@@ -61,16 +62,6 @@ def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Wait for processes to end, and return those that did not; their exit status need not have been collected."""
     _, left = psutil.wait_procs(processes, timeout=30)
     return [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-
-
-def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Return the worker processes that were started, ready or not."""
-    found = []
-    for one in process.children():
-        with suppress(psutil.Error):  # it has ended
-            if "spawn_main" in " ".join(one.cmdline()):
-                found.append(one)
-    return found
 
 
 @pytest.fixture
@@ -176,7 +167,7 @@ assert threading.enumerate() == [threading.main_thread()]
 )
 @pytest.mark.parametrize("before", ["", "exit_status.SimpleQueue = Twice"], ids=["one", "two at once"])
 def test_a_signal_where_python_drops_exceptions_ends_a_command(lose, name, before):
-    done = run(LOSING.format(name=name, lose=lose, before=before, seconds=10))
+    done = python("-c", LOSING.format(name=name, lose=lose, before=before, seconds=10))
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "interrupted\n")
 
 
@@ -216,7 +207,7 @@ main({command!r})
 def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, module, command, name, then):
     write_files(tmp_path / "src", {"a.csv": "x\n1\n"})
     places = [str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--workers", "0"]
-    done = run(IMPORTING.format(module=module, name=name, then=then, command=[command, *places]))
+    done = python("-c", IMPORTING.format(module=module, name=name, then=then, command=[command, *places]))
     assert (done.returncode, done.stdout) == (128 + signal.Signals[name], "")
     assert PROGRESS.sub("", done.stderr) == "interrupted: nothing was done yet; the same command starts again\n"
     assert not (tmp_path / "s.zarr").exists()
@@ -224,14 +215,8 @@ def test_a_signal_while_modules_are_imported_prints_no_traceback(tmp_path, modul
 
 @pytest.mark.parametrize("lose", ["pass", "Losing()"])
 def test_a_command_that_ends_before_a_repeated_signal_leaves_nothing(lose):
-    done = run(LOSING.format(name="SIGTERM", lose=lose, before="", seconds=0))
+    done = python("-c", LOSING.format(name="SIGTERM", lose=lose, before="", seconds=0))
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
-
-
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code]
-    root = Path(__file__).parents[3]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=root)
 
 
 @pytest.mark.slow
@@ -239,10 +224,9 @@ def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(fol
     before = sorted(folder.iterdir())
     started = start()
     try:
-        process = psutil.Process(started.pid)
-        while not workers_of(process):
+        while not workers_of(started.pid):
             assert started.poll() is None
-        processes = process.children(recursive=True)
+        processes = psutil.Process(started.pid).children(recursive=True)
         os.killpg(started.pid, signal.SIGINT)
         out, err = started.communicate(timeout=60)
     finally:

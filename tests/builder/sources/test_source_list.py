@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from builder import BuildError, SourceError, UsageError, build, preview
 from builder.build_errors import of_source
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
-from tests.builder.command import seqzarr
+from tests.builder.command import python, seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
@@ -215,7 +213,7 @@ def test_importing_the_source_side_loads_no_pyarrow_dask_or_zarr():
         "import sys, builder.sources.source_list, builder.frames.tabular, builder.manifest.manifest_table\n"
         "print(sorted({'pyarrow', 'dask', 'zarr'} & set(sys.modules)))"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+    assert python("-c", code).stdout == "[]\n"
 
 
 BYTES, SHOWN = b"b\xff.csv", r"b\xff.csv"
