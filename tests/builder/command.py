@@ -28,6 +28,11 @@ def seqzarr_build(*arguments: object) -> Result:
     return seqzarr("build", *arguments, "--workers", 0)
 
 
+def run_inspect(*arguments: object, columns: int = 80) -> Result:
+    """Run `seqzarr inspect` in this process, as in a terminal of this width."""
+    return seqzarr("inspect", *arguments, env={"COLUMNS": str(columns)})
+
+
 def python(*arguments: object, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Python in another process, which finds this checkout from any folder."""
     command = [sys.executable, *map(str, arguments)]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from rich.text import Text
 
 import builder
@@ -27,7 +26,7 @@ from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
 from store_spec.schema import LabelAxis
-from tests.builder.command import seqzarr
+from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import (
     HOSTILE,
     SECTIONS,
@@ -237,10 +236,6 @@ def test_requested_windows_are_shown(hostile: Path):
     assert "sequences in a batch" in page.text
     with pytest.raises(UsageError, match="fit nowhere: the longest of"):
         page_of(hostile, shuffle=Shuffle(window=5000))
-
-
-def run(*arguments: object) -> Result:
-    return seqzarr("inspect", *arguments)
 
 
 def test_the_command_writes_the_page_and_says_so(hostile: Path, tmp_path: Path):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -23,11 +22,11 @@ from builder.inspection.examples import SEQUENCES, spans_of
 from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
-from store_spec import Rows, Store, create_store, open_store
+from store_spec import Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from store_spec.schema import LabelAxis
 from store_spec.windows.mixing import measure
-from tests.builder.command import seqzarr
+from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, hostile_store
 from tests.store.oracle import store_of
 
@@ -81,12 +80,6 @@ def test_sampled_rows_come_from_all_over_the_store(tmp_path: Path, retire: Colle
     numbers = np.concatenate([x[:, 0, 0] for x, _ in store])
     sample = sample_rows(store, "inputs", 1600)
     assert np.histogram(np.searchsorted(numbers, sample.rows[:, 0, 0]), bins=5, range=(0, len(numbers)))[0].min() >= 8
-
-
-def test_no_row_is_sampled_twice_if_most_are_retired(tmp_path: Path):
-    store = numbered(tmp_path / "n.zarr", [10] * 100, retire=range(1, 99))
-    values = sample_rows(store, "inputs", 16 * 50).rows[:, 0, 0].tolist()
-    assert len(values) == len(set(values)) > 10
 
 
 @given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))
@@ -279,7 +272,7 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
     assert duplicates.count == 1
     (pair,) = duplicates.examples
     assert pair == (train[0], middle)
-    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
+    shown = run(tmp_path / "t.zarr").stdout
     note = f"so test data are in training data (1 group): {pair[0]} = {pair[1]}."
     assert note in " ".join(shown.split())
 
@@ -332,18 +325,6 @@ def test_rows_are_read_only_when_requested(store: Store, monkeypatch: pytest.Mon
     plain, whole = inspect(store.path), inspect(store.path, rows=True)
     assert replace(whole, rows=None) == plain
     assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["rows"]["inputs"]["rows"] == plain.steps
-
-
-def test_a_store_without_sequences_has_no_rows(tmp_path: Path):
-    with create_store(tmp_path / "e.zarr", inputs=Rows(np.dtype("int8"), (2,)), labels=("int8", ())):
-        pass
-    document = inspect(tmp_path / "e.zarr", rows=True)
-    assert document.rows is not None
-    assert (document.rows.inputs.rows, document.rows.sequences, document.shuffle) == (0, (), None)
-
-
-def run(*arguments: object) -> Result:
-    return seqzarr("inspect", *arguments, env={"COLUMNS": "80"})
 
 
 def made(path: Path, *, label_axis: LabelAxis = "step", sequences: int = 60) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 from builder import UsageError, build, inspect_source, tabular
 from builder.inspection.source import LISTED_PARTS, LISTED_VALUES
@@ -16,13 +15,9 @@ from store_spec import create_store, open_store
 from store_spec.format.times import Time
 from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
-from tests.builder.command import seqzarr
+from tests.builder.command import run_inspect as run
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.store.oracle import store_of
-
-
-def run(*arguments: object) -> Result:
-    return seqzarr("inspect", *arguments, env={"COLUMNS": "80"})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -54,28 +55,11 @@ def specimen(tmp_path_factory, request):
     return Specimen(path=place / "store", commits=commits)
 
 
-class Counted:
-    """Call a function, and count the calls."""
-
-    def __init__(self, call):
-        self.call, self.calls = call, 0
-
-    def __call__(self, *args, **options):
-        self.calls += 1
-        return self.call(*args, **options)
-
-
 def counted(monkeypatch, name):
+    """Count the calls of a function."""
     module = sys.modules["builder.maintenance.repair"]
-    monkeypatch.setattr(module, name, counter := Counted(getattr(module, name)))
+    monkeypatch.setattr(module, name, counter := mock.Mock(wraps=getattr(module, name)))
     return counter
-
-
-def damage(path: Path, case: Case) -> None:
-    for name, data in case.files.items():
-        (path / name).unlink(missing_ok=True)
-        if data is not None:
-            (path / name).write_bytes(data)
 
 
 def is_restorable(specimen: Specimen, case: Case) -> bool:
@@ -89,7 +73,10 @@ def wrong_after_repair(specimen: Specimen, case: Case) -> str:
     path = specimen.path.with_name("copy")
     shutil.copytree(specimen.path, path)
     try:
-        damage(path, case)
+        for name, data in case.files.items():
+            (path / name).unlink(missing_ok=True)
+            if data is not None:
+                (path / name).write_bytes(data)
         damaged = files(path)
         done = repair(path, specimen.path.with_name("src"), process=read_made, workers=0)
         now = files(path)
@@ -124,7 +111,7 @@ def test_shards_are_restored_by_workers_too_all_of_an_array_may_be_gone_and_path
     monkeypatch.chdir(path.parent)
     checks = counted(monkeypatch, "verify")
     done = repair("copy", "src", process=read_made, workers=2)
-    assert (done.failures, done.left, done.files, checks.calls) == ((), (), tuple(sorted(gone)), 2)
+    assert (done.failures, done.left, done.files, checks.call_count) == ((), (), tuple(sorted(gone)), 2)
     assert files(path) == specimen.files
     shutil.rmtree(path)
 
@@ -329,12 +316,8 @@ def test_one_damaged_chunk_of_a_long_sequence_touches_one_file_and_reads_its_sou
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("c.*") if path != shard}
     reads = counted(monkeypatch, "read_source")
     done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
-    assert (files(tmp_path / "s"), done.files, reads.calls) == (before, ("inputs/c.7.0",), 1)
+    assert (files(tmp_path / "s"), done.files, reads.call_count) == (before, ("inputs/c.7.0",), 1)
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    # A valid file in another's place.
-    shutil.copy(tmp_path / "s" / "inputs" / "c.7.0", tmp_path / "s" / "inputs" / "c.8.0")
-    done = repair(tmp_path / "s", tmp_path / "src", process=read_made, workers=0)
-    assert (files(tmp_path / "s"), done.files) == (before, ("inputs/c.8.0",))
 
 
 def test_a_shard_of_another_store_is_found_by_checksums_and_restored_alone(tmp_path):
@@ -457,7 +440,7 @@ def test_a_locked_store_is_refused_before_it_is_checked(damaged, monkeypatch):
     with store_spec.open_store(damaged / "s.zarr", "a"):
         with pytest.raises(LockedError, match="is writing to it; wait until it has ended"):
             repair(damaged / "s.zarr", damaged / "src", workers=0)
-        assert checks.calls == 0
+        assert checks.call_count == 0
     assert files(damaged / "s.zarr") == before
     assert repair(damaged / "s.zarr", damaged / "src", workers=0).left == ()
 

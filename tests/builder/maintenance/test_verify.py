@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import store_spec
 from builder import BuildError, UsageError, build, tabular
 from builder.maintenance.source_checks import verify_sources
 from builder.maintenance.store_checks import Checking
+from builder.workers.engine import InProcessEngine
 from store_spec.errors import StorageError
 from store_spec.schema import LabelAxis
 from store_spec.verification import parts as verify_parts
@@ -110,13 +112,6 @@ def test_a_source_that_failed_in_the_last_build_is_shown_with_the_reason(place):
     build(place / "src", place / "store", process=read_made, workers=0)
     (said,) = problems(place)
     assert said.startswith("z.made: is not in the store: it failed in the last build: ")
-
-
-def test_retired_sequences_are_not_compared(place):
-    write_made(place / "src", {"b.made": Made(seed=50)})
-    assert len(problems(place)) == 1
-    build(place / "src", place / "store", process=read_made, update=True, workers=0)
-    assert problems(place) == []
 
 
 def test_a_store_that_is_damaged_cannot_be_compared(place):
@@ -246,25 +241,15 @@ def test_a_check_reports_progress_from_start_to_end(damaged):
 
 
 def test_if_workers_die_repeatedly_an_error_says_what_was_checked(damaged, monkeypatch):
-    class LostError(Exception):
-        pass
-
     def dying(*_):
-        raise LostError
+        raise ChildProcessError
 
-    monkeypatch.setattr("builder.workers.engine.InProcessEngine.__init__", _with_lost(LostError))
+    engine = InProcessEngine()
+    engine.lost = (ChildProcessError,)
+    monkeypatch.setattr("builder.maintenance.store_checks.start_engine", lambda *_: nullcontext(engine))
     monkeypatch.setattr("store_spec.verification.described_rows.PartCheck.__call__", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)
-
-
-def _with_lost(error):
-    from collections import deque
-
-    def start(engine):
-        engine.lost, engine._watched = (error,), deque()
-
-    return start
 
 
 def test_the_command_names_file_sequences_sources_and_what_to_do(damaged):

@@ -43,24 +43,16 @@ class Mistake:
 
 def sections() -> dict[str, Sequence[Mistake]]:
     """Yield the mistakes, by topic."""
-    from tests.builder.messages import (
-        of_arguments,
-        of_classes,
-        of_cleaning,
-        of_groups,
-        of_labels_beside,
-        of_manifests,
-        of_times,
-    )
+    from tests.builder.messages import of_arguments, of_labels, of_tables
 
     return {
-        "missing values, and changes to columns": of_cleaning.MISTAKES,
-        "many sequences in a file": of_groups.MISTAKES,
-        "when steps were": of_times.MISTAKES,
-        "labels in another file": of_labels_beside.MISTAKES,
+        "missing values, and changes to columns": of_tables.CLEANING,
+        "many sequences in a file": of_tables.GROUPS,
+        "when steps were": of_tables.TIMES,
+        "labels in another file": of_labels.BESIDE,
         "arguments of a process function": of_arguments.MISTAKES,
-        "labels that are text": of_classes.MISTAKES,
-        "a manifest, and labels in names": of_manifests.MISTAKES,
+        "labels that are text": of_labels.CLASSES,
+        "a manifest, and labels in names": of_labels.MANIFESTS,
     }
 
 

@@ -16,7 +16,7 @@ import builder
 from builder import UsageError, preview, tabular
 from builder.cli.build_command import FLAGS, OF_COMMAND, OF_TABLES, options_of_tables
 from builder.cli.build_command import build as build_command
-from builder.options.declaration import Option, describe, options_of, without_defaults
+from builder.options.declaration import describe, options_of, without_defaults
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from tests.builder.messages.mistakes import SNAPSHOT, sections, snapshot
@@ -148,11 +148,6 @@ def test_options_recorded_only_if_given_are_otherwise_left_out():
     assert describe(TableOptions()).keys() - without_defaults(TableOptions, describe(TableOptions())).keys() == usual
     given = describe(TableOptions(comment="#"))
     assert without_defaults(TableOptions, given)["comment"] == "#"
-
-
-def test_a_value_that_is_no_choice_is_refused():
-    with pytest.raises(UsageError, match="axis='up' is not one of step, own"):
-        Option("axis", None, help="", choices=("step", "own")).normalize("up")
 
 
 def test_every_option_for_tables_is_recorded():

@@ -45,12 +45,8 @@ def test_names_that_stdout_cannot_encode_are_escaped(tmp_path, more):
 @pytest.fixture
 def tables(tmp_path):
     """A folder of three CSV files of 2, 3 and 4 rows."""
-    folder = tmp_path / "tables"
-    folder.mkdir()
-    for number, rows in enumerate((2, 3, 4)):
-        lines = [f"{number}.5,{row}" for row in range(rows)]
-        (folder / f"t{number}.csv").write_text("\n".join(["a,b", *lines, ""]))
-    return folder
+    texts = ["a,b\n" + "".join(f"{number}.5,{row}\n" for row in range(number + 2)) for number in range(3)]
+    return write_files(tmp_path / "tables", {f"t{number}.csv": text for number, text in enumerate(texts)})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["inspect", "-h"], ["--version"]])
@@ -244,20 +240,6 @@ def test_the_packing_of_the_first_build_may_be_given_again(tables, tmp_path):
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
-
-
-def test_labels_of_a_manifest_are_of_sequences_with_as_many_targets_as_steps(tmp_path):
-    write_files(
-        tmp_path / "tables",
-        {f"{number}.csv": "\n".join(["a", *["1"] * rows, ""]) for number, rows in enumerate((2, 5))},
-    )
-    (tmp_path / "m.csv").write_text("source,y,z\n0.csv,1,2\n1.csv,3,4\n")
-    manifest = ["--manifest", tmp_path / "m.csv", "--label-column", "y,z"]
-    result = seqzarr("build", tmp_path / "tables", tmp_path / "t.zarr", "--workers", 0, *manifest)
-    assert result.exit_code == 0, result.stderr
-    opened = open_store(tmp_path / "t.zarr")
-    assert opened.schema.label_axis == "sequence"
-    assert [y.tolist() for _, y in opened] == [[1, 2], [3, 4]]
 
 
 def test_a_tab_can_be_written_as_backslash_t(tmp_path):

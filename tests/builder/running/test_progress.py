@@ -140,8 +140,7 @@ class Notebook:
 
 
 def make_sources(place: Path) -> Path:
-    for number in range(3):
-        write_made(place / "src", {f"{number}.made": Made()})
+    write_made(place / "src", {f"{number}.made": Made() for number in range(3)})
     return place / "src"
 
 

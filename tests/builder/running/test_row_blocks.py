@@ -36,82 +36,55 @@ def test_row_blocks_are_the_rows_in_order_in_few_arrays(lengths):
 
 
 def arrays_of(number: int, lengths: tuple[int, int]) -> Arrays:
-    rows = np.arange(3 * sum(lengths)) + 1_000 * number
-    first, second = rows[: 3 * lengths[0]], rows[3 * lengths[0] :]
-    return {
-        "inputs": first.reshape(-1, 3).astype(np.float32),
-        "labels": second.reshape(-1, 3)[:, :2].astype(np.int16),
-    }
+    rows = np.arange(3 * sum(lengths)).reshape(-1, 3) + 1_000 * number
+    return {"inputs": rows[: lengths[0]].astype(np.float32), "labels": rows[lengths[0] :, :2].astype(np.int16)}
 
 
+@pytest.mark.parametrize("alike", [False, True], ids=["labels unlike inputs", "labels like inputs"])
 @given(
     sources=st.lists(
-        st.tuples(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=4), st.booleans()), max_size=6
-    ),
-    memory=st.integers(0, 400),
-    places=st.tuples(st.integers(0, 99), st.integers(0, 99)),
-)
-def test_rows_are_those_that_were_added_without_those_of_failed_sources(sources, memory, places):
-    """Each source adds the rows of some sequences, and is then kept or forgotten."""
-    with tempfile.TemporaryDirectory() as place:
-        rows, kept = BatchRows(SCHEMA, Space(memory=memory, folder=Path(place, "7"))), list[Arrays]()
-        number = 0
-        for sequences, fails in sources:
-            mark, added = rows.marked(), []
-            for lengths in sequences:
-                arrays = arrays_of(number := number + 1, lengths)
-                added.append({name: one.copy() for name, one in arrays.items()})
-                rows.add(arrays, shared=["inputs", "labels"])
-                for one in arrays.values():
-                    one[:] = -1  # a user's function may fill the same array again
-                assert sum(blocks.in_memory for blocks in rows.arrays.values()) <= memory
-            if fails:
-                rows.cut(mark)
-            else:
-                kept += added
-        # Another worker gets the rows in memory, and the names of files.
-        for name, blocks in pickle.loads(pickle.dumps(rows.close())).items():
-            wanted = np.concatenate([SCHEMA.rows(name).empty(0), *(arrays[name] for arrays in kept)])
-            assert (blocks.rows, blocks.nbytes) == (len(wanted), wanted.nbytes)
-            start, stop = sorted(place % (len(wanted) + 1) for place in places)
-            found = np.concatenate([SCHEMA.rows(name).empty(0), *blocks.between(start, stop)])
-            assert found.tobytes() == wanted[start:stop].tobytes()
-
-
-@given(
-    sources=st.lists(
-        st.tuples(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4), st.booleans()), max_size=6
+        st.tuples(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()), max_size=4), st.booleans()),
+        max_size=6,
     ),
     memory=st.integers(0, 800),
     shared=st.booleans(),
+    places=st.tuples(st.integers(0, 99), st.integers(0, 99)),
 )
-def test_labels_that_are_the_inputs_are_stored_once_until_others_come(sources, memory, shared):
-    alike = Schema.plan(SCHEMA.inputs, SCHEMA.inputs)
+def test_rows_are_those_that_were_added_without_those_of_failed_sources(alike, sources, memory, shared, places):
+    """Each source adds the rows of some sequences, and is then kept or forgotten.
+
+    Labels that may be the inputs are stored once until others come.
+    """
+    schema = Schema.plan(SCHEMA.inputs, SCHEMA.inputs) if alike else SCHEMA
     with tempfile.TemporaryDirectory() as place:
-        rows, kept, same = BatchRows(alike, Space(memory=memory, folder=Path(place, "7"))), list[Arrays](), True
+        rows, kept, same = BatchRows(schema, Space(memory=memory, folder=Path(place, "7"))), list[Arrays](), alike
         number = 0
         for sequences, fails in sources:
             mark, added = rows.marked(), []
-            for length, alone in sequences:
-                x = arrays_of(number := number + 1, (length, 0))["inputs"]
-                y = x if alone else x + 1
-                same = same and alone
-                added.append({"inputs": x.copy(), "labels": y.copy()})
-                rows.add({"inputs": x, "labels": y}, shared=["inputs", "labels"] if shared else [])
+            for steps, label_steps, equal in sequences:
+                arrays = arrays_of(number := number + 1, (steps, label_steps))
+                if alike:
+                    arrays["labels"] = arrays["inputs"] if equal else arrays["inputs"] + 1
+                    same = same and equal
+                added.append({name: one.copy() for name, one in arrays.items()})
+                rows.add(arrays, shared=["inputs", "labels"] if shared else [])
                 if shared:
-                    x[:] = y[:] = -1
+                    for one in arrays.values():
+                        one[:] = -1  # a user's function may fill the same array again
                 assert sum({id(one): one.in_memory for one in rows.arrays.values()}.values()) <= memory
             if fails:
                 rows.cut(mark)
             else:
                 kept += added
+        # Another worker gets the rows in memory, and the names of files.
         found = pickle.loads(pickle.dumps(rows.close()))
         assert (found["labels"] is found["inputs"]) == same
         for name, blocks in found.items():
-            wanted = np.concatenate([alike.inputs.empty(0), *(arrays[name] for arrays in kept)])
+            wanted = np.concatenate([schema.rows(name).empty(0), *(arrays[name] for arrays in kept)])
             assert (blocks.rows, blocks.nbytes) == (len(wanted), wanted.nbytes)
-            held = np.concatenate([alike.inputs.empty(0), *blocks.between(0, blocks.rows)])
-            assert held.tobytes() == wanted.tobytes()
+            start, stop = sorted(place % (len(wanted) + 1) for place in places)
+            part = np.concatenate([schema.rows(name).empty(0), *blocks.between(start, stop)])
+            assert part.tobytes() == wanted[start:stop].tobytes()
 
 
 def test_labels_of_sequences_are_not_rows_of_a_batch():

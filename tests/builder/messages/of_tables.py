@@ -1,7 +1,10 @@
-"""Mistakes with missing values, and with changes to columns."""
+"""Mistakes with missing values and changes to columns, with many sequences in a file, and with times of steps."""
 
 from __future__ import annotations
 
+import datetime as dt
+import math
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -10,7 +13,7 @@ from tests.builder.messages.mistakes import Mistake
 
 GAPS: Final = {"a.csv": "x,y\n,2\n3,\n5,6\n"}
 
-MISTAKES: Final = (
+CLEANING: Final = (
     Mistake("nothing is said of missing values", "", GAPS),
     Mistake("a policy that is none", "--missing fill", GAPS),
     Mistake("policies in the wrong order", "--missing drop+ffill", GAPS),
@@ -110,4 +113,64 @@ MISTAKES: Final = (
     Mistake("a large integer in JSON", "", {"a.jsonl": '{"x": 0.5}\n\n{"x": 12345678901234567890}\n'}),
     Mistake("a large integer in a list in JSON", "", {"a.jsonl": '{"x": [1e300, -9007199254740993]}\n'}),
     Mistake("text in JSON", "", {"a.jsonl": '{"x": "walk"}\n'}),
+)
+
+GROUPS: Final = (
+    Mistake("a column to group by that is not there", "--group-by unit"),
+    Mistake("a column to group by, twice", "--group-by x,x"),
+    Mistake("a row of no group", "--group-by k", {"a.csv": "k,y\nA,1\n,2\n"}),
+    Mistake("groups of fractions", "--group-by k", {"a.parquet": {"k": [1.0, 1.5], "y": [1.0, 2.0]}}),
+    Mistake("groups of decimals", "--group-by k", {"a.parquet": {"k": [Decimal(7), Decimal("7.50")], "y": [1.0, 2.0]}}),
+    Mistake(
+        "groups beyond int64", "--group-by k", {"a.parquet": {"k": np.array([1, 2**63], np.uint64), "y": [1.0, 2.0]}}
+    ),
+    Mistake("groups of NaN", "--group-by k", {"a.parquet": {"k": [1.0, math.nan], "y": [1.0, 2.0]}}),
+    Mistake("groups of times", "--group-by k", {"a.parquet": {"k": np.zeros(2, "M8[s]"), "y": [1.0, 2.0]}}),
+    Mistake("groups by a list", "--group-by k", {"a.parquet": {"k": [[1], [2]], "y": [1.0, 2.0]}}),
+    Mistake("groups of whole arrays", "--group-by k", {"a.npz": {"inputs": [1.0], "labels": 1}}),
+    Mistake("a file without rows", "--group-by k --empty error", {"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"}),
+    Mistake("nothing but what is grouped by", "--group-by x,y"),
+    Mistake("a column to group by with a name of the format", "--group-by part", {"a.csv": "part,y\n1,2\n"}),
+    Mistake(
+        "a group's column that counts what is done", "--group-by dropped --missing drop", {"a.csv": "dropped,y\n1,2\n"}
+    ),
+)
+
+
+def _mistake(what: str, options: str, *stamps: str) -> Mistake:
+    rows = "".join(f"{stamp},{number}\n" for number, stamp in enumerate(stamps))
+    return Mistake(what, f"--time t {options}", {"a.csv": f"t,y\n{rows}"})
+
+
+TIMES: Final = (
+    Mistake("dates as an input", "", {"a.parquet": {"my day": [dt.date(2020, 1, 1)], "x": [1.0]}}),
+    Mistake("a column of times that is not there", "--time when"),
+    Mistake("an option of times, and no times", "--max-gap 2h"),
+    _mistake("a day or a month", "", "01/02/2020", "02/02/2020"),
+    _mistake("two formats that say different days", "--time-format %d/%m/%Y --time-format %m/%d/%Y", "1/2/2020"),
+    _mistake("a format that does not fit", "--time-format %d.%m.%Y", "31.01.2020", "1/2/2020"),
+    _mistake("a format without a year", "--time-format %H:%M", "10:00"),
+    _mistake("a time of day alone", "", "10:00"),
+    _mistake("a day that is in no calendar", "", "2020-02-28", "2021-02-29"),
+    _mistake("numbers of nobody knows what", "", "1577836800", "1577836810"),
+    _mistake("a unit that is none", "--time-unit min", "1"),
+    _mistake("a stamp with a zone among others without", "", "2020-01-01T00:00", "2020-01-01T01:00+01:00"),
+    _mistake("a year beyond nanoseconds", "", "1600-01-01"),
+    _mistake("a fraction of a second in whole seconds", "--time-unit s", "2020-01-01T00:00:00.5"),
+    _mistake("times in no order", "", "2020-01-01", "2020-01-03", "2020-01-02"),
+    _mistake("the hour that comes twice in autumn", "", "2020-10-25T02:00", "2020-10-25T02:30", "2020-10-25T02:00"),
+    _mistake("a time that comes twice", "", "2020-01-01", "2020-01-01"),
+    _mistake("a row without a time", "", "2020-01-01", "", "2020-01-03"),
+    _mistake("no row with a time", "--missing drop --empty error", "", ""),
+    _mistake("a step that is off", "--every 10s", *(f"2020-01-01T00:00:{second}Z" for second in ("00", "10", "25.5"))),
+    _mistake("a gap that is no time", "--max-gap 2", "2020-01-01"),
+    _mistake("a gap of months or of minutes", "--max-gap 15M", "2020-01-01"),
+    _mistake("gaps shorter than steps", "--max-gap 1s --every 1min", "2020-01-01"),
+    _mistake("stamps that have elapsed", "--elapsed", "2020-01-01"),
+    Mistake("a calendar of fractions", "--time year,month,day", {"a.csv": "year,month,day,y\n2020,1,1.5,0\n"}),
+    *(
+        Mistake(f"a calendar that has no {what}", "--time year,month,day", {"a.csv": f"year,month,day,y\n{day},0\n"})
+        for what, day in (("such day", "2020,2,30"), ("such month", "2021,13,1"), ("such year", "-999,1,1"))
+    ),
+    Mistake("a year without its century", "--time year,month,day", {"a.csv": "year,month,day,y\n21,2,29,0\n"}),
 )
