@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from store_spec import Rows, create_store, open_store
-from store_spec.disk.ledger import Ledger
-from store_spec.format.records import Records, SourceId, check_sequence, describe
-from store_spec.format.sequence_columns import ColumnType, as_columns
-from store_spec.schema import Schema
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -60,46 +55,4 @@ def wide_store(path: Path) -> Path:
         for number in range(20):
             rows = random.normal(size=(60, 500)) * np.arange(1, 501)
             writer.append(rows, rows[:, :1].astype(np.float32), source=f"s{number}")
-    return path
-
-
-SHORT_COLUMNS: dict[str, ColumnType] = {"site": "string", "age": "float64"}
-
-
-def short_sequence(number: int) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
-    """Return inputs, labels and further columns of one sequence; they repeat after 15 sequences."""
-    steps = number % 5
-    rows = np.arange(2 * steps, dtype=np.float32).reshape(steps, 2)
-    rows[1::2, 1] = np.nan
-    return rows, np.array(number % 3, np.int8), {"site": f"site-{number % 3}", "age": float(number % 5)}
-
-
-def short_sequences(path: Path, count: int) -> Path:
-    """Make a store of very many short sequences, faster than by appending them one by one.
-
-    Only the different ones are described, and the tables get their rows many times.
-    """
-    schema = Schema.plan(
-        Rows(np.dtype("float32"), (2,)),
-        Rows(np.dtype("int8"), ()),
-        label_axis="sequence",
-        missing="keep",
-        columns=as_columns(SHORT_COLUMNS),
-    )
-    rows, described = [], []
-    for number in range(15):
-        inputs, labels, columns = short_sequence(number)
-        source = SourceId(name=f"s{number}")
-        checked = check_sequence(schema, inputs, labels, source, columns=columns)
-        rows.append(checked.rows["inputs"])
-        described.append(describe(schema, checked, source))
-    times = -(-count // 15)
-    records = Records.concatenate([Records.concatenate(described)] * times)[:count]
-    every = np.concatenate(rows * times)
-    with Ledger.create(path, schema) as ledger:
-        ledger.register(replace(records, sources=tuple(f"s{number}" for number in range(count))))
-        for job in ledger.jobs(final=True):
-            job.write([every[job.start : job.stop]])
-            ledger.mark_done(job)
-        ledger.commit()
     return path

@@ -188,13 +188,16 @@ def test_splits_are_compared_as_the_rows_have_it(store: Store):
         assert one.split_stds == pytest.approx(stds, abs=1e-12)
 
 
+def rows_in(path: Path) -> Any:
+    """Return what an inspection reports of the rows of a store."""
+    return inspect(path, rows=True).rows
+
+
 def test_classes_are_counted_in_all_and_in_each_split(store: Store):
-    rows = inspect(store.path, rows=True).rows
-    assert rows is not None
-    assert rows.labels is not None
-    assert rows.labels.rows == rows.labels.total == int(store.lengths.sum())
+    labels = rows_in(store.path).labels
+    assert labels.rows == labels.total == int(store.lengths.sum())
     splits = [np.concatenate([y[:, 0] for _, y in store.split(name)]) for name in DEFAULT_SPLITS]
-    (column,) = rows.labels.columns
+    (column,) = labels.columns
     assert {one.code: one.splits for one in column.classes} == {
         code: tuple(int((part == code).sum()) for part in splits) for code in (0, 1, 2)
     }
@@ -203,9 +206,7 @@ def test_classes_are_counted_in_all_and_in_each_split(store: Store):
 
 
 def test_inputs_have_no_classes(tmp_path: Path):
-    rows = inspect(numbered(tmp_path / "n.zarr", [3, 2]).path, rows=True).rows
-    assert rows is not None
-    assert rows.labels is not None
+    rows = rows_in(numbered(tmp_path / "n.zarr", [3, 2]).path)
     assert [len(array.columns[0].classes) for array in (rows.inputs, rows.labels)] == [0, 2]
 
 
@@ -218,9 +219,7 @@ def test_numbers_are_no_classes():
 
 
 def test_the_drawn_sequences_have_the_smallest_hashes(store: Store):
-    document = inspect(store.path, rows=True)
-    assert document.rows is not None
-    drawn = document.rows.sequences
+    drawn = rows_in(store.path).sequences
     with_steps = {source for source, length in zip(store.sources, store.lengths, strict=True) if length}
     assert [one.source for one in drawn] == sorted(with_steps, key=lambda source: position(source, 1))[:SEQUENCES]
     first = drawn[0]
@@ -238,9 +237,7 @@ def test_the_drawn_sequences_have_the_smallest_hashes(store: Store):
 def test_only_the_start_of_a_long_sequence_is_drawn(tmp_path: Path):
     rows = np.arange(300_000, dtype=np.float64)
     store_of(tmp_path / "l.zarr", [rows], [rows + 1])
-    document = inspect(tmp_path / "l.zarr", rows=True)
-    assert document.rows is not None
-    (one,) = document.rows.sequences
+    (one,) = rows_in(tmp_path / "l.zarr").sequences
     assert (one.steps, one.drawn) == (300_000, 2**17)
     line = one.lines[1]
     assert (line.high, line.spans[-1]) == (2**17, (float(2**17 - 546), float(2**17)))
@@ -250,9 +247,7 @@ def test_the_first_features_that_change_are_drawn(tmp_path: Path):
     rows = np.ones((5, 9), np.float32)
     rows[:, [2, 4, 8]] = np.arange(5)[:, None]
     store_of(tmp_path / "f.zarr", [rows], [np.zeros(5, np.int8)])
-    document = inspect(tmp_path / "f.zarr", rows=True)
-    assert document.rows is not None
-    titles = [line.title for line in document.rows.sequences[0].lines]
+    titles = [line.title for line in rows_in(tmp_path / "f.zarr").sequences[0].lines]
     assert titles == [*(f"feature {number}" for number in (0, 1, 2, 3, 4, 8)), "target 0"]
 
 
@@ -305,9 +300,8 @@ def test_labels_that_repeat_the_inputs_are_inspected_once(tmp_path: Path):
         with create_store(tmp_path / name, inputs=("float32", (2,)), labels=("float32", (2,))) as writer:
             for number in range(3):
                 writer.append(rows, labels if number else rows, source=f"s{number}")
-        document = inspect(tmp_path / name, rows=True)
+        document: Any = inspect(tmp_path / name, rows=True)
         assert document.labels_are_inputs == (name == "same")
-        assert document.rows is not None
         assert (document.rows.labels is None) == (name == "same")
         arrays = {line.array for line in document.rows.sequences[0].lines}
         assert arrays == ({"inputs"} if name == "same" else {"inputs", "labels"})
@@ -406,8 +400,7 @@ def test_a_shuffle_in_one_pool_is_reported_as_global(shuffled: Path):
 
 def test_a_store_with_one_label_for_a_sequence_is_shuffled_too(tmp_path: Path):
     path = made(tmp_path / "q.zarr", label_axis="sequence")
-    found = inspect(path, shuffle=Shuffle(window=8, batch=32)).shuffle
-    assert found is not None
+    found: Any = inspect(path, shuffle=Shuffle(window=8, batch=32)).shuffle
     assert found.mixing == measure(open_store(path).windows(8, target="sequence"), 32)
 
 

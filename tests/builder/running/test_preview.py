@@ -41,11 +41,10 @@ def test_sampled_sources_are_evenly_spread(count):
 def test_a_preview_of_few_sources_equals_the_build(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 4, rows=lambda number: 100 * number)
     before = names_below(tmp_path)
-    found = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
+    found: Any = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
     assert names_below(tmp_path) == before
     build(sources, tmp_path / "t.zarr", workers=0, chunk="1kB", shard="2kB", codec="lz4:2")
     store = open_store(tmp_path / "t.zarr")
-    assert found.result is not None
     assert (found.result.sequences, found.result.steps) == (len(store), store.counts.steps)
     assert found.result.inputs == store.schema.inputs.to_json()
     assert found.result.labels == store.schema.labels.to_json()
@@ -59,9 +58,8 @@ def test_a_preview_of_few_sources_equals_the_build(tmp_path):
 
 def test_a_preview_of_many_sources_scales_up_five(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 50, rows=lambda number: 80 + number)
-    found = preview(sources, tmp_path / "t.zarr")
+    found: Any = preview(sources, tmp_path / "t.zarr")
     assert found.sampled == ("000.npy", "012.npy", "024.npy", "036.npy", "049.npy")
-    assert found.result is not None
     assert found.result.sequences == 50
     steps = sum(80 + number for number in range(50))
     assert abs(found.result.steps - steps) < 0.02 * steps
@@ -74,11 +72,10 @@ def test_a_preview_of_an_old_store_counts_it_and_reads_only_new_sources(tmp_path
     nothing = preview(sources, tmp_path / "t.zarr")
     assert (nothing.sources, nothing.unchanged, nothing.new, nothing.sampled, nothing.result) == (3, 3, (), (), None)
     make_arrays(sources, 5)
-    found = preview(sources, tmp_path / "t.zarr")
+    found: Any = preview(sources, tmp_path / "t.zarr")
     assert (found.exists, found.sources, found.new) == (True, 5, ("003.npy", "004.npy"))
     assert (found.ignored, found.ignored_listed) == (1, ("note.md",))
     assert found.sampled == ("003.npy", "004.npy")
-    assert found.result is not None
     assert (found.result.sequences, found.result.steps) == (5, 50)
 
 
@@ -88,10 +85,9 @@ def test_sequences_that_are_retired_are_not_counted(tmp_path):
     for number in range(2):
         (sources / f"00{number}.npy").unlink()
         write_files(sources, {"003.npy": np.zeros((7 + number, 3), np.float32)})
-        found = preview(sources, path, update=True, retire_missing=number == 1)
+        found: Any = preview(sources, path, update=True, retire_missing=number == 1)
         build(sources, path, update=True, retire_missing=number == 1, workers=0)
         store = open_store(path)
-        assert found.result is not None
         assert (found.result.sequences, found.result.steps) == (len(store), store.lengths.sum())
         assert found.result.files == sum(one.is_file() for one in path.rglob("*"))
 
@@ -99,9 +95,8 @@ def test_sequences_that_are_retired_are_not_counted(tmp_path):
 def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_schema(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 3)
     write_files(sources, {"000.npy": b"broken", "002.npy": np.zeros((4, 7), np.float32)})
-    found = preview(sources, tmp_path / "t.zarr")
+    found: Any = preview(sources, tmp_path / "t.zarr")
     assert [failure.source for failure in found.failures] == ["000.npy", "002.npy"]
-    assert found.result is not None
     assert (found.result.inputs["shape"], found.result.sequences, found.result.steps) == ([3], 1, 10)
 
 
@@ -161,8 +156,7 @@ def test_the_memory_of_a_function_is_one_piece_and_the_batch(
     tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
 ):
     write_files(tmp_path / "in", {f"{name}.raw": b"0" for name in "ab"})
-    result = preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=workers, **options).result
-    assert result is not None
+    result: Any = preview(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=workers, **options).result
     assert result.decoded_bytes == 2 * 8_000_000
     at_once, processes = (2, 4) if workers else (1, 1)  # as many sources as there are
     assert (result.whole_bytes, result.own_function) == (0, True)
@@ -180,8 +174,7 @@ def test_a_file_of_groups_counts_as_one_source(tmp_path, name, adjacent):
     else:
         pa.csv.write_csv(table, path)
     process = tabular(group_by="g", missing="drop")
-    result = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
-    assert result is not None
+    result: Any = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
     assert result.sequences == 10
     rows = 2 * 1000 * 2 * (4 if name == "x.csv" else 8)  # inputs and labels
     assert result.whole_bytes == 2 * rows + path.stat().st_size
