@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +14,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import ipc
 
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
 
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": partial(pa.compress, codec="zstd", asbytes=True),
+}
+
 
 def write_files(folder: Path, contents: Mapping[str, Content]) -> Path:
-    """Write files, each at its path below the folder, and return the folder.
-
-    Text is written in UTF-8, and an array as NPY file; arrays by name as NPZ file or as the columns of a Parquet file.
-    """
+    """Write files, each at its path below the folder, and return the folder."""
     for name, content in contents.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str):
-            path.write_text(content, encoding="utf-8")
-        elif isinstance(content, bytes):
-            path.write_bytes(content)
-        elif isinstance(content, np.ndarray):
-            np.save(path, content)
-        elif path.suffix == ".npz":
-            np.savez(path, allow_pickle=False, **{key: np.asarray(value) for key, value in content.items()})
-        else:
-            pq.write_table(pa.table(dict(content)), path)
+        write_file(folder / name, content)
     return folder
+
+
+def write_file(path: Path, content: Any, *, row_group: int | None = None) -> Path:
+    """Write a file, and return its path.
+
+    Text is written in UTF-8, compressed if the suffix says so, and an array as NPY file; arrays by name as NPZ file or
+    as the columns of a table. A table is written as the suffix says, with this number of rows in each row group.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        path.write_bytes(PACKERS.get(path.suffix, bytes)(content.encode()))
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, np.ndarray):
+        np.save(path, content)
+    elif path.suffix == ".npz":
+        np.savez(path, allow_pickle=False, **{key: np.asarray(value) for key, value in content.items()})
+    else:
+        _write_table(path, content if isinstance(content, pa.Table) else pa.table(dict(content)), row_group)
+    return path
+
+
+def _write_table(path: Path, table: pa.Table, row_group: int | None) -> None:
+    if path.suffix in (".arrow", ".feather", ".ipc"):
+        new = ipc.new_stream if path.suffix == ".ipc" else ipc.new_file
+        with new(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=row_group)
+    else:
+        pq.write_table(table, path, row_group_size=row_group)

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from pyarrow import ipc
 
 import store_spec
 from builder import SourceError, build, tabular
 from builder.formats import arrow, open_table
 from builder.formats.table import Table
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
 
 TYPES = [
     getattr(pa, name)(digits, scale)
@@ -24,15 +22,6 @@ TYPES = [
     if hasattr(pa, name)  # the oldest supported pyarrow lacks the narrow ones
     for scale in (0, 2, digits // 2, digits)
 ]
-
-
-def written(path, table, row_group_size=50):
-    if path.suffix == ".parquet":
-        pq.write_table(table, path, row_group_size=row_group_size)
-        return path
-    with ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table, max_chunksize=row_group_size)
-    return path
 
 
 def some(kind, rows=200, seed=0):
@@ -51,7 +40,7 @@ def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind)
     monkeypatch.setattr(arrow, "_DECIMALS_AT_ONCE", 7)
     values = some(kind)
     table = pa.table({"a": pa.array(values, kind), "l": pa.array([[Decimal(0), v] for v in values], pa.list_(kind))})
-    opened = open_table(written(tmp_path / f"x{suffix}", table))
+    opened = open_table(write_file(tmp_path / f"x{suffix}", table, row_group=50))
     found = Table.of(opened.read(["a", "l[1]"], None))
     expected = np.array([np.nan if value is None else float(value) for value in values])
     assert found.columns["a"].tobytes() == expected.tobytes()
@@ -61,14 +50,14 @@ def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind)
 
 def test_dictionaries_of_decimals_are_numbers(tmp_path):
     column = pa.array([Decimal("0.1"), None, Decimal("0.7")], pa.decimal128(5, 1)).dictionary_encode()
-    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})))
+    opened = open_table(write_file(tmp_path / "x.arrow", {"a": column}))
     found = Table.of(opened.read(["a"], None))
     assert found.columns["a"].tobytes() == np.array([0.1, np.nan, 0.7]).tobytes()
 
 
 def test_a_scale_below_zero_counts_zeros(tmp_path):
     column = pa.array([5_000, -(10**20)], pa.decimal128(38, 0)).cast(pa.decimal128(38, -3))
-    opened = open_table(written(tmp_path / "x.arrow", pa.table({"a": column})))
+    opened = open_table(write_file(tmp_path / "x.arrow", {"a": column}))
     assert opened.read(["a"], None)["a"].to_pylist() == [5e3, -1e20]
     with pytest.raises(SourceError, match=r"row 2, column a: -100000000000000000000 does not fit into int64 \(1 in"):
         opened.read(["a"], np.dtype("int64"))
@@ -81,7 +70,7 @@ def test_integers_are_exact_on_request(tmp_path, suffix, kind, dtype):
     limits, most = np.iinfo(dtype), 10**kind.precision - 1
     values = [max(limits.min, -most), min(limits.max, most), 0, min(limits.max, 2**53 + 1, most)]
     column = pa.array([Decimal(value) for value in values], kind)
-    written(tmp_path / f"x{suffix}", pa.table({"a": column, "b": [*column[1:], None]}), row_group_size=1)
+    write_file(tmp_path / f"x{suffix}", {"a": column, "b": [*column[1:], None]}, row_group=1)
     inputs, _ = tabular(inputs="a", dtype=dtype)(tmp_path / f"x{suffix}")
     assert inputs.dtype == dtype
     assert [int(value) for value in inputs[:, 0]] == values
@@ -103,13 +92,13 @@ def test_integers_are_exact_on_request(tmp_path, suffix, kind, dtype):
 def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dtype, message):
     values = [None if value is None else Decimal(value) for value in values]
     table = pa.table({"a": pa.array([Decimal(1)] * 3 + values, kind)})
-    path = written(tmp_path / "x.parquet", table, row_group_size=3)
+    path = write_file(tmp_path / "x.parquet", table, row_group=3)
     with pytest.raises(SourceError, match=message):
         list(tabular(inputs="a", dtype=dtype, missing="drop").sequences(path))
     table = pa.table(
         {"a": pa.array([[None if v is None else v, None] for v in table["a"].to_pylist()], pa.list_(kind))}
     )
-    path = written(tmp_path / "x.parquet", table, row_group_size=3)
+    path = write_file(tmp_path / "x.parquet", table, row_group=3)
     with pytest.raises(SourceError, match=message.replace("column a", r"column a\[0\]")):
         list(tabular(inputs="a[0]", dtype=dtype, missing="drop").sequences(path))
 
@@ -117,12 +106,12 @@ def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dty
 def test_rows_without_a_list_count_when_a_row_is_named(tmp_path):
     table = pa.table({"a": pa.array([[1, 1], None, [1, 2**63]], pa.list_(pa.decimal128(20, 0)))})
     with pytest.raises(SourceError, match=r"row 3, column a\[1\]: 9223372036854775808 does not fit"):
-        open_table(written(tmp_path / "x.parquet", table)).read(["a[0]"], np.dtype("int64"))
+        open_table(write_file(tmp_path / "x.parquet", table)).read(["a[0]"], np.dtype("int64"))
 
 
 def test_decimals_with_zero_fractions_are_integers(tmp_path):
     table = pa.table({"a": pa.array([Decimal("9007199254740993.00"), Decimal(-1)], pa.decimal128(20, 2))})
-    inputs, _ = tabular(dtype="int64")(written(tmp_path / "x.parquet", table))
+    inputs, _ = tabular(dtype="int64")(write_file(tmp_path / "x.parquet", table))
     assert inputs.ravel().tolist() == [2**53 + 1, -1]
 
 
@@ -150,7 +139,7 @@ def test_decimals_group_rows_and_count_a_calendar_whatever_their_size(tmp_path, 
     year, month = ([Decimal(value)] * 2 for value in (2020, 2))
     columns = {"y": year, "m": month, "d": [Decimal(28), Decimal(29)], "k": [Decimal(5), Decimal(6)]}
     table = pa.table({name: pa.array(values, kind) for name, values in columns.items()} | {"a": [1.0, 2.0]})
-    path = written(tmp_path / "x.parquet", table)
+    path = write_file(tmp_path / "x.parquet", table)
     found = list(tabular(group_by="k", time="y,m,d").sequences(path))
     assert [(one.columns["k"], str(one.time[0])) for one in found] == [
         (5, "2020-02-28T00:00:00"),
@@ -167,9 +156,11 @@ def test_decimals_in_a_manifest_are_labels_and_kept(tmp_path):
             "fee": pa.array([Decimal("0.7"), None], pa.decimal128(9, 1)),
         }
     )
-    asked = {"manifest": written(tmp_path / "m.parquet", table), "label_column": "y", "keep": "fee", "workers": 0}
+    manifest = write_file(tmp_path / "m.parquet", table)
     for _ in range(2):
-        report = build(tmp_path / "src", tmp_path / "s.zarr", **asked)
+        report = build(
+            tmp_path / "src", tmp_path / "s.zarr", manifest=manifest, label_column="y", keep="fee", workers=0
+        )
         assert (report.failures, report.changed) == ((), ())
     store = store_spec.open_store(tmp_path / "s.zarr")
     assert [float(y[0]) for _, y in store] == [0.1, 2.5]

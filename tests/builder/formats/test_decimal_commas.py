@@ -21,16 +21,9 @@ from builder.labels.text_classes import is_number
 from builder.options.option_syntax import missing_words
 from store_spec import open_store
 from tests.builder.command import seqzarr
+from tests.builder.source_files import write_file
 
 SUFFIXES = {".csv": ";", ".txt": " ", ".tsv": "\t", ".tab": "|", ".csv.gz": ";", ".dat.zst": "  "}
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    packed = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
-    with pa.output_stream(str(path), compression=packed) as file:
-        file.write(text.encode())
-    return path
 
 
 def text_of(rows: list[list[str]], between: str, decimal: str = ".") -> str:
@@ -115,8 +108,8 @@ def test_a_table_with_commas_equals_the_same_table_with_points(tmp_path, data, s
     options |= {"dtype": dtype, "missing": data.draw(st.sampled_from([None, "drop", "split", "interpolate+drop"]))}
     if data.draw(st.booleans()):
         options["na_values"] = ["-999.5", "?", "7.0"]
-    points = write(tmp_path / f"points{suffix}", text_of(rows, between))
-    commas = write(tmp_path / f"commas{suffix}", text_of(rows, between, ","))
+    points = write_file(tmp_path / f"points{suffix}", text_of(rows, between))
+    commas = write_file(tmp_path / f"commas{suffix}", text_of(rows, between, ","))
     expected = read(points, **options)
     if "na_values" in options:
         options["na_values"] = ["-999,5", "?", "7,0"]
@@ -130,7 +123,7 @@ def test_a_file_read_in_parts_has_the_same_start(tmp_path, monkeypatch, suffix):
     values = np.random.default_rng(5).normal(size=(600, 2))
     rows = [["a", "b"], *([repr(one) for one in row] for row in values.tolist())]
     text = text_of(rows, SUFFIXES[suffix], ",")
-    path = write(tmp_path / f"x{suffix}", text)
+    path = write_file(tmp_path / f"x{suffix}", text)
     process = tabular(decimal=",", header=True, delimiter={";": ";", "|": "|"}.get(SUFFIXES[suffix]))
     inputs, _ = process(path)
     assert inputs.tobytes() == values.tobytes()
@@ -158,7 +151,7 @@ def test_a_file_read_in_parts_has_the_same_start(tmp_path, monkeypatch, suffix):
 @pytest.mark.parametrize("role", ["input", "label"])
 @pytest.mark.parametrize("dtype", [None, "int64", "float32"])
 def test_a_number_with_the_other_mark_is_refused_by_row(tmp_path, cell, decimal, says, role, dtype):
-    path = write(tmp_path / "x.csv", f"x;y\n1;1\n2{decimal}0;2{decimal}0\n{cell};{cell}\n")
+    path = write_file(tmp_path / "x.csv", f"x;y\n1;1\n2{decimal}0;2{decimal}0\n{cell};{cell}\n")
     options = {"labels": "y"} if role == "label" else {"exclude": "y"}
     text = message(path, delimiter=";", decimal=decimal, dtype=dtype, **options)
     assert text.startswith(f"{path}: row 3, column ")
@@ -168,9 +161,9 @@ def test_a_number_with_the_other_mark_is_refused_by_row(tmp_path, cell, decimal,
 
 def test_numbers_with_commas_are_not_classes(tmp_path):
     """They do not become classes either if another source has classes."""
-    write(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
-    write(tmp_path / "src" / "b.csv", "x;y\n1;eel\n2;1,5\n")
-    write(tmp_path / "src" / "c.csv", "x;y\n1;2,5\n2;1,5\n")
+    write_file(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
+    write_file(tmp_path / "src" / "b.csv", "x;y\n1;eel\n2;1,5\n")
+    write_file(tmp_path / "src" / "c.csv", "x;y\n1;2,5\n2;1,5\n")
     process = tabular(labels="y", delimiter=";", decimal=",")
     (one,) = process.sequences(tmp_path / "src" / "c.csv")
     assert (one.labels.dtype, one.labels.tolist()) == (np.float64, [[2.5], [1.5]])
@@ -182,10 +175,10 @@ def test_numbers_with_commas_are_not_classes(tmp_path):
 
 
 def test_labels_that_are_text_are_classes_beside_decimal_commas(tmp_path):
-    path = write(tmp_path / "x.csv", "x;y\n1,5;cat\n2,5;dog\n")
+    path = write_file(tmp_path / "x.csv", "x;y\n1,5;cat\n2,5;dog\n")
     (one,) = tabular(labels="y", delimiter=";", decimal=",").sequences(path)
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5], [2.5]], [["cat"], ["dog"]])
-    path = write(tmp_path / "y.csv", "x;y\n1,5;cat\n2,5;1,5\n")
+    path = write_file(tmp_path / "y.csv", "x;y\n1,5;cat\n2,5;1,5\n")
     assert "'cat' is not a number, and '1,5' in row 2 is one" in message(path, labels="y", delimiter=";", decimal=",")
     given = tabular(labels="y", delimiter=";", decimal=",", classes='cat,"1,5"')
     assert given(path)[1].tolist() == [[0], [1]]
@@ -199,11 +192,11 @@ def test_labels_that_are_text_are_classes_beside_decimal_commas(tmp_path):
 def test_the_part_before_decimals_distinguishes_names_from_numbers(tmp_path, suffix):
     between = {".csv": ";", ".tsv": "\t", ".txt": " "}[suffix]
     options: dict[str, Any] = {"delimiter": ";"} if suffix == ".csv" else {}
-    path = write(tmp_path / f"x{suffix}", text_of([["1,5", "2,5"], ["3,5", "4,5"]], between))
+    path = write_file(tmp_path / f"x{suffix}", text_of([["1,5", "2,5"], ["3,5", "4,5"]], between))
     if suffix == ".txt":
         assert tabular(decimal=",")(path)[0].tolist() == [[1.5, 2.5], [3.5, 4.5]]
         for line in ("a b", ".5 .6"):
-            names = write(tmp_path / "names.txt", f"{line}\n1,5 2,5\n")
+            names = write_file(tmp_path / "names.txt", f"{line}\n1,5 2,5\n")
             assert "say --header if it holds the column names" in message(names, decimal=",")
     else:
         assert 'the first line holds only numbers ("1,5", "2,5")' in message(path, decimal=",", **options)
@@ -211,7 +204,7 @@ def test_the_part_before_decimals_distinguishes_names_from_numbers(tmp_path, suf
 
 
 def test_words_for_missing_values_are_matched_exactly(tmp_path):
-    path = write(tmp_path / "x.csv", "x;y\n1,5;2\n-999,0;3\n-999;4\n4,5;-999,00\n")
+    path = write_file(tmp_path / "x.csv", "x;y\n1,5;2\n-999,0;3\n-999;4\n4,5;-999,00\n")
     for words in ('"-999,0"', ["-999,0"], "-999", ["-999.0"]):
         (one,) = tabular(delimiter=";", decimal=",", na_values=words, missing="drop")(path)
         assert one.inputs.tolist() == [[1.5, 2]], words
@@ -262,8 +255,8 @@ def test_an_ambiguous_comma_between_words_is_refused(given, words):
     ],
 )
 def test_numbers_are_times_in_their_unit(tmp_path, cells, options):
-    path = write(tmp_path / "x.csv", text_of([["t", "x"], *([cell, "1"] for cell in cells)], ";"))
-    points = write(tmp_path / "y.csv", path.read_text().replace(",", "."))
+    path = write_file(tmp_path / "x.csv", text_of([["t", "x"], *([cell, "1"] for cell in cells)], ";"))
+    points = write_file(tmp_path / "y.csv", path.read_text().replace(",", "."))
     expected = read(points, delimiter=";", time="t", time_unit="s", **options)
     assert expected is not None
     assert read(path, delimiter=";", decimal=",", time="t", time_unit="s", **options) == expected
@@ -271,19 +264,19 @@ def test_numbers_are_times_in_their_unit(tmp_path, cells, options):
 
 def test_time_stamps_may_have_either_mark(tmp_path):
     """ISO 8601 permits both marks before fractions of a second, and other formats may have points."""
-    path = write(tmp_path / "x.csv", "t;x\n2020-01-31 12:00:00,25;1,5\n2020-01-31 12:00:00.5;2,5\n")
+    path = write_file(tmp_path / "x.csv", "t;x\n2020-01-31 12:00:00,25;1,5\n2020-01-31 12:00:00.5;2,5\n")
     (one,) = tabular(time="t", delimiter=";", decimal=",").sequences(path)
     assert one.time.astype(str).tolist() == ["2020-01-31T12:00:00.250000000", "2020-01-31T12:00:00.500000000"]
-    path = write(tmp_path / "y.csv", "t;x\n31.01.2020;1,5\n1.2.2020;2,5\n")
+    path = write_file(tmp_path / "y.csv", "t;x\n31.01.2020;1,5\n1.2.2020;2,5\n")
     (one,) = tabular(time="t", time_format="%d.%m.%Y", delimiter=";", decimal=",").sequences(path)
     assert one.time.astype("M8[D]").astype(str).tolist() == ["2020-01-31", "2020-02-01"]
-    path = write(tmp_path / "z.csv", "year;month;day;x\n2020;1;31;1,5\n")
+    path = write_file(tmp_path / "z.csv", "year;month;day;x\n2020;1;31;1,5\n")
     (one,) = tabular(time="year,month,day", delimiter=";", decimal=",").sequences(path)
     assert one.time.astype("M8[D]").astype(str).tolist() == ["2020-01-31"]
 
 
 def test_rows_are_grouped_by_text_as_it_is_written_and_by_integers(tmp_path):
-    path = write(tmp_path / "x.csv", "g;h;x\n1,5;7;0,5\n1.5;7;1,5\n1,5;7;2,5\n")
+    path = write_file(tmp_path / "x.csv", "g;h;x\n1,5;7;0,5\n1.5;7;1,5\n1,5;7;2,5\n")
     found = list(tabular(group_by="g,h", delimiter=";", decimal=",").sequences(path))
     assert [(one.columns["g"], one.columns["h"], one.inputs[:, 0].tolist()) for one in found] == [
         ("1,5", 7, [0.5, 2.5]),
@@ -294,14 +287,14 @@ def test_rows_are_grouped_by_text_as_it_is_written_and_by_integers(tmp_path):
 @pytest.mark.parametrize("labels", [".csv", ".tsv", ".txt", ".parquet"])
 def test_labels_in_a_file_beside_it(tmp_path, labels):
     """It has the same decimal mark; rows are matched by numbers with any number of digits."""
-    write(tmp_path / "in" / "a.csv", "t;x\n0,5;1,5\n1,50;2,5\n2;3,5\n")
+    write_file(tmp_path / "in" / "a.csv", "t;x\n0,5;1,5\n1,50;2,5\n2;3,5\n")
     rows = [["t", "y"], ["1,5", "10,5"], ["0,50", "20,5"], ["2,0", "30,5"]]
     if labels == ".parquet":
         pq.write_table(pa.table({"t": [1.5, 0.5, 2.0], "y": [10.5, 20.5, 30.5]}), tmp_path / "a.parquet")
     else:
-        write(tmp_path / f"a{labels}", text_of(rows, SUFFIXES[labels]))
+        write_file(tmp_path / f"a{labels}", text_of(rows, SUFFIXES[labels]))
     if labels == ".txt":  # another suffix than the source's, so that its columns have numbers
-        write(tmp_path / "a.txt", text_of(rows[1:], " "))
+        write_file(tmp_path / "a.txt", text_of(rows[1:], " "))
     on = "t=0" if labels == ".txt" else "t"
     process = tabular(labels_from=f"{{stem}}{labels}", on=on, delimiter=";", decimal=",", inputs="x").under(tmp_path)
     (one,) = process(tmp_path / "in" / "a.csv")
@@ -309,15 +302,15 @@ def test_labels_in_a_file_beside_it(tmp_path, labels):
 
 
 def test_labels_of_another_suffix_with_commas_between_fields_have_points(tmp_path):
-    write(tmp_path / "in" / "a.tsv", "x\n1,5\n2,5\n")
-    write(tmp_path / "a.csv", "y,z\n1.5,2\n2.5,3\n")
+    write_file(tmp_path / "in" / "a.tsv", "x\n1,5\n2,5\n")
+    write_file(tmp_path / "a.csv", "y,z\n1.5,2\n2.5,3\n")
     inputs, labels = tabular(labels_from="{stem}.csv", decimal=",").under(tmp_path)(tmp_path / "in" / "a.tsv")
     assert (inputs.tolist(), labels.tolist()) == ([[1.5], [2.5]], [[1.5, 2], [2.5, 3]])
 
 
 def test_both_files_may_have_their_own_decimal_mark(tmp_path):
-    write(tmp_path / "in" / "a.tsv", "t\tx\n1,5\t1,5\n2,50\t2,5\n")
-    write(tmp_path / "a.csv", "t,y\n2.5,20.5\n1.50,10.5\n")
+    write_file(tmp_path / "in" / "a.tsv", "t\tx\n1,5\t1,5\n2,50\t2,5\n")
+    write_file(tmp_path / "a.csv", "t,y\n2.5,20.5\n1.50,10.5\n")
     process = tabular(labels_from="{stem}.csv", on="t", decimal=",", inputs="x").under(tmp_path)
     (one,) = process(tmp_path / "in" / "a.tsv")
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5], [2.5]], [[10.5], [20.5]])
@@ -328,8 +321,8 @@ def test_both_files_may_have_their_own_decimal_mark(tmp_path):
 
 def test_keys_with_the_other_mark_are_text(tmp_path):
     """1.5 is not a number here, so 1.50 is another key."""
-    write(tmp_path / "in" / "a.csv", "t;x\n1.5;1,5\n2.50;2,5\n")
-    write(tmp_path / "a.csv", "t;y\n1.5;1\n2.5;2\n")
+    write_file(tmp_path / "in" / "a.csv", "t;x\n1.5;1,5\n2.50;2,5\n")
+    write_file(tmp_path / "a.csv", "t;y\n1.5;1\n2.5;2\n")
     process = tabular(labels_from="{stem}.csv", on="t", delimiter=";", decimal=",", inputs="x").under(tmp_path)
     (one,) = process(tmp_path / "in" / "a.csv")
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5]], [[1.0]])
@@ -344,9 +337,9 @@ def test_a_later_build_uses_the_recorded_mark(tmp_path):
     """With or without the option, the recorded mark is used; another one is refused, and the message has both."""
     src, store = tmp_path / "src", tmp_path / "t.zarr"
     options = ["--delimiter", ";", "--decimal", ",", "--na-values", '"-999,0"', "--missing", "drop", "--workers", 0]
-    write(src / "a.csv", "x;y\n1,5;2\n-999,0;3\n")
+    write_file(src / "a.csv", "x;y\n1,5;2\n-999,0;3\n")
     assert seqzarr("build", src, store, *options).exit_code == 0
-    write(src / "b.csv.gz", "x;y\n2,5;3,25\n")
+    write_file(src / "b.csv.gz", "x;y\n2,5;3,25\n")
     assert gzip.decompress((src / "b.csv.gz").read_bytes()).startswith(b"x;y")
     assert seqzarr("build", src, store, "--workers", 0).exit_code == 0
     opened = open_store(store)

@@ -1,21 +1,15 @@
 """Every format is read as plain Python and NumPy read it, bit for bit, and broken files are refused with the reason."""
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import ipc
 
 import store_spec
 from builder import SourceError, tabular
@@ -25,7 +19,8 @@ from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
 from builder.options.table_options import TableOptions
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
+from tests.store.oracle import same
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -41,22 +36,6 @@ def read_all(path: Path, *, dtype=None, **options) -> Table:
 
 def array_of(table: Table) -> np.ndarray:
     return np.stack(list(table.columns.values()), axis=1)
-
-
-def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
-    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
-
-
-def packed(path: Path, text: bytes) -> Path:
-    """Write text, compressed according to the suffix."""
-    if path.suffix == ".gz":
-        text = gzip.compress(text)
-    elif path.suffix == ".zst":
-        text = pa.compress(text, codec="zstd", asbytes=True)
-    elif path.suffix in (".bz2", ".xz"):
-        text = (bz2 if path.suffix == ".bz2" else lzma).compress(text)
-    path.write_bytes(text)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -103,11 +82,11 @@ def test_delimited_text_is_parsed_like_float(tmp_path, rows, suffix, end, final,
     width = len(rows[0]) if rows else 3
     names = [f"c{i}" for i in range(width)]
     lines = [(delimiter + blank).join(names), *(delimiter.join(map(repr, row)) for row in rows)]
-    path = packed(tmp_path / f"x{suffix}", (end.join(lines) + final.replace("\n", end)).encode())
+    path = write_file(tmp_path / f"x{suffix}", end.join(lines) + final.replace("\n", end))
     table = open_table(path)
     assert (names_of(table), table.named) == (names, True)
     read = Table.of(table.read(names, None))
-    assert same_bits(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
+    assert same(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
     assert read.block is not None
 
 
@@ -125,9 +104,9 @@ def test_blank_separated_text_may_have_any_blanks_anywhere(tmp_path, rows, suffi
         data.draw(edges) + "".join(f"{value!r}{data.draw(gaps)}" for value in row) + data.draw(edges) for row in rows
     ]
     text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n", "\n\n \n\t\n"]))
-    table = read_all(packed(tmp_path / f"x{suffix}", text.encode()))
+    table = read_all(write_file(tmp_path / f"x{suffix}", text))
     assert list(table.columns) == [str(i) for i in range(len(rows[0]))]
-    assert same_bits(array_of(table), np.array(rows))
+    assert same(array_of(table), np.array(rows))
 
 
 def test_blanks_within_quotes_divide_nothing_in_the_first_line_either(tmp_path):
@@ -178,10 +157,10 @@ def size(request, monkeypatch):
 @pytest.mark.parametrize("gap", [0, 1, 3_000])
 def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, suffix, gap, size):
     """Skipping it would shift all later steps without notice."""
-    text = b"1.5\n" * size + b"\n" * gap + b"2.5\n\n\n"
-    path = packed(tmp_path / f"x{suffix}", b"a\n" + text if "csv" in suffix else text)
+    text = "1.5\n" * size + "\n" * gap + "2.5\n\n\n"
+    path = write_file(tmp_path / f"x{suffix}", "a\n" + text if "csv" in suffix else text)
     (values,) = read_all(path).columns.values()
-    assert same_bits(values, np.array([1.5] * size + [np.nan] * gap + [2.5]))
+    assert same(values, np.array([1.5] * size + [np.nan] * gap + [2.5]))
 
 
 @pytest.mark.slow
@@ -189,14 +168,13 @@ def test_a_blank_line_between_rows_of_one_column_is_a_missing_value(tmp_path, su
 def test_large_text_is_read_in_pieces_to_the_same_numbers(tmp_path, suffix):
     """Larger than the first read, and than what is parsed at once; one line is almost only blanks."""
     values = np.random.default_rng(0).standard_normal((30_000, 4))
-    gap = b"," if "csv" in suffix else b"  \t "
-    lines = [gap.join(repr(float(v)).encode() for v in row) for row in values]
+    gap = "," if "csv" in suffix else "  \t "
+    lines = [gap.join(map(repr, row)) for row in values.tolist()]
     if "txt" in suffix:
-        lines.insert(7_000, b" " * 3_000_000)
-    text = b"\n".join([gap.join([b"a", b"b", b"c", b"d"]), *lines])
-    read = read_all(packed(tmp_path / f"x{suffix}", text), header=True)
+        lines.insert(7_000, " " * 3_000_000)
+    read = read_all(write_file(tmp_path / f"x{suffix}", "\n".join([gap.join("abcd"), *lines])), header=True)
     assert list(read.columns) == ["a", "b", "c", "d"]
-    assert same_bits(array_of(read), values)
+    assert same(array_of(read), values)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +256,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     ]
     del rows[2]["b"]
     rows[1]["a"] = None
-    path = packed(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)).encode())
+    path = write_file(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)))
     opened = open_table(path)
     assert opened.groups == {"t": ("t",), "a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]"), "w": ("w",)}
     frame = opened.read(["a", "b", "e[1]"], None, ["t", "w"])
@@ -291,7 +269,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
 
 
 def test_packed_json_lines_may_be_long(tmp_path):
-    path = packed(tmp_path / "x.jsonl.gz", b'{"a": 1, "b": "' + b"x" * 2**21 + b'"}\n{"a": 2, "b": ""}\n')
+    path = write_file(tmp_path / "x.jsonl.gz", '{"a": 1, "b": "' + "x" * 2**21 + '"}\n{"a": 2, "b": ""}\n')
     assert open_table(path).read(["a"], None)["a"].to_pylist() == [1, 2]
 
 
@@ -326,33 +304,21 @@ def arrow_table(rows):
     return table, expected
 
 
-def write_arrow(path: Path, table: pa.Table, *, max_chunksize: int = 3) -> None:
-    if path.suffix in {".parquet", ".pq"}:
-        pq.write_table(table, path, row_group_size=max_chunksize)
-        return
-    new = ipc.new_stream if path.suffix == ".ipc" else ipc.new_file
-    with new(path, table.schema) as writer:
-        writer.write_table(table, max_chunksize=max_chunksize)
-
-
 @pytest.mark.parametrize("suffix", [".parquet", ".pq", ".arrow", ".feather", ".ipc"])
 @pytest.mark.parametrize("rows", [1, 10])
 def test_arrow_columns_of_every_dtype_and_list_are_read_bit_for_bit(tmp_path, suffix, rows):
     table, expected = arrow_table(rows)
-    path = tmp_path / f"x{suffix}"
-    write_arrow(path, table)
-    read = read_all(path)
+    read = read_all(write_file(tmp_path / f"x{suffix}", table, row_group=3))
     assert list(read.columns) == list(expected)
     assert not read.missing
     for name, values in expected.items():
-        assert same_bits(np.ascontiguousarray(read.columns[name]), np.ascontiguousarray(values)), name
+        assert same(read.columns[name], values), name
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".ipc"])
 def test_arrow_files_are_read_column_by_column(tmp_path, suffix):
     table = pa.table({"t": ["x", "y"], "a.b": [1, 2], "a": [3, 4], "e": [[1, 2], [3, 4]]})
-    write_arrow(tmp_path / f"x{suffix}", table)
-    opened = open_table(tmp_path / f"x{suffix}")
+    opened = open_table(write_file(tmp_path / f"x{suffix}", table))
     assert opened.groups == {"t": ("t",), "a.b": ("a.b",), "a": ("a",), "e": ("e[0]", "e[1]")}
     assert array_of(Table.of(opened.read(["e[1]", "a", "a.b"], None))).tolist() == [[2, 3, 1], [4, 4, 2]]
 
@@ -370,8 +336,7 @@ def test_missing_values_in_arrow_files_are_nan_or_told_apart(tmp_path, suffix):
             "x": pa.array([[1.0, 2.0], None, [None, 4.0]], pa.list_(pa.float64(), 2)),
         }
     )
-    write_arrow(tmp_path / f"x{suffix}", table)
-    read = read_all(tmp_path / f"x{suffix}")
+    read = read_all(write_file(tmp_path / f"x{suffix}", table))
     absent = {
         name: (np.isnan(column) if column.dtype.kind == "f" else np.zeros(3, bool)) | read.missing.get(name, False)
         for name, column in read.columns.items()
@@ -399,10 +364,10 @@ def test_npy_files_keep_shape_and_dtype(tmp_path, shape, dtype, order):
     expected = array[:, None] if array.ndim == 1 else array
     native = np.ascontiguousarray(expected).astype(expected.dtype.newbyteorder("="))
     assert list(read.columns) == [str(i) for i in range(expected.shape[1])]
-    assert same_bits(array_of(read), native)
+    assert same(array_of(read), native)
     opened = open_table(tmp_path / "x.npy")
     assert isinstance(opened, NpyTable)
-    assert same_bits(np.ascontiguousarray(opened.block(names_of(opened))), native)
+    assert same(opened.block(names_of(opened)), native)
 
 
 def test_npy_columns_can_be_named_and_chosen(tmp_path):
@@ -425,14 +390,12 @@ def test_npz_arrays_are_read_by_key(tmp_path):
         read = read_npz(tmp_path / "x.npz", keys=list(arrays))
         for key, array in arrays.items():
             native = array.astype(array.dtype.newbyteorder("="))
-            assert same_bits(
-                np.ascontiguousarray(read[key]).reshape(array.shape), np.ascontiguousarray(native).reshape(array.shape)
-            )
+            assert same(read[key].reshape(array.shape), native)
 
 
 def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):
     (tmp_path / "x.log").write_text("a;b\n1;2\n")
-    packed(tmp_path / "y.npy.gz", b"a\tb\n1\t2\n")
+    write_file(tmp_path / "y.npy.gz", "a\tb\n1\t2\n")
     (tmp_path / "z.txt").write_text("a,b\n1,2\n")
     for path, options in [
         (tmp_path / "x.log", {"delimiter": ";"}),
@@ -507,7 +470,7 @@ def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
     gap = "," if "csv" in suffix else "  "
     rows = [f"{number}{gap}{-number}" for number in range(size)]
     lines = ["\ufeff# station 7", f"a{gap}b", "# units:", f"m{gap}s", *rows[:1], "# a break", *rows[1:], "# the end"]
-    path = packed(tmp_path / f"x{suffix}", "\n".join(lines).encode())
+    path = write_file(tmp_path / f"x{suffix}", "\n".join(lines))
     read = read_all(path, comment="#", skip_after_header=1, header=True)
     assert {name: column.tolist() for name, column in read.columns.items()} == {
         "a": list(range(size)),
@@ -517,13 +480,13 @@ def test_lines_of_comments_and_of_units_are_left_out(tmp_path, suffix, size):
 
 @pytest.mark.parametrize("suffix", [".csv.bz2", ".csv.xz"])
 def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeypatch, suffix):
-    whole = packed(tmp_path / f"x{suffix}", b"a,b\n" + b"1,2\n" * 200_000).read_bytes()
+    whole = write_file(tmp_path / f"x{suffix}", "a,b\n" + "1,2\n" * 200_000).read_bytes()
     assert format_of(f"x{suffix}") == "csv"
     (tmp_path / f"cut{suffix}").write_bytes(whole[:-9])
     with pytest.raises(SourceError, match="is it whole"):
         read_all(tmp_path / f"cut{suffix}")
     twice = tmp_path / f"twice{suffix}"
-    twice.write_bytes(whole + packed(tmp_path / f"y{suffix}", b"3,4\n").read_bytes())
+    twice.write_bytes(whole + write_file(tmp_path / f"y{suffix}", "3,4\n").read_bytes())
     assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
     monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
     monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -20,7 +17,7 @@ import store_spec
 from builder import SourceError, tabular
 from builder.frames.cleaning import clean
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
 
 VALUES = {
     "right": "1",
@@ -95,16 +92,15 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
     ],
 )
 def test_values_that_depend_on_wrong_times_are_not_named(tmp_path, rows, options):
-    path = tmp_path / "a.csv"
-    path.write_text("t,a\n" + rows)
+    path = write_file(tmp_path / "a.csv", "t,a\n" + rows)
     assert "column t" in message(path, time="t", **options)
     assert "column a" not in message(path, time="t", **options)
 
 
 def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, monkeypatch):
-    path, found, alive = tmp_path / "a.parquet", list[Any](), list[int]()
+    found, alive = list[Any](), list[int]()
     rows = {"g": np.repeat(np.arange(20), 100), "a": np.ones(2_000), "b": ["walk"] * 2_000}
-    pq.write_table(pa.table(rows), path, row_group_size=100)
+    path = write_file(tmp_path / "a.parquet", rows, row_group=100)
 
     def counted(*arguments: Any, **others: Any) -> Any:
         result = clean(*arguments, **others)
@@ -119,8 +115,7 @@ def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, m
 
 
 def test_policies_and_infinite_values_hide_no_problem_of_each_other(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a,b,c\n1,,1\ninf,1,\n")
+    path = write_file(tmp_path / "a.csv", "a,b,c\n1,,1\ninf,1,\n")
     assert message(path, missing=["b=drop"]) == (
         "row 2, column a: infinite value (1 in all); correct it, or leave the column out with --exclude; also row 2, "
         "column c: missing value (1 in all); fill it in, say what to do with such steps with --missing, or leave the "
@@ -129,8 +124,7 @@ def test_policies_and_infinite_values_hide_no_problem_of_each_other(tmp_path):
 
 
 def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a,b\n1,2\n")
+    path = write_file(tmp_path / "a.csv", "a,b\n1,2\n")
     assert message(path, inputs=["a", "p", "q"]) == (
         "there is no column 'p'; there is no column 'q'; there are 2: a, b"
     )
@@ -141,9 +135,7 @@ def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
 
 
 def test_problems_of_label_files_name_them_and_are_reported_once(tmp_path):
-    for name, text in {"x/a.csv": "a,b,c\n1,walk,\n", "y/a.csv": "u,v\n4x,1\n", "x/b.csv": "a,b\n1,2\n3\n"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, {"x/a.csv": "a,b,c\n1,walk,\n", "y/a.csv": "u,v\n4x,1\n", "x/b.csv": "a,b\n1,2\n3\n"})
     process = tabular(labels_from="x/(.*) -> y/{1}").under(tmp_path)
     with pytest.raises(SourceError) as caught:
         process(tmp_path / "x/a.csv")
@@ -170,11 +162,8 @@ def test_rows_of_several_files_are_named_in_each_problem(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_all_columns_that_cannot_be_used_are_named_at_once(tmp_path, suffix):
     columns = {"when": ["2024-01-01", "2024-01-02"], "x": [1.0, 2.0], "site": ["a", "b"], "note": ["c", "d"]}
-    (tmp_path / "src").mkdir()
-    if suffix == ".csv":
-        pa.csv.write_csv(pa.table(columns), tmp_path / "src/a.csv")
-    else:
-        pq.write_table(pa.table(columns), tmp_path / "src/a.parquet")
+    lines = [",".join(map(str, row)) + "\n" for row in [columns, *zip(*columns.values(), strict=True)]]
+    write_file(tmp_path / f"src/a{suffix}", "".join(lines) if suffix == ".csv" else columns)
     refused = seqzarr("build", tmp_path / "src", tmp_path / "t.zarr", "--workers", "0").stderr
     assert "3 columns cannot be used: " in refused
     assert "; leave them out with --exclude when,site,note, or name the columns to take with --inputs\n" in refused

@@ -143,11 +143,10 @@ def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
 
 
 def test_sources_that_were_only_split_are_named_last(tmp_path):
-    (tmp_path / "src").mkdir()
     rows = {"jumps.csv": (0, 1, 9, 20), "lacks.csv": (0, 1), "jump.csv": (0, 9), "whole.csv": (0, 1)}
     for name, times in rows.items():
-        lines = [f"{time},{'' if name == 'lacks.csv' and time else 1}" for time in times]
-        (tmp_path / "src" / name).write_text("t,a\n" + "\n".join(lines) + "\n")
+        lines = [f"{time},{'' if name == 'lacks.csv' and time else 1}\n" for time in times]
+        write_files(tmp_path / "src", {name: "t,a\n" + "".join(lines)})
     store = tmp_path / "s.zarr"
     process = tabular(inputs="a", missing="drop", time="t", elapsed=True, time_unit="s", max_gap="2s")
     builder.build(tmp_path / "src", store, process=process, workers=0)
@@ -168,14 +167,9 @@ def test_lost_steps_are_summed_and_the_worst_sources_come_first(tmp_path):
     """Compared with sorting all of them; a later build counts only its own sources."""
     rng = np.random.default_rng(0)
     lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
-
-    def write(names):
-        for name in names:
-            gaps, rows = lost[name]
-            write_files(tmp_path / "src", {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows})
-
+    texts = {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows for name, (gaps, rows) in lost.items()}
     for names in (list(lost)[:30], list(lost)[30:]):
-        write(names)
+        write_files(tmp_path / "src", {name: texts[name] for name in names})
         report = builder.build(
             tmp_path / "src", tmp_path / "t.zarr", process=tabular(missing="drop"), workers=0, batch=1
         )
@@ -202,8 +196,7 @@ def test_a_dry_run_reports_the_cleaning_of_its_sources(src, tmp_path):
 
 
 def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
-    folder = tmp_path / "src"
-    write_files(folder, {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
+    folder = write_files(tmp_path / "src", {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
     assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["unit"].tolist() == [7, 8, 7]
@@ -214,10 +207,7 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     (folder / "b.csv").write_text("unit,run,x\nB7,5,1\n")
     result = build(folder, tmp_path / "t.zarr", "--workers", 0)
     assert result.exit_code == 1
-    assert (
-        "b.csv: column unit, which rows are grouped by, holds 'B7', but in the store and its first source"
-        in result.stderr
-    )
+    assert "b.csv: column unit, which rows are grouped by, holds 'B7', but in the store and its first" in result.stderr
     assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "u.zarr")
     assert opened.sequences["unit"].tolist() == ["7", "8", "7", "B7"]
@@ -225,10 +215,8 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
 
 
 def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
-    folder = tmp_path / "src"
-    folder.mkdir()
-    (folder / "a.csv").write_text("t,x\n")
-    (folder / "b.csv").write_text("t,x\n2020-01-01T12:00+02:00,1\n2020-01-01T10:30Z,2\n2020-01-01T20:00:00.5Z,3\n")
+    rows = "2020-01-01T12:00+02:00,1\n2020-01-01T10:30Z,2\n2020-01-01T20:00:00.5Z,3\n"
+    folder = write_files(tmp_path / "src", {"a.csv": "t,x\n", "b.csv": f"t,x\n{rows}"})
     assert build(folder, tmp_path / "t.zarr", "--time", "t", "--max-gap", "2h", "--workers", 0).exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["source"].tolist() == ["b.csv", "b.csv"]

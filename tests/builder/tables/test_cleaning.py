@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from builder.frames.cleaning import clean, mark_missing
 from builder.frames.transforms import apply_transforms
 from builder.options.option_syntax import parse_policies, parse_transform
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
+from tests.builder.source_files import write_file
 
 POLICIES = (
     *("drop", "split", "keep", "ffill+drop", "ffill+split", "ffill+keep", "interpolate+drop", "interpolate+split"),
@@ -100,19 +100,13 @@ def test_steps_of_any_shape_are_cleaned_number_by_number():
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".parquet", ".arrow", ".npy"])
 def test_numbers_for_missing_values_are_found_in_every_format(tmp_path, suffix):
     array = np.array([[1.0, -999.0], [2.0, 5.0], [-999.0, 6.0], [4.0, 7.0]])
-    path = tmp_path / f"x{suffix}"
-    if suffix == ".csv":
-        path.write_text("a,b\n1,-999\n2,5\n-999.00,6\n?,8\n4,7\n")
-    elif suffix == ".txt":
-        np.savetxt(path, array)
-    elif suffix == ".npy":
-        np.save(path, array)
-    else:
-        table = pa.table({"a": array[:, 0].astype(np.int16), "b": array[:, 1].astype(np.float32)})
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-        if suffix == ".parquet":
-            pq.write_table(table, path)
+    contents = {
+        ".csv": "a,b\n1,-999\n2,5\n-999.00,6\n?,8\n4,7\n",
+        ".txt": "1 -999.0\n2 5\n-9.99e2 6\n4 7\n",
+        ".npy": array,
+    }
+    columns = {"a": array[:, 0].astype(np.int16), "b": array[:, 1].astype(np.float32)}
+    path = write_file(tmp_path / f"x{suffix}", contents.get(suffix, columns))
     (only,) = tabular(missing="drop", na_values="?,-999")(path)
     assert only.inputs.tolist() == [[2, 5], [4, 7]]
     assert only.columns == {"dropped": 3 if suffix == ".csv" else 2, "filled": 0}
@@ -123,26 +117,25 @@ def test_numbers_for_missing_values_are_found_in_every_format(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("values", [[3, -999, 5], ["2024-01-03", "?", "2024-01-05"]])
 def test_words_for_missing_values_are_missing_in_columns_of_times_groups_and_keys(tmp_path, suffix, values):
-    rows = [{"k": value, "a": number} for number, value in enumerate(values)]
-    for name in ("x", "x_labels"):
-        path = tmp_path / f"{name}{suffix}"
-        if suffix == ".csv":
-            path.write_text("k,a\n" + "".join(f"{row['k']},{row['a']}\n" for row in rows))
-        elif suffix == ".jsonl":
-            path.write_text("\n".join(map(json.dumps, rows)))
-        else:
-            pq.write_table(pa.Table.from_pylist(rows), path)
+    rows = list(enumerate(values))
+    contents: dict[str, Any] = {
+        ".csv": "k,a\n" + "".join(f"{value},{number}\n" for number, value in rows),
+        ".jsonl": "\n".join(json.dumps({"k": value, "a": number}) for number, value in rows),
+        ".parquet": {"k": values, "a": [0, 1, 2]},
+    }
+    path = write_file(tmp_path / f"x{suffix}", contents[suffix])
+    write_file(tmp_path / f"x_labels{suffix}", contents[suffix])
     options: dict[str, Any] = {"na_values": "?,-999"}
     dated = options | ({} if "?" in values else {"time_unit": "s"})
-    (only,) = tabular(time="k", missing="drop", **dated).sequences(tmp_path / f"x{suffix}")
+    (only,) = tabular(time="k", missing="drop", **dated).sequences(path)
     assert (only.inputs.tolist(), len(only.time)) == ([[0], [2]], 2)
     with pytest.raises(SourceError, match=r"row 2, column k: missing value \(1 in all\); fill it in, or drop"):
-        list(tabular(time="k", sort_time=True, **dated).sequences(tmp_path / f"x{suffix}"))
+        list(tabular(time="k", sort_time=True, **dated).sequences(path))
     with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are grouped by this column"):
-        list(tabular(group_by="k", **options).sequences(tmp_path / f"x{suffix}"))
+        list(tabular(group_by="k", **options).sequences(path))
     paired = tabular(inputs="a", labels="a", labels_from="{stem}_labels" + suffix, on="k", **options)
     with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are paired by this column"):
-        list(paired.sequences(tmp_path / f"x{suffix}"))
+        list(paired.sequences(path))
 
 
 @pytest.mark.parametrize(
@@ -167,19 +160,19 @@ def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
 
 
 def test_files_with_and_without_gaps_have_the_same_dtype(tmp_path):
-    pq.write_table(pa.table({"a": [1, 2], "b": [True, False]}), tmp_path / "x.parquet")
+    path = write_file(tmp_path / "x.parquet", {"a": [1, 2], "b": [True, False]})
     for policy, dtype in [("keep", "float64"), ("interpolate", "float64"), ("ffill", "int64"), ("drop", "int64")]:
-        (only,) = tabular(inputs="a", labels="b", missing=policy)(tmp_path / "x.parquet")
+        (only,) = tabular(inputs="a", labels="b", missing=policy)(path)
         assert only.inputs.dtype == dtype
         assert only.columns == {"dropped": 0, "filled": 0}
 
 
 def test_npz_files_are_cleaned_like_tables(tmp_path):
     x, y = np.array([[1.0, 2.0], [math.nan, 4.0], [5.0, 6.0]]), np.array([1.0, 2.0, math.nan])
-    np.savez(tmp_path / "x.npz", inputs=x, labels=y, single=np.array(7))
-    (only,) = tabular(missing=["drop", "inputs 0=ffill"])(tmp_path / "x.npz")
+    path = write_file(tmp_path / "x.npz", {"inputs": x, "labels": y, "single": 7})
+    (only,) = tabular(missing=["drop", "inputs 0=ffill"])(path)
     assert (only.inputs.tolist(), only.labels.tolist()) == ([[1, 2], [1, 4]], [[1], [2]])
-    first, second = tabular(missing="split", label_key="single")(tmp_path / "x.npz")
+    first, second = tabular(missing="split", label_key="single")(path)
     assert (first.inputs.tolist(), first.labels.tolist()) == ([[1, 2]], 7)
     assert (second.inputs.tolist(), second.labels.tolist()) == ([[5, 6]], 7)
 
@@ -257,10 +250,9 @@ def test_the_first_row_of_a_difference_is_left_out_by_every_policy_but_keep(tmp_
 
 
 def test_policies_and_transforms_take_ranges_and_elements_of_lists(tmp_path):
-    table = pa.table({"a": [None, 2.0], "e": [[1.0, 2.0], [None, 4.0]], "z": [1.0, None]})
-    pq.write_table(table, tmp_path / "x.parquet")
+    table = {"a": [None, 2.0], "e": [[1.0, 2.0], [None, 4.0]], "z": [1.0, None]}
     process = tabular(missing=["drop", "e,z=ffill"], transforms=["scale e[0]:z=2"], na_values="0")
-    (only,) = process(tmp_path / "x.parquet")
+    (only,) = process(write_file(tmp_path / "x.parquet", table))
     assert (only.inputs.tolist(), only.columns) == ([[2, 2, 8, 2]], {"dropped": 1, "filled": 2})
 
 
@@ -346,8 +338,8 @@ def test_sequences_equal_those_of_loops(tmp_path, groups, values, times, longest
     rows: list[Row] = [(group, time, *two) for group, time, two in zip(groups, times, values, strict=False)]
     columns = dict(zip("ktab", ([row[place] for row in rows] for place in range(4)), strict=True))
     types = {"k": pa.string(), "t": pa.int64(), "a": pa.float64(), "b": pa.float64()}
-    table = pa.table({name: pa.array(column, types[name]) for name, column in columns.items()})
-    pq.write_table(table, tmp_path / "x.parquet", row_group_size=row_group)
+    table = {name: pa.array(column, types[name]) for name, column in columns.items()}
+    path = write_file(tmp_path / "x.parquet", table, row_group=row_group)
     process = tabular(
         group_by="k",
         time="t",
@@ -360,9 +352,9 @@ def test_sequences_equal_those_of_loops(tmp_path, groups, values, times, longest
     expected = sequences_by_loop(rows, longest, transforms, policies)
     if expected is None:
         with pytest.raises(SourceError, match=r"none of its \d+ rows is left"):
-            list(process(tmp_path / "x.parquet"))
+            list(process(path))
         return
-    for one, wanted in zip(process(tmp_path / "x.parquet"), expected, strict=True):
+    for one, wanted in zip(process(path), expected, strict=True):
         np.testing.assert_array_equal(one.inputs, np.array(wanted["inputs"]))
         assert one.time.astype(np.int64).tolist() == wanted["time"]
         assert one.columns == {"k": wanted["group"], "dropped": wanted["dropped"], "filled": wanted["filled"]}

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -22,12 +22,7 @@ from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
+from tests.builder.source_files import write_file, write_files
 
 
 def as_lists(pair):
@@ -46,14 +41,11 @@ def test_chosen_columns_equal_a_loop_over_the_rows(tmp_path, data):
     )
     inputs = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
     labels = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
+    content: Any = {name: np.array([row[place] for row in rows]) for place, name in enumerate(names)}
     suffix = data.draw(st.sampled_from([".csv", ".parquet"]))
-    path = tmp_path / f"x{suffix}"
     if suffix == ".csv":
-        write(path, "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)]))
-    else:
-        pq.write_table(
-            pa.table({n: pa.array([row[i] for row in rows], pa.float64()) for i, n in enumerate(names)}), path
-        )
+        content = "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)])
+    path = write_file(tmp_path / f"x{suffix}", content)
     found_inputs, found_labels = tabular(inputs=inputs, labels=",".join(labels))(path)
     for found, wanted in ((found_inputs, inputs), (found_labels, labels)):
         expected = np.array([[row[names.index(name)] for name in wanted] for row in rows]).reshape(-1, len(wanted))
@@ -75,7 +67,7 @@ def test_chosen_columns_equal_a_loop_over_the_rows(tmp_path, data):
     ],
 )
 def test_default_inputs_and_labels(tmp_path, options, inputs, labels):
-    path = write(tmp_path / "x.csv", "t,a,b,c\n0,1,2,3\n")
+    path = write_file(tmp_path / "x.csv", "t,a,b,c\n0,1,2,3\n")
     process = tabular(**options)
     if inputs is None:
         with pytest.raises(SourceError, match="no column is left for the inputs, after labels and exclude"):
@@ -99,8 +91,8 @@ def test_numbers_choose_columns_that_have_no_names(tmp_path):
 
 
 def test_list_columns_count_as_their_elements(tmp_path):
-    table = pa.table({"y": [1, 2], "emb": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "z": [7.0, 8.0]})
-    pq.write_table(table, tmp_path / "x.parquet")
+    table = {"y": [1, 2], "emb": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "z": [7.0, 8.0]}
+    path = write_file(tmp_path / "x.parquet", table)
     choices: list[tuple[str | tuple[()], str | tuple[()], tuple[str, ...]]] = [
         ((), (), ("emb[0]", "emb[1]", "emb[2]", "z")),
         ("emb", (), ("emb[0]", "emb[1]", "emb[2]")),
@@ -109,21 +101,20 @@ def test_list_columns_count_as_their_elements(tmp_path):
     ]
     for inputs, exclude, names in choices:
         process = tabular(inputs=inputs, exclude=exclude, labels="y")
-        features, labels = process(tmp_path / "x.parquet")
+        features, labels = process(path)
         flat = {"emb[0]": [1, 4], "emb[1]": [2, 5], "emb[2]": [3, 6], "z": [7, 8]}
-        assert tuple(one.names for one in process.columns(tmp_path / "x.parquet")) == (names, ("y",))
+        assert tuple(one.names for one in process.columns(path)) == (names, ("y",))
         assert features.T.tolist() == [flat[name] for name in names]
         assert (labels.dtype, labels.tolist()) == (np.int64, [[1], [2]])
 
 
 def test_a_list_column_without_rows_has_no_features(tmp_path):
-    pq.write_table(
-        pa.table({"emb": pa.array([], pa.list_(pa.float32())), "z": pa.array([], pa.int8())}), tmp_path / "x.pq"
-    )
+    table = {"emb": pa.array([], pa.list_(pa.float32())), "z": pa.array([], pa.int8())}
+    path = write_file(tmp_path / "x.pq", table)
     with pytest.raises(SourceError, match="the list column emb has no elements in the first row"):
-        tabular()(tmp_path / "x.pq")
+        tabular()(path)
     with pytest.raises(EmptySourceError, match="has no rows"):
-        tabular(exclude="emb")(tmp_path / "x.pq")
+        tabular(exclude="emb")(path)
 
 
 def test_names_with_colons_and_commas_can_be_chosen():
@@ -156,17 +147,16 @@ def test_advice_can_be_pasted_and_a_later_build_needs_no_options(tmp_path):
     assert """there are 3: "SpO2, %", my note, "a, b\"""" in done.stderr
     options = ["--missing", '"SpO2, %"=drop', "--scale", '"a, b"=2', "--inputs", '"SpO2, %","a, b"']
     assert seqzarr(*command, *options).exit_code == 0
-    write(tmp_path / "src" / "b.csv", '"SpO2, %",my note,"a, b"\n7,x,8\n')
+    write_file(tmp_path / "src" / "b.csv", '"SpO2, %",my note,"a, b"\n7,x,8\n')
     assert seqzarr(*command).exit_code == 0
     store = open_store(tmp_path / "t.zarr")
     assert [rows.tolist() for rows, _ in store] == [[[1, 8], [3, 12]], [[7, 16]]]
-    write(tmp_path / "src" / "c.csv", '"SpO2, %",my note,"a, b"\n7,x,no\n')
+    write_file(tmp_path / "src" / "c.csv", '"SpO2, %",my note,"a, b"\n7,x,no\n')
     assert """--exclude '"a, b"'""" in seqzarr(*command).stderr
 
 
 def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
-    (tmp_path / "run9" / "run7").mkdir(parents=True)
-    path = write(tmp_path / "run9" / "run7" / "s12_h-0.5_r3.csv", "a\n1\n2\n")
+    path = write_file(tmp_path / "run9" / "run7" / "s12_h-0.5_r3.csv", "a\n1\n2\n")
     for pattern, dtype, expected, names in [
         (r"s(\d+)", None, np.array([12]), None),
         (r"s(?P<subject>\d+)_h(?P<height>[-.\d]+)", None, np.array([12, -0.5]), ("subject", "height")),
@@ -183,7 +173,7 @@ def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
 def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
-    path = write(tmp_path / f"x{number}_1.csv", "a\n1\n")
+    path = write_file(tmp_path / f"x{number}_1.csv", "a\n1\n")
     with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
         tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
     asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as the message advises
@@ -191,7 +181,7 @@ def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
 
 
 def test_labels_are_the_inputs_or_come_from_the_manifest(tmp_path):
-    path = write(tmp_path / "x.csv", "a,b\n1,2\n")
+    path = write_file(tmp_path / "x.csv", "a,b\n1,2\n")
     process = tabular(labels_in_manifest=True)
     assert as_lists(process(path)) == ([[1.0, 2.0]], None)
     assert tuple(one.names for one in process.columns(path)) == (("a", "b"), None)
@@ -207,9 +197,9 @@ def test_binary_formats_keep_their_dtype_promoted_over_the_columns(tmp_path):
         "b": np.array([0.5, 1], np.float32),
         "c": np.array([True, False]),
     }
-    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    path = write_file(tmp_path / "x.parquet", columns)
     for names in itertools.chain.from_iterable(itertools.combinations(columns, n) for n in (1, 2, 3)):
-        inputs, labels = tabular(inputs=",".join(names), labels="c")(tmp_path / "x.parquet")
+        inputs, labels = tabular(inputs=",".join(names), labels="c")(path)
         expected = np.stack([columns[n] for n in names], axis=1)
         assert (inputs.dtype, inputs.tolist()) == (expected.dtype, expected.tolist())
         assert labels.dtype == np.bool_
@@ -259,16 +249,14 @@ def test_a_requested_dtype_changes_values_only_by_rounding(tmp_path, held, asked
 
 
 def test_promotion_does_not_round_integers(tmp_path):
-    pq.write_table(pa.table({"a": [0, 2**53 + 1], "b": [0.5, 1.5]}), tmp_path / "x.parquet")
-    with pytest.raises(
-        SourceError, match=r"row 2, column a: 9007199254740993 does not fit into float64 .*--dtype float64"
-    ):
-        tabular()(tmp_path / "x.parquet")
-    assert tabular(dtype="float64")(tmp_path / "x.parquet")[0].tolist() == [[0.0, 0.5], [2.0**53, 1.5]]
+    path = write_file(tmp_path / "x.parquet", {"a": [0, 2**53 + 1], "b": [0.5, 1.5]})
+    with pytest.raises(SourceError, match=r"row 2, column a: 9007199254740993 does not fit into float64 .*--dtype flo"):
+        tabular()(path)
+    assert tabular(dtype="float64")(path)[0].tolist() == [[0.0, 0.5], [2.0**53, 1.5]]
 
 
 def test_large_integers_in_text_need_a_dtype(tmp_path):
-    path = write(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
+    path = write_file(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
     with pytest.raises(SourceError, match=r"row 1, column id: 9007199254740993 is beyond 2\*\*53"):
         tabular()(path)
     assert as_lists(tabular(labels="id", dtype="int64")(path)) == ([[1], [2]], [[2**53 + 1], [-5]])
@@ -291,42 +279,38 @@ def test_large_integers_in_text_need_a_dtype(tmp_path):
 @pytest.mark.parametrize("dtype", [None, "int64", "float32"])
 def test_missing_infinite_and_text_values_name_row_and_column(tmp_path, text, message, dtype):
     with pytest.raises(SourceError, match=message):
-        tabular(dtype=dtype).under(tmp_path)(write(tmp_path / "x.csv", text))
+        tabular(dtype=dtype).under(tmp_path)(write_file(tmp_path / "x.csv", text))
 
 
 def test_missing_values_in_unused_columns_are_accepted(tmp_path):
-    path = write(tmp_path / "x.csv", "a,b,t\n1,,x\n2,,\n")
+    path = write_file(tmp_path / "x.csv", "a,b,t\n1,,x\n2,,\n")
     assert as_lists(tabular(inputs="a")(path)) == ([[1.0], [2.0]], [[1.0], [2.0]])
 
 
 def test_missing_values_in_binary_files_name_row_and_column(tmp_path):
-    pq.write_table(pa.table({"a": [1, 2, None], "b": [True, None, None], "e": [[1], [2], [3]]}), tmp_path / "x.parquet")
+    path = write_file(tmp_path / "x.parquet", {"a": [1, 2, None], "b": [True, None, None], "e": [[1], [2], [3]]})
     with pytest.raises(SourceError, match=r"row 2, column b: missing value \(3 in all, also in a\)"):
-        tabular()(tmp_path / "x.parquet")
+        tabular()(path)
     array = np.zeros((4, 2, 3), np.float32)
     array[2, 1, 0] = np.nan
-    np.save(tmp_path / "x.npy", array)
     with pytest.raises(SourceError, match=r"row 3, column 1: missing value \(1 in all\)"):
-        tabular()(tmp_path / "x.npy")
+        tabular()(write_file(tmp_path / "x.npy", array))
     array[2, 1, 0] = 1e6
-    np.save(tmp_path / "x.npy", array)
     with pytest.raises(SourceError, match=r"row 3, column 1\[0\]: 1000000.0 does not fit into float16"):
-        tabular(dtype="float16")(tmp_path / "x.npy")
+        tabular(dtype="float16")(write_file(tmp_path / "x.npy", array))
 
 
 def test_steps_of_any_shape_are_kept(tmp_path):
     array = np.random.default_rng(0).standard_normal((5, 4, 3, 2)).astype(">f4")
-    np.save(tmp_path / "x.npy", array)
-    inputs, labels = tabular(labels="3")(tmp_path / "x.npy")
+    inputs, labels = tabular(labels="3")(write_file(tmp_path / "x.npy", array))
     assert inputs.dtype == np.float32
     np.testing.assert_array_equal(inputs, array[:, :3])
     np.testing.assert_array_equal(labels, array[:, 3:])
 
 
 def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
-    path = tmp_path / "x_5.npz"
     x, y = np.arange(6.0).reshape(3, 2), np.array([1, 2, 3])
-    np.savez(path, inputs=x, labels=y, other=np.array(7))
+    path = write_file(tmp_path / "x_5.npz", {"inputs": x, "labels": y, "other": 7})
     assert as_lists(tabular()(path)) == (x.tolist(), [[1], [2], [3]])
     assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), 7)
     assert as_lists(tabular(input_key="labels", label_key="inputs")(path)) == ([[1], [2], [3]], x.tolist())
@@ -338,9 +322,8 @@ def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
 
 
 def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence(tmp_path):
-    (tmp_path / "src").mkdir()
-    for name, steps in (("a", 1), ("b", 4), ("c", 1)):
-        np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((steps, 2)), labels=np.int64(steps))
+    steps = {"a.npz": 1, "b.npz": 4, "c.npz": 1}
+    write_files(tmp_path / "src", {name: {"inputs": np.ones((n, 2)), "labels": n} for name, n in steps.items()})
     report = build(tmp_path / "src", tmp_path / "s.zarr", workers=0)
     assert (report.added, report.failures) == (3, ())
     store = open_store(tmp_path / "s.zarr")
@@ -349,8 +332,7 @@ def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence(tmp_path):
 
 
 def test_npz_files_without_labels(tmp_path):
-    np.savez(tmp_path / "x.npz", inputs=[[1.0, 2.0]])
-    inputs, labels = tabular(labels="none")(tmp_path / "x.npz")
+    inputs, labels = tabular(labels="none")(write_file(tmp_path / "x.npz", {"inputs": [[1.0, 2.0]]}))
     assert (inputs.tolist(), labels.tolist()) == ([[1, 2]], [])
 
 
@@ -392,8 +374,8 @@ def test_a_later_build_reads_text_like_the_first(tmp_path):
 @pytest.mark.parametrize("long", [False, True])
 def test_sequences_of_tabular_have_one_type_for_all_options(tmp_path, monkeypatch, options, long):
     """Calling it returns a pair, parts, or pieces of a long file; that is for `build`."""
-    path = tmp_path / "1.parquet"
-    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}), path, row_group_size=2)
+    table = {"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "g": [0, 0, 1, 1]}
+    path = write_file(tmp_path / "1.parquet", table, row_group=2)
     process = tabular(**options)
     wanted = [one for one in sequences_of(process(path)) if isinstance(one, Sequence)]
     if long:
@@ -431,9 +413,8 @@ def tables(path: Path) -> Iterator[Sequence]:
 
 
 def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
-    (tmp_path / "src").mkdir()
-    write(tmp_path / "src" / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
-    write(tmp_path / "src" / "y.csv", "a,b,kind\n1,8,cat\n2,9,eel\n")
+    write_file(tmp_path / "src" / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
+    write_file(tmp_path / "src" / "y.csv", "a,b,kind\n1,8,cat\n2,9,eel\n")
     (only,) = tables(tmp_path / "src" / "x.csv")
     assert only.labels.tolist() == [[5, "dog"], [6, "cat"], [7, "dog"]]
     (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(tmp_path / "src" / "x.csv")

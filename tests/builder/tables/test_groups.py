@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from builder import SourceError, tabular
 from builder.formats import open_table
 from builder.frames.groups import read_groups
+from tests.builder.source_files import write_file
 
 
 def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], list[list[Any]]]:
@@ -29,19 +30,10 @@ def by_loop(rows: list[tuple[Any, ...]], keys: int) -> dict[tuple[Any, ...], lis
 
 def write(path: Path, rows: list[tuple[Any, ...]], row_group: int) -> None:
     """Write rows with a key of text, one of integers, and two numbers."""
-    names = ("who", "run", "a", "b")
-    if path.suffix == ".csv":
-        text = "\n".join(",".join(map(str, row)) for row in [names, *rows])
-        path.write_text(f"{text}\n")
-        return
-    types = (pa.string(), pa.int32(), pa.float64(), pa.float64())
-    columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(types)]
-    table = pa.table(dict(zip(names, columns, strict=True)))
-    if path.suffix == ".parquet":
-        pq.write_table(table, path, row_group_size=row_group)
-        return
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+    types = {"who": pa.string(), "run": pa.int32(), "a": pa.float64(), "b": pa.float64()}
+    text = "".join(",".join(map(str, row)) + "\n" for row in [tuple(types), *rows])
+    columns = {name: pa.array([row[i] for row in rows], types[name]) for i, name in enumerate(types)}
+    write_file(path, text if path.suffix == ".csv" else columns, row_group=row_group)
 
 
 rows_of_groups = st.lists(
@@ -125,8 +117,8 @@ def test_a_parquet_file_of_adjacent_groups_is_read_row_group_by_row_group(tmp_pa
     ],
 )
 def test_text_of_integers_is_grouped_by_integers(tmp_path, keys, expected):
-    (tmp_path / "x.csv").write_text("k,a\n" + "".join(f"{key},1\n" for key in keys))
-    found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.csv")]
+    path = write_file(tmp_path / "x.csv", "k,a\n" + "".join(f"{key},1\n" for key in keys))
+    found = [one.columns["k"] for one in tabular(group_by="k")(path)]
     assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
 
 
@@ -142,16 +134,16 @@ def test_text_of_integers_is_grouped_by_integers(tmp_path, keys, expected):
     ],
 )
 def test_columns_of_many_binary_types_can_form_groups(tmp_path, column, expected):
-    pq.write_table(pa.table({"k": column, "a": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet", row_group_size=1)
-    found = [one.columns["k"] for one in tabular(group_by="k")(tmp_path / "x.parquet")]
+    path = write_file(tmp_path / "x.parquet", {"k": column, "a": [1.0, 2.0, 3.0]}, row_group=1)
+    found = [one.columns["k"] for one in tabular(group_by="k")(path)]
     assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
 
 
 @pytest.mark.parametrize("row_group", [1, 9])
 def test_a_missing_group_value_is_refused_by_its_row_of_the_file(tmp_path, row_group):
-    pq.write_table(pa.table({"k": [1, 2, None], "a": [1.0] * 3}), tmp_path / "x.parquet", row_group_size=row_group)
+    path = write_file(tmp_path / "x.parquet", {"k": [1, 2, None], "a": [1.0] * 3}, row_group=row_group)
     with pytest.raises(SourceError, match="row 3, column k: missing value, but rows are grouped by this column"):
-        list(tabular(group_by="k")(tmp_path / "x.parquet"))
+        list(tabular(group_by="k")(path))
 
 
 def test_numbered_columns_of_arrays_and_text_without_names_can_be_grouped_by(tmp_path):
@@ -202,5 +194,5 @@ def test_grouping_reads_only_the_columns_that_are_needed(tmp_path):
     rows = list(itertools.islice(itertools.product(range(3), repeat=40), 50))
     names = [f"k{number}" for number in range(40)]
     table = {name: [row[i] * 10**9 for row in rows] for i, name in enumerate(names)}
-    pq.write_table(pa.table(table | {"a": [1.0] * 50}), tmp_path / "x.parquet")
-    assert len(list(tabular(group_by=names)(tmp_path / "x.parquet"))) == 50
+    path = write_file(tmp_path / "x.parquet", table | {"a": [1.0] * 50})
+    assert len(list(tabular(group_by=names)(path))) == 50
