@@ -1,4 +1,4 @@
-"""Write small source files."""
+"""Write small source files, and build stores from them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ipc
+
+from builder import Report, build
+from store_spec import Store, open_store
 
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
 
@@ -60,3 +64,28 @@ def _write_table(path: Path, table: pa.Table, row_group: int | None) -> None:
             writer.write_table(table, max_chunksize=row_group)
     else:
         pq.write_table(table, path, row_group_size=row_group)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A build, and where its store is, if there is one."""
+
+    report: Report
+    path: Path
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.path)
+
+    @property
+    def reasons(self) -> list[str]:
+        return [failure.reason for failure in self.report.failures]
+
+
+def build_files(
+    place: Path, contents: Mapping[str, Content], process: Any = None, store: str = "t.zarr", **options: Any
+) -> Built:
+    """Write files in the folder `src`, and build all that is there in this process, however many sources fail."""
+    folder = write_files(place / "src", contents)
+    given = {"workers": 0, "max_failures": 99} | options
+    return Built(build(folder, place / store, process=process, **given), place / store)

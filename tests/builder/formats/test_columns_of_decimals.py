@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 import store_spec
-from builder import SourceError, build, tabular
+from builder import SourceError, tabular
 from builder.formats import arrow, open_table
 from builder.formats.table import Table
-from tests.builder.source_files import write_file, write_files
+from tests.builder.source_files import build_files, write_file
 
 TYPES = [
     getattr(pa, name)(digits, scale)
@@ -91,13 +91,11 @@ def test_integers_are_exact_on_request(tmp_path, suffix, kind, dtype):
 )
 def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dtype, message):
     values = [None if value is None else Decimal(value) for value in values]
-    table = pa.table({"a": pa.array([Decimal(1)] * 3 + values, kind)})
-    path = write_file(tmp_path / "x.parquet", table, row_group=3)
+    values = [Decimal(1)] * 3 + values
+    path = write_file(tmp_path / "x.parquet", {"a": pa.array(values, kind)}, row_group=3)
     with pytest.raises(SourceError, match=message):
         list(tabular(inputs="a", dtype=dtype, missing="drop").sequences(path))
-    table = pa.table(
-        {"a": pa.array([[None if v is None else v, None] for v in table["a"].to_pylist()], pa.list_(kind))}
-    )
+    table = {"a": pa.array([[value, None] for value in values], pa.list_(kind))}
     path = write_file(tmp_path / "x.parquet", table, row_group=3)
     with pytest.raises(SourceError, match=message.replace("column a", r"column a\[0\]")):
         list(tabular(inputs="a[0]", dtype=dtype, missing="drop").sequences(path))
@@ -123,15 +121,13 @@ def test_a_build_takes_decimals_as_inputs_labels_groups_and_times(tmp_path):
         "y": (pa.decimal128(5, 0), (1, 0, 3, 2)),
     }
     table = {name: pa.array([Decimal(value) for value in values], kind) for name, (kind, values) in columns.items()}
-    write_files(tmp_path / "src", {"x.parquet": table})
     process = tabular(inputs="price", labels="y", group_by="k", time="t", time_unit="s")
-    assert build(tmp_path / "src", tmp_path / "s.zarr", process=process, workers=0).failures == ()
-    store = store_spec.open_store(tmp_path / "s.zarr")
+    store = build_files(tmp_path, {"x.parquet": table}, process).store
     assert store.sequences["k"].tolist() == [7, 9]
     assert store[0][0].tolist() == [[19.99], [0.07]]
     assert store[1][1].tolist() == [[3.0], [2.0]]
     assert store.times(0).astype("i8").tolist() == [100_000_000, 1_700_000_000_123_456_789]
-    assert store_spec.verify(tmp_path / "s.zarr") == []
+    assert store_spec.verify(store.path) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TYPES if kind.scale == 0], ids=str)
@@ -148,20 +144,15 @@ def test_decimals_group_rows_and_count_a_calendar_whatever_their_size(tmp_path, 
 
 
 def test_decimals_in_a_manifest_are_labels_and_kept(tmp_path):
-    write_files(tmp_path / "src", {f"{name}.csv": "x\n1\n2\n" for name in "ab"})
-    table = pa.table(
-        {
-            "source": ["a", "b"],
-            "y": pa.array([Decimal("0.1"), Decimal("2.5")], pa.decimal128(9, 2)),
-            "fee": pa.array([Decimal("0.7"), None], pa.decimal128(9, 1)),
-        }
-    )
+    table = {
+        "source": ["a", "b"],
+        "y": pa.array([Decimal("0.1"), Decimal("2.5")], pa.decimal128(9, 2)),
+        "fee": pa.array([Decimal("0.7"), None], pa.decimal128(9, 1)),
+    }
     manifest = write_file(tmp_path / "m.parquet", table)
+    contents = {f"{name}.csv": "x\n1\n2\n" for name in "ab"}
     for _ in range(2):
-        report = build(
-            tmp_path / "src", tmp_path / "s.zarr", manifest=manifest, label_column="y", keep="fee", workers=0
-        )
-        assert (report.failures, report.changed) == ((), ())
-    store = store_spec.open_store(tmp_path / "s.zarr")
-    assert [float(y[0]) for _, y in store] == [0.1, 2.5]
-    assert store.sequences["fee"].tobytes() == np.array([0.7, np.nan]).tobytes()
+        built = build_files(tmp_path, contents, manifest=manifest, label_column="y", keep="fee")
+        assert (built.report.failures, built.report.changed) == ((), ())
+    assert [float(y[0]) for _, y in built.store] == [0.1, 2.5]
+    assert built.store.sequences["fee"].tobytes() == np.array([0.7, np.nan]).tobytes()

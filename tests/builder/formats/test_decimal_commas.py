@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import builder
 from builder import SourceError, UsageError, tabular
 from builder.formats import text_header, text_table
 from builder.formats.text_numbers import MISSING
@@ -21,7 +20,7 @@ from builder.labels.text_classes import is_number
 from builder.options.option_syntax import missing_words
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_file
+from tests.builder.source_files import build_files, write_file
 
 SUFFIXES = {".csv": ";", ".txt": " ", ".tsv": "\t", ".tab": "|", ".csv.gz": ";", ".dat.zst": "  "}
 
@@ -161,17 +160,15 @@ def test_a_number_with_the_other_mark_is_refused_by_row(tmp_path, cell, decimal,
 
 def test_numbers_with_commas_are_not_classes(tmp_path):
     """They do not become classes either if another source has classes."""
-    write_file(tmp_path / "src" / "a.csv", "x;y\n1;cat\n2;dog\n")
-    write_file(tmp_path / "src" / "b.csv", "x;y\n1;eel\n2;1,5\n")
-    write_file(tmp_path / "src" / "c.csv", "x;y\n1;2,5\n2;1,5\n")
+    contents = {"a.csv": "x;y\n1;cat\n2;dog\n", "b.csv": "x;y\n1;eel\n2;1,5\n", "c.csv": "x;y\n1;2,5\n2;1,5\n"}
     process = tabular(labels="y", delimiter=";", decimal=",")
+    built = build_files(tmp_path, contents, process)
+    assert [str(failure).partition(";")[0] for failure in built.report.failures] == [
+        "b.csv: row 1, column y: 'eel' is not a number, and '1,5' in row 2 is one",
+        "c.csv: row 1, column y: '2,5' is a number, but the store has classes",
+    ]
     (one,) = process.sequences(tmp_path / "src" / "c.csv")
     assert (one.labels.dtype, one.labels.tolist()) == (np.float64, [[2.5], [1.5]])
-    report = builder.build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
-    assert [(failure.source, failure.reason.partition(";")[0]) for failure in report.failures] == [
-        ("b.csv", "row 1, column y: 'eel' is not a number, and '1,5' in row 2 is one"),
-        ("c.csv", "row 1, column y: '2,5' is a number, but the store has classes"),
-    ]
 
 
 def test_labels_that_are_text_are_classes_beside_decimal_commas(tmp_path):
@@ -301,13 +298,6 @@ def test_labels_in_a_file_beside_it(tmp_path, labels):
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5], [2.5], [3.5]], [[20.5], [10.5], [30.5]])
 
 
-def test_labels_of_another_suffix_with_commas_between_fields_have_points(tmp_path):
-    write_file(tmp_path / "in" / "a.tsv", "x\n1,5\n2,5\n")
-    write_file(tmp_path / "a.csv", "y,z\n1.5,2\n2.5,3\n")
-    inputs, labels = tabular(labels_from="{stem}.csv", decimal=",").under(tmp_path)(tmp_path / "in" / "a.tsv")
-    assert (inputs.tolist(), labels.tolist()) == ([[1.5], [2.5]], [[1.5, 2], [2.5, 3]])
-
-
 def test_both_files_may_have_their_own_decimal_mark(tmp_path):
     write_file(tmp_path / "in" / "a.tsv", "t\tx\n1,5\t1,5\n2,50\t2,5\n")
     write_file(tmp_path / "a.csv", "t,y\n2.5,20.5\n1.50,10.5\n")
@@ -326,11 +316,6 @@ def test_keys_with_the_other_mark_are_text(tmp_path):
     process = tabular(labels_from="{stem}.csv", on="t", delimiter=";", decimal=",", inputs="x").under(tmp_path)
     (one,) = process(tmp_path / "in" / "a.csv")
     assert (one.inputs.tolist(), one.labels.tolist()) == ([[1.5]], [[1.0]])
-
-
-def test_binary_files_ignore_decimal_commas(tmp_path):
-    pq.write_table(pa.table({"a": [1.5]}), tmp_path / "x.parquet")
-    assert tabular(decimal=",", delimiter=";")(tmp_path / "x.parquet")[0].tolist() == [[1.5]]
 
 
 def test_a_later_build_uses_the_recorded_mark(tmp_path):

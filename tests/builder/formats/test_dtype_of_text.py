@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,9 +15,9 @@ from builder import build, tabular
 from builder.frames.digits import needs_more_digits
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file, write_files
+from tests.store.oracle import same
 
-Axis = Literal["step", "own"]
 FEW = np.array([[0.1, 1234.567], [-2.5e-7, 101325], [3, 0.33333334]])
 MANY = np.array([[0.1, 116.318417], [0.2, 39.984702]])
 
@@ -30,34 +27,28 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def write(path: Path, rows: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps({"x": x, "y": y}) + "\n" for x, y in rows.tolist()))
-    else:
-        between = " " if path.suffix == ".txt" else ","
-        lines = ([between.join("xy")] if path.suffix == ".csv" else []) + [
-            between.join(repr(value) for value in row) for row in rows.tolist()
-        ]
-        path.write_text("".join(f"{line}\n" for line in lines))
-    return path
+def text_of(rows: np.ndarray, suffix: str = ".csv") -> str:
+    """Return rows of x and y as text of a format; blank-separated text has no header."""
+    lines = {
+        ".csv": ["x,y", *(f"{x!r},{y!r}" for x, y in rows.tolist())],
+        ".txt": [f"{x!r} {y!r}" for x, y in rows.tolist()],
+        ".jsonl": [json.dumps({"x": x, "y": y}) for x, y in rows.tolist()],
+    }
+    return "".join(f"{line}\n" for line in lines[suffix])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".jsonl"])
 def test_numbers_of_few_digits_become_float32(tmp_path, suffix):
-    write(tmp_path / "raw" / f"a{suffix}", FEW)
-    report = build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
-    store = open_store(tmp_path / "s.zarr")
-    inputs, labels = store[0]
+    built = build_files(tmp_path, {f"a{suffix}": text_of(FEW, suffix)})
+    inputs, labels = built.store[0]
     assert inputs.dtype == labels.dtype == np.float32
     assert np.array_equal(inputs, FEW.astype(np.float32))
-    assert report.dtype is None
-    assert not report.rounded.values
+    assert (built.report.dtype, built.report.rounded.values) == (None, 0)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".jsonl"])
 def test_numbers_of_many_digits_become_float64_and_the_build_says_so(tmp_path, suffix):
-    write(tmp_path / "raw" / f"a{suffix}", MANY)
+    write_files(tmp_path / "raw", {f"a{suffix}": text_of(MANY, suffix)})
     done = seqzarr("build", "raw", "s.zarr")
     column = "1" if suffix == ".txt" else "y"
     assert (
@@ -82,9 +73,7 @@ def test_a_given_dtype_is_stored_without_a_message(tmp_path, dtype):
 
 
 def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
-    write(tmp_path / "raw" / "a.csv", FEW)
-    write(tmp_path / "raw" / "b.csv", MANY)
-    write(tmp_path / "raw" / "c.csv", MANY[:1])
+    write_files(tmp_path / "raw", {"a.csv": text_of(FEW), "b.csv": text_of(MANY), "c.csv": text_of(MANY[:1])})
     done = seqzarr("build", "raw", "s.zarr")
     assert (
         "rounded to float32: 3 numbers of 2 sources, such as 116.318417 in column y of b.csv: the first source has "
@@ -94,7 +83,7 @@ def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
     assert [store[number][0].tolist() for number in range(3)] == [
         rows.astype(np.float32).tolist() for rows in (FEW, MANY, MANY[:1])
     ]
-    write(tmp_path / "raw" / "d.csv", MANY)
+    write_files(tmp_path / "raw", {"d.csv": text_of(MANY)})
     report = build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
     assert (report.rounded.values, report.rounded.sources) == (2, 1)
     assert report.to_json()["rounded"]["example"] == "116.318417 in column y of d.csv"
@@ -103,48 +92,35 @@ def test_later_numbers_of_more_digits_are_rounded_and_counted(tmp_path):
 
 
 def test_a_failed_source_neither_determines_the_dtype_nor_counts(tmp_path):
-    write_files(tmp_path / "raw", {"a.csv": "x,y\n116.318417,1\n1,broken\n"})
-    write(tmp_path / "raw" / "b.csv", FEW)
-    (tmp_path / "raw" / "c.csv").write_text("x,y\n116.318417,1\n1,inf\n")
-    report = build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
-    assert [one.source for one in report.failures] == ["a.csv", "c.csv"]
-    assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float32
-    assert not report.rounded.values
+    bad = {"a.csv": "x,y\n116.318417,1\n1,broken\n", "c.csv": "x,y\n116.318417,1\n1,inf\n"}
+    built = build_files(tmp_path, bad | {"b.csv": text_of(FEW)})
+    assert [one.source for one in built.report.failures] == list(bad)
+    assert (built.store.schema.inputs.dtype.name, built.report.rounded.values) == ("float32", 0)
 
 
 def test_labels_of_text_are_float32_too_but_classes_and_labels_elsewhere_stay(tmp_path):
-    write_files(tmp_path / "raw", {"a_3.csv": "x,target,kind\n0.1,0.7,cat\n0.2,1.5,dog\n"})
-    (tmp_path / "labels.csv").write_text("source,y\na_3.csv,116.318417\n")
-
-    def label_dtype(name: str, **options: Any) -> Any:
-        build(tmp_path / "raw", tmp_path / f"{name}.zarr", workers=0, **options)
-        store = open_store(tmp_path / f"{name}.zarr")
-        assert store.schema.inputs.dtype == np.float32
-        return store.schema.labels.dtype
-
-    assert label_dtype("columns", process=tabular(inputs="x", labels="target")) == np.float32
-    assert label_dtype("classes", process=tabular(inputs="x", labels="kind")) == np.int64
-    assert label_dtype("names", process=tabular(inputs="x", label_pattern=r"_(\d)")) == np.int64
-    manifest = {"manifest": tmp_path / "labels.csv", "label_column": "y"}
-    process = tabular(inputs="x", labels_in_manifest=True)
-    assert label_dtype("manifest", process=process, **manifest) == np.float64
-    assert label_dtype("none", process=tabular(inputs="x", labels="none")) == np.int8
+    contents = {"a_3.csv": "x,target,kind\n0.1,0.7,cat\n0.2,1.5,dog\n"}
+    manifest = write_file(tmp_path / "labels.csv", "source,y\na_3.csv,116.318417\n")
+    every: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("float32", {"labels": "target"}, {}),
+        ("int64", {"labels": "kind"}, {}),
+        ("int64", {"label_pattern": r"_(\d)"}, {}),
+        ("float64", {"labels_in_manifest": True}, {"manifest": manifest, "label_column": "y"}),
+        ("int8", {"labels": "none"}, {}),
+    ]
+    for number, (dtype, options, more) in enumerate(every):
+        schema = build_files(tmp_path, contents, tabular(inputs="x", **options), f"{number}", **more).store.schema
+        assert (schema.inputs.dtype.name, schema.labels.dtype.name) == ("float32", dtype), options
 
 
-def test_labels_in_label_files_determine_the_dtype_too(tmp_path):
-    write(tmp_path / "raw" / "a.csv", FEW)
-    (tmp_path / "raw" / "a_labels.csv").write_text("label\n1\n16777217\n0\n")
-    for axis in get_args(Axis):
-        process = tabular(labels_from="{stem}_labels.csv", label_axis=axis)
-        report = build(tmp_path / "raw", tmp_path / f"{axis}.zarr", process=process, workers=0)
-        assert report.dtype is not None
-        assert "16777217 in column label of a" in report.dtype
-        assert open_store(tmp_path / f"{axis}.zarr").schema.labels.dtype == np.float64
-    (tmp_path / "raw" / "a_labels.csv").write_text("label\n1\n0\n0\n")
-    for axis in get_args(Axis):
-        process = tabular(labels_from="{stem}_labels.csv", label_axis=axis)
-        build(tmp_path / "raw", tmp_path / f"few-{axis}.zarr", process=process, workers=0)
-        assert open_store(tmp_path / f"few-{axis}.zarr").schema.labels.dtype == np.float32
+@pytest.mark.parametrize("axis", ["step", "own"])
+def test_labels_in_label_files_determine_the_dtype_too(tmp_path, axis):
+    process = tabular(labels_from="{stem}_labels.csv", label_axis=axis)
+    many = build_files(tmp_path, {"a.csv": text_of(FEW), "a_labels.csv": "label\n1\n16777217\n0\n"}, process)
+    assert "16777217 in column label of a" in str(many.report.dtype)
+    assert many.store.schema.labels.dtype == np.float64
+    few = build_files(tmp_path, {"a_labels.csv": "label\n1\n0\n0\n"}, process, "few.zarr")
+    assert few.store.schema.labels.dtype == np.float32
 
 
 def test_values_computed_from_numbers_of_few_digits_are_float32(tmp_path):
@@ -155,39 +131,31 @@ def test_values_computed_from_numbers_of_few_digits_are_float32(tmp_path):
 
 
 def test_a_converted_copy_continues_from_float32(tmp_path):
-    write(tmp_path / "raw" / "a.csv", FEW)
-    write(tmp_path / "raw" / "b.csv", MANY)
-    build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
+    build_files(tmp_path, {"a.csv": text_of(FEW), "b.csv": text_of(MANY)}, store="s.zarr")
     assert seqzarr("compact", "s.zarr", "t.zarr", "--dtype", "float64").exit_code == 0
-    write(tmp_path / "raw" / "c.csv", MANY)
-    report = build(tmp_path / "raw", tmp_path / "t.zarr", workers=0)
-    assert report.rounded.values == 2
-    store = open_store(tmp_path / "t.zarr")
-    assert store.schema.inputs.dtype == np.float64
-    assert np.array_equal(store[2][0], MANY.astype(np.float32).astype(np.float64))
-    assert seqzarr("verify", "t.zarr", "--sources", "raw").exit_code == 0
+    built = build_files(tmp_path, {"c.csv": text_of(MANY)})
+    assert built.report.rounded.values == 2
+    assert same(built.store[2][0], MANY.astype(np.float32).astype(np.float64))
+    assert seqzarr("verify", "t.zarr", "--sources", "src").exit_code == 0
 
 
 def test_other_formats_are_rounded_and_counted_after_text(tmp_path):
-    write(tmp_path / "raw" / "a.csv", FEW)
-    pq.write_table(pa.table({"y": [116, 16777217, None], "x": [0.1, 1 / 3, None]}), tmp_path / "raw" / "b.parquet")
-    pq.write_table(pa.table({"y": [116, 16777217], "x": [0.1, 1 / 3]}), tmp_path / "raw" / "c.parquet")
-    np.save(tmp_path / "raw" / "d.npy", MANY)
-    np.savez(tmp_path / "raw" / "e.npz", inputs=MANY, labels=np.zeros((2, 2)))
-    process = tabular(missing="drop")
-    report = build(tmp_path / "raw", tmp_path / "s.zarr", process=process, workers=0)
-    assert report.failures == ()
-    assert (report.rounded.values, report.rounded.sources) == (2 + 2 + 2 + 2, 4)
-    store = open_store(tmp_path / "s.zarr")
+    contents: dict[str, Any] = {
+        "a.csv": text_of(FEW),
+        "b.parquet": {"y": [116, 16777217, None], "x": [0.1, 1 / 3, None]},
+        "c.parquet": {"y": [116, 16777217], "x": [0.1, 1 / 3]},
+        "d.npy": MANY,
+        "e.npz": {"inputs": MANY, "labels": np.zeros((2, 2))},
+    }
+    built = build_files(tmp_path, contents, tabular(missing="drop"))
+    assert (built.reasons, built.report.rounded.values, built.report.rounded.sources) == ([], 2 + 2 + 2 + 2, 4)
     typed = np.array([[0.1, 116], [1 / 3, 16777217]])
     expected = [FEW, typed, typed, MANY, MANY]
-    assert [inputs.tolist() for inputs, _ in store] == [rows.astype(np.float32).tolist() for rows in expected]
+    assert [inputs.tolist() for inputs, _ in built.store] == [rows.astype(np.float32).tolist() for rows in expected]
 
 
 def test_other_formats_keep_their_dtype(tmp_path):
-    write_files(tmp_path / "raw", {"a.parquet": {"x": [0.1, 0.2]}})
-    build(tmp_path / "raw", tmp_path / "s.zarr", workers=0)
-    assert open_store(tmp_path / "s.zarr").schema.inputs.dtype == np.float64
+    assert build_files(tmp_path, {"a.parquet": {"x": [0.1, 0.2]}}).store.schema.inputs.dtype == np.float64
 
 
 def is_lost(text: str) -> bool:

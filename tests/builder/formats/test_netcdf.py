@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import xarray
 
-import store_spec
-from builder import SourceError, UsageError, build, tabular
+from builder import SourceError, UsageError, tabular
 from builder.formats import files, open_table
 from builder.formats.table import Table, read_raw
+from tests.builder.source_files import build_files
 
 ROWS = 50
 SUFFIXES = [".nc", ".nc4", ".h5", ".hdf5"]
@@ -70,14 +70,9 @@ def test_variables_are_what_xarray_decodes_bit_for_bit(tmp_path, suffix):
 def test_a_store_has_the_rows_and_the_times(tmp_path):
     (tmp_path / "src").mkdir()
     every_kind(tmp_path / "src/a.nc")
-    report = build(
-        tmp_path / "src",
-        tmp_path / "store",
-        process=tabular(inputs="packed,i4", labels="f8", time="time", missing="drop"),
-        workers=0,
-    )
-    assert (report.added, report.steps) == (1, ROWS - 2)
-    store = store_spec.open_store(tmp_path / "store")
+    built = build_files(tmp_path, {}, tabular(inputs="packed,i4", labels="f8", time="time", missing="drop"))
+    assert (built.report.added, built.report.steps) == (1, ROWS - 2)
+    store = built.store
     with xarray.open_dataset(tmp_path / "src/a.nc", engine="h5netcdf") as dataset:
         kept = dataset.isel(time=~np.isnan(dataset["packed"].values))
         inputs, labels = store[0]
@@ -171,7 +166,7 @@ def test_a_missing_library_is_reported_with_its_extra(tmp_path, monkeypatch, mis
     written(tmp_path / "src/a.nc", {"x": series(1.0)})
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UsageError, match=rf"need {missing}; pip install 'seqzarr\[netcdf\]'") as caught:
-        build(tmp_path / "src", tmp_path / "store", workers=0)
+        build_files(tmp_path, {})
     assert "\n" not in str(caught.value)
 
 

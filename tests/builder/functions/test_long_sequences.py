@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from builder.maintenance.source_checks import verify_sources
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
 
 SMALL: dict[str, Any] = {"chunk": 600, "shard": 1200, "workers": 0}
@@ -119,13 +120,16 @@ def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
     ],
 )
 def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ(tmp_path, pieces, missing):
-    write_files(tmp_path / "src", {f"{number}.npy": np.arange(6.0) + number for number in range(4)})
-    process, store = (lambda path: LongSequence(pieces(np.load(path).reshape(3, 2)))), tmp_path / "store"
-    report = builder.build(tmp_path / "src", store, process=process, missing=missing, workers=0, chunk=32)
-    assert (report.added, report.failures) == (4, ())
+    def process(path: Path) -> LongSequence:
+        return LongSequence(pieces(np.load(path).reshape(3, 2)))
+
+    contents = {f"{number}.npy": np.arange(6.0) + number for number in range(4)}
+    built = build_files(tmp_path, contents, process, missing=missing, chunk=32)
+    store = built.path
+    assert (built.report.added, built.report.failures) == (4, ())
     assert verify_sources(store, tmp_path / "src", process=process, workers=0) == []
     before = files(store)
-    schema = store_spec.open_store(store).schema
+    schema = built.store.schema
     arrays = tuple(f"{name}/c." for names in schema.sharded().values() for name in names)
     for name in [name for name in before if name.startswith(arrays)]:
         (store / name).unlink()
@@ -134,63 +138,52 @@ def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ
 
 
 def test_decreasing_times_between_pieces_are_reported_like_in_a_build(tmp_path):
-    write_files(tmp_path / "src", {"a.npy": np.arange(2.0)})
-
     def read(*begins: int) -> Any:
         return lambda path: LongSequence(
             Sequence(np.load(path), 1, time=(np.arange(2) + at).astype("M8[s]")) for at in begins
         )
 
-    builder.build(tmp_path / "src", tmp_path / "store", process=read(0, 2), workers=0, max_failures=99)
-    (failure,) = builder.build(
-        tmp_path / "src", tmp_path / "none", process=read(0, 0), workers=0, max_failures=99
-    ).failures
-    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(0, 0), workers=0)
-    assert failure.reason.startswith("time falls at step 2, from ")
-    assert problem.what.endswith(failure.reason)
-    (problem,) = verify_sources(tmp_path / "store", tmp_path / "src", process=read(), workers=0)
+    built = build_files(tmp_path, {"a.npy": np.arange(2.0)}, read(0, 2))
+    (reason,) = build_files(tmp_path, {}, read(0, 0), "none").reasons
+    (problem,) = verify_sources(built.path, tmp_path / "src", process=read(0, 0), workers=0)
+    assert reason.startswith("time falls at step 2, from ")
+    assert problem.what.endswith(reason)
+    (problem,) = verify_sources(built.path, tmp_path / "src", process=read(), workers=0)
     assert "a sequence that comes in pieces has at least one" in problem.what
 
 
 def test_errors_in_later_pieces_have_the_start_of_the_piece(tmp_path):
-    write_files(tmp_path / "src", {"a": "a"})
     good = np.zeros((3, 2), np.float32)
 
     def read(bad: Any) -> Any:
         return lambda _: LongSequence(iter([Sequence(good, good), Sequence(bad, bad)]))
 
-    for bad, message in (
-        (np.full((3, 2), np.inf, np.float32), "row 0, column 0 is inf, .* in the piece that begins at row 3 of the se"),
-        (np.zeros((3, 5), np.float32), r"inputs have shape \(3, 5\), where .* begins at row 3 of the sequence"),
+    for process, message in (
+        (read(np.full((3, 2), np.inf, np.float32)), "row 0, column 0 is inf, .* in the piece that begins at row 3 of"),
+        (read(np.zeros((3, 5), np.float32)), r"inputs have shape \(3, 5\), where .* begins at row 3 of the sequence"),
+        (lambda _: LongSequence(()), "sequence that comes in pieces has at least one"),
+        (lambda _: [LongSequence([])], "sequence that comes in pieces has at least one"),
     ):
-        report = builder.build(tmp_path / "src", tmp_path / "store", process=read(bad), **SMALL, max_failures=99)
-        with pytest.raises(AssertionError, match=message):
-            raise AssertionError(report.failures[0].reason)
-    for process in (lambda _: LongSequence(()), lambda _: [LongSequence([])]):
-        report = builder.build(tmp_path / "src", tmp_path / "store", process=process, **SMALL, max_failures=99)
-        assert "sequence that comes in pieces has at least one" in report.failures[0].reason
+        (reason,) = build_files(tmp_path, {"a": "a"}, process).reasons
+        assert re.search(message, reason), reason
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_pieces_may_be_pairs_and_others_are_refused_by_number(tmp_path, elsewhere):
-    write_files(tmp_path / "src", {"a": "a"})
-    (tmp_path / "labels.csv").write_text("source,y\na,7\n")
+    manifest = write_file(tmp_path / "labels.csv", "source,y\na,7\n")
     x = np.arange(20.0).reshape(10, 2)
-    options = SMALL | ({"manifest": tmp_path / "labels.csv", "label_column": "y"} if elsewhere else {})
+    options: dict[str, Any] = {"manifest": manifest, "label_column": "y"} if elsewhere else {}
 
     def pairs() -> Iterator[Any]:
         return ((x[at : at + 3], None if elsewhere else x[at : at + 3, 0]) for at in range(0, 10, 3))
 
-    for number, process in enumerate(
-        (
-            lambda _: LongSequence(pairs()),
-            lambda _: iter([LongSequence(list(pairs()))]),
-            lambda _: LongSequence(map(Sequence, *zip(*pairs(), strict=True))),
-        )
-    ):
-        store = tmp_path / f"store {number}"
-        builder.build(tmp_path / "src", store, process=process, **options, max_failures=99)
-        inputs, labels = store_spec.open_store(store)[0]
+    processes: list[Any] = [
+        lambda _: LongSequence(pairs()),
+        lambda _: iter([LongSequence(list(pairs()))]),
+        lambda _: LongSequence(map(Sequence, *zip(*pairs(), strict=True))),
+    ]
+    for number, process in enumerate(processes):
+        inputs, labels = build_files(tmp_path, {"a": "a"}, process, f"store {number}", **options).store[0]
         assert np.array_equal(inputs, x)
         assert np.array_equal(labels, [7] if elsewhere else x[:, 0])
     takes = r"a LongSequence takes an iterable of pairs \(inputs, labels\), or of Sequences; "
@@ -199,11 +192,8 @@ def test_pieces_may_be_pairs_and_others_are_refused_by_number(tmp_path, elsewher
         ([(x, x[:, 0], x)], "piece 0 is a tuple of 3"),
         (5, "it was given a int"),
     ):
-        report = builder.build(
-            tmp_path / "src", tmp_path / "none", process=lambda _, p=pieces: LongSequence(p), **options, max_failures=99
-        )
-        with pytest.raises(AssertionError, match=takes + message):
-            raise AssertionError(report.failures[0].reason)
+        built = build_files(tmp_path, {}, lambda _, pieces=pieces: LongSequence(pieces), "none", **options)
+        assert re.search(takes + message, built.reasons[0])
 
 
 @pytest.mark.slow
@@ -221,12 +211,9 @@ def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_rea
     place = tmp_path_factory.mktemp("long")
     values = np.random.default_rng(rows).normal(size=(rows, 3)).round(3)
     for kind in ("npy", "parquet"):
-        source = place / kind / f"x.{kind}"
-        source.parent.mkdir()
-        if kind == "npy":
-            np.save(source, np.asfortranarray(values) if fortran else values)
-        else:
-            pq.write_table(pa.table({str(i): values[:, i] for i in range(3)}), source, row_group_size=row_group)
+        columns = {str(i): values[:, i] for i in range(3)}
+        content = columns if kind == "parquet" else np.asfortranarray(values) if fortran else values
+        source = write_file(place / kind / f"x.{kind}", content, row_group=row_group)
         with monkeypatch.context() as patch:
             builder.build(source.parent, place / f"{kind} whole", process=tabular(**options), **SMALL)
             patch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
@@ -239,16 +226,15 @@ def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_rea
 
 def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
-    (tmp_path / "src").mkdir()
     values = np.arange(100.0)
     values[77] = np.nan
-    pq.write_table(pa.table({"a": values, "b": values}), tmp_path / "src" / "x.parquet", row_group_size=10)
-    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
-    assert report.failures[0].reason.startswith("row 78, column a: missing value")
-    lists = pa.array([[1.0, 2.0]] * 95 + [[1.0]] * 5)
-    pq.write_table(pa.table({"a": lists}), tmp_path / "src" / "x.parquet", row_group_size=10)
-    report = builder.build(tmp_path / "src", tmp_path / "store", **SMALL, max_failures=99)
-    assert report.failures[0].reason.startswith("column a holds 1 values in row 96, but 2 in row 1")
+    for column, message in (
+        (values, "row 78, column a: missing value"),
+        (pa.array([[1.0, 2.0]] * 95 + [[1.0]] * 5), "column a holds 1 values in row 96, but 2 in row 1"),
+    ):
+        write_file(tmp_path / "src" / "x.parquet", {"a": column}, row_group=10)
+        (reason,) = build_files(tmp_path, {}).reasons
+        assert reason.startswith(message)
 
 
 @pytest.mark.slow

@@ -11,12 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import builder
-import store_spec
 from builder import BuildError, LongSequence, Sequence
 from builder.maintenance.source_checks import verify_sources
 from store_spec import Store
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file
 
 NAMES = ["x", "y", "z"]
 
@@ -43,14 +41,12 @@ FRAMES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def build(tmp_path: Path, process: Any, names: str = "ab", *, manifest: Any = None, **options: Any) -> Store:
     """Build sources with a number each, and return the store."""
-    write_files(tmp_path / "src", {f"{name}": str(number) for number, name in enumerate(names)})
-    report = builder.build(
-        tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, manifest=manifest, **options
-    )
-    if report.failures:
-        raise BuildError(str(report.failures[0]))
-    assert verify_sources(tmp_path / "t.zarr", tmp_path / "src", process=process, workers=0, manifest=manifest) == []
-    return store_spec.open_store(tmp_path / "t.zarr")
+    contents = {f"{name}": str(number) for number, name in enumerate(names)}
+    built = build_files(tmp_path, contents, process, manifest=manifest, **options)
+    if built.report.failures:
+        raise BuildError(str(built.report.failures[0]))
+    assert verify_sources(built.path, tmp_path / "src", process=process, workers=0, manifest=manifest) == []
+    return built.store
 
 
 def columns_of(path: Path) -> dict[str, Any]:
@@ -148,13 +144,13 @@ def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
     labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
     assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
     expected(labelled, tmp_path, NAMES)
-    write_files(tmp_path, {"labels.csv": "source,x,y\na,1,2\nb,3,4\n"})
+    manifest = write_file(tmp_path / "labels.csv", "source,x,y\na,1,2\nb,3,4\n")
 
     def frames(path: Path) -> Any:
         frame = pd.DataFrame(columns_of(path))
         return frame, frame[["x", "y"] if path.name == "a" else ["y", "x"]]  # the manifest has other labels
 
-    listed = build(tmp_path / "listed", frames, manifest=tmp_path / "labels.csv", label_column="x,y")
+    listed = build(tmp_path / "listed", frames, manifest=manifest, label_column="x,y")
     assert [y.tolist() for _, y in listed] == [[1, 2], [3, 4]]
 
     def read(path: Path) -> LongSequence:

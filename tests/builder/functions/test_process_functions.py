@@ -28,7 +28,7 @@ from builder.processes.process import (
 )
 from builder.sequence import sequences_of
 from tests.builder.made_sources import Made, read_made, write_made
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_files
 
 X, Y = np.zeros((3, 2)), np.ones(3)
 
@@ -269,8 +269,8 @@ def raising(path: Path) -> Any:
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_exception_of_a_process_function_is_a_failure_of_its_source(tmp_path, workers):
-    write_files(tmp_path / "src", {f"{number}.csv": "v\n1\n" for number in range(4)})
-    report = build(tmp_path / "src", tmp_path / "store", process=raising, workers=workers, max_failures=99)
+    contents = {f"{number}.csv": "v\n1\n" for number in range(4)}
+    report = build_files(tmp_path, contents, raising, workers=workers).report
     assert report.added == 2
     said = [str(failure).partition(" (test_process_functions.py, line ") for failure in report.failures]
     assert [(what, bool(where)) for what, where, _ in said] == [
@@ -307,10 +307,9 @@ class Locked:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the process function uses values that cannot be compared")  # the lock
 def test_a_process_function_that_cannot_be_sent_is_refused(tmp_path):
-    write_files(tmp_path / "src", {"1.csv": "v\n1\n"})
     with pytest.raises(UsageError, match=r"cannot be sent to workers: TypeError: .*lock.*: workers=0"):
-        build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=1)
-    assert build(tmp_path / "src", tmp_path / "store", process=Locked(), workers=0).added == 1
+        build_files(tmp_path, {"1.csv": "v\n1\n"}, Locked(), workers=1)
+    assert build_files(tmp_path, {}, Locked()).report.added == 1
 
 
 @pytest.mark.parametrize(
@@ -331,15 +330,12 @@ def test_a_single_new_source_need_not_determine_a_store(tmp_path, first, later):
         pieces = [Sequence(rows[:1], rows[:1])] if given.pop("pieces", False) else []
         return LongSequence([*pieces, Sequence(rows, rows, **given)])
 
-    write_files(tmp_path / "src", {"a": "1"})
-    build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0)
-    write_files(tmp_path / "src", {"b": "2"})
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0)
-    assert (report.failures, report.added) == ((), 1)
+    for name in "ab":
+        report = build_files(tmp_path, {name: "1"}, read).report
+        assert (report.failures, report.added) == ((), 1)
 
 
 def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path):
-    write_files(tmp_path / "src", {"a": "2", "b": "1"})
     rows, day = np.ones((3, 2)), np.datetime64("2024-01-01", "s")
 
     def read(path: Path) -> Any:
@@ -347,13 +343,11 @@ def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path
         numbers = Sequence(rows, rows, features=["y", "x"], columns={"site": None}, time=np.arange(3))
         return [first, numbers] if path.name == "a" else [numbers]
 
-    assert build(tmp_path / "src", tmp_path / "t.zarr", process=read, workers=0).failures == ()
-    store = store_spec.open_store(tmp_path / "t.zarr")
+    store = build_files(tmp_path, {"a": "2", "b": "1"}, read).store
     assert (store.schema.inputs.names, store.sequences["site"].tolist()) == (("x", "y"), ["A", "", ""])
     assert [store.times(number)[0] for number in range(3)] == [day, np.datetime64(0, "s"), np.datetime64(0, "s")]
 
 
 def test_the_reason_of_a_failure_may_begin_with_the_name_of_its_source(tmp_path):
-    write_files(tmp_path / "src", {"inputs": "1"})
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=lambda _: (1, 2), workers=0, max_failures=1)
+    report = build_files(tmp_path, {"inputs": "1"}, lambda _: (1, 2)).report
     assert str(report.failures[0]) == "inputs: inputs are a single int, not one row per step"

@@ -12,7 +12,7 @@ import store_spec
 from builder import Sequence, build, tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.format.times import Time
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_files
 from tests.store.oracle import same
 
 LENGTHS = {"a": (7, 0), "b": (30,), "c": (1, 12, 5), "d": (40,)}
@@ -48,9 +48,7 @@ PROCESSES = {"step": on_steps, "sequence": on_sequences, "own": on_own}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "sources"
-    write_files(folder, {f"{name}.txt": name for name in LENGTHS})
-    return folder
+    return write_files(tmp_path / "sources", {f"{name}.txt": name for name in LENGTHS})
 
 
 def built(root: Path, store: Path, axis: Any = "step", **options: Any) -> Any:
@@ -126,8 +124,6 @@ def test_a_first_source_without_a_unit_fails(root, tmp_path):
 
 @pytest.mark.parametrize("elapsed", [False, True])
 def test_a_file_with_only_a_header_has_no_unit_and_is_skipped(tmp_path, elapsed):
-    folder = tmp_path / "src"
-    write_files(folder, {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"})
-    process = tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)
-    report = build(folder, tmp_path / "store", process=process, workers=0)
+    contents = {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"}
+    report = build_files(tmp_path, contents, tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)).report
     assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])

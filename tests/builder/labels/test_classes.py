@@ -24,7 +24,7 @@ from store_spec.disk.ledger import Ledger
 from tests.builder.any_order import Later, Shuffled, on_engine
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
 
 Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
@@ -63,20 +63,17 @@ def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
 
 
 def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
-    write_files(tmp_path / "src", {"a.csv": "x,n,a,b\n1,7,p,s\n2,-8,q,t\n", "b.csv": "x,b,a,n\n1,r,q,9\n"})
-    process = tabular(labels="a,n,b", dtype="float32", classes=["a=q,p"])
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
-    assert not report.failures
-    store = store_spec.open_store(tmp_path / "t.zarr")
+    contents = {"a.csv": "x,n,a,b\n1,7,p,s\n2,-8,q,t\n", "b.csv": "x,b,a,n\n1,r,q,9\n"}
+    store = build_files(tmp_path, contents, tabular(labels="a,n,b", dtype="float32", classes=["a=q,p"])).store
     assert store.schema.labels.classes == (("q", "p"), None, ("s", "t", "r"))
     assert [y.tolist() for _, y in store] == [[[1, 7, 0], [0, -8, 1]], [[0, 9, 2]]]
     assert store.schema.labels.dtype == np.int64
 
 
 def test_texts_that_are_numbers_are_classes_if_listed(tmp_path):
-    write_files(tmp_path / "src", {"a.csv": "x,y\n1,1\n2,2b\n", "b.csv": "x,y\n1,2\n2,1\n"})
-    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", classes="1,2,2b"), workers=0)
-    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == [[0, 2], [1, 0]]
+    contents = {"a.csv": "x,y\n1,1\n2,2b\n", "b.csv": "x,y\n1,2\n2,1\n"}
+    built = build_files(tmp_path, contents, tabular(labels="y", classes="1,2,2b"))
+    assert codes_of(built.store) == [[0, 2], [1, 0]]
 
 
 @pytest.mark.parametrize(("suffix", "gap"), [(".csv", ""), (".csv", "NA"), (".parquet", None), (".parquet", " ")])
@@ -87,34 +84,27 @@ def test_texts_that_are_numbers_are_classes_if_listed(tmp_path):
         ("split", [[0], [1]]),
         ("ffill", [[0, 0, 1]]),
         (None, "row 2, column y: missing value (1 in all); fill it in"),
-        (
-            "keep",
-            "column y holds classes, and --missing keep would give a value that is not a class; say --missing y=dro",
-        ),
+        ("keep", "column y holds classes, and --missing keep would give a value that is not a class; say --missing y="),
         ("interpolate", "column y holds classes, and --missing interpolate would give a value that is not a class"),
     ],
 )
 def test_missing_labels_follow_the_policy(tmp_path, suffix, gap, missing, expected):
     text, columns = f"x,y\n1,p\n2,{gap}\n3,q\n", {"x": [1.0, 2.0, 3.0], "y": ["p", gap, "q"]}
-    src = write_files(tmp_path / "src", {f"a{suffix}": text if suffix == ".csv" else columns})
-    process = tabular(labels="y", missing=missing)
-    report = build(src, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
+    contents = {f"a{suffix}": text if suffix == ".csv" else columns}
+    built = build_files(tmp_path, contents, tabular(labels="y", missing=missing))
     if isinstance(expected, str):
-        assert expected in report.failures[0].reason
-        return
-    assert [y.ravel().tolist() for _, y in store_spec.open_store(tmp_path / "t.zarr")] == expected
+        assert expected in built.reasons[0]
+    else:
+        assert codes_of(built.store) == expected
 
 
 def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
-    (tmp_path / "src").mkdir()
-    table = pa.table({"k": [1, 1, 2, 2, 2], "x": [0.0] * 5, "y": ["p", "q", "p", "r", "q"]})
-    pq.write_table(table, tmp_path / "src" / "a.parquet", row_group_size=2)
-    build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y", group_by="k"), workers=0, max_failures=99)
-    store = store_spec.open_store(tmp_path / "t.zarr")
-    assert (store.class_names(), [y.ravel().tolist() for _, y in store]) == (("p", "q", "r"), [[0, 1], [0, 2, 1]])
-    process = tabular(labels="y", group_by="k", classes="p,q")
-    report = build(tmp_path / "src", tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
-    assert report.failures[0].reason.startswith("row 4, column y: 'r' is none of the 2 classes (p, q)")
+    table = {"k": [1, 1, 2, 2, 2], "x": [0.0] * 5, "y": ["p", "q", "p", "r", "q"]}
+    write_file(tmp_path / "src" / "a.parquet", table, row_group=2)
+    store = build_files(tmp_path, {}, tabular(labels="y", group_by="k")).store
+    assert (store.class_names(), codes_of(store)) == (("p", "q", "r"), [[0, 1], [0, 2, 1]])
+    built = build_files(tmp_path, {}, tabular(labels="y", group_by="k", classes="p,q"), "u.zarr")
+    assert built.reasons[0].startswith("row 4, column y: 'r' is none of the 2 classes (p, q)")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +117,8 @@ def test_grouped_rows_of_many_row_groups_name_the_row_of_the_file(tmp_path):
     ],
 )
 def test_a_mistake_among_numbers_is_not_a_class(tmp_path, slip, message):
-    write_files(tmp_path / "src", {"a.csv": f"x,y\n1,1\n2,{slip}\n"})
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="y"), workers=0, max_failures=99)
-    assert message in report.failures[0].reason
+    built = build_files(tmp_path, {"a.csv": f"x,y\n1,1\n2,{slip}\n"}, tabular(labels="y"))
+    assert message in built.reasons[0]
 
 
 @pytest.mark.parametrize("rows", [0, 2])
@@ -137,12 +126,11 @@ def test_a_mistake_among_numbers_is_not_a_class(tmp_path, slip, message):
 def test_a_label_column_without_values_has_missing_values(tmp_path, rows, first):
     text = {"x": [1.0, 2.0], "y": ["u", "v"], "z": ["p", "q"]}
     nothing = {"x": np.ones(rows), "y": pa.nulls(rows), "z": pa.array(["r"] * rows, pa.string())}
-    write_files(tmp_path / "src", {"b.parquet": text, "a.parquet" if first else "c.parquet": nothing})
-    process = tabular(inputs="x", labels="y,z", missing="y=drop")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
-    reasons = [one.reason.partition("; leave")[0] for one in report.skipped]
+    contents = {"b.parquet": text, "a.parquet" if first else "c.parquet": nothing}
+    built = build_files(tmp_path, contents, tabular(inputs="x", labels="y,z", missing="y=drop"))
+    reasons = [one.reason.partition("; leave")[0] for one in built.report.skipped]
     assert reasons == ["none of its 2 rows is left; column y is missing in 2 of them" if rows else "has no rows"]
-    store = store_spec.open_store(tmp_path / "t.zarr")
+    store = built.store
     assert store.lengths.tolist() == [2]
     assert store.class_names("y") == ("u", "v")
     assert store.class_names("z") == ("p", "q")  # a skipped source adds no class
@@ -158,19 +146,15 @@ def test_a_label_column_without_values_has_missing_values(tmp_path, rows, first)
     ],
 )
 def test_the_first_source_that_can_be_used_decides_whether_labels_are_text(tmp_path, labels, text):
-    write_files(
-        tmp_path / "src",
-        {f"{name}.csv": f"x,y\n1,{label}\n2,{label}\n" for name, label in zip("abcdefgh", labels, strict=False)},
-    )
+    given = {f"{number}.csv": label for number, label in enumerate(labels)}
+    write_files(tmp_path / "src", {name: f"x,y\n1,{label}\n2,{label}\n" for name, label in given.items()})
     process = tabular(inputs="x", labels="y", missing="y=drop")
-    found = preview(tmp_path / "src", tmp_path / "s", process=process, workers=0)
-    report = build(tmp_path / "src", tmp_path / "s", process=process, workers=0)
-    assert (store_spec.open_store(tmp_path / "s").schema.labels.classes is not None) == text
-    others = {
-        f"{name}.csv" for name, label in zip("abcdefgh", labels, strict=False) if label.isdigit() == text and label
-    }
-    assert {failure.source for failure in report.failures} >= others
-    assert {failure.source for failure in found.failures} <= {failure.source for failure in report.failures}
+    found = preview(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
+    built = build_files(tmp_path, {}, process)
+    assert (built.store.schema.labels.classes is not None) == text
+    failed = {failure.source for failure in built.report.failures}
+    assert failed >= {name for name, label in given.items() if label.isdigit() == text and label}
+    assert {failure.source for failure in found.failures} <= failed
 
 
 def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
@@ -218,26 +202,19 @@ def test_a_manifest_with_another_class_changes_its_source(tmp_path):
 
 
 def test_a_column_without_a_value_in_any_source_is_of_numbers(tmp_path):
-    write_files(tmp_path / "src", {f"{number}.csv": "x,y\n1,\n2,\n" for number in range(2)})
-    process = tabular(inputs="x", labels="y", missing="y=keep")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
-    store = store_spec.open_store(tmp_path / "t.zarr")
-    assert not report.failures
-    assert (store.schema.labels.dtype.name, store.schema.labels.classes) == ("float32", None)
+    contents = {f"{number}.csv": "x,y\n1,\n2,\n" for number in range(2)}
+    store = build_files(tmp_path, contents, tabular(inputs="x", labels="y", missing="y=keep")).store
+    assert (store.schema.labels.dtype.name, store.schema.labels.classes, len(store)) == ("float32", None, 2)
     assert all(np.isnan(y).all() for _, y in store)
-    given = tabular(inputs="x", labels="y", missing="y=keep", classes="a,b")
-    report = build(tmp_path / "src", tmp_path / "u.zarr", process=given, workers=0, max_failures=99)
-    assert all("column y holds classes, and --missing keep" in failure.reason for failure in report.failures)
+    built = build_files(tmp_path, {}, tabular(inputs="x", labels="y", missing="y=keep", classes="a,b"), "u.zarr")
+    assert all("column y holds classes, and --missing keep" in reason for reason in built.reasons)
 
 
 @pytest.mark.parametrize(
     ("given", "parsed"),
     [
         (["a,b"], ((None, ("a", "b")),)),
-        (
-            ['"a, b", c'],
-            ((None, ("a, b", "c")),),
-        ),
+        (['"a, b", c'], ((None, ("a, b", "c")),)),
         (["k=a,b", 'l="x=1",y'], (("k", ("a", "b")), ("l", ("x=1", "y")))),
         (['"x=1",y'], ((None, ("x=1", "y")),)),
         (['"a, ""b"" = c"=x,"y, z"', "d, e=u"], (('a, "b" = c', ("x", "y, z")), ("d, e", ("u",)))),
@@ -253,28 +230,21 @@ def test_a_column_of_too_many_texts_has_no_classes(tmp_path, monkeypatch):
     monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r", "s")], ".csv")
+    message = r"labels a have more than 3 different texts, 'p' to 's', too many for classes.* stays"
     for _ in range(2):
-        with pytest.raises(
-            UsageError, match=r"labels a have more than 3 different texts, 'p' to 's', too many for classes.* stays"
-        ):
-            build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0, batch=1)
+        with pytest.raises(UsageError, match=message):
+            build_files(tmp_path, {}, tabular(inputs="x", labels="a"), batch=1)
         store = store_spec.open_store(tmp_path / "t.zarr")
-        assert (store.class_names(), [int(y[0, 0]) for _, y in store]) == (("p", "q", "r"), [0, 1, 0, 2])
+        assert (store.class_names(), codes_of(store)) == (("p", "q", "r"), [[0], [1], [0], [2]])
 
 
 def test_a_source_that_cannot_be_read_adds_no_class_until_it_can(tmp_path):
-    write(tmp_path / "src", [[("cat", "u")], [("eel", "u")], [("dog", "u")]], ".csv")
-    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u,2\n")
-    process = tabular(inputs="x", labels="a")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
-    assert [failure.source for failure in report.failures] == ["001.csv"]
-    assert "row 1 has 4 fields" in report.failures[0].reason
-    assert store_spec.open_store(tmp_path / "t.zarr").class_names() == ("cat", "dog")
-    (tmp_path / "src" / "001.csv").write_text("x,a,b\n1,eel,u\n")
-    assert not build(tmp_path / "src", tmp_path / "t.zarr", workers=0).failures
-    store = store_spec.open_store(tmp_path / "t.zarr")
-    assert store.class_names() == ("cat", "dog", "eel")
-    assert [y.tolist() for _, y in store] == [[[0]], [[1]], [[2]]]
+    contents = {"0.csv": "x,y\n1,cat\n", "1.csv": "x,y\n1,eel,2\n", "2.csv": "x,y\n1,dog\n"}
+    built = build_files(tmp_path, contents, tabular(inputs="x", labels="y"))
+    assert "row 1 has 3 fields" in built.reasons[0]
+    assert built.store.class_names() == ("cat", "dog")
+    store = build_files(tmp_path, {"1.csv": "x,y\n1,eel\n"}).store
+    assert (store.class_names(), codes_of(store)) == (("cat", "dog", "eel"), [[0], [1], [2]])
 
 
 def test_only_the_label_columns_of_parquet_files_are_scanned(tmp_path, monkeypatch):
@@ -296,8 +266,8 @@ def test_only_the_label_columns_of_parquet_files_are_scanned(tmp_path, monkeypat
 
 
 def test_a_number_for_missing_values_is_not_a_code_of_a_class(tmp_path):
-    (tmp_path / "x.csv").write_text("a,y\n1,cat\n2,dog\n3,cat\n")
-    (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(tmp_path / "x.csv")
+    path = write_file(tmp_path / "x.csv", "a,y\n1,cat\n2,dog\n3,cat\n")
+    (only,) = tabular(inputs="a", labels="y", classes="cat,dog", na_values="1", missing="drop")(path)
     assert (only.inputs.tolist(), only.labels.tolist(), only.columns["dropped"]) == ([[2], [3]], [[1], [0]], 1)
 
 
@@ -307,27 +277,27 @@ def test_listed_classes_need_neither_a_store_nor_a_scan(tmp_path, monkeypatch):
     x, y = process(tmp_path / "src" / "000.csv")
     assert (x.tolist(), y.tolist()) == ([[0.0]], [[1]])
     monkeypatch.setattr(class_columns, "distinct_texts", lambda *_, **__: pytest.fail("the sources are looked at"))
-    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0).failures
+    assert not build_files(tmp_path, {}, process).reasons
 
 
 def test_numeric_labels_need_only_the_first_source(tmp_path, monkeypatch):
     write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
     looked: list[str] = []
     monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[1]))
-    assert not build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(inputs="x", labels="a"), workers=0).failures
+    built = build_files(tmp_path, {}, tabular(inputs="x", labels="a"))
     assert looked == ["a"]
-    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.dtype == np.float32
+    assert (built.reasons, built.store.schema.labels.dtype.name) == ([], "float32")
 
 
 def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):
     write(tmp_path / "src", [[("cat", "1")], [("eel", "one")], [("dog", "2")], [("3", "3")]], ".csv")
-    report = build(tmp_path / "src", tmp_path / "t.zarr", process=tabular(labels="a,b"), workers=0)
-    assert [failure.source for failure in report.failures] == ["001.csv", "003.csv"]
-    assert store_spec.open_store(tmp_path / "t.zarr").schema.labels.classes == (("cat", "dog"), None)
+    built = build_files(tmp_path, {}, tabular(labels="a,b"))
+    assert [failure.source for failure in built.report.failures] == ["001.csv", "003.csv"]
+    assert built.store.schema.labels.classes == (("cat", "dog"), None)
     (tmp_path / "src" / "000.csv").unlink()  # text comes first now
-    report = build(tmp_path / "src", tmp_path / "u.zarr", process=tabular(inputs="x", labels="b"), workers=0)
-    assert [failure.source for failure in report.failures] == ["002.csv", "003.csv"]
-    assert store_spec.open_store(tmp_path / "u.zarr").class_names() == ("one",)
+    built = build_files(tmp_path, {}, tabular(inputs="x", labels="b"), "u.zarr")
+    assert [failure.source for failure in built.report.failures] == ["002.csv", "003.csv"]
+    assert built.store.class_names() == ("one",)
 
 
 Axis = Literal["step", "sequence", "own"]

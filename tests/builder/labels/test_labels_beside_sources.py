@@ -1,6 +1,5 @@
 """Labels in another file for each source: which file belongs to which source, and which rows are joined."""
 
-import gzip
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -24,7 +21,7 @@ from builder.sources.label_files import LabelFilePattern, check_below, without_l
 from builder.sources.source_list import SourceList
 from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files, same
 
 
@@ -150,15 +147,14 @@ def test_texts_with_more_digits_than_floats_are_compared_exactly():
         match_label_rows(long, pa.table({"k": [1704067200.1234567]}), "l")
 
 
-def test_rows_are_joined_counted_and_cleaned(src, tmp_path):
-    write_files(src, {"labels/a.csv": "t,y,z\n2,,8\n1,0.5,7\n"})
+@pytest.mark.usefixtures("src")
+def test_rows_are_joined_counted_and_cleaned(tmp_path):
     process = tabular(labels_from="labels/{stem}.csv", on="t", missing="y=drop")
-    builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
+    store = build_files(tmp_path, {"labels/a.csv": "t,y,z\n2,,8\n1,0.5,7\n"}, process).store
     assert read(tmp_path / "t.zarr") == {
         ("a.csv", 0): ([[10]], [[0.5, 7]]),
         ("b.csv", 0): ([[11], [31]], [[2.5, 9], [3.5, 9]]),
     }
-    store = store_spec.open_store(tmp_path / "t.zarr")
     assert store.sequences["dropped"].tolist() == [1, 1]
     assert store.schema.inputs.names == ("x",)
     assert store.schema.labels.names == ("y", "z")
@@ -166,18 +162,11 @@ def test_rows_are_joined_counted_and_cleaned(src, tmp_path):
 
 
 def test_columns_are_left_out_of_either_file(tmp_path):
-    root = tmp_path / "src"
-    write_files(
-        root, {"a.csv": "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n", "y/a.csv": "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n"}
-    )
-    process = tabular(exclude="note,flag,both", labels_from="y/{name}", on="t")
-    builder.build(root, tmp_path / "t.zarr", process=process, workers=0, max_failures=99)
+    contents = {"a.csv": "t,x,note,both\n1,10,hi,1\n2,20,ho,2\n", "y/a.csv": "t,y,flag,both\n2,5,A:e,7\n1,6,A,8\n"}
+    build_files(tmp_path, contents, tabular(exclude="note,flag,both", labels_from="y/{name}", on="t"))
     assert read(tmp_path / "t.zarr") == {("a.csv", 0): ([[10], [20]], [[6], [5]])}
-    process = tabular(exclude="flags", labels_from="y/{name}", on="t")
-    report = builder.build(root, tmp_path / "u.zarr", process=process, workers=0, max_failures=99)
-    assert [str(failure) for failure in report.failures] == [
-        "a.csv: there is no column 'flags'; there are 4: t, x, note, both"
-    ]
+    built = build_files(tmp_path, {}, tabular(exclude="flags", labels_from="y/{name}", on="t"), "u.zarr")
+    assert built.reasons == ["there is no column 'flags'; there are 4: t, x, note, both"]
 
 
 def test_rivers_are_joined_by_dates_like_in_a_loop(tmp_path):
@@ -207,15 +196,9 @@ def test_rivers_are_joined_by_dates_like_in_a_loop(tmp_path):
 @pytest.mark.parametrize("options", [["--label-axis", "own"], ["--on", "t"], []])
 def test_labels_beside_that_are_text_are_classes(tmp_path, options):
     """The source has a column of the same name, which must not be used."""
-    words = {"a": ["sil", "ah", "sil"], "b": ["oh", "sil", "ah"]}
-    for stem, ours in words.items():
-        write_files(
-            tmp_path,
-            {
-                f"src/{stem}.csv": "t,x\n1,10\n2,20\n3,30\n",
-                f"src/y/{stem}.csv": "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(ours, 1)),
-            },
-        )
+    for stem, words in {"a": ["sil", "ah", "sil"], "b": ["oh", "sil", "ah"]}.items():
+        labels = "t,x\n" + "".join(f"{t},{word}\n" for t, word in enumerate(words, 1))
+        write_files(tmp_path / "src", {f"{stem}.csv": "t,x\n1,10\n2,20\n3,30\n", f"y/{stem}.csv": labels})
     command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--workers", "0"]
     beside = ["--inputs", "x", "--labels-from", "y/{stem}.csv", "--labels", "x", *options]
     result = seqzarr(*command, *beside, "--dry-run")
@@ -223,10 +206,8 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
     result = seqzarr(*command, *beside)
     assert result.exit_code == 0, result.output
     store = store_spec.open_store(tmp_path / "t.zarr")
-    assert (store.class_names("x"), [y.T.tolist() for _, y in store]) == (
-        ("sil", "ah", "oh"),
-        [[[0, 1, 0]], [[2, 0, 1]]],
-    )
+    assert store.class_names("x") == ("sil", "ah", "oh")
+    assert [y.T.tolist() for _, y in store] == [[[0, 1, 0]], [[2, 0, 1]]]
     again = seqzarr(*command)
     assert "2 unchanged; 0 failed" in again.stdout
     write_files(tmp_path, {"src/c.csv": "t,x\n1,10\n", "src/y/c.csv": "t,x\n1,eh\n"})
@@ -241,15 +222,12 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
 
 
 def test_a_column_of_the_same_name_in_both_files_and_groups(tmp_path):
-    root = tmp_path / "src"
-    write_files(root, {"a.csv": "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n", "y/a.csv": "d,x\n3,-30\n2,-20\n1,-10\n"})
-    process = tabular(labels="x", labels_from="y/{name}", on="t=d", group_by="g")
-    builder.build(root, tmp_path / "t.zarr", process=process, workers=0)
+    contents = {"a.csv": "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n", "y/a.csv": "d,x\n3,-30\n2,-20\n1,-10\n"}
+    store = build_files(tmp_path, contents, tabular(labels="x", labels_from="y/{name}", on="t=d", group_by="g")).store
     assert read(tmp_path / "t.zarr") == {
         ("a.csv", 0): ([[10], [30]], [[-10], [-30]]),
         ("a.csv", 1): ([[20]], [[-20]]),
     }
-    store = store_spec.open_store(tmp_path / "t.zarr")
     assert (store.schema.inputs.names, store.schema.labels.names) == (("x",), ("x",))
     assert store.sequences["g"].tolist() == [5, 6]
     assert store.sequences["dropped"].tolist() == [1, 0]
@@ -285,16 +263,15 @@ def test_a_known_label_file_is_not_read_again(src, tmp_path, monkeypatch):
 
 
 def test_a_source_without_labels_fails_alone(src, tmp_path):
-    write_files(src, {"c.csv": "t,x\n1,1\n"})
     process = tabular(inputs="x", labels="y", labels_from="labels/{stem}.csv", on="t")
-    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0)
-    assert [str(failure) for failure in report.failures] == [
+    built = build_files(tmp_path, {"c.csv": "t,x\n1,1\n"}, process)
+    assert [str(failure) for failure in built.report.failures] == [
         "c.csv: its label file labels/c.csv does not exist (--labels-from)"
     ]
-    assert report.added == 2
+    assert built.report.added == 2
     (src / "labels" / "b.csv").unlink()
-    failures = [str(failure) for failure in builder.build(src, tmp_path / "t.zarr", workers=0).failures]
-    assert any("b.csv: its label file labels/b.csv cannot be read now (No such file" in one for one in failures)
+    reasons = build_files(tmp_path, {}).reasons
+    assert any(reason.startswith("its label file labels/b.csv cannot be read now (No such file") for reason in reasons)
     with pytest.raises(UsageError, match=r"no sequence of source 'c.csv': it failed: its label file labels/c.csv does"):
         builder.inspect_source(tmp_path / "t.zarr", "c.csv")
 
@@ -321,21 +298,16 @@ def test_a_left_join_equals_a_table_joined_beforehand(tmp_path_factory, ours, th
     whole = {"k": ours, "x": [k * 10 for k in ours], "y": [labels.get(k) for k in ours], "z": [7] * len(ours)}
     source, beside = {name: whole[name] for name in "kxz"}, {"k": theirs, "y": list(labels.values())}
     for name, columns in (("src/a", source), ("y/a", beside), ("one/a", whole)):
-        path = root / f"{name}{suffix}"
-        path.parent.mkdir(exist_ok=True)
         types = {key: pa.string() if as_text and key == "y" else pa.int64() for key in columns}
-        table = pa.table({key: pa.array(values, types[key]) for key, values in columns.items()})
-        if suffix == ".csv":
-            pa.csv.write_csv(table, path)
-        else:
-            pq.write_table(table, path)
-    together = tabular(inputs="x,z", labels="y", missing=f"y={policy}")
-    apart = tabular(
-        inputs="x,z", labels="y", labels_from=f"../y/{{stem}}{suffix}", on="k", join="left", missing=f"y={policy}"
-    )
+        typed = {key: pa.array(values, types[key]) for key, values in columns.items()}
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        text = "".join(",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows)
+        write_file(root / f"{name}{suffix}", text if suffix == ".csv" else typed)
+    together: dict[str, Any] = {"inputs": "x,z", "labels": "y", "missing": f"y={policy}"}
+    apart = together | {"labels_from": f"../y/{{stem}}{suffix}", "on": "k", "join": "left"}
     reports = [
-        builder.build(root / folder, root / f"{folder}.zarr", process=process, workers=0, max_failures=99)
-        for folder, process in (("one", together), ("src", apart))
+        builder.build(root / folder, root / f"{folder}.zarr", process=tabular(**options), workers=0, max_failures=99)
+        for folder, options in (("one", together), ("src", apart))
     ]
     failures = [[one.reason for one in (*report.failures, *report.skipped)] for report in reports]
     if not set(ours) & set(theirs):
@@ -367,14 +339,10 @@ def test_bytes_to_read_include_label_files(src, tmp_path):
     size = sum(path.stat().st_size for path in every)
     found = preview(src, tmp_path / "t.zarr", process=process)
     assert found.bytes_to_read == size + (src / "c.csv").stat().st_size
-    tallies: list[int] = []
-
-    def seen(tally):
-        tallies.append(tally.bytes_to_read)
-
-    report = builder.build(src, tmp_path / "t.zarr", process=process, workers=0, on_progress=seen)
-    assert set(tallies) == {found.bytes_to_read}
-    assert report.bytes_read == size
+    seen: list[int] = []
+    options: dict[str, Any] = {"workers": 0, "on_progress": lambda tally: seen.append(tally.bytes_to_read)}
+    assert builder.build(src, tmp_path / "t.zarr", process=process, **options).bytes_read == size
+    assert set(seen) == {found.bytes_to_read}
 
 
 def test_a_recorded_pattern_opens_no_label_file_outside_the_sources(tmp_path, monkeypatch):
@@ -432,8 +400,7 @@ def test_label_files_outside_the_sources_are_refused(text):
     ],
 )
 def test_label_files_are_read_like_sources_of_the_same_suffix_packed_or_not(tmp_path, name, suffix, text):
-    for path, written in ((name, "x;k\n1;0\n2;0\n"), (f"y/a{suffix}", text)):
-        write_files(tmp_path, {path: gzip.compress(written.encode()) if path.endswith(".gz") else written})
+    write_files(tmp_path, {name: "x;k\n1;0\n2;0\n", f"y/a{suffix}": text})
     x, y = tabular(labels_from=f"y/{{stem}}{suffix}", delimiter=";").under(tmp_path)(tmp_path / name)
     assert (x[:, 0].tolist(), y[:, 0].tolist()) == ([1, 2], [5, 6])
 

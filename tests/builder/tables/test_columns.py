@@ -15,14 +15,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import store_spec
-from builder import BuildError, LongSequence, Sequence, SourceError, UsageError, build, tabular
+from builder import LongSequence, Sequence, SourceError, UsageError, tabular
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_file, write_files
+from tests.builder.source_files import build_files, write_file, write_files
 
 
 def as_lists(pair):
@@ -177,7 +176,7 @@ def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
     with pytest.raises(SourceError, match=rf"finds {number} in its name, which is beyond int64; .* with --classes"):
         tabular(label_pattern=r"x(-?\d+)_(\d)").under(tmp_path)(path)
     asked = tabular(label_pattern=r"x(-?\d+)", classes=str(number))  # as the message advises
-    assert build(tmp_path, tmp_path / "store", process=asked, workers=0).added == 1
+    assert build_files(tmp_path, {path.name: "a\n1\n"}, asked).report.added == 1
 
 
 def test_labels_are_the_inputs_or_come_from_the_manifest(tmp_path):
@@ -323,10 +322,7 @@ def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
 
 def test_a_single_number_of_an_npz_file_is_a_label_of_the_sequence(tmp_path):
     steps = {"a.npz": 1, "b.npz": 4, "c.npz": 1}
-    write_files(tmp_path / "src", {name: {"inputs": np.ones((n, 2)), "labels": n} for name, n in steps.items()})
-    report = build(tmp_path / "src", tmp_path / "s.zarr", workers=0)
-    assert (report.added, report.failures) == (3, ())
-    store = open_store(tmp_path / "s.zarr")
+    store = build_files(tmp_path, {name: {"inputs": np.ones((n, 2)), "labels": n} for name, n in steps.items()}).store
     assert store.schema.label_axis == "sequence"
     assert [int(y) for _, y in store] == [1, 4, 1]
 
@@ -347,18 +343,13 @@ def test_a_process_function_for_tables_pickles_and_has_normal_options(tmp_path):
 
 
 def test_a_later_build_reads_text_like_the_first(tmp_path):
-    src, store = tmp_path / "src", tmp_path / "s.zarr"
-    src.mkdir()
-    (src / "a.csv").write_text("# Zürich\nhöhe,b\nm,s\n1,2\n", encoding="latin-1")
-    options = tabular(encoding="latin-1", comment="#", skip_after_header=1)
-    build(src, store, process=options, workers=0)
-    (src / "b.csv").write_text("höhe,b\n# none\nm,s\n3,4\n", encoding="latin-1")
-    build(src, store, workers=0)
-    opened = open_store(store)
-    assert opened.schema.inputs.names == ("höhe", "b")
-    assert [opened[number][0].tolist() for number in range(2)] == [[[1, 2]], [[3, 4]]]
+    first, later = (text.encode("latin-1") for text in ("# Zürich\nhöhe,b\nm,s\n1,2\n", "höhe,b\n# none\nm,s\n3,4\n"))
+    build_files(tmp_path, {"a.csv": first}, tabular(encoding="latin-1", comment="#", skip_after_header=1))
+    store = build_files(tmp_path, {"b.csv": later}).store
+    assert store.schema.inputs.names == ("höhe", "b")
+    assert [inputs.tolist() for inputs, _ in store] == [[[1, 2]], [[3, 4]]]
     with pytest.raises(UsageError, match="encoding"):
-        build(src, store, process=tabular(comment="#", skip_after_header=1), workers=0)
+        build_files(tmp_path, {}, tabular(comment="#", skip_after_header=1))
 
 
 @pytest.mark.parametrize(
@@ -439,32 +430,27 @@ def test_a_process_function_for_tables_shows_the_options_that_were_given():
 
 def test_a_range_selects_the_same_columns_of_every_file(tmp_path):
     tables = {"1.csv": "a,b,c,y\n1,2,3,0\n", "2.csv": "b,a,c,y\n2,1,3,0\n", "3.csv": "a,q,c,y\n1,9,3,0\n"}
-    write_files(tmp_path / "src", tables)
-    report = build(tmp_path / "src", tmp_path / "store", process=tabular(inputs="a:c", labels="y"))
+    built = build_files(tmp_path, tables, tabular(inputs="a:c", labels="y"))
     # In 2.csv the range is only a and c, so that file needs the names.
-    assert [failure.source for failure in report.failures] == ["2.csv", "3.csv"]
-    assert [inputs.tolist() for inputs, _ in store_spec.open_store(tmp_path / "store")] == [[[1, 2, 3]]]
+    assert [failure.source for failure in built.report.failures] == ["2.csv", "3.csv"]
+    assert [inputs.tolist() for inputs, _ in built.store] == [[[1, 2, 3]]]
 
 
 @pytest.mark.parametrize("changes", [{"transforms": ["scale b:c=2"]}, {"missing": ["b:c=keep"]}])
 @pytest.mark.parametrize("columns", [{}, {"inputs": "a,b,c"}, {"inputs": "b,c", "labels": "a"}])
 def test_a_range_of_columns_to_change_has_the_same_columns_in_every_file(tmp_path, columns, changes):
     tables = {"1.csv": "a,b,c\n1,2,3\n", "2.csv": "b,a,c\n2,1,3\n", "3.csv": "b,c,a\n2,3,1\n"}
-    write_files(tmp_path / "src", tables)
-    report = build(tmp_path / "src", tmp_path / "store", process=tabular(**columns, **changes))
+    built = build_files(tmp_path, tables, tabular(**columns, **changes))
     # In 2.csv the range has a too.
-    assert [str(failure) for failure in report.failures] == [
-        (
-            "2.csv: the range b:c is b, a, c here, but b, c in the order of inputs and labels; name them one by one, "
-            "and build to another path if there is a store"
-        )
-    ]
-    store = store_spec.open_store(tmp_path / "store")
-    assert list(store.sources) == ["1.csv", "3.csv"]
-    assert np.array_equal(store[0][0], store[1][0])
+    (reason,) = built.reasons
+    assert reason == (
+        "the range b:c is b, a, c here, but b, c in the order of inputs and labels; name them one by one, and build to "
+        "another path if there is a store"
+    )
+    assert built.store.sources == ("1.csv", "3.csv")
+    assert np.array_equal(built.store[0][0], built.store[1][0])
 
 
 def test_a_range_of_columns_to_change_with_a_label_in_it_is_refused(tmp_path):
-    write_files(tmp_path / "src", {"1.csv": "a,y,c\n1,2,3\n"})
-    with pytest.raises(BuildError, match="the range a:c is a, y, c here, but a, c in the order of inputs and labels"):
-        build(tmp_path / "src", tmp_path / "store", process=tabular(labels="y", transforms=["scale a:c=2"]))
+    built = build_files(tmp_path, {"1.csv": "a,y,c\n1,2,3\n"}, tabular(labels="y", transforms=["scale a:c=2"]))
+    assert "the range a:c is a, y, c here, but a, c in the order of inputs and labels" in built.reasons[0]
