@@ -135,6 +135,8 @@ def encode_labels(
                 f"column {name} holds classes, and is also an input: the order of classes has no meaning; leave it out "
                 "of the inputs (--inputs)"
             )
+    if isinstance(opened, NpyTable) and not names_of:
+        return opened, ()  # it has no text
     table = CategoricalTable(
         **opened.properties(),
         inner=opened,
@@ -176,9 +178,8 @@ def read_texts(opened: OpenTable, name: str) -> tuple[str, ...] | None:
 
 def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) -> Table:
     """Read columns as arrays; columns of an NPY file are not copied."""
-    inner = table.inner if isinstance(table, CategoricalTable) and not table.classes else table
-    if isinstance(inner, NpyTable):
-        return Table.from_block(inner.block(names), names)
+    if isinstance(table, NpyTable):
+        return Table.from_block(table.block(names), names)
     return Table.of(table.read(names, dtype))
 
 
