@@ -14,7 +14,7 @@ from builder.build_errors import SourceError, UsageError, of_source
 from builder.formats import format_of, open_table, stem_of
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa, pc
-from builder.formats.column_choice import column_list, parse_columns, select
+from builder.formats.column_choice import column_list, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, may_be_rounded, strip_blanks
@@ -52,27 +52,6 @@ class _Misfits:
         problems += [f"{_some(self.rowless, 'source')} without a row"] * bool(self.rowless)
         problems += [f"{_some(self.sourceless, 'row')} without a source"] * bool(self.sourceless)
         return "; ".join(problems)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestLabels:
-    """The options of a manifest; None: the option is not given, or is in the record of an old store."""
-
-    path: Path | None = None  # a CSV, TSV or Parquet file
-    key: str | None = None  # the column that names the source; by default `source`
-    columns: str | Sequence[str] | None = None  # the columns that are labels; None: the table only lists sources
-    only_listed: bool = False  # leave out sources without a row
-    keep: str | Sequence[str] | None = None  # the columns to keep with each sequence
-
-    @property
-    def kept(self) -> tuple[str, ...] | None:
-        """The columns to keep."""
-        return parse_columns(self.keep, "keep")
-
-    @property
-    def parts(self) -> tuple[str, ...] | None:
-        """The label columns."""
-        return parse_columns(self.columns, "label_column")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from builder.options.declaration import option, parse_fields
 
 if TYPE_CHECKING:
-    from builder.manifest.manifest_table import ManifestLabels
     from builder.processes.function_options import Argument, FunctionOptions
     from builder.processes.process import ProcessFunction
 
@@ -122,15 +120,18 @@ class BuildOptions:
         parse_fields(self, {"sequence_from": check_sequence_from})
 
     @property
-    def manifest_labels(self) -> ManifestLabels | None:
-        """The options of a manifest; None if none is given."""
-        from builder.manifest.manifest_table import ManifestLabels
+    def label_columns(self) -> tuple[str, ...] | None:
+        """The columns of the manifest that are labels; None: it only lists sources."""
+        from builder.formats.column_choice import parse_columns
 
-        path = None if self.manifest is None else Path(self.manifest)
-        labels = ManifestLabels(
-            path=path, key=self.key, columns=self.label_column, only_listed=bool(self.manifest_only), keep=self.keep
-        )
-        return None if labels == ManifestLabels() else labels
+        return parse_columns(self.label_column, "label_column")
+
+    @property
+    def kept_columns(self) -> tuple[str, ...] | None:
+        """The columns of the manifest to keep with each sequence."""
+        from builder.formats.column_choice import parse_columns
+
+        return parse_columns(self.keep, "keep")
 
     @property
     def of_function(self) -> FunctionOptions:
@@ -142,4 +143,5 @@ class BuildOptions:
             missing=self.missing,
             classes=self.classes or (),
             label_pattern=self.label_pattern,
+            labels_in_manifest=self.label_column is not None,
         )

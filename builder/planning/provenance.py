@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
-from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels
+from builder.manifest.manifest_table import DEFAULT_KEY
+from builder.planning.build_options import BuildOptions
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
 from builder.sources.source_list import SourceList, check_sequence_from
@@ -48,24 +49,21 @@ Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code 
 
 
 def describe_build(
-    process: dict[str, Any],
-    label_axis: LabelAxis | None,
-    manifest: ManifestLabels | None,
-    listing: SourceList,
-    sequence_from: str | None = None,
+    process: dict[str, Any], options: BuildOptions, listing: SourceList, manifest: Path | None
 ) -> dict[str, Any]:
-    """Return the record of a build for a new store."""
+    """Return the record of a build for a new store; `manifest` is its path."""
     table = None
-    if manifest is not None and manifest.path is not None:
+    if manifest is not None:
+        labels, kept = options.label_columns, options.kept_columns
         table = {
-            "key": manifest.key or DEFAULT_KEY,
-            "columns": None if manifest.parts is None else list(manifest.parts),
-            "keep": None if manifest.kept is None else list(manifest.kept),
-            "only_listed": bool(manifest.only_listed),
-            "path": listing.folder.place_of(manifest.path),
+            "key": options.key or DEFAULT_KEY,
+            "columns": labels and list(labels),
+            "keep": kept and list(kept),
+            "only_listed": options.manifest_only,
+            "path": listing.folder.place_of(manifest),
         }
-    given = {} if sequence_from is None else {"sequence_from": sequence_from}
-    return {"process": process, "label_axis": label_axis, "manifest": table, "code": []} | given
+    given = {} if options.sequence_from is None else {"sequence_from": options.sequence_from}
+    return {"process": process, "label_axis": options.label_axis, "manifest": table, "code": []} | given
 
 
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
@@ -152,10 +150,10 @@ class RecordedBuild:
             text_dtype=build.get("text_dtype"),
         )
 
-    def with_manifest(self, listing: SourceList, table: ManifestLabels) -> tuple[SourceList, ManifestLabels]:
+    def with_manifest(self, listing: SourceList, path: Path | None) -> tuple[SourceList, Path]:
         """Find the manifest at its recorded path, unless a path is given; the file at that path is not a source."""
         place = self.manifest["path"] if self.manifest is not None else None
-        path = table.path or (None if place is None else listing.folder.find(place))
+        path = path or (None if place is None else listing.folder.find(place))
         if path is None:
             what = (
                 "was outside the sources" if place is None else f"was {place} in {listing.folder}, and no longer exists"
@@ -164,7 +162,7 @@ class RecordedBuild:
                 f"{self.store}: was built with a manifest that {what}; repeat the option manifest (--manifest)"
             )
         names, ignored = ([name for name in names if name != place] for names in (listing.names, listing.ignored))
-        return replace(listing, names=tuple(names), ignored=tuple(ignored)), replace(table, path=path)
+        return replace(listing, names=tuple(names), ignored=tuple(ignored)), path
 
     def outdated(self, code: str | None, old_store: store_spec.Store) -> tuple[str, ...]:
         """Return the sources with sequences that other code made, in the order of the store."""

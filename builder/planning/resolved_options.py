@@ -8,7 +8,6 @@ from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular, tabular
-from builder.manifest.manifest_table import ManifestLabels
 from builder.options.declaration import differences, options_of, value_text
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -17,7 +16,11 @@ from builder.processes.function_options import FunctionOptions, bind_arguments
 from builder.processes.function_process import FunctionProcess, Portable, Process
 from builder.processes.process import ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import ProcessCode, code_of
-from store_spec import LabelAxis, StoreError, open_store
+from store_spec import StoreError, open_store
+
+# The options of a function, and those of a manifest with their names in the record of a store.
+OF_FUNCTION = ("arguments", "missing", "classes", "label_pattern")
+OF_MANIFEST = {"key": "key", "label_column": "columns", "keep": "keep", "manifest_only": "only_listed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,29 +30,22 @@ class Options:
     process: Process  # reads a source
     named: dict[str, Any]  # the record of the process for the store
     code: ProcessCode  # the fingerprint of the process function
-    manifest: ManifestLabels | None = None  # its path is None if the store records it
-    label_axis: LabelAxis | None = None  # None: the process, or the first source, determines it
-    # The pattern that forms sources from several files; None: each file or matched folder is one.
-    sequence_from: str | None = None
+    build: BuildOptions  # the given options, and those that the store records
 
     def __post_init__(self) -> None:
-        if self.has_labels_in_manifest and self.process.options.label_source in {"columns", "pattern"}:
+        if self.build.label_column is not None and self.process.options.label_source in {"columns", "pattern"}:
             place = "label_pattern" if self.process.options.label_source == "pattern" else "the process function"
             raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
-        if (where := self.labels_of_sequences) is not None and self.label_axis not in (None, "sequence"):
+        axis = self.build.label_axis
+        if (where := self.labels_of_sequences) is not None and axis not in (None, "sequence"):
             raise UsageError(
-                f"label_axis={self.label_axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
+                f"label_axis={axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
             )
-
-    @property
-    def has_labels_in_manifest(self) -> bool:
-        """Whether the labels are in the manifest."""
-        return self.manifest is not None and self.manifest.columns is not None
 
     @property
     def labels_of_sequences(self) -> str | None:
         """The place outside the sources that has one row of labels per sequence; None: labels are in the sources."""
-        if self.has_labels_in_manifest:
+        if self.build.label_column is not None:
             return "a manifest (label_column)"
         return "names (label_pattern)" if self.process.options.label_source == "pattern" else None
 
@@ -111,27 +107,25 @@ def _process_recorded(store: Path | str) -> dict[str, Any]:
 
 def options_of_new(build_options: BuildOptions) -> Options:
     """Return the options of a first build."""
-    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
+    process, of_function = build_options.process, build_options.of_function
     _refuse_without_manifest(build_options, None)
     if process is None:
-        process = tabular(labels_in_manifest=manifest is not None and manifest.columns is not None)
+        process = tabular(labels_in_manifest=build_options.label_column is not None)
     function = load_process(process)
     named = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_of_tables(of_function)
     return Options(
-        process=_as_process(function, of_function, manifest),
+        process=_as_process(function, build_options),
         named=named | of_function.to_record(),
         code=code_of(function),
-        manifest=manifest,
-        label_axis=build_options.label_axis,
-        sequence_from=build_options.sequence_from,
+        build=build_options,
     )
 
 
 def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
     """Return the options of a later build, as the store records them; a given option that differs is a UsageError."""
-    process, manifest, of_function = build_options.process, build_options.manifest_labels, build_options.of_function
+    process, of_function = build_options.process, build_options.of_function
     _refuse_without_manifest(build_options, recorded)
     function = None if process is None else load_process(process)
     tables = function if isinstance(function, Tabular) else None
@@ -140,17 +134,13 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
             _refuse_of_tables(of_function)
     else:
         _refuse_other(recorded, function, process if isinstance(process, str) else None)
-    of_stored_function = FunctionOptions.from_record(recorded.process)
-    for before, now in _all_differences(recorded, tables, manifest, build_options):
+    given: dict[str, Any] = {name: recorded.process.get(name) for name in OF_FUNCTION}
+    given |= {name: (recorded.manifest or {}).get(one) for name, one in OF_MANIFEST.items()}
+    build = replace(build_options, label_axis=recorded.label_axis, sequence_from=recorded.sequence_from, **given)
+    for before, now in _all_differences(recorded, tables, build, build_options):
         raise UsageError(
             f"{recorded.store}: was built with {before}, but the option is now {now}; leave it out, since the store "
             f"records it, {OTHERWISE}"
-        )
-    table = None
-    if recorded.manifest is not None:
-        table = ManifestLabels(
-            path=None if manifest is None else manifest.path,
-            **{name: recorded.manifest[name] for name in ("key", "columns", "keep", "only_listed")},
         )
     try:
         if "tabular" in recorded.process:
@@ -160,22 +150,19 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     except UsageError as error:
         raise UsageError(f"{recorded.store}: {error}") from None
     return Options(
-        process=_as_process(function, of_stored_function, table),
+        process=_as_process(function, build),
         named=recorded.process,
         code=code_of(function),
-        manifest=table,
-        label_axis=recorded.label_axis,
-        sequence_from=recorded.sequence_from,
+        build=build,
     )
 
 
-def _as_process(function: ProcessFunction, options: FunctionOptions, manifest: ManifestLabels | None) -> Process:
+def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
     """Return a function as a process, with its options; `tabular` is one already."""
     if isinstance(function, Tabular):
         return function
-    in_manifest = manifest is not None and manifest.columns is not None
-    bound = Portable(bind_arguments(function, options.arguments))
-    return FunctionProcess(function=bound, options=replace(options, labels_in_manifest=in_manifest))
+    options = build.of_function
+    return FunctionProcess(function=Portable(bind_arguments(function, options.arguments)), options=options)
 
 
 def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:
@@ -219,24 +206,30 @@ def _refuse_without_manifest(options: BuildOptions, recorded: RecordedBuild | No
 
 
 def _all_differences(
-    recorded: RecordedBuild, process: Tabular | None, manifest: ManifestLabels | None, build_options: BuildOptions
+    recorded: RecordedBuild, process: Tabular | None, build: BuildOptions, given: BuildOptions
 ) -> Iterator[tuple[str, str]]:
-    """Yield the given options that differ from the record: the recorded value, and the given value."""
+    """Yield the given options that differ from those of the first build: its value, and the given value."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
-    before: dict[str, Any] = {"label_axis": recorded.label_axis, "sequence_from": recorded.sequence_from}
-    before |= {"missing": "error"} | FunctionOptions.from_record(recorded.process).given()
-    now: dict[str, Any] = {"label_axis": build_options.label_axis, "sequence_from": build_options.sequence_from}
-    if manifest is not None and recorded.manifest is None:
-        now["manifest"] = manifest.path
-    elif manifest is not None and recorded.manifest is not None:
-        table, columns = recorded.manifest, manifest.parts
-        before |= {"key": table["key"], "label_column": table["columns"], "manifest_only": table["only_listed"] or None}
-        before |= {"keep": table["keep"]}
-        now |= {"key": manifest.key, "label_column": columns and list(columns)}
-        now |= {"keep": manifest.kept and list(manifest.kept), "manifest_only": manifest.only_listed or None}
-    now |= build_options.of_function.given()
+    before, now = {"missing": "error"} | _comparable(build), _comparable(given)
+    if recorded.manifest is None and given.manifest is not None:
+        now["manifest"] = Path(given.manifest)
     yield from differences(before, now, [name for name, value in now.items() if value is not None])
+
+
+def _comparable(build: BuildOptions) -> dict[str, Any]:
+    """Return the options that a store records, apart from those of tables, in the order in which they are compared."""
+    labels, kept = build.label_columns, build.kept_columns
+    options = {
+        "label_axis": build.label_axis,
+        "sequence_from": build.sequence_from,
+        "manifest": None,
+        "key": build.key,
+        "label_column": labels and list(labels),
+        "keep": kept and list(kept),
+        "manifest_only": build.manifest_only or None,
+    }
+    return options | build.of_function.given()
 
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_with_classes, keep_column, text_columns
-from builder.manifest.manifest_table import DEFAULT_KEY, ManifestLabels, read_manifest
+from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.comparison import SourceFiles
 from builder.planning.provenance import RecordedBuild, describe_build
@@ -113,15 +113,16 @@ def find_sources(
     """
     recorded = None if old_store is None else RecordedBuild.of(old_store)
     options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
-    function, table = options.process, options.manifest
-    listing = _discover(build_options, function, options.sequence_from, allow_none=allow_none)
+    function, build = options.process, options.build
+    manifest = None if build.manifest is None else Path(build.manifest)
+    listing = _discover(build, function, manifest, allow_none=allow_none)
     if function.options.labels_from is not None:
         given = build_options.process
         if recorded is not None and not (isinstance(given, Tabular) and given.is_explicit("labels_from")):
             check_below(listing, function.label_file, recorded.store, function.options.labels_from)
         listing = without_label_files(listing, function.label_file, function.options.labels_from)
-    if recorded is not None and table is not None:
-        listing, table = recorded.with_manifest(listing, table)
+    if recorded is not None and recorded.manifest is not None:
+        listing, manifest = recorded.with_manifest(listing, manifest)
     resolved = ResolvedSources(
         listing=listing,
         every=SourceBatch(
@@ -133,17 +134,17 @@ def find_sources(
             skips_empty=build_options.empty == "skip",
             files=listing.files,
         ),
-        described=describe_build(options.named, options.label_axis, table, listing, options.sequence_from),
-        label_axis=options.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
+        described=describe_build(options.named, build, listing, manifest),
+        label_axis=build.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
         missing="keep" if function.options.keeps_nan else "error",
     )
-    if table is not None and table.path is not None:
-        resolved = _match_manifest(resolved, table, table.path, old_store, strict=build_options.manifest_strict)
-    if options.sequence_from is not None:
+    if manifest is not None:
+        resolved = _match_manifest(resolved, build, manifest, old_store)
+    if build.sequence_from is not None:
         known = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
-        of_pattern = columns_of(options.sequence_from, listing, resolved.every.names, known)
+        of_pattern = columns_of(build.sequence_from, listing, resolved.every.names, known)
         for name in {one.column.name for one in of_pattern} & {one.column.name for one in resolved.every.kept}:
             raise UsageError(
                 f"column {name} is a group of sequence_from (--sequence-from), and also a column of the "
@@ -155,42 +156,42 @@ def find_sources(
 
 
 def _match_manifest(
-    resolved: ResolvedSources, table: ManifestLabels, path: Path, old_store: store_spec.Store | None, *, strict: bool
+    resolved: ResolvedSources, build: BuildOptions, path: Path, old_store: store_spec.Store | None
 ) -> ResolvedSources:
     """Take the sources that have a row of the manifest, and their values there."""
-    listing, every = resolved.listing, resolved.every
-    if table.kept is not None and LABELS_SHA256 in table.kept and not every.process.is_custom:
+    listing, every, columns, kept = resolved.listing, resolved.every, build.label_columns, build.kept_columns
+    if kept is not None and LABELS_SHA256 in kept and not every.process.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
     text = [name for name, column in types.items() if column.dtype == "string"]
     classes = parse_classes(every.process.options.classes)
-    labels_as_text = text_columns(table.parts, classes, old_store)
-    manifest = read_manifest(path, key=table.key or DEFAULT_KEY, text=[*text, *labels_as_text])
+    labels_as_text = text_columns(columns, classes, old_store)
+    manifest = read_manifest(path, key=build.key or DEFAULT_KEY, text=[*text, *labels_as_text])
     matched, absent = manifest.match(
         listing.names,
-        only_listed=table.only_listed,
-        strict=strict,
+        only_listed=build.manifest_only,
+        strict=build.manifest_strict,
         misnamed=listing.misnamed,
         stored_names=lambda: _stored_names(old_store),
     )
     places = np.array(list(matched.values()), np.int64)
     every, label_names = replace(every, names=tuple(matched)), None
-    if table.parts is not None:
-        labels = manifest.labels(table.parts, as_text=columns_with_classes(table.parts, classes), order=places)
+    if columns is not None:
+        labels = manifest.labels(columns, as_text=columns_with_classes(columns, classes), order=places)
         check_kinds(old_store, labels, path)
-        label_names = table.parts if len(table.parts) == len(labels.targets) else None
+        label_names = columns if len(columns) == len(labels.targets) else None
         every = replace(every, labels=labels)
-    if table.kept is not None:
-        every = replace(every, kept=tuple(one[places] for one in manifest.kept(table.kept, types)))
+    if kept is not None:
+        every = replace(every, kept=tuple(one[places] for one in manifest.kept(kept, types)))
     return replace(resolved, every=every, label_names=label_names, absent=absent)
 
 
-def _discover(options: BuildOptions, process: Process, sequence_from: str | None, *, allow_none: bool) -> SourceList:
+def _discover(options: BuildOptions, process: Process, manifest: Path | None, *, allow_none: bool) -> SourceList:
     """List the files that can be sources, without the store, its build folder and the manifest."""
-    store, manifest = place_of(options.store), options.manifest_labels
+    store, sequence_from = place_of(options.store), options.sequence_from
     exclude = [store, build_folder(store)] if isinstance(store, Path) else []
-    if manifest is not None and manifest.path is not None:
-        exclude.append(manifest.path)
+    if manifest is not None:
+        exclude.append(manifest)
     listing = discover(
         options.sources,
         format=process.options.format,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from builder.build_errors import UsageError
 from builder.labels.name_labels import check_pattern
@@ -101,12 +101,6 @@ class FunctionOptions:
         if self.label_pattern is not None:
             check_pattern(self.label_pattern)
 
-    @classmethod
-    def from_record(cls, process: Mapping[str, Any]) -> Self:
-        """Read the record of a function in a store, which `is_valid_record` has checked."""
-        given = {name: process.get(name) for name in ("arguments", "missing", "classes", "label_pattern")}
-        return cls(**{name: value for name, value in given.items() if value is not None})
-
     @property
     def keeps_nan(self) -> bool:
         """Whether missing values are stored as NaN."""
@@ -139,9 +133,8 @@ class FunctionOptions:
 
 def is_valid_record(process: Mapping[str, Any]) -> bool:
     """Return whether the record of a function in a store is valid."""
+    given = {name: value for name, value in process.items() if value is not None and name != "function"}
     try:
-        options = FunctionOptions.from_record(process)
+        return FunctionOptions(**given).to_record() == given
     except (UsageError, TypeError, AttributeError):
         return False
-    given = {name: value for name, value in process.items() if value is not None}
-    return given == {"function": process["function"], **options.to_record()}

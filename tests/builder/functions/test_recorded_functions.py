@@ -19,7 +19,7 @@ import pytest
 import builder
 import store_spec
 from builder import UsageError, tabular
-from builder.processes.function_options import FunctionOptions, is_valid_record
+from builder.processes.function_options import is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
 from store_spec.disk.storage import LocalStorage
@@ -312,4 +312,3 @@ def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
 def test_null_in_the_record_of_a_function_is_ignored():
     options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
     assert is_valid_record({"function": "made:read"} | options)
-    assert FunctionOptions.from_record({"function": "made:read"} | options) == FunctionOptions()
