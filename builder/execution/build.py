@@ -14,7 +14,6 @@ import store_spec
 from builder.build_errors import BuildError, UsageError
 from builder.execution.report import Report, Tally, parse_limit, report_of
 from builder.execution.run import Run, RunSteps
-from builder.frames.digits import NO_DIGITS
 from builder.labels.text_classes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
@@ -103,7 +102,6 @@ def run_build(options: BuildOptions) -> Report:
     options.on_progress(tally)
     ledger: Ledger | None = None
     choice: Choice | None = None
-    many_digits = NO_DIGITS  # of the first source of a new store
     with ExitStack() as stack:
         if plan.new:
             engine = stack.enter_context(start_engine(count, options.scheduler))
@@ -111,7 +109,7 @@ def run_build(options: BuildOptions) -> Report:
             if plan.old_store is not None:
                 ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)
             elif (first := _first_usable(engine, plan, tally)) is not None:
-                plan, many_digits = plan.with_text_dtype(first.text_dtype), first.many_digits
+                plan = plan.with_first(first)
                 if packing.measure:
                     schema = schema_of(plan, first, packing)
                     sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
@@ -129,7 +127,7 @@ def run_build(options: BuildOptions) -> Report:
             ledger.retire(retiring)
             note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
-    return report_of(options, plan, tally, untried=len(untried), choice=choice, many_digits=many_digits)
+    return report_of(options, plan, tally, choice)
 
 
 def _process_sources(

@@ -9,7 +9,6 @@ import numpy as np
 
 from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
 from builder.execution.report import Tally, float64_text
-from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
@@ -117,7 +116,7 @@ def preview(options: BuildOptions) -> Preview:
     packing, plan = plan_build(options)
     count = workers_for(options, plan)
     samples = _Samples(numbers=spread(len(plan.new), SAMPLES), tally=Tally(sources=len(plan.new)))
-    plan, schema, many_digits = _plan_and_schema(plan, samples, packing)
+    plan, schema = _plan_and_schema(plan, samples, packing)
     choice = None
     if schema is not None and packing.measure and plan.old_store is None:
         choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
@@ -131,7 +130,6 @@ def preview(options: BuildOptions) -> Preview:
             vanished = plan.vanished if options.retire_missing else ()
             retiring = [*vanished, *chain.from_iterable(plan.replaced.values())]
             result = _estimate(plan, schema, samples, choice, retiring, flight=flight, workers=count)
-            result = replace(result, dtype_why=float64_text(many_digits))
     return Preview(
         store=plan.store,
         exists=plan.exists,
@@ -178,22 +176,21 @@ def spread(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
-def _plan_and_schema(plan: Plan, samples: _Samples, packing: Packing) -> tuple[Plan, Schema | None, ManyDigits]:
+def _plan_and_schema(plan: Plan, samples: _Samples, packing: Packing) -> tuple[Plan, Schema | None]:
     """Return the plan, and the schema of the old store, or that of a new one from the first usable source.
 
-    The schema is None if no source is usable. The numbers with many digits are those of the first source of a new
-    store.
+    The schema is None if no source is usable.
     """
     if plan.old_store is not None:
-        return plan, plan.old_store.schema, NO_DIGITS
+        return plan, plan.old_store.schema
     batch = plan.sources.every.take([plan.numbers[number] for number in samples.numbers])
     first = probe(batch, plan.sources.label_axis, plan.sources.missing)
     if isinstance(first, list):
         samples.tally.failures += [one for one in first if not isinstance(one, Skipped)]
         samples.tally.skipped += [one for one in first if isinstance(one, Skipped)]
-        return plan, None, NO_DIGITS
-    plan = plan.with_text_dtype(first.text_dtype)
-    return plan, schema_of(plan, first, packing), first.many_digits
+        return plan, None
+    plan = plan.with_first(first)
+    return plan, schema_of(plan, first, packing)
 
 
 def _process_samples(plan: Plan, samples: _Samples, schema: Schema) -> None:
@@ -251,6 +248,7 @@ def _estimate(
         sequences=sequences - unseen,
         steps=steps - unseen_steps,
         codec_why=None if choice is None else str(choice),
+        dtype_why=float64_text(plan.many_digits),
         decoded_bytes=decoded,
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + sources,

@@ -180,25 +180,9 @@ class Report:
         return asdict(self) | {"store": str(self.store)}
 
 
-def report_of(
-    options: BuildOptions,
-    plan: Plan,
-    tally: Tally,
-    *,
-    untried: int,
-    choice: Choice | None,
-    many_digits: ManyDigits,
-) -> Report:
-    """Return the report of a build.
-
-    Args:
-        options: The options of the build.
-        plan: The sources.
-        tally: The counts.
-        untried: How many of the first failures are of sources that no worker received.
-        choice: The choice of `codec="auto"`.
-        many_digits: Numbers in the first source of a new store that float32 does not keep.
-    """
+def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | None) -> Report:
+    """Return the report of a build; `choice` is that of `codec="auto"`."""
+    untried = len(plan.sources.misnamed) + len(plan.unreadable)  # these failures come first
     failed = {failure.source for failure in (*tally.failures[untried:], *tally.skipped)}
     updated = sum(name not in failed for name in plan.replaced)
     comparison = plan.comparison
@@ -228,7 +212,7 @@ def report_of(
         total_sequences=tally.committed,
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
-        dtype=float64_text(many_digits),
+        dtype=float64_text(plan.many_digits),
         rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,
         made=tally.committed > 0 or open_if_exists(plan.store) is not None,

@@ -8,6 +8,7 @@ from typing import Self
 
 import store_spec
 from builder.build_errors import UsageError
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.frames.tabular import Tabular
 from builder.manifest.manifest_columns import check_classes
 from builder.planning.build_options import BuildOptions
@@ -16,6 +17,7 @@ from builder.planning.provenance import RecordedSkips
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists, split_into_batches
 from builder.sources.fingerprints import FingerprintCache
 from builder.sources.source_list import SourceList
+from builder.workers.batch import ProbeResult
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import Schema
 from store_spec.building import StorePlace, store_place
@@ -39,6 +41,7 @@ class Plan:
     fingerprints: FingerprintCache
     skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
+    many_digits: ManyDigits = NO_DIGITS  # in the first source of a new store, which float32 does not keep
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -62,14 +65,14 @@ class Plan:
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
-    def with_text_dtype(self, text_dtype: str | None) -> Self:
-        """Return the plan for a new store whose tables get this dtype; None: they keep their dtypes."""
+    def with_first(self, first: ProbeResult) -> Self:
+        """Return the plan for a new store whose first usable source is this one, which determines the dtype of text."""
         sources, process = self.sources, self.sources.every.process
-        if text_dtype is None or not isinstance(process, Tabular):
-            return self
-        described = sources.described | {"text_dtype": text_dtype}
-        every = replace(sources.every, process=replace(process, text_dtype=text_dtype))
-        return replace(self, sources=replace(sources, every=every, described=described))
+        if first.text_dtype is not None and isinstance(process, Tabular):
+            described = sources.described | {"text_dtype": first.text_dtype}
+            every = replace(sources.every, process=replace(process, text_dtype=first.text_dtype))
+            sources = replace(sources, every=every, described=described)
+        return replace(self, sources=sources, many_digits=first.many_digits)
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""
