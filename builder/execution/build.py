@@ -14,7 +14,6 @@ import store_spec
 from builder.build_errors import BuildError, UsageError
 from builder.execution.report import Report, Tally, parse_limit, report_of
 from builder.execution.run import Run, RunSteps
-from builder.labels.text_classes import first_classes
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
@@ -312,12 +311,9 @@ def _decoded_per_byte(store: store_spec.Store) -> float:
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     """Return the schema of a new store, which its first usable source determines."""
     schema, names = first.schema, plan.sources.label_names
-    features, targets = first.columns
-    labels = (targets if names is None else replace(targets, names=names)).describe(schema.labels)
-    texts = first.texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
     return Schema.plan(
-        features.describe(schema.inputs),
-        replace(labels, classes=first_classes(texts, plan.sources.every.process.options.classes)),
+        schema.inputs,
+        schema.labels if names is None else replace(schema.labels, names=names),
         label_axis=schema.label_axis,
         missing=schema.missing,
         codec=packing.codec,

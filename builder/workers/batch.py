@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError
-from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
-from builder.labels.text_classes import ClassCodes, Recoding, Texts, recode_labels
+from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
 from builder.sources.fingerprints import Fingerprint, Fingerprints
 from builder.workers.conform import SourceMemory, SourceProbe, append_checked
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UsedSource, read_source
@@ -72,16 +71,14 @@ class ProcessedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """The size of the first usable source; and for a new store, the properties that determine its schema."""
+    """The size of the first usable source, and what it determines in a new store."""
 
-    schema: Schema  # of an existing store; or of a new one, without the names of features and targets in its file
+    schema: Schema  # with the default chunks and codec
     bytes_read: int
     nbytes: int
     steps: int
-    columns: tuple[Columns, Columns] = (Columns(), Columns())  # these names, with units and descriptions
     text_dtype: str | None = None  # the dtype of all tables if it is text; None: tables keep their dtypes
     many_digits: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
-    texts: Mapping[str, Texts] = field(default_factory=dict)  # of each target
 
 
 def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -243,19 +240,19 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             if isinstance(used, Failure):
                 failures.append(used)
                 continue
-            columns = one.process_of(0).columns(one.root / one.names[0])
+            features, targets = one.process_of(0).columns(one.root / one.names[0])
         schema, many_digits = used.results[0], notes.take(batch.names[number])
         # None: no number of the source is text.
         is_narrow = many_digits is not None and not many_digits.values
+        inputs, labels = schema.inputs, schema.labels
         if is_narrow:
-            labels = _narrow(schema.labels) if batch.process.has_labels_in_table else schema.labels
-            schema = replace(schema, inputs=_narrow(schema.inputs), labels=labels)
+            inputs, labels = _narrow(inputs), _narrow(labels) if batch.process.has_labels_in_table else labels
+        texts = codes.last_texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
+        labels = replace(targets.describe(labels), classes=first_classes(texts, batch.process.options.classes))
         result = ProbeResult(
-            schema=schema,
-            columns=columns,
+            schema=replace(schema, inputs=features.describe(inputs), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
-            texts=codes.last_texts,
             bytes_read=sum(file.state.size for file in used.read.files(batch.names[number]).values()),
             nbytes=found.nbytes,
             steps=found.steps,
