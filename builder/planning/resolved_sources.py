@@ -194,8 +194,7 @@ def _discover(options: BuildOptions, process: Process, manifest: Path | None, *,
         exclude.append(manifest)
     listing = discover(
         options.sources,
-        format=process.options.format,
-        any_suffix=process.is_custom,
+        any_suffix=process.is_custom or process.options.format is not None,
         exclude=exclude,
         allow_none=allow_none,
     )

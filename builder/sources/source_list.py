@@ -58,7 +58,6 @@ class SourceList:
 def discover(
     sources: str | PathLike[str],
     *,
-    format: str | None = None,  # noqa: A002 - the option's name
     any_suffix: bool = False,
     exclude: Collection[Path] = (),
     allow_none: bool = False,
@@ -73,8 +72,7 @@ def discover(
 
     Args:
         sources: A folder, one file, or a glob; the root of a glob is the part before its first wildcard.
-        format: Read every file as this format; all files of a folder are then sources.
-        any_suffix: Take all files of a folder, since a process function can read any.
+        any_suffix: Take all files of a folder, since the format is given, or a process function reads them.
         exclude: Files and folders that are never sources: the manifest, the store.
         allow_none: Whether a folder may contain no source, or a pattern match no file.
     """
@@ -83,7 +81,7 @@ def discover(
         raise UsageError("the name of the sources is empty; give a folder, a file or a pattern")
     if is_url(text):
         if not text.startswith("file:"):
-            return _discover_objects(text, format=format, any_suffix=any_suffix, allow_none=allow_none)
+            return _discover_objects(text, any_suffix=any_suffix, allow_none=allow_none)
         text = f"{place_of(text)}/" if text.endswith("/") else str(place_of(text))
     path = Path(text)
     # An existing file takes precedence over a pattern: run[1].csv can be a file.
@@ -91,7 +89,7 @@ def discover(
     if path.is_dir():
         root = path
         files = list(_walk(text, "", (), _excluded(root, exclude), others))
-        chosen = files if any_suffix or format is not None else [name for name in files if format_of(name)]
+        chosen = files if any_suffix else [name for name in files if format_of(name)]
     elif os.path.lexists(path):
         root, files, chosen = path.parent, [path.name], [path.name]
     elif has_wildcard(text):
@@ -101,7 +99,7 @@ def discover(
         if not root.is_dir():
             raise UsageError(f"{text}: there is no folder {root}")
         files = chosen = list(_walk(os.fspath(root), "", pattern, _excluded(root, exclude), others))
-        if in_folders and not any_suffix and format is None:
+        if in_folders and not any_suffix:
             chosen = [name for name in files if format_of(name)]
     else:
         raise UsageError(f"{text}: no such file or folder")
@@ -116,10 +114,10 @@ def discover(
     )
 
 
-def _discover_objects(url: str, *, format: str | None, any_suffix: bool, allow_none: bool) -> SourceList:  # noqa: A002
+def _discover_objects(url: str, *, any_suffix: bool, allow_none: bool) -> SourceList:
     bucket, names = list_bucket(url)
     one = list(bucket.objects) == [url.rpartition("/")[2]]
-    every = format is not None or any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
+    every = any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
         what = f"none of {len(names):,} objects has a known format" if names else "there are no such objects"

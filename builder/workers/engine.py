@@ -6,6 +6,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -30,23 +31,17 @@ class Task(Protocol):
         """Return what the function returned, or raise what it raised."""
 
 
-class _Call:
+class _Call(Future[Any]):
     """A function and its arguments; it is called when the result is first requested."""
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        super().__init__()
         self._call: tuple[Callable[..., Any], tuple[Any, ...]] | None = (function, arguments)
-        self._value: Any = None
-        self._error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the function was called."""
-        return self._call is None
 
     @property
     def is_ready(self) -> bool:
         """Whether the tasks among the arguments are done."""
-        return self._call is None or all(one.is_done for one in self._call[1] if isinstance(one, _Call))
+        return self._call is None or all(one.done() for one in self._call[1] if isinstance(one, _Call))
 
     def run(self) -> None:
         """Call the function, at most once."""
@@ -55,16 +50,14 @@ class _Call:
         function, arguments = self._call
         with _keep_working_folder():
             try:
-                self._value = function(*(one.result() if isinstance(one, _Call) else one for one in arguments))
+                self.set_result(function(*(one.result() if isinstance(one, _Call) else one for one in arguments)))
             except Exception as error:  # noqa: BLE001  # raised by `result`, as dask does
-                self._error = error
+                self.set_exception(error)
         self._call = None
 
-    def result(self) -> Any:
+    def result(self, timeout: float | None = None) -> Any:
         self.run()
-        if self._error is not None:
-            raise self._error
-        return self._value
+        return super().result(timeout)
 
 
 class InProcessEngine:
@@ -91,14 +84,14 @@ class InProcessEngine:
     def finished(self) -> Task:
         """Return a watched task that is done; otherwise run the first one, and return it."""
         self.wait(0)
-        call = next(call for call in self._watched if call.is_done)
+        call = next(call for call in self._watched if call.done())
         self._watched.remove(call)
         return call
 
     def wait(self, seconds: float) -> bool:
         """Run the first watched task, however long it takes, unless one is done; return whether there is one."""
         del seconds
-        if self._watched and not any(call.is_done for call in self._watched):
+        if self._watched and not any(call.done() for call in self._watched):
             self._watched[0].run()
         return bool(self._watched)
 
