@@ -121,7 +121,7 @@ def run_build(options: BuildOptions) -> Report:
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
                 _process_sources(engine, ledger, plan.for_schema(ledger.schema), ratio, options=options, tally=tally)
-        elif plan.exists:  # nothing is new, but the recorded failures may have changed
+        elif plan.old_store is not None:  # nothing is new, but the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan))
             ledger.retire(retiring)
             note_build(ledger, tally, plan)

@@ -132,7 +132,7 @@ def preview(options: BuildOptions) -> Preview:
             result = _estimate(plan, schema, samples, choice, retiring, flight=flight, workers=count)
     return Preview(
         store=plan.store,
-        exists=plan.exists,
+        exists=plan.old_store is not None,
         sources=plan.count,
         to_process=len(plan.new),
         new=plan.comparison.new,

@@ -19,12 +19,12 @@ from builder.planning.provenance import RecordedSkips, failures_in
 from builder.planning.resolved_sources import split_into_batches
 from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
-from builder.workers.conform import conform_sequence
+from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Failure, Skipped, SourceBatch, read_source
 from store_spec import DAMAGE, Problem, SequenceError
-from store_spec.building import CheckedSequence, SourceId, place_of
+from store_spec.building import CheckedSequence, SourceId, checked_times, place_of
 
 
 def verify_sources(
@@ -112,11 +112,21 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
 
 def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence | str:
     """Return a sequence as it would be stored, copied since a process function may reuse its arrays; or an error."""
+    schema = store.schema
     try:
-        checked = conform_sequence(store.schema, origin, sequence)
+        pieces = [
+            CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
+            for _, checked in checked_pieces(schema, origin, sequence)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        rows = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in pieces[0].rows}
+        if schema.label_axis == "sequence":
+            rows["labels"] = pieces[0].rows["labels"]
+        checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may decrease between pieces
     except SequenceError as error:
         return str(error).removeprefix(f"{origin}: ")
-    return CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
+    return CheckedSequence(rows, pieces[0].columns)
 
 
 def _differences(

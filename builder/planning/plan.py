@@ -49,11 +49,6 @@ class Plan:
         return tuple(self.sources.every.names[number] for number in self.numbers)
 
     @property
-    def exists(self) -> bool:
-        """Whether there is a store to append to."""
-        return self.old_store is not None
-
-    @property
     def unreadable(self) -> tuple[Failure, ...]:
         """The sources of the store that cannot be read now, in the order of the names."""
         return tuple(Failure(name, why) for name, why in self.comparison.unreadable.items())

@@ -20,20 +20,17 @@ from store_spec.building import (
     Records,
     SourceId,
     check_sequence,
-    checked_times,
     column_type,
     describe,
     refuse_masked_rows,
 )
 
 
-def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence:
-    """Return a sequence as it will be stored, in one piece; SequenceError if it does not fit the store.
+def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence) -> CheckedSequence:
+    """Return a sequence as it will be stored; SequenceError if it does not fit the store.
 
     Its arrays may be those of the process function.
     """
-    if isinstance(sequence, LongSequence):
-        return _join_pieces(schema, origin, sequence)
     _refuse_labels(sequence.labels, origin)
     sequence = _in_order_of_store(schema, origin, sequence)
     dated = np.asarray(sequence.time).dtype.kind == "M"
@@ -151,11 +148,8 @@ def checked_pieces(
     schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
 ) -> Iterator[tuple[Sequence, CheckedSequence]]:
     """Yield each piece of a sequence, or the whole sequence, and its rows as they will be stored."""
-    if not isinstance(sequence, LongSequence):
-        yield sequence, conform_sequence(schema, origin, sequence)
-        return
     start, once = 0, dict[str, Any]()
-    for part in sequence.sequences():
+    for part in sequence.sequences() if isinstance(sequence, LongSequence) else [sequence]:
         piece = replace(part, **once)
         try:
             checked = conform_sequence(schema, origin, piece)
@@ -172,23 +166,8 @@ def checked_pieces(
             once = {"columns": dict(piece.columns or {})}
             if schema.label_axis == "sequence":
                 once["labels"] = checked.rows["labels"].copy()
-
-
-def _join_pieces(schema: Schema, origin: SourceId, sequence: LongSequence) -> CheckedSequence:
-    """Return a sequence in pieces as it will be stored, in memory."""
-    # Copied, since the next piece may use the same arrays.
-    pieces = [
-        CheckedSequence({name: rows.copy() for name, rows in checked.rows.items()}, checked.columns)
-        for _, checked in checked_pieces(schema, origin, sequence)
-    ]
-    if not pieces:
+    if not once:
         raise _no_piece(origin)
-    first = pieces[0]
-    rows = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in first.rows}
-    if schema.label_axis == "sequence":
-        rows["labels"] = first.rows["labels"]
-    checked_times(schema.time, rows.get("time"), len(rows["inputs"]), origin)  # they may decrease between pieces
-    return CheckedSequence(rows, first.columns)
 
 
 def _no_piece(origin: SourceId) -> SequenceError:

@@ -171,9 +171,6 @@ def _block_interrupts() -> Iterator[None]:
     A terminal sends Ctrl-C to all its processes. The coordinator handles it and stops the workers, which would
     otherwise each print a traceback.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     _start_tracker()  # now, since it unblocks the signal in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
