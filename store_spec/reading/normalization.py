@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 
-class GroupStatistics(Mapping[str, Statistics]):
+class GroupStatistics(dict[str, Statistics]):
     """The statistics of each group, by its name. From `store.stats_by("patient")`.
 
     As `normalize=`, each sequence is normalised by the statistics of its group.
@@ -43,21 +43,11 @@ class GroupStatistics(Mapping[str, Statistics]):
         members: dict[str, list[int]] = {}
         for number, name in enumerate(store.grouped(by)):
             members.setdefault(name, []).append(number)
-        self._groups: dict[str, Statistics] = {}
         for name, numbers in members.items():
             try:
-                self._groups[name] = store.select(numbers).stats(**options)
+                self[name] = store.select(numbers).stats(**options)
             except WindowError as error:
                 raise WindowError(f"{error}; these are the sequences with {by}={name!r:.80}") from None
-
-    def __getitem__(self, name: str) -> Statistics:
-        return self._groups[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
-
-    def __len__(self) -> int:
-        return len(self._groups)
 
     def __repr__(self) -> str:
         return f"<statistics of {len(self):,} groups by {self.by!r}: {', '.join(self):.200}>"
@@ -75,7 +65,7 @@ class GroupStatistics(Mapping[str, Statistics]):
         return self._scaler("robust", low, high)
 
     def _scaler(self, how: str, *arguments: float) -> GroupScaler:
-        scalers = {name: getattr(statistics, how)(*arguments) for name, statistics in self._groups.items()}
+        scalers = {name: getattr(statistics, how)(*arguments) for name, statistics in self.items()}
         return GroupScaler(groups=scalers, statistics=self, how=(how, *arguments))
 
     def first(self, count: int) -> GroupStatistics:
