@@ -63,11 +63,6 @@ class SequenceColumn:
         """The name of its array."""
         return f"sequences/{self.name}"
 
-    @property
-    def numpy_dtype(self) -> np.dtype[Any]:
-        """The dtype of its values in memory; object for text."""
-        return np.dtype(object if self.dtype == "string" else self.dtype)
-
 
 def folded(name: str) -> str:
     """Return a form that is equal for all names that a file system may treat as the same."""
@@ -122,7 +117,7 @@ def checked_columns(
     arrays = {}
     for column in columns:
         value = _checked_value(column, rest.pop(column.name, None), source)
-        array = np.empty(1, column.numpy_dtype)
+        array = np.empty(1, object if column.dtype == "string" else column.dtype)
         array[0] = value
         arrays[column.array] = array
     if rest:

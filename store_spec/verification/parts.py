@@ -141,12 +141,6 @@ class PartRows:
         if at < stop:
             yield at, stop, None
 
-    def bounds(self, number: int) -> tuple[int, int]:
-        """Return the first row of a sequence, and its end."""
-        assert self.part.bounds is not None
-        at = number - self.part.first
-        return int(self.part.bounds[at]), int(self.part.bounds[at + 1])
-
     def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sequences that some rows belong to; nothing if unknown."""
         if self.part.bounds is None:
@@ -182,8 +176,9 @@ class PartRows:
 
     def wrong_sequence(self, number: int, what: str, kind: str) -> None:
         """Report a problem with the rows of a sequence, for the file in which it begins."""
-        count = self.snapshot.root.committed(self.part.array)
-        start = min(self.bounds(number)[0], max(0, count - 1))  # an empty last sequence begins after all files
+        assert self.part.bounds is not None
+        last = max(0, self.snapshot.root.committed(self.part.array) - 1)
+        start = min(int(self.part.bounds[number - self.part.first]), last)  # an empty last one begins after all files
         self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))
 
     def wrong_table(self, name: str, number: int, what: str, kind: str) -> None:
