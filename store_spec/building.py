@@ -5,8 +5,7 @@
 
 from typing import Any
 
-from store_spec.disk.job import ShardJob, replace_shard
-from store_spec.disk.ledger import Ledger
+from store_spec.disk.ledger import Ledger, ShardJob, replace_shard
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import belongs_to_store, build_folder, locked
 from store_spec.disk.places import Address, StorePlace, checked_url, is_root, is_url, place_of, store_place

@@ -6,9 +6,9 @@ sequences visible whose rows are completely in shards that were written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.job import ShardJob, advice_to_repair
 from store_spec.disk.places import StoreLocation, place_of
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import Put, WritableStorage, in_order
-from store_spec.errors import SchemaError
-from store_spec.format import retired
+from store_spec.disk.storage import LocalStorage, Put, WritableStorage, in_order
+from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, SchemaError
+from store_spec.format import retired, shard
 from store_spec.format.documents import encode_document, group_document
-from store_spec.format.layout import ROOT, Counts, Root, array_document, table_chunk
+from store_spec.format.layout import ROOT, Counts, Root, array_document, chunk_key, table_chunk
 from store_spec.format.names import Classes, check_extended
 from store_spec.format.records import SOURCES, Records, no_records
 from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
+
+ADD_NOTHING = (
+    "; new rows follow in that file, so nothing was added: restore it first (seqzarr verify STORE --sources SOURCES "
+    "--repair), or build again into a new store"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """Write one shard: rows `start` to `stop` of an array, after the rows that are already committed in the shard."""
+
+    storage: WritableStorage
+    root: Root
+    name: str
+    number: int
+    start: int
+    stop: int
+
+    def write(self, parts: Sequence[NDArray[Any] | shard.EncodedRows]) -> int:
+        """Encode and write the shard; `parts` are its new rows. Return the number of bytes written.
+
+        Two processes may write the same shard, even at the same time: each puts the same bytes in one step.
+
+        Raises:
+            ConflictError: Another writer, without the lock, committed rows that this would replace.
+        """
+        schema = self.root.schema
+        chunking, rows = schema.chunking(self.name), schema.rows(self.name)
+        count = sum(map(len, parts))
+        if count != self.stop - self.start:
+            raise ValueError(f"shard {self.number} of {self.name}: {count:,} rows for {self.stop - self.start:,}")
+        first = self.number * chunking.shard
+        old = []
+        if first < self.start:
+            with _advice_to_repair():
+                old = [Snapshot(self.storage, self.root).encoded_rows(self.name, first, self.start)]
+        shard_id = shard.ShardId(self.name, self.number)
+        pieces = shard.encode([*old, *parts], shard_id, rows, chunking, schema.codec)
+        key = chunk_key(schema, self.name, self.number)
+        self.storage.put(key, pieces, check=self._check_uncommitted)
+        return sum(map(len, pieces))
+
+    def _check_uncommitted(self) -> None:
+        """Refuse to replace rows that others committed. Our own ledger commits no row before its shard is written."""
+        storage = self.storage
+        try:
+            root = Root.decode(bytes(storage.get(ROOT)), str(storage.path(ROOT)))
+        except MissingStoreError:
+            return  # the store has no commit yet
+        committed = root.committed(self.name)
+        if committed > self.start:
+            raise ConflictError(
+                f"{storage.path(self.name)}: rows from {self.start:,} were to be put, but {committed:,} are committed: "
+                "another writer, without the lock, was faster; open the store again"
+            )
 
 
 class Ledger:
@@ -247,7 +301,7 @@ class Ledger:
         before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
-            with advice_to_repair():
+            with _advice_to_repair():
                 rows = np.concatenate([self.snapshot().table(fact.name, first, before), rows])
         return fact, first, rows
 
@@ -274,6 +328,35 @@ class Ledger:
         if axis == "sequence":
             return np.ones(len(records), np.int64)
         return records.label_lengths if axis == "label_step" else records.lengths
+
+
+def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]) -> str | None:
+    """Write a shard with all its committed rows and sync it; return its key, or None if it was the same before.
+
+    Raises:
+        ConflictError: A writer committed more rows meanwhile. The lock keeps writers out; this is for a process that
+            outlives the one that holds it.
+    """
+    schema, storage = snapshot.root.schema, LocalStorage(Path(snapshot.storage.root))
+    shard_id, key = shard.ShardId(name, number), chunk_key(schema, name, number)
+    pieces = shard.encode([rows], shard_id, schema.rows(name), schema.chunking(name), schema.codec)
+    with suppress(*DAMAGE):
+        if storage.get(key) == b"".join(pieces):
+            return None
+    if Snapshot.of(storage).root.counts != snapshot.root.counts:
+        raise ConflictError(f"{storage.root}: a writer committed meanwhile; nothing was put: check it again")
+    storage.put(key, pieces)
+    storage.sync([name])
+    return key
+
+
+@contextmanager
+def _advice_to_repair() -> Iterator[None]:
+    """Add to the error, if old rows of a file cannot be read, that new rows cannot follow them before a repair."""
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(f"{error}{ADD_NOTHING}") from error
 
 
 def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:

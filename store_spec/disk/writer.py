@@ -10,8 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store_spec.disk.job import ShardJob
-from store_spec.disk.ledger import Ledger
+from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.errors import SequenceError, StoreError
 from store_spec.format import retired
 from store_spec.format.records import SourceId, check_sequence, describe

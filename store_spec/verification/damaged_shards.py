@@ -12,9 +12,8 @@ from store_spec.errors import FormatError
 from store_spec.format import retired
 from store_spec.format.layout import ROOT, chunk_number
 from store_spec.schema import TABLES
-from store_spec.verification.parts import overlapping
+from store_spec.verification.parts import overlapping, present_files
 from store_spec.verification.problems import Problem
-from store_spec.verification.table_reader import present_files
 
 MOST_MISSING = 10**6  # missing shards that are returned; a damaged root may count any number of them
 

@@ -20,9 +20,8 @@ from store_spec.format.runs import Runs, bounds_of, wrong_run
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
 from store_spec.verification.described_rows import PartCheck
-from store_spec.verification.parts import Bounds, Checked, Part, cut, overlapping
+from store_spec.verification.parts import Bounds, Checked, Part, TableReader, committed_files, cut, overlapping
 from store_spec.verification.problems import Problem, ProblemList
-from store_spec.verification.table_reader import TableReader, committed_files
 
 Columns = dict[str, NDArray[Any] | None]
 Mapper = Callable[[PartCheck, Sequence[Part]], Iterable[Checked]]

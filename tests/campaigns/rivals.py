@@ -21,7 +21,7 @@ import pytest
 
 import store_spec
 from store_spec import StoreError, StoreLocation
-from store_spec.disk.job import ShardJob
+from store_spec.disk.ledger import ShardJob
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError

@@ -20,8 +20,7 @@ from builder.execution.run import Run
 from builder.workers import batch
 from builder.workers.process_source import read_source
 from store_spec.building import compress_rows
-from store_spec.disk.job import ShardJob
-from store_spec.disk.ledger import Ledger
+from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import PARTIAL, LocalStorage
 from tests.campaigns.safeguards import Patch, write_in_place

@@ -20,7 +20,7 @@ import pytest
 import store_spec
 from builder import LongSequence, Repair, build, repair, tabular
 from store_spec import StoreError
-from store_spec.disk.job import replace_shard
+from store_spec.disk.ledger import replace_shard
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ConflictError, LockedError, StorageError
 from tests.builder.command import seqzarr
