@@ -18,12 +18,12 @@ from store_spec.format.records import (
     CheckedSequence,
     Piecewise,
     Records,
+    RunningRows,
     SourceId,
     check_sequence,
     describe,
     no_records,
 )
-from store_spec.format.row_facts import RunningRows
 from store_spec.format.sequence_columns import column_type
 from store_spec.format.shard import EncodedRows, between
 from store_spec.format.shard import compress as compress_rows

@@ -13,7 +13,7 @@ from store_spec.errors import DAMAGE, StoreError
 from store_spec.format.layout import ROOT
 from store_spec.format.moments import Floats, Moments
 from store_spec.format.names import wrong_code
-from store_spec.format.row_facts import WITH_MOMENTS, RunningRows, derived, describe_rows
+from store_spec.format.records import WITH_MOMENTS, RunningRows, derived, describe_rows
 from store_spec.format.runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.times import NOT_A_TIME
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES

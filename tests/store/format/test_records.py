@@ -25,9 +25,9 @@ from store_spec.format.records import (
     SourceId,
     check_sequence,
     describe,
+    describe_rows,
     no_records,
 )
-from store_spec.format.row_facts import describe_rows
 from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, Schema, rows_of
 from store_spec.verification.described_rows import rounding
