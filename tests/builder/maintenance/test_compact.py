@@ -63,19 +63,6 @@ def test_a_compacted_store_equals_a_build_of_the_live_sources(tmp_path, axis, wo
     assert build(tmp_path / "all" / "src", tmp_path / "new", process=read_made, workers=0).unchanged == 4
 
 
-def test_updated_sources_stay_in_the_order_that_readers_see(tmp_path):
-    built(tmp_path, SOURCES)
-    now = SOURCES | {"b.made": Made(lengths=(9,), seed=77)}
-    built(tmp_path, now, update=True)
-    builder.compact(tmp_path / "store", tmp_path / "new")
-    old, new = (store_spec.open_store(tmp_path / name) for name in ("store", "new"))
-    assert new.sources == old.sources
-    assert new.counts.sequences == len(old) < old.counts.sequences
-    order = [name for name in sorted(now) if name != "b.made"]
-    assert_holds(new, [*expected({name: now[name] for name in order}), *expected({"b.made": now["b.made"]})])
-    assert store_spec.verify(tmp_path / "new") == []
-
-
 @pytest.mark.parametrize("retired", [False, True])
 @pytest.mark.parametrize("way", ["store", "src/../store", "link", "hop/store"])
 def test_a_store_is_not_compacted_into_itself(tmp_path, retired, way):

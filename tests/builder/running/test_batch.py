@@ -334,22 +334,6 @@ def test_labels_that_fit_no_axis_are_a_failure_that_says_so(three_files, inputs,
         raise AssertionError(failures[0].reason)
 
 
-@pytest.mark.parametrize(
-    ("labels", "axis"),
-    [
-        (np.zeros((4, 2)), "step"),
-        (np.zeros(4), "step"),
-        (np.zeros(2), "sequence"),
-        (np.float64(3), "sequence"),
-        (3, "sequence"),
-    ],
-)
-def test_the_label_axis_is_guessed_from_the_shapes(three_files, labels, axis):
-    found = probe(batch_of(three_files, "a", process=lambda _: (np.zeros((4, 2)), labels)), None, "error")
-    assert isinstance(found, ProbeResult)
-    assert found.schema.label_axis == axis
-
-
 def test_rows_that_were_lost_are_taken_again_only_if_they_are_the_same(three_files):
     values, steps = {"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}
 

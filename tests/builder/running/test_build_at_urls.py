@@ -222,21 +222,6 @@ def test_unchanged_objects_are_not_fetched_again(bucket, tmp_path):
     assert (report.unchanged, report.added) == (4, 0)
 
 
-def test_a_process_function_gets_the_path_of_a_local_file(bucket, tmp_path):
-    sources, url = make_sources(tmp_path / "src", 0, 3), f"{bucket}/custom"
-    upload(sources, url)
-    for place, store in ((url, "a.zarr"), (sources, "b.zarr")):
-        builder.build(place, tmp_path / store, process=halves, workers=0)
-    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
-
-
-def halves(path: Path) -> tuple[Any, Any]:
-    """Return the rows of an array, and half of them as labels."""
-    assert path.is_file()
-    rows = np.load(path)
-    return rows, rows / 2
-
-
 def test_an_object_that_is_replaced_or_deleted_after_the_listing_fails_alone(bucket, tmp_path):
     sources, url = make_sources(tmp_path / "src", 0, 4), f"{bucket}/moving"
     upload(sources, url)
@@ -312,6 +297,13 @@ def test_a_copy_into_a_bucket_continues_after_a_refused_commit(bucket, tmp_path)
     builder.compact(tmp_path / "from.zarr", url, workers=0)
     store_spec.open_store(url, "a").close()
     assert objects_at(url) == files(tmp_path / "copy.zarr")
+
+
+def halves(path: Path) -> tuple[Any, Any]:
+    """Return the rows of an array, and half of them as labels."""
+    assert path.is_file()
+    rows = np.load(path)
+    return rows, rows / 2
 
 
 def test_names_that_no_folder_can_have_fail_alone_and_marks_of_folders_are_no_sources(bucket, tmp_path):

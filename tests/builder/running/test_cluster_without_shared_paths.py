@@ -15,7 +15,7 @@ import pytest
 
 import builder
 import store_spec
-from tests.builder.running.test_build_at_urls import upload
+from tests.builder.running.test_build_at_urls import make_sources, upload
 from tests.campaigns.processes import ROOT, cluster
 from tests.store.cloud_servers import objects_at, s3_bucket
 from tests.store.oracle import files
@@ -43,18 +43,10 @@ def slow_rows(path: Path) -> tuple[Any, Any]:
     return rows, rows.sum(axis=1)
 
 
-def make_sources(folder: Path) -> Path:
-    folder.mkdir()
-    for number in range(SOURCES):
-        rows = np.random.default_rng(number).normal(size=(100 + number, 3)).astype("f4")
-        np.save(folder / f"{number:03}.npy", rows)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_machines_that_share_no_path_build_the_bytes_of_one_process(tmp_path):
-    sources = make_sources(tmp_path / "src")
+    sources = make_sources(tmp_path / "src", 0, SOURCES)
     options: dict[str, Any] = {"process": slow_rows, "chunk": "1kB", "shard": "4kB", "batch": "4kB"}
     builder.build(sources, tmp_path / "alone.zarr", workers=0, **options)
     (tmp_path / "guard.py").write_text(GUARD)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder import LongSequence, Sequence, build, preview, tabular
-from builder.execution.preview import WORKER_BYTES, spread
+from builder.execution.preview import WORKER_BYTES
 from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
@@ -27,15 +27,6 @@ def make_arrays(folder, count, rows=lambda _: 10):
 
 def names_below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-@pytest.mark.parametrize("count", range(1, 30))
-def test_sampled_sources_are_evenly_spread(count):
-    numbers = spread(count, 5)
-    assert len(numbers) == len(set(numbers)) == min(count, 5)
-    assert (numbers[0], numbers[-1]) == (0, count - 1)
-    gaps = np.diff(numbers)
-    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 
 def test_a_preview_of_few_sources_equals_the_build(tmp_path):

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ import store_spec
 from builder import BuildError, UsageError, build, compact, preview, tabular
 from builder.execution.report import parse_limit
 from builder.execution.run import Run
-from builder.maintenance.source_checks import verify_sources
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -125,13 +123,6 @@ def test_after_any_history_a_store_holds_what_the_sources_hold(tmp_path_factory,
         assert run(place, update=update, retire_missing=retire, yes=True).added == 0
         assert files(place / "store") == before
     assert store_spec.verify(place / "store") == []
-
-
-@pytest.mark.parametrize(
-    ("limit", "sources", "most"), [("10%", 270, 27), (3, 270, 3), ("0", 9, 0), (None, 9, np.inf), ("100%", 7, 7)]
-)
-def test_a_limit_of_failures_is_a_number_or_a_share(limit, sources, most):
-    assert parse_limit(limit, sources) == most
 
 
 @pytest.mark.parametrize("limit", ["many", "-1", "101%", "%", "nan", -3])
@@ -351,23 +342,6 @@ def listing(tmp_path):
 
 def run_again(listing: Path, **options: Any) -> Any:
     return build(listing / "src", listing / "store", workers=0, **options)
-
-
-def test_a_vanished_source_is_named_and_kept_until_it_is_retired(listing):
-    before = files(listing / "store")
-    (listing / "src/b.csv").unlink()
-    report = run_again(listing)
-    assert (report.vanished, report.retired, report.unchanged, report.failures) == (("b.csv",), 0, 5, ())
-    assert files(listing / "store") == before
-    assert preview(listing / "src", listing / "store", retire_missing=True).vanished == ("b.csv",)
-    (problem,) = verify_sources(listing / "store", listing / "src", workers=0)
-    assert problem.what == "b.csv: no longer exists, so it was not compared"
-    report = run_again(listing, retire_missing=True)
-    assert (report.vanished, report.retired, report.total_sequences) == (("b.csv",), 1, 5)
-    store = store_spec.open_store(listing / "store")
-    assert list(store.sources) == ["a.csv", "c.csv", "d.csv", "e.csv", "f.csv"]
-    assert [int(y[0]) for _, y in store] == [0, 0, 1, 0, 1]
-    assert store_spec.verify(listing / "store") == []
 
 
 def test_a_store_with_only_retired_sequences_is_reported_as_existing(listing):
