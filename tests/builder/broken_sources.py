@@ -4,8 +4,6 @@ Each is either quarantined, with the message in `tests/data/broken-sources.txt`,
 an intended change of a message, `python -m tests.builder.broken_sources` writes that file again; review the difference.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """Sources and options of small builds, one for each feature that other jobs have to preserve."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

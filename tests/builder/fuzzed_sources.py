@@ -3,8 +3,6 @@
 `fuzz` runs any number of examples, for the tests and for campaigns.
 """
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip

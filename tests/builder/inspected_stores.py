@@ -1,7 +1,5 @@
 """Stores to inspect."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

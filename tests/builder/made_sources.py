@@ -1,7 +1,5 @@
 """Source files with known sequences, the function that reads them, and the comparison of a store with them."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Iterator

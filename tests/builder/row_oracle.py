@@ -1,7 +1,5 @@
 """Operations on rows as loops over Python values: slow and simple."""
 
-from __future__ import annotations
-
 import math
 import operator
 from dataclasses import dataclass

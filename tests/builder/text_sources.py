@@ -1,7 +1,5 @@
 """Sources for which a process function returns labels that are text, or arrays with NaN."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The HTML page of a store: well-formed, complete, harmless, small and reproducible; other tests use a browser."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

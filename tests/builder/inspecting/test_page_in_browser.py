@@ -3,8 +3,6 @@
 Run by `python -m pytest -m browser`, with chromium on the PATH.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

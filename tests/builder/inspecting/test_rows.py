@@ -1,7 +1,5 @@
 """What an inspection reports of features, splits, rows and shuffles equals what loops over all rows find."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """What an inspection reports of one source equals what its rows and its file contain."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`compact` writes what readers see into a new store, in another order or dtype, as if it was appended like this."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """`verify --repair` restores shards of rows from their sources to the same bytes."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """`verify` compares every row with its source and names each kind of difference, also on worker processes."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

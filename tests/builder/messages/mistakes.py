@@ -3,8 +3,6 @@
 `python -m tests.builder.messages.mistakes` writes `mistakes.txt` again; read the difference.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

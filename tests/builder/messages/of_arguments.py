@@ -1,7 +1,5 @@
 """Mistakes with the arguments of a process function."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from tests.builder.messages.mistakes import Mistake

@@ -1,7 +1,5 @@
 """Mistakes with labels in another file, labels that are text, manifests, and labels in the names of files."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mistakes with missing values and changes to columns, with many sequences in a file, and with times of steps."""
 
-from __future__ import annotations
-
 import datetime as dt
 import math
 from decimal import Decimal

@@ -3,8 +3,6 @@
 `tests/builder/messages/mistakes.txt` has the messages for most mistakes.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from inspect import signature

@@ -1,7 +1,5 @@
 """A later build needs only sources and the store: the options that it records, and differences from them."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

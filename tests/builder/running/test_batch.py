@@ -3,8 +3,6 @@
 Good sources become rows and records, bad ones failures without a trace.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

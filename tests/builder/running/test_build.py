@@ -1,7 +1,5 @@
 """Builds, from files to a store, compared with the list of the sequences bit for bit, on any engine."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -325,7 +323,7 @@ def test_a_build_without_usable_sources_makes_no_store_and_changes_none(tmp_path
     # The same into an existing empty store: the build must not wait for its own lock.
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     process = {"function": f"{__name__}:{once.__qualname__}"}
-    described = {"process": process, "label_axis": None, "manifest": None, "code": []}
+    described: dict[str, Any] = {"process": process, "label_axis": None, "manifest": None, "code": []}
     found = store_spec.Schema.plan(store_spec.Rows(np.dtype("float32"), (3,)), store_spec.Rows(np.dtype("int16"), ()))
     with Ledger.create(tmp_path / "store", found, {"build": described}) as ledger:
         ledger.commit()

@@ -1,7 +1,5 @@
 """Builds of stores at URLs: the same bytes as in a folder, updates, and messages."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A build from one bucket into another, on a cluster whose machines share no path, while workers die and join."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`codec="auto"` chooses by the sizes of the first rows, compared with compressing them by hand."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -3,8 +3,6 @@
 Sources that kill the process that reads them are found in an extra process, one after another.
 """
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """How much finished work a killed or interrupted build loses, with slow and small sources."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """Builds on engines that run tasks in any order, die or are slow: their memory, files and commits."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from pathlib import Path

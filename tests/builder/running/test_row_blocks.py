@@ -1,7 +1,5 @@
 """The rows of a batch, in memory and in files: complete, in order, and within the memory limit."""
 
-from __future__ import annotations
-
 import pickle
 import tempfile
 from pathlib import Path

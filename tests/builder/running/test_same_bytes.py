@@ -1,7 +1,5 @@
 """Every file of a finished store has the same bytes, whatever happened to the builds that made it."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tempfile

@@ -3,8 +3,6 @@
 If a manifest lists sources whose files are gone, these are vanished sources, not faults of the manifest.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Sources without rows are skipped: counted, not failed, and not tried again until they change."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The cache of files that need not be read again never has a hash that differs from that of the bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

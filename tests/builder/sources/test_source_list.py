@@ -3,8 +3,6 @@
 A file whose name is not UTF-8 is named and left out, all others are built, and renaming it is enough.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

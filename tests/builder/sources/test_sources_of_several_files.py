@@ -1,7 +1,5 @@
 """Sources of several files: those of a folder, or those whose paths have the same groups of a pattern."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
