@@ -26,6 +26,7 @@ from store_spec.schema import LabelAxis
 from store_spec.windows.mixing import measure
 from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, hostile_store
+from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
 
 
@@ -254,13 +255,10 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
     train = [name for name in names if position(name, 0) < 0.8]
     others = [name for name in names if position(name, 0) >= 0.8]
     middle = others[len(others) // 2]
-    folder = tmp_path / "files"
-    folder.mkdir()
-    for number, name in enumerate(names):
-        # Three files of the same bytes are one group, though both others are in another split than the second.
-        value = 900 if name in {train[0], middle, train[-1]} else 901 if name in train[2:4] else number
-        np.save(folder / name, np.full((3, 1), float(value)))
-    build(folder, tmp_path / "t.zarr", workers=0)
+    # Three files of the same bytes are one group, though both others are in another split than the second.
+    alike = dict.fromkeys((train[0], middle, train[-1]), 900.0) | dict.fromkeys(train[2:4], 901.0)
+    arrays = {name: np.full((3, 1), alike.get(name, number), float) for number, name in enumerate(names)}
+    build(write_files(tmp_path / "files", arrays), tmp_path / "t.zarr", workers=0)
     duplicates = inspect(tmp_path / "t.zarr").duplicates
     assert duplicates.count == 1
     (pair,) = duplicates.examples
@@ -271,11 +269,8 @@ def test_files_of_the_same_bytes_in_two_splits_are_found(tmp_path: Path):
 
 
 def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path: Path):
-    folder = tmp_path / "files"
-    folder.mkdir()
-    rows = "".join(f"{number},{number}\n" for number in range(30))
-    for name in ("a.csv", "b.csv"):
-        (folder / name).write_text(f"unit,x\n{rows}")
+    text = "unit,x\n" + "".join(f"{number},{number}\n" for number in range(30))
+    folder = write_files(tmp_path / "files", {"a.csv": text, "b.csv": text})
     build(folder, tmp_path / "t.zarr", process=tabular(group_by="unit"), workers=0)
     document = inspect(tmp_path / "t.zarr", split_by="unit")
     assert all(split.sequences for split in document.splits)

@@ -15,6 +15,7 @@ from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
 from tests.builder.command import run_inspect as run
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
 
 
@@ -118,9 +119,7 @@ def test_the_text_fits_80_columns_and_is_complete(store: Path):
 
 
 def test_cleaning_and_names_of_classes_are_shown(tmp_path: Path):
-    (tmp_path / "in").mkdir()
-    rows = "unit,x,kind\nu,1,cat\nv,2,dog\nu,,dog\nu,4,cat\nv,5,dog\n"
-    (tmp_path / "in" / "a.csv").write_text(rows)
+    write_files(tmp_path / "in", {"a.csv": "unit,x,kind\nu,1,cat\nv,2,dog\nu,,dog\nu,4,cat\nv,5,dog\n"})
     process = tabular(inputs="x", labels="kind", group_by="unit", missing="drop")
     build(tmp_path / "in", tmp_path / "s.zarr", process=process, workers=0)
     found = inspect_source(tmp_path / "s.zarr", "a.csv")

@@ -50,8 +50,6 @@ def built(place, sources, **options):
 def test_a_compacted_store_equals_a_build_of_the_live_sources(tmp_path, axis, workers):
     made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
     left = {name: one for name, one in made.items() if name[0] not in "bcg"}
-    (tmp_path / "all").mkdir()
-    (tmp_path / "alone").mkdir()
     built(tmp_path / "all", made, label_axis=axis, chunk=60, shard=240)
     built(tmp_path / "all", left)
     built(tmp_path / "alone", left, label_axis=axis, chunk=60, shard=240)
@@ -115,7 +113,6 @@ def test_changed_rows_are_not_copied(tmp_path):
 
 def test_a_path_that_holds_something_else_is_refused_and_left_alone(tmp_path):
     built(tmp_path, SOURCES)
-    (tmp_path / "other").mkdir()
     built(tmp_path / "other", {"z.made": Made(seed=5)})
     before = files(tmp_path / "other" / "store")
     with pytest.raises(UsageError, match="is not a copy of the first sequences"):
@@ -463,12 +460,10 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
     assert new.class_names() == ("cat", "dog")
 
 
-def csvs(place, names, rows=5):
-    place.mkdir(exist_ok=True)
+def csvs(place, names):
     for seed, name in enumerate(names):
-        values = np.random.default_rng(seed).normal(size=(rows + seed, 2))
-        lines = [",".join(map(repr, row)) for row in values.tolist()]
-        (place / f"{name}.csv").write_text("\n".join(["x,y", *lines]))
+        values = np.random.default_rng(seed).normal(size=(5 + seed, 2)).tolist()
+        write_files(place, {f"{name}.csv": "x,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in values)})
 
 
 @pytest.mark.slow

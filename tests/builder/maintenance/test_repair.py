@@ -144,10 +144,8 @@ def test_a_valid_store_is_not_changed(specimen):
 @pytest.fixture
 def damaged(tmp_path):
     """A store in which the sequences of the second source lost rows, in its only shard."""
-    (tmp_path / "src").mkdir()
-    for name in ("a", "b", "c"):
-        rows = "".join(f"{number},{number * ord(name)}\n" for number in range(100))
-        (tmp_path / "src" / f"{name}.csv").write_text(f"x,y\n{rows}")
+    rows = {name: "".join(f"{number},{number * ord(name)}\n" for number in range(100)) for name in "abc"}
+    write_files(tmp_path / "src", {f"{name}.csv": f"x,y\n{text}" for name, text in rows.items()})
     build(tmp_path / "src", tmp_path / "s.zarr", process=tabular(dtype="float64"), chunk=160, codec="none", workers=0)
     flip(tmp_path / "s.zarr", 150)
     return tmp_path
@@ -502,10 +500,8 @@ def test_a_source_that_is_gone_or_cannot_be_read_now_is_named_with_the_reason(da
 def with_labels(tmp_path):
     """A store of three sources with labels beside them."""
     for number, name in enumerate("abc"):
-        for folder, column in (("src", "x"), ("src/y", "y")):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            rows = "".join(f"{row},{row * 10 + number}\n" for row in range(5))
-            (tmp_path / folder / f"{name}.csv").write_text(f"t,{column}\n{rows}")
+        rows = "".join(f"{row},{row * 10 + number}\n" for row in range(5))
+        write_files(tmp_path / "src", {f"{name}.csv": f"t,x\n{rows}", f"y/{name}.csv": f"t,y\n{rows}"})
     process = tabular(inputs="x", labels="y", labels_from="y/{stem}.csv", on="t")
     build(tmp_path / "src", tmp_path / "s", process=process, workers=0, chunk=16, shard=32)
     return tmp_path

@@ -203,10 +203,8 @@ def test_a_recorded_tabular_can_be_restored(made):
 @pytest.fixture
 def listed(tmp_path):
     """Three arrays and a manifest of them in one folder."""
-    (tmp_path / "src").mkdir()
-    for number in range(3):
-        np.save(tmp_path / "src" / f"{number}.npy", np.full((2, 1), number, np.float32))
-    (tmp_path / "src" / "labels.csv").write_text("file,y,z\n0,5,6\n1,7,8\n")
+    arrays = {f"{number}.npy": np.full((2, 1), number, np.float32) for number in range(3)}
+    write_files(tmp_path / "src", arrays | {"labels.csv": "file,y,z\n0,5,6\n1,7,8\n"})
     return tmp_path
 
 

@@ -87,9 +87,7 @@ def test_only_new_sources_are_processed_and_later_ones_give_the_store_of_one_bui
 
 
 def test_the_manifest_adds_labels_to_a_function_that_returns_inputs(tmp_path):
-    (tmp_path / "src").mkdir()
-    for number in range(4):
-        np.save(tmp_path / "src" / f"{number}.npy", np.full((number + 1, 2), number, np.float32))
+    write_files(tmp_path / "src", {f"{number}.npy": np.full((number + 1, 2), number, "f4") for number in range(4)})
     (tmp_path / "m.csv").write_text("source,speaker,age\n" + "".join(f"{n},{n * 7},{n + 0.5}\n" for n in range(4)))
     options = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age"}
     build(tmp_path, process=np.load, **options)

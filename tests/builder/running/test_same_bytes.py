@@ -17,6 +17,7 @@ import builder
 from tests.builder.any_order import JumpyClock, Shuffled, on_engine
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import FAULTS, Made, assert_store, expected, read_made, write_made
+from tests.builder.source_files import write_files
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.trees import difference, read_tree, without_cache, write_tree
 from tests.store.oracle import files
@@ -181,11 +182,10 @@ def test_every_supported_release_of_zarr_and_numcodecs_gives_the_same_bytes(tmp_
     If a new release of numcodecs compresses differently, only the chunks differ, and their rows are the same. Then say
     so here, and compare the rows.
     """
-    (tmp_path / "src").mkdir()
-    for number in range(40):
-        rows = (np.arange(number * 7 * 3) ** 2 % 1_009).astype(np.float32).reshape(-1, 3)
-        np.save(tmp_path / "src" / f"{number:02}.npy", rows)
-    (tmp_path / "src" / "bad.npy").write_bytes(b"no array")
+    rows = [(np.arange(number * 7 * 3) ** 2 % 1_009).astype("f4").reshape(-1, 3) for number in range(40)]
+    write_files(
+        tmp_path / "src", {f"{number:02}.npy": each for number, each in enumerate(rows)} | {"bad.npy": b"no array"}
+    )
     for codec in ("zstd", "lz4", "none"):
         build(tmp_path / "src", tmp_path / codec, process=None, codec=codec)
     assert digest(tmp_path / "zstd", tmp_path / "lz4", tmp_path / "none") == DIGEST

@@ -135,9 +135,9 @@ def test_functions_for_several_files_return_the_usual_results(src, tmp_path):
 
 @pytest.mark.parametrize("is_array", [True, False])
 def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
-    (tmp_path / "src").mkdir()
-    for name, label in {"a0": 1, "a1": 1, "b0": 1, "b1": 2}.items():
-        np.savez(tmp_path / "src" / f"{name}.npz", inputs=np.ones((2, 1)), labels=np.int64(label))
+    labels = {"a0": 1, "a1": 1, "b0": 1, "b1": 2}
+    arrays = {f"{name}.npz": {"inputs": np.ones((2, 1)), "labels": np.int64(one)} for name, one in labels.items()}
+    write_files(tmp_path / "src", arrays)
 
     def read(path: Path) -> Any:
         arrays = np.load(path)
@@ -152,10 +152,8 @@ def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
 
 
 def test_files_with_steps_of_different_shapes_are_refused(tmp_path):
-    (tmp_path / "src").mkdir()
     for width in (2, 3):
-        np.save(tmp_path / "src" / f"a{width}.npy", np.ones((2, 2, width)))
-        np.save(tmp_path / "src" / f"b{width}.npy", np.ones((2, 2, 2)))
+        write_files(tmp_path / "src", {f"a{width}.npy": np.ones((2, 2, width)), f"b{width}.npy": np.ones((2, 2, 2))})
     report = build(tmp_path / "src", sequence_from=r"(\w)\d")
     assert [(one.source, one.reason) for one in report.failures] == [("a", "its files have steps of different shapes")]
 
@@ -223,18 +221,15 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
 
 def test_bools_of_one_file_may_be_numbers_or_missing_in_another(tmp_path):
     columns = [pa.array([True, None]), pa.nulls(2), pa.array([2, 0], pa.int8())]
-    (tmp_path / "src").mkdir()
-    for number, column in enumerate(columns):
-        pq.write_table(pa.table({"a": column}), tmp_path / "src" / f"p1_{number}.parquet")
+    write_files(tmp_path / "src", {f"p1_{number}.parquet": {"a": column} for number, column in enumerate(columns)})
     build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(missing="drop"))
     assert store_spec.open_store(tmp_path / "t.zarr")[0][0].ravel().tolist() == [1, 2, 0]
 
 
 def test_text_of_one_file_may_be_a_dictionary_in_another(tmp_path):
-    (tmp_path / "src").mkdir()
     texts = pa.array(["x", "y", "x"])
     for number, column in enumerate([texts, texts.dictionary_encode(), texts.cast(pa.string_view())]):
-        pq.write_table(pa.table({"g": column, "a": [number] * 3}), tmp_path / "src" / f"p1_{number}.parquet")
+        write_files(tmp_path / "src", {f"p1_{number}.parquet": {"g": column, "a": [number] * 3}})
     build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["g"].tolist() == ["x", "y"]
