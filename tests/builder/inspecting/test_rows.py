@@ -409,12 +409,10 @@ def test_an_option_of_a_shuffle_without_one_is_wrong_usage(shuffled: Path):
     [
         (("--shuffle", 201), "s.zarr: windows of 201 steps fit nowhere: the longest of 60 sequences has 200 steps"),
         (("--shuffle", 0), "window is 0; it must be a whole number of at least 1"),
-        (("--shuffle", 8, "--stride", 0), "stride is 0; it must be a whole number of at least 1"),
         (("--shuffle", 8, "--batch", 0), "batch_size is 0; it must be a whole number of at least 1"),
         (("--shuffle", 8, "--seed", -1), "seed is -1; it must be a whole number of at least 0"),
         (("--shuffle", 8, "--memory", "1kB"), "s.zarr: memory=1,000 bytes is too little"),
         (("--shuffle", 8, "--memory", "much"), "'much' is not a size in bytes"),
-        (("--shuffle", 8, "--horizon", 0), "horizon is 0; it must be a whole number of at least 1"),
         (("--shuffle", 8, "--target", "sequence"), "target="),
         (("--shuffle", 198, "--horizon", 3), "windows of 198 steps fit nowhere"),
         (("--shuffle", "eight"), "'eight' is not a valid integer"),

@@ -52,13 +52,6 @@ def test_a_fingerprint_is_what_sha256sum_says_and_the_state_of_the_file(tmp_path
     assert found.state.size == len(data)
 
 
-def test_only_files_have_fingerprints(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", ".", "nothing"):
-        with pytest.raises(OSError, match=r"not a file|No such file|Is a directory"):
-            read_fingerprint(tmp_path / name)
-
-
 def test_a_file_that_grows_while_it_is_read_has_no_fingerprint(tmp_path, monkeypatch):
     path, readv = tmp_path / "a", os.readv
     path.write_bytes(b"12345")
