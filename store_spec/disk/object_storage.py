@@ -207,17 +207,17 @@ class WritableObjects(ObjectStorage):
     def _version(self, key: str) -> Version | None:
         """Return the version of an object; None if there is none."""
         store = self._store
-        try:
-            return _version_of(self._call(key, "looking at", lambda: obstore.head(store.store, key)))
-        except FileNotFoundError:
-            return None
+        with contextlib.suppress(FileNotFoundError), self._naming(key, "looking at"):
+            return _version_of(obstore.head(store.store, key))
+        return None
 
     def get_with_version(self, key: str) -> tuple[bytes, Version]:
         """Return an object and its version."""
         store = self._store
         try:
-            result = self._call(key, "reading", lambda: obstore.get(store.store, key))
-            return self._call(key, "reading", lambda: bytes(result.bytes())), _version_of(result.meta)
+            with self._naming(key, "reading"):
+                result = obstore.get(store.store, key)
+                return bytes(result.bytes()), _version_of(result.meta)
         except FileNotFoundError as error:
             raise MissingStoreError(f"{self.path(key)}: there is no such key") from error
 

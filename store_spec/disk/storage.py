@@ -99,10 +99,8 @@ class OpenFile:
             if Path(path).is_symlink():
                 raise FormatError(f"{path}: a link; a store holds plain files only") from error
             raise _unreadable(Path(path), "opening", error) from error
-        try:
+        with _naming(Path(path), "reading", reading=True):
             status = os.fstat(self._descriptor)
-        except OSError as error:
-            raise _unreadable(Path(path), "reading", error) from error
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path}: not a plain file")
         self.size = status.st_size  # when the file was opened
@@ -193,12 +191,9 @@ class LocalStorage:
 
     def size(self, key: str) -> int:
         """Return the size of a file; 0 if it does not exist."""
-        try:
+        with _naming(self.path(key), "looking at", reading=True), contextlib.suppress(FileNotFoundError):
             return self.path(key).lstat().st_size
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise _unreadable(self.path(key), "looking at", error) from error
+        return 0
 
     def check_folder(self, key: str) -> None:
         """Check that a folder exists and is not a link."""
@@ -252,10 +247,8 @@ class LocalStorage:
 
     def make_folder(self, key: str = "") -> None:
         """Create a folder below the root, and its parents; for an empty key the root itself, without its parents."""
-        try:
+        with _naming(self.path(key), "making the folder"):
             self.path(key).mkdir(parents=bool(key), exist_ok=True)
-        except OSError as error:
-            raise _refused(self.path(key), "making the folder", error) from error
 
     def sync(self, keys: Iterable[str]) -> None:
         """Make the names in these folders survive a power cut."""
@@ -264,29 +257,21 @@ class LocalStorage:
 
     def list(self, key: str = "") -> list[str]:
         """Return the names in a folder, sorted; an empty list if the folder does not exist."""
-        try:
+        with _naming(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self.path(key)))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _unreadable(self.path(key), "listing", error) from error
+        return []
 
     def kind(self, key: str) -> str:
         """Return whether a key is a `file`, a `link` or something `else`, also if it no longer exists."""
-        try:
+        mode = 0
+        with _naming(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
             mode = self.path(key).lstat().st_mode
-        except FileNotFoundError:
-            return "else"
-        except OSError as error:
-            raise _unreadable(self.path(key), "listing", error) from error
         return "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "else"
 
     def delete(self, key: str) -> None:
         """Remove a file."""
-        try:
+        with _naming(self.path(key), "deleting"):
             os.unlink(self.path(key))
-        except OSError as error:
-            raise _refused(self.path(key), "deleting", error) from error
 
     def delete_partial(self, key: str = "") -> None:
         """Remove the files in a folder that a dead process left unfinished."""
@@ -297,14 +282,12 @@ class LocalStorage:
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut."""
-    try:
+    with _naming(path, "syncing"):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise _refused(path, "syncing", error) from error
 
 
 def remove_tree(folder: Path) -> None:
@@ -333,6 +316,15 @@ def _write(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+@contextlib.contextmanager
+def _naming(path: Path, step: str, *, reading: bool = False) -> Iterator[None]:
+    """Turn errors of the system into a StorageError that names the path and the step."""
+    try:
+        yield
+    except OSError as error:
+        raise (_unreadable if reading else _refused)(path, step, error) from error
 
 
 def _unreadable(path: Path, step: str, error: OSError) -> StorageError:

@@ -6,11 +6,12 @@ costs 40 to 180 us per call, so it is avoided for stores that have another way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
@@ -24,7 +25,6 @@ from store_spec.errors import MissingStoreError, SchemaError, StorageError, Stor
 Data = bytes | memoryview
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_T = TypeVar("_T")
 
 
 def storage_of_zarr_store(store: Store) -> ZarrStorage:
@@ -122,23 +122,22 @@ class ZarrStorage:
     def size(self, key: str) -> int:
         """Return the size of a value; 0 if there is no such key."""
         store = self._store
-        try:
-            return self._call(key, "looking at", lambda: self._size(store, key))
-        except _ABSENT:
-            return 0
+        with contextlib.suppress(*_ABSENT), self._naming(key, "looking at"):
+            return self._size(store, key)
+        return 0
 
     def list(self, key: str = "") -> list[str]:
         """Return the names below a key, sorted; an empty list if there are none."""
         store = self._store
-        try:
-            return sorted(self._call(key, "listing", lambda: self._names(store, key)))
-        except _ABSENT:
-            return []
+        with contextlib.suppress(*_ABSENT), self._naming(key, "listing"):
+            return sorted(self._names(store, key))
+        return []
 
-    def _call(self, key: str, step: str, function: Callable[[], _T]) -> _T:
-        """Call a function of a store. Any error, unless the key is absent, becomes a StorageError."""
+    @contextlib.contextmanager
+    def _naming(self, key: str, step: str) -> Iterator[None]:
+        """Turn any error, unless the key is absent, into a StorageError that names the key and the step."""
         try:
-            return function()
+            yield
         except _ABSENT:
             raise
         except Exception as error:
