@@ -55,20 +55,16 @@ class ObjectLedger(Ledger):
     def _write(self, new: Records, root: Root, data: bytes) -> None:
         objects: dict[str, bytes] = {}
         self._put_tables(lambda key, parts: objects.update({key: b"".join(parts)}), new)
-        if self._committed is None:
-            self._put_first(objects | self._documents(root))
+        if self._committed is None:  # there is no claim without a root, so none of these may exist yet
+            for key, first in (objects | self._documents(root)).items():
+                if not self._storage.put_new(key, first):
+                    raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
         else:
             self._storage.put_all(objects)
         self._storage.put_root(replace(root, writer=self._storage.writer).encode())
         self._there = data
         if self._committed is not None:
             self.put_documents(root)
-
-    def _put_first(self, objects: dict[str, bytes]) -> None:
-        """Put the files of an empty store before its root. There is no claim without a root, so none may exist yet."""
-        for key, data in objects.items():
-            if not self._storage.put_new(key, data):
-                raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
 
     def put_documents(self, root: Root) -> None:
         """Refresh the arrays' own metadata."""

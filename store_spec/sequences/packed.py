@@ -226,15 +226,12 @@ class PackedBatches(SliceBatches[PackedPlan]):
 
 def _ids(slices: Slices, *, with_index: bool) -> dict[str, Arrays]:
     """Return where pieces are in batches: `cu_seqlens`, `position_ids`, `segment_ids`, and `index` if asked for."""
-    positions, segments = slices.zeros((), np.int32), slices.zeros((), np.int32)
-    places = np.arange(len(slices.count))
+    positions, places = slices.zeros((), np.int32), np.arange(len(slices.count))
     new_row = (np.diff(slices.batch, prepend=-1) != 0) | (np.diff(slices.lane, prepend=-1) != 0)
     in_row = 1 + places - np.maximum.accumulate(np.where(new_row, places, 0))
-    for position, segment, number in zip(
-        slices.places(positions), slices.places(segments), in_row.tolist(), strict=True
-    ):
+    for position in slices.places(positions):
         position[:] = np.arange(len(position))
-        segment[:] = number
+    segments = slices.of_steps(in_row.astype(np.int32))
     columns: dict[str, Arrays] = {"cu_seqlens": [], "position_ids": positions, "segment_ids": segments}
     index: Arrays = []
     for batch, (rows, tokens) in enumerate(slices.shapes):
