@@ -368,37 +368,10 @@ def scaled(path: Path, factor: float) -> Any:
     return make(factor)(path)
 
 
-class Scaled:
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def __call__(self, path: Path) -> Any:
-        return scaled(path, self.factor)
-
-
-CELL = """
-from tests.builder.functions.test_code_fingerprints import scaled
-
-def process(path):
-    return scaled(path, {})
-"""
-
-
-def as_cell(factor: float) -> Any:
-    return defined(CELL.format(factor))
-
-
-def as_cell_with_text(factor: float) -> Any:
-    return defined(CELL.format(factor), source=f"<cell {factor}>")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", [make, lambda k: functools.partial(scaled, factor=k), Scaled, as_cell, as_cell_with_text]
-)
-def test_a_build_notices_an_edited_function_and_an_update_builds_its_sources_again(place, kind):
+def test_a_build_notices_an_edited_function_and_an_update_builds_its_sources_again(place):
     def build(factor: float, **options: Any) -> builder.Report:
-        return builder.build(place / "src", place / "store", process=kind(factor), workers=0, **options)
+        return builder.build(place / "src", place / "store", process=make(factor), workers=0, **options)
 
     def values() -> list[float]:
         opened = store_spec.open_store(place / "store")

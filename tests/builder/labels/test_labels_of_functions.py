@@ -19,7 +19,7 @@ from builder.processes.text_labels import encode_labels
 from store_spec import SequenceError
 from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files, write_files
-from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
+from tests.builder.text_sources import as_array, as_objects, write
 from tests.builder.text_sources import given as as_lists
 from tests.store.oracle import files, store_of
 
@@ -177,19 +177,6 @@ def test_text_without_classes_is_refused_with_advice(tmp_path):
     write(src, a=([1, 2], [1, 2]))
     (reason,) = build_files(tmp_path, {}, as_lists).reasons
     assert reason.startswith("labels are text, such as 'dog'")
-
-
-def test_labels_of_a_manifest_replace_those_of_the_function(tmp_path):
-    src = write(tmp_path / "src", a=([1, 2], 0), b=([1], 0))
-    (tmp_path / "m.csv").write_text("source,kind\na,dog\nb,cat\n")
-    for name, classes, expected in (("t", None, ("dog", "cat")), ("u", "cat,dog", ("cat", "dog"))):
-        builder.build(
-            src, tmp_path / name, process=inputs_alone, manifest=tmp_path / "m.csv", label_column="kind",
-            classes=classes, workers=0,
-        )  # fmt: skip
-        store = store_spec.open_store(tmp_path / name)
-        assert store.class_names() == expected
-        assert [expected[int(store[number][1].item())] for number in range(2)] == ["dog", "cat"]
 
 
 def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_path):

@@ -94,13 +94,6 @@ def test_between_tabs_are_blanks_and_nothing(tmp_path, name):
     assert labels_of(table, "y").tolist() == [[5], [6]]
 
 
-def test_manifest_only_leaves_out_sources_without_a_row(tmp_path):
-    table = manifest(tmp_path, "source,y\nc,0\na,1\n")
-    assert table.match(["a.csv", "b.csv", "c.csv"], only_listed=True)[0] == {"a.csv": 1, "c.csv": 0}
-    with pytest.raises(UsageError, match=r"By stem: 1 source \(b.csv\) without a row; --manifest-only"):
-        table.match(["a.csv", "b.csv", "c.csv"])
-
-
 @pytest.mark.parametrize(
     ("keys", "names", "held", "message"),
     [

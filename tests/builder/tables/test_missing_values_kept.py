@@ -14,7 +14,7 @@ from builder import Sequence, build, repair, tabular
 from store_spec import schema as facts
 from store_spec.disk.storage import LocalStorage
 from tests.builder.features import build_feature, with_gaps, write_feature
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_files
 from tests.store.forging import forge, put
 from tests.store.oracle import files, store_of
 
@@ -185,47 +185,36 @@ def test_the_mask_takes_little_space(tmp_path):
         assert sizes["filled"] * 100 < sizes["inputs"]
 
 
-def read(path):
-    """Yield two sequences, the second without a mask."""
-    rows = np.load(path)
-    yield Sequence(rows, np.zeros(len(rows), "int8"), filled=rows == 0)
-    yield Sequence(rows, np.zeros(len(rows), "int8"))
-
-
 def test_process_functions_return_masks(tmp_path):
+    def read(path):
+        rows, labels = np.load(path), np.zeros(6, "int8")
+        yield Sequence(rows, labels, filled=rows == 0)
+        yield Sequence(rows, labels)
+
     rows = np.arange(12).reshape(6, 2)
-    write_files(tmp_path / "src", {f"{number}.npy": rows % 5 + number % 2 for number in range(3)})
-    build(tmp_path / "src", tmp_path / "store", process=read, workers=0)
-    store = store_spec.open_store(tmp_path / "store")
+    store = build_files(tmp_path, {f"{number}.npy": rows % 5 + number % 2 for number in range(3)}, read).store
     filled = store.snapshot.rows("filled", 0, store.counts.steps)
     for number in range(len(store)):
         first = int(store.starts[number])
         wanted = store[number][0] == 0 if number % 2 == 0 else np.zeros((6, 2), bool)
         assert np.array_equal(filled[first : first + 6], wanted)
-    assert store_spec.verify(tmp_path / "store") == []
-
-
-def read_wrong(path):
-    rows = np.load(path)
-    return Sequence(rows, np.zeros(len(rows), "int8"), filled=np.zeros(len(rows), bool))
+    assert store_spec.verify(store.path) == []
 
 
 def test_a_mask_that_does_not_fit_is_a_failure_of_the_source(tmp_path):
-    write_files(tmp_path / "src", {"0.npy": np.zeros((6, 2))})
-    report = build(tmp_path / "src", tmp_path / "store", process=read_wrong, workers=0, max_failures=99)
-    assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in report.failures[0].reason
+    rows, filled = np.zeros((6, 2)), np.zeros(6, bool)
+    built = build_files(tmp_path, {"0.npy": rows}, lambda _: Sequence(rows, np.zeros(6, "int8"), filled=filled))
+    assert "filled is bool of shape (6,); it is bool of shape (6, 2), as inputs" in built.reasons[0]
 
 
 def test_a_mask_only_in_later_sources_is_refused(tmp_path):
-    write_files(tmp_path / "src", {f"{number}.npy": np.arange(12).reshape(6, 2) for number in range(2)})
-    report = build(tmp_path / "src", tmp_path / "store", process=read_late, workers=0)
-    assert report.failures[0].reason == (
+    rows = np.arange(12).reshape(6, 2)
+    masks = {"0.npy": None, "1.npy": rows == 0}
+    built = build_files(
+        tmp_path, dict.fromkeys(masks, rows), lambda path: Sequence(rows, np.zeros(6, "int8"), filled=masks[path.name])
+    )
+    assert built.reasons[0] == (
         "filled is True for 1 of 12 values, where this store does not say which were filled in; a new store does: "
         "create_store has filled=True; build has --mask for tables, and with --process the first sequence of the first "
         "source must give filled"
     )
-
-
-def read_late(path):
-    rows = np.load(path)
-    return Sequence(rows, np.zeros(len(rows), "int8"), filled=None if path.stem == "0" else rows == 0)
