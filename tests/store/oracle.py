@@ -216,6 +216,22 @@ def same(found: Any, expected: Any) -> bool:
     )
 
 
+def assert_moments(found: Any, rows: NDArray[Any], *, rtol: float = 1e-12, lost: float = 0) -> None:
+    """Compare moments with NumPy, feature by feature; deviations may differ by a share `lost` of the largest value."""
+    flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).astype(float)
+    for feature, column in enumerate(flat.T):
+        values = column[~np.isnan(column)]
+        assert found.count[feature] == len(values)
+        if not len(values):
+            assert np.isnan([found.mean[feature], found.min[feature], found.max[feature], found.std[feature]]).all()
+            assert found.m2[feature] == 0
+            continue
+        scale = max(1e-300, np.abs(values).max())
+        assert math.isclose(found.mean[feature], values.mean(), rel_tol=rtol, abs_tol=rtol * scale)
+        assert math.isclose(found.std[feature], values.std(), rel_tol=100 * rtol, abs_tol=max(rtol, lost) * scale)
+        assert (found.min[feature], found.max[feature]) == (values.min(), values.max())
+
+
 def assert_same_records(found: Records, expected: Records) -> None:
     """Check that the table rows of sequences are equal bit for bit."""
     assert found.sources == expected.sources

@@ -190,9 +190,7 @@ def test_the_mask_counts_in_the_memory_of_a_batch(known: Any):
 
 
 @pytest.mark.parametrize("kind", ["padded", "packed", "streams"])
-def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_requested(
-    known: Any, monkeypatch: pytest.MonkeyPatch, kind: str
-):
+def test_each_chunk_is_decompressed_once_and_those_of_the_mask_only_if_it_is_requested(known, monkeypatch, kind):
     for dtype, arrays in (("float64", ["inputs"]), ("float32", ["filled", "inputs"])):
         store = known(dtype, "sequence").store
         size = store.schema.steps.chunk

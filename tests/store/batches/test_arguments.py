@@ -33,6 +33,7 @@ OF_ALL: list[tuple[dict[str, Any], str]] = [
     ({"epoch": -1}, "epoch is -1"),
     ({"epoch": None}, "epoch is None"),
     ({"world_size": 0}, "world_size is 0"),
+    ({"rank": -1}, "rank is -1"),
     ({"rank": 2, "world_size": 2}, "rank=2 with world_size=2; ranks are 0 to 1"),
     ({"memory": 0}, "memory is 0"),
     ({"memory": 2.5e8}, r"memory is 250000000\.0"),
@@ -93,9 +94,7 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
 @pytest.mark.parametrize(
     ("kind", "options", "message"), [(kind, *case) for kind in KINDS for case in OF_ALL + OF_KIND[kind]]
 )
-def test_impossible_arguments_are_refused_before_the_first_batch(
-    by_step: Written, kind: str, options: dict[str, Any], message: str
-):
+def test_impossible_arguments_are_refused_before_the_first_batch(by_step, kind, options, message):
     with pytest.raises(WindowError, match=message):
         begin(by_step.store, kind, **{"shuffle": True} | options)
 
@@ -127,9 +126,7 @@ def test_limits_may_be_larger_than_any_store(by_step: Written):
     ],
 )
 @pytest.mark.parametrize("weighted", [False, True])
-def test_without_samples_there_are_no_batches(
-    on_any_axis: Written, kind: str, options: dict[str, Any], *, weighted: bool
-):
+def test_without_samples_there_are_no_batches(on_any_axis, kind, options, weighted):
     axis = on_any_axis.store.schema.label_axis
     if axis != "step":
         options = options | {"targets": "inputs"}
@@ -141,9 +138,7 @@ def test_without_samples_there_are_no_batches(
         assert getattr(batches, "padding", 0) == 0
 
 
-def test_labels_with_lengths_of_their_own_go_with_padded_batches_and_targets_from_inputs_alone(
-    by_axis: dict[str, Written],
-):
+def test_labels_with_lengths_of_their_own_go_with_padded_batches_and_targets_from_inputs_alone(by_axis):
     store = by_axis["own"].store
     with pytest.raises(WindowError, match='packed need labels on the step or sequence axis, or targets="inputs"'):
         store.packed(10)
@@ -195,9 +190,7 @@ def test_moments_may_be_datetimes(stores: dict[str, store_spec.Store]):
 
 
 @hypothesis.given(batch_size=st.integers(1, 5), window=st.integers(1, 30), shuffle=st.booleans(), align=st.booleans())
-def test_streams_without_their_last_batches_have_steps_in_every_lane(
-    stores: dict[str, store_spec.Store], batch_size: int, window: int, **more: Any
-):
+def test_streams_without_their_last_batches_have_steps_in_every_lane(stores, batch_size, window, **more):
     whole = list(stores["steps"].streams(batch_size, window, mask=True, **more))
     some = list(stores["steps"].streams(batch_size, window, mask=True, drop_last=True, **more))
     assert all_same(some, whole[: len(some)])

@@ -44,14 +44,6 @@ def test_a_second_loop_is_refused_and_says_how_to_get_the_next_epoch(by_step: Wr
 
 
 @every_kind
-def test_a_later_loop_continues_one_that_was_left(by_step: Written, kind: str):
-    batches = begin(by_step.store, kind)
-    for _ in batches:
-        break
-    assert len(list(batches)) == len(batches) - 1
-
-
-@every_kind
 @pytest.mark.parametrize("targets", ["labels", "inputs"])
 def test_batches_share_no_memory(by_step: Written, kind: str, targets: str):
     """Changing a batch changes no other batch, and no two arrays of a batch share memory."""

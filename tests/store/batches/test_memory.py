@@ -127,9 +127,7 @@ def test_batches_of_sequences_stay_within_their_memory(tmp_path: Path, stored: d
 
 
 @every_kind
-def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(
-    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(by_step, kind, monkeypatch):
     read = chunks_read(monkeypatch)
     list(begin(by_step.store, kind, **WHOLE[kind]))
     assert sorted(read) == [(name, chunk) for name in ("inputs", "labels") for chunk in range(39)]  # of 308 rows
@@ -137,9 +135,7 @@ def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(
 
 @every_kind
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_selection_reads_only_its_own_chunks(
-    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch, *, shuffle: bool
-):
+def test_a_selection_reads_only_its_own_chunks(by_step, kind, monkeypatch, shuffle):
     read, ends = chunks_read(monkeypatch), np.cumsum(LENGTHS)
     list(begin(by_step.store.select([5, 12]), kind, shuffle=shuffle))
     own = {row // 8 for number in (5, 12) for row in range(ends[number - 1], ends[number])}

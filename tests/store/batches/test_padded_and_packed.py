@@ -75,9 +75,7 @@ options = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None)
 @given(selection=selections(), asked=options, ranks=st.integers(1, 4))
-def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(
-    on_any_axis: Written, selection: list[int], asked: dict[str, Any], ranks: int
-):
+def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(on_any_axis, selection, asked, ranks):
     """Ranks have the same number of batches, and none is empty; without other options they keep the store's order.
 
     `padding` is the share of masked steps.
@@ -210,9 +208,7 @@ def test_drop_last_leaves_out_other_sequences_in_each_epoch():
     assert len(left) > 8
 
 
-def test_batches_that_fit_the_memory_decompress_their_chunks_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spy: Any
-):
+def test_batches_that_fit_the_memory_decompress_their_chunks_together(tmp_path, monkeypatch, spy):
     """100 sequences of 2 steps, 4 per chunk, 2 per batch:
 
     100 chunks if read one by one, little more than 25 together.

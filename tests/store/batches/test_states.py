@@ -102,9 +102,7 @@ def test_an_epoch_continues_from_a_state_with_the_same_batches(grown: Stores, ki
 
 
 @every_kind
-def test_a_state_is_loaded_without_reading_what_comes_before(
-    by_step: Written, kind: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_state_is_loaded_without_reading_what_comes_before(by_step, kind, monkeypatch):
     """Nothing is read before the next batch, and then only what this and later batches need."""
     options: dict[str, Any] = {"windows": {"batch_size": 10, "memory": 6000}, "streams": {"batch_size": 1}}.get(
         kind, {}
@@ -150,9 +148,7 @@ def test_another_process_continues_with_the_same_batches(by_step: Written):
 
 @every_kind
 @pytest.mark.parametrize(("part", "weighted"), [(False, False), (True, False), (False, True)])
-def test_an_epoch_keeps_its_sequences_on_a_store_that_has_grown(
-    grown: Stores, kind: str, *, part: bool, weighted: bool
-):
+def test_an_epoch_keeps_its_sequences_on_a_store_that_has_grown(grown, kind, part, weighted):
     """The next epoch has the new sequences too; weights are those of the first store."""
 
     def begun(store: store_spec.Store) -> Any:
@@ -258,9 +254,7 @@ def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Written)
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_at_different_batches_continue_with_other_ranks(
-    by_step: Written, ranks: int, others: int, workers: int
-):
+def test_workers_at_different_batches_continue_with_other_ranks(by_step, ranks, others, workers):
     """Each worker saves its own state, as with torchdata; none of 13 windows, six per step, is lost."""
     windows = by_step.store.select([6]).windows(88, target="last")
     assert len(windows) == 13

@@ -17,7 +17,7 @@ from store_spec.sequences import streams as streams_module
 from store_spec.sequences.streams import plan_lanes
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import Written, selections
+from tests.store.window_oracle import selections
 
 Arrays = list[tuple[Any, Any]]
 
@@ -107,9 +107,7 @@ def lanes_of(batches: Any) -> list[list[int]]:
 
 
 @given(lanes=st.integers(1, 4), steps=st.integers(1, 20), align=st.booleans(), epoch=st.integers(0, 9))
-def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(
-    by_step: Written, lanes: int, steps: int, epoch: int, *, align: bool
-):
+def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(by_step, lanes, steps, epoch, align):
     """The order of the sequences is taken from the batches; everything else must follow from it."""
     streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)
     batches = list(streams)
@@ -167,9 +165,7 @@ def long_and_short(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "most"), [("long", 1.0, 1.3), ("short", 1.0, 4.0)])
-def test_a_chunk_is_decompressed_about_once_per_sequence_in_it(
-    long_and_short: dict[str, store_spec.Store], monkeypatch: pytest.MonkeyPatch, name: str, least: float, most: float
-):
+def test_a_chunk_is_decompressed_about_once_per_sequence_in_it(long_and_short, monkeypatch, name, least, most):
     """If memory allows: 1.1 times for long sequences, 2.7 for short ones all over the store; otherwise 4 and 16."""
     read = chunks_read(monkeypatch, 64)
     store = long_and_short[name]

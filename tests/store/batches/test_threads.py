@@ -192,9 +192,7 @@ def test_without_threads_items_are_made_in_the_caller(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "method", [Loader.__call__, Loader._read_part, _Blocks._batch], ids=lambda one: one.__qualname__
 )
-def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(
-    tmp_path: Path, method: Any, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_garbage_collector_may_close_an_epoch_in_any_of_its_threads(tmp_path, method, monkeypatch):
     """The other threads of the epoch wait for the collecting one, so it must not wait for them."""
     others, dropped, found = threads(), threading.Event(), list[int]()
     store, later = store_in_small_shards(tmp_path), threading.Event()
@@ -284,9 +282,7 @@ def in_cycle(thing: object) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
 @pytest.mark.parametrize("started", [0, 1])
-def test_threads_that_were_started_end_if_another_cannot_be_started(
-    tmp_path: Path, started: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
-):
+def test_threads_that_were_started_end_if_another_cannot_be_started(tmp_path, started, error, monkeypatch):
     monkeypatch.setattr("store_spec.windows.batches.threads", lambda: 3)
     others, start, names = threads(), Maker.start, list[str]()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,6 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
@@ -19,7 +19,7 @@ from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, every_kind
 from tests.store.known import START
-from tests.store.oracle import store_of
+from tests.store.oracle import assert_moments, store_of
 from tests.store.window_oracle import LENGTHS, Written, rows_of_windows, same, shapes, used_by
 
 
@@ -29,22 +29,11 @@ def store(known: Any) -> store_spec.Store:
     return found
 
 
-def assert_moments(found: Any, rows: NDArray[Any]) -> None:
-    """Compare with NumPy."""
-    rows = rows.reshape(len(rows), -1).astype(np.float64)
-    assert found.count.tolist() == (~np.isnan(rows)).sum(axis=0).tolist()
-    some = found.count > 0
-    for name, wanted in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
-        assert np.allclose(getattr(found, name)[some], wanted(rows[:, some], axis=0), rtol=1e-12, atol=1e-12)
-
-
 @hypothesis.given(
     low=st.integers(0, 9), width=st.integers(1, 10), before=st.none() | st.integers(0, 110),
     after=st.none() | st.integers(-1, 60),
 )  # fmt: skip
-def test_statistics_of_a_period_are_those_of_its_rows(
-    store: store_spec.Store, low: int, width: int, before: int | None, after: int | None
-):
+def test_statistics_of_a_period_are_those_of_its_rows(store, low, width, before, after):
     share = (low / 10, min(10, low + width) / 10)
     given = {"before": before, "after": after}
     moments = {name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()}
@@ -69,13 +58,13 @@ def test_statistics_of_a_period_are_those_of_its_rows(
 
 
 @pytest.mark.parametrize("axis", ["step", "sequence"])
-@hypothesis.given(shape=shapes(("future", "last", "aligned")), targets=st.sampled_from([None, "inputs"]))
-def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
-    by_axis: dict[str, Written], axis: str, shape: WindowShape, targets: Any
-):
+@hypothesis.given(shape=shapes(), least=st.none() | st.integers(1, 9), targets=st.sampled_from([None, "inputs"]))
+def test_statistics_of_windows_are_those_of_the_rows_that_they_use(by_axis, axis, shape, least, targets):
+    """At any of their lengths, if these are random."""
     store = by_axis[axis].store
+    shape = replace(shape, least_window=least and min(least, shape.window))
     if axis == "sequence" and targets is None:
-        shape = WindowShape(**{name: getattr(shape, name) for name in shape.__slots__} | {"target": "sequence"})
+        shape = replace(shape, target="sequence")
     windows = Windows(store, shape, WindowOptions(targets=targets))
     if not len(windows):
         with pytest.raises(WindowError, match="statistics of 0 windows"):
@@ -166,13 +155,10 @@ def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
 @hypothesis.given(shape=shapes(), low=st.integers(0, 9))
 @hypothesis.example(shape=WindowShape(window=2, sampling_rate=3, target="last", short="pad"), low=4)
 @hypothesis.example(shape=WindowShape(window=3, horizon=2, short="pad"), low=5)
-def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(
-    by_step: Written, shape: WindowShape, low: int
-):
+def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(by_step, shape, low):
     store = by_step.store
-    given = {name: getattr(shape, name) for name in shape.__slots__} | {"stride": 1}
-    period = WindowShape(**given | {"steps": (low / 10, 1.0)})
-    whole = Windows(store, WindowShape(**given | {"steps": None, "short": "drop"}))
+    period = replace(shape, stride=1, steps=(low / 10, 1.0))
+    whole = Windows(store, replace(shape, stride=1, steps=None, short="drop"))
     found = Windows(store, period, WindowOptions(context=True))
     begin = [int(round(length * low / 10, 6)) for length in LENGTHS]
     wanted = []

@@ -282,9 +282,7 @@ def descriptors(store: store_spec.Store) -> list[str]:
     return [path for path in found if path.startswith(f"{store.path}/")]
 
 
-def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(
-    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch
-):
+def test_files_of_chunks_stay_open_a_few_at_a_time_as_long_as_the_store(store, monkeypatch):
     monkeypatch.setattr(shards, "most_open_of_all", lambda: 10**6)  # files that stores of other tests have open
     mine, most = store_spec.open_store(store.path), 0
     for start in range(0, 380, 2):
@@ -312,9 +310,7 @@ def test_a_file_that_replaces_a_damaged_one_is_read(store: store_spec.Store, mon
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, deleted: bool
-):
+def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(tmp_path, monkeypatch, deleted):
     """It has the same lengths, so the tables and checksums of the open store would not show it."""
     monkeypatch.setattr(storage, "most_open_of_all", lambda: 10**6)  # folders that stores of other tests have open
     path, rows = tmp_path / "s.zarr", np.arange(80, dtype="float32").reshape(-1, 2)

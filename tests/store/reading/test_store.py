@@ -241,9 +241,7 @@ def test_arrays_of_a_store_are_read_only(tmp_path):
 
 
 @pytest.mark.parametrize("chunk", [64, 2**21])
-def test_nested_reads_and_other_threads_have_separate_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
-):
+def test_nested_reads_and_other_threads_have_separate_memory(tmp_path, monkeypatch, chunk):
     """A signal handler may read during a read; each thread has its own memory for chunks, unless they are large."""
     rows = np.arange(2 * chunk, dtype="uint8")[:, None]
     store = store_of(tmp_path / "s.zarr", [rows], chunk=chunk)
@@ -267,9 +265,7 @@ def test_nested_reads_and_other_threads_have_separate_memory(
     assert all(len(room) <= recent.MOST_BYTES for room in [*shards._RECENT.chunks.values(), *shards._RECENT.spare])
 
 
-def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(tmp_path, monkeypatch):
     """It can be large, and is kept whole. A thread that fetches it during a fork does not block the child."""
     rows = np.arange(300, dtype="int64")
     store = store_of(tmp_path / "s.zarr", [rows])

@@ -110,9 +110,7 @@ def test_two_passes_over_float32_rows_usually_suffice():
 
 
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 30), max_size=8), data=st.data())
-def test_all_rows_of_a_selection_are_read_as_often_as_selected(
-    tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, lengths: list[int], data: st.DataObject
-):
+def test_all_rows_of_a_selection_are_read_as_often_as_selected(tmp_path_factory, recipe, lengths, data):
     sequences = make(recipe, lengths)
     store = store_spec.open_store(write(recipe, tmp_path_factory.mktemp("rows") / "s.zarr", sequences))
     some = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=6)) if lengths else []

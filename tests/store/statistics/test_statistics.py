@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,10 @@ from store_spec.format.moments import Moments, merge, moments, moments_of_each
 from store_spec.reading.scaling import normalized_dtype
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import DTYPES, MOMENTS
-from tests.store.oracle import SHAPES, random_rows, store_of
+from tests.store.oracle import SHAPES, assert_moments, random_rows, store_of
 from tests.store.window_oracle import Sequences, all_same
 
-
-def check(found, rows, rtol=1e-11):
-    """Check moments against NumPy, feature by feature."""
-    flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).astype(float)
-    for feature, column in enumerate(flat.T):
-        values = column[~np.isnan(column)]
-        assert found.count[feature] == len(values)
-        if not len(values):
-            assert np.isnan([found.mean[feature], found.min[feature], found.max[feature], found.std[feature]]).all()
-            assert found.m2[feature] == 0
-            continue
-        scale = max(1e-300, np.abs(values).max())
-        assert math.isclose(found.mean[feature], values.mean(), rel_tol=rtol, abs_tol=rtol * scale)
-        assert math.isclose(found.std[feature], values.std(), rel_tol=1e-9, abs_tol=1e-7 * scale)
-        assert (found.min[feature], found.max[feature]) == (values.min(), values.max())
+check = partial(assert_moments, rtol=1e-11, lost=1e-7)  # of values of any size
 
 
 def same_bits(a, b):
@@ -130,17 +117,8 @@ def test_statistics_equal_those_of_all_rows(tmp_path: Path, shape: tuple[int, ..
     x = [rng.normal(1000, 3, (length, *shape)) for length in (7, 100, 0, 1, 33)]
     y = [rng.normal(size=(len(rows), 2)) for rows in x]
     stats = store_of(tmp_path / "s.zarr", x, y).select(selection).stats()
-    features = shape[-1] if shape else 1
-    for each, rows in ((stats, [a.reshape(-1, features) for a in x]), (stats.labels, y)):
-        together = np.concatenate([rows[0][:0], *(rows[number] for number in selection)])
-        assert each.count.tolist() == [len(together)] * together.shape[1]
-        if len(together):
-            np.testing.assert_allclose(each.mean, together.mean(0), rtol=1e-12)
-            np.testing.assert_allclose(each.std, together.std(0), rtol=1e-12, atol=1e-12)
-            assert np.array_equal(each.min, together.min(0))
-            assert np.array_equal(each.max, together.max(0))
-        else:
-            assert np.isnan([each.mean, each.std, each.min, each.max]).all()
+    for each, rows in ((stats.inputs, x), (stats.labels, y)):
+        assert_moments(each, np.concatenate([rows[0][:0], *(rows[number] for number in selection)]))
 
 
 def test_float32_represents_the_kept_numbers():
@@ -205,9 +183,7 @@ def test_values_that_are_not_real_numbers_are_not_normalised(rows: Any):
 @pytest.mark.slow
 @pytest.mark.parametrize("values", [1, 2, 5, 6, 12, 100])
 @pytest.mark.parametrize("chosen", [slice(None), slice(0, 0), slice(3, 4), slice(1, None, 3), slice(None, None, -1)])
-def test_statistics_have_the_same_bits_however_many_are_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int, chosen: slice
-):
+def test_statistics_have_the_same_bits_however_many_are_in_memory(tmp_path, monkeypatch, values, chosen):
     """Tables are merged some rows at a time, in the same pairs as all at once."""
     rng = np.random.default_rng(1)
     x = [rng.normal(3, 5, (int(length), 2)) for length in rng.integers(0, 9, 37)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,14 +116,11 @@ def samples_by_loops(
     dtype=None,
     drawn=NOTHING | {"future": ["open"], "missing": "skip", "mask": False},  # NaN in other features counts too
 )
-def test_windows_with_any_options_equal_those_of_loops(
-    known: Any, kind: str, axis: str, shape: WindowShape, how: Any, dtype: Any, drawn: dict[str, Any]
-):
+def test_windows_with_any_options_equal_those_of_loops(known, kind, axis, shape, how, dtype, drawn):
     """By number, in order, and shuffled, bit for bit."""
     one: Known = known(kind, axis)
     if axis == "sequence" and not are_inputs(one, drawn["targets"]):
-        fields = {name: getattr(shape, name) for name in shape.__slots__}
-        shape = WindowShape(**fields | {"target": "sequence", "pad_end": False})
+        shape = replace(shape, target="sequence", pad_end=False)
     if shape.target != "future":
         drawn = drawn | {"future": None}
     normalize = normalization(one, how)

@@ -82,9 +82,7 @@ def figures_by_loops(numbers: list[int], index: WindowIndex, starts: NDArray[np.
     st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)),
     st.integers(1, 100),
 )
-def test_figures_equal_those_of_loops_over_windows(
-    selection: list[int], shape: WindowShape, budget: int, random: tuple[int, int] | None, size: int
-):
+def test_figures_equal_those_of_loops_over_windows(selection, shape, budget, random, size):
     """Exactly, if all batches are measured; for sequences selected in any order."""
     order = order_of(shape, budget, random, selection=selection)
     index, starts = order._index, order._starts

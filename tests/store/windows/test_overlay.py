@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from store_spec.errors import SequenceIndexError, WindowError
-from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import same, store_of
 from tests.store.window_oracle import LENGTHS, Written, selections, shapes, used_by, write_numbered
@@ -52,9 +51,7 @@ def overlay_by_loops(windows: Windows, predictions: NDArray[Any], index: list[in
     dtype=st.sampled_from(["float32", "float64", "int16", "bool"]),
     data=st.data(),
 )
-def test_an_overlay_equals_a_loop(
-    by_step: Written, selection: list[int], shape: WindowShape, tail: tuple[int, ...], dtype: str, data: st.DataObject
-):
+def test_an_overlay_equals_a_loop(by_step, selection, shape, tail, dtype, data):
     windows = Windows(by_step.store.select(selection), shape)
     some = st.lists(st.integers(0, len(windows) - 1), max_size=12) if len(windows) else st.just([])
     index = data.draw(some | st.just(list(range(len(windows)))))
@@ -166,9 +163,7 @@ def test_predictions_are_matched_by_name(by_step: Written, number: Any):
         ("last", (1, 1), [[0]], r"an index of shape \(1, 1\)"),
     ],
 )
-def test_predictions_that_do_not_fit_are_refused_with_both_shapes(
-    by_step: Written, target: Any, shape: tuple[int, ...], index: Any, message: str
-):
+def test_predictions_that_do_not_fit_are_refused_with_both_shapes(by_step, target, shape, index, message):
     with pytest.raises(WindowError, match=message):
         by_step.store.windows(4, horizon=2, target=target).overlay(np.zeros(shape), index)
 

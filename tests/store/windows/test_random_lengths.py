@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from store_spec.errors import WindowError
 from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
+from tests.store.oracle import assert_moments
 from tests.store.window_oracle import (
     Written,
     all_same,
@@ -37,9 +38,7 @@ def pad_rows(rows: Any, count: int) -> Any:
 @pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(shape=shapes(), least=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
-def test_windows_of_random_lengths_have_their_rows_and_the_next_label(
-    by_step: Written, shape: WindowShape, least: int, seed: int, epoch: int
-):
+def test_windows_of_random_lengths_have_their_rows_and_the_next_label(by_step, shape, least, seed, epoch):
     shape = replace(shape, least_window=min(least, shape.window))
     windows = Windows(by_step.store, shape)
     full = [int(windows.index.real_rows(*windows.index.locate(number))) for number in range(len(windows))]
@@ -77,18 +76,6 @@ def test_all_lengths_are_equally_frequent_and_others_in_each_epoch(by_step: Writ
     assert abs(same - 1 / 8) < 0.02
 
 
-@given(shape=shapes(), least=st.integers(1, 9))
-def test_statistics_are_of_the_rows_of_all_lengths(by_step: Written, shape: WindowShape, least: int):
-    shape = replace(shape, least_window=min(least, shape.window))
-    windows = Windows(by_step.store, shape)
-    if not len(windows):
-        return
-    found, stats = rows_of_windows(windows), windows.stats()
-    assert int(stats.inputs.count[0]) == len(found[0])
-    assert int(stats.labels.count[0]) == len(found[1])
-    assert np.allclose(stats.labels.mean, np.mean([by_step.sequences[at][1][row] for at, row in found[1]], axis=0))
-
-
 @given(shape=shapes(), missing=st.sampled_from(["keep", "skip"]))
 def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Written, shape: WindowShape, missing: Any):
     options = WindowOptions(missing=missing)
@@ -102,9 +89,7 @@ def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Written, shape: Win
         assert all(one <= every for one, every in zip(rows_of_windows(of_epoch), found, strict=True))
         stats = of_epoch.stats()
         for moments, steps, array in zip((stats.inputs, stats.labels), found, (0, 1), strict=True):
-            values = np.array([with_gaps.sequences[at][array][row] for at, row in steps])
-            assert moments.count.tolist() == (~np.isnan(values)).sum(axis=0).reshape(-1).tolist()
-            assert np.allclose(moments.max, np.nanmax(values, axis=0).reshape(-1))
+            assert_moments(moments, np.array([with_gaps.sequences[at][array][row] for at, row in sorted(steps)]))
 
 
 @given(shape=shapes(), least=st.integers(1, 9))

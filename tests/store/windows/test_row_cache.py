@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import loading, order
 from store_spec.windows import rows_in_memory as rows_module
 from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, RowCache
-from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.shape import WindowOptions
 from store_spec.windows.windows import Windows
 from tests.store.forks import in_fork
 from tests.store.window_oracle import LENGTHS, all_same, selections, shapes, write_numbered
@@ -77,15 +78,10 @@ def test_epochs_of_used_windows_equal_those_of_new_ones(
     in_any_chunks, selection, shape, phase, epochs, features, normalize, weighted
 ):
     """Whatever was read before, of any epoch, by any rank, with any memory."""
+    options = WindowOptions(allow_later=True, features=features, normalize=normalize)
 
     def make() -> Windows:
-        named = {name: getattr(shape, name) for name in shape.__slots__} | {"phase": phase}
-        window = WindowShape(**named)
-        return Windows(
-            in_any_chunks.store.select(selection),
-            window,
-            WindowOptions(allow_later=True, features=features, normalize=normalize),
-        )
+        return Windows(in_any_chunks.store.select(selection), replace(shape, phase=phase), options)
 
     windows = make()
     for one, world_size in epochs:
@@ -101,32 +97,23 @@ def test_epochs_of_used_windows_equal_those_of_new_ones(
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_rows_that_fit_into_memory_are_read_once(store: store_spec.Store, shuffle: Any):
-    windows = store.windows(4)
-    wanted = batches_read(store.windows(4).batches(5, shuffle=shuffle, epoch=1))
-    assert batches_read(windows.batches(5, shuffle=shuffle))
-    empty_shards(store)
-    assert all_same(batches_read(windows.batches(5, shuffle=shuffle, epoch=1)), wanted)
-    with pytest.raises(StoreError):
-        list(store.windows(4).batches(5))
-
-
-def test_rows_are_read_once_with_other_starts_in_each_epoch_and_by_ranks(store: store_spec.Store):
-    windows = store.windows(4, stride=3, phase="random")
+@pytest.mark.parametrize("shape", [{}, {"stride": 3, "phase": "random"}], ids=["all", "a random phase"])
+def test_rows_that_fit_into_memory_are_read_once(store, shape, shuffle):
+    """With other starts in each epoch, and by any rank."""
+    windows = store.windows(4, **shape)
     epochs: list[dict[str, Any]] = [
-        {"shuffle": True, "epoch": epoch, "rank": rank, "world_size": 2} for epoch, rank in product((1, 2), (0, 1))
+        {"shuffle": shuffle, "epoch": epoch, "rank": rank, "world_size": 2} for epoch, rank in product((1, 2), (0, 1))
     ]
-    wanted = [batches_read(store.windows(4, stride=3, phase="random").batches(5, **one)) for one in epochs]
+    wanted = [batches_read(store.windows(4, **shape).batches(5, **one)) for one in epochs]
     assert batches_read(windows.batches(5))
     empty_shards(store)
-    assert all(
-        all_same(batches_read(windows.batches(5, **one)), each) for one, each in zip(epochs, wanted, strict=True)
-    )
+    for one, each in zip(epochs, wanted, strict=True):
+        assert all_same(batches_read(windows.batches(5, **one)), each)
+    with pytest.raises(StoreError):
+        list(store.windows(4, **shape).batches(5))
 
 
-def test_rows_of_an_unfinished_loop_are_kept_and_others_read_later(
-    store: store_spec.Store, monkeypatch: pytest.MonkeyPatch, spy: Any
-):
+def test_rows_of_an_unfinished_loop_are_kept_and_others_read_later(store, monkeypatch, spy):
     windows, rows_in = store.windows(4), spy(Snapshot, "rows_in")
 
     def rows_read() -> list[int]:

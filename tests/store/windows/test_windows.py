@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.windows.batches import Batches
-from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
     LENGTHS,
+    STEP_TARGETS,
     Written,
     all_same,
-    index_of_lengths,
     keys,
     listed,
     same,
@@ -45,8 +44,15 @@ def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches
         return windows.batches(size, memory=least, **options)
 
 
-def assert_windows(given: Written, selection: list[int], shape: WindowShape, size: int, memory: int) -> None:
-    """Check windows by number, by lists of numbers, and in batches: in order, and each once if shuffled."""
+@hypothesis.given(
+    selection=selections(),
+    shape=shapes((*STEP_TARGETS, "sequence")),
+    size=st.integers(1, 12),
+    memory=st.integers(1, 20_000),
+)
+def test_windows_equal_those_of_loops(in_any_chunks, by_sequence, selection, shape, size, memory):
+    """By number, by lists of numbers, and in batches: in order, and each once if shuffled."""
+    given = by_sequence if shape.target == "sequence" else in_any_chunks
     wanted = listed([given.sequences[number] for number in selection], shape)
     windows = Windows(given.store.select(selection), shape)
     assert len(windows) == len(wanted)
@@ -67,25 +73,6 @@ def assert_windows(given: Written, selection: list[int], shape: WindowShape, siz
             assert sorted(keys(samples)) == sorted(keys(wanted))
         else:
             assert all_same(samples, wanted)
-
-
-sizes = st.integers(1, 12)
-memories = st.integers(1, 20_000)
-
-
-@hypothesis.given(selection=selections(), shape=shapes(), size=sizes, memory=memories)
-def test_windows_equal_those_of_loops(
-    in_any_chunks: Written, selection: list[int], shape: WindowShape, size: int, memory: int
-):
-    assert_windows(in_any_chunks, selection, shape, size, memory)
-
-
-@hypothesis.settings(max_examples=20, deadline=None)
-@hypothesis.given(selection=selections(), shape=shapes(("sequence",)), size=sizes, memory=memories)
-def test_windows_of_labelled_sequences_have_the_label_of_their_sequence(
-    by_sequence: Written, selection: list[int], shape: WindowShape, size: int, memory: int
-):
-    assert_windows(by_sequence, selection, shape, size, memory)
 
 
 def test_samples_share_no_memory(by_step: Written):
@@ -242,9 +229,7 @@ def test_rows_without_names_or_places_have_no_features_to_choose(by_step: Writte
 @given(
     window=st.integers(1, 9), stride=st.integers(1, 40), short=st.sampled_from(["drop", "pad"]), epoch=st.integers(0, 9)
 )
-def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(
-    by_step: Written, window: int, stride: int, short: Any, epoch: int
-):
+def test_with_a_random_phase_windows_start_elsewhere_in_each_epoch(by_step, window, stride, short, epoch):
     """Windows stay `stride` steps apart, and every sequence that had a window keeps at least one."""
     windows = by_step.store.windows(window, stride=stride, short=short, phase="random")
     batches = windows.batches(10, epoch=epoch, seed=1, memory="50kB", index=True, shuffle=True)
@@ -276,35 +261,26 @@ def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Written):
     assert starts == set(range(60))
 
 
-def test_a_phase_keeps_room_for_one_window():
-    """A sequence with room for one window at one place only keeps it there."""
-    index = index_of_lengths([5, 4], WindowShape(window=4, stride=100, target="last", phase="random"))
-    assert len(index) == 2
-
-
 @pytest.mark.parametrize(
-    "options",
+    "options_of",
     [
-        {"short": "pad", "target": "aligned"},
-        {"features": ["low"], "future": [0], "phase": "random", "stride": 2},
-        {"static": ["length"], "steps": (0, 0.8), "normalize": "sequence", "allow_later": True},
-        {"normalize": "window", "features": ["close"]},
-        {"normalize": "statistics", "index": True},
-        {"normalize": "statistics of the windows", "steps": (0, 0.8)},
+        lambda _: {"short": "pad", "target": "aligned"},
+        lambda _: {"features": ["low"], "future": [0], "phase": "random", "stride": 2},
+        lambda _: {"static": ["length"], "steps": (0, 0.8), "normalize": "sequence", "allow_later": True},
+        lambda _: {"normalize": "window", "features": ["close"]},
+        lambda store: {"normalize": store.stats()},
+        lambda store: {"normalize": store.windows(4, steps=(0, 0.8)).stats(), "steps": (0, 0.8)},
     ],
+    ids=["padded", "random phase", "by sequence", "by window", "by statistics", "by statistics of windows"],
 )
-def test_windows_of_all_kinds_can_be_pickled(named: tuple[list[Any], store_spec.Store], options: dict[str, Any]):
-    store, more = named[1], {name: options[name] for name in options if name == "index"}
-    options = {name: value for name, value in options.items() if name not in more}
-    if options.get("normalize") == "statistics":
-        options["normalize"] = store.stats()
-    elif str(options.get("normalize")).startswith("statistics"):
-        options["normalize"] = store.windows(4, steps=options["steps"]).stats()
-    windows = store.windows(4, **options)
-    copy: Windows = pickle.loads(pickle.dumps(windows))
+def test_windows_of_all_kinds_can_be_pickled(named, options_of):
+    windows = named[1].windows(4, **options_of(named[1]))
+    copy = pickle.loads(pickle.dumps(windows))
     assert copy.parameters() == windows.parameters()
-    assert all_same(list(copy.batches(4, shuffle=True, **more)), list(windows.batches(4, shuffle=True, **more)))
-    assert all_same(copy[:3], windows[:3]) if options.get("phase") != "random" else True
+    ours, copied = (list(each.batches(4, shuffle=True, index=True)) for each in (windows, copy))
+    assert all_same(copied, ours)
+    if windows.shape.phase == "first":
+        assert all_same(copy[:3], windows[:3])
 
 
 def test_memory_for_less_than_a_chunk_is_refused_and_what_the_error_says_is_enough(tmp_path: Path):
