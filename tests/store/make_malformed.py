@@ -52,7 +52,7 @@ from tests.store.damage import (
     wrap_around,
 )
 from tests.store.make_golden import GOLDEN
-from tests.store.oracle import same
+from tests.store.oracle import files, same
 
 MALFORMED = Path(__file__).parents[1] / "data" / "malformed"
 
@@ -82,28 +82,25 @@ class Fault:
         the golden store, without the removed files, with the changed ones.
         """
         entry = json.loads((MALFORMED / "faults.json").read_text())[self.name]
-        copy_files(GOLDEN / entry["base"], path, files_of(GOLDEN / entry["base"]) - set(entry["removed"]))
-        copy_files(MALFORMED / self.name, path, files_of(MALFORMED / self.name))
+        kept = {name: data for name, data in files(GOLDEN / entry["base"]).items() if name not in entry["removed"]}
+        write_files(path, kept | files(MALFORMED / self.name))
 
 
-def files_of(folder: Path) -> set[str]:
-    """Return the files below a folder, as POSIX paths; none if the folder does not exist."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def copy_files(folder: Path, to: Path, names: set[str]) -> None:
-    """Copy some files of a folder."""
-    for name in names:
-        (to / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, to / name)
+def write_files(folder: Path, contents_by_name: dict[str, bytes]) -> None:
+    """Write files below a folder."""
+    for name, data in contents_by_name.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
 
 
 FULL_SHARD, LAST_SHARD, SOURCE = "inputs/c.0.0", "inputs/c.2.0", "sequences/source/c.0"
-FLAGS = "sequences/left handed/c.0"
+FLAGS, SITES = "sequences/left handed/c.0", "sequences/site/c.0"
 OFFSETS, LENGTHS = "offsets/c.0", "row_size/c.0"
 CODECS = "inputs codecs 0 configuration codecs"
 CHUNK = "inputs codecs 0 configuration chunk_shape"
-SHARD = "inputs chunk_grid configuration chunk_shape"
+SHARD, TIME_SHARD = (f"{name} chunk_grid configuration chunk_shape" for name in ("inputs", "time"))
+INDEX_LOCATION = "labels codecs 0 configuration index_location"
+DIGEST = rb"[0-9a-f]{64}(?=\"\n      }\n)"
 ZARR_2 = {"zarr_format": 2, "shape": [7], "chunks": [7], "dtype": "|O", "filters": [{"id": "pickle"}]}
 GZIP = {"name": "gzip", "configuration": {"level": 5}}
 ABSENT = 2**64 - 1
@@ -141,13 +138,7 @@ ROOT_MEMBERS = (
     Fault("version-2", 5, "format version 2.0", attribute("version", "2.0"), error="VersionError"),
     Fault("version-0", 5, "format version 0.9", attribute("version", "0.9"), error="VersionError"),
     Fault("digest-missing", 6, "digest None is not 64 hex", swapped(ROOT, b'"digest"', b'"digestion"')),
-    Fault(
-        "digest-wrong",
-        6,
-        "have the digest",
-        swapped(ROOT, rb"[0-9a-f]{64}(?=\"\n      }\n)", b"5" * 64),
-        error=CHECKSUM,
-    ),
+    Fault("digest-wrong", 6, "have the digest", swapped(ROOT, DIGEST, b"5" * 64), error=CHECKSUM),
     Fault("retired-missing", 10, "retired is None, not a list", attribute("retired", GONE)),
     Fault("retired-numbers", 10, "retired holds 2, which is not a pair", attribute("retired", [2, 4])),
     Fault("retired-floats", 10, "which is not a pair of whole numbers", attribute("retired", [[0, 2.0]])),
@@ -221,12 +212,7 @@ ARRAY_METADATA = (
     Fault("checksum-left-out", 11, "are not those of version 1", metadata(f"{CODECS} 2", GONE)),
     Fault("big-endian", 11, "endian is 'big'", metadata(f"{CODECS} 0 configuration endian", "big")),
     Fault("not-sharded", 11, "are not one sharding_indexed codec", metadata("inputs codecs", [{"name": "bytes"}])),
-    Fault(
-        "index-at-start",
-        11,
-        "index_location is 'start'",
-        metadata("labels codecs 0 configuration index_location", "start"),
-    ),
+    Fault("index-at-start", 11, "index_location is 'start'", metadata(INDEX_LOCATION, "start")),
     Fault("key-encoding", 11, "separator is '/'", metadata("inputs chunk_key_encoding configuration separator", "/")),
     Fault("fill-value", 11, "inputs_mean: fill_value is 'NaN'", metadata("stats/inputs_mean fill_value", "NaN")),
     Fault("table-chunk", 11, "chunk_shape[0] is 8", metadata("row_size chunk_grid configuration chunk_shape", [8])),
@@ -237,18 +223,10 @@ ARRAY_METADATA = (
     Fault("time-of-none", 11, "time: this array is missing", attribute("time", TIME)),
     Fault("time-units", 11, "units is 'days'", metadata("time attributes units", "days"), base="rivers"),
     Fault("time-shape", 11, "shape[0] is 21", metadata("time shape", [21]), base="rivers"),
-    Fault(
-        "time-chunk",
-        11,
-        "time: chunk_grid: configuration: chunk_shape[0] is 16",
-        metadata("time chunk_grid configuration chunk_shape", [16]),
-        base="rivers",
-    ),
+    Fault("time-chunk", 11, "grid: configuration: chunk_shape[0] is 16", metadata(TIME_SHARD, [16]), base="rivers"),
     Fault("column-not-listed", 11, "this array is missing", metadata("sequences/age", GONE), base="patients"),
     Fault("column-not-there", 11, "sequences/site: this array is missing", column("site")),
-    Fault(
-        "column-of-bytes", 11, "data_type is 'bytes'", metadata("sequences/site data_type", "bytes"), base="patients"
-    ),
+    Fault("column-of-bytes", 11, "type is 'bytes'", metadata("sequences/site data_type", "bytes"), base="patients"),
     Fault("shard-cuts-chunk", 12, "a shard of 9 steps cuts a chunk of 4", metadata(SHARD, [9, 3])),
     Fault("chunk-of-no-steps", 12, "both must be at least 1", metadata(CHUNK, [0, 3])),
     Fault("chunk-too-large", 12, "Blosc compresses 2,147,483,631 at most", huge_chunk),
@@ -312,13 +290,7 @@ BYTES = (
     Fault("text-count", 19, "a chunk of 8,191 strings where", table_bytes(slice(4), (8191).to_bytes(4, "little"))),
     Fault("text-overrun", 19, "its strings end beyond its", table_bytes(slice(-4, None), b"\0\0\0\x80")),
     Fault("text-rest", 19, "its strings end at byte", table_bytes(slice(-1, None), b"\0more")),
-    Fault(
-        "column-not-utf8",
-        19,
-        "one of its strings is not UTF-8",
-        table_bytes(slice(8, 9), b"\xff", "sequences/site/c.0"),
-        base="patients",
-    ),
+    Fault("column-not-utf8", 19, "is not UTF-8", table_bytes(slice(8, 9), b"\xff", SITES), base="patients"),
     Fault("text-not-utf8", 19, "one of its strings is not UTF-8", table_bytes(slice(8, 9), b"\xff")),
 )
 VALUES = (
@@ -366,10 +338,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "made.zarr"
             fault.make(made)
-            before, after = files_of(base), files_of(made)
-            changed = {n for n in after if n not in before or (base / n).read_bytes() != (made / n).read_bytes()}
-            copy_files(made, MALFORMED / fault.name, changed)
-        entries[fault.name] = {"base": base.name, "rule": fault.rule, "removed": sorted(before - after)}
+            before, after = files(base), files(made)
+        write_files(MALFORMED / fault.name, {name: data for name, data in after.items() if before.get(name) != data})
+        entries[fault.name] = {"base": base.name, "rule": fault.rule, "removed": sorted(before.keys() - after.keys())}
     (MALFORMED / "faults.json").write_text(json.dumps(entries, indent=2) + "\n")
     print(f"{len(entries)} malformed stores below {MALFORMED}")
 

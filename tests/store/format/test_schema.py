@@ -102,14 +102,8 @@ IMPOSSIBLE = {
     "a cut chunk": (lambda: Chunking(4, 10), "a shard of 10 steps cuts a chunk of 4; use shard=12"),
     "a huge index": (lambda: Chunking(1, LARGEST_SHARD_CHUNKS + 1), "a shard of 1,048,577 chunks; .* 1,048,576"),
     "no bytes": (lambda: Chunking.for_rows(4, chunk_bytes=0), "chunks of 0 bytes"),
-    "small shards": (
-        lambda: Chunking.for_rows(4, chunk_bytes=100, shard_bytes=99),
-        "chunks of 100 bytes in shards of 99",
-    ),
-    "a huge row": (
-        lambda: Chunking.for_rows(2**31),
-        "a chunk of 2,147,483,648 bytes; Blosc compresses 2,147,483,631 at most",
-    ),
+    "small shards": (lambda: Chunking.for_rows(4, chunk_bytes=100, shard_bytes=99), "of 100 bytes in shards of 99"),
+    "a huge row": (lambda: Chunking.for_rows(2**31), "2,147,483,648 bytes; Blosc compresses 2,147,483,631 at most"),
     "a huge chunk": (
         lambda: Schema(inputs=PLAIN, labels=PLAIN, steps=Chunking(2**28, 2**28)),
         "inputs: a chunk of 268,435,456 steps is 2,147,483,648 bytes",
@@ -118,19 +112,13 @@ IMPOSSIBLE = {
         lambda: Schema(inputs=PLAIN, labels=rows_of("int8", (LARGEST_CHUNK_BYTES,)), steps=Chunking(2, 2)),
         "labels: a chunk of 2 steps",
     ),
-    "an axis": (
-        lambda: Schema.plan(PLAIN, PLAIN, label_axis="row"),
-        "label axis 'row' is not one of step, sequence, own",
-    ),
+    "an axis": (lambda: Schema.plan(PLAIN, PLAIN, label_axis="row"), "axis 'row' is not one of step, sequence, own"),
     "a policy": (lambda: Schema.plan(PLAIN, PLAIN, missing="drop"), "missing='drop' is not one of error, keep"),
     "label steps": (
         lambda: Schema(inputs=PLAIN, labels=PLAIN, steps=Chunking(1, 1), label_steps=Chunking(1, 1)),
         "with label axis 'step'; it goes with 'own'",
     ),
-    "classes of inputs": (
-        lambda: Schema.plan(Rows(np.dtype("i1"), (), classes=(("a",),)), PLAIN),
-        "only labels have classes",
-    ),
+    "classes of inputs": (lambda: Schema.plan(Rows(np.dtype("i1"), (), classes=(("a",),)), PLAIN), "only labels have"),
     "a codec": (lambda: Codec.parse("gzip"), "codec 'gzip' is not known; take one of zstd, lz4, none"),
     "a level": (lambda: Codec.parse("zstd:10"), "codec level 10 is outside 1 to 9"),
     "no level": (lambda: Codec.parse("zstd:fast"), "'fast' is not a level"),
