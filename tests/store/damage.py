@@ -258,13 +258,12 @@ def sparse(name: str, size: int) -> Damage:
 
 def codec_twice(store: Path) -> None:
     """Add a second checksum after the first."""
-    root(lambda document: _codecs(document).append({"name": "crc32c"}))(store)
 
+    def add(document: Document) -> None:
+        (sharding,) = document["consolidated_metadata"]["metadata"]["inputs"]["codecs"]
+        sharding["configuration"]["codecs"].append({"name": "crc32c"})
 
-def _codecs(document: Document) -> list[Document]:
-    members = document["consolidated_metadata"]["metadata"]
-    codecs: list[Document] = members["inputs"]["codecs"][0]["configuration"]["codecs"]
-    return codecs
+    root(add)(store)
 
 
 def huge_chunk(store: Path) -> None:

@@ -96,11 +96,8 @@ NORMALIZATIONS = ("standard", "minmax", "robust", "nothing", "groups", "sequence
 
 def asked_of(given: dict[str, Any]) -> dict[str, Any]:
     """Return drawn options as the reader takes them."""
-    bounds = {name: None if given[name] is None else np.datetime64(START + given[name], "s") for name in PERIOD}
-    return given | bounds
-
-
-PERIOD = ("before", "after")
+    period = {name: given[name] for name in ("before", "after")}
+    return given | {name: None if at is None else np.datetime64(START + at, "s") for name, at in period.items()}
 
 
 def normalization(known: Known, how: str | None) -> Any:

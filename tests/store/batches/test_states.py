@@ -502,12 +502,6 @@ def append(path: Path, lengths: list[int]) -> None:
             writer.append(rows, -rows, source=f"s{number}")
 
 
-def create(path: Path, lengths: list[int]) -> None:
-    with store_spec.create_store(path, inputs=("float64", (1,)), labels=("float64", (1,)), chunk=64, shard=256):
-        pass
-    append(path, lengths)
-
-
 OPTIONS: dict[str, dict[str, Any]] = {
     "windows": {"window": 3, "short": "pad", "memory": "6kB", "index": True},
     "padded": {"bucket": True},
@@ -535,7 +529,9 @@ def samples_of(batch: Any, kind: str) -> Samples:
 def test_a_run_that_is_stopped_repeatedly_yields_each_sample_once(tmp_path_factory, kind, part, seed):
     path = tmp_path_factory.mktemp("run") / "s.zarr"
     rng = np.random.default_rng(seed)
-    create(path, rng.integers(1, 30, rng.integers(20, 35)).tolist())
+    with store_spec.create_store(path, inputs=("float64", (1,)), labels=("float64", (1,)), chunk=64, shard=256):
+        pass
+    append(path, rng.integers(1, 30, rng.integers(20, 35)).tolist())
     normalized = rng.random() < 0.5
 
     def begin_ranks(world: int) -> list[Any]:

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StoreError, WindowError
 from store_spec.reading.ahead import Maker, ahead, in_groups
-from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 from store_spec.windows.loading import Loader
 from store_spec.windows.pools import Pool, _Blocks
@@ -332,32 +331,6 @@ def test_a_signal_handler_that_takes_a_batch_is_refused(restarts: Any, monkeypat
     assert len(refused) == 2 * STEPS
 
 
-def test_a_batch_is_given_once_while_another_thread_reads():
-    """The second thread calls `next` while the first reads, and gets the batch after it."""
-    reading, go = threading.Event(), threading.Event()
-    spans: list[Any] = []
-    taken: list[Any] = []
-
-    def read(first: int, stop: int) -> list[Any]:
-        spans.append((first, stop))
-        reading.set()
-        assert go.wait(SECONDS)
-        return list(range(first, stop))
-
-    epoch = MadeEpoch(read, lambda _: 1, 2)
-    threads = [threading.Thread(target=lambda: taken.append(next(epoch))) for _ in range(2)]
-    threads[0].start()
-    assert reading.wait(SECONDS)
-    threads[1].start()
-    go.set()
-    for thread in threads:
-        thread.join(SECONDS)
-    assert sorted(taken) == [0, 1]
-    assert spans == [(0, 1), (1, 2)]
-    with pytest.raises(StopIteration):
-        next(epoch)
-
-
 def test_a_child_continues_if_another_thread_was_reading_at_the_fork():
     """The thread holds the lock, and does not exist after a fork to release it."""
     reading, go = threading.Event(), threading.Event()
@@ -467,33 +440,6 @@ def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Written):
         return keys_of(fresh)
 
     assert in_fork(child) == wanted
-
-
-def test_a_child_is_refused_if_another_thread_waited_for_a_batch(by_step: Written):
-    """The thread holds the lock, and does not exist after a fork to release it."""
-    waiting, go = threading.Event(), threading.Event()
-
-    def wait(batch: Batch) -> Batch:
-        waiting.set()
-        assert go.wait(30)
-        return batch
-
-    batches = by_step.store.windows(4).batches(2, transform=wait)
-    taken: list[Batch] = []
-    thread = threading.Thread(target=lambda: taken.append(next(batches)))
-    thread.start()
-    assert waiting.wait(30)
-    parent = os.getpid()
-
-    def child() -> None:
-        with pytest.raises(WindowError, match=f"these batches were begun in process {parent}, "):
-            next(batches)
-
-    in_fork(child)
-    go.set()
-    thread.join(30)
-    assert len(taken) == 1
-    batches.close()
 
 
 def test_batches_are_closed_while_another_thread_waits_for_one(by_step: Written):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from zarr.storage import MemoryStore
 import store_spec
 from store_spec.format.layout import ROOT
 from tests.store.make_golden import STORES, Golden
-from tests.store.oracle import Recipe, append, assert_holds, files, make, same, write
+from tests.store.oracle import assert_holds, files, same
 
 
 @pytest.fixture(params=STORES, ids=lambda golden: golden.name)
@@ -56,9 +55,6 @@ def test_golden_store_that_was_appended_to_equals_one_that_was_written_in_one_co
         path = tmp_path / f"{golden.name}.zarr"
         replace(golden, commits=golden.commits[-1:], classes=golden.classes[-1:]).write(path)
         assert files(path) == files(golden.path)
-
-
-LENGTHS = [5, 0, 90, 7, 1]
 
 
 def check(arrays, golden: Golden) -> None:
@@ -162,33 +158,6 @@ def test_tensorstore_reads_the_arrays(golden):
         arrays[name] = array.read().result()
         assert array.domain.labels[0] in ("step", "sequence", "label_step", "sequence_bound", "label_sequence_bound")
     check(arrays, golden)
-
-
-@pytest.mark.slow
-def test_readers_that_skip_the_root_see_no_sequence_without_rows(tmp_path, monkeypatch):
-    """The arrays' own metadata are written after the root, offsets last."""
-    recipe = Recipe(label_axis="own")
-    sequences = make(recipe, LENGTHS)
-    path = write(recipe, tmp_path / "store.zarr", sequences[:2])
-    replace, seen = os.replace, []
-
-    def watching(source: str, target: Path) -> None:
-        replace(source, target)
-        arrays = arrays_by_folder(path)
-        count = len(arrays["offsets"]) - 1
-        seen.append(count)
-        assert len(arrays["inputs"]) >= arrays["offsets"][-1]
-        assert len(arrays["label_offsets"]) > count or count == 2
-        for number in range(min(count, len(arrays["label_offsets"]) - 1)):
-            start, stop = arrays["offsets"][number : number + 2]
-            assert same(arrays["inputs"][start:stop], sequences[number].inputs)
-
-    with store_spec.open_store(path, "a") as writer:
-        append(writer, sequences[2:])
-        monkeypatch.setattr(os, "replace", watching)
-        writer.commit()
-        monkeypatch.undo()
-    assert set(seen) == {2, 5}
 
 
 def test_zarr_writes_the_documents_of_all_arrays(golden):

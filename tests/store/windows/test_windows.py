@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from store_spec.windows.windows import Windows
 from tests.store.oracle import store_of
 from tests.store.window_oracle import (
     LENGTHS,
-    STEP_TARGETS,
     Written,
     all_same,
     keys,
@@ -44,15 +44,18 @@ def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches
         return windows.batches(size, memory=least, **options)
 
 
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(
     selection=selections(),
-    shape=shapes((*STEP_TARGETS, "sequence")),
+    shape=shapes(),
     size=st.integers(1, 12),
     memory=st.integers(1, 20_000),
+    labelled=st.booleans(),
 )
-def test_windows_equal_those_of_loops(in_any_chunks, by_sequence, selection, shape, size, memory):
+def test_windows_equal_those_of_loops(in_any_chunks, by_sequence, selection, shape, size, memory, labelled):
     """By number, by lists of numbers, and in batches: in order, and each once if shuffled."""
-    given = by_sequence if shape.target == "sequence" else in_any_chunks
+    given = by_sequence if labelled else in_any_chunks
+    shape = replace(shape, target="sequence") if labelled else shape
     wanted = listed([given.sequences[number] for number in selection], shape)
     windows = Windows(given.store.select(selection), shape)
     assert len(windows) == len(wanted)
