@@ -29,6 +29,11 @@ def as_objects(path: Path) -> Any:
         yield Sequence(x, np.array(y, object), columns={"note": path.stem})
 
 
+def inputs_alone(path: Path) -> Any:
+    """Return the inputs; the manifest has the labels."""
+    return given(path)[0]
+
+
 def write(folder: Path, **sources: tuple[Any, Any]) -> Path:
     """Write a file for each: its inputs and labels."""
     return write_files(folder, {f"{name}.json": json.dumps({"x": x, "y": y}) for name, (x, y) in sources.items()})
