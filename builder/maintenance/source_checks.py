@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
+from builder.amounts import count_text
 from builder.execution.build import open_with_sources, worker_count
+from builder.formats.column_choice import list_names
 from builder.labels.text_classes import ClassCodes
 from builder.maintenance.store_checks import Checking
 from builder.planning.build_options import BATCH_BYTES
@@ -25,6 +27,8 @@ from builder.workers.engine import Task, as_done, start_engine
 from builder.workers.process_source import Failure, Skipped, SourceBatch, read_source
 from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId, checked_times, place_of
+
+UNREADABLE = "rows in the store cannot be read"
 
 
 def verify_sources(
@@ -62,6 +66,7 @@ def verify_sources(
     ]
     places = [number for number, source in enumerate(every.names) if source in numbers or source in skips]
     sizes = [resolved.file_bytes(every.names[number]) for number in places]
+    unreadable: dict[str, list[str]] = {}  # the sources with rows in each damaged shard
     checking = Checking(to_check=sum(sizes), problems=len(problems))
     on_progress(checking)
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
@@ -77,10 +82,16 @@ def verify_sources(
             )
 
         for (_, nbytes), found in as_done(engine, batches, compare, lambda work: workers_died(work[0].names)):
-            problems += [_problem(name, source, what) for source, what in found]
+            for source, what in found:
+                if what.startswith(UNREADABLE):
+                    unreadable.setdefault(what, []).append(source)
+                else:
+                    problems.append(_problem(name, source, what))
             checking.checked += nbytes
-            checking.problems = len(problems)
+            checking.problems = len(problems) + len(unreadable)
             on_progress(checking)
+    for what, some in unreadable.items():
+        problems.append(_problem(name, f"{count_text(len(some), 'source')} ({list_names(sorted(some), 3)})", what))
     return sorted(problems, key=lambda problem: problem.what)
 
 
@@ -104,7 +115,7 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
                 else:
                     what = next(_differences(store, numbers[number], used.results, row), None)
             except DAMAGE as error:
-                what = f"its rows in the store cannot be read: {error}"
+                what = f"{UNREADABLE}: {error}"
             if what is not None:
                 problems.append((name, what))
     return problems

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,9 +113,10 @@ def test_a_source_that_failed_in_the_last_build_is_shown_with_the_reason(place):
     assert said.startswith("z.made: is not in the store: it failed in the last build: ")
 
 
-def test_a_store_that_is_damaged_cannot_be_compared(place):
-    flipped("inputs/c.0.0", 10)(place / "store")
-    assert any("its rows in the store cannot be read" in problem for problem in problems(place))
+def test_sources_with_rows_in_a_damaged_shard_are_named_in_one_line(place):
+    flipped("inputs/c.0.0", -1)(place / "store")
+    (said,) = problems(place)
+    assert re.match(r"4 sources \(a\.made, b\.made, c\.made, \.\.\.\): rows in the store cannot be read: .*0\.0", said)
 
 
 def test_too_many_open_files_are_not_a_failure_of_a_source(place, monkeypatch):
