@@ -1,6 +1,6 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,7 +31,7 @@ from builder.options.table_options import NO_LABELS, TableOptions
 from builder.sequence import LongSequence, SourceReader, join_results, sequences_of
 from builder.sequence import Sequence as SourceSequence
 from builder.sources.label_files import LabelFilePattern
-from store_spec import Classes, LabelAxis
+from store_spec import Classes, LabelAxis, Schema
 
 LONG_BYTES = 2**27  # a file with more values, at 8 bytes each, is read piece by piece if its format allows it
 
@@ -226,18 +226,18 @@ class Tabular(SourceReader):
         """Return whether the caller gave an option; in Python all options count as given."""
         return self.explicit is None or option in self.explicit
 
-    def for_store(
-        self,
-        inputs: tuple[str, ...] | None,
-        labels: tuple[str, ...] | None,
-        columns: Sequence[tuple[str, str]] = (),
-    ) -> "Tabular":
-        """Return a copy for a store with these features and targets, and these types of columns of sequences.
+    def for_schema(self, schema: Schema) -> "Tabular":
+        """Return a copy for a store with this schema.
 
         It finds the columns of a source by name and returns them in this order. A source with other columns is refused.
         """
-        labels = labels if self.options.label_source == "columns" else None
-        return replace(self, store_inputs=inputs, store_labels=labels, store_columns=tuple(columns))
+        return replace(
+            self,
+            store_inputs=schema.inputs.names,
+            store_labels=schema.labels.names if self.options.label_source == "columns" else None,
+            store_columns=tuple((column.name, column.dtype) for column in schema.columns),
+            store_classes=schema.labels.classes,
+        )
 
     def classes_in(self, path: Path) -> dict[str, tuple[str, ...] | None]:
         """Return the classes of each label column, from the option `classes` or its texts; None for numbers."""

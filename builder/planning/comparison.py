@@ -1,6 +1,6 @@
 """Compare sources with those in a store: new, unchanged, changed, vanished, or unreadable."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.manifest_columns import KeptColumn
 from builder.planning.provenance import RecordedSkips
-from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State, joined_sha256
+from builder.planning.resolved_sources import ResolvedSources, SourceFiles
+from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
@@ -42,7 +43,7 @@ class StoredSources:
     """The sources of a store: the numbers of their sequences, and the fingerprints of their files."""
 
     def __init__(self, store: store_spec.Store) -> None:
-        self._store = store
+        self.store = store
         self.numbers: dict[str, list[int]] = {}  # of each source's sequences
         for number, source in zip(store.selection.tolist(), store.sources, strict=True):
             self.numbers.setdefault(source, []).append(number)
@@ -60,7 +61,7 @@ class StoredSources:
         first = self.numbers[source][0]
         sha256 = bytes(self._column("sequences/source_sha256")[first])
         name = SequenceColumn(LABELS_SHA256, "string").array
-        if not with_labels or all(column.array != name for column in self._store.schema.columns):
+        if not with_labels or all(column.array != name for column in self.store.schema.columns):
             return (sha256,)
         return sha256, bytes.fromhex(str(self._column(name)[first]))
 
@@ -68,11 +69,11 @@ class StoredSources:
         """Return whether its sequences have these labels: one row, on the `sequence` axis; None: any."""
         if labels is None:
             return True
-        rows = self._store.schema.labels
+        rows = self.store.schema.labels
         row = labels.reshape(rows.shape)
         if rows.dtype.kind in "fc":  # a build rounds labels to these dtypes, but never to integers
             row = row.astype(rows.dtype)
-        stored = (self._store.snapshot.table("labels", number, number + 1)[0] for number in self.numbers[source])
+        stored = (self.store.snapshot.table("labels", number, number + 1)[0] for number in self.numbers[source])
         return all(np.array_equal(one, row, equal_nan=rows.dtype.kind in "fc") for one in stored)
 
     def has_kept_values(self, source: str, kept: Sequence[KeptColumn], number: int) -> bool:
@@ -82,26 +83,6 @@ class StoredSources:
             if {repr(value) for value in stored} != {repr(one.values[[number]].tolist()[0])}:  # repr, as NaN != NaN
                 return False
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFiles:
-    """The files of a source."""
-
-    own: tuple[str, ...]  # the files of its inputs
-    labels: str | None = None  # its label file, if any
-    joined: bool = False  # whether the source is formed from several files, of which there may be only one
-
-    @property
-    def every(self) -> tuple[str, ...]:
-        """All files."""
-        return self.own if self.labels is None else (*self.own, self.labels)
-
-    def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
-        """Return the hash of the source, and that of its label file if it has one, from the hashes of all files."""
-        if not self.joined:
-            return tuple(hashes)
-        return joined_sha256(hashes[: len(self.own)]), *hashes[len(self.own) :]
 
 
 @dataclass(slots=True)
@@ -133,36 +114,27 @@ class _Verdicts:
 
 
 def compare(
-    folder: Folder,
-    names: Sequence[str],
-    stored: StoredSources,
-    fingerprints: FingerprintCache,
-    labels: NDArray[Any] | None,
-    *,
-    kept: Sequence[KeptColumn],
-    files_of: Callable[[str], SourceFiles],
-    skips: RecordedSkips,
+    sources: ResolvedSources, stored: StoredSources, fingerprints: FingerprintCache, skips: RecordedSkips
 ) -> Comparison:
     """Compare sources with those in a store.
 
     A file is read only if its size or times changed since it was last read.
 
     Args:
-        folder: The folder of the sources.
-        names: The names of the sources.
+        sources: The sources.
         stored: The sources in the store.
         fingerprints: The files that were read before; files that are read now are added.
-        labels: (sources, targets) from a manifest; None: labels come from elsewhere.
-        kept: Columns of the manifest, (sources,) each.
-        files_of: Returns the files of a source.
         skips: The sources that earlier builds skipped.
     """
+    folder, every = sources.listing.folder, sources.every
+    # Text is compared by its code in the store; a new class differs from every label.
+    labels = None if every.labels is None else every.labels.codes(stored.store.schema.labels.classes or ())
     verdicts = _Verdicts(stored, skips)
     to_read: list[tuple[str, SourceFiles]] = []
-    for number, name in enumerate(names):
+    for number, name in enumerate(every.names):
         if name not in stored and name not in skips:
             continue
-        files, states = files_of(name), dict[str, State]()
+        files, states = sources.files_of(name), dict[str, State]()
         file = name
         try:
             for file in files.every:
@@ -173,7 +145,7 @@ def compare(
         is_same = name not in stored or (
             sum(states[file].size for file in files.own) == stored.size(name)
             and stored.has_labels(name, None if labels is None else labels[number])
-            and stored.has_kept_values(name, kept, number)
+            and stored.has_kept_values(name, every.kept, number)
         )
         hashes = [known for one, state in states.items() if (known := fingerprints.sha256(one, state)) is not None]
         if not is_same:
@@ -184,7 +156,7 @@ def compare(
             to_read.append((name, files))
     fingerprints.add(Fingerprints.of(_read_all(folder, to_read, verdicts)))
     by_verdict: dict[str, list[str]] = {}
-    for name in names:
+    for name in every.names:
         by_verdict.setdefault(verdicts.by_name.get(name, "new"), []).append(name)
     new, changed, unchanged, skipped = (
         tuple(by_verdict.get(one, ())) for one in ("new", "changed", "unchanged", "skipped")
@@ -193,7 +165,7 @@ def compare(
         new=new,
         changed=changed,
         unchanged=unchanged,
-        vanished=tuple(sorted(stored.numbers.keys() - set(names))),
+        vanished=tuple(sorted(stored.numbers.keys() - set(every.names))),
         unreadable=verdicts.unreadable,
         skipped=skipped,
     )

@@ -103,17 +103,7 @@ def make_plan(options: BuildOptions) -> Plan:
     comparison = Comparison(new=names)
     outdated: tuple[str, ...] = ()
     if old_store is not None and stored is not None:
-        comparison = compare(
-            sources.listing.folder,
-            names,
-            stored,
-            fingerprints,
-            # Text is compared by its code in the store; a new class differs from every label.
-            None if labels is None else labels.codes(old_store.schema.labels.classes or ()),
-            kept=sources.every.kept,
-            files_of=sources.files_of,
-            skips=skips,
-        )
+        comparison = compare(sources, stored, fingerprints, skips)
         check_root(stored, sources.listing, comparison.new, store)
         there = set(comparison.unchanged)
         assert sources.recorded is not None

@@ -19,11 +19,11 @@ from builder.labels.text_classes import parse_classes
 from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_with_classes, keep_column, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
-from builder.planning.comparison import SourceFiles
 from builder.planning.provenance import RecordedBuild, describe_build
 from builder.planning.resolved_options import options_of_new, options_of_old
 from builder.processes.function_process import Process
 from builder.processes.process_code import ProcessCode
+from builder.sources.fingerprints import joined_sha256
 from builder.sources.label_files import LABELS_SHA256, LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import (
     MISNAMED,
@@ -40,6 +40,26 @@ from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files of a source."""
+
+    own: tuple[str, ...]  # the files of its inputs
+    labels: str | None = None  # its label file, if any
+    joined: bool = False  # whether the source is formed from several files, of which there may be only one
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All files."""
+        return self.own if self.labels is None else (*self.own, self.labels)
+
+    def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return the hash of the source, and that of its label file if it has one, from the hashes of all files."""
+        if not self.joined:
+            return tuple(hashes)
+        return joined_sha256(hashes[: len(self.own)]), *hashes[len(self.own) :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +96,7 @@ class ResolvedSources:
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the same sources for a store, whose names of features select columns in every source."""
-        columns = [(column.name, column.dtype) for column in schema.columns]
-        process = self.every.process.for_store(schema.inputs.names, schema.labels.names, columns)
-        return replace(self, every=replace(self.every, process=process.with_classes(schema.labels.classes)))
+        return replace(self, every=replace(self.every, process=self.every.process.for_schema(schema)))
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
         """Return whether reading files of these sizes takes less time than starting processes.

@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from builder.processes.function_options import FunctionOptions
 from builder.processes.process_code import code_alone, imported_object
 from builder.processes.text_labels import TextEncoder
 from builder.sequence import SourceReader, join_results
+from store_spec import Schema
 
 Names = tuple[str, ...] | None
 _known_code = lru_cache(maxsize=16)(code_alone)  # an import is not repeated, so the code stays the same
@@ -125,10 +126,9 @@ class FunctionProcess(SourceReader):
         del path
         return {}
 
-    def for_store(self, inputs: Names, labels: Names, columns: Sequence[tuple[str, str]] = ()) -> Self:
-        """Return the process for a store with these targets."""
-        del inputs, columns
-        return replace(self, store_targets=labels or ())
+    def for_schema(self, schema: Schema) -> Self:
+        """Return the process for a store with this schema."""
+        return replace(self, store_targets=schema.labels.names or (), store_classes=schema.labels.classes)
 
 
 Process = Tabular | FunctionProcess  # makes sequences of a source
