@@ -1,6 +1,5 @@
 """Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
@@ -114,7 +113,7 @@ def preview(options: BuildOptions) -> Preview:
         StoreError: `store` is not a store.
     """
     packing, plan = plan_build(options)
-    count = workers_for(options, plan)
+    workers_for(options, plan)  # refuses a wrong number, even if there is nothing to process
     samples = _Samples(numbers=spread(len(plan.new), SAMPLES), tally=Tally(sources=len(plan.new)))
     plan, schema = _plan_and_schema(plan, samples, packing)
     choice = None
@@ -126,10 +125,7 @@ def preview(options: BuildOptions) -> Preview:
         _process_samples(plan.for_schema(schema), samples, schema)
         schema = replace(schema, labels=replace(schema.labels, classes=samples.classes or schema.labels.classes))
         if tally.sequences:
-            flight = memory_in_flight(schema, parse_bytes(options.batch), count)
-            vanished = plan.vanished if options.retire_missing else ()
-            retiring = [*vanished, *chain.from_iterable(plan.replaced.values())]
-            result = _estimate(plan, schema, samples, choice, retiring, flight=flight, workers=count)
+            result = _estimate(options, plan, schema, samples, choice)
     return Preview(
         store=plan.store,
         exists=plan.old_store is not None,
@@ -204,26 +200,17 @@ def _process_samples(plan: Plan, samples: _Samples, schema: Schema) -> None:
             continue
         samples.classes = processed.classes
         samples.label_steps += int(processed.records.label_lengths.sum())
-        if processed.source_memory.whole and not batch.process.is_custom:
-            samples.whole_bytes = max(samples.whole_bytes, 2 * processed.source_memory.whole + plan.new_bytes[number])
-        samples.piece_bytes = max(samples.piece_bytes, processed.source_memory.piece)
+        if processed.whole_bytes and not batch.process.is_custom:
+            samples.whole_bytes = max(samples.whole_bytes, 2 * processed.whole_bytes + plan.new_bytes[number])
+        samples.piece_bytes = max(samples.piece_bytes, processed.piece_bytes)
 
 
 def _estimate(
-    plan: Plan,
-    schema: Schema,
-    samples: _Samples,
-    choice: Choice | None,
-    retiring: Sequence[int],
-    *,
-    flight: int,
-    workers: int,
+    options: BuildOptions, plan: Plan, schema: Schema, samples: _Samples, choice: Choice | None
 ) -> StorePreview:
     """Scale up the samples: steps by the bytes of files, sequences by the number of files.
 
     Samples that failed count too, since other sources may fail.
-
-    The old sequences with the numbers in `retiring` will be retired.
     """
     tally = samples.tally
     by_bytes = sum(plan.new_bytes) / max(1, sum(plan.new_bytes[number] for number in samples.numbers))
@@ -232,13 +219,17 @@ def _estimate(
     steps, label_steps = (round(count * by_bytes) for count in (tally.steps, samples.label_steps))
     unseen = unseen_steps = 0  # retired sequences, whose rows stay in the files, and their steps
     if plan.old_store is not None:
+        vanished = plan.vanished if options.retire_missing else ()
+        retiring = [*vanished, *chain.from_iterable(plan.replaced.values())]
         before, stays = plan.old_store.counts, ~np.isin(plan.old_store.selection, retiring)
         sequences += before.sequences
         steps += before.steps
         label_steps += before.label_steps
         unseen = before.sequences - int(stays.sum())
         unseen_steps = before.steps - int(plan.old_store.lengths[stays].sum())
+    workers = workers_for(options, plan)
     processes = workers + 1 if workers else 1
+    flight = memory_in_flight(schema, parse_bytes(options.batch), workers)
     decoded = round(tally.bytes_decoded * by_bytes)
     # Other sources may be larger than the sampled ones, but their pieces are not.
     at_once = min(max(1, workers), len(plan.new))

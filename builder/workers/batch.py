@@ -15,7 +15,7 @@ from builder.build_errors import BuildError
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
 from builder.sources.fingerprints import Fingerprint, Fingerprints
-from builder.workers.conform import SourceMemory, SourceProbe, append_checked
+from builder.workers.conform import SourceProbe, append_checked
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UsedSource, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
@@ -45,7 +45,8 @@ class BatchSummary:
     classes: Classes | None = None  # of each target, in the order of their codes before `recode`
     seconds: float = 0.0  # processing time
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
-    source_memory: SourceMemory = field(default_factory=SourceMemory)
+    piece_bytes: int = 0  # of the largest piece of a sequence, for the estimate of `preview`
+    whole_bytes: int = 0  # of sequences that do not come in pieces, likewise
     rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
 
     @property
@@ -99,10 +100,10 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     codes = ClassCodes(batch.process.store_classes or ())
     if batch.may_add_classes:  # the schema may lack some classes, so labels are checked against `codes`
         schema = replace(schema, labels=replace(schema.labels, classes=None))
-    rows, memory = BatchRows(schema, space), SourceMemory()
+    rows = BatchRows(schema, space)
     finished: list[UsedSource | Failure] = []  # one for each processed source
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
-    append = partial(append_checked, schema, rows, memory, owned=not batch.process.is_custom)
+    append = partial(append_checked, rows, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
     seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
     new_codes = codes if batch.may_add_classes else None
@@ -151,7 +152,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         classes=codes.classes,
         seconds=time.monotonic() - started,
         interrupt=interrupt,
-        source_memory=memory,
+        piece_bytes=rows.piece_bytes,
+        whole_bytes=rows.whole_bytes,
         rounded=rounded,
     )
     return ProcessedBatch(summary, blocks)

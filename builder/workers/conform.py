@@ -99,34 +99,19 @@ def _in_zone(zone: str | None) -> str:
     return "without a zone" if zone is None else f"in {zone}"
 
 
-@dataclass(slots=True)
-class SourceMemory:
-    """How many bytes the rows of a batch take while they are processed, for the estimate of `preview`."""
-
-    piece: int = 0  # the largest piece of a sequence
-    whole: int = 0  # of sequences that do not come in pieces
-
-
-def append_checked(
-    schema: Schema,
-    rows: BatchRows,
-    memory: SourceMemory,
-    origin: SourceId,
-    sequence: Sequence | LongSequence,
-    *,
-    owned: bool,
-) -> Records:
+def append_checked(rows: BatchRows, origin: SourceId, sequence: Sequence | LongSequence, *, owned: bool) -> Records:
     """Check one sequence and append its rows, with `owned` without copies; return its table row."""
+    schema = rows.schema
     if isinstance(sequence, LongSequence):
         described = Piecewise(schema, origin)
         for piece, checked in checked_pieces(schema, origin, sequence):
             described.add(checked)
-            memory.piece = max(memory.piece, _nbytes(checked))
+            rows.piece_bytes = max(rows.piece_bytes, _nbytes(checked))
             _append(rows, piece, checked, owned=owned)
         return described.record()
     checked = conform_sequence(schema, origin, sequence)
     record = describe(schema, checked, origin)
-    memory.whole += _nbytes(checked)
+    rows.whole_bytes += _nbytes(checked)
     _append(rows, sequence, checked, owned=owned)
     return record
 
@@ -192,53 +177,43 @@ class SourceProbe:
         if first is None:
             raise _no_piece(origin)
         if self.schema is None:
-            self.schema = _schema_of(self.label_axis, self.missing, self.kept, origin, first)
+            self.schema = self._schema_of(origin, first)
         for _, checked in checked_pieces(self.schema, origin, LongSequence(chain([first], pieces))):
             self.steps += len(checked.rows["inputs"])
             self.nbytes += _nbytes(checked)
         return self.schema
 
-
-def _schema_of(
-    label_axis: LabelAxis | None,
-    missing: Missing,
-    kept: Mapping[str, SequenceColumn],
-    origin: SourceId,
-    sequence: Sequence,
-) -> Schema:
-    _refuse_labels(sequence.labels, origin)
-    x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
-    if x.ndim == 0:
-        raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")
-    axis = label_axis or _guessed_axis(x, y, origin)
-    if axis != "sequence" and y.ndim == 0:
-        raise SequenceError(
-            f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
+    def _schema_of(self, origin: SourceId, sequence: Sequence) -> Schema:
+        """Return the schema of a new store with this sequence."""
+        _refuse_labels(sequence.labels, origin)
+        x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
+        if x.ndim == 0:
+            raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")
+        axis = self.label_axis or _guessed_axis(x, y, origin)
+        if axis != "sequence" and y.ndim == 0:
+            raise SequenceError(
+                f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
+            )
+        units, labels = sequence.units, Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
+        rows = (
+            _named(Rows(x.dtype, x.shape[1:]), sequence.features, units, "features", origin),
+            _named(labels, sequence.targets, units, "targets", origin),
         )
-    rows = (
-        _named(Rows(x.dtype, x.shape[1:]), sequence.features, sequence.units, "features", origin),
-        _named(
-            Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:]),
-            sequence.targets,
-            sequence.units,
-            "targets",
-            origin,
-        ),
-    )
-    unknown = set(sequence.units).difference(*(one.names or () for one in rows))
-    if unknown:
-        raise SequenceError(f"{origin}: has a unit of {min(unknown)!r:.80}, which names no feature and no target")
-    columns = tuple(
-        kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
-        for name, value in sequence.columns.items()
-    )
-    if sequence.time is not None and not len(x) and np.asarray(sequence.time).dtype.kind not in "mM":
-        raise SequenceError(
-            f"{origin}: has no rows, so the unit and the zone of its times are unknown; build with files that have rows"
+        unknown = set(units).difference(*(one.names or () for one in rows))
+        if unknown:
+            raise SequenceError(f"{origin}: has a unit of {min(unknown)!r:.80}, which names no feature and no target")
+        columns = tuple(
+            self.kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
+            for name, value in sequence.columns.items()
         )
-    time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
-    filled = sequence.filled is not None
-    return Schema.plan(*rows, label_axis=axis, missing=missing, columns=columns, time=time, filled=filled)
+        if sequence.time is not None and not len(x) and np.asarray(sequence.time).dtype.kind not in "mM":
+            raise SequenceError(
+                f"{origin}: has no rows, so the unit and the zone of its times are unknown; build with files that have "
+                "rows"
+            )
+        time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
+        filled = sequence.filled is not None
+        return Schema.plan(*rows, label_axis=axis, missing=self.missing, columns=columns, time=time, filled=filled)
 
 
 def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], what: str, origin: SourceId) -> Rows:

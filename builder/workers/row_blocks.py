@@ -151,6 +151,9 @@ class BatchRows:
 
     def __init__(self, schema: Schema, space: Space) -> None:
         self.arrays = {name: RowBlocks() for names in schema.sharded().values() for name in names}
+        self.schema = schema
+        self.piece_bytes = 0  # of the largest piece of a sequence that was added
+        self.whole_bytes = 0  # of the sequences that were added whole
         self._space = space
         # Labels that are the inputs, as for forecasting, are stored once, until other labels are added.
         self._labels_are_inputs = schema.labels_like_inputs
