@@ -131,8 +131,8 @@ class SourceBatch:
         """Return the classes of each target in a source, wherever its labels come from; None: labels are numbers."""
         process = self.process_of(number)
         if self.labels is not None:
-            one = self.labels[np.array([number])]
-            return dict(zip(one.targets, one.texts, strict=False))
+            texts_of = zip(self.labels.targets, self.labels.texts, strict=False)
+            return {target: texts and (texts[number],) for target, texts in texts_of}
         if process.options.label_pattern is not None:
             return classes_in_name(self.names[number], process.options.label_pattern, process.options.classes)
         return process.classes_in(self.root / self.names[number]) if process.options.label_source == "columns" else {}
@@ -152,8 +152,12 @@ class SourceBatch:
         """Return the labels (targets,) of a source; None: the process function returns them."""
         if self.labels is None:
             return process.labels_in_name(self.names[number])
-        row: NDArray[Any] = self.labels[np.array([number])].codes(process.store_classes or ())[0]
-        return row
+        labels: NDArray[Any] = self.labels.numbers[number].copy()
+        # Not by `codes`, which makes a dictionary of all classes.
+        for target, (texts, names) in enumerate(zip(self.labels.texts, process.store_classes or (), strict=False)):
+            if texts is not None and names is not None and texts[number] in names:
+                labels[target] = names.index(texts[number])
+        return labels
 
 
 @dataclass(frozen=True, slots=True)
