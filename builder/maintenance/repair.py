@@ -16,7 +16,7 @@ from builder.planning.build_options import BATCH_BYTES
 from builder.planning.resolved_sources import ResolvedSources
 from builder.processes.process import ProcessFunction
 from builder.sequence import LongSequence, Sequence
-from builder.sources.fingerprints import Fingerprint
+from builder.sources.fingerprints import SourceRead
 from builder.workers.conform import checked_pieces
 from builder.workers.crashes import workers_died
 from builder.workers.engine import Task, as_done, start_engine
@@ -185,13 +185,13 @@ class ShardRows:
             length, crc = length + len(rows), crc32c(rows, crc)
         self._proved |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
 
-    def missing(self, one: LostSequence, read: Fingerprint) -> str:
+    def missing(self, one: LostSequence, read: SourceRead) -> str:
         """Return why the rows of a sequence could not be restored from its source; empty if they were."""
-        if (one.size, bytes(one.sha256)) != (read.state.size, read.sha256):
+        if (one.size, bytes(one.sha256)) != (read.size, read.hashes[0]):
             was = f"but the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
-            return f"it changed: {read.state.size:,} bytes with SHA-256 {read.sha256.hex()[:8]}, {was}"
+            return f"it changed: {read.size:,} bytes with SHA-256 {read.hashes[0].hex()[:8]}, {was}"
         if one.number not in self._proved:
-            code = "the code that reads it" + (f" or {read.beside[0]}" if read.beside else "")
+            code = "the code that reads it" + (f" or {read.files.labels}" if read.files.labels else "")
             return f"its rows of sequence {one.number:,} differ from the store's: {code} changed"
         return ""
 

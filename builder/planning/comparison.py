@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 import store_spec
 from builder.manifest.manifest_columns import KeptColumn
 from builder.planning.provenance import RecordedSkips
-from builder.planning.resolved_sources import ResolvedSources, SourceFiles
-from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, State
+from builder.planning.resolved_sources import ResolvedSources
+from builder.sources.fingerprints import Fingerprint, FingerprintCache, Fingerprints, SourceFiles, State
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
@@ -134,7 +134,7 @@ def compare(
     for number, name in enumerate(every.names):
         if name not in stored and name not in skips:
             continue
-        files, states = sources.files_of(name), dict[str, State]()
+        files, states = every.files_of(name), dict[str, State]()
         file = name
         try:
             for file in files.every:

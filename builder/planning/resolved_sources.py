@@ -23,7 +23,6 @@ from builder.planning.provenance import RecordedBuild, describe_build
 from builder.planning.resolved_options import options_of_new, options_of_old
 from builder.processes.function_process import Process
 from builder.processes.process_code import ProcessCode
-from builder.sources.fingerprints import joined_sha256
 from builder.sources.label_files import LABELS_SHA256, LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import (
     MISNAMED,
@@ -40,26 +39,6 @@ from store_spec.building import StorePlace, build_folder, place_of
 
 LEAST_BATCH_BYTES = 2**22  # of the last batches; the overhead of a batch equals the time to process about 2 MB
 FILE_COST = 2**16  # bytes that take as long to read as opening a file
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFiles:
-    """The files of a source."""
-
-    own: tuple[str, ...]  # the files of its inputs
-    labels: str | None = None  # its label file, if any
-    joined: bool = False  # whether the source is formed from several files, of which there may be only one
-
-    @property
-    def every(self) -> tuple[str, ...]:
-        """All files."""
-        return self.own if self.labels is None else (*self.own, self.labels)
-
-    def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
-        """Return the hash of the source, and that of its label file if it has one, from the hashes of all files."""
-        if not self.joined:
-            return tuple(hashes)
-        return joined_sha256(hashes[: len(self.own)]), *hashes[len(self.own) :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +60,10 @@ class ResolvedSources:
         """The files whose names cannot be stored, in the order of the names."""
         return tuple(Failure(name, MISNAMED) for name in self.listing.misnamed)
 
-    def files_of(self, name: str) -> SourceFiles:
-        """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
-        labels = self.every.process.label_file(name)
-        return SourceFiles(self.listing.files_of(name), labels, joined=name in self.listing.files)
-
     def file_bytes(self, name: str) -> int:
         """Return the size of a source with its label file; files that do not exist count 0."""
         nbytes = 0
-        for file in self.every.files_of(name):
+        for file in self.every.every_file(name):
             with suppress(OSError):
                 nbytes += self.listing.folder.state(file).size
         return nbytes

@@ -12,8 +12,8 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -51,30 +51,12 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """The SHA-256 of a file, and its state when it was read; or those of a source of several files."""
+    """The SHA-256 of a file, and its state when it was read."""
 
     sha256: bytes
-    state: State  # of several files: their total size
+    state: State
     inode: int = 0
     settled: bool = False  # whether another write would change the state
-    joined: Mapping[str, "Fingerprint"] = field(default_factory=dict)  # of each file, in order, if there are several
-    beside: tuple[str, "Fingerprint"] | None = None  # the name and fingerprint of the label file, if there is one
-
-    @classmethod
-    def join(cls, files: Mapping[str, "Fingerprint"]) -> Self:
-        """Return the fingerprint of a source of several files, in their order."""
-        size = sum(one.state.size for one in files.values())
-        sha256 = joined_sha256([one.sha256 for one in files.values()])
-        return cls(sha256=sha256, state=State(size=size, modified_ns=0, changed_ns=0), joined=files)
-
-    def files(self, name: str) -> dict[str, "Fingerprint"]:
-        """Return the fingerprints of the files of the source with this name and of its label file, by name."""
-        return {**(self.joined or {name: self}), **dict([] if self.beside is None else [self.beside])}
-
-    @property
-    def hashes(self) -> tuple[bytes, ...]:
-        """The hashes of the source and of its label file, if there is one."""
-        return (self.sha256,) if self.beside is None else (self.sha256, self.beside[1].sha256)
 
     def is_of(self, status: os.stat_result) -> bool:
         """Return whether the file was neither written nor replaced since; links and permissions do not matter."""
@@ -82,9 +64,45 @@ class Fingerprint:
         return before == (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def joined_sha256(hashes: Iterable[bytes]) -> bytes:
-    """Return the hash of a source of several files: the SHA-256 of their concatenated SHA-256."""
-    return hashlib.sha256(b"".join(hashes)).digest()
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files of a source."""
+
+    own: tuple[str, ...]  # the files of its inputs
+    labels: str | None = None  # its label file, if any
+    joined: bool = False  # whether the source is formed from several files, of which there may be only one
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All files."""
+        return self.own if self.labels is None else (*self.own, self.labels)
+
+    def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return the hash of the source, and that of its label file if it has one, from the hashes of all files.
+
+        That of a source of several files is the SHA-256 of their concatenated SHA-256.
+        """
+        if not self.joined:
+            return tuple(hashes)
+        return hashlib.sha256(b"".join(hashes[: len(self.own)])).digest(), *hashes[len(self.own) :]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRead:
+    """The files of a source, and their fingerprints."""
+
+    files: SourceFiles
+    fingerprints: Mapping[str, Fingerprint]  # by name, in the order of the files
+
+    @property
+    def size(self) -> int:
+        """The bytes of the source, without its label file."""
+        return sum(self.fingerprints[file].state.size for file in self.files.own)
+
+    @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """The hashes of the source and of its label file, if there is one."""
+        return self.files.hashes([one.sha256 for one in self.fingerprints.values()])
 
 
 def read_fingerprint(path: str | Path) -> Fingerprint:

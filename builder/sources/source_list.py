@@ -50,10 +50,6 @@ class SourceList:
         """The first ignored files."""
         return self.ignored[:LISTED]
 
-    def files_of(self, name: str) -> tuple[str, ...]:
-        """Return the files of a source."""
-        return self.files.get(name, (name,))
-
 
 def discover(
     sources: str | PathLike[str],

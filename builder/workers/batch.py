@@ -134,11 +134,11 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
     records, files = [no_records(schema)], dict[str, Fingerprint]()
-    for name, one in zip(batch.names, finished, strict=False):
+    for one in finished:
         if isinstance(one, UsedSource):
             records += one.results
         if isinstance(one, UsedSource | Skipped):
-            files |= {file: batch.folder.listed(read, file) for file, read in one.read.files(name).items()}
+            files |= {file: batch.folder.listed(read, file) for file, read in one.read.fingerprints.items()}
     blocks = rows.close()
     summary = BatchSummary(
         records=Records.concatenate(records),
@@ -255,7 +255,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             schema=replace(schema, inputs=features.describe(inputs), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
-            bytes_read=sum(file.state.size for file in used.read.files(batch.names[number]).values()),
+            bytes_read=sum(file.state.size for file in used.read.fingerprints.values()),
             nbytes=found.nbytes,
             steps=found.steps,
         )

@@ -28,7 +28,7 @@ from builder.processes.function_process import Process
 from builder.processes.process import searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, is_data_frame, map_sequence, sequences_of
-from builder.sources.fingerprints import Fingerprint, read_fingerprint
+from builder.sources.fingerprints import Fingerprint, SourceFiles, SourceRead, read_fingerprint
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
@@ -54,7 +54,7 @@ class Failure:
 class Skipped(Failure):
     """An empty source, the reason, and its fingerprint."""
 
-    read: Fingerprint
+    read: SourceRead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class SourceBatch:
     @contextmanager
     def ready(self) -> Iterator["SourceBatch"]:
         """Add the folders to search, fetch files from a bucket, and yield the batch to read."""
-        files = {file: name for name in self.names if name not in self.crashed for file in self.files_of(name)}
+        files = {file: name for name in self.names if name not in self.crashed for file in self.every_file(name)}
         with searching(self.search), ExitStack() as stack:
             try:
                 root, errors = stack.enter_context(self.folder.fetched(files))
@@ -90,18 +90,23 @@ class SourceBatch:
             failed = {files[file]: f"cannot be fetched: {error}" for file, error in errors.items()}
             yield replace(self, root=root, process=self.process.under(root), crashed={**self.crashed, **failed})
 
-    def files_of(self, name: str) -> Iterator[str]:
-        """Yield the files of a source, with its label file."""
-        yield from self.files.get(name, (name,))
-        with suppress(SourceError):  # reading the source reports it
-            yield from filter(None, [self.process.label_file(name)])
+    def files_of(self, name: str) -> SourceFiles:
+        """Return the files of a source, with its label file; SourceError if its name does not match `labels_from`."""
+        return SourceFiles(self.files.get(name, (name,)), self.process.label_file(name), joined=name in self.files)
+
+    def every_file(self, name: str) -> tuple[str, ...]:
+        """Return the names of the files of a source; those of its own if its name does not match `labels_from`."""
+        try:
+            return self.files_of(name).every
+        except SourceError:  # reading the source reports it
+            return self.files.get(name, (name,))
 
     def take(self, numbers: Collection[int]) -> Self:
         """Return some of the sources, by their indices, as a batch."""
         names, rows = tuple(self.names[number] for number in numbers), np.array(numbers, np.int64)
         return replace(
             self,
-            folder=self.folder.part(file for name in names for file in self.files_of(name)),
+            folder=self.folder.part(file for name in names for file in self.every_file(name)),
             names=names,
             labels=None if self.labels is None else self.labels[rows],
             kept=tuple(one[rows] for one in self.kept),
@@ -165,7 +170,7 @@ class UsedSource:
     """A source that was processed: what `each` of `read_source` returned for its sequences, and its fingerprint."""
 
     results: list[Any]
-    read: Fingerprint
+    read: SourceRead
 
 
 def read_source(
@@ -189,14 +194,14 @@ def read_source(
     """
     name = batch.names[number]
     path = batch.root / name
-    read: Fingerprint | None = None
+    read: SourceRead | None = None
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
         if name in batch.crashed:
             raise SourceError(batch.crashed[name])
         read = _read_files(batch, name)
-        if read.beside is not None:
-            kept[LABELS_SHA256] = read.beside[1].sha256.hex()
+        if read.files.labels is not None:
+            kept[LABELS_SHA256] = read.hashes[1].hex()
         process = batch.process_of(number) if codes is None else batch.process_with(codes, number)
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
@@ -205,14 +210,14 @@ def read_source(
         if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
             result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
         for sequence in sequences_of(result):
-            origin = SourceId(name=name, part=len(results), size=read.state.size, sha256=read.sha256)
+            origin = SourceId(name=name, part=len(results), size=read.size, sha256=read.hashes[0])
             results.append(
                 each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
             )
             del sequence  # frees its memory before the next sequence is made
         if not results:
             raise EmptySourceError("it gave no sequence")
-        for file, one in read.files(name).items():
+        for file, one in read.fingerprints.items():
             if not one.is_of(os.stat(os.path.join(batch.root, file))):
                 what = "it" if file == name else file
                 raise SourceError(f"{what} changed while it was read; the next build tries it again")
@@ -232,25 +237,23 @@ def read_source(
     return UsedSource(results, read)
 
 
-def _read_files(batch: SourceBatch, name: str) -> Fingerprint:
+def _read_files(batch: SourceBatch, name: str) -> SourceRead:
     """Read and hash the files of a source; SourceError if a file cannot be read."""
-    files = batch.files.get(name)
-    parts = {}
-    for file in (name,) if files is None else files:
+    files, read = batch.files_of(name), dict[str, Fingerprint]()
+    for file in files.own:
         try:
-            parts[file] = read_fingerprint(os.path.join(batch.root, file))
+            read[file] = read_fingerprint(os.path.join(batch.root, file))
         except OSError as error:
             with of_source(file):
                 raise unreadable_file(error) from error
-    read = parts[name] if files is None else Fingerprint.join(parts)
-    if (beside := batch.process.label_file(name)) is None:
-        return read
-    try:
-        return replace(read, beside=(beside, read_fingerprint(batch.root / beside)))
-    except FileNotFoundError as error:
-        raise SourceError(f"its label file {beside} does not exist (--labels-from)") from error
-    except OSError as error:
-        raise SourceError(f"its labels cannot be read: {beside}: {unreadable_file(error)}") from error
+    if files.labels is not None:
+        try:
+            read[files.labels] = read_fingerprint(batch.root / files.labels)
+        except FileNotFoundError as error:
+            raise SourceError(f"its label file {files.labels} does not exist (--labels-from)") from error
+        except OSError as error:
+            raise SourceError(f"its labels cannot be read: {files.labels}: {unreadable_file(error)}") from error
+    return SourceRead(files, read)
 
 
 def _refuse_async(result: Any) -> None:

@@ -13,7 +13,7 @@ import store_spec
 from builder import tabular, write_report
 from builder.maintenance.source_checks import verify_sources
 from builder.planning.provenance import RecordedSkips
-from builder.sources.fingerprints import read_fingerprint
+from builder.sources.fingerprints import SourceFiles, SourceRead, read_fingerprint
 from builder.workers.process_source import Skipped
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
@@ -132,7 +132,7 @@ def test_with_empty_error_empty_sources_fail(src, tmp_path):
 
 def test_other_bytes_other_labels_and_another_function_make_a_skipped_source_new():
     digest = hashlib.sha256(b"bytes").digest()
-    read = replace(read_fingerprint(__file__), sha256=digest)
+    read = SourceRead(SourceFiles(("b.csv",)), {"b.csv": replace(read_fingerprint(__file__), sha256=digest)})
     recorded = RecordedSkips(code="one").record([], [Skipped("b.csv", "", read), Skipped("a.csv", "", read)])
     assert list(recorded) == ["a.csv", "b.csv"]
     assert RecordedSkips(recorded, "one").is_same("a.csv", [digest])
