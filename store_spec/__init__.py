@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.places import StoreLocation
 from store_spec.disk.snapshot import Snapshot
+from store_spec.disk.storage import storage_of
 from store_spec.disk.writer import Writer
 from store_spec.errors import (
     DAMAGE,
@@ -208,7 +209,8 @@ def open_store(
             continues, and the commit of the earlier one raises ConflictError.
     """
     if mode == "r":
-        return Store(Snapshot.open(path, None if cache is None else (Path(cache), parse_bytes(cache_size))))
+        cached = None if cache is None else (Path(cache), parse_bytes(cache_size))
+        return Store(Snapshot.of(storage_of(path, cached)))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")
     return Writer.of(Ledger.open(path))

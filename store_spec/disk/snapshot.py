@@ -10,15 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.places import StoreLocation
 from store_spec.disk.shards import Shards
-from store_spec.disk.storage import LocalStorage, Storage, in_order, storage_of
+from store_spec.disk.storage import LocalStorage, Storage, in_order
 from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
@@ -50,19 +48,11 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
 
     @classmethod
-    def open(cls, store: StoreLocation, cached: tuple[Path, int] | None = None) -> Snapshot:
-        """Read the root; everything else is read when it is needed. The arguments are those of `storage_of`.
-
-        Raises:
-            MissingStoreError: There is no store at that path.
-            FormatError: What is there is not a store that this version can read.
-            SchemaError: The path is a URL.
-        """
-        return cls.of(storage_of(store, cached))
-
-    @classmethod
     def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
-        """Read the root of the store in a storage, like `open`; `data` is its bytes, if they have been read."""
+        """Read the root of the store in a storage; everything else is read when it is needed.
+
+        `data` is the bytes of the root, if they have been read.
+        """
         root = Root.decode(read_root(storage) if data is None else data, str(storage.path(ROOT)))
         if isinstance(storage, LocalStorage):
             for folder in root.schema.folders():

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import SchemaError, SequenceIndexError, StoreError, WindowError
 from store_spec.format.moments import Floats
 from store_spec.format.runs import Ints
-
-if TYPE_CHECKING:
-    from store_spec.store import Store
 
 Options = TypeVar("Options")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -137,11 +134,6 @@ def checked_weights(weights: ArrayLike | None, counts: Ints, where: object) -> F
             f"{where}: the weights of all {int(counts.sum()):,} samples make {mass}; nothing can be drawn by that"
         )
     return values
-
-
-def weights_then(weights: Floats | None, now: Store, then: Store) -> Floats | None:
-    """Return the weights of the sequences that a store had when an epoch was started."""
-    return None if weights is None else weights[now.selection <= then.selection.max(initial=-1)]
 
 
 def digest_of(weights: Floats | None) -> str | None:

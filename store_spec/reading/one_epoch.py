@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from store_spec.errors import StateError, WindowError
 from store_spec.format.moments import Floats
-from store_spec.reading.argument_checks import digest_of, memory_bytes, weights_then, whole_number
+from store_spec.reading.argument_checks import digest_of, memory_bytes, whole_number
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns
@@ -153,8 +153,9 @@ class EpochPlan(ABC):
         return store
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for other sequences, with another normalisation."""
-        weights = weights_then(self.weights, self.store, store)
+        """Return the plan for the first of these sequences, with another normalisation."""
+        there = self.store.selection <= store.selection.max(initial=-1)
+        weights = None if self.weights is None else self.weights[there]
         return type(self)(self.options, self.rows.of(store, normalize), weights)
 
 

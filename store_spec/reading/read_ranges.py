@@ -1,10 +1,8 @@
 """Read many ranges of rows, each chunk once: chunk by chunk, as arrays, or all rows of a selection in blocks."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +11,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints, merged, spread
-
-if TYPE_CHECKING:
-    from store_spec.reading.selection import Selection
+from store_spec.reading.selection import Selection
 
 PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
 BLOCK_BYTES = 2**23  # decompressed together while many rows are read; at least one chunk

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from store_spec.disk.snapshot import Snapshot
+import store_spec
 from store_spec.format import shard as shards
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK, ROOT, chunk_key, table_chunk
@@ -18,7 +18,7 @@ from tests.store.damage import encode_text
 
 def forge(path, *, seal=True, **changes):
     """Change decoded chunks and write them with right checksums, also those of times."""
-    snapshot = Snapshot.open(path)
+    snapshot = store_spec.open_store(path).snapshot
     root, schema = snapshot.root, snapshot.root.schema
     for key, change in changes.items():
         name = key.replace("__", "/")

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import SequenceError
 from store_spec.format import records as records_module
 from store_spec.format.codec import crc32c
@@ -244,7 +243,7 @@ def test_a_moment_may_differ_by_its_rounding_and_by_no_more(tmp_path, name, sign
     recipe = Recipe(inputs=("float32", (3,)), chunk=48, shard=96, label_axis="own")
     lengths = [10, 3, 27, 10]
     path = write(recipe, tmp_path / "s", make(recipe, lengths))
-    snapshot = Snapshot.open(path)
+    snapshot = store_spec.open_store(path).snapshot
     said = Moments(*(snapshot.table(f"stats/inputs_{one}") for one in MOMENTS))
     table, value = f"stats/inputs_{name}", getattr(said, name)[2, 1]
     allowed = np.broadcast_to(rounding(table, said), said.mean.shape)[2, 1]

@@ -143,7 +143,7 @@ def test_rows_are_verified_without_offsets_or_lengths(path, lost):
 
 
 def test_false_counts_of_a_root_are_reported_in_bounded_time(path):
-    root = Snapshot.open(path).root
+    root = store_spec.open_store(path).snapshot.root
     (path / ROOT).write_bytes(replace(root, counts=replace(root.counts, steps=2**60, sequences=2**50)).encode())
     problems = store_spec.verify(path)
     assert len(problems) < 1000
@@ -230,7 +230,7 @@ def gappy(tmp_path):
         sequences[number].inputs[steps, number % 2] = np.nan
     sequences[2].labels[4] = np.nan
     path = write(recipe, tmp_path / "gappy.zarr", sequences)
-    assert Snapshot.open(path).missing("inputs").tolist() == [[3, 5], [5, 7], [12, 13]]
+    assert store_spec.open_store(path).snapshot.missing("inputs").tolist() == [[3, 5], [5, 7], [12, 13]]
     assert problems_of(path) == {}
     return path
 
@@ -409,7 +409,7 @@ def test_codes_without_a_class_are_found_in_tables_and_rows(tmp_path, forged):
     def change(rows):
         rows[:, 0] = [0, 1, 0, 0, 2, 0, 0, 1, 0, -1, 0, 0]  # sequences 1 and 3
 
-    rows = Snapshot.open(path).rows("labels", 0, 12)
+    rows = store_spec.open_store(path).snapshot.rows("labels", 0, 12)
     change(rows)
     each = np.split(rows, 4)
     agreeing = {
@@ -487,7 +487,7 @@ def test_an_unknown_folder_is_found(path):
 
 def document(path, name, **counts):
     """Return the metadata that an array would have if other counts were committed."""
-    root = Snapshot.open(path).root
+    root = store_spec.open_store(path).snapshot.root
     return encode_document(array_document(root.schema, root.schema.fact(name), replace(root.counts, **counts)))
 
 
@@ -572,7 +572,7 @@ def test_every_chunk_is_decoded_once(path, spy):
     places = [call.args[-1] for call in decode.call_args_list]
     decoded = [place for place in places if not place.endswith("_crc32c/c.0")]  # read for the identity
     assert len(decoded) == len(set(decoded))
-    labels = Snapshot.open(path).root.counts.label_steps
+    labels = store_spec.open_store(path).snapshot.root.counts.label_steps
     tables = len(OWN) - 2 - 3  # two are text; three have checksums
     assert len(decoded) == 2 * -(-69 // 4) + -(-labels // 16) + tables
 
