@@ -1,7 +1,5 @@
 """Check the arguments of readers: whole numbers, sizes in bytes, fractions, positions and weights."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
