@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
-from store_spec.disk.cache import Cache, Cached
+from store_spec.disk.cache import Cache, Cached, Data
 from store_spec.disk.places import check_writable
 from store_spec.disk.storage import PROBE, in_order, storage_of
-from store_spec.disk.zarr_storage import Data, ZarrStorage
+from store_spec.disk.zarr_storage import ZarrStorage
 from store_spec.errors import ConflictError, FormatError, MissingStoreError, SchemaError, StorageError, StoreError
 from store_spec.format.layout import ROOT
 

@@ -18,11 +18,10 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # has no public name; icechunk imports it from here too
 from zarr.storage import MemoryStore, ObjectStore, StorePath
 
+from store_spec.disk.cache import Data
 from store_spec.disk.places import Address
 from store_spec.disk.tables import part_of
 from store_spec.errors import MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
-
-Data = bytes | memoryview
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 

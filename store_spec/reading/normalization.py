@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
 from store_spec.reading.columns import Column
-from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard, unchanged
+from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard
 from store_spec.reading.statistics import Statistics
 from store_spec.schema import Rows
 
@@ -247,10 +247,6 @@ class WindowScales:
     def scale(self, inputs: NDArray[Any], real: NDArray[np.int64] | None = None) -> Scale:
         """Return the numbers of windows (windows, steps, *feature shape), whose first `real` steps are real."""
         return standard(moments_of_each(inputs, real))
-
-    def scale_of_labels(self, scale: Scale, targets: int) -> Scale:
-        """Return the numbers for the labels of the windows."""
-        return unchanged(targets) if self.labels is None else scale.take(self.labels)
 
     def __call__(
         self,

@@ -119,8 +119,8 @@ def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
 
 def committed_files(
     snapshot: Snapshot, report: ProblemList, name: str, concerned: Callable[[int, int], Ranges]
-) -> tuple[set[int], bool]:
-    """Return which files with an array's committed rows exist, and whether any is missing; report the missing ones.
+) -> set[int]:
+    """Return which files with an array's committed rows exist; report the missing ones.
 
     Args:
         snapshot: The store.
@@ -139,7 +139,7 @@ def committed_files(
         report.add(chunk_key(root.schema, name, number), what, sequences=sequences)
     if lost > NAMED:
         report.add(name, f"{lost - NAMED:,} more of its {due:,} files are missing")
-    return present, lost > 0
+    return present
 
 
 def present_files(snapshot: Snapshot, name: str) -> set[int]:
@@ -166,10 +166,8 @@ class TableReader:
         self.size = table_chunk(schema, fact)
         self._snapshot, self._report, self.fact = snapshot, report, fact
         self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
-        self._present: set[int] | None = None
-        self.lost = False
-        if listed:
-            self._present, self.lost = committed_files(snapshot, report, fact.name, self._concerned)
+        self._present = committed_files(snapshot, report, fact.name, self._concerned) if listed else None
+        self.lost = self._present is not None and len(self._present) < snapshot.root.files(fact.name)
         self._unreadable: set[int] = set()
         self._last: tuple[int, NDArray[Any]] | None = None  # the chunk that was read last
         self._whole: NDArray[Any] | None = None

@@ -110,7 +110,7 @@ def _parts(
         if array in tables:
             present = tables[array].present
         else:
-            present, _ = committed_files(snapshot, report, array, partial(overlapping, bounds))
+            present = committed_files(snapshot, report, array, partial(overlapping, bounds))
         yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.moments import Floats
 from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.windows.batches import BatchOptions, Epoch
 from store_spec.windows.index import WindowIndex
@@ -28,8 +28,6 @@ from store_spec.windows.order import EpochOrder, Share
 
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
-
-Floats = NDArray[np.float64]
 
 BATCHES = 64  # batches to measure
 POOLS = 8  # the least number of pools they come from; a pool is computed as a whole

@@ -111,7 +111,8 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
             center=np.concatenate([part.center for part in parts]),
             scale=np.concatenate([part.scale for part in parts]),
         )
-        return Scaler(inputs=scale, labels=windows.of_windows.scale_of_labels(scale, targets))
+        features = windows.of_windows.labels
+        return Scaler(inputs=scale, labels=unchanged(targets) if features is None else scale.take(features))
     column = windows.columns["inputs"]
     sequences = windows.store.selection[windows.index.locate_many(numbers, windows.store.path)[0]]
     inputs, targets_scale = (
