@@ -116,11 +116,9 @@ class LocalLedger(Ledger):
         """Refresh the arrays' own metadata; return the folders in which it changed, which are not synced yet."""
         folders = []
         for key, data in self._documents(root).items():
-            try:
+            with contextlib.suppress(MissingStoreError):
                 if self._storage.get(key) == data:
                     continue
-            except MissingStoreError:
-                pass
             self._storage.put(key, [data])
             folders.append(key.removesuffix(f"/{ROOT}"))
         return folders

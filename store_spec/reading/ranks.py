@@ -42,13 +42,15 @@ class Turns:
             raise WindowError(
                 f"rank={self.rank:,} with world_size={self.world_size:,}; ranks are 0 to {self.world_size - 1:,}"
             )
-        if 0 < self._rest < self.world_size and not self.drop_last and (not self._rounds or self.size == 1):
-            which, instead = "", f"drop_last=True, which leaves out {self._rest:,}, or fewer ranks"
+        rounds, rest = self._rounds
+        if 0 < rest < self.world_size and not self.drop_last and (not rounds or self.size == 1):
+            which, instead = "", f"drop_last=True, which leaves out {rest:,}, or fewer ranks"
             if self.resumed[0]:
                 which, instead = " that are left of the epoch", "fewer ranks"
             raise WindowError(
-                f"{self._samples:,} samples{which} cannot be distributed to world_size={self.world_size:,} ranks with "
-                f"the same number of batches of at most {self.size:,} each; use {instead}"
+                f"{self.samples - self.resumed[1]:,} samples{which} cannot be distributed to "
+                f"world_size={self.world_size:,} ranks with the same number of batches of at most {self.size:,} each; "
+                f"use {instead}"
             )
 
     @property
@@ -58,22 +60,13 @@ class Turns:
         return whole, self.samples_before(whole)
 
     @property
-    def _samples(self) -> int:
-        """Samples to distribute."""
-        return self.samples - self.resumed[1]
-
-    @property
-    def _rounds(self) -> int:
-        """Whole rounds."""
-        return self._samples // (self.size * self.world_size)
-
-    @property
-    def _rest(self) -> int:
-        """Samples after the last whole round."""
-        return self._samples % (self.size * self.world_size)
+    def _rounds(self) -> tuple[int, int]:
+        """How many whole rounds there are to distribute, and the samples after the last of them."""
+        return divmod(self.samples - self.resumed[1], self.size * self.world_size)
 
     def __len__(self) -> int:
-        return self.resumed[0] + self._rounds + (1 if self._rest and not self.drop_last else 0)
+        rounds, rest = self._rounds
+        return self.resumed[0] + rounds + (1 if rest and not self.drop_last else 0)
 
     def __getitem__(self, number: int) -> tuple[int, int]:
         """Return (start, stop) of a batch, counted in the samples of this rank."""
@@ -84,12 +77,12 @@ class Turns:
 
     def samples_before(self, number: int) -> int:
         """Return how many samples are in the first `number` batches of all ranks together."""
-        batches, samples = self.resumed
+        (batches, samples), (rounds, rest) = self.resumed, self._rounds
         if number < batches:
             return number * self.size * self.world_size
         if number == len(self) and not self.drop_last:
             return self.samples
-        if number == batches + self._rounds and 0 < self._rest < self.world_size and not self.drop_last:
+        if number == batches + rounds and 0 < rest < self.world_size and not self.drop_last:
             return self.samples - self.world_size  # the last round is split; its last batch has one sample of each rank
         return samples + (number - batches) * self.size * self.world_size
 

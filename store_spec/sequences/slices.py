@@ -68,10 +68,7 @@ class Slices:
 
     def real(self) -> list[NDArray[np.bool_]]:
         """Return which steps of the batches are real; the others are padding."""
-        masks = self.zeros((), np.bool_)
-        for place in self.places(masks):
-            place[:] = True
-        return masks
+        return self.of_steps(np.ones(len(self.count), np.bool_))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
