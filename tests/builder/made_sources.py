@@ -107,6 +107,12 @@ def sources_in(path: Path) -> tuple[str, ...]:
         return ()
 
 
+def rows_by_source(path: Path) -> dict[str, Any]:
+    """Return the inputs of each source in a store; each has one sequence."""
+    store = store_spec.open_store(path)
+    return {name: x.tolist() for name, (x, _) in zip(store.sources, store, strict=True)}
+
+
 def _raised(function: Any, words: str) -> str:
     """Return what the builder adds to an error: where it was raised."""
     lines, first = inspect.getsourcelines(function)

@@ -23,7 +23,6 @@ from builder.inspection.values import CleanedSource, StoreCleaning, describe_col
 from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
-from store_spec.schema import LabelAxis
 from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, SECTIONS, hostile_store, wide_store
 from tests.store.damage import flipped
@@ -176,19 +175,6 @@ def test_the_page_of_20_000_sequences_is_small(tmp_path: Path):
     assert "20,000 sequences" in page.text
     assert "4,000 sequences without any step" in page.text
     assert "site-0 6,667, site-1 6,667, site-2 6,666" in page.text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-@pytest.mark.parametrize("dtype", ["float64", "complex64", "bool", "uint64"])
-def test_every_kind_of_store_has_a_page(tmp_path: Path, axis: LabelAxis, dtype: str):
-    path = tmp_path / "k.zarr"
-    rows = [(np.arange(number * 6) % 5).reshape(number, 2, 3).astype(dtype) for number in range(4)]
-    one, two = np.ones((), dtype), np.ones(2, dtype)
-    labels = {"step": [each[:, 0, 0] for each in rows], "sequence": [one] * 4, "own": [two] * 4}[axis]
-    store_of(path, rows, labels, label_axis=axis)
-    page = checked(page_of(path))
-    assert "4 sequences" in page.text
 
 
 def test_a_store_without_sequences_has_a_page(tmp_path: Path):

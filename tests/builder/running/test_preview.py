@@ -17,6 +17,7 @@ from builder.execution.preview import WORKER_BYTES
 from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
+from tests.campaigns.trees import read_tree
 
 
 def make_arrays(folder, count, rows=lambda _: 10):
@@ -25,15 +26,11 @@ def make_arrays(folder, count, rows=lambda _: 10):
     return folder
 
 
-def names_below(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
 def test_a_preview_of_few_sources_equals_the_build(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 4, rows=lambda number: 100 * number)
-    before = names_below(tmp_path)
+    before = read_tree(tmp_path)
     found: Any = preview(sources, tmp_path / "t.zarr", chunk="1kB", shard="2kB", codec="lz4:2")
-    assert names_below(tmp_path) == before
+    assert read_tree(tmp_path) == before
     build(sources, tmp_path / "t.zarr", workers=0, chunk="1kB", shard="2kB", codec="lz4:2")
     store = open_store(tmp_path / "t.zarr")
     assert (found.result.sequences, found.result.steps) == (len(store), store.counts.steps)
@@ -93,7 +90,7 @@ def test_sources_that_cannot_be_used_are_named_and_the_first_that_can_gives_the_
 
 def test_a_dry_run_prints_a_table_or_json_and_fails_if_a_source_does(tmp_path):
     sources = make_arrays(tmp_path / "arrays", 7)
-    before = names_below(tmp_path)
+    before = read_tree(tmp_path).keys()
     arguments = ["build", str(sources), str(tmp_path / "t.zarr"), "--dry-run"]
     shown = seqzarr(*arguments)
     assert (shown.exit_code, shown.stderr) == (0, "")
@@ -106,7 +103,7 @@ def test_a_dry_run_prints_a_table_or_json_and_fails_if_a_source_does(tmp_path):
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
     assert failed.stderr.startswith("000.npy: ")
-    assert names_below(tmp_path) == before
+    assert read_tree(tmp_path).keys() == before
 
 
 def test_a_dry_run_names_a_source_with_other_columns_like_the_build(tmp_path):

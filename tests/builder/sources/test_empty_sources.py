@@ -16,6 +16,7 @@ from builder.planning.provenance import RecordedSkips
 from builder.sources.fingerprints import SourceFiles, SourceRead, read_fingerprint
 from builder.workers.process_source import Skipped
 from tests.builder.command import seqzarr
+from tests.builder.made_sources import rows_by_source as rows
 from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
@@ -33,11 +34,6 @@ def src(tmp_path: Path) -> Path:
 def build(src: Path, **options: Any) -> builder.Report:
     given: dict[str, Any] = {"process": tabular(missing="drop"), "workers": 0} | options
     return builder.build(src, src.parent / "t.zarr", **given)
-
-
-def rows(store: Path) -> dict[str, list[list[float]]]:
-    opened = store_spec.open_store(store)
-    return {name: opened[number][0].tolist() for number, name in enumerate(opened.sources)}
 
 
 def expected(texts: dict[str, str]) -> dict[str, list[list[float]]]:
