@@ -1,10 +1,14 @@
-"""Builds of stores at URLs: the same bytes as in a folder, updates, and messages."""
+"""Builds of stores at URLs: the same bytes as in a folder, updates, messages, and machines that share no path."""
 
 import contextlib
 import itertools
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +33,7 @@ from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
+from tests.campaigns.processes import ROOT, cluster
 from tests.store.cloud_servers import azure_container, objects_at, s3_bucket
 from tests.store.oracle import files
 from tests.store.zarr_stores import bits
@@ -368,3 +373,72 @@ def test_a_full_temporary_folder_stops_the_build(bucket, tmp_path):
     full = OSError(28, "No space left on device")
     with mock.patch.object(Bucket, "_fetch", side_effect=full), pytest.raises(SpillError, match="No space left"):
         builder.build(f"{bucket}/full", tmp_path / "s.zarr", workers=0)
+
+
+GUARD = """
+import os, sys
+
+def guard(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        path = os.path.abspath(arguments[0])
+        if path.startswith(os.environ["OTHERS"]) and not path.startswith(os.environ["TMPDIR"]):
+            open(os.environ["TMPDIR"] + "/trespassed", "a").write(path)
+            raise PermissionError(13, "on another machine", path)
+
+def dask_setup(worker):
+    sys.addaudithook(guard)
+"""
+
+
+def slow_rows(path: Path) -> tuple[Any, Any]:
+    """Return the rows of an array after some time, and their sums as labels."""
+    time.sleep(0.3)
+    rows = np.load(path)
+    return rows, rows.sum(axis=1)
+
+
+@pytest.mark.slow
+def test_machines_that_share_no_path_build_the_bytes_of_one_process(bucket, tmp_path):
+    """One of them dies, and another joins."""
+    sources = make_sources(tmp_path / "src", 0, 40)
+    options: dict[str, Any] = {"process": slow_rows, "chunk": "1kB", "shard": "4kB", "batch": "4kB"}
+    builder.build(sources, tmp_path / "alone.zarr", workers=0, **options)
+    (tmp_path / "guard.py").write_text(GUARD)
+    with cluster(tmp_path, {}, workers=0) as scheduler, contextlib.ExitStack() as started:
+        upload(sources, f"{bucket}/src")
+
+        def start(number: int) -> subprocess.Popen[bytes]:
+            folder = tmp_path / "machines" / str(number)
+            folder.mkdir(parents=True)
+            environment = {"TMPDIR": str(folder), "OTHERS": f"{tmp_path}{os.sep}", "PYTHONPATH": str(ROOT)}
+            flags = ["--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+            flags += ["--local-directory", str(folder), "--preload", str(tmp_path / "guard.py")]
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "distributed.cli.dask_worker", scheduler.address, *flags],
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            started.callback(worker.wait)
+            started.callback(worker.kill)
+            return worker
+
+        workers = [start(number) for number in range(4)]
+        seen = list[int]()
+
+        def disturb(tally: Any) -> None:
+            if tally.done >= 5 and not seen:
+                workers[0].kill()
+                start(4)
+                seen.append(tally.done)
+
+        url = f"{bucket}/stores/made.zarr"
+        report = builder.build(
+            f"{bucket}/src", url, scheduler=scheduler.address, workers=4, on_progress=disturb, **options
+        )
+        assert (report.added, report.failures, len(seen)) == (40, (), 1)
+        assert seen[0] < 40
+        assert not list(tmp_path.glob("machines/*/trespassed"))
+        assert objects_at(url) == files(tmp_path / "alone.zarr")
+        assert store_spec.verify(url) == []
