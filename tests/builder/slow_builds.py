@@ -1,8 +1,10 @@
-"""Start a slow build in another process, which the test ends."""
+"""Run a slow build in another process, which the test ends."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # If the tests run in the background, a shell has made them ignore Ctrl-C.
@@ -18,8 +20,9 @@ main()
 """
 
 
-def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.zarr") -> subprocess.Popen[str]:
-    """Build a store from `raw` in a new session, as from a terminal of its own.
+@contextmanager
+def slow_build(*options: str, workers: int, setting: str, store: str = "s.zarr") -> Iterator[subprocess.Popen[str]]:
+    """Build a store from `raw` in a new session, as from a terminal of its own, and kill it if it still runs.
 
     Args:
         options: Further options of `seqzarr build`.
@@ -28,7 +31,7 @@ def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.
         store: The path or URL of the store.
     """
     code = COMMAND.format(here=str(Path(__file__).parents[2]), setting=setting)
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-c", code, "build", "raw", store, "--workers", str(workers), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,3 +39,8 @@ def start_slow_build(*options: str, workers: int, setting: str, store: str = "s.
         env=os.environ | {"SLOW": "1", "PYTHONDONTWRITEBYTECODE": "1"},  # so that it adds no files
         start_new_session=True,
     )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()

@@ -4,11 +4,8 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import pytest
 
 from builder import build
 from store_spec import MissingStoreError, open_store, verify
-from tests.builder.slow_builds import start_slow_build
+from tests.builder.slow_builds import slow_build
 from tests.builder.source_files import write_files
 from tests.documents import PROGRESS
 from tests.store.cloud_servers import objects_at, s3_bucket
@@ -28,6 +25,7 @@ KILLS = 4  # of a build into a bucket
 # The same options in Python; without SLOW in the environment, sources take no time.
 FAST: dict[str, Any] = {"process": "slow_source:read", "shard": "128kB", "chunk": "16kB", "workers": 0}
 OPTIONS = ("--process", "slow_source:read", "--shard", "128kB", "--chunk", "16kB")
+PATIENT = "STOP_SECONDS = 60"  # on a busy machine, workers take longer than usual to finish their batches
 
 # Each source takes 0.2 s, and writes a file when it is finished.
 SLOW_SOURCE = """
@@ -55,17 +53,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "slow_source", raising=False)
     return tmp_path
-
-
-@contextmanager
-def slow_build(workers: int) -> Iterator[subprocess.Popen[str]]:
-    # On a busy machine, workers take longer than usual to finish their batches.
-    started = start_slow_build(*OPTIONS, workers=workers, setting="STOP_SECONDS = 60")
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
 
 
 def rows_of(number: int) -> Any:
@@ -97,14 +84,12 @@ def is_behind() -> bool:
 
 @pytest.mark.slow
 def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_finished():
-    with slow_build(workers=2) as started:
+    with slow_build(*OPTIONS, workers=2, setting=PATIENT) as started:
         at_least = time.monotonic() + 20
         # A busy machine may start late, and commit late.
         while time.monotonic() < at_least or len(finished()) < 100 or (is_behind() and len(finished()) < SOURCES - 30):
             assert started.poll() is None
             time.sleep(0.1)
-        started.kill()
-        started.wait()
     committed = open_store("s.zarr").sources
     assert finished().issuperset(committed)
     assert len(finished()) < SOURCES
@@ -117,7 +102,7 @@ def test_finished_sources_of_an_interrupted_build_are_committed(folder, workers)
     """Before the first commit is due."""
     for path in sorted((folder / "raw").iterdir())[60:]:
         path.unlink()
-    with slow_build(workers) as started:
+    with slow_build(*OPTIONS, workers=workers, setting=PATIENT) as started:
         while len(finished()) < 9:
             assert started.poll() is None
             time.sleep(0.01)
@@ -141,17 +126,13 @@ def test_a_build_into_a_bucket_continues_after_each_kill_to_the_same_bytes():
     with s3_bucket() as bucket:
         url = f"{bucket}/s.zarr"
         for _ in range(KILLS):
-            started = start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0.5", store=url)
-            try:
+            with slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0.5", store=url) as started:
                 deadline = time.monotonic() + 60
                 while committed_at(url) == seen[-1]:
                     assert started.poll() is None
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
-                time.sleep(rng.uniform(0, 1))  # in the middle of a batch, a shard or a commit
-            finally:
-                started.kill()
-                started.communicate()
+                time.sleep(rng.uniform(0, 1))  # it is killed in the middle of a batch, a shard or a commit
             store = open_store(url)
             seen.append(len(store))
             assert [problem for problem in verify(url) if not problem.leftover] == []

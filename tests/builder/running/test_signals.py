@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from builder.sources.fingerprints import CACHE
 from store_spec import open_store
 from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import python, seqzarr
-from tests.builder.slow_builds import start_slow_build
+from tests.builder.slow_builds import slow_build
 from tests.builder.source_files import write_files
 from tests.campaigns.processes import workers_of
 from tests.documents import PROGRESS
@@ -53,11 +52,6 @@ def read(path):
 """
 
 
-def start() -> subprocess.Popen[str]:
-    """Start a build that commits whenever it can; one this short would otherwise commit only at its end."""
-    return start_slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0")
-
-
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Wait for processes to end, and return those that did not; their exit status need not have been collected."""
     _, left = psutil.wait_procs(processes, timeout=30)
@@ -82,15 +76,13 @@ def folder(tmp_path, monkeypatch):
     ids=["a Ctrl-C in a terminal", "SIGTERM", "SIGKILL"],
 )
 def test_a_build_that_a_signal_ends_leaves_no_process_and_can_be_completed(folder, number, to_all):
-    started = start()
-    try:
+    # One this short would otherwise commit only at its end.
+    with slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0") as started:
         assert (folder / "pipe").read_text() == "committed"
         processes = psutil.Process(started.pid).children(recursive=True)
         assert len(processes) >= 2
         (os.killpg if to_all else os.kill)(started.pid, number)
         out, err = started.communicate(timeout=60)
-    finally:
-        started.kill()
     assert left_of(processes) == []
     with locked(Path("s.zarr")):  # no other process holds the lock
         pass
@@ -222,15 +214,12 @@ def test_a_command_that_ends_before_a_repeated_signal_leaves_nothing(lose):
 @pytest.mark.slow
 def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(folder):
     before = sorted(folder.iterdir())
-    started = start()
-    try:
+    with slow_build(*OPTIONS, workers=2, setting="COMMIT_SECONDS = 0") as started:
         while not workers_of(started.pid):
             assert started.poll() is None
         processes = psutil.Process(started.pid).children(recursive=True)
         os.killpg(started.pid, signal.SIGINT)
         out, err = started.communicate(timeout=60)
-    finally:
-        started.kill()
     assert (started.returncode, out) == (130, "")
     assert PROGRESS.sub("", err) == "interrupted: nothing is committed yet; the same command starts again\n"
     assert left_of(processes) == []
