@@ -166,15 +166,21 @@ def test_splits_by_a_column_equal_those_of_the_reader(tmp_path):
     assert json.loads(shown(tmp_path / "s.zarr", "--split-by", "patient", "--json"))["split_by"] == "patient"
 
 
+OF_A_SHUFFLE = ("--stride", "--batch", "--memory", "--seed", "--sampling-rate", "--short", "--epoch")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split-by", "patients"], "by='patients' is not a column of its sequences; there are source, part, length"),
-        (["--split-by", "patient", "--sequence", "s0"], "--split-by goes without --sequence"),
+        ("--split-by patients", "by='patients' is not a column of its sequences; there are source, part, length"),
+        ("--split-by patient --sequence s0", "--split-by goes without --sequence"),
+        ("--sequence source-3 --shuffle 8", "--sequence shows one source, without --shuffle"),
+        ("--sequence source-3 --html x.html", "--sequence shows one source, without --html"),
+        *((f"{one} {'pad' if one == '--short' else 1}", f"{one} goes with --shuffle") for one in OF_A_SHUFFLE),
     ],
 )
-def test_invalid_splits_are_refused(store, options, message):
-    result = run(store, *options)
+def test_options_that_do_not_go_together_are_refused(store, options, message):
+    result = run(store, *options.split())
     assert message in result.stderr
     assert result.exit_code == 2
 

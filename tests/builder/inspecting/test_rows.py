@@ -397,13 +397,6 @@ def test_a_store_with_one_label_for_a_sequence_is_shuffled_too(tmp_path: Path):
     assert found.mixing == measure(open_store(path).windows(8, target="sequence"), 32)
 
 
-def test_an_option_of_a_shuffle_without_one_is_wrong_usage(shuffled: Path):
-    for option in ("--stride", "--batch", "--memory", "--seed", "--sampling-rate", "--short", "--epoch"):
-        result = run(shuffled, option, "pad" if option == "--short" else "1")
-        assert result.exit_code == 2
-        assert f"{option} goes with --shuffle" in result.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

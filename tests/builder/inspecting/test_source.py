@@ -178,10 +178,3 @@ def test_a_store_without_sequences_says_so(tmp_path: Path):
         pass
     with pytest.raises(UsageError, match="it has no sequences"):
         inspect_source(tmp_path / "e.zarr", "x")
-
-
-@pytest.mark.parametrize(("option", "value"), [("--shuffle", 8), ("--html", "x.html")])
-def test_a_single_source_has_neither_shuffle_nor_page(store: Path, option: str, value: object):
-    result = run(store, "--sequence", "a/0.made", option, value)
-    assert result.exit_code == 2
-    assert f"--sequence shows one source, without {option}" in result.stderr
