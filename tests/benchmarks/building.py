@@ -20,6 +20,7 @@ from builder.frames.tabular import Tabular, tabular
 from builder.workers.engine import DaskEngine, Engine, start_engine
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
+from tests.benchmarks.reading.stores import warm
 from tests.benchmarks.sources import FEATURES, write_sources
 from tests.benchmarks.table import print_table
 
@@ -80,8 +81,7 @@ def _import_all(kind: str, path: str) -> None:
 def into_page_cache(folder: Path) -> None:
     """Read all files once, after they are on the disk: otherwise the system writes them while something is timed."""
     os.sync()
-    for path in folder.rglob("*.*"):
-        path.read_bytes()
+    warm(folder)
 
 
 def benchmark_build(folder: Path, *, megabytes: dict[str, float], rounds: int, workers: tuple[int, ...]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,24 @@ def measure(function: Callable[..., dict[str, Any]], *arguments: Any, memory: bo
         raise SystemExit(f"{' '.join(command)} failed with status {child.returncode}")
     result: dict[str, Any] = json.loads(out.splitlines()[-1])
     return result | ({"peak": peak} if memory else {})
+
+
+@contextmanager
+def ready_pool(processes: int, initializer: Callable[..., object], *arguments: Any) -> Iterator[Pool]:
+    """Start processes, and let each call a function, so that it has imported everything; let them end by themselves."""
+    with multiprocessing.get_context("spawn").Pool(processes, initializer, arguments) as pool:
+        pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
+        yield pool
+        pool.close()
+        pool.join()  # leaving the context would kill the processes, which then print errors
+
+
+def timed(work: Iterable[object]) -> dict[str, float]:
+    """Return the seconds and the processor time that all work takes."""
+    cpu, start = processor_seconds(), time.perf_counter()
+    for _ in work:
+        pass
+    return {"seconds": time.perf_counter() - start, "cpu": processor_seconds_since(cpu)}
 
 
 def tree_memory(pid: int) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from tests.benchmarks.children import processor_seconds, processor_seconds_since
+from tests.benchmarks.children import ready_pool, timed
 from tests.benchmarks.sources import COLUMNS, FEATURES
 
 CHUNK_ROWS = 2**13  # 256 KiB of inputs, as in the store
@@ -29,26 +27,12 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 def floor(step: str, folder: str, processes: int) -> dict[str, Any]:
     """Time one step on all files of a folder, in processes that are running and have imported everything."""
     paths = sorted(map(str, Path(folder).iterdir()))
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=_parse, initargs=(paths[0],)) as pool:
-        found = _timed(pool, step, paths, processes)
-        pool.close()
-        pool.join()  # leaving the context would kill the processes, which then print errors
-    return found
-
-
-def _timed(pool: Pool, step: str, paths: list[str], processes: int) -> dict[str, Any]:
-    if step == "compress":
-        # Parsed before the clock starts: each process has its share in memory.
-        return _summed(pool.map(_time_compressing, [paths[one::processes] for one in range(processes)], 1))
     shares = [list(share) for share in np.array_split(np.array(paths, object), SHARES * processes) if len(share)]
-    pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
-    cpu, start = processor_seconds(), time.perf_counter()
-    for _ in pool.imap_unordered(_STEPS[step], shares):
-        pass
-    return {"seconds": time.perf_counter() - start, "cpu": processor_seconds_since(cpu)}
-
-
-def _summed(times: list[tuple[float, float]]) -> dict[str, Any]:
+    with ready_pool(processes, _parse, paths[0]) as pool:
+        if step != "compress":
+            return timed(pool.imap_unordered(_STEPS[step], shares))
+        # Parsed before the clock starts: each process has its share in memory.
+        times = pool.map(_time_compressing, [paths[one::processes] for one in range(processes)], 1)
     return {"seconds": max(seconds for seconds, _ in times), "cpu": sum(cpu for _, cpu in times)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import builder
 import store_spec
 from builder.execution.build import build
 from tests.benchmarks.building import engine_timed_apart, into_page_cache, process_for
-from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
+from tests.benchmarks.children import measure, ready_pool, timed
 from tests.benchmarks.sources import write_sources
 from tests.benchmarks.table import print_table
 
@@ -35,21 +34,9 @@ def decompress(path: str, processes: int) -> dict[str, Any]:
         files += [str(file) for file in Path(path, name).glob("c.*")]
     work = partial(_decompress, index_bytes)
     if processes == 1:
-        return _timed(map(work, [files]))
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=_decompress, initargs=(index_bytes, ())) as pool:
-        pool.map(time.sleep, [0.2] * processes, 1)  # until all have started
-        found = _timed(pool.imap_unordered(work, [files[one::processes] for one in range(processes)]))
-        pool.close()
-        pool.join()
-    return found
-
-
-def _timed(work: Any) -> dict[str, Any]:
-    cpu, start = processor_seconds(), time.perf_counter()
-    for _ in work:
-        pass
-    return {"seconds": time.perf_counter() - start, "cpu": processor_seconds_since(cpu)}
+        return timed(map(work, [files]))
+    with ready_pool(processes, _decompress, index_bytes, ()) as pool:
+        return timed(pool.imap_unordered(work, [files[one::processes] for one in range(processes)]))
 
 
 def _decompress(index_bytes: dict[str, int], files: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Fixtures for the tests of all frameworks."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,17 @@ def imported(module: str, name: str = "") -> Any:
     return found
 
 
-@pytest.fixture(scope="session")
-def stateful_loader() -> Any:
+@pytest.fixture
+def load(data_loader: Any) -> Any:
+    """Return a DataLoader of torch for datasets of batches."""
+    return partial(data_loader, batch_size=None)
+
+
+@pytest.fixture
+def load_statefully() -> Any:
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    return StatefulDataLoader
+    return partial(StatefulDataLoader, batch_size=None)
 
 
 torch, tf, keras = map(imported, ("torch", "tensorflow", "keras"))

@@ -20,13 +20,7 @@ pytestmark = pytest.mark.frameworks
 SECONDS = 120  # at most; each takes a few
 
 
-def alone(check, *arguments):
-    """Call a function of this module in a new process, and raise what it raises."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        process.submit(check, *arguments).result(SECONDS)
-
-
-def check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
+def batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
     import jax
 
     found = list(windows.batches(5, shuffle=True, transform=jax.device_put))
@@ -34,7 +28,7 @@ def check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(wind
     assert same(found, windows.batches(5, shuffle=True))
 
 
-def check_that_a_network_learns_from_batches(windows):
+def a_network_learns_from_batches(windows):
     import jax
     import jax.numpy as jnp
 
@@ -63,7 +57,7 @@ def check_that_a_network_learns_from_batches(windows):
     assert losses[-1] < losses[0]
 
 
-def check_that_grain_takes_windows_as_a_source(windows):
+def grain_takes_windows_as_a_source(windows):
     import grain
 
     wanted = listed([*windows.store], windows.shape)
@@ -81,7 +75,7 @@ def check_that_grain_takes_windows_as_a_source(windows):
     assert list(order) != list(range(len(windows)))
 
 
-def check_that_a_loader_of_grain_gives_each_window_once_with_workers_too(windows, workers):
+def a_loader_of_grain_gives_each_window_once(windows, workers):
     import grain
     from absl import flags
 
@@ -102,15 +96,6 @@ def check_that_a_loader_of_grain_gives_each_window_once_with_workers_too(windows
     assert sorted(found) == sorted(wanted)
 
 
-def test_batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
-    alone(check_that_batches_are_put_on_the_device_by_the_thread_that_reads_ahead, windows)
-
-
-@pytest.mark.slow
-def test_a_network_learns_from_batches(windows):
-    alone(check_that_a_network_learns_from_batches, windows)
-
-
 def test_a_process_ends_normally_with_an_unfinished_iterator(store):
     """JAX aborts if Python, when it ends, kills a thread in its code."""
     code = f"""
@@ -124,11 +109,17 @@ for each in batches:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_windows_are_a_source_for_grain(windows):
-    alone(check_that_grain_takes_windows_as_a_source, windows)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_grain_loader_yields_each_window_once_also_with_workers(windows, workers):
-    alone(check_that_a_loader_of_grain_gives_each_window_once_with_workers_too, windows, workers)
+@pytest.mark.parametrize(
+    ("check", "arguments"),
+    [
+        (batches_are_put_on_the_device_by_the_thread_that_reads_ahead, ()),
+        (grain_takes_windows_as_a_source, ()),
+        pytest.param(a_network_learns_from_batches, (), marks=pytest.mark.slow),
+        pytest.param(a_loader_of_grain_gives_each_window_once, (0,), marks=pytest.mark.slow),
+        pytest.param(a_loader_of_grain_gives_each_window_once, (2,), marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_in_a_new_process(windows, check, arguments):
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        process.submit(check, windows, *arguments).result(SECONDS)

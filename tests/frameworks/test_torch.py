@@ -27,13 +27,12 @@ def test_tensors_are_the_batches_of_windows(windows, options, batch_dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_masks_and_static_columns_are_tensors_and_windows_that_miss_values_stay_out(
-    tmp_path, workers, data_loader, batch_dataset
+    tmp_path, workers, load, batch_dataset
 ):
     store = make_gaps(tmp_path / "gaps.zarr")
     windows = store.windows(WINDOW, missing="skip", value_mask=True, static=["length", "part"])
     assert 0 < len(windows) < len(store.windows(WINDOW))
-    dataset = batch_dataset(windows.batches, 5, shuffle=True, index=True)
-    found = list(data_loader(dataset, batch_size=None, num_workers=workers))
+    found = list(load(batch_dataset(windows.batches, 5, shuffle=True, index=True), num_workers=workers))
     assert same(found, windows.batches(5, shuffle=True, index=True))
     assert not any(batch.inputs.isnan().any() for batch in found)
     assert not all(batch.value_mask.all() for batch in found)
@@ -67,16 +66,17 @@ def test_tensors_have_the_memory_of_the_arrays(windows, batch_dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("window", [1, WINDOW])  # NumPy calls a reversed view of one step contiguous
-def test_a_reversed_view_from_a_transform_becomes_a_tensor(store, window, workers, data_loader, batch_dataset):
+def test_a_reversed_view_from_a_transform_becomes_a_tensor(store, window, workers, load, batch_dataset):
     windows = store.windows(window, horizon=1)
-    dataset = batch_dataset(windows.batches, 8, transform=lambda batch: (batch[0][:, ::-1], batch[1]))
-    found = data_loader(dataset, batch_size=None, num_workers=workers)
     due = [(x[:, ::-1], y) for x, y in windows.batches(8)]
-    assert same(found, due)
-    named = batch_dataset(windows.batches, 8, transform=lambda batch: batch._replace(inputs=batch.inputs[:, ::-1]))
-    assert same(data_loader(named, batch_size=None, num_workers=workers), due)
-    nested = batch_dataset(windows.batches, 8, transform=lambda batch: {"rows": [batch.inputs[:, ::-1], batch.labels]})
-    assert same([batch["rows"] for batch in data_loader(nested, batch_size=None, num_workers=workers)], due)
+
+    def found(transform):
+        return load(batch_dataset(windows.batches, 8, transform=transform), num_workers=workers)
+
+    assert same(found(lambda batch: (batch[0][:, ::-1], batch[1])), due)
+    assert same(found(lambda batch: batch._replace(inputs=batch.inputs[:, ::-1])), due)
+    nested = found(lambda batch: {"rows": [batch.inputs[:, ::-1], batch.labels]})
+    assert same([batch["rows"] for batch in nested], due)
 
 
 def test_the_epoch_is_the_one_that_was_set(windows, batch_dataset):
@@ -196,15 +196,6 @@ def test_a_loader_with_a_sampler_fetches_windows_a_batch_at_a_time(windows, monk
         assert len(asked) == -(-len(sampler) // 5)
 
 
-def test_a_shuffling_data_loader_gives_every_window_once(windows, torch, data_loader):
-    generator = torch.Generator().manual_seed(0)
-    loader = data_loader(windows, batch_size=5, shuffle=True, generator=generator)
-    found = [(x.numpy().tobytes(), y.numpy().tobytes()) for xs, ys in loader for x, y in zip(xs, ys, strict=True)]
-    expected = [(x.tobytes(), y.tobytes()) for x, y in listed([*windows.store], windows.shape)]
-    assert found != expected
-    assert sorted(found) == sorted(expected)
-
-
 @pytest.mark.parametrize("side", ["end", "start"])
 def test_an_lstm_over_packed_batches_equals_one_over_single_sequences(store, side, torch, packed):
     torch.manual_seed(0)
@@ -258,9 +249,9 @@ READERS: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers, data_loader, batch_dataset):
+def test_all_kinds_of_batches_come_from_a_loader_with_their_names(store, kind, workers, load, batch_dataset):
     method, *arguments = READERS[kind](store)
-    loader = data_loader(batch_dataset(method, *arguments, shuffle=True), batch_size=None, num_workers=workers)
+    loader = load(batch_dataset(method, *arguments, shuffle=True), num_workers=workers)
     for epoch in (0, 1):
         wanted = list(method(*arguments, shuffle=True, epoch=epoch))
         found = list(loader)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from tests.benchmarks.children import measure
 from tests.benchmarks.reading.decompressing import decompress
 from tests.benchmarks.reading.measured import read_warm
 from tests.benchmarks.reading.mixing import distinct_sequences
 from tests.benchmarks.reading.readers import windows_of
-from tests.benchmarks.reading.rounds import Round, Setting, at_least, median, ratio
+from tests.benchmarks.reading.rounds import Round, Setting, at_least, in_rounds, median, ratio
 from tests.benchmarks.reading.works import DENSE, DISJOINT, Work
 from tests.benchmarks.table import print_table
 
@@ -84,15 +85,12 @@ def _cells(work: Work, rounds: Sequence[Round], setting: Setting) -> list[str]:
 
 def compare_slices(setting: Setting) -> None:
     """Print the rates of one slice per window, and of batches and the gather from memory."""
-    readers = ("gather", "batches", *SLICES)
-    rounds: list[Round] = []
-    for _ in range(setting.rounds):
-        found: Round = {}
-        for work in (DENSE, DISJOINT):
-            for reader in readers:
-                seconds = min(SLICE_SECONDS, setting.seconds)
-                found[work.name, reader] = measure(read_warm, reader, asdict(work), setting.place(work), seconds)
-        rounds.append(found)
+    readers, seconds = ("gather", "batches", *SLICES), min(SLICE_SECONDS, setting.seconds)
+
+    def measured(reader: str, work: Work) -> dict[str, Any]:
+        return measure(read_warm, reader, asdict(work), setting.place(work), seconds)
+
+    rounds = in_rounds(setting, (DENSE, DISJOINT), readers, measured)
     rows = []
     for work in (DENSE, DISJOINT):
         for reader in readers[1:]:
@@ -106,14 +104,12 @@ def compare_slices(setting: Setting) -> None:
 
 def compare_torch(setting: Setting) -> None:
     """Print the rates of batches through a torch DataLoader, and of the same batches without it."""
-    rounds: list[Round] = []
-    for _ in range(setting.rounds):
-        found: Round = {}
-        for work in (DENSE, DISJOINT):
-            for reader in ("batches", *THROUGH):
-                arguments = reader, asdict(work), setting.place(work), setting.seconds
-                found[work.name, reader] = measure(read_warm, *arguments, memory=reader in THROUGH)
-        rounds.append(found)
+
+    def measured(reader: str, work: Work) -> dict[str, Any]:
+        arguments = reader, asdict(work), setting.place(work), setting.seconds
+        return measure(read_warm, *arguments, memory=reader in THROUGH)
+
+    rounds = in_rounds(setting, (DENSE, DISJOINT), ("batches", *THROUGH), measured)
     rows = []
     for work in (DENSE, DISJOINT):
         for reader in ("batches", *THROUGH):

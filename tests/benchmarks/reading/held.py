@@ -10,7 +10,7 @@ from store_spec.reading.argument_checks import parse_bytes
 from tests.benchmarks.children import measure
 from tests.benchmarks.control_group import control_group
 from tests.benchmarks.reading.measured import first_batch, read_cold, read_held, whole_epoch
-from tests.benchmarks.reading.rounds import Round, Setting, at_least, at_most, median, ratio
+from tests.benchmarks.reading.rounds import Round, Setting, at_least, at_most, in_rounds, median, ratio
 from tests.benchmarks.reading.stores import evict
 from tests.benchmarks.reading.works import DENSE, DISJOINT, OTHERS, TINY, Work
 from tests.benchmarks.table import print_table
@@ -72,10 +72,9 @@ def _beside_the_map(
 def time_first_batches(setting: Setting) -> None:
     """Print the time and the memory of opening a store of very many sequences and of its first batch."""
     works = (TINY, replace(TINY, name=f"{TINY.name}, in order", shuffle=False))
-    rounds = [
-        {(work.name, "first"): measure(first_batch, asdict(work), setting.place(work)) for work in works}
-        for _ in range(setting.rounds)
-    ]
+    rounds = in_rounds(
+        setting, works, ["first"], lambda _, work: measure(first_batch, asdict(work), setting.place(work))
+    )
     print_table(
         ["first batch", "sequences", "open s", "seconds", "goal", "met", "peak MB", "of it grown", "goal", "met"],
         [_first(work, rounds) for work in works],

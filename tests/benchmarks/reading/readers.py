@@ -59,11 +59,16 @@ def _through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
     return epoch
 
 
-def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
-    """One fancy index per batch, of starts that were shuffled before: only the gather is timed."""
+def _shuffled(work: Work, place: Path, *, mapped: bool) -> tuple[Any, Any, NDArray[np.int64]]:
+    """Return the window that begins at each row, the labels, and the starts of the windows in random order."""
     inputs, labels = (rows_of(place, name, mapped=mapped) for name in ("inputs", "labels"))
     view = np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1)
-    starts = np.random.default_rng(0).permutation(window_starts(place, work))
+    return view, labels, np.random.default_rng(0).permutation(window_starts(place, work))
+
+
+def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
+    """One fancy index per batch, of starts that were shuffled before: only the gather is timed."""
+    view, labels, starts = _shuffled(work, place, mapped=mapped)
 
     def epoch(_: int) -> Iterator[int]:
         for first in range(0, len(starts), work.batch):
@@ -79,9 +84,7 @@ def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-    inputs, labels = (rows_of(place, name, mapped=False) for name in ("inputs", "labels"))
-    view = np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1)
-    starts = np.random.default_rng(0).permutation(window_starts(place, work))
+    view, labels, starts = _shuffled(work, place, mapped=False)
 
     class InMemory(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:

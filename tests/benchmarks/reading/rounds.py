@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,16 @@ class Setting:
     def place(self, work: Work) -> str:
         """Return where the store of a work is."""
         return str(self.places[work.store])
+
+
+def in_rounds(
+    setting: Setting, works: Sequence[Work], readers: Sequence[str], measured: Callable[[str, Work], dict[str, Any]]
+) -> list[Round]:
+    """Measure each reader of each work in turn, once in each round."""
+    return [
+        {(work.name, reader): measured(reader, work) for work in works for reader in readers}
+        for _ in range(setting.rounds)
+    ]
 
 
 def median(rounds: Sequence[Round], key: tuple[str, str], field: str = "rate") -> float:

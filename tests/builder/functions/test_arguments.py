@@ -26,14 +26,11 @@ ME = f"{__name__}:scaled"
 
 @pytest.fixture
 def src(tmp_path):
-    root = tmp_path / "src"
-    write_files(root, {f"{number}.raw": str(number) for number in range(3)})
-    return root
+    return write_files(tmp_path / "src", {f"{number}.raw": str(number) for number in range(3)})
 
 
 def values(store):
-    opened = store_spec.open_store(store)
-    return [float(opened[number][0][0, 0]) for number in range(len(opened))]
+    return [float(inputs[0, 0]) for inputs, _ in store_spec.open_store(store)]
 
 
 @settings(deadline=None)

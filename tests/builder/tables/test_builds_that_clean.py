@@ -9,6 +9,7 @@ import re
 import shlex
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ import store_spec
 from builder import tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
-from tests.builder.command import seqzarr
+from tests.builder.command import recorded, seqzarr
 from tests.builder.features import build_feature, write_feature
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_files
 from tests.store.oracle import files
 
 
@@ -43,11 +44,8 @@ def src(tmp_path: Path) -> Path:
 
 def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
     opened = store_spec.open_store(store)
-    found: dict[tuple[str, int], list[list[float]]] = {}
-    for number, source in enumerate(opened.sources):
-        part = sum(name == source for name in opened.sources[:number])
-        found[source, part] = opened[number][0].tolist()
-    return found
+    names = zip(opened.sources, opened.parts.tolist(), strict=True)
+    return {name: inputs.tolist() for name, (inputs, _) in zip(names, opened, strict=True)}
 
 
 @pytest.mark.slow
@@ -107,24 +105,20 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
     ):
         store = tmp_path / f"{number}.zarr"
         build(src, store, "--inputs", "a", *options, "--workers", 0)
-        recorded = store_spec.open_store(store).provenance["build"]["process"]["tabular"]["transforms"]
-        expected = [
-            option for option in " ".join(options).replace("=a", " a").replace("--", "\n").split("\n") if option
-        ]
-        assert recorded == [" ".join(text.split()) for text in expected]
+        expected = " ".join(options).replace("=a", " a").split("--")[1:]
+        assert recorded(store)["process"]["tabular"]["transforms"] == [text.strip() for text in expected]
     assert rows(tmp_path / "0.zarr")["none.csv", 0] == [[0.75]]
     assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
 
 
 def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     (src / "only.csv").unlink()
-    store = tmp_path / "t.zarr"
-    report = builder.build(src, store, process=tabular(missing=["split", "b=interpolate+split"]), workers=0)
+    built = build_files(tmp_path, {}, tabular(missing=["split", "b=interpolate+split"]))
+    store, report = built.path, built.report
     assert (report.sequences, report.dropped, report.filled) == (3, 2, 1)
     assert report.to_json()["dropped"] == 2
-    opened = store_spec.open_store(store)
-    assert opened.sequences["dropped"].tolist() == [2, 0, 0]
-    assert opened.sequences["filled"].tolist() == [0, 1, 0]
+    assert built.store.sequences["dropped"].tolist() == [2, 0, 0]
+    assert built.store.sequences["filled"].tolist() == [0, 1, 0]
     (src / "parts.csv").write_text("a,b\n1,1\n,2\n3,3\n,4\n,5\n6,6\n")
     result = build(src, store, "--workers", 0)
     assert result.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 3 sequences, 3 steps (3 more dropped), ")
@@ -143,22 +137,16 @@ def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
 
 
 def test_sources_that_were_only_split_are_named_last(tmp_path):
-    rows = {"jumps.csv": (0, 1, 9, 20), "lacks.csv": (0, 1), "jump.csv": (0, 9), "whole.csv": (0, 1)}
-    for name, times in rows.items():
-        lines = [f"{time},{'' if name == 'lacks.csv' and time else 1}\n" for time in times]
-        write_files(tmp_path / "src", {name: "t,a\n" + "".join(lines)})
-    store = tmp_path / "s.zarr"
-    process = tabular(inputs="a", missing="drop", time="t", elapsed=True, time_unit="s", max_gap="2s")
-    builder.build(tmp_path / "src", store, process=process, workers=0)
-    found = builder.inspect(store).cleaning
+    rows = {"jumps": "0,1\n1,1\n9,1\n20,1\n", "lacks": "0,1\n1,\n", "jump": "0,1\n9,1\n", "whole": "0,1\n1,1\n"}
+    contents = {f"{name}.csv": f"t,a\n{text}" for name, text in rows.items()}
+    options: dict[str, Any] = {"inputs": "a", "time": "t", "elapsed": True, "time_unit": "s", "max_gap": "2s"}
+    found = builder.inspect(build_files(tmp_path, contents, tabular(**options, missing="drop")).path).cleaning
     assert found is not None
     named = [(one.source, one.sequences, one.dropped) for one in found.worst]
     assert named == [("lacks.csv", 1, 1), ("jumps.csv", 3, 0), ("jump.csv", 2, 0)]
     assert (found.several, found.touched, found.named) == (2, 1, 3)
     (tmp_path / "src" / "lacks.csv").unlink()
-    alone = tabular(inputs="a", time="t", elapsed=True, time_unit="s", max_gap="2s")
-    builder.build(tmp_path / "src", tmp_path / "alone.zarr", process=alone, workers=0)
-    found = builder.inspect(tmp_path / "alone.zarr").cleaning
+    found = builder.inspect(build_files(tmp_path, {}, tabular(**options), "alone.zarr").path).cleaning
     assert found is not None
     assert [(one.source, one.sequences) for one in found.worst] == [("jumps.csv", 3), ("jump.csv", 2)]
 
@@ -169,11 +157,8 @@ def test_lost_steps_are_summed_and_the_worst_sources_come_first(tmp_path):
     lost = {f"{number:02}.csv": (int(rng.integers(0, 9)), int(rng.integers(1, 9))) for number in range(40)}
     texts = {name: "a,b\n" + ",1\n" * gaps + "1,1\n" * rows for name, (gaps, rows) in lost.items()}
     for names in (list(lost)[:30], list(lost)[30:]):
-        write_files(tmp_path / "src", {name: texts[name] for name in names})
-        report = builder.build(
-            tmp_path / "src", tmp_path / "t.zarr", process=tabular(missing="drop"), workers=0, batch=1
-        )
-        assert report.dropped == sum(lost[name][0] for name in names)
+        built = build_files(tmp_path, {name: texts[name] for name in names}, tabular(missing="drop"), batch=1)
+        assert built.report.dropped == sum(lost[name][0] for name in names)
     found = builder.inspect(tmp_path / "t.zarr").cleaning
     assert found is not None
     share = {name: gaps / (gaps + rows) for name, (gaps, rows) in lost.items() if gaps}
@@ -182,10 +167,10 @@ def test_lost_steps_are_summed_and_the_worst_sources_come_first(tmp_path):
 
 def test_without_missing_policies_nothing_is_counted(src, tmp_path):
     (src / "only.csv").unlink()
-    builder.build(src, tmp_path / "t.zarr", process=tabular(inputs="a", transforms="scale a=2"), workers=0)
-    assert list(store_spec.open_store(tmp_path / "t.zarr").sequences) == ["source", "part", "length"]
-    assert builder.inspect(tmp_path / "t.zarr").cleaning is None
-    assert "Cleaning" not in seqzarr("inspect", tmp_path / "t.zarr").stdout
+    built = build_files(tmp_path, {}, tabular(inputs="a", transforms="scale a=2"))
+    assert list(built.store.sequences) == ["source", "part", "length"]
+    assert builder.inspect(built.path).cleaning is None
+    assert "Cleaning" not in seqzarr("inspect", built.path).stdout
 
 
 def test_a_dry_run_reports_the_cleaning_of_its_sources(src, tmp_path):

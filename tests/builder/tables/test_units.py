@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
@@ -19,6 +17,7 @@ from builder import tabular, write_report
 from store_spec.errors import SchemaError
 from store_spec.schema import Rows
 from tests.builder.command import seqzarr
+from tests.builder.source_files import build_files, write_file
 from tests.store.oracle import files
 
 NOTES = {"flow": {"units": "m3/s", "long_name": "discharge\n of the river"}, "level": {"unit": "m"}, "id": {}}
@@ -28,23 +27,20 @@ UNITS, DESCRIPTIONS = ("m3/s", "m", ""), ("discharge of the river", "", "")
 def write(path: Path) -> None:
     """Write the same columns in any format, with the metadata that it supports."""
     values = {name: np.arange(3.0) + place for place, name in enumerate(NOTES)}
-    path.parent.mkdir(exist_ok=True)
     if path.suffix == ".nc":
-        xr.Dataset({name: ("t", column, NOTES[name]) for name, column in values.items()}).to_netcdf(
-            path, engine="h5netcdf"
-        )
-        return
-    fields = [pa.field(name, pa.float64(), metadata=NOTES[name]) for name in values]
-    table = pa.table(list(values.values()), schema=pa.schema(fields))
-    (pq.write_table if path.suffix == ".parquet" else pa.feather.write_feather)(table, path)
+        path.parent.mkdir()
+        dataset = xr.Dataset({name: ("t", column, NOTES[name]) for name, column in values.items()})
+        dataset.to_netcdf(path, engine="h5netcdf")
+    else:
+        fields = [pa.field(name, pa.float64(), metadata=NOTES[name]) for name in values]
+        write_file(path, pa.table(list(values.values()), schema=pa.schema(fields)))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".nc"])
 def test_units_and_descriptions_of_files_are_shown_everywhere(tmp_path, suffix):
     write(tmp_path / f"src/a{suffix}")
-    store = tmp_path / "t.zarr"
-    builder.build(tmp_path / "src", store, process=tabular(inputs="flow,level,id", labels="level"), workers=0)
-    schema = store_spec.open_store(store).schema
+    built = build_files(tmp_path, {}, tabular(inputs="flow,level,id", labels="level"))
+    store, schema = built.path, built.store.schema
     assert (schema.inputs.units, schema.inputs.descriptions) == (UNITS, DESCRIPTIONS)
     assert (schema.labels.units, schema.labels.descriptions) == (("m",), None)
     assert store_spec.verify(store) == []
@@ -62,17 +58,15 @@ def test_units_and_descriptions_of_files_are_shown_everywhere(tmp_path, suffix):
     builder.compact(store, tmp_path / "small.zarr", workers=0)
     assert store_spec.open_store(tmp_path / "small.zarr").schema.inputs == schema.inputs
     before = files(store)
-    builder.build(tmp_path / "src", store, workers=0)
-    assert files(store) == before
+    assert files(build_files(tmp_path, {}).path) == before
 
 
 def test_a_scaled_column_has_another_unit_and_one_without_notes_stores_none(tmp_path):
     write(tmp_path / "src/a.parquet")
 
     def units(**options: Any) -> Any:
-        store = tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr"
-        builder.build(tmp_path / "src", store, process=tabular(**options), workers=0)
-        return store_spec.open_store(store).schema.inputs
+        store = f"{len(list(tmp_path.iterdir()))}.zarr"
+        return build_files(tmp_path, {}, tabular(**options), store).store.schema.inputs
 
     assert units(inputs="level,flow", transforms=["scale flow=0.03"]).units == ("m", "")
     assert units(inputs="level,flow", transforms=["diff flow", "log level"]).units == ("", "m3/s")
