@@ -147,32 +147,36 @@ def forgeries() -> st.SearchStrategy[tuple[str, Change]]:
     count = st.integers(0, 30) | st.sampled_from([2**31, 2**53, 2**62 - 1, 2**62])
     size = st.integers(1, 13) | st.sampled_from([2**20, 2**28, 2**29 - 5, 2**31, 2**62])
     dtypes = st.sampled_from([dtype for dtype in DTYPES if dtype != "bool"])  # a bool cannot have arbitrary bytes
-    rows = st.tuples(st.sampled_from(["inputs", "labels"]), dtypes, st.lists(size, max_size=3))
+    rows = st.tuples(st.sampled_from(["inputs", "labels"]), dtypes, st.lists(size, max_size=3).map(tuple))
     ranges = st.lists(st.integers(0, 12), max_size=6, unique=True).map(
         lambda ends: tuple(zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False))
     )
     names = st.sampled_from(["site", "age", "visits", "left handed", "inputs", "s"]) | st.text(max_size=9)
-    changes: list[tuple[Callable[[Root, Any], Root], st.SearchStrategy[Any]]] = [
-        (_set_count, st.tuples(st.sampled_from(["sequences", "steps", "label_steps"]), count)),
-        (_set_rows, rows),
-        (_regroup_bytes, st.tuples(dtypes, st.integers(1, 4))),
-        (_set_chunking, st.tuples(size, st.integers(1, 4))),
-        (_multiply_chunks, st.integers(1, 2**27)),
-        (_retire, ranges),
-        (_set_label_axis, st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size)),
-        (_set_codec, st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9))),
-        (_set_columns, st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4)),
-        (_set_classes, st.lists(st.none() | st.lists(names, max_size=3), max_size=2)),
-        (_set_time, st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")])),
-    ]
-    one = st.one_of([drawn.map(partial(_described, change)) for change, drawn in changes])
+    counts = st.tuples(st.sampled_from(["sequences", "steps", "label_steps"]), count)
+    codecs = st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9))
+    columns = st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4)
+    times = st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")])
+    changes: dict[str, tuple[st.SearchStrategy[Any], Callable[[Root, Any], Root]]] = {
+        "set count": (counts, lambda root, drawn: replace(root, counts=replace(root.counts, **dict([drawn])))),
+        "set rows": (rows, lambda root, drawn: _with_schema(root, **{drawn[0]: Rows(np.dtype(drawn[1]), drawn[2])})),
+        "regroup bytes": (st.tuples(dtypes, st.integers(1, 4)), _regroup_bytes),
+        "set chunking": (st.tuples(size, st.integers(1, 4)), _set_chunking),
+        "multiply chunks": (st.integers(1, 2**27), _multiply_chunks),
+        "retire": (ranges, lambda root, drawn: replace(root, retired=drawn)),
+        "set label axis": (st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size), _set_label_axis),
+        "set codec": (codecs, lambda root, drawn: _with_schema(root, codec=Codec(*drawn))),
+        "set columns": (columns, _set_columns),
+        "set classes": (st.lists(st.none() | st.lists(names, max_size=3), max_size=2), _set_classes),
+        "set time": (times, lambda root, drawn: _with_schema(root, time=drawn)),
+    }
+
+    def described(name: str, drawn: Any) -> tuple[str, Forgery]:
+        return f"{name} {drawn!r}", lambda root: changes[name][1](root, drawn)
+
+    one = st.one_of([drawn.map(partial(described, name)) for name, (drawn, _) in changes.items()])
     return st.lists(one, min_size=1, max_size=2).map(
         lambda drawn: (", ".join(text for text, _ in drawn), partial(_forge, [change for _, change in drawn]))
     )
-
-
-def _described(change: Callable[[Root, Any], Root], drawn: Any) -> tuple[str, Forgery]:
-    return f"{change.__name__.strip('_')} {drawn!r}", lambda root: change(root, drawn)
 
 
 def _forge(changes: list[Forgery], data: bytes) -> bytes | None:
@@ -189,15 +193,6 @@ def _with_schema(root: Root, **members: Any) -> Root:
     return replace(root, schema=replace(root.schema, **members))
 
 
-def _set_count(root: Root, drawn: tuple[str, int]) -> Root:
-    return replace(root, counts=replace(root.counts, **{drawn[0]: drawn[1]}))
-
-
-def _set_rows(root: Root, drawn: tuple[str, str, list[int]]) -> Root:
-    name, dtype, shape = drawn
-    return _with_schema(root, **{name: Rows(np.dtype(dtype), tuple(shape))})
-
-
 def _regroup_bytes(root: Root, drawn: tuple[str, int]) -> Root:
     """Divide the bytes of each chunk of inputs into other rows."""
     dtype, features = drawn
@@ -212,13 +207,13 @@ def _set_chunking(root: Root, drawn: tuple[int, int]) -> Root:
     return _with_schema(root, steps=Chunking(chunk, chunk * shards))
 
 
+def _set_columns(root: Root, drawn: list[tuple[str, Any]]) -> Root:
+    return _with_schema(root, columns=tuple(SequenceColumn(name, dtype) for name, dtype in drawn))
+
+
 def _multiply_chunks(root: Root, times: int) -> Root:
     """Multiply the sizes of chunks and shards, so that an index still has as many entries."""
     return _with_schema(root, steps=Chunking(root.schema.steps.chunk * times, root.schema.steps.shard * times))
-
-
-def _retire(root: Root, ranges: tuple[tuple[int, int], ...]) -> Root:
-    return replace(root, retired=ranges)
 
 
 def _set_label_axis(root: Root, drawn: tuple[Any, Any, int]) -> Root:
@@ -227,21 +222,9 @@ def _set_label_axis(root: Root, drawn: tuple[Any, Any, int]) -> Root:
     return _with_schema(root, label_axis=axis, missing=missing, label_steps=label_steps)
 
 
-def _set_codec(root: Root, drawn: tuple[str, int]) -> Root:
-    return _with_schema(root, codec=Codec(*drawn))
-
-
-def _set_columns(root: Root, drawn: list[tuple[str, Any]]) -> Root:
-    return _with_schema(root, columns=tuple(SequenceColumn(name, dtype) for name, dtype in drawn))
-
-
 def _set_classes(root: Root, drawn: list[list[str] | None]) -> Root:
     classes = tuple(None if names is None else tuple(names) for names in drawn)
     return _with_schema(root, labels=replace(root.schema.labels, classes=classes))
-
-
-def _set_time(root: Root, time: Time | None) -> Root:
-    return _with_schema(root, time=time)
 
 
 def damages() -> st.SearchStrategy[tuple[str, Change]]:

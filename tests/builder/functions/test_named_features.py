@@ -79,19 +79,6 @@ def test_the_columns_of_a_data_frame_are_the_features_in_any_order(tmp_path, kin
     assert all(np.array_equal(x, y) for x, y in store)
 
 
-def test_sequence_names_features_and_targets_of_arrays(tmp_path):
-    def read(path: Path) -> Sequence:
-        columns = columns_of(path)
-        rows = np.stack(list(columns.values()), axis=1)
-        return Sequence(rows, rows[:, ::-1], features=columns, targets=list(columns)[::-1])
-
-    store = build(tmp_path, read, "abcdef")
-    assert store.schema.inputs.names == tuple(NAMES)
-    assert store.schema.labels.names == tuple(NAMES[::-1])
-    expected(store, tmp_path, NAMES)
-    assert all(np.array_equal(x, y[:, ::-1]) for x, y in store)
-
-
 @pytest.mark.parametrize(
     "of_rows",
     [

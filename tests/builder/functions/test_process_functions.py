@@ -141,9 +141,8 @@ def test_a_function_that_a_worker_cannot_import_is_an_error_when_called(folder_w
     sys.modules.pop("my_reader")
     monkeypatch.chdir("/")
     arrived = pickle.loads(data)
-    with pytest.raises(
-        UsageError, match=r"cannot be imported on a worker: ModuleNotFoundError: .*my_reader.*installed"
-    ):
+    message = r"cannot be imported on a worker: ModuleNotFoundError: .*my_reader.*installed"
+    with pytest.raises(UsageError, match=message):
         arrived(Path("x"))
     with searching([str(folder_with_module)]):
         assert arrived(Path("x")) == ([1], [2])
@@ -216,9 +215,8 @@ def test_a_recorded_name_finds_the_function_itself_or_nothing():
     assert describe_process(inner, "my_reader:again") == {"function": "my_reader:again"}
     hidden: list[Any] = [inner, module.reader, functools.partial(module.read), lambda path: path, Reader().__call__]
     for name in [describe_process(one)["function"] for one in hidden] + ["__main__:read", "my_reader:", "my reader:x"]:
-        with pytest.raises(
-            UsageError, match=r"cannot be found by its name; give the function with process \(--process\)"
-        ):
+        message = r"cannot be found by its name; give the function with process \(--process\)"
+        with pytest.raises(UsageError, match=message):
             load_recorded_process(name)
 
 

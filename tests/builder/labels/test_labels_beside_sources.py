@@ -19,7 +19,6 @@ from builder.maintenance.source_checks import verify_sources
 from builder.sources.folder import LocalFolder
 from builder.sources.label_files import LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import SourceList
-from store_spec.verification.verify import verify
 from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files, same
@@ -145,20 +144,6 @@ def test_texts_with_more_digits_than_floats_are_compared_exactly():
     long = pa.table({"k": ["1704067200.123456789"]})
     with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
         match_label_rows(long, pa.table({"k": [1704067200.1234567]}), "l")
-
-
-@pytest.mark.usefixtures("src")
-def test_rows_are_joined_counted_and_cleaned(tmp_path):
-    process = tabular(labels_from="labels/{stem}.csv", on="t", missing="y=drop")
-    store = build_files(tmp_path, {"labels/a.csv": "t,y,z\n2,,8\n1,0.5,7\n"}, process).store
-    assert read(tmp_path / "t.zarr") == {
-        ("a.csv", 0): ([[10]], [[0.5, 7]]),
-        ("b.csv", 0): ([[11], [31]], [[2.5, 9], [3.5, 9]]),
-    }
-    assert store.sequences["dropped"].tolist() == [1, 1]
-    assert store.schema.inputs.names == ("x",)
-    assert store.schema.labels.names == ("y", "z")
-    assert not verify(tmp_path / "t.zarr")
 
 
 def test_columns_are_left_out_of_either_file(tmp_path):

@@ -232,9 +232,8 @@ def test_large_integers_in_unused_columns_are_accepted(tmp_path):
     table = manifest(tmp_path, f"source,y,uid\na,1,{large}\nb,2,0\n")
     assert labels_of(table, "y").tolist() == [[1], [2]]
     for take in (lambda: labels_of(table, "y:uid"), lambda: table.kept(["uid"], {})):
-        with pytest.raises(
-            UsageError, match=rf"row 1, column uid: {large} is beyond 2\*\*53 = 9,007,199,254,740,992, "
-        ):
+        message = rf"row 1, column uid: {large} is beyond 2\*\*53 = 9,007,199,254,740,992, "
+        with pytest.raises(UsageError, match=message):
             take()
     texts = manifest(tmp_path, f"source,uid\na,n{large}\nb,n0\n").kept(["uid"], {})  # as the message advises
     assert texts[0].values.tolist() == [f"n{large}", "n0"]
@@ -444,9 +443,8 @@ def test_another_type_than_in_the_store_is_refused(root, tmp_path):
     with pytest.raises(UsageError, match="column visits holds float64, but in the store it is int64"):
         build(root, store, workers=0)
     write_manifest(root, MANIFEST | {"visits": [3, "A03", "B"]})
-    with pytest.raises(
-        UsageError, match=r"column visits holds string \('A03' in row 2\), but in the store it is int64"
-    ):
+    message = r"column visits holds string \('A03' in row 2\), but in the store it is int64"
+    with pytest.raises(UsageError, match=message):
         build(root, store, workers=0)
 
 

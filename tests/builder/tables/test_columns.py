@@ -4,9 +4,6 @@ import itertools
 import pickle
 import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -381,43 +378,12 @@ def test_sequences_of_tabular_have_one_type_for_all_options(tmp_path, monkeypatc
             np.testing.assert_array_equal(ours, theirs)
 
 
-def halved(path: Path, *, factor: float) -> Iterator[Sequence]:
-    """Yield the sequences of a table with an even group, with changed inputs."""
-    for sequence in tabular(inputs="a", labels="b", group_by="g", missing="drop").sequences(path):
-        if sequence.columns["g"] % 2 == 0:
-            yield replace(sequence, inputs=sequence.inputs * factor)
-
-
-def test_a_process_function_may_change_its_sequences(tmp_path):
-    write_files(tmp_path / "src", {"x.csv": "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n"})
-    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:halved", "--workers", "0"]
-    result = seqzarr(*command, "--arg", "factor=0.5")
-    assert result.exit_code == 0, result.output
-    store = open_store(tmp_path / "t")
-    assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
-    assert (store.sequences["g"].tolist(), store.sequences["dropped"].tolist()) == ([0, 2], [1, 0])
-
-
-def tables(path: Path) -> Iterator[Sequence]:
-    """Yield the sequences of a table, with its labels."""
-    yield from tabular(inputs="a", labels="b,kind").sequences(path)
-
-
-def test_text_that_it_gives_as_labels_becomes_classes_with_names(tmp_path):
-    write_file(tmp_path / "src" / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
-    write_file(tmp_path / "src" / "y.csv", "a,b,kind\n1,8,cat\n2,9,eel\n")
-    (only,) = tables(tmp_path / "src" / "x.csv")
+def test_sequences_of_tabular_have_text_as_labels_unless_classes_are_given(tmp_path):
+    path = write_file(tmp_path / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
+    (only,) = tabular(inputs="a", labels="b,kind").sequences(path)
     assert only.labels.tolist() == [[5, "dog"], [6, "cat"], [7, "dog"]]
-    (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(tmp_path / "src" / "x.csv")
+    (coded,) = tabular(inputs="a", labels="b,kind", classes="kind=cat,dog").sequences(path)
     assert coded.labels.tolist() == [[5, 1], [6, 0], [7, 1]]
-    command = ["build", str(tmp_path / "src"), str(tmp_path / "t"), "--process", f"{__name__}:tables", "--workers", "0"]
-    result = seqzarr(*command)
-    assert "labels are text, such as 'dog', but no classes are named; name all of them with classes" in result.stderr
-    result = seqzarr(*command, "--classes", "1=cat,dog,eel")
-    assert result.exit_code == 0, result.output
-    store = open_store(tmp_path / "t")
-    assert [y.tolist() for _, y in store] == [[[5, 1], [6, 0], [7, 1]], [[8, 0], [9, 2]]]
-    assert store.class_names(1) == ("cat", "dog", "eel")
 
 
 def test_a_process_function_for_tables_shows_the_options_that_were_given():
