@@ -144,11 +144,6 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, rows: list[int]) -> "Fingerprints":
-        return Fingerprints(
-            names=tuple(self.names[row] for row in rows), states=self.states[rows], hashes=self.hashes[rows]
-        )
-
 
 class FingerprintCache:
     """The fingerprints of all files that the builds of a store have read."""
@@ -189,10 +184,11 @@ class FingerprintCache:
         """Write the cache of a store if it has new files; if that fails, the next build reads them again."""
         if len(self._parts) == 1 or not isinstance(store, Path):
             return
-        parts = _last_of_each(self._parts)
-        text = np.frombuffer("\0".join(name for part in parts for name in part.names).encode(), np.uint8)
-        states = np.concatenate([part.states for part in parts])
-        hashes = np.concatenate([part.hashes for part in parts])
+        names = [name for part in self._parts for name in part.names]
+        last = list({name: row for row, name in enumerate(names)}.values())  # files that were read again have several
+        text = np.frombuffer("\0".join(names[row] for row in last).encode(), np.uint8)
+        states = np.concatenate([part.states for part in self._parts])[last]
+        hashes = np.concatenate([part.hashes for part in self._parts])[last]
         data = io.BytesIO()
         np.savez(data, names=text, states=states, hashes=hashes)
         storage = LocalStorage(build_folder(store))
@@ -200,14 +196,3 @@ class FingerprintCache:
             storage.make_folder()
             storage.delete_partial()  # from a build that was stopped at this point
             storage.put(CACHE, [data.getbuffer()])
-
-
-def _last_of_each(parts: list[Fingerprints]) -> list[Fingerprints]:
-    """Leave out all but the last fingerprint of a file."""
-    seen: set[str] = set()
-    kept = []
-    for part in reversed(parts):
-        rows = [row for row, name in enumerate(part.names) if name not in seen]
-        seen.update(part.names)
-        kept.append(part if len(rows) == len(part) else part[rows])
-    return kept[::-1]

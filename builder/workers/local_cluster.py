@@ -154,7 +154,7 @@ def no_dask_log() -> Iterator[None]:
 
 @contextmanager
 def _restore_environment() -> Iterator[None]:
-    """Undo dask's changes to the environment: for its workers it sets one thread per numerical library."""
+    """Undo changes to the environment, such as dask's: for its workers it sets one thread per numerical library."""
     before = dict(os.environ)
     try:
         yield
@@ -184,15 +184,10 @@ def _start_tracker() -> None:
 
     Importing numcodecs creates a semaphore, so each killed worker leaves one.
     """
-    name, before = "PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS")
-    os.environ[name] = ",".join([*filter(None, [before]), "ignore:resource_tracker"])
-    try:
+    name = "PYTHONWARNINGS"
+    with _restore_environment():
+        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), "ignore:resource_tracker"])
         resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 @contextmanager
