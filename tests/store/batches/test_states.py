@@ -286,22 +286,6 @@ def test_workers_at_different_batches_continue_with_other_ranks(by_step, ranks, 
         assert sorted(np.concatenate(seen).tolist()) == list(range(13))
 
 
-def test_a_loaded_state_replaces_an_earlier_one(by_step: Written):
-    """First a late state, after which the rest is distributed anew, then an earlier one."""
-    windows = by_step.store.select([6]).windows(88, target="last")
-    three = windows.batches(2, world_size=3)
-    states = [saved(three), *(saved(three) for _ in three)]
-
-    def two(*loaded: Any) -> Any:
-        batches = windows.batches(3, world_size=2, index=True)
-        for state in loaded:
-            batches.load_state_dict(state)
-        return batches
-
-    assert two(states[2]).state_dict()["taken"] == 10
-    assert all_same(list(two(states[2], states[1])), list(two(states[1])))
-
-
 def test_an_impossible_worker_is_refused_and_changes_nothing(by_step: Written):
     batches, other = begin(by_step.store, "windows"), begin(by_step.store, "windows")
     with pytest.raises(WindowError, match="worker=2 of 2 workers; they are 0 to 1"):

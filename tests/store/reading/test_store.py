@@ -208,16 +208,6 @@ def test_a_reader_keeps_its_snapshot_while_others_append(tmp_path, touched, pick
     assert_holds(store_spec.open_store(path), sequences)
 
 
-def test_the_last_shard_is_read_once_so_that_it_may_be_replaced_at_any_time(tmp_path):
-    sequences = make(Recipe(), [33])
-    path = write(Recipe(), tmp_path / "store", sequences)
-    store = store_spec.open_store(path)
-    store.read(0, 20, 21)
-    for file in ("inputs/c.1.0", "labels/c.1"):
-        (path / file).write_bytes(b"replaced")
-    assert_holds(store, sequences)
-
-
 def test_an_open_store_works_in_other_threads_after_a_fork_and_pickled(store, sequences):
     assert_holds(store, sequences)
     assert_holds(pickle.loads(pickle.dumps(store.select([3, 1]))), [sequences[3], sequences[1]])

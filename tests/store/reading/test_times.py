@@ -264,8 +264,6 @@ def test_many_sequences_in_one_chunk_are_searched_together(tmp_path, spy):
 def test_batches_and_states_keep_their_windows(tmp_path):
     store = write(tmp_path / "store", [DATES, DATES[4:], DATES[:2]])
     windows = store.windows(2, horizon=1, before="2020-01-05")
-    numbers = sorted(int(number) for *_, index in windows.batches(3, shuffle=True, index=True) for number in index)
-    assert numbers == list(range(len(windows))) == list(range(4))
     assert same(pickle.loads(pickle.dumps(windows))[3][0], windows[3][0])  # ours
     state = windows.batches(3, shuffle=True).state_dict()
     store.windows(2, before=np.datetime64("2020-01-05")).batches(3, shuffle=True).load_state_dict(state)
@@ -275,9 +273,6 @@ def test_batches_and_states_keep_their_windows(tmp_path):
     begins = late.of_epoch(1, 2).index.start
     assert (begins >= late.index.start).all()
     assert len(late) > 0
-    every = store.windows(2)
-    both = len(store.windows(2, before="2020-01-05")) + len(store.windows(2, after="2020-01-05"))
-    assert both < len(every)  # windows across the moment are on neither side
 
 
 def test_a_sequence_too_short_before_a_moment_is_an_error_on_request(tmp_path):

@@ -93,15 +93,6 @@ def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Written):
     assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
 
 
-def test_an_overlay_uses_the_steps_of_its_windows(by_step: Written):
-    windows = by_step.store.windows(4, horizon=2, missing="skip")
-    labels = np.stack([y for _, y in windows])
-    for each in windows.overlay(labels, np.arange(len(windows))):
-        y = by_step.sequences[each.sequence][1]
-        assert np.array_equal(each.mean[each.count > 0], y[each.count > 0])
-        assert not each.count[np.isnan(y[:, 0])].any()
-
-
 def test_mixing_is_measured_for_the_remaining_windows(by_step: Written):
     windows = by_step.store.windows(4, missing="skip")
     mixing = windows.mixing(12)

@@ -193,12 +193,6 @@ def test_units_grow_as_windows_overlap_less():
     assert 15_000 < rows(64) < 20_000
 
 
-def test_a_sequence_that_is_selected_twice_is_read_once():
-    once, twice = (planned(selection, WindowShape(window=5), 8, 10**6, (0, 0)) for selection in ([6], [6, 6]))
-    assert twice.first[-1] == 2 * once.first[-1]
-    assert twice.share(0).rows == once.share(0).rows
-
-
 def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():
     """If shuffled, units follow the rows of the store, in whatever order sequences are selected."""
     shape = WindowShape(window=2)

@@ -59,13 +59,6 @@ def test_a_file_is_synced_before_it_gets_its_name(storage, monkeypatch):
     assert [name for name, _, _ in disk.mock_calls] == steps
 
 
-def test_a_folder_is_synced_by_its_descriptor(storage, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
-    storage.sync(["", "a"])
-    assert synced == [str(storage.root), str(storage.root / "a")]
-
-
 def test_every_commit_syncs_the_folders_first_and_the_root_after(tmp_path, monkeypatch):
     path = write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
     events = []
