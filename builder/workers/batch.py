@@ -106,7 +106,6 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     append = partial(append_checked, rows, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
     seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
-    new_codes = codes if batch.may_add_classes else None
     notes, rounded = DigitNotes(), NO_DIGITS
     batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
     with batch.ready() as batch:
@@ -116,7 +115,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 if finished and (time.monotonic() - started >= seconds or room <= 0):
                     break
                 marks.append((rows.marked(), codes.counts()))
-                result = read_source(batch, number, append, codes=new_codes)
+                result = read_source(batch, number, append, codes=codes if batch.may_add_classes else None)
                 if isinstance(result, Failure):
                     rows.cut(marks[-1][0])
                     codes.truncate(marks[-1][1])
