@@ -106,8 +106,9 @@ class Run:
         self._arrays = self._schema.sharded()
         self._classes = self._schema.labels.classes  # of the sequences that are registered
         self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
-        # Submitted tasks: a batch, or shards with the batches of their rows and the number of rows of each.
-        self._open: dict[Task, BatchInFlight | tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
+        self._batches: dict[Task, BatchInFlight] = {}  # by submitted task
+        # By submitted task: shards, with the batches of their rows and the number of rows of each.
+        self._jobs: dict[Task, tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
         # Pieces that are registered, in order, and in no shard yet.
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run wrote and that are not full yet
@@ -133,7 +134,7 @@ class Run:
     def _finish(self) -> None:
         with self._interrupts:
             self._submit_batches()
-            while self._open:
+            while self._batches or self._jobs:
                 try:
                     task = self._wait()
                     if task is not None:
@@ -166,17 +167,17 @@ class Run:
 
     def _go_on(self, task: Task) -> None:
         """Continue with the result of a task."""
-        what = self._open.pop(task)
-        if isinstance(what, BatchInFlight):
-            if what.coded:  # its labels have the codes of the store now
-                what.summary, what.ready = self._result(task, [what]), True
-            else:
-                self._take(task, what)
-            for batch, summary in self._queue.pop_ready():
-                self._register(batch, summary)
-        else:
-            jobs, parts = what
+        if task in self._jobs:
+            jobs, parts = self._jobs.pop(task)
             self._put(jobs, parts, self._result(task, [batch for batch, _ in parts]))
+            return
+        processed = self._batches.pop(task)
+        if processed.coded:  # its labels have the codes of the store now
+            processed.summary, processed.ready = self._result(task, [processed]), True
+        else:
+            self._take(task, processed)
+        for batch, summary in self._queue.pop_ready():
+            self._register(batch, summary)
 
     def _commit_if_due(self) -> None:
         """Submit the full shards, or all shards if a commit is due; commit when they are written."""
@@ -190,7 +191,7 @@ class Run:
             self._submit_jobs(final=last)
 
     def _has_open_jobs(self) -> bool:
-        return any(not isinstance(what, BatchInFlight) for what in self._open.values())
+        return bool(self._jobs)
 
     def _is_due(self) -> bool:
         """Return whether a commit is due, and there is something to commit."""
@@ -206,7 +207,7 @@ class Run:
         """
         self._queue.is_stopping = True
         deadline = time.monotonic() + STOP_SECONDS
-        while self._engine.workers and any(isinstance(what, BatchInFlight) for what in self._open.values()):
+        while self._engine.workers and self._batches:
             self._interrupts.check()  # a second interrupt ends the wait
             if self._engine.wait(LOOK_SECONDS):
                 self._go_on(self._engine.finished())
@@ -236,7 +237,9 @@ class Run:
 
     def _died(self, batches: list[BatchInFlight]) -> BuildError:
         # The task that the engine reports first need not be at fault: it may only have been on the worker that died.
-        return workers_died(sorted({name for batch in (*batches, *self._in_hand()) for name in batch.work.names}))
+        return workers_died(
+            sorted({name for batch in (*batches, *self._batches.values()) for name in batch.work.names})
+        )
 
     def _take(self, task: Task, batch: BatchInFlight) -> None:
         """Take the summary of a batch; if workers died, process it again without the sources that crash them.
@@ -250,7 +253,7 @@ class Run:
             if self._queue.is_stopping:
                 return  # the next build finds out why
             crashed = self._find_crashes(batch)
-            if batch.retried and not crashed and not any(self._find_crashes(one) for one in self._in_hand()):
+            if batch.retried and not crashed and not any(self._find_crashes(one) for one in self._batches.values()):
                 raise self._died([batch]) from error
             if isinstance(batch.work, SourceBatch):
                 batch.work = replace(batch.work, crashed={**batch.work.crashed, **crashed})
@@ -268,12 +271,8 @@ class Run:
         with self._interrupts.allowed():  # it may take long
             return find_crashes(batch.work, memory, self._steps.process, self._schema, space)
 
-    def _in_hand(self) -> list[BatchInFlight]:
-        """Return the batches that are on workers."""
-        return [what for what in self._open.values() if isinstance(what, BatchInFlight)]
-
     def _submit_batches(self) -> None:
-        while self._queue.has_room() or not self._open:
+        while self._queue.has_room() or not (self._batches or self._jobs):
             batch = self._queue.next()
             if batch is None:
                 return
@@ -281,7 +280,7 @@ class Run:
 
     def _submit_batch(self, batch: BatchInFlight) -> None:
         batch.rows = self._engine.submit(self._steps.process, batch.work, self._schema, self._queue.space(batch))
-        self._open[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
+        self._batches[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
 
     def _take_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
@@ -291,7 +290,7 @@ class Run:
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():
             other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)
-            self._open[self._engine.submit(summarise, other.rows, watch=True, urgent=True)] = other
+            self._batches[self._engine.submit(summarise, other.rows, watch=True, urgent=True)] = other
 
     def _register(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         """Register a batch: its rows follow those of all earlier batches."""
@@ -335,7 +334,7 @@ class Run:
                 while missing:
                     pieces.append(self._pieces[axis].popleft())
                     missing -= len(pieces[-1].part)
-                self._open[self._submit_job(jobs, pieces)] = jobs, [(one.batch, len(one.part)) for one in pieces]
+                self._jobs[self._submit_job(jobs, pieces)] = jobs, [(one.batch, len(one.part)) for one in pieces]
 
     def _submit_job(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece]) -> Task:
         sources = [piece.source for piece in pieces]
