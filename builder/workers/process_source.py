@@ -200,8 +200,9 @@ def read_source(
         if name in batch.crashed:
             raise SourceError(batch.crashed[name])
         read = _read_files(batch, name)
+        size, hashes = read.size, read.hashes
         if read.files.labels is not None:
-            kept[LABELS_SHA256] = read.hashes[1].hex()
+            kept[LABELS_SHA256] = hashes[1].hex()
         process = batch.process_of(number) if codes is None else batch.process_with(codes, number)
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
@@ -210,7 +211,7 @@ def read_source(
         if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
             result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
         for sequence in sequences_of(result):
-            origin = SourceId(name=name, part=len(results), size=read.size, sha256=read.hashes[0])
+            origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
             results.append(
                 each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
             )
