@@ -35,9 +35,9 @@ class PartCheck:
         storage = self.snapshot.storage
         if not storage.size(ROOT):
             raise StoreError(f"{storage.root}: a process that checks a part of it cannot see it")
-        rows = PartRows(self.snapshot, part)
-        RowCheck(rows).run()
-        return Checked(rows.report, {name: table.seen for name, table in rows.tables.items()})
+        check = RowCheck(self.snapshot, part)
+        check.run()
+        return Checked(check.report, {name: table.seen for name, table in check.tables.items()})
 
     def each(self, parts: Iterable[Part]) -> Iterator[Checked]:
         """Check parts, in order; threads check several parts of a remote store at once."""
@@ -49,11 +49,11 @@ class PartCheck:
         return self.snapshot.storage.requests
 
 
-class RowCheck:
+class RowCheck(PartRows):
     """Checks the rows of one part."""
 
-    def __init__(self, rows: PartRows) -> None:
-        self._rows, self._part = rows, rows.part
+    def __init__(self, snapshot: Snapshot, part: Part) -> None:
+        super().__init__(snapshot, part)
         self._at = 0  # the sequence of the part that is read next, or in part already
         self._running: RunningRows | None = None  # describes that sequence; None if rows of it are lost
         self._time: int | None = None  # of the previous row
@@ -62,39 +62,39 @@ class RowCheck:
 
     def run(self) -> None:
         """Read all rows once."""
-        bounds = self._part.bounds
-        for start, stop, rows in self._rows.pieces():
+        bounds = self.part.bounds
+        for start, stop, rows in self.pieces():
             if rows is not None:
                 self._check_values(start, rows)
             else:
                 self._time = None
             if bounds is not None:
                 self._describe(bounds, start, stop, rows)
-        if bounds is not None and self._part.start == self._part.stop:  # sequences without rows
-            self._describe(bounds, self._part.start, self._part.stop, self._rows.of.empty(0))
-        if bounds is not None and self._part.missing is not None:
-            self._compare_runs(bounds, self._part.missing)
+        if bounds is not None and self.part.start == self.part.stop:  # sequences without rows
+            self._describe(bounds, self.part.start, self.part.stop, self.of.empty(0))
+        if bounds is not None and self.part.missing is not None:
+            self._compare_runs(bounds, self.part.missing)
 
     def _check_values(self, start: int, rows: NDArray[Any]) -> None:
         """Report values that are not allowed, and remember rows with missing values."""
-        if not self._rows.check_finite(start, rows) and self._part.missing is not None:
+        if not self.check_finite(start, rows) and self.part.missing is not None:
             self._runs.append(missing_runs(rows) + start)
-        if self._part.bounds is None:
+        if self.part.bounds is None:
             return
-        if self._part.array == "filled":
+        if self.part.array == "filled":
             odd = (rows.view(np.uint8) > 1).any(axis=tuple(range(1, rows.ndim)))
-            for number in np.unique(self._rows.sequences(start + np.flatnonzero(odd))).tolist():
-                self._rows.wrong_sequence(number, "a bool is neither 0 nor 1", "bool")
-        if self._part.array == "time":
+            for number in np.unique(self.sequences(start + np.flatnonzero(odd))).tolist():
+                self.wrong_sequence(number, "a bool is neither 0 nor 1", "bool")
+        if self.part.array == "time":
             self._check_times(start, rows)
 
     def _check_times(self, start: int, times: NDArray[np.int64]) -> None:
         """Report times that decrease within a sequence, and steps without a time."""
-        assert self._part.bounds is not None
+        assert self.part.bounds is not None
         before = np.concatenate([times[:1] if self._time is None else [self._time], times[:-1]])
         odd = np.flatnonzero((times < before) | (times == NOT_A_TIME))
-        numbers = self._rows.sequences(start + odd)
-        steps = start + odd - self._part.bounds[numbers - self._part.first]
+        numbers = self.sequences(start + odd)
+        steps = start + odd - self.part.bounds[numbers - self.part.first]
         # The first time of a sequence may be before the last time of the previous one.
         some = (steps > 0) | (times[odd] == NOT_A_TIME)
         numbers, places = np.unique(numbers[some], return_index=True)
@@ -102,7 +102,7 @@ class RowCheck:
             what = f"step {step:,} has no time"
             if step and times[at] < before[at]:
                 what = f"time falls at step {step:,}, from {before[at]} to {times[at]}"
-            self._rows.wrong_sequence(number, what, "order")
+            self.wrong_sequence(number, what, "order")
         self._time = int(times[-1])
 
     def _describe(self, bounds: Bounds, start: int, stop: int, rows: NDArray[Any] | None) -> None:
@@ -121,53 +121,53 @@ class RowCheck:
             self._at += 1
         last = int(np.searchsorted(bounds, stop, "right")) - 1
         # If rows cannot be read, only sequences without rows are compared, one by one.
-        most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self._rows.of.features))
+        most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self.of.features))
         while self._at < last:
             until = min(self._at + most, last)
             low, high = int(bounds[self._at]), int(bounds[until])
-            mine = rows[low - start : high - start] if rows is not None else self._rows.of.empty(0)
+            mine = rows[low - start : high - start] if rows is not None else self.of.empty(0)
             if len(mine) == high - low and self._has_room():
-                self._compare(describe_rows(self._part.array, mine, bounds[self._at : until + 1] - low))
+                self._compare(describe_rows(self.part.array, mine, bounds[self._at : until + 1] - low))
             self._at = until
         if self._at < len(bounds) - 1 and bounds[self._at] < stop:  # a sequence that ends in a later piece
             self._running = None
             if rows is not None and self._has_room():
-                self._running = RunningRows(self._part.array, self._rows.of)
+                self._running = RunningRows(self.part.array, self.of)
                 self._running.add(rows[int(bounds[self._at]) - start :])
 
     def _has_room(self) -> bool:
         """Return whether the stored chunks can contain this sequence's moments, which are large for wide rows."""
-        if self._rows.of.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
+        if self.of.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
             return True
-        number = self._part.first + self._at
+        number = self.part.first + self._at
         try:
-            for name in derived(self._part.array):
-                table = self._rows.table(name)
-                self._rows.snapshot.tables.check_size(table.fact, number // table.size)
+            for name in derived(self.part.array):
+                table = self.table(name)
+                self.snapshot.tables.check_size(table.fact, number // table.size)
         except DAMAGE as error:
-            self._rows.report.error(error, ((number, number + 1),))
+            self.report.error(error, ((number, number + 1),))
             return False
         return True
 
     def _compare(self, columns: dict[str, NDArray[Any]]) -> None:
         """Compare the next sequences with the tables; if a checksum differs, nothing else of that sequence."""
-        start, array = self._part.first + self._at, self._part.array
+        start, array = self.part.first + self._at, self.part.array
         name = f"{TABLES}/{array}_crc32c"
         found = columns[name]
         stop = start + len(found)
-        said, known = self._rows.table(name).rows(start, stop)
+        said, known = self.table(name).rows(start, stop)
         wrong = known & (found != said)
         for at in np.flatnonzero(wrong).tolist():
             what = (
                 f"its {array} have crc32c {found[at]:08x}, not {said[at]:08x} as {name} has; a file is another's, or "
             )
-            self._rows.wrong_sequence(start + at, what + "an older copy: restore or rebuild it", "crc32c")
+            self.wrong_sequence(start + at, what + "an older copy: restore or rebuild it", "crc32c")
         self._right.append(start + np.flatnonzero(~wrong))
         moments = Moments(*(columns[table] for table in derived(array))) if array in WITH_MOMENTS else None
         if moments is not None:
             self._check_classes(start, moments)
         for name in derived(array):
-            said, known = self._rows.table(name).rows(start, stop)
+            said, known = self.table(name).rows(start, stop)
             each, told = (values.reshape(len(found), -1) for values in (columns[name], said))
             differ = (told != each) & ~(np.isnan(told) & np.isnan(each)) & (known & ~wrong)[:, None]
             if moments is not None and differ.any():
@@ -177,17 +177,17 @@ class RowCheck:
                 column = int(np.argmax(differ[at]))
                 of = "" if moments is None else f"column {column} "
                 what = f"{of}has {told[at, column]}, where its rows give {each[at, column]}"
-                self._rows.wrong_table(name, start + at, what, "moments" if of else "times")
+                self.wrong_table(name, start + at, what, "moments" if of else "times")
 
     def _check_classes(self, start: int, moments: Moments) -> None:
         """Check that every label is the code of a class, by the least and the greatest label of each sequence."""
-        classes, low, high = self._rows.of.classes, moments.min, moments.max
+        classes, low, high = self.of.classes, moments.min, moments.max
         if classes is None or wrong_code(classes, np.fmin.reduce(low), np.fmax.reduce(high)) is None:
             return
         for at in range(len(low)):
             if (code := wrong_code(classes, low[at], high[at])) is not None:
                 what = f"target {code[0]:,} has the code {code[1]:.0f}, where there are {code[2]:,} classes"
-                self._rows.wrong_sequence(start + at, what, "classes")
+                self.wrong_sequence(start + at, what, "classes")
 
     def _compare_runs(self, bounds: Bounds, said: Runs) -> None:
         """Report sequences whose recorded runs of missing values differ from those of their rows."""
@@ -196,15 +196,15 @@ class RowCheck:
             return
         ours, theirs = (set(map(tuple, runs.tolist())) for runs in (found, said))
         differ = sorted(ours ^ theirs)
-        of = self._rows.sequences(np.array([start for start, _ in differ], np.int64))
+        of = self.sequences(np.array([start for start, _ in differ], np.int64))
         wrong = np.flatnonzero(np.isin(of, np.concatenate(self._right)))
         if not len(wrong):
             return  # the rows themselves are damaged, which was reported
         run = differ[int(wrong[0])]
         is_there = "lacks a run that its rows have" if run in ours else "has a run that its rows have not"
-        what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self._part.array} that miss a value; restore or rebuild it"
+        what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self.part.array} that miss a value; restore or rebuild it"
         sequences = tuple((number, number + 1) for number in np.unique(of[wrong]).tolist())
-        self._rows.report.add(MISSING_RUNS[self._part.array], what, kind="missing", sequences=sequences)
+        self.report.add(MISSING_RUNS[self.part.array], what, kind="missing", sequences=sequences)
 
 
 def rounding(table: str, moments: Moments) -> Floats | float:
