@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.object_storage import Version, WritableObjects
-from store_spec.disk.snapshot import Snapshot, check_root
+from store_spec.disk.snapshot import check_root
 from store_spec.disk.storage import PROBE
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
 from store_spec.format.layout import ROOT, Root
@@ -93,17 +93,12 @@ def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iter
             storage.put_root(replace(root, writer=storage.writer).encode())
         try:  # from here on, the root is this writer's
             if seen is not None:
-                _check_root(ledger.snapshot(), storage)
+                try:  # no other writer puts newer documents meanwhile
+                    check_root(ledger.snapshot())
+                except FormatError:
+                    storage.check_claim()
+                    raise
                 ledger.put_documents(root)
             yield ledger
         finally:
             ledger.release()
-
-
-def _check_root(snapshot: Snapshot, storage: WritableObjects) -> None:
-    """Refuse a root that is an older copy. It is claimed already, so no other writer puts newer documents meanwhile."""
-    try:
-        check_root(snapshot)
-    except FormatError:
-        storage.check_claim()
-        raise

@@ -203,15 +203,13 @@ def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after
     used = UsedRows(ranges=ranges, stop=np.where(some, stop, 0), recompute=recompute)
     is_whole = (start == 0) & (stop == store.lengths)
     whole, divided = np.flatnonzero(is_whole), ~is_whole & some
-    parts = {"inputs": [moments_of(store.select(whole), "inputs")]}
     rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})
-    parts["inputs"] += map(moments, rest.blocks(store, "inputs"))
-    if store.schema.label_axis == "step":
-        parts["labels"] = [moments_of(store.select(whole), "labels"), *map(moments, rest.blocks(store, "labels"))]
-    else:
-        parts["labels"] = [moments_of(used.sequences_of(store), "labels")]
-    found = {name: merge(stacked(each)) for name, each in parts.items()}
-    return Statistics(inputs=found["inputs"], labels=found["labels"], store=store, used=used)
+    found = {}
+    for name in ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",):
+        parts = [moments_of(store.select(whole), name), *map(moments, rest.blocks(store, name))]
+        found[name] = merge(stacked(parts))
+    labels = found.get("labels") or moments_of(used.sequences_of(store), "labels")
+    return Statistics(inputs=found["inputs"], labels=labels, store=store, used=used)
 
 
 def moments_of(store: Store, name: str) -> Moments:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store_spec.errors import WindowError
-from store_spec.format.moments import Moments, merge, moments, stacked
+from store_spec.format.moments import merge, moments, stacked
 from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.statistics import Statistics, UsedRows, moments_of
 
@@ -55,13 +55,10 @@ def stats_of_windows(windows: Windows) -> Statistics:
     for run, _, high in (inputs, labels):
         np.maximum.at(stop, sequence[run], high)
     used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_of, windows))
-    found: dict[str, Moments] = {"inputs": merge(stacked([moments(rows) for rows in used.blocks(store, "inputs")]))}
-    found["labels"] = (
-        merge(stacked([moments(rows) for rows in used.blocks(store, "labels")]))
-        if store.schema.label_axis == "step"
-        else moments_of(store.select(np.unique(sequence)), "labels")
-    )
-    return Statistics(inputs=found["inputs"], labels=found["labels"], store=store, used=used)
+    names = ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",)
+    found = {name: merge(stacked([*map(moments, used.blocks(store, name))])) for name in names}
+    labels_moments = found.get("labels") or moments_of(store.select(np.unique(sequence)), "labels")
+    return Statistics(inputs=found["inputs"], labels=labels_moments, store=store, used=used)
 
 
 def _of(windows: Windows, store: Store) -> Statistics:
