@@ -221,14 +221,6 @@ def test_a_function_that_workers_cannot_import_is_refused_before_anything_is_mad
     assert not (numbers / "store").exists()
 
 
-def test_a_scheduler_is_found_by_its_address_and_survives_the_build(tmp_path, client):
-    sources = {f"{number}.made": Made(lengths=(900, 40), seed=number) for number in range(6)}
-    write_made(tmp_path / "src", sources)
-    build(tmp_path, scheduler=client.scheduler.address, batch="150kB")
-    assert_store(tmp_path / "store", sources)
-    assert client.submit(len, "abc").result() == 3
-
-
 def test_the_settings_exist_in_dask():
     from dask import config
 
