@@ -5,6 +5,9 @@ from typing import Final
 from tests.builder.messages.mistakes import Mistake
 
 _MADE: Final = "--process tests.builder.functions.test_arguments:scaled"
+_DOUBLED: Final = _MADE + " --arg factor=2"
+_TEXT: Final = "--process tests.builder.text_sources:given"
+_TEXT_OF_TWO: Final = _TEXT + " --classes cat,dog"
 _FILES: Final = {"1.raw": "1"}
 
 MISTAKES: Final = (
@@ -26,27 +29,13 @@ MISTAKES: Final = (
     Mistake("an argument that the function has not", _MADE + " --arg rate=1", _FILES),
     Mistake("an argument that the function needs", _MADE + " --arg shift=1", _FILES),
     Mistake("an argument that is no name", _MADE + " --arg 'my rate=1'", _FILES),
-    Mistake(
-        "text as labels of a function",
-        "--process tests.builder.text_sources:given",
-        {"a.json": '{"x": [1], "y": ["cat"]}'},
-    ),
-    Mistake(
-        "classes of labels of a function that are numbers",
-        "--process tests.builder.text_sources:given --classes cat,dog",
-        {"a.json": '{"x": [1], "y": [3]}'},
-    ),
-    Mistake(
-        "text of a function that the list misses",
-        "--process tests.builder.text_sources:given --classes cat,dog",
-        {"a.json": '{"x": [1], "y": ["eel"]}'},
-    ),
+    Mistake("text as labels of a function", _TEXT, {"a.json": '{"x": [1], "y": ["cat"]}'}),
+    Mistake("classes of labels of a function that are numbers", _TEXT_OF_TWO, {"a.json": '{"x": [1], "y": [3]}'}),
+    Mistake("text of a function that the list misses", _TEXT_OF_TWO, {"a.json": '{"x": [1], "y": ["eel"]}'}),
     Mistake("an argument without a function", "--arg factor=1"),
-    Mistake(
-        "another argument than the store was built with", "--arg factor=3", _FILES, before=_MADE + " --arg factor=2"
-    ),
-    Mistake("the same argument as another type", "--arg factor=2.0", _FILES, before=_MADE + " --arg factor=2"),
-    Mistake("an argument that the first build lacked", "--arg shift=1", _FILES, before=_MADE + " --arg factor=2"),
+    Mistake("another argument than the store was built with", "--arg factor=3", _FILES, before=_DOUBLED),
+    Mistake("the same argument as another type", "--arg factor=2.0", _FILES, before=_DOUBLED),
+    Mistake("an argument that the first build lacked", "--arg shift=1", _FILES, before=_DOUBLED),
     Mistake(
         "commas in a file whose suffix says blanks",
         "",

@@ -51,38 +51,33 @@ BESIDE: Final = (
 )
 
 _ANIMALS: Final = {"a.csv": "x,kind,n\n1,cat,0\n2,dog,1\n", "b.csv": "x,kind,n\n1,eel,2\n"}
+_KIND: Final = "--inputs x --labels kind"
 _NAMED: Final = {"sun.json": '{"x": [1], "y": 0}', "7.json": '{"x": [1], "y": 0}', "../m.csv": "source,n\nsun,1\n7,2\n"}
 _READ: Final = "--process tests.builder.text_sources:inputs_alone"
+_NAMES: Final = _READ + " --label-pattern (.+)[.]json"
+_CAT, _SEVEN = "x,kind\n1,cat\n", "x,kind\n1,7\n"
 _TABLE: Final = {"a.csv": "x\n1\n", "b.csv": "x\n2\n", "../m.csv": "source,kind,n\na,cat,1\nb,7,2\n"}
 
 CLASSES: Final = (
-    Mistake("a class that the list misses", "--inputs x --labels kind --classes cat,dog", _ANIMALS),
-    Mistake("a class, twice", "--inputs x --labels kind --classes cat,dog,cat", _ANIMALS),
-    Mistake("a class without a name", "--inputs x --labels kind --classes cat,,dog", _ANIMALS),
-    Mistake("a class that stands for a missing value", "--inputs x --labels kind --classes cat,None", _ANIMALS),
+    Mistake("a class that the list misses", _KIND + " --classes cat,dog", _ANIMALS),
+    Mistake("a class, twice", _KIND + " --classes cat,dog,cat", _ANIMALS),
+    Mistake("a class without a name", _KIND + " --classes cat,,dog", _ANIMALS),
+    Mistake("a class that stands for a missing value", _KIND + " --classes cat,None", _ANIMALS),
     Mistake("classes of numbers", "--inputs x --labels n --classes cat,dog", _ANIMALS),
     Mistake("classes of numbers in Parquet", "--labels n --classes cat,dog", {"a.parquet": {"x": [1.0], "n": [0]}}),
     Mistake("classes of two columns in one list", "--inputs x --labels kind,n --classes cat,dog", _ANIMALS),
-    Mistake("classes of a column that is no label", "--inputs x --labels kind --classes sort=cat,dog", _ANIMALS),
-    Mistake("classes of a column, twice", "--inputs x --labels kind --classes kind=cat --classes kind=dog", _ANIMALS),
+    Mistake("classes of a column that is no label", _KIND + " --classes sort=cat,dog", _ANIMALS),
+    Mistake("classes of a column, twice", _KIND + " --classes kind=cat --classes kind=dog", _ANIMALS),
     Mistake("classes without labels", "--classes cat,dog", _ANIMALS),
     Mistake("classes of no labels", "--labels none --classes cat,dog", _ANIMALS),
     Mistake("numbers among text", "--labels kind", {"a.csv": "x,kind\n1,cat\n2,7\n", "b.csv": "x,kind\n1,cat\n"}),
     Mistake("text and numbers in the first file", "--labels kind", {"a.csv": "x,kind\n1,cat\n2,7\n"}),
     Mistake("a mark for a missing label among numbers", "--labels kind", {"a.csv": "x,kind\n1,7\n2,?\n"}),
-    Mistake(
-        "numbers in a file, text in those before",
-        "--labels kind",
-        {"a.csv": "x,kind\n1,cat\n", "b.csv": "x,kind\n1,7\n"},
-    ),
-    Mistake(
-        "text in a file, numbers in those before",
-        "--labels kind",
-        {"a.csv": "x,kind\n1,7\n", "b.csv": "x,kind\n1,cat\n"},
-    ),
+    Mistake("numbers in a file, text in those before", "--labels kind", {"a.csv": _CAT, "b.csv": _SEVEN}),
+    Mistake("text in a file, numbers in those before", "--labels kind", {"a.csv": _SEVEN, "b.csv": _CAT}),
     Mistake("a label that is missing", "--labels kind", {"a.csv": "x,kind\n1,cat\n2,\n3,dog\n"}),
     Mistake("missing classes kept", "--labels kind --missing keep", {"a.csv": "x,kind\n1,cat\n2,\n3,dog\n"}),
-    Mistake("a factor of classes", "--inputs x --labels kind --scale kind=2", _ANIMALS),
+    Mistake("a factor of classes", _KIND + " --scale kind=2", _ANIMALS),
     Mistake("classes that are inputs", "--inputs x,kind --labels kind", _ANIMALS),
     Mistake("fractions beside classes", "--labels kind,n", {"a.csv": "x,kind,n\n1,cat,0.5\n"}),
     Mistake("a name of no class", "--label-pattern ([a-z]*)[.]csv", {"a/sun.csv": "x\n1\n", "b/1.csv": "x\n1\n"}),
@@ -95,17 +90,11 @@ CLASSES: Final = (
         "names without labels, where a function reads the files", _READ + " --label-pattern ([a-z]+)[.]json", _NAMED
     ),
     Mistake(
-        "a number among classes in names, where a function reads the files",
-        _READ + " --label-pattern (.+)[.]json --classes rain,sun",
-        _NAMED,
+        "a number among classes in names, where a function reads the files", _NAMES + " --classes rain,sun", _NAMED
     ),
-    Mistake(
-        "labels in names and in a manifest",
-        _READ + " --label-pattern (.+)[.]json --manifest m.csv --label-column n",
-        _NAMED,
-    ),
-    Mistake("labels in names, a row a step", _READ + " --label-pattern (.+)[.]json --label-axis step", _NAMED),
-    Mistake("labels in names, of their own length", _READ + " --label-pattern (.+)[.]json --label-axis own", _NAMED),
+    Mistake("labels in names and in a manifest", _NAMES + " --manifest m.csv --label-column n", _NAMED),
+    Mistake("labels in names, a row a step", _NAMES + " --label-axis step", _NAMED),
+    Mistake("labels in names, of their own length", _NAMES + " --label-axis own", _NAMED),
     Mistake("a pattern without a group for a function", _READ + " --label-pattern [.]json", _NAMED),
     Mistake(
         "another pattern than the store was built with",
@@ -117,12 +106,7 @@ CLASSES: Final = (
     Mistake(
         "a class of the manifest that the list misses", "--manifest m.csv --label-column kind --classes cat,dog", _TABLE
     ),
-    Mistake(
-        "other classes than the store has",
-        "--inputs x --labels kind --classes dog,cat,eel",
-        _ANIMALS,
-        before="--inputs x --labels kind",
-    ),
+    Mistake("other classes than the store has", _KIND + " --classes dog,cat,eel", _ANIMALS, before=_KIND),
 )
 
 _TWO = {"a.csv": "x\n1\n2\n", "b.csv": "x\n3\n4\n"}
@@ -146,6 +130,8 @@ _UNUSABLE = {
 def _with(manifest: str, **others: str) -> dict[str, str]:
     return {**_TWO, "../m.csv": manifest, **others}
 
+
+_BOTH: Final = _with("file,kind\na.csv,1\nb.csv,2\n")
 
 MANIFESTS: Final = [
     Mistake("a manifest that is not there", _LABELS, _TWO),
@@ -172,17 +158,13 @@ MANIFESTS: Final = [
     Mistake("an array as manifest without a key", "--manifest m.npy", {**_TWO, "../m.npy": np.zeros((2, 2))}),
     Mistake("a column of labels that is not there", _LABELS, _with("file,sort\na.csv,1\nb.csv,1\n")),
     Mistake("a label that is missing in the manifest", _LABELS, _with("file,kind\na.csv,1\nb.csv,\n")),
-    Mistake("a column to keep that is not there", _LABELS + " --keep site", _with("file,kind\na.csv,1\nb.csv,2\n")),
+    Mistake("a column to keep that is not there", _LABELS + " --keep site", _BOTH),
     Mistake(
         "a column to keep without any value", _LABELS + " --keep site", _with("file,kind,site\na.csv,1,\nb.csv,2,\n")
     ),
     Mistake("a column to keep of no manifest", "--keep site", _TWO),
-    Mistake("labels in the manifest and in the files", _LABELS + " --labels x", _with("file,kind\na.csv,1\nb.csv,2\n")),
-    Mistake(
-        "labels in the manifest and in the files' names",
-        _LABELS + " --label-pattern (.)",
-        _with("file,kind\na.csv,1\nb.csv,2\n"),
-    ),
+    Mistake("labels in the manifest and in the files", _LABELS + " --labels x", _BOTH),
+    Mistake("labels in the manifest and in the files' names", _LABELS + " --label-pattern (.)", _BOTH),
     Mistake(
         "labels in the manifest, a row a step",
         _LABELS + " --process tests.builder.text_sources:inputs_alone --label-axis step",
@@ -191,10 +173,5 @@ MANIFESTS: Final = [
     Mistake("a pattern without a group", "--label-pattern [ab]", _TWO),
     Mistake("a pattern that does not match a name", r"--label-pattern '(\d)'", _TWO),
     Mistake("a pattern whose group is optional", r"--label-pattern 'a(\d)?'", {"a.csv": "x\n1\n"}),
-    Mistake(
-        "a manifest beside the sources that a later build is not given",
-        "",
-        _with("file,kind\na.csv,1\nb.csv,2\n"),
-        before=_LABELS,
-    ),
+    Mistake("a manifest beside the sources that a later build is not given", "", _BOTH, before=_LABELS),
 ]
