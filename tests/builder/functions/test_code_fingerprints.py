@@ -401,9 +401,7 @@ def test_every_build_warns_of_what_cannot_be_compared(place):
             return scaled(path, float(stream.fileno()))
 
         for _ in range(2):
-            with pytest.warns(
-                UserWarning, match=r"cannot be compared between builds \(_io.TextIOWrapper\), so"
-            ) as caught:
+            with pytest.warns(UserWarning, match=r"cannot be compared between builds \(_io.TextIOW.*\), so") as caught:
                 report = builder.build(place / "src", place / "store", process=process, workers=0)
             assert [one.filename for one in caught] == [__file__]
             assert report.uncompared == str(caught[0].message)

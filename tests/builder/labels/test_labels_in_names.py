@@ -18,7 +18,7 @@ from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import is_valid_record
 from tests.builder.command import recorded
 from tests.builder.command import seqzarr_build as run
-from tests.builder.source_files import write_files
+from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
 
 ME = f"{__name__}:read"
@@ -132,34 +132,31 @@ def test_a_dry_run_predicts_the_build(tmp_path):
 
 
 def test_a_name_without_a_label_fails_alone_and_is_not_processed(tmp_path):
-    src = write(tmp_path / "src", "a1.json", "b.json", "cx.json", "d4.json")
-    (src / "b.json").write_text("not read")
-    report = build(src, tmp_path / "t", process=read, label_pattern=r"[ac-z](\w)\.", workers=0)
-    assert [str(failure) for failure in report.failures] == [
+    write(tmp_path / "src", "a1.json", "cx.json", "d4.json")
+    built = build_files(tmp_path, {"b.json": "not read"}, read, label_pattern=r"[ac-z](\w)\.")
+    assert [str(failure) for failure in built.report.failures] == [
         (
             r"b.json: its name does not match '[ac-z](\w)\.' of label_pattern (--label-pattern); correct one of the "
             "two, or leave the file out of the sources"
         ),
         r"cx.json: label_pattern='[ac-z](\\w)\\.' finds ['x'] in its name; each must be a number",
     ]
-    assert [y.tolist() for _, y in store_spec.open_store(tmp_path / "t")] == [[1], [4]]
-    report = build(src, tmp_path / "u", process=read, label_pattern=r"([a-z]+)\.", classes="b,cx", workers=0)
-    assert [failure.source for failure in report.failures] == ["a1.json", "b.json", "d4.json"]
-    assert "its name does not match" in report.failures[0].reason
-    report = build(src, tmp_path / "v", process=read, label_pattern=r"([a-z]+)\d?\.", classes="a,b,cx", workers=0)
-    assert [failure.source for failure in report.failures] == ["b.json", "d4.json"]
-    assert "group 1: 'd' is none of the 3 classes (a, b, cx) that --classes names" in report.failures[1].reason
+    assert [y.tolist() for _, y in built.store] == [[1], [4]]
+    built = build_files(tmp_path, {}, read, "u", label_pattern=r"([a-z]+)\.", classes="b,cx")
+    assert [failure.source for failure in built.report.failures] == ["a1.json", "b.json", "d4.json"]
+    assert "its name does not match" in built.reasons[0]
+    built = build_files(tmp_path, {}, read, "v", label_pattern=r"([a-z]+)\d?\.", classes="a,b,cx")
+    assert [failure.source for failure in built.report.failures] == ["b.json", "d4.json"]
+    assert "group 1: 'd' is none of the 3 classes (a, b, cx) that --classes names" in built.reasons[1]
 
 
 def test_kept_columns_of_a_manifest_go_with_labels_in_names(tmp_path):
-    src = write(tmp_path / "src", "a_1.json", "b_2.json")
-    (tmp_path / "m.csv").write_text("source,site\na_1,x\nb_2,y\n")
-    options: dict[str, Any] = {"process": read, "label_pattern": r"_(\d)", "manifest": tmp_path / "m.csv"}
-    build(src, tmp_path / "t", **options, keep="site", workers=0)
-    store = store_spec.open_store(tmp_path / "t")
+    write(tmp_path / "src", "a_1.json", "b_2.json")
+    manifest = write_file(tmp_path / "m.csv", "source,site\na_1,x\nb_2,y\n")
+    store = build_files(tmp_path, {}, read, label_pattern=r"_(\d)", manifest=manifest, keep="site").store
     assert [y.tolist() for _, y in store] == [[1], [2]]
     assert store.sequences["site"].tolist() == ["x", "y"]
-    assert build(src, tmp_path / "t", manifest=options["manifest"], label_axis="sequence", workers=0).unchanged == 2
+    assert build_files(tmp_path, {}, manifest=manifest, label_axis="sequence").report.unchanged == 2
 
 
 @pytest.mark.parametrize("pattern", [3, "(", "", ["(.)"], "none"])

@@ -83,10 +83,5 @@ def test_the_command_and_inspect_show_that_there_are_no_labels(tmp_path):
     shown = seqzarr("inspect", tmp_path / "s").output
     assert "none; targets are chosen from the inputs when reading" in shown
     assert "has no value" not in shown
-    assert "without labels." in store_page(tmp_path)
-
-
-def store_page(tmp_path):
-    done = seqzarr("inspect", tmp_path / "s", "--html", tmp_path / "page.html")
-    assert done.exit_code == 0, done.output
-    return (tmp_path / "page.html").read_text()
+    assert seqzarr("inspect", tmp_path / "s", "--html", tmp_path / "page.html").exit_code == 0
+    assert "without labels." in (tmp_path / "page.html").read_text()

@@ -160,33 +160,23 @@ def test_numbered_columns_of_arrays_and_text_without_names_can_be_grouped_by(tmp
 
 
 def test_the_group_column_is_a_feature_only_on_request(tmp_path):
-    (tmp_path / "x.csv").write_text("a,k\n1,7\n,7\n3,7\n4,8\n,9\n6,10\n")
-    assert tuple(one.names for one in tabular(group_by="k").columns(tmp_path / "x.csv")) == (("a",), ("a",))
-    found = list(tabular(group_by="k", inputs="a,k", missing="split", transforms="scale k=2")(tmp_path / "x.csv"))
-    assert [(one.columns["k"], one.inputs.tolist()) for one in found] == [
-        (7, [[1, 14]]),
-        (7, [[3, 14]]),
-        (8, [[4, 16]]),
-        (10, [[6, 20]]),
-    ]
-    # The step of group 9, of which nothing is left, counts with the sequence after it; at the end, with the last.
-    assert [one.columns["dropped"] for one in found] == [0, 1, 0, 1]
-    (tmp_path / "y.csv").write_text("a,k\n1,7\n,8\n,9\n,9\n")
-    (only,) = tabular(group_by="k", missing="drop")(tmp_path / "y.csv")
-    assert only.columns == {"k": 7, "dropped": 3, "filled": 0}
-    (tmp_path / "z.csv").write_text("a,k\n,7\n,8\n,8\n")
+    path = write_file(tmp_path / "x.csv", "a,k\n1,7\n3,7\n4,8\n")
+    assert tuple(one.names for one in tabular(group_by="k").columns(path)) == (("a",), ("a",))
+    found = list(tabular(group_by="k", inputs="a,k", transforms="scale k=2")(path))
+    assert [(one.columns["k"], one.inputs.tolist()) for one in found] == [(7, [[1, 14], [3, 14]]), (8, [[4, 16]])]
+    path = write_file(tmp_path / "z.csv", "a,k\n,7\n,8\n,8\n")
     with pytest.raises(SourceError, match="none of its 3 rows is left; column a is missing in 2 of the last 2"):
-        list(tabular(group_by="k", missing="drop")(tmp_path / "z.csv"))
+        list(tabular(group_by="k", missing="drop")(path))
 
 
 def test_differences_begin_again_in_each_group_and_errors_name_the_row_of_the_file(tmp_path):
-    (tmp_path / "x.csv").write_text("a,k\n1,x\n10,y\n2,x\n30,y\n-1,y\n")
-    first, second = tabular(group_by="k", transforms="diff a")(tmp_path / "x.csv")
+    path = write_file(tmp_path / "x.csv", "a,k\n1,x\n10,y\n2,x\n30,y\n-1,y\n")
+    first, second = tabular(group_by="k", transforms="diff a")(path)
     assert (first.inputs.tolist(), second.inputs.tolist()) == ([[1]], [[20], [-31]])
     with pytest.raises(SourceError, match=r"row 5, column a: -1\.0 has no logarithm"):
-        list(tabular(group_by="k", transforms="log a")(tmp_path / "x.csv"))
+        list(tabular(group_by="k", transforms="log a")(path))
     with pytest.raises(SourceError, match="row 5, column a: -1 does not fit into uint8"):
-        list(tabular(group_by="k", dtype="uint8", inputs="a")(tmp_path / "x.csv"))
+        list(tabular(group_by="k", dtype="uint8", inputs="a")(path))
 
 
 def test_grouping_reads_only_the_columns_that_are_needed(tmp_path):
