@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import store_spec
+from tests.store.oracle import store_of
 
 LENGTHS = (7, 0, 3, 12, 5, 30, 40)
 WINDOW, HORIZON = 4, 2
@@ -21,26 +22,20 @@ OPTIONS: list[dict[str, Any]] = [  # of batches
 def make_walks(path: Path, *, dtype: DTypeLike = "float32") -> store_spec.Store:
     """Write sequences of 3 features and as many targets, in chunks of 8 steps."""
     rng = np.random.default_rng(0)
-    rows, chunk = (dtype, (3,)), 24 * np.dtype(dtype).itemsize
-    with store_spec.create_store(path, inputs=rows, labels=rows, chunk=chunk, shard=4 * chunk) as writer:
-        for number, length in enumerate(LENGTHS):
-            steps = (10 * rng.normal(size=(length, 3))).astype(dtype)
-            writer.append(steps, steps[::-1], source=f"s{number}")
-    return store_spec.open_store(path)
+    rows = [(10 * rng.normal(size=(length, 3))).astype(dtype) for length in LENGTHS]
+    chunk = 24 * np.dtype(dtype).itemsize
+    return store_of(path, rows, [steps[::-1] for steps in rows], chunk=chunk, shard=4 * chunk)
 
 
 def make_gaps(path: Path) -> store_spec.Store:
     """Write sequences with missing values, in a store with missing values and a mask of filled ones."""
     rng = np.random.default_rng(1)
-    rows = ("float32", (3,))
-    with store_spec.create_store(
-        path, inputs=rows, labels=rows, missing="keep", filled=True, chunk=96, shard=384
-    ) as writer:
-        for number, length in enumerate(LENGTHS):
-            steps = rng.normal(size=(length, 3)).astype("float32")
-            steps[rng.random(steps.shape) < 0.05] = np.nan
-            writer.append(steps, steps[::-1], source=f"s{number}", filled=rng.random(steps.shape) < 0.1)
-    return store_spec.open_store(path)
+    rows = [rng.normal(size=(length, 3)).astype("float32") for length in LENGTHS]
+    for steps in rows:
+        steps[rng.random(steps.shape) < 0.05] = np.nan
+    more = [{"filled": rng.random(steps.shape) < 0.1} for steps in rows]
+    labels = [steps[::-1] for steps in rows]
+    return store_of(path, rows, labels, more=more, missing="keep", filled=True, chunk=96, shard=384)
 
 
 def same(found: Any, wanted: Any) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from builder import Sequence, build
+from builder import Sequence
+from tests.builder.source_files import build_files
 from tests.documents import REPOSITORY, Block, DocumentError
 from tests.real_data.compared import differences, first_of
 from tests.real_data.gallery import DOCUMENT, SECTION, Entry, entries, gallery, run
@@ -127,18 +128,15 @@ def process(made: Callable[[int], Sequence], path: Path) -> Sequence:
 def stores(tmp_path_factory) -> dict[str, tuple[Path, Expected]]:
     """A store of each kind, and the expected one."""
     folder = tmp_path_factory.mktemp("stores")
-    (folder / "src").mkdir()
-    for number in range(12):
-        (folder / "src" / f"{number:02}.txt").write_text(str(number))
+    contents = {f"{number:02}.txt": str(number) for number in range(12)}
     plain = []
-    for number in range(12):
+    for number, name in enumerate(contents):
         one = steps(number)
-        file = folder / "src" / f"{number:02}.txt"
         plain.append(
-            Plain(source=file.name, file=file, inputs=one.inputs, labels=one.labels, time=one.time.view(np.int64),
-                  filled=one.filled, columns={"site": number % 3})
+            Plain(source=name, file=folder / "src" / name, inputs=one.inputs, labels=one.labels,
+                  time=one.time.view(np.int64), filled=one.filled, columns={"site": number % 3})
         )  # fmt: skip
-    build(folder / "src", folder / "steps", process=partial(process, steps), missing="keep", workers=0)
+    build_files(folder, contents, partial(process, steps), "steps", missing="keep")
     of_steps = Expected(
         sequences=plain, unit=("s", "1970-01-01"), window=3, stride=2, target="last", skip=True, mask=True, by="site"
     )
@@ -148,7 +146,7 @@ def stores(tmp_path_factory) -> dict[str, tuple[Path, Expected]]:
               columns={"name": f"n{number % 4}"})
         for number, one in enumerate(plain)
     ]  # fmt: skip
-    build(folder / "src", folder / "wholes", process=partial(process, wholes), classes="even,odd", workers=0)
+    build_files(folder, contents, partial(process, wholes), "wholes", classes="even,odd")
     of_wholes = Expected(sequences=classed, classes=[names], window=3, stride=2, target="sequence")
     return {"steps": (folder / "steps", of_steps), "wholes": (folder / "wholes", of_wholes)}
 

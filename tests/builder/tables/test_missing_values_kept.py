@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,14 @@ def test_many_runs_lie_in_many_chunks_and_the_last_is_replaced(tmp_path, monkeyp
     assert found == wanted
 
 
-def garbled(store):
-    (store / RUNS).write_bytes(b"nonsense")
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "garbled": lambda store: (store / RUNS).write_bytes(b"nonsense"),
+    "moved": lambda store: forge(store, seal=False, missing_inputs=put((0, 0), 0)),
+    "crossing": lambda store: forge(store, seal=False, missing_inputs=put((-1, 1), 10**6)),
+}
 
 
-def moved(store):
-    forge(store, seal=False, missing_inputs=put((0, 0), 0))
-
-
-def crossing(store):
-    forge(store, seal=False, missing_inputs=put((-1, 1), 10**6))
-
-
-@pytest.mark.parametrize("damage", [garbled, moved, crossing])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_runs_that_are_damaged_are_named_and_a_new_store_is_needed(store, tmp_path, damage):
     damage(store)
     before = files(store)
@@ -115,10 +111,9 @@ def test_a_killed_append_leaves_runs_that_no_reader_sees(store, tmp_path, monkey
 MOMENTS = 24  # of each file
 
 
-def write_sources(folder, count=3):
+def write_sources(folder):
     """Write files of two groups, with numbered rows that are unordered, partly of the same time, and lack values."""
-    (folder / "labels").mkdir(parents=True)
-    for number in range(count):
+    for number in range(3):
         rng = np.random.default_rng(number)
         lines, labels = ["t,group,id,a,b"], ["id,y"]
         for at, row in enumerate(rng.permutation(MOMENTS).tolist()):
@@ -127,8 +122,8 @@ def write_sources(folder, count=3):
             lines.append(",".join([str(time), "xy"[row % 2], str(row + 0.5), *cells]))
             if at % 5:
                 labels.append(f"{row + 0.5},{rng.normal():.3f}" if rng.random() > 0.2 else f"{row + 0.5},")
-        (folder / f"{number}.csv").write_text("\n".join(lines) + "\n")
-        (folder / "labels" / f"{number}.csv").write_text("\n".join(labels) + "\n")
+        texts = {f"{number}.csv": lines, f"labels/{number}.csv": labels}
+        write_files(folder, {name: "\n".join(text) + "\n" for name, text in texts.items()})
 
 
 ROWS: dict[str, dict[str, Any]] = {
