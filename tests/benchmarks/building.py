@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from builder.frames.tabular import Tabular, tabular
 from builder.workers.engine import DaskEngine, Engine, start_engine
 from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
+from tests.benchmarks.reading.rounds import Key, Round, median, ratio
 from tests.benchmarks.reading.stores import warm
 from tests.benchmarks.sources import FEATURES, write_sources
 from tests.benchmarks.table import print_table
@@ -90,41 +90,32 @@ def benchmark_build(folder: Path, *, megabytes: dict[str, float], rounds: int, w
         sources = folder / f"build-{kind}"
         decoded = write_sources(sources, kind, size) / 1e6
         into_page_cache(sources)
-        found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        found: list[Round] = []
         for _ in range(rounds):
+            found.append({})
             for processes in workers:
                 for step in STEPS:
-                    found.setdefault((step, processes), []).append(measure(floor, step, str(sources), processes))
-                found.setdefault(("build", processes), []).append(measure(build_once, kind, str(sources), processes))
+                    found[-1][step, processes] = measure(floor, step, str(sources), processes)
+                found[-1]["build", processes] = measure(build_once, kind, str(sources), processes)
         count = len(list(sources.iterdir()))
         print(f"\nBuild from .{kind}: {count:,} sources, {decoded:,.0f} MB decoded, median of {rounds} rounds\n")
         print_table(
             ["", "processes", "MB/s", "seconds", "of floor", "of all", "CPU s", "CPU of floor", "start s", "whole s"],
-            [
-                [step, str(processes), *_cells(runs, found[FLOOR, processes], found[WHOLE, processes], decoded)]
-                for (step, processes), runs in sorted(found.items(), key=lambda item: item[0][1])
-            ],
+            [[key[0], str(key[1]), *_cells(found, key, decoded)] for key in sorted(found[0], key=lambda key: key[1])],
         )
     print(f"\nof floor: time over that of {FLOOR} in the same round. Goal for the build: {GOAL}.")
     print("of all: time over that of the same, with what else a build has to do, but none of our code.")
 
 
-def _cells(
-    runs: list[dict[str, Any]], floors: list[dict[str, Any]], wholes: list[dict[str, Any]], decoded: float
-) -> list[str]:
-    def middle(name: str) -> float:
-        return float(statistics.median(run[name] for run in runs))
-
-    def ratio(name: str, others: list[dict[str, Any]] = floors) -> str:
-        return f"{statistics.median(run[name] / one[name] for run, one in zip(runs, others, strict=True)):.2f}"
-
-    ends = [f"{middle(name):.2f}" if name in runs[0] else "" for name in ("start", "whole")]
+def _cells(rounds: list[Round], key: Key, decoded: float) -> list[str]:
+    seconds, alone, whole = median(rounds, key, "seconds"), (FLOOR, key[1]), (WHOLE, key[1])
+    ends = [f"{median(rounds, key, name):.2f}" if name in rounds[0][key] else "" for name in ("start", "whole")]
     return [
-        f"{decoded / middle('seconds'):,.0f}",
-        f"{middle('seconds'):.2f}",
-        ratio("seconds"),
-        ratio("seconds", wholes),
-        f"{middle('cpu'):.2f}",
-        ratio("cpu"),
+        f"{decoded / seconds:,.0f}",
+        f"{seconds:.2f}",
+        f"{ratio(rounds, key, alone, 'seconds'):.2f}",
+        f"{ratio(rounds, key, whole, 'seconds'):.2f}",
+        f"{median(rounds, key, 'cpu'):.2f}",
+        f"{ratio(rounds, key, alone, 'cpu'):.2f}",
         *ends,
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import statistics
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +17,7 @@ import store_spec
 from builder.execution.build import build
 from tests.benchmarks.building import engine_timed_apart, into_page_cache, process_for
 from tests.benchmarks.children import measure, ready_pool, timed
+from tests.benchmarks.reading.rounds import Round, median, ratio
 from tests.benchmarks.sources import write_sources
 from tests.benchmarks.table import print_table
 
@@ -71,20 +71,15 @@ def benchmark_verify(folder: Path, *, megabytes: float, rounds: int, workers: tu
     decoded = write_sources(sources, "npy", megabytes) / 1e6
     build(sources, path, process=process_for("npy"), workers=0)
     into_page_cache(path)
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for _ in range(rounds):
-        for processes in workers:
-            for name, step in STEPS.items():
-                found.setdefault((name, processes), []).append(measure(step, str(path), processes))
+    found: list[Round] = [
+        {(name, n): measure(step, str(path), n) for n in workers for name, step in STEPS.items()} for _ in range(rounds)
+    ]
     rows = []
-    for (name, processes), runs in found.items():
-        floors = found["read + decompress", processes]
-        ratios = [
-            statistics.median(floor[key] / run[key] for floor, run in zip(floors, runs, strict=True))
-            for key in ("seconds", "cpu")
-        ]
-        rates = [f"{decoded / statistics.median(run[key] for run in runs):,.0f}" for key in ("seconds", "cpu")]
-        rows.append([name, str(processes), *rates, *(f"{ratio:.2f}" for ratio in ratios)])
+    for name, processes in found[0]:
+        key, alone = (name, processes), ("read + decompress", processes)
+        rates = [f"{decoded / median(found, key, field):,.0f}" for field in ("seconds", "cpu")]
+        shares = [f"{ratio(found, alone, key, field):.2f}" for field in ("seconds", "cpu")]
+        rows.append([name, str(processes), *rates, *shares])
     count = len(list(sources.iterdir()))
     print(f"\nVerify {decoded:,.0f} MB decoded, of {count:,} sources, median of {rounds} rounds\n")
     print_table(["", "processes", "MB/s", "MB a CPU s", "of read + decompress", "by CPU"], rows)

@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.benchmarks.reading.works import Work
 
-Round = dict[tuple[str, str], dict[str, Any]]  # the results of each work and reader
+Key = tuple[str, Any]  # a work and a reader, or a step and the number of processes
+Round = dict[Key, dict[str, Any]]  # the results of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +45,14 @@ def in_rounds(
     ]
 
 
-def median(rounds: Sequence[Round], key: tuple[str, str], field: str = "rate") -> float:
+def median(rounds: Sequence[Round], key: Key, field: str = "rate") -> float:
     """Return the median of all rounds."""
     return float(statistics.median(one[key][field] for one in rounds))
 
 
-def ratio(rounds: Sequence[Round], key: tuple[str, str], other: tuple[str, str]) -> float:
+def ratio(rounds: Sequence[Round], key: Key, other: Key, field: str = "rate") -> float:
     """Return the median of the ratios of two rates."""
-    return float(statistics.median(one[key]["rate"] / one[other]["rate"] for one in rounds))
+    return float(statistics.median(one[key][field] / one[other][field] for one in rounds))
 
 
 def at_least(found: float, goal: float | None, of: str) -> list[str]:

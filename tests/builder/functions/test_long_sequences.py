@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,6 @@ def test_a_sequence_in_pieces_is_stored_verified_and_repaired_like_any_other(tmp
     assert files(pieces) == other
 
 
-def with_masks(x: np.ndarray[Any, Any]) -> Iterator[Any]:
-    return ((np.ma.masked_array(part, part % 4 == 3), 1) for part in x)
-
-
-def with_masked_labels(x: np.ndarray[Any, Any]) -> Iterator[Any]:
-    return (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x)
-
-
-def filled_at_times(x: np.ndarray[Any, Any]) -> Iterator[Any]:
-    return (Sequence(part, 1, filled=part > 3 if number % 2 == 0 else None) for number, part in enumerate(x))
-
-
 def with_one_dict(x: np.ndarray[Any, Any]) -> Iterator[Any]:
     columns: dict[str, Any] = {"site": 0}
     for part in x:
@@ -96,29 +84,35 @@ def with_one_dict_gone_wrong(x: np.ndarray[Any, Any]) -> Iterator[Any]:
         columns["other"] = 1
 
 
-def with_labels_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
-    return ((part, part.astype(np.uint64 if number else np.int64)) for number, part in enumerate(x))
-
-
 def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
     for number, part in enumerate(x):
         time = np.array([2 * number, 2 * number + 1])
         yield Sequence(part, 1, time=time if number else time.astype("M8[s]"))
 
 
+# Functions that make pieces of rows, and whether the store keeps missing values.
+PIECES: dict[str, tuple[Callable[[np.ndarray[Any, Any]], Iterator[Any]], str | None]] = {
+    "masks": (lambda x: ((np.ma.masked_array(part, part % 4 == 3), 1) for part in x), "keep"),
+    "masked labels": (
+        lambda x: (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x),
+        "keep",
+    ),
+    "filled at times": (
+        lambda x: (Sequence(part, 1, filled=None if number % 2 else part > 3) for number, part in enumerate(x)),
+        None,
+    ),
+    "labels of two dtypes": (
+        lambda x: ((part, part.astype(np.uint64 if number else np.int64)) for number, part in enumerate(x)),
+        None,
+    ),
+    "one dict": (with_one_dict, None),
+    "one dict gone wrong": (with_one_dict_gone_wrong, None),
+    "times of two dtypes": (with_times_of_two_dtypes, None),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("pieces", "missing"),
-    [
-        (with_masks, "keep"),
-        (with_masked_labels, "keep"),
-        (filled_at_times, None),
-        (with_one_dict, None),
-        (with_one_dict_gone_wrong, None),
-        (with_labels_of_two_dtypes, None),
-        (with_times_of_two_dtypes, None),
-    ],
-)
+@pytest.mark.parametrize(("pieces", "missing"), PIECES.values(), ids=PIECES)
 def test_pieces_are_verified_and_repaired_as_they_were_built_however_they_differ(tmp_path, pieces, missing):
     def process(path: Path) -> LongSequence:
         return LongSequence(pieces(np.load(path).reshape(3, 2)))

@@ -139,9 +139,8 @@ def test_columns_of_many_binary_types_can_form_groups(tmp_path, column, expected
     assert (found, [type(value) for value in found]) == (expected, [type(value) for value in expected])
 
 
-@pytest.mark.parametrize("row_group", [1, 9])
-def test_a_missing_group_value_is_refused_by_its_row_of_the_file(tmp_path, row_group):
-    path = write_file(tmp_path / "x.parquet", {"k": [1, 2, None], "a": [1.0] * 3}, row_group=row_group)
+def test_a_missing_group_value_is_refused_by_its_row_of_the_file(tmp_path):
+    path = write_file(tmp_path / "x.parquet", {"k": [1, 2, None], "a": [1.0] * 3}, row_group=1)
     with pytest.raises(SourceError, match="row 3, column k: missing value, but rows are grouped by this column"):
         list(tabular(group_by="k")(path))
 
