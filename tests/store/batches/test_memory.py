@@ -48,9 +48,8 @@ def write_walks(path: Path, lengths: list[int], axis: Any) -> store_spec.Store:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Store]:
     folder = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
-    warm = write_walks(folder / "warm.zarr", [5_000], "step").windows(
-        9
-    )  # so that imports and tables are in memory already
+    # So that imports and tables are in memory already.
+    warm = write_walks(folder / "warm.zarr", [5_000], "step").windows(9)
     assert len(list(warm.batches(100, shuffle=True))) == 50
     return {
         "one": write_walks(folder / "one.zarr", [300_000], "step"),

@@ -159,22 +159,6 @@ def test_the_index_has_the_number_of_each_window(by_step, options, weighted, shu
     assert all_same(samples, unbatched(list(windows.batches(10, memory=60_000, **more))))
 
 
-@pytest.mark.slow
-def test_workers_have_the_batches_of_the_epoch_alternately(by_step: Written):
-    windows = by_step.store.windows(4)
-    alone = list(windows.batches(10, shuffle=True, memory=20_000))
-    for workers in (1, 2, 3, 40):
-        found = [list(windows.batches(10, shuffle=True, memory=20_000).of_worker(w, workers)) for w in range(workers)]
-        assert all(all_same(mine, alone[w::workers]) for w, mine in enumerate(found))
-        for worker in range(min(workers, 3)):
-            begun = windows.batches(10, shuffle=True, memory=20_000).of_worker(worker, workers)
-            if len(alone) > workers + worker:
-                next(begun)
-            resumed = windows.batches(10, shuffle=True, memory=20_000).of_worker(worker, workers)
-            resumed.load_state_dict(begun.state_dict())
-            assert all_same(list(resumed), list(begun))
-
-
 def batches_of_ranks(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:
     """Return the batches of each rank; None if they cannot be distributed."""
     try:

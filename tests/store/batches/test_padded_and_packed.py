@@ -342,10 +342,3 @@ def test_packed_rows_are_nearly_full_for_log_normal_lengths(shuffle: Any):
             {frozenset(each.tolist()) for each in np.split(one.sequence, one.first[1:-1])} for one in (packing, other)
         ]
         assert len(rows[0] & rows[1]) < len(rows[0]) / 50
-
-
-def test_a_row_may_be_longer_than_all_steps_and_a_store_may_have_none(by_step: Written):
-    (batch,) = by_step.store.packed(1000)
-    assert batch.cu_seqlens[-1] == 1000
-    assert int(batch.mask.sum()) == sum(LENGTHS)
-    assert list(by_step.store.select([0]).packed(10)) == []

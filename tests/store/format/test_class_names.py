@@ -78,9 +78,7 @@ def test_impossible_classes_are_refused_before_anything_is_made(tmp_path, classe
 def test_a_label_that_is_not_a_code_is_refused_and_the_writer_continues(tmp_path, label_axis, given):
     with create(tmp_path / "store", label_axis=label_axis) as writer:
         for wrong, shown in ((np.array(given, np.int8), 2), (np.full_like(np.array(given, np.int8), -1), -1)):
-            with pytest.raises(
-                SequenceError, match=rf"s: labels: row \d, target 0 is {shown}, where this store has 2 c"
-            ):
+            with pytest.raises(SequenceError, match=rf"s: labels: row \d, target 0 is {shown}, where this store has 2"):
                 writer.append(np.zeros(4, np.float32), wrong, source="s")
         writer.append(np.zeros(4, np.float32), np.zeros_like(np.array(given, np.int8)), source="s")
     assert len(store_spec.open_store(tmp_path / "store")) == 1

@@ -276,12 +276,6 @@ def test_the_example_is_the_root_document_of_a_store_that_is_written_now(example
     assert json.loads(group) == found["metadata"]["sequences"] == found["metadata"]["stats"]
 
 
-def test_digest_and_identity_of_the_example_follow_from_the_text(example):
-    reader = SpecReader(example)
-    assert reader.digest() == reader.said["digest"]
-    assert reader.identity() == reader.said["identity"]
-
-
 @pytest.mark.parametrize("axis", schema.LABEL_AXES)
 def test_the_examples_of_offsets_are_right(axis, tmp_path):
     rows, offsets = found_in("Label axes", rf"`{axis}` \|.* (\d+) rows; `(\[.*?\])`")

@@ -49,11 +49,7 @@ def test_a_shard_in_place_of_another_is_always_found(tmp_path, kind, axis):
     store = store_spec.open_store(tmp_path / "s")
     options = ONE[kind] | ({} if axis == "step" or kind == "padded" else {"targets": "inputs"})
     says = r"inputs/c.[01].0: is shard [01] of 'inputs', by its stamp; a file is another's"
-    for read in (
-        lambda: store[1],
-        lambda: store.read(1, 0, 1),
-        lambda: list(begin(store.select([1]), kind, **options)),
-    ):
+    for read in (lambda: store[1], lambda: store.read(1, 0, 1), lambda: [*begin(store.select([1]), kind, **options)]):
         with pytest.raises(FormatError, match=says):
             read()
     assert same(store[5][0], sequences[5].inputs)

@@ -315,14 +315,10 @@ def test_batches_show_their_position(named: Store):
     assert ", in order, rank 1 of 2: " in repr(windows.batches(16, rank=1, world_size=2))
     padded = named.padded(2)
     next(padded)
-    assert re.match(
-        r"<2 batches of up to 2 sequences with 16.7 % padding, 1 taken, in order: <seqzarr store ", repr(padded)
-    )
+    assert re.match(r"<2 batches of up to 2 sequences with 16.7 % padding, 1 taken, in order: <seqzarr ", repr(padded))
     assert " of up to 90 padded steps with " in repr(named.padded(max_steps=90, shuffle=True, seed=1))
     streams = named.streams(2, 10)
-    assert re.match(
-        r"<[0-9]+ batches of 2 lanes of 10 steps with [0-9.]+ % padding, 0 taken, in order: <seq", repr(streams)
-    )
+    assert re.match(r"<\d+ batches of 2 lanes of 10 steps with [0-9.]+ % padding, 0 taken, in order: <", repr(streams))
 
 
 def test_a_writer_reports_uncommitted_sequences(named: Store):

@@ -324,9 +324,7 @@ def test_a_url_makes_no_folder_of_its_name(tmp_path, monkeypatch, url):
         lambda: store_spec.open_store(Path(url), "a"),
     )
     for begin in begins:
-        with pytest.raises(
-            errors.SchemaError, match=r"(s3|gs|file):/.*: a URL was made into a Path.*; give it as a str"
-        ):
+        with pytest.raises(errors.SchemaError, match=r"(s3|gs|file):/.*: a URL was made into a Path.*; give it as a"):
             begin()
     assert list(tmp_path.iterdir()) == []
 

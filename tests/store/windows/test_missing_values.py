@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
-from store_spec.errors import FormatError, WindowError
+from store_spec.errors import FormatError
 from store_spec.format.runs import missing_runs
 from store_spec.windows import index as index_module
 from store_spec.windows.index import Gaps, GapUse, WindowIndex
@@ -47,11 +47,6 @@ def test_finding_windows_without_missing_values_reads_no_rows(by_step: Written, 
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
     assert [windows.index.locate(number) for number in (0, -1)]
-
-
-def test_unknown_policies_are_refused(by_step: Written):
-    with pytest.raises(WindowError, match=r'missing=\'drop\'; it must be "keep" or "skip"'):
-        by_step.store.windows(5, missing="drop")  # type: ignore[arg-type]
 
 
 def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Written):

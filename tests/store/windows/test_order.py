@@ -354,9 +354,8 @@ def test_overlapping_windows_of_the_benchmarks_have_visits():
     """The plan is a part of the order: a change has to raise `VERSION`."""
     assert VERSION == 7
     assert CacheOrder.plan(WindowShape(window=128), 36, LANES) == CacheOrder(run=33, phases=2, together=30)
-    assert CacheOrder.plan(WindowShape(window=128), 52, LANES) == CacheOrder(
-        run=40, phases=2, together=40
-    )  # larger rows
+    # Larger rows.
+    assert CacheOrder.plan(WindowShape(window=128), 52, LANES) == CacheOrder(run=40, phases=2, together=40)
     # Otherwise neighbours would be in the same group.
     assert CacheOrder.plan(WindowShape(window=128, stride=16), 36, LANES) == CacheOrder(run=8, phases=1, together=40)
 

@@ -58,10 +58,8 @@ def test_an_overlay_equals_a_loop(by_step, selection, shape, tail, dtype, data):
     steps = () if shape.label_steps is None else (shape.label_steps,)
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
     predictions = (rng.normal(size=(len(index), *steps, *tail)) * 9).astype(dtype)
-    overlay, wanted = (
-        windows.overlay(predictions, np.array(index, np.int64)),
-        overlay_by_loops(windows, predictions, index),
-    )
+    overlay = windows.overlay(predictions, np.array(index, np.int64))
+    wanted = overlay_by_loops(windows, predictions, index)
     assert [int(windows.store.selection[each.sequence]) for each in overlay] == sorted(wanted)
     assert len(overlay) == len(wanted)
     for each in overlay:

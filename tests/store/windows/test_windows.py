@@ -197,10 +197,7 @@ def test_windows_are_located_by_source_part_and_step(named: tuple[list[Any], sto
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"features": ["volume"]},
-            r"features: 'volume', but there are 5 \(0 to 4\), named open, high, low, close, day",
-        ),
+        ({"features": ["volume"]}, r"features: 'volume', but there are 5 \(0 to 4\), named open, high, low, close"),
         ({"features": [5]}, r"features: 5, but there are 5 \(0 to 4\)"),
         ({"features": [-6]}, r"features: -6, but there are 5 \(0 to 4\)"),
         ({"features": [1.0]}, "features: 1.0, but there are 5"),
@@ -214,6 +211,7 @@ def test_windows_are_located_by_source_part_and_step(named: tuple[list[Any], sto
         ({"target": "last", "pad_end": True}, 'pad_end=True with target="last"'),
         ({"future": ["tomorrow"]}, "future: 'tomorrow', but there are 5"),
         ({"future": ["day"], "target": "last"}, r'future=\[\'day\'\] with target="last"'),
+        ({"missing": "drop"}, 'missing=\'drop\'; it must be "keep" or "skip"'),
         ({"phase": "second"}, 'phase is \'second\'; it must be one of "first", "random"'),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 import store_spec
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import build_folder, locked
-from store_spec.disk.storage import LocalStorage, sync_folder
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import FormatError, LockedError, MissingStoreError, StorageError, StoreError
 from tests.store.oracle import Recipe, append, make, write
 
@@ -120,12 +120,6 @@ def test_a_failing_disk_is_named_with_file_and_step_and_nothing_is_left(storage,
     assert storage.get("a/x") == b"old"
 
 
-def test_a_folder_that_cannot_be_synced_is_named(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
-    with pytest.raises(StorageError, match=f"{tmp_path}/a: syncing failed: Input/output error"):
-        storage.sync(["a"])
-
-
 def test_the_folder_beside_a_store_is_named_if_it_cannot_be_listed(tmp_path, monkeypatch):
     for call in ("listdir", "scandir"):
         monkeypatch.setattr(os, call, mock.Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
@@ -136,12 +130,12 @@ def test_the_folder_beside_a_store_is_named_if_it_cannot_be_listed(tmp_path, mon
 def test_other_errors_of_the_disk_are_named(storage, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for attempt, step in (
-        (lambda: storage.make_folder("file/x"), "making the folder"),
-        (lambda: storage.list("file"), "listing"),
-        (lambda: storage.delete("a/none"), "deleting"),
-        (lambda: sync_folder(tmp_path / "file"), "syncing"),
+        (lambda: storage.make_folder("file/x"), "file/x: making the folder"),
+        (lambda: storage.list("file"), "file: listing"),
+        (lambda: storage.delete("a/none"), "a/none: deleting"),
+        (lambda: storage.sync(["file"]), "file: syncing"),
     ):
-        with pytest.raises(StorageError, match=f"{step} failed"):
+        with pytest.raises(StorageError, match=f"{tmp_path}/{step} failed"):
             attempt()
 
 
@@ -150,9 +144,7 @@ def test_the_lock_is_held_by_one_and_leaves_nothing(tmp_path):
     with locked(store) as folder:
         assert folder == build_folder(store) == tmp_path / "store.build"
         with (
-            pytest.raises(
-                LockedError, match=rf"store: process {os.getpid()} on {os.uname().nodename} is writing to it"
-            ),
+            pytest.raises(LockedError, match=rf"store: process {os.getpid()} on {os.uname().nodename} is writing to"),
             locked(store),
         ):
             pass
