@@ -176,7 +176,8 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatc
     build(make_sources(tmp_path), tmp_path / "a.zarr", process=slow, workers=0, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err and all(line.startswith("a.zarr: ") for line in err.splitlines())
+    assert err
+    assert all(line.startswith("a.zarr: ") for line in err.splitlines())
     seen.unlink()
     done = seqzarr("build", tmp_path / "src", tmp_path / "b.zarr", "--process", f"{__name__}:slow", "--workers", "0")
     assert "of 3 sources, " in done.stderr
