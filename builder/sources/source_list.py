@@ -42,9 +42,6 @@ class SourceList:
             if before >= after:
                 raise UsageError(f"sources must be sorted, each named once, but {after!r} follows {before!r}")
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     @property
     def ignored_listed(self) -> tuple[str, ...]:
         """The first ignored files."""
