@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from builder.build_errors import BuildError
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
-from builder.sources.fingerprints import Fingerprint, Fingerprints
+from builder.sources.fingerprints import Fingerprints
 from builder.workers.conform import SourceProbe, append_checked
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UsedSource, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
@@ -132,19 +132,16 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     if len(marks) > len(finished):  # the last source was interrupted
         rows.cut(marks[-1][0])
         codes.truncate(marks[-1][1])
-    records, files = [no_records(schema)], dict[str, Fingerprint]()
-    for one in finished:
-        if isinstance(one, UsedSource):
-            records += one.results
-        if isinstance(one, UsedSource | Skipped):
-            files |= {file: batch.folder.listed(read, file) for file, read in one.read.fingerprints.items()}
+    records = [no_records(schema), *(row for one in finished if isinstance(one, UsedSource) for row in one.results)]
+    read = [one.read for one in finished if isinstance(one, UsedSource | Skipped)]
+    files = {file: batch.folder.listed(found, file) for one in read for file, found in one.fingerprints.items()}
     blocks = rows.close()
     summary = BatchSummary(
         records=Records.concatenate(records),
         bytes_decoded=sum(one.nbytes for one in blocks.values()),
         bytes_in_memory=bytes_in_memory(blocks),
         done=len(finished),
-        bytes_read=sum(read.state.size for read in files.values()),
+        bytes_read=sum(found.state.size for found in files.values()),
         fingerprints=Fingerprints.of(files),
         failures=tuple(one for one in finished if isinstance(one, Failure) and not isinstance(one, Skipped)),
         skipped=tuple(one for one in finished if isinstance(one, Skipped)),
