@@ -165,6 +165,7 @@ MISTAKES = [
     (["tables", "new.zarr", "--manifest", "z" * 300], f"Error: {'z' * 300}: File name too long"),
     (["tables", "other.zarr/new.zarr"], "other.zarr/new.zarr: lies inside of the store "),
     (["tables", "other.zarr/inputs/new.zarr"], "other.zarr/inputs/new.zarr: lies inside of the store "),
+    (["tables", "new.zarr", "--process", "no_such_module:read"], "there is no module no_such_module"),
     (["tables", "new.zarr", "--chunk", "much"], "'much' is not a size in bytes"),
     (["tables", "new.zarr", "--chunk", "2MB", "--shard", "1MB"], "chunks of 2,000,000 bytes in shards of 1,000,000"),
     (["tables", "new.zarr", "--batch", "-"], "'-' is not a size in bytes"),
