@@ -18,8 +18,8 @@ from builder.maintenance.source_checks import verify_sources
 from builder.processes.text_labels import encode_labels
 from store_spec import SequenceError
 from tests.builder.command import seqzarr
-from tests.builder.source_files import build_files, write_files
-from tests.builder.text_sources import as_array, as_objects, write
+from tests.builder.source_files import build_files, write_file, write_files
+from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
 from tests.store.oracle import files, store_of
 
@@ -177,6 +177,15 @@ def test_text_without_classes_is_refused_with_advice(tmp_path):
     write(src, a=([1, 2], [1, 2]))
     (reason,) = build_files(tmp_path, {}, as_lists).reasons
     assert reason.startswith("labels are text, such as 'dog'")
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(None, ("dog", "cat")), ("cat,dog", ("cat", "dog"))])
+def test_labels_of_a_manifest_replace_those_of_the_function(tmp_path, classes, expected):
+    write(tmp_path / "src", a=([1, 2], 0), b=([1], 0))
+    manifest = write_file(tmp_path / "m.csv", "source,kind\na,dog\nb,cat\n")
+    store = build_files(tmp_path, {}, inputs_alone, classes=classes, manifest=manifest, label_column="kind").store
+    assert store.class_names() == expected
+    assert [expected[label.item()] for _, label in store] == ["dog", "cat"]
 
 
 def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_path):

@@ -4,6 +4,7 @@ import itertools
 import pickle
 import shlex
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from builder import LongSequence, Sequence, SourceError, UsageError, tabular
+from builder import BuildError, LongSequence, Sequence, SourceError, UsageError, tabular
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
@@ -378,6 +379,18 @@ def test_sequences_of_tabular_have_one_type_for_all_options(tmp_path, monkeypatc
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_process_function_may_change_the_sequences_of_a_table(tmp_path):
+    def scaled(path, *, factor):
+        for sequence in tabular(inputs="a", labels="b", group_by="g", missing="drop").sequences(path):
+            if sequence.columns["g"] % 2 == 0:
+                yield replace(sequence, inputs=sequence.inputs * factor)
+
+    contents = {"x.csv": "a,b,g\n1,2,0\n,4,0\n3,6,2\n5,7,1\n"}
+    store = build_files(tmp_path, contents, scaled, arguments={"factor": 0.5}).store
+    assert [(x.tolist(), y.tolist()) for x, y in store] == [([[0.5]], [[2]]), ([[1.5]], [[6]])]
+    assert (store.sequences["g"].tolist(), store.sequences["dropped"].tolist()) == ([0, 2], [1, 0])
+
+
 def test_sequences_of_tabular_have_text_as_labels_unless_classes_are_given(tmp_path):
     path = write_file(tmp_path / "x.csv", "a,b,kind\n1,5,dog\n2,6,cat\n3,7,dog\n")
     (only,) = tabular(inputs="a", labels="b,kind").sequences(path)
@@ -418,5 +431,6 @@ def test_a_range_of_columns_to_change_has_the_same_columns_in_every_file(tmp_pat
 
 
 def test_a_range_of_columns_to_change_with_a_label_in_it_is_refused(tmp_path):
-    built = build_files(tmp_path, {"1.csv": "a,y,c\n1,2,3\n"}, tabular(labels="y", transforms=["scale a:c=2"]))
-    assert "the range a:c is a, y, c here, but a, c in the order of inputs and labels" in built.reasons[0]
+    process, message = tabular(labels="y", transforms=["scale a:c=2"]), "the range a:c is a, y, c here, but a, c in the"
+    with pytest.raises(BuildError, match=message):
+        build_files(tmp_path, {"1.csv": "a,y,c\n1,2,3\n"}, process, max_failures=None)

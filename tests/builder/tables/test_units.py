@@ -64,15 +64,15 @@ def test_units_and_descriptions_of_files_are_shown_everywhere(tmp_path, suffix):
 def test_a_scaled_column_has_another_unit_and_one_without_notes_stores_none(tmp_path):
     write(tmp_path / "src/a.parquet")
 
-    def units(**options: Any) -> Any:
-        store = f"{len(list(tmp_path.iterdir()))}.zarr"
+    def units(store: str, **options: Any) -> Any:
         return build_files(tmp_path, {}, tabular(**options), store).store.schema.inputs
 
-    assert units(inputs="level,flow", transforms=["scale flow=0.03"]).units == ("m", "")
-    assert units(inputs="level,flow", transforms=["diff flow", "log level"]).units == ("", "m3/s")
-    assert units(inputs="level", transforms=["log level", "scale level=2"]).units is None
-    assert (units(inputs="id").units, units(inputs="id").descriptions) == (None, None)
-    assert "feature" not in json.dumps(json.loads((tmp_path / "4.zarr/inputs/zarr.json").read_text())["attributes"])
+    assert units("a", inputs="level,flow", transforms=["scale flow=0.03"]).units == ("m", "")
+    assert units("b", inputs="level,flow", transforms=["diff flow", "log level"]).units == ("", "m3/s")
+    assert units("c", inputs="level", transforms=["log level", "scale level=2"]).units is None
+    rows = units("d", inputs="id")
+    assert (rows.units, rows.descriptions) == (None, None)
+    assert "feature" not in json.dumps(json.loads((tmp_path / "d/inputs/zarr.json").read_text())["attributes"])
 
 
 @pytest.mark.parametrize(
