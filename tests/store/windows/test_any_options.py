@@ -116,6 +116,14 @@ def samples_by_loops(
     dtype=None,
     drawn=NOTHING | {"future": ["open"], "missing": "skip", "mask": False},  # NaN in other features counts too
 )
+@example(
+    kind="float32",
+    axis="step",
+    shape=WindowShape(window=3, horizon=2),
+    how="window",
+    dtype=None,
+    drawn=NOTHING | {"future": ["open"], "missing": "keep", "mask": False},  # these are normalised like the inputs
+)
 def test_windows_with_any_options_equal_those_of_loops(known, kind, axis, shape, how, dtype, drawn):
     """By number, in order, and shuffled, bit for bit."""
     one: Known = known(kind, axis)
