@@ -206,7 +206,7 @@ def test_one_number_for_all_features_covers_all_values(tmp_path: Path):
     every = np.concatenate(x).astype(float)
     stats = store.stats().over_features()
     assert stats.count.tolist() == [np.isfinite(every).sum()] * 3
-    assert stats.min.tolist() == [np.nanmin(every)] * 3
+    assert (stats.min.tolist(), stats.max.tolist()) == ([np.nanmin(every)] * 3, [np.nanmax(every)] * 3)
     np.testing.assert_allclose(stats.mean, [np.nanmean(every)] * 3)
     np.testing.assert_allclose(stats.std, [np.nanstd(every)] * 3)
     np.testing.assert_allclose(stats.labels.std, [np.concatenate(y).std()] * 2)
