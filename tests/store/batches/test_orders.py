@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from store_spec.errors import WindowError
 from store_spec.reading.ranks import Turns
 from store_spec.windows.shape import WindowShape
-from store_spec.windows.units import unit_masses
+from store_spec.windows.units import draw_windows, unit_masses
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, chunks_read, every_kind
 from tests.store.oracle import store_of
@@ -292,6 +292,17 @@ def test_windows_are_drawn_in_proportion_to_their_weight(budget: int):
     drawn = np.array(epoch(order))
     pairs = sum(int(n) * (int(n) - 1) for n in np.bincount(drawn)) / (len(drawn) * (len(drawn) - 1))
     assert abs(pairs - float(((share / share.sum()) ** 2).sum())) < 0.01
+
+
+def test_windows_of_a_unit_with_several_sequences_are_drawn_by_their_weight():
+    """The units of the test above have one or two windows."""
+    before, weights = np.array([0, 2, 3, 8, 12]), np.array([1.0, 3.0, 0.0, 2.0])
+    unit, count = (np.array([1]), np.array([11])), 30_000
+    drawn = draw_windows(unit, np.array([count]), before, weights, np.random.default_rng(0))
+    of_window = np.repeat(weights, np.diff(before)) * (np.arange(12) >= 1) * (np.arange(12) < 11)
+    shares = np.bincount(drawn, minlength=12) / count
+    np.testing.assert_allclose(shares, of_window / of_window.sum(), atol=0.01)
+    assert not shares[of_window == 0].any()
 
 
 def test_balanced_classes_are_equally_frequent(tmp_path: Path):
