@@ -134,7 +134,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatc
         with pytest.raises(engine.lost):
             engine.submit(die_always).result()
         workers |= set(workers_of(os.getpid())) - before
-    assert not psutil.wait_procs(workers, timeout=1)[1]
+    assert not psutil.wait_procs(workers, timeout=10)[1]
     assert not threads_left(threads)
     assert dict(os.environ) == environment
 
