@@ -1,7 +1,5 @@
 """All benchmarks, as tables: `python -m tests.benchmarks`, in the root of the repository."""
 
-from __future__ import annotations
-
 import argparse
 import platform
 import tempfile

@@ -1,7 +1,5 @@
 """Read a store in place from a server with the delay, the speed and the faults of an object store."""
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Build rates, compared with reading, parsing and compressing alone."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Run each measurement in a new process: its time, and the processor time and memory of all its processes."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """A limit of the kernel on the memory of processes, page cache included."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

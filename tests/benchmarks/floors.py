@@ -1,7 +1,5 @@
 """The time of the work on the sources without our code: bare processes that read, parse, compress and so on."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

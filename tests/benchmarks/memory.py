@@ -1,7 +1,5 @@
 """A build of sources far larger than the memory that it may use."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator

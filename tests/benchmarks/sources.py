@@ -3,8 +3,6 @@
 seeded random walks rounded to 3 decimals, 8 inputs and 1 label, one series per file.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

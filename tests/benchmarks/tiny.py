@@ -1,7 +1,5 @@
 """Many small sources: the time per source, and the memory of all processes, must not grow with their number."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

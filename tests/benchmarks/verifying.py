@@ -1,7 +1,5 @@
 """The rate of `verify`, compared with reading and decompressing the same chunks by bare processes."""
 
-from __future__ import annotations
-
 import importlib
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Write small source files, and build stores from them."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

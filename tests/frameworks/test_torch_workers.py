@@ -1,7 +1,5 @@
 """Batches from the data loaders of torch and torchdata: with workers, from a URL, and on two ranks."""
 
-from __future__ import annotations
-
 import gc
 import json
 import multiprocessing

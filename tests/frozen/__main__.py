@@ -11,8 +11,6 @@ and resumed. `compare` runs the commands of the record, even if the documents ha
 difference, and exits with 1 if there is any.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

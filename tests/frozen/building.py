@@ -1,7 +1,5 @@
 """Build the stores of a case in each way, and compute digests of their files and of what the reader returns."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import tempfile

@@ -3,8 +3,6 @@
 Commands that change no store, such as `inspect`, do nothing and succeed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

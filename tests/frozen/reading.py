@@ -1,7 +1,5 @@
 """Digests of everything that the reader returns for a store."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple

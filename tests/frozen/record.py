@@ -1,7 +1,5 @@
 """The digests of all cases in one JSON document, and their comparison."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor

@@ -1,7 +1,5 @@
 """The stores below `tests/data`: those that every release has to read, and those that it has to refuse."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The stores of the documents' commands, and those below `tests/data`, equal the recorded ones bit for bit."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

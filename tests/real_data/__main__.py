@@ -4,8 +4,6 @@ FOLDER holds the data sets. Prints a table, and exits with 1 if a store differs 
 returns.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

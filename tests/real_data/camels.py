@@ -1,7 +1,5 @@
 """CAMELS: daily forcings of river basins, and their daily flow, in another file and not for all days."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from datetime import date

@@ -1,7 +1,5 @@
 """C-MAPSS: engines, a file for each; all in one file; and some in one file, in alphabetical order of their lines."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Everything is compared bit for bit, except means, which are right up to rounding. Differences are sentences.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path

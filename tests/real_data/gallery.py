@@ -4,8 +4,6 @@ A block of commands has `<!-- set: NAME -->` on the line before it; NAME is the 
 before it, with `<!-- file: NAME -->`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Japanese vowels: the speaker is a class in the name of each file, and a number in a table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

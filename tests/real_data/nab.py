@@ -1,7 +1,5 @@
 """The Numenta Anomaly Benchmark: values with time stamps that repeat, go back, or pause for hours."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from datetime import datetime

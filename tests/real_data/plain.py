@@ -1,7 +1,5 @@
 """The expected stores of the script of a set, without any code of seqzarr."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass

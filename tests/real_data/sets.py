@@ -1,7 +1,5 @@
 """Run the commands of each set of the gallery, and compare its stores with those of its script."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

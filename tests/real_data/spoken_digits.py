@@ -1,7 +1,5 @@
 """Spoken digits: WAV files, parsed without the module `wave`, which the function of the gallery uses."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

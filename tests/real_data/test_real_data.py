@@ -1,7 +1,5 @@
 """The gallery of real files: the committed set is equal, and the comparison finds each kind of fault."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

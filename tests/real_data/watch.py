@@ -1,7 +1,5 @@
 """Exercises recorded by a watch: labels are classes by name, from a table with a row for each recording."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Servers with the protocols of S3 (moto) and Azure (azurite), which obstore finds through the environment."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Ways to damage a store. Each function returns a function that damages a store."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

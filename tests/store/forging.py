@@ -1,7 +1,5 @@
 """Stores as a faulty foreign writer might write them: wrong rows and tables with right checksums."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What a forked child returns."""
 
-from __future__ import annotations
-
 import multiprocessing
 import warnings
 from collections.abc import Callable

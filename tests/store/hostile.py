@@ -1,7 +1,5 @@
 """Everything that a reader does with a hostile store, and a process that does it under an audit hook."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Malicious stores: too large for any memory, full of links, or with content that other software would execute."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The four kinds of batches, for tests of what they have in common."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

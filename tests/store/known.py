@@ -1,7 +1,5 @@
 """Stores with everything that inputs and labels can have, and what options of the reader make of their sequences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

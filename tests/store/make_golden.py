@@ -3,8 +3,6 @@
 They show that stores of old releases stay readable, so an existing one is never replaced.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ name of that store, the files that are removed, and the broken rule of SPEC.md, 
 links or large sparse files are made when the tests run.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

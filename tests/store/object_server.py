@@ -1,7 +1,5 @@
 """A server of the files in a folder, with a delay, limited speed, and the faults of object stores."""
 
-from __future__ import annotations
-
 import os
 import re
 import threading

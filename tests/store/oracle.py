@@ -1,7 +1,5 @@
 """The simple counterpart of a store, a list of NumPy arrays, and their comparison."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable

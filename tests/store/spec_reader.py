@@ -1,7 +1,5 @@
 """A reader written from SPEC.md alone, with JSON, Blosc, crc32c and NumPy, without store_spec. It trusts the store."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

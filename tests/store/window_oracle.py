@@ -1,7 +1,5 @@
 """Every window of a list of arrays, by plain loops, and small stores with these arrays."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

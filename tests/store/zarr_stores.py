@@ -1,7 +1,5 @@
 """The stores of zarr, each with the files of a store in a folder."""
 
-from __future__ import annotations
-
 import itertools
 import zipfile
 from collections.abc import Callable, Iterator

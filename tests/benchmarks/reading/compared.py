@@ -1,7 +1,5 @@
 """Rates of batches and of what they are compared with, everything in the page cache."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

@@ -1,7 +1,5 @@
 """How fast threads that do nothing else decompress the chunks of a store."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

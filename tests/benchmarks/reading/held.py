@@ -1,7 +1,5 @@
 """Reading data that are not, or do not fit, in the page cache; first batches, and the memory of whole epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any

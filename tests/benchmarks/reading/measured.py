@@ -1,7 +1,5 @@
 """Measurements in a new process each: rates, first batches, whole epochs."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The number of sequences in a batch of any reader, found by its rows."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

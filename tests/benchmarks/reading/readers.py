@@ -3,8 +3,6 @@
 A reader is prepared once, without the clock, and then yields an epoch of windows at each call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module

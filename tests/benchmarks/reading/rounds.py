@@ -1,7 +1,5 @@
 """Rounds that measure all readers in turn: medians, ratios within a round, and whether a goal is met."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

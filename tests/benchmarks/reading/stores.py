@@ -1,7 +1,5 @@
 """The stores that are read, each with its uncompressed rows beside it, for comparison."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """The tables about reading, and the stores that they need."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec

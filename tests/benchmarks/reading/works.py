@@ -1,7 +1,5 @@
 """The windows that are read: their shape, their order and their store, and how fast that should be."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -3,8 +3,6 @@
 `SEQZARR_FUZZ_EXAMPLES=100000 python -m pytest tests/builder/formats/test_broken_sources.py` damages more sources.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

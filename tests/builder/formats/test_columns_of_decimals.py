@@ -1,7 +1,5 @@
 """Columns of decimals in Parquet and Arrow files are read as the numbers that Python's decimal module gives."""
 
-from __future__ import annotations
-
 import random
 from decimal import Decimal, localcontext
 from typing import Any

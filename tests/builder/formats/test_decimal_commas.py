@@ -1,7 +1,5 @@
 """Numbers with a decimal comma equal those of the same table with points, bit for bit; nothing is guessed."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Numbers in text are stored as float32, unless those of the first source need more digits, or a dtype is given."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from typing import Any

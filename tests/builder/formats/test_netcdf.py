@@ -1,7 +1,5 @@
 """NetCDF and HDF5 files are read as xarray reads them, bit for bit, and broken ones are refused with the reason."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The fingerprint of a process function changes with code and values, and with nothing else."""
 
-from __future__ import annotations
-
 import functools
 import json
 import linecache

@@ -1,7 +1,5 @@
 """Sequences and sources larger than memory: the same bytes as a build in one piece, in bounded memory."""
 
-from __future__ import annotations
-
 import errno
 import json
 import re

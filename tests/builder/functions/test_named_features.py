@@ -1,7 +1,5 @@
 """Process functions name features and targets with Sequence, or with data frames that have column names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

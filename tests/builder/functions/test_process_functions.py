@@ -1,7 +1,5 @@
 """Process functions: their names, descriptions, transfer to workers, and possible results."""
 
-from __future__ import annotations
-
 import functools
 import os
 import pickle

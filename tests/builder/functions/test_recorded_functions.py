@@ -1,7 +1,5 @@
 """A later build finds the process function by its recorded name, and names the sources that older code processed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

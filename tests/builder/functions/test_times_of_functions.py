@@ -1,7 +1,5 @@
 """Times accompany the rows through a build, and through everything that is done with a store later."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

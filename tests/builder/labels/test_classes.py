@@ -1,7 +1,5 @@
 """Labels that are text: the same codes as in a loop, for any workers, any order of tasks and any number of builds."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

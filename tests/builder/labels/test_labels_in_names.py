@@ -1,7 +1,5 @@
 """Labels in the names of sources for a process function: the same as with a manifest of these labels."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

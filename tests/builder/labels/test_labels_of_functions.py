@@ -1,7 +1,5 @@
 """Process functions may also return labels that are text, and NaN that is kept."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

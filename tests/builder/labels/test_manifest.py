@@ -1,7 +1,5 @@
 """Reading a manifest: its rows belong to sources; its columns are labels, or are stored for each sequence."""
 
-from __future__ import annotations
-
 import datetime as dt
 import math
 import unicodedata

@@ -1,7 +1,5 @@
 """One error reports all problems of a file, of any kinds."""
 
-from __future__ import annotations
-
 import re
 import weakref
 from dataclasses import replace

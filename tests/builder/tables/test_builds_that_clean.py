@@ -2,8 +2,6 @@
 
 # ruff: noqa: DTZ001  # local times without a zone are what NumPy gives
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Missing values, groups, times and transforms: bit for bit the result of loops over rows and columns."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

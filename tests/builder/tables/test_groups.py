@@ -1,7 +1,5 @@
 """One file of many sequences: the result of a loop over its rows, with one group and one row group in memory."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from pathlib import Path

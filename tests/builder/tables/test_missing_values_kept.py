@@ -1,7 +1,5 @@
 """Stores that keep missing values, or a mask of filled ones: built, appended to and repaired like all others."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows in time, compared with loops: sorted, without duplicates, cut at gaps, at a regular step."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

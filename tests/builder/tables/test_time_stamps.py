@@ -2,8 +2,6 @@
 
 # ruff: noqa: DTZ001, DTZ007  # local times without a zone are what is tested
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal

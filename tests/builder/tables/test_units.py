@@ -1,7 +1,5 @@
 """Units and descriptions of columns, from files that have them to `inspect`, the HTML page and xarray."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Masks say which values are real. Which steps are in a batch, and where, is compared in the tests of each kind.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

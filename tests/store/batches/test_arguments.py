@@ -3,8 +3,6 @@
 `test_any_options` compares values with loops.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from pathlib import Path

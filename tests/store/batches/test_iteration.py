@@ -1,7 +1,5 @@
 """A loop over batches of any kind that is left, closed or ended by an error never looks complete; arrays have names."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 import subprocess

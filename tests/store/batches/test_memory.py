@@ -1,7 +1,5 @@
 """Batches use no more memory than `memory` allows, and decompress each needed chunk once if it allows that."""
 
-from __future__ import annotations
-
 import gc
 import tracemalloc
 from collections.abc import Callable

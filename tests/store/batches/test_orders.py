@@ -1,7 +1,5 @@
 """Which samples a batch has: by seed, epoch, weights and rank; the same in every release."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Padded and packed batches of whole sequences, compared with the arrays that were written."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from pathlib import Path

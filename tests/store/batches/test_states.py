@@ -3,8 +3,6 @@
 in another process, on other ranks, on a store that has grown, also if it is stopped several times.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

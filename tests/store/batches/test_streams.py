@@ -1,7 +1,5 @@
 """Streams: lanes of sequences one after another, compared with plain loops over the arrays that were written."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from typing import Any

@@ -3,8 +3,6 @@
 each batch once, in order, after errors, forks and collection.
 """
 
-from __future__ import annotations
-
 import gc
 import itertools
 import os

@@ -1,7 +1,5 @@
 """Names of classes: stored, returned, validated, extended and never renumbered."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

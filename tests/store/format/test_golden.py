@@ -1,7 +1,5 @@
 """Stores of every release stay readable, also by other software, which finds sequences through `offsets`."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table rows of a sequence: the same bits for sequences together, one by one, and piece by piece."""
 
-from __future__ import annotations
-
 import hashlib
 import tracemalloc
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """SPEC.md agrees with schema.py, and with what is written."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Rows that are damaged, lost, swapped or outdated are an error in every way to read them; other rows are not."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Periods: statistics of them and of windows, compared with plain loops; and what is refused because it would leak."""
 
-from __future__ import annotations
-
 import pickle
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What readers keep: rows that were read last, in memory that is used again, and open files."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import shutil

@@ -1,7 +1,5 @@
 """Further columns of sequences are stored, returned, used to select, and added to windows and batches."""
 
-from __future__ import annotations
-
 import math
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An open store equals the list of arrays that was written, and shows in one line what it is."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import tempfile

@@ -1,7 +1,5 @@
 """Times of steps: stored exactly or refused, returned, verified; windows before and after a moment."""
 
-from __future__ import annotations
-
 import pickle
 from datetime import timedelta
 from pathlib import Path

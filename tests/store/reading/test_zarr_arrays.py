@@ -1,7 +1,5 @@
 """`store.group` and `store.array`, from which zarr, dask and xarray continue."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import shutil

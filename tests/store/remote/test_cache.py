@@ -1,7 +1,5 @@
 """The cache of remote shards: the same batches, bounded, shared by processes; damage, kills and full disks."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import multiprocessing

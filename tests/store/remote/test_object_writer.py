@@ -1,7 +1,5 @@
 """Writers on object stores: the same bytes as in a folder, one writer at a time, servers that ignore conditions."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

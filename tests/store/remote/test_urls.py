@@ -1,7 +1,5 @@
 """Stores at a URL: the same bits as from the folder, few requests and many at once, faults of servers, and S3."""
 
-from __future__ import annotations
-
 import itertools
 import pickle
 import shutil

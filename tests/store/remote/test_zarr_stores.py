@@ -1,7 +1,5 @@
 """Stores of zarr are read like the folder from which they were copied: in threads, after a fork, and when damaged."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import pickle

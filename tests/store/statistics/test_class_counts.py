@@ -1,7 +1,5 @@
 """Class counts and weights, compared with counting by hand."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Normalisation by statistics, by sequence and by window, compared with a loop over plain arrays."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from pathlib import Path

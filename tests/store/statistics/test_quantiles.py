@@ -1,7 +1,5 @@
 """Exact quantiles of the rows of a selection, compared with NumPy over all its rows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Statistics of selections and groups, compared with NumPy over all their rows."""
 
-from __future__ import annotations
-
 import math
 import pickle
 from functools import partial

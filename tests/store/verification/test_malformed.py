@@ -3,8 +3,6 @@
 Nothing in them is executed, leads outside, hangs, or takes memory by a false claim.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

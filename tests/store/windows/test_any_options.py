@@ -1,7 +1,5 @@
 """Windows with all of their options together, compared with loops over the arrays that were written."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The arithmetic of windows, compared with loops that list every window row by row."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

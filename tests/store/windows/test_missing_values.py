@@ -3,8 +3,6 @@
 `test_any_options` compares their values with loops.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from unittest import mock

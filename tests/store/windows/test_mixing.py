@@ -1,7 +1,5 @@
 """How well an order mixes, compared with plain loops over a list of its windows, and with chance."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import astuple

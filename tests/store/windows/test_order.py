@@ -1,7 +1,5 @@
 """The order of an epoch and within a lane, as arithmetic, compared with a list of all windows."""
 
-from __future__ import annotations
-
 import os
 from typing import Any, ClassVar
 

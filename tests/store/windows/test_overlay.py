@@ -1,7 +1,5 @@
 """Predictions averaged by step, compared with a loop over windows and steps."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gathering windows from memory: the same as a loop, in parts or not; and by several threads, however they end."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import nullcontext
 from itertools import chain

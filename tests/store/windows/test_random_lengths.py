@@ -1,7 +1,5 @@
 """Windows of random lengths: their rows and labels, which follow from the seed and the epoch alone."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from typing import Any

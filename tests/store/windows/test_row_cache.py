@@ -1,7 +1,5 @@
 """Rows that stay in memory between epochs: batches of later epochs, compared with those of new windows."""
 
-from __future__ import annotations
-
 import pickle
 import threading
 import time

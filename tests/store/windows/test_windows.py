@@ -1,7 +1,5 @@
 """Windows by number, and options besides their shape, against plain loops over the arrays that were written."""
 
-from __future__ import annotations
-
 import datetime as dt
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Retired sequences: readers skip them, older snapshots keep them, and new versions replace them."""
 
-from __future__ import annotations
-
 import itertools
 import pickle
 from dataclasses import replace
