@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import resource_tracker, spawn
 from multiprocessing.process import BaseProcess
@@ -105,25 +105,28 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
     """Wait until all workers have started; replace workers that die meanwhile, which dask does only after the start."""
     from distributed import Status
 
-    deadline = time.monotonic() + START_SECONDS
+    deadline, look = (time.monotonic() + seconds for seconds in (START_SECONDS, LOOK_SECONDS))
     while True:
-        with suppress(TimeoutError):
-            client.wait_for_workers(workers, timeout=LOOK_SECONDS)
-            # A worker gets tasks before dask records that it runs; if it died in between, dask would not replace it.
-            nannies = list(cluster.workers.values())
-            if len(nannies) >= workers and all(nanny.status is Status.running for nanny in nannies):
-                return
-            time.sleep(0.01)
+        # dask's own function to wait would make the cluster forget a worker before it hears of its death, and then fail
+        # when it does.
         started = len(client.ncores())
-        if time.monotonic() > deadline:
+        # A worker gets tasks before dask records that it runs; if it died in between, dask would not replace it.
+        nannies = list(cluster.workers.values())
+        if min(started, len(nannies)) >= workers and all(nanny.status is Status.running for nanny in nannies):
+            return
+        now = time.monotonic()
+        if now > deadline:
             raise BuildError(
                 f"of {workers} worker processes {started} started in {START_SECONDS} s; "
                 "try fewer, or workers=0 (--workers 0)"
             )
-        # First remove dead workers, then add new ones: in one step dask would give a new worker the name of a dead one,
-        # and count that as started.
-        died = any(nanny.pid is None for nanny in list(cluster.workers.values()))
-        cluster.scale(started if died else workers)
+        if now > look:
+            look = now + LOOK_SECONDS
+            # First remove dead workers, then add new ones: in one step dask would give a new worker the name of a dead
+            # one, and count that as started.
+            died = any(nanny.pid is None for nanny in nannies)
+            cluster.scale(started if died else workers)
+        time.sleep(0.02)
 
 
 def _kill(others: Collection[BaseProcess]) -> None:

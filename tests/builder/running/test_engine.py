@@ -3,6 +3,7 @@
 Sources that kill the process that reads them are found in an extra process, one after another.
 """
 
+import asyncio
 import ctypes
 import multiprocessing
 import os
@@ -24,7 +25,8 @@ import pyarrow as pa
 import pytest
 from dask import config
 from dask.delayed import delayed
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
+from distributed.scheduler import WorkerStatusPlugin
 from pyarrow import ipc
 
 import builder.workers.local_cluster
@@ -329,6 +331,34 @@ def test_workers_that_are_killed_as_they_start_are_replaced(
     assert killed
     assert len(pids) == 2
     assert not set(pids) & set(killed)
+
+
+def test_dask_may_hear_late_that_workers_died_as_they_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dask would raise KeyError at the end if its record of workers lost the dead ones before that."""
+    add, remove = WorkerStatusPlugin.add_worker, WorkerStatusPlugin.remove_worker
+    killed = list[str]()
+    told = threading.Event()
+
+    def add_and_kill_two(plugin: Any, scheduler: Any, worker: str) -> None:
+        add(plugin, scheduler, worker)
+        if len(killed) < 2:
+            killed.append(worker)
+            name = scheduler.workers[worker].name
+            (pid,) = [nanny.pid for nanny in Nanny._instances if nanny.name == name and nanny.pid]
+            asyncio.get_running_loop().call_later(0.02, os.kill, pid, signal.SIGKILL)
+
+    def remove_late(plugin: Any, scheduler: Any, worker: str, **details: Any) -> None:
+        def tell() -> None:
+            remove(plugin, scheduler, worker, **details)
+            told.set()
+
+        asyncio.get_running_loop().call_later(0.5, tell)
+
+    monkeypatch.setattr(WorkerStatusPlugin, "add_worker", add_and_kill_two)
+    monkeypatch.setattr(WorkerStatusPlugin, "remove_worker", remove_late)
+    with local_cluster(2) as (client, _):
+        assert told.wait(SECONDS)
+        assert set(client.ncores()).isdisjoint(killed)
 
 
 def test_the_build_waits_for_a_worker_that_restarts_slowly() -> None:
