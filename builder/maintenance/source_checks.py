@@ -28,8 +28,6 @@ from builder.workers.process_source import Failure, Skipped, SourceBatch, read_s
 from store_spec import DAMAGE, Problem, SequenceError
 from store_spec.building import CheckedSequence, SourceId, checked_times, place_of
 
-UNREADABLE = "rows in the store cannot be read"
-
 
 def verify_sources(
     store: str | PathLike[str],
@@ -81,26 +79,28 @@ def verify_sources(
                 compare_batch, batch, opened_store, [numbers.get(source, []) for source in batch.names], watch=True
             )
 
-        for (_, nbytes), found in as_done(engine, batches, compare, lambda work: workers_died(work[0].names)):
-            for source, what in found:
-                if what.startswith(UNREADABLE):
-                    unreadable.setdefault(what, []).append(source)
-                else:
-                    problems.append(_problem(name, source, what))
+        compared = as_done(engine, batches, compare, lambda work: workers_died(work[0].names))
+        for (_, nbytes), (differences, damage) in compared:
+            problems += [_problem(name, source, what) for source, what in differences]
+            for source, what in damage:
+                unreadable.setdefault(what, []).append(source)
             checking.checked += nbytes
             checking.problems = len(problems) + len(unreadable)
             on_progress(checking)
     for what, some in unreadable.items():
-        problems.append(_problem(name, f"{count_text(len(some), 'source')} ({list_names(sorted(some), 3)})", what))
+        who = f"{count_text(len(some), 'source')} ({list_names(sorted(some), 3)})"
+        problems.append(_problem(name, who, f"rows in the store cannot be read: {what}"))
     return sorted(problems, key=lambda problem: problem.what)
 
 
-def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[list[int]]) -> list[tuple[str, str]]:
-    """Return the names of the sources that differ from the store, and the first difference of each.
+def compare_batch(
+    batch: SourceBatch, store: store_spec.Store, numbers: list[list[int]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the sources that differ from the store, with their first difference; and those with damaged rows.
 
     `numbers` has the sequences of each source; none if the build skipped it.
     """
-    problems = []
+    differences, damage = list[tuple[str, str]](), list[tuple[str, str]]()
     # "row" only where it is also the row of the file with this number
     row = "row" if batch.process.takes_all_rows else "step"
     with batch.ready() as ready:
@@ -115,10 +115,11 @@ def compare_batch(batch: SourceBatch, store: store_spec.Store, numbers: list[lis
                 else:
                     what = next(_differences(store, numbers[number], used.results, row), None)
             except DAMAGE as error:
-                what = f"{UNREADABLE}: {error}"
-            if what is not None:
-                problems.append((name, what))
-    return problems
+                damage.append((name, str(error)))
+            else:
+                if what is not None:
+                    differences.append((name, what))
+    return differences, damage
 
 
 def _as_stored(store: store_spec.Store, origin: SourceId, sequence: Sequence | LongSequence) -> CheckedSequence | str:
