@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import threading
 import weakref
@@ -38,11 +37,12 @@ Reads = list[tuple[int, int]]  # the first row of each read, and the row after i
 def threads(decompressed: float = np.inf) -> int:
     """Return how many threads decompress: at most 8, and at most the number of processors for this process.
 
-    `decompressed` is the bytes to decompress for each byte to gather. If one thread can do that while another gathers,
-    one is used, because several would only wait for each other.
+    `decompressed` is the bytes to decompress for each byte to gather. As many threads gather meanwhile as there are
+    processors, and more threads would only wait for each other, so these have their share of the work.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, MOST_THREADS, math.ceil(min(decompressed * GATHERED, MOST_THREADS))))
+    share = 1 - 1 / (1 + decompressed * GATHERED)
+    return max(1, min(MOST_THREADS, round(available * share)))
 
 
 @dataclass(frozen=True, slots=True)
