@@ -16,7 +16,7 @@ from builder.formats.column_choice import select
 from builder.formats.column_notes import Columns, columns_of
 from builder.formats.convert import parse_dtype, require_values, stack
 from builder.formats.joined import join_files, naming_file
-from builder.formats.table import Array, DType, OpenTable, Table, single_groups
+from builder.formats.table import Array, OpenTable, Table, single_groups
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.digits import DigitNotes, narrow
@@ -52,7 +52,7 @@ class Tabular(SourceReader):
     store_inputs: tuple[str, ...] | None = None
     store_labels: tuple[str, ...] | None = None
     store_columns: tuple[tuple[str, str], ...] = ()  # names and types of the columns of sequences
-    text_dtype: str | None = None  # of a store whose first source is text, if the option dtype is not given
+    text_dtype: str | None = None  # of a store whose first source is text; None if the option dtype is given
     digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
@@ -149,13 +149,12 @@ class Tabular(SourceReader):
     def _read(self, path: Path) -> Any:
         """Read one source; its errors do not name it."""
         source, dtype = self._name(path), parse_dtype(self.options.dtype)
-        text_dtype = self.text_dtype if dtype is None else None
         if self._is_npz(path):
             if self.files:
                 if not self.takes_all_rows:
                     raise SourceError("rows of NPZ files that form one source cannot be changed")
-                return join_results(self._read_npz_files(dtype, text_dtype))
-            result = self._read_npz(path, source, dtype, text_dtype)
+                return join_results(self._read_npz_files())
+            result = self._read_npz(path, source)
             if isinstance(result, tuple) and not len(result[0]):
                 raise EmptySourceError(NO_ROWS)
             return result
@@ -166,7 +165,7 @@ class Tabular(SourceReader):
         # Before there is a store, only numbers in text are noted.
         digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
         if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), text_dtype)
+            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), self.text_dtype)
             labels, classes = (), ()
         time = select(self.options.time, opened.groups)
         selection = SelectedColumns(
@@ -179,7 +178,7 @@ class Tabular(SourceReader):
             classes=classes,
             digits=digits,
             dtype=dtype,
-            text_dtype=text_dtype,
+            text_dtype=self.text_dtype,
         )
         if self.takes_all_rows:
             pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
@@ -298,23 +297,24 @@ class Tabular(SourceReader):
         """Return whether the source is an NPZ file, or consists of such files."""
         return format_for(Path(self.files[0]) if self.files else path, self.options) == "npz"
 
-    def _read_npz_files(self, dtype: DType | None, text_dtype: str | None) -> Iterator[tuple[str, Any]]:
+    def _read_npz_files(self) -> Iterator[tuple[str, Any]]:
         """Yield the names and the contents of the NPZ files of a source."""
         for file in self.files:
             with of_source(file):
-                yield file, self._read_npz((self.root or Path()) / file, file, dtype, text_dtype)
+                yield file, self._read_npz((self.root or Path()) / file, file)
 
-    def _read_npz(self, path: Path, source: str, dtype: DType | None, text_dtype: str | None) -> Any:
+    def _read_npz(self, path: Path, source: str) -> Any:
         """Read one NPZ file: as a pair of arrays if its rows are not changed, otherwise as sequences."""
         columns = ("inputs", "labels", "exclude", "group_by", "time", "labels_from")
         if any(getattr(self.options, name) not in ((), None, NO_LABELS) for name in columns):
             advice = "name the arrays with --input-key and --label-key"
             raise SourceError(f"an NPZ file's inputs and labels are whole arrays, not columns; {advice}")
         label_key = self.options.label_key if self.options.label_source == "inputs" else None
+        dtype = parse_dtype(self.options.dtype)
 
         def whole(table: Table) -> Array:
             require_values(table)
-            return narrow(stack(table, tuple(table.columns), dtype=dtype), text_dtype)
+            return narrow(stack(table, tuple(table.columns), dtype=dtype), self.text_dtype)
 
         inputs, labels, other = read_npz_tables(path, self.options.input_key, label_key, whole)
         steps = Table(columns={**inputs.columns, **labels.columns})
@@ -326,7 +326,7 @@ class Tabular(SourceReader):
             return x, whole(labels) if labels.columns else other
         names = single_groups(tuple(steps.columns))
         selection = SelectedColumns(
-            tuple(inputs.columns), tuple(labels.columns), names, other, dtype=dtype, text_dtype=text_dtype
+            tuple(inputs.columns), tuple(labels.columns), names, other, dtype=dtype, text_dtype=self.text_dtype
         )
         pipeline = RowPipeline(selection, self.options, dict(self.store_columns))
         return pipeline.sequences([({}, steps)], lambda _: [({}, steps)])
