@@ -28,35 +28,6 @@ def batches_are_put_on_the_device_by_the_thread_that_reads_ahead(windows):
     assert same(found, windows.batches(5, shuffle=True))
 
 
-def a_network_learns_from_batches(windows):
-    import jax
-    import jax.numpy as jnp
-
-    def loss_of(parameters, x, y):
-        def step(state, row):
-            return jnp.tanh(row @ parameters["in"] + state @ parameters["again"]), None
-
-        state, _ = jax.lax.scan(step, jnp.zeros((len(x), 8)), x.transpose(1, 0, 2))
-        return jnp.mean((state @ parameters["out"] - y[:, 0]) ** 2)
-
-    shapes = {"in": (3, 8), "again": (8, 8), "out": (8, 3)}
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    parameters = {
-        name: jax.random.normal(key, shape) / 3 for (name, shape), key in zip(shapes.items(), keys, strict=True)
-    }
-    step = jax.jit(jax.value_and_grad(loss_of))
-    losses = []
-    for epoch in range(10):
-        found = []
-        # Batches of one size, so that the step is compiled once.
-        for x, y in windows.batches(16, shuffle=True, epoch=epoch, drop_last=True, transform=jax.device_put):
-            loss, gradients = step(parameters, x, y)
-            parameters = jax.tree.map(lambda value, slope: value - 0.003 * slope, parameters, gradients)
-            found.append(float(loss))
-        losses.append(np.mean(found))
-    assert losses[-1] < losses[0]
-
-
 def grain_takes_windows_as_a_source(windows):
     import grain
 
@@ -114,7 +85,6 @@ for each in batches:
     [
         (batches_are_put_on_the_device_by_the_thread_that_reads_ahead, ()),
         (grain_takes_windows_as_a_source, ()),
-        pytest.param(a_network_learns_from_batches, (), marks=pytest.mark.slow),
         pytest.param(a_loader_of_grain_gives_each_window_once, (0,), marks=pytest.mark.slow),
         pytest.param(a_loader_of_grain_gives_each_window_once, (2,), marks=pytest.mark.slow),
     ],

@@ -4,7 +4,6 @@ import gc
 import itertools
 import time
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,14 +38,6 @@ def test_shapes_and_dtypes_are_known_beforehand(store, tf, dataset):
     assert same(dataset(windows.batches, 5, index=True).as_numpy_iterator(), windows.batches(5, index=True))
     whole = dataset(store.windows(WINDOW, target="last").batches, 5, drop_last=True).element_spec
     assert whole == (spec((5, 4, 3), "float32"), spec((5, 3), "float32"))
-
-
-def test_masks_and_static_columns_are_tensors_and_windows_that_miss_values_stay_out(tmp_path, tf, dataset):
-    store = make_gaps(tmp_path / "gaps.zarr")
-    windows = store.windows(WINDOW, missing="skip", value_mask=True, static=["length"])
-    assert dataset(windows.batches, 5).element_spec[3] == tf.TensorSpec((None, 1), "int64")
-    assert 0 < len(windows) < len(store.windows(WINDOW))
-    assert same(dataset(windows.batches, 5), windows.batches(5))
 
 
 @pytest.mark.slow
@@ -180,64 +171,3 @@ def test_a_keras_lstm_fits_with_another_order_in_each_epoch(windows, keras, data
         for _, _, index in windows.batches(16, shuffle=True, epoch=epoch, index=True)
     ]
     assert seen == each
-
-
-@pytest.mark.slow
-def test_a_keras_lstm_with_the_mask_sees_no_padding(store, keras, tf):
-    keras.utils.set_random_seed(0)
-    lstm = keras.layers.LSTM(8)
-    real = store.select(store.lengths > 0)
-    found = [lstm(tf.constant(x), mask=tf.constant(mask)).numpy() for x, _, mask in real.padded(2)]
-    alone = [lstm(tf.constant(x[None])).numpy() for x, _ in real]
-    np.testing.assert_allclose(np.concatenate(found), np.concatenate(alone), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # the number of batches is unknown
-def test_a_stateful_keras_lstm_over_streams_equals_one_over_whole_sequences(store, keras, dataset):
-    """Lanes that begin a sequence reset their state; all others keep it from batch to batch."""
-    lanes, steps = 3, 4
-    keras.utils.set_random_seed(0)
-    lstm = keras.layers.LSTM(8, stateful=True, return_sequences=True)
-
-    class Lanes(keras.layers.Layer):  # type: ignore[misc, name-defined]  # Keras has no types
-        """Resets the state where a sequence begins: at the first step of a batch, as the streams are aligned."""
-
-        def __init__(self):
-            super().__init__()
-            self.lstm = lstm
-
-        def build(self, shape):
-            self.lstm.build(shape)
-
-        def call(self, x, reset):
-            for state in self.lstm.states:
-                state.assign(keras.ops.where(reset[:, :1], 0.0, state))
-            return self.lstm(x)
-
-    x = keras.Input((steps, 3), batch_size=lanes)
-    reset = keras.Input((steps,), batch_size=lanes, dtype="bool")
-    output = Lanes()(x, reset)
-    model = keras.Model([x, reset], output)
-    streams = partial(store.streams, lanes, steps, align=True, mask=True, shuffle=True)
-    found: dict[bytes, Any] = {}
-    for x, _, reset, mask in streams():
-        output = model([x, reset]).numpy()
-        found |= {row.tobytes(): value for row, value in zip(x[mask], output[mask], strict=True)}
-    alone = keras.layers.LSTM(8, return_sequences=True)
-    alone.build((None, None, 3))
-    alone.set_weights(lstm.get_weights())
-    whole = {
-        row.tobytes(): value
-        for x, _ in store
-        if len(x)
-        for row, value in zip(x, alone(x[None]).numpy()[0], strict=True)
-    }
-    assert found.keys() == whole.keys()
-    np.testing.assert_allclose([found[row] for row in whole], list(whole.values()), rtol=1e-5, atol=1e-6)
-
-    trained = keras.Model(model.inputs, keras.layers.Dense(3)(model.outputs[0]))
-    trained.compile(keras.optimizers.Adam(0.01), "mse")
-    batches = dataset(streams).map(lambda x, y, reset, mask: ((x, reset), y, mask))
-    losses = trained.fit(batches, epochs=4, shuffle=False, verbose=0).history["loss"]
-    assert losses[-1] < losses[0]
