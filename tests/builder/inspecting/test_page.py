@@ -19,7 +19,7 @@ from builder.inspection import Shuffle, as_html
 from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
 from builder.inspection.examples import Line
-from builder.inspection.values import CleanedSource, StoreCleaning, describe_column
+from builder.inspection.values import CleanedSource, StoreCleaning
 from store_spec import Rows, create_store, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
@@ -322,19 +322,28 @@ def document(made_once: Path) -> Inspection:
 
 
 def test_columns_times_and_names_of_classes_are_shown(tmp_path: Path):
-    times = [np.arange(3) * 60 + 86400 * number for number in range(3)]
+    columns: Any = {"<b>site": "string", "age": "float64", "always": "int64", "never": "float64", "ok": "bool"}
+    ages, always = (1.5, None, 40.0), {"<b>site": HOSTILE[1], "always": 7}
+    more = [
+        {"time": np.arange(3) * 60 + 86400 * number, "columns": always | {"age": age, "ok": number > 0}}
+        for number, age in enumerate(ages)
+    ]
     store_of(
         tmp_path / "k.zarr",
         [np.arange(3, dtype="float32")] * 3,
         [np.array([0, 1, 1], np.int8)] * 3,
         labels=Rows(np.dtype("int8"), (), None, (("calm", HOSTILE[0]),)),
-        columns={"site": "string"},
+        columns=columns,
         time=Time("s", zone="UTC"),
-        more=[{"time": each, "columns": {"site": HOSTILE[1]}} for each in times],
+        more=more,
     )
     page = checked(page_of(tmp_path / "k.zarr"))
     assert "Steps are from 1970-01-01T00:00:00Z to 1970-01-03T00:02:00Z." in page.text
+    assert "columns" in page.ids
+    assert "<b>site" in page.text
     assert f"{HOSTILE[1]} 3" in page.text
+    assert "always 7" in page.text
+    assert "mean 20.75" in page.text
     assert f"1 {HOSTILE[0]}" in page.text
     assert "0 calm" in page.text
 
@@ -345,23 +354,8 @@ def test_the_label_of_a_sequence_has_its_name(tmp_path: Path):
     assert f", kind {HOSTILE[0]}, more 5" in checked(page_of(tmp_path / "k.zarr")).text
 
 
-def test_columns_and_cleaning_have_sections_if_there_are_any(document: Inspection):
-    assert not {"columns", "cleaning"} & set(checked(html_of(document)).ids)
-    columns = (
-        describe_column(HOSTILE[0], "string", np.array([HOSTILE[1], HOSTILE[1], ""], object)),
-        describe_column("age", "float64", np.array([1.5, np.nan, 40.0])),
-        describe_column("always", "int64", np.array([7, 7])),
-        describe_column("never", "float64", np.array([np.nan])),
-        describe_column("ok", "bool", np.array([True, False])),
-    )
-    page = checked(html_of(replace(document, columns=columns)))
-    assert "columns" in page.ids
-    assert f"{HOSTILE[1]} 2" in page.text
-    assert "always 7" in page.text
-    assert "mean 20.75" in page.text
-
-
 def test_cleaning_is_shown_with_the_worst_sources(document: Inspection):
+    assert not {"columns", "cleaning"} & set(checked(html_of(document)).ids)
     worst = CleanedSource(source=HOSTILE[0], sequences=2, steps=75, dropped=25, filled=3)
     cleaning = StoreCleaning(dropped=26, filled=1, several=1, touched=4, named=4, worst=(worst,))
     page = checked(html_of(replace(document, cleaning=cleaning)))

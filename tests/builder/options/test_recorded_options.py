@@ -54,12 +54,7 @@ def test_a_later_build_of_tables_needs_no_options_and_equals_one_build(tables):
 BESIDE = "--labels-from y/{stem}.csv"
 COMPARED = [
     # Options of the first build; as few as suffice; other ones; and the message about these.
-    (
-        "--inputs t,x --labels x",
-        "--inputs 't, x'",
-        "--inputs x",
-        "with inputs t,x, but the option is now inputs x; leav",
-    ),
+    ("--inputs t,x --labels x", "--inputs 't, x'", "--inputs x", "with inputs t,x, but the option is now inputs x;"),
     ("--dtype float32", "--dtype f4", "--dtype f8", "dtype float32, but the option is now dtype float64"),
     ("", "--label-axis step", "--label-axis own", "label_axis step, but the option is now label_axis own"),
     ("", "--exclude k", "--exclude d", "exclude k, but the option is now exclude d"),
@@ -69,12 +64,7 @@ COMPARED = [
     ("", "", "--column-names x,y", "column_names not given, but the option is now column_names x,y"),
     ("", "", "--label-key y", "label_key labels, but the option is now label_key y"),
     ("", "", r"--label-pattern '(\d)'", r"label_pattern not given, but the option is now label_pattern (\d)"),
-    (
-        "",
-        "",
-        "--process tests.builder.made_sources:read_made",
-        "tabular, but the option is now function tests.builder.",
-    ),
+    ("", "", "--process tests.builder.made_sources:read_made", "tabular, but the option is now function tests."),
     ("", "", "--manifest m.csv", "manifest not given, but the option is now manifest m.csv"),
     ("--missing ffill --ffill-limit 3", "--ffill-limit 3", "--ffill-limit 4", "ffill_limit 3, but the option is now"),
     ("--missing ffill", "", "--ffill-limit 4", "ffill_limit not given, but the option is now ffill_limit 4"),
@@ -93,12 +83,7 @@ COMPARED = [
     ("", "", "--classes p,q", "but no labels are named; name the labels"),
     (f"{BESIDE} --on t --join left", "--join left", "--on x", "on t, but the option is now on x"),
     (f"{BESIDE} --on t", "--on t", "--join left", "inner, but the option is now join left"),
-    (
-        f"{BESIDE} --on t --join left",
-        f"{BESIDE} --on t",
-        f"{BESIDE} --on t --join inner",
-        "the option is now join inner",
-    ),
+    (f"{BESIDE} --on t --join left", "--on t", "--on t --join inner", "the option is now join inner"),
     (f"{BESIDE} --label-axis own", BESIDE, "--label-axis step", "own, but the option is now label_axis step"),
     ("--log x --scale x=2", "--log x --scale x=2", "--scale x=2 --log x", "log x,scale x=2, but the option is now"),
     ("--sequence-from '(a)'", "--sequence-from '(a)'", "--sequence-from '(.)'", "(a), but the option is now sequence_"),

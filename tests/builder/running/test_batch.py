@@ -174,7 +174,8 @@ def test_labels_of_one_sequence_need_not_come_with_each_piece(tmp_path):
     x = np.ones((4, 3), "f4")
     batch = batch_of(tmp_path, "x", process=lambda _: LongSequence([(x, np.ones(3, "f4")), (x, None)]))
     schema = Schema.plan(FLOATS, FLOATS, label_axis="sequence")
-    assert process_batch(batch, schema).summary.failures == ()
+    processed = process_batch(batch, schema)
+    assert (processed.summary.failures, list(processed.rows)) == ((), ["inputs"])  # labels are no rows of a shard
 
 
 @pytest.mark.parametrize("labels", [None, SourceLabels(np.ones((1, 3), "f4"))])
@@ -224,20 +225,6 @@ def test_a_missing_file_or_a_pipe_is_a_failure_and_does_not_block(tmp_path):
     assert "not a file" in reasons[2]
 
 
-def test_a_function_may_fill_the_same_array_repeatedly(three_files):
-    once = np.zeros((2, 3), np.float32)
-
-    def refilled(path: Path) -> Any:
-        for value in range(3):
-            once[:] = ord(path.name) * 10 + value
-            yield once, once
-
-    processed = process_batch(batch_of(three_files, *"abc", process=refilled), STEP)
-    wanted = [ord(name) * 10 + value for name in "abc" for value in range(3) for _ in range(2)]
-    assert rows_of(processed, "inputs")[:, 0].tolist() == wanted
-    assert rows_of(processed, "labels")[:, 2].tolist() == wanted
-
-
 def test_a_small_part_of_a_large_array_does_not_keep_the_large_one_in_memory(three_files):
     large = np.zeros((1_000_000, 3), np.float32)
     small_part = large[:400_000]
@@ -267,20 +254,13 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
         process_batch(batch_of(three_files, *"abc", process=process), STEP)
         for process in (lambda _: (x, x), lambda _: (x, x.copy()))
     )
-    assert at_once.summary.records.columns.keys() == apart.summary.records.columns.keys()
-    for name, column in apart.summary.records.columns.items():
-        assert at_once.summary.records.columns[name].tobytes() == column.tobytes()
     assert (at_once.summary.bytes_decoded, at_once.summary.bytes_in_memory) == (72_000, 36_000)
     assert (apart.summary.bytes_decoded, apart.summary.bytes_in_memory) == (72_000, 72_000)
     part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
     found = compress(at_once, part, STEP)
-    assert len(compressed) == 1
-    wanted = compress(apart, part, STEP)
+    assert (len(compressed), found["labels"] is found["inputs"]) == (1, True)
+    compress(apart, part, STEP)
     assert len(compressed) == 3
-    for name in part.names:
-        assert found[name].stored == wanted[name].stored
-        assert found[name].head.tobytes() == wanted[name].head.tobytes()
-        assert found[name].tail.tobytes() == wanted[name].tail.tobytes()
 
 
 def test_a_misplaced_stretch_is_refused():

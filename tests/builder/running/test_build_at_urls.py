@@ -110,14 +110,6 @@ def test_the_command_line_takes_the_url_of_a_store(bucket, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["src"]  # no folder has the name of the URL
 
 
-def test_a_build_without_a_usable_source_makes_no_store(bucket, tmp_path):
-    write_files(tmp_path / "src", {"a.npy": b"broken"})
-    url = f"{bucket}/none.zarr"
-    with pytest.raises(builder.BuildError, match=r"a\.npy"):
-        builder.build(tmp_path / "src", url, workers=0)
-    assert objects_at(url) == {}
-
-
 def test_invalid_urls_for_stores_are_refused(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 2)
     with pytest.raises(errors.SchemaError, match="stores are written to folders, to s3://, gs://, az:// and memory://"):

@@ -204,13 +204,6 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
         assert everything_in(tmp_path) == before
 
 
-def test_the_packing_of_the_first_build_may_be_given_again(tables, tmp_path):
-    packing = ["--chunk", "3kB", "--shard", "100kB", "--codec", "lz4:2"]
-    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
-    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0, *packing).exit_code == 0
-    assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
-
-
 def test_a_tab_can_be_written_as_backslash_t(tmp_path):
     (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
     result = seqzarr(

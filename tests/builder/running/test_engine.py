@@ -263,20 +263,6 @@ def test_as_many_tasks_are_in_flight_as_workers_can_take():
     assert max(on_the_way) == 4 * TASKS_PER_WORKER
 
 
-@pytest.mark.slow
-def test_nothing_is_printed_even_when_two_engines_run_and_a_worker_dies(tmp_path):
-    code = (
-        "import sys\n"
-        "from builder.workers.engine import start_engine\n"
-        "from tests.builder.running.test_engine import add, die_at_first\n"
-        "with start_engine(1) as one, start_engine(1) as other:\n"
-        "    assert one.submit(die_at_first, sys.argv[1]).result()\n"
-        "    assert other.submit(add, one.submit(add, 1, 2).result(), 3).result() == 6\n"
-    )
-    done = python("-W", "default", "-c", code, tmp_path / "died")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
 def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
     shares = {}
     for machine in (2**30, 2**36):
@@ -390,16 +376,17 @@ import os, signal
 from builder.workers.local_cluster import local_cluster
 
 print(__name__, flush=True)
-with local_cluster(1) as (client, _):
+with local_cluster(1) as (client, _), local_cluster(1) as (other, _):
     (pid,) = client.run(os.getpid).values()
     os.kill(pid, signal.SIGKILL)
     assert client.submit(os.getpid, pure=False).result(timeout=20) != pid
+    assert other.submit(os.getpid).result(timeout=20) != pid
 """
 
 
-def test_a_worker_that_is_started_again_does_not_run_the_script(tmp_path):
+def test_workers_of_two_clusters_print_nothing_and_one_that_is_started_again_does_not_run_the_script(tmp_path):
     (tmp_path / "script.py").write_text(UNGUARDED)
-    done = python(tmp_path / "script.py")
+    done = python("-W", "default", tmp_path / "script.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "__main__\n", "")
 
 

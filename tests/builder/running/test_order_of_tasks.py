@@ -58,7 +58,9 @@ def test_files_of_a_worker_that_died_are_removed_before_the_batch_is_processed_a
     assert found == [[], []]
 
 
-def test_table_rows_are_committed_when_they_have_many_bytes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", ["COMMIT_BYTES", "COMMIT_SEQUENCES"])
+def test_table_rows_are_committed_when_they_are_many(tmp_path, monkeypatch, limit):
+    """Before a commit is due; they are in memory until then."""
     waiting: list[int] = []
     commit = Ledger.commit
 
@@ -67,7 +69,7 @@ def test_table_rows_are_committed_when_they_have_many_bytes(tmp_path, monkeypatc
         return commit(ledger)
 
     monkeypatch.setattr("builder.workers.batch.TABLE_BYTES", 1)
-    monkeypatch.setattr("builder.execution.run.COMMIT_BYTES", 1)
+    monkeypatch.setattr(f"builder.execution.run.{limit}", 1)
     monkeypatch.setattr(Ledger, "commit", commit_counted)
     sources = {f"{number}.made": Made(lengths=(1, 1)) for number in range(3)}
     build(tmp_path, sources, InProcessEngine(), batch="1GB")

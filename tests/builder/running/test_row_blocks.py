@@ -85,13 +85,6 @@ def test_rows_are_those_that_were_added_without_those_of_failed_sources(alike, s
             assert part.tobytes() == wanted[start:stop].tobytes()
 
 
-def test_labels_of_sequences_are_not_rows_of_a_batch():
-    rows = BatchRows(Schema.plan(SCHEMA.inputs, SCHEMA.inputs, label_axis="sequence"), Space(memory=800))
-    x = np.ones((1, 3), np.float32)
-    rows.add({"inputs": x, "labels": x})
-    assert list(rows.close()) == ["inputs"]
-
-
 def test_a_large_array_is_written_to_its_file_without_a_copy(tmp_path, monkeypatch):
     """For example an array that is mapped from a file larger than memory."""
     mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (10_000, 3))

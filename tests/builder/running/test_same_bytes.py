@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import builder
 from tests.builder.any_order import JumpyClock, Shuffled, on_engine
 from tests.builder.features import FEATURES, build_feature, write_feature
-from tests.builder.made_sources import FAULTS, Made, assert_store, expected, read_made, write_made
+from tests.builder.made_sources import FAULTS, Made, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.trees import difference, read_tree, without_cache, write_tree
@@ -39,25 +39,6 @@ def build(sources: Path, store: Path, **options: Any) -> builder.Report:
     """Build with shards of two chunks, so that there are many shards and many chunks."""
     defaults: dict[str, Any] = {"process": read_made, "chunk": 600, "shard": 1200, "workers": 0}
     return builder.build(sources, store, **defaults | options)
-
-
-@pytest.mark.slow
-def test_any_number_of_workers_and_any_size_of_batches_give_the_same_bytes_and_the_same_report(tmp_path):
-    sources = GOOD | BAD
-    write_made(tmp_path / "src", sources)
-    report = build(tmp_path / "src", tmp_path / "whole", batch="1GB")
-    whole = assert_store(tmp_path / "whole", sources)
-    shards = [name for name in whole if name.startswith(("inputs/c.", "labels/c."))]
-    assert len(shards) > 40
-    assert (report.sources, report.added, report.unchanged) == (28, 24, 0)
-    assert report.sequences == report.total_sequences == len(expected(sources))
-    assert report.bytes_written == sum(len(whole[name]) for name in shards)
-    for workers, batch in [(0, 1), (2, "150kB"), (4, 1)]:
-        store = tmp_path / f"{workers} workers, {batch}"
-        other = build(tmp_path / "src", store, workers=workers, batch=batch)
-        assert assert_store(store, sources) == whole
-        assert [failure.source for failure in other.failures] == sorted(BAD)
-        assert {**other.to_json(), "store": "", "seconds": 0} == {**report.to_json(), "store": "", "seconds": 0}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import store_spec
 from builder import BuildError, UsageError, build, compact, preview, tabular
 from builder.execution.report import parse_limit
-from builder.execution.run import Run
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
@@ -240,23 +239,9 @@ def test_a_limit_of_failures_holds_without_a_usable_source(tmp_path, monkeypatch
             run(tmp_path, max_failures=limit)
     assert len(run(tmp_path, max_failures="100%").failures) == 17
     assert not (tmp_path / "store").exists()
-
-
-def test_many_sequences_are_committed_before_a_commit_is_due(tmp_path, monkeypatch):
-    """Their table rows are in memory until then."""
-    monkeypatch.setattr("builder.execution.run.COMMIT_SEQUENCES", 3)
-    made = {f"{number:02}.made": Made(lengths=(10,), seed=number) for number in range(12)}
-    write_made(tmp_path / "src", made)
-    seen, commit = [], Run._commit
-
-    def counting(self: Run) -> None:
-        commit(self)
-        seen.append(self._tally.committed)
-
-    monkeypatch.setattr(Run, "_commit", counting)
-    run(tmp_path, batch=1)
-    assert len(seen) > 3
-    assert_holds(store_spec.open_store(tmp_path / "store"), sequences(made))
+    write_made(tmp_path / "src", {"last.made": Made()})
+    report = run(tmp_path, max_failures="100%")
+    assert (report.added, len(report.failures)) == (1, 17)
 
 
 def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(tmp_path):

@@ -20,7 +20,6 @@ from builder.build_errors import of_source
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
 from tests.builder.command import python, seqzarr
-from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
 
@@ -296,27 +295,17 @@ def test_a_source_named_like_an_escaped_name_is_built_and_counted(place):
     (place / "src" / SHOWN).write_text("x,y\n7,1\n")
     found = preview(place / "src", place / "s.zarr")
     assert (found.sources, found.new, found.failed, found.sampled) == (4, (SHOWN,), (), (SHOWN,))
-    report = build(place / "src", place / "s.zarr", workers=0)
+    ticks: list[tuple[int, int]] = []
+    report = build(
+        place / "src", place / "s.zarr", workers=0, on_progress=lambda tally: ticks.append((tally.done, tally.sources))
+    )
+    assert (ticks[0], ticks[-1]) == ((1, 2), (2, 2))
     assert (report.sources, report.added, [one.source for one in report.failures]) == (4, 1, [SHOWN])
     assert report.failures == found.failures
     assert store_spec.open_store(place / "s.zarr").sources == ("a.csv", "c.csv", SHOWN)
     (place / "src" / SHOWN).write_text("x,y\n8,1\n9,1\n")
     report = build(place / "src", place / "s.zarr", workers=0, update=True)
     assert (report.updated, report.unchanged, len(report.failures)) == (1, 2, 1)
-
-
-def test_a_process_function_never_receives_a_misnamed_file(tmp_path):
-    write_made(tmp_path / "src", {"a.made": Made(), os.fsdecode(b"b\xff.made"): Made(seed=1), "c.made": Made(seed=2)})
-    ticks: list[tuple[int, int]] = []
-    report = build(
-        tmp_path / "src",
-        tmp_path / "s.zarr",
-        process=read_made,
-        workers=0,
-        on_progress=lambda tally: ticks.append((tally.done, tally.sources)),
-    )
-    assert (report.added, [one.source for one in report.failures]) == (2, [r"b\xff.made"])
-    assert (ticks[0], ticks[-1]) == ((1, 3), (3, 3))
 
 
 @pytest.mark.parametrize(("options", "made"), [(["--fail-fast"], False), (["--max-failures", "1"], True)])
