@@ -10,7 +10,7 @@ import pytest
 
 from store_spec.errors import WindowError
 from store_spec.schema import DTYPES
-from tests.frameworks.walks import HORIZON, OPTIONS, WINDOW, make_gaps, make_walks, same
+from tests.frameworks.walks import HORIZON, OPTIONS, WINDOW, make_walks, same
 from tests.store.kinds import threads
 
 pytestmark = pytest.mark.frameworks
@@ -111,21 +111,6 @@ def test_padded_batches_and_streams_are_datasets_too(store, tf, dataset):
         for epoch in (2, 3):
             assert same(found.as_numpy_iterator(), begin(epoch=epoch))
     assert len(dataset(padded)) == len(padded())
-
-
-@pytest.mark.parametrize("side", ["end", "start"])
-def test_value_masks_are_tensors_with_the_layout_of_inputs(tmp_path, side, tf, dataset, ragged):
-    store = make_gaps(tmp_path / "gaps.zarr")
-    padded = partial(store.padded, 3, side=side, shuffle=True, value_mask=True, static=["length"])
-    streams = partial(store.streams, 3, 4, shuffle=True, value_mask=True)
-    for begin, shape in ((padded, (None, None, 3)), (streams, (3, 4, 3))):
-        found = dataset(begin)
-        assert found.element_spec[3] == tf.TensorSpec(shape, "bool")
-        assert same(found.as_numpy_iterator(), begin())
-    for x, _, mask, values, _ in padded():
-        rows, real = ragged(x, mask), ragged(values, mask)
-        assert rows.row_lengths().numpy().tolist() == real.row_lengths().numpy().tolist()
-        assert np.array_equal(real.flat_values.numpy(), values[mask])
 
 
 def test_epochs_may_have_different_numbers_of_batches(store, tf, dataset):

@@ -27,17 +27,6 @@ def make_walks(path: Path, *, dtype: DTypeLike = "float32") -> store_spec.Store:
     return store_of(path, rows, [steps[::-1] for steps in rows], chunk=chunk, shard=4 * chunk)
 
 
-def make_gaps(path: Path) -> store_spec.Store:
-    """Write sequences with missing values, in a store with missing values and a mask of filled ones."""
-    rng = np.random.default_rng(1)
-    rows = [rng.normal(size=(length, 3)).astype("float32") for length in LENGTHS]
-    for steps in rows:
-        steps[rng.random(steps.shape) < 0.05] = np.nan
-    more = [{"filled": rng.random(steps.shape) < 0.1} for steps in rows]
-    labels = [steps[::-1] for steps in rows]
-    return store_of(path, rows, labels, more=more, missing="keep", filled=True, chunk=96, shard=384)
-
-
 def same(found: Any, wanted: Any) -> bool:
     """Return whether batches are equal bit for bit, with their dtypes and number; `found` may be of any framework."""
     return [_keys(batch) for batch in found] == [_keys(batch) for batch in wanted]

@@ -13,7 +13,7 @@ import pytest
 import store_spec
 from store_spec.disk.ledger import JOIN_RECORDS
 from store_spec.windows import loading
-from tests.store.kinds import WHOLE, begin, chunks_read, every_kind
+from tests.store.kinds import begin, chunks_read, every_kind
 from tests.store.oracle import Recipe, make, store_of, write
 from tests.store.window_oracle import LENGTHS, Written
 
@@ -121,13 +121,6 @@ def test_batches_of_sequences_stay_within_their_memory(tmp_path: Path, stored: d
     assert count_and_peak(lambda: begin(store, kind, **options))[0] == 60  # so that the store has cached what it keeps
     _, peak = count_and_peak(lambda: begin(store, kind, **options))
     assert memory / 4 < peak < memory + 400_000
-
-
-@every_kind
-def test_each_chunk_is_decompressed_once_if_all_fit_into_memory(by_step, kind, monkeypatch):
-    read = chunks_read(monkeypatch)
-    list(begin(by_step.store, kind, **WHOLE[kind]))
-    assert sorted(read) == [(name, chunk) for name in ("inputs", "labels") for chunk in range(39)]  # of 308 rows
 
 
 @every_kind

@@ -75,14 +75,6 @@ def test_the_order_does_not_change_between_releases(by_step, kind, options, numb
     assert sum(place * number for place, number in enumerate(found)) == total
 
 
-def test_windows_of_a_batch_come_from_all_over_the_store(by_step: Written):
-    """With memory for a third of the store, the windows of a batch are no neighbours."""
-    for x, _ in by_step.store.windows(4).batches(20, shuffle=True, memory=12_000, drop_last=True):
-        rows = np.sort(x[:, 0, 0] // 2)
-        assert rows[-1] - rows[0] > 100  # of 308
-        assert (np.diff(rows) > 1).sum() > 4
-
-
 @given(
     shape=shapes(),
     size=st.integers(1, 12),

@@ -180,22 +180,6 @@ def test_a_budget_without_buckets_is_filled_in_order(lengths: list[int], size: i
     assert plan.order.tolist() == list(range(len(lengths)))
 
 
-@given(count=st.integers(0, 80), bucket=st.booleans(), shuffle=st.booleans())
-def test_rounds_have_the_same_sequences_for_any_number_of_ranks(count: int, *, bucket: bool, shuffle: bool):
-    """12 sequences at a time for 1, 2 or 3 ranks, except in the last two rounds, which are distributed evenly."""
-    lengths = np.random.default_rng(1).integers(0, 40, count)
-    rounds = []
-    for ranks in (1, 2, 3):
-        if 0 < count < ranks:
-            continue
-        asked = PaddedOptions(batch_size=12 // ranks, world_size=ranks, bucket=bucket, shuffle=shuffle, drop_last=True)
-        plan = asked.plan(lengths)
-        rounds.append([plan.order[a:b].tolist() for a, b in itertools.pairwise(plan.first[::ranks].tolist())])
-    assert all(each == rounds[0] for each in rounds)
-    assert all(len(each) == 12 for each in rounds[0])
-    assert len(rounds[0]) == count // 12
-
-
 def test_drop_last_leaves_out_other_sequences_in_each_epoch():
     """They are not always the shortest, though buckets begin with the longest."""
     lengths = np.arange(1, 12)

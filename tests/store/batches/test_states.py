@@ -229,26 +229,6 @@ def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_not
         begin(grown[0][:5], kind, shuffle=True).load_state_dict(state)
 
 
-def test_other_ranks_with_workers_continue_at_the_last_windows(by_step: Written):
-    """Two ranks share the last whole batch and the window after it; a single rank with workers continues in between."""
-    every = (by_step.store.windows(length) for length in range(2, 9))
-    windows, size = next((each, size) for each in every for size in range(8, 40, 2) if len(each) % size == 1)
-    options: dict[str, Any] = {"shuffle": True, "memory": 20_000, "index": True}
-    begun = [windows.batches(size // 2, rank=rank, world_size=2, **options) for rank in (0, 1)]
-    taken = [batch[-1] for each in begun for batch in itertools.islice(each, len(each) - 1)]
-    state = saved(begun[0])
-    assert state["taken"] == len(windows) - 2
-
-    def on(worker: int, state: Any) -> Any:
-        batches = windows.batches(size, **options)
-        batches.load_state_dict(state)
-        return batches.of_worker(worker, 3)
-
-    states = [saved(on(worker, state)) for worker in range(3)]  # one each, as data loaders of torchdata save them
-    taken += [batch[-1] for worker, state in enumerate(states) for batch in on(worker, state)]
-    assert sorted(np.concatenate(taken).tolist()) == list(range(len(windows)))
-
-
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("workers", [2, 3])

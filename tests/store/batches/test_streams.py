@@ -132,14 +132,6 @@ def test_other_sequences_share_a_lane_in_each_epoch():
     assert len(frozenset.intersection(*together)) < 5
 
 
-def test_few_steps_are_wasted():
-    """One sequence in a thousand is at the end of a lane, and lanes differ by no more than its length."""
-    lengths = np.maximum(1, np.random.default_rng(0).lognormal(5, 0.8, 2000)).astype(np.int64)
-    for random in (None, np.random.default_rng(1)):
-        assert plan_lanes(lengths, lanes=32, steps=64, align=False, random=random).padding < 0.01
-    assert 0.1 < plan_lanes(lengths, lanes=32, steps=64, align=True, random=None).padding < 0.2
-
-
 def test_a_million_sequences_are_distributed_evenly(monkeypatch: pytest.MonkeyPatch):
     """After the longest ones, neighbours are assigned together; lanes differ by at most one such group."""
     monkeypatch.setattr(streams_module, "ONE_BY_ONE", 100)

@@ -27,11 +27,11 @@ from store_spec.errors import StoreError, WindowError
 from store_spec.reading.ahead import Maker, ahead, in_groups
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch
 from store_spec.windows.loading import Loader
-from store_spec.windows.pools import Pool, _Blocks
+from store_spec.windows.pools import _Blocks
 from tests.store.forks import in_fork
 from tests.store.kinds import assert_ended, begin, chunks_read, threads
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import Written, keys, unbatched, write_numbered
+from tests.store.window_oracle import Written, keys, unbatched
 
 SECONDS = 30  # after which a thread that hangs fails a test
 STEPS = 100
@@ -397,32 +397,6 @@ def test_a_cancelled_loader_reads_nothing(by_step: Written, monkeypatch: pytest.
         loader(0)
     loader.close()
     assert read == []
-
-
-def test_an_error_while_batches_wait_does_not_end_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The thread that reads fails and ends before the one that gathers continues."""
-    store = write_numbered(tmp_path / "s.zarr", "step", chunk=8).store
-    failed = threading.Event()
-
-    def load(loader: Loader, number: int) -> Pool:
-        if number == 1:
-            failed.set()
-            monkeypatch.setattr(loader, "_read", fail)
-        return call(loader, number)
-
-    def fail(*_: Any) -> None:
-        raise StoreError("the second pool")
-
-    call = Loader.__call__
-    monkeypatch.setattr(Loader, "__call__", load)
-    batches = store.windows(4).batches(1, memory=6000)  # a pool has more of them than slots
-    next(batches)
-    failed.wait()
-    for thread in threading.enumerate():
-        if thread.name == "seqzarr pools":
-            thread.join()
-    with pytest.raises(StoreError, match="the second pool"):
-        list(batches)
 
 
 def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Written):

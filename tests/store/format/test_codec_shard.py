@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format import shard
-from store_spec.format.codec import Codec, crc32c, decode_text
+from store_spec.format.codec import Codec, crc32c
 from store_spec.schema import DTYPES, Chunking, rows_of
-from tests.store.damage import encode_text
 from tests.store.oracle import SHAPES, random_rows, same
 
 PLACE = shard.ShardId("labels", 3)
@@ -62,38 +61,6 @@ def test_the_same_rows_give_the_same_bytes_in_all_other_threads():
         assert len(set(pool.map(Codec().encode, [rows] * 16))) == 1
 
 
-def read_shard(data, count, rows, chunking, codec):
-    """Return the rows of a shard, as a reader of Zarr's sharding codec finds them."""
-    index = shard.decode_index(data, chunking, "here")
-    out = np.zeros((chunking.shard, *rows.shape), rows.dtype)
-    for number in range(chunking.shard // chunking.chunk):
-        if number * chunking.chunk < count:
-            offset, length = shard.chunk_range(index, number, len(data), "here")
-            part = out[number * chunking.chunk : (number + 1) * chunking.chunk]
-            codec.decode(data[offset : offset + length], part, "here")
-        else:
-            assert index[number].tolist() == [shard.ABSENT] * 2
-    return out
-
-
-@given(
-    lengths=st.lists(st.integers(0, 30), max_size=6),
-    chunk=st.integers(1, 12),
-    codec=st.sampled_from(CODECS),
-    shape=st.sampled_from(SHAPES),
-)
-def test_a_shard_is_its_parts_one_after_another_then_zeros(lengths, chunk, codec, shape):
-    rows = rows_of("int16", shape)
-    parts = [random_rows(np.random.default_rng(length), length, "int16", shape) for length in lengths]
-    whole = np.concatenate([rows.empty(0), *parts])
-    chunking = Chunking(chunk, chunk * max(1, -(-len(whole) // chunk) + len(lengths) % 2))
-    data = b"".join(shard.encode(parts, PLACE, rows, chunking, codec))
-    found = read_shard(data, len(whole), rows, chunking, codec)
-    assert same(found[: len(whole)], whole)
-    assert not found[len(whole) :].any()
-    assert data == b"".join(shard.encode([whole], PLACE, rows, chunking, codec))
-
-
 @given(lengths=st.lists(st.integers(0, 60), max_size=5), chunk=st.integers(1, 12), codec=st.sampled_from(CODECS))
 def test_rows_that_were_compressed_elsewhere_make_the_same_shard_however_they_were_sent(lengths, chunk, codec):
     rows = rows_of("int16", (2,))
@@ -124,14 +91,3 @@ def test_large_chunks_are_sent_outside_of_the_pickle():
         sent = len(pickle.dumps(stretch, 5, buffer_callback=beside.append))
         assert len(beside) == frames
         assert sent + sum(len(buffer.raw()) for buffer in beside) > 100_000
-
-
-@given(
-    strings=st.lists(
-        st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.just("\0")), max_size=9), max_size=6
-    ),
-    spare=st.integers(0, 3),
-)
-def test_strings_read_back(strings, spare):
-    chunk = len(strings) + spare
-    assert decode_text(encode_text(strings, chunk), chunk, "here").tolist() == strings + [""] * spare

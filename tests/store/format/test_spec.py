@@ -15,12 +15,13 @@ from store_spec import schema
 from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, documents, layout, names, sequence_columns, shard
 from store_spec.format.codec import Codec
+from store_spec.format.moments import Moments, merge, moments
 from store_spec.format.times import CALENDAR, EPOCH, UNITS, Time
 from store_spec.schema import ARRAYS, Rows, Schema, rows_of
 from tests.store.damage import attribute, metadata
 from tests.store.make_golden import STORES
 from tests.store.make_malformed import FAULTS
-from tests.store.oracle import same, store_of
+from tests.store.oracle import same
 from tests.store.spec_reader import SpecReader
 
 SPEC = (Path(schema.__file__).parent / "SPEC.md").read_text()
@@ -239,13 +240,6 @@ def test_the_text_has_the_written_chunks_of_tables():
             assert layout.table_chunk(planned, fact) == number(rows)
 
 
-def test_steps_have_the_largest_power_of_two_that_fits_as_chunk_and_whole_chunks_as_shard():
-    for row_bytes in (1, 3, 4, 48, 1000, 2**20 - 1, 2**20, 2**20 + 1, 2**27):
-        found = schema.Chunking.for_rows(row_bytes)
-        chunk = max([2**power for power in range(19) if 2**power * row_bytes <= 2**18], default=1)
-        assert found == schema.Chunking(chunk, chunk * max(1, 2**26 // (chunk * row_bytes)))
-
-
 def test_chunk_codecs_are_those_of_the_text():
     """Their order and their options are those of the golden stores."""
     members = {"bytes", "blosc", "crc32c", "vlen-utf8", "sharding_indexed"}
@@ -311,41 +305,16 @@ def test_a_reader_written_from_the_text_alone_gets_every_sequence_bit_for_bit(go
         assert list(map(repr, reader.column(column.name))) == [repr(one.columns[column.name]) for one in every]
 
 
-def test_statistics_are_those_of_the_text_and_merge_by_its_formula(tmp_path):
-    """Two sequences of images with NaN: moments by feature, and of both together, against a plain loop."""
-    path = tmp_path / "stats.zarr"
-    images = np.random.default_rng(1).normal(5, 2, (9, 4, 3))
-    images[2, 1, 0] = np.nan
-    images[:4, :, 2] = np.nan
-    store_of(path, [images[:4], images[4:]], [np.ones(4, np.complex64), np.ones(5, np.complex64)], missing="keep")
-    reader = SpecReader(path)
-    count, mean, m2, least, greatest = (reader.rows(f"stats/inputs_{name}") for name in schema.MOMENTS)
-    for sequence, rows in enumerate((images[:4], images[4:])):
-        for feature in range(3):
-            real = [value for value in rows[:, :, feature].ravel().tolist() if not np.isnan(value)]
-            assert count[sequence, feature] == len(real)
-            if not real:
-                assert m2[sequence, feature] == 0
-                assert np.isnan([mean[sequence, feature], least[sequence, feature], greatest[sequence, feature]]).all()
-                continue
-            assert (least[sequence, feature], greatest[sequence, feature]) == (min(real), max(real))
-            middle = sum(real) / len(real)
-            assert mean[sequence, feature] == pytest.approx(middle, rel=1e-12)
-            assert m2[sequence, feature] == pytest.approx(sum((v - middle) ** 2 for v in real), rel=1e-12)
-    assert reader.rows("stats/labels_count").tolist() == [[4], [5]]
-    assert all(np.isnan(reader.rows(f"stats/labels_{name}")).all() for name in schema.MOMENTS[1:])
-    assert dict(re.findall(r"`(count|d|mean|m2) =\s+(.*?)`", section("Statistics"))) == {
-        "count": "a.count + b.count",
-        "d": "b.mean - a.mean",
-        "mean": "a.mean + d * b.count / count",
-        "m2": "a.m2 + b.m2 + d * d * a.count * b.count / count",
-    }
-    total, d = count[:, 0].sum(), mean[1, 0] - mean[0, 0]
-    merged = mean[0, 0] + d * count[1, 0] / total
-    merged_m2 = m2[:, 0].sum() + d * d * count[0, 0] * count[1, 0] / total
-    both = images[:, :, 0][~np.isnan(images[:, :, 0])]
-    assert merged == pytest.approx(both.mean(), rel=1e-12)
-    assert merged_m2 == pytest.approx(both.var() * both.size, rel=1e-12)
+def test_statistics_of_two_blocks_merge_by_the_formulas_of_the_text():
+    formulas = re.findall(r"`(count|d|mean|m2) =\s+(.*?)`", section("Statistics"))
+    assert [name for name, _ in formulas] == ["count", "d", "mean", "m2"]
+    rows = np.random.default_rng(1).normal(5, 2, (9, 3))
+    known: dict[str, Any] = {"a": moments(rows[:4]), "b": moments(rows[4:])}
+    merged = merge(Moments(*(np.stack([getattr(known[one], name) for one in "ab"]) for name in schema.MOMENTS)))
+    for name, formula in formulas:
+        known[name] = eval(formula, known)  # noqa: S307
+    for name in ("count", "mean", "m2"):
+        np.testing.assert_allclose(getattr(merged, name), known[name], rtol=1e-14)
 
 
 def test_every_refused_case_of_the_text_has_a_malformed_store_and_vice_versa():

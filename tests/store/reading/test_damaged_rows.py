@@ -10,7 +10,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.times import Time
 from tests.store.damage import change_places, flipped
 from tests.store.kinds import KINDS, begin
-from tests.store.oracle import Recipe, append, make, same, write
+from tests.store.oracle import Recipe, make, same, write
 
 ONE: dict[str, dict[str, Any]] = {
     "windows": {"window": 2, "target": "last", "batch_size": 2},
@@ -93,22 +93,3 @@ def test_swapped_labels_of_sequences_are_always_found(tmp_path, kind):
     for read in reads:
         with pytest.raises(ChecksumError, match=r"labels: sequence [0-9] \(.*\) has crc32c"):
             read()
-
-
-@pytest.mark.parametrize("target", ["last", "future"])
-def test_an_older_copy_of_a_shard_is_always_found(tmp_path, target):
-    recipe = Recipe(chunk=60, shard=600)
-    sequences = make(recipe, [5] * 6)
-    write(recipe, tmp_path / "s", sequences[:3])
-    old = (tmp_path / "s/inputs/c.0.0").read_bytes()
-    early = store_spec.open_store(tmp_path / "s")
-    with store_spec.open_store(tmp_path / "s", "a") as writer:
-        append(writer, sequences[3:])
-    assert same(early[2][0], sequences[2].inputs)  # a newer shard has what an older snapshot needs
-    (tmp_path / "s/inputs/c.0.0").write_bytes(old)
-    store = store_spec.open_store(tmp_path / "s")
-    says = "inputs/c.0.0: has 15 rows, by its stamp, where 30 are committed; it is an older copy"
-    with pytest.raises(FormatError, match=says):
-        store.read(5, 0, 1)
-    with pytest.raises(FormatError, match=says):
-        list(store.windows(2, target=target).batches(2))

@@ -20,7 +20,6 @@ from store_spec.disk import recent, shards, storage
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec
-from store_spec.windows.rows_in_memory import Ranges
 from tests.store.damage import contents, flipped, index, replace_file
 from tests.store.oracle import same, store_of
 
@@ -222,26 +221,6 @@ def test_readers_without_a_cache_open_a_file_again_after_an_error(tmp_path: Path
         snapshot.rows("inputs", 8, 9)
     replace_file(file, right)
     assert snapshot.rows("inputs", 8, 9).tolist() == rows[8:9].tolist()
-
-
-@st.composite
-def ranges(draw: st.DrawFn) -> Ranges:
-    steps = draw(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8))
-    stop = np.cumsum([gap + rows for gap, rows in steps])
-    start = stop - np.array([rows for _, rows in steps])
-    return Ranges(start=start, stop=stop)
-
-
-@given(ranges(), st.integers(0, 120), st.integers(1, 60))
-def test_parts_between_two_rows_equal_an_intersection(spans_of_rows: Ranges, low: int, count: int):
-    spans = zip(spans_of_rows.start.tolist(), spans_of_rows.stop.tolist(), strict=True)
-    rows = [row for start, stop in spans for row in range(start, stop)]
-    found = [
-        (row, place + row - start)
-        for start, stop, place in spans_of_rows.between(low, low + count)
-        for row in range(start, stop)
-    ]
-    assert found == [(row, place) for place, row in enumerate(rows) if low <= row < low + count]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Further columns of sequences are stored, returned, used to select, and added to windows and batches."""
 
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +86,6 @@ def test_columns_are_read_only(store):
 def test_an_unknown_column_is_a_key_error_that_lists_the_columns(store):
     with pytest.raises(KeyError, match="no column 'sites'; there are source, part, length, site, age"):
         store.sequences["sites"]
-
-
-def test_columns_survive_appends_retiring_and_pickling(tmp_path):
-    store = write(tmp_path / "store.zarr")
-    with store_spec.open_store(tmp_path / "store.zarr", "a") as writer:
-        writer.retire("s1")
-        writer.append(*rows(1), source="s1", columns=ROWS[0] | {"site": "new"})
-    again = pickle.loads(pickle.dumps(store_spec.open_store(tmp_path / "store.zarr")))  # ours
-    assert again.sequences["site"].tolist() == ["A", "A", "", "C", "A", "new"]
-    assert store.sequences["site"].tolist() == ["A", "B", "A", "", "C", "A"]
-    assert store_spec.verify(tmp_path / "store.zarr") == []
-    assert again.identity != store.identity
 
 
 def test_omitted_values_are_missing_if_the_type_allows_it(tmp_path):
@@ -199,22 +186,6 @@ def test_the_type_of_a_value_is_that_of_its_column():
     assert all(column_type(random_value(rng, dtype)) == dtype for dtype in COLUMN_TYPES for _ in range(20))
     assert [column_type(value) for value in (None, [1], b"a", np.zeros(1), 1j)] == [None] * 5
     assert [column_type(np.array(value)) for value in ("a", 1, 1.5, True)] == ["string", "int64", "float64", "bool"]
-
-
-def test_every_column_is_compared_with_the_identity(tmp_path):
-    """`verify` finds a valid chunk that belongs elsewhere, or is an older copy."""
-    path = tmp_path / "store.zarr"
-    write(path)
-    old = {name: (path / f"sequences/{name}/c.0").read_bytes() for name in COLUMNS}
-    with store_spec.open_store(path, "a") as writer:
-        writer.append(*rows(1), source="last", columns=ROWS[0])
-    for name, data in old.items():
-        new = (path / f"sequences/{name}/c.0").read_bytes()
-        (path / f"sequences/{name}/c.0").write_bytes(data)
-        (problem,) = store_spec.verify(path)
-        assert "its sequences have the identity" in problem.what
-        (path / f"sequences/{name}/c.0").write_bytes(new)
-    assert store_spec.verify(path) == []
 
 
 def test_a_damaged_column_is_an_error_and_rows_stay_readable(tmp_path):

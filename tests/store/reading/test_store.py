@@ -25,7 +25,7 @@ from store_spec.format.moments import moments
 from store_spec.reading.statistics import Statistics
 from store_spec.windows.mixing import measure
 from tests.store.forks import in_fork
-from tests.store.oracle import Recipe, append, assert_holds, make, recipes, same, store_of, write
+from tests.store.oracle import Recipe, assert_holds, make, recipes, same, store_of, write
 
 
 @given(recipe=recipes(), lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6), data=st.data())
@@ -186,24 +186,6 @@ def test_unknown_sequences_cannot_be_selected(store, which, message):
 def test_an_empty_store_has_no_names_to_select(store):
     with pytest.raises(SequenceIndexError, match="no sequences at all"):
         store[:0].select("a")
-
-
-@pytest.mark.parametrize("pickled", [False, True])
-@pytest.mark.parametrize("touched", [False, True])
-def test_a_reader_keeps_its_snapshot_while_others_append(tmp_path, touched, pickled):
-    recipe = Recipe(label_axis="own")
-    sequences = make(recipe, [33, 9, 200, 4])
-    path = write(recipe, tmp_path / "store", sequences[:2])
-    store = store_spec.open_store(path)
-    if touched:
-        assert_holds(store, sequences[:2])
-    for sequence in sequences[2:]:
-        with store_spec.open_store(path, "a") as writer:
-            append(writer, [sequence])
-        if pickled:
-            store = pickle.loads(pickle.dumps(store))
-        assert_holds(store, sequences[:2])
-    assert_holds(store_spec.open_store(path), sequences)
 
 
 def test_an_open_store_works_in_other_threads_after_a_fork_and_pickled(store, sequences):

@@ -281,18 +281,6 @@ def test_a_sequence_too_short_before_a_moment_is_an_error_on_request(tmp_path):
         store.windows(0, before="2019-12-31")
 
 
-def test_times_survive_appends_and_retiring(tmp_path):
-    old = write(tmp_path / "store", [DATES, DATES[:3]])
-    with store_spec.open_store(tmp_path / "store", "a") as writer:
-        writer.retire("s0")
-        writer.append(*rows(4), source="s0", time=[7, 7, 8, 9])
-    new = store_spec.open_store(tmp_path / "store")
-    assert same(old.times(0).astype("datetime64[D]"), DATES)
-    assert new.times(1).view(np.int64).tolist() == [7, 7, 8, 9]
-    assert old.identity != new.identity
-    assert store_spec.verify(tmp_path / "store") == []
-
-
 def test_other_times_change_identity_and_contents(tmp_path):
     one, two = (write(tmp_path / name, [DATES + np.timedelta64(shift, "D")]) for name, shift in (("a", 0), ("b", 1)))
     assert one.identity != two.identity

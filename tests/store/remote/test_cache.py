@@ -55,18 +55,6 @@ def test_any_ranges_have_the_bytes_of_the_object_within_the_size_of_the_cache(tm
         assert (pages.use.fetched_bytes, pages.use.hit_bytes > 0) == (0, bool(ranges))
 
 
-def test_cached_pages_are_not_fetched_again(tmp_path):
-    server, pages = Server(), Cache(tmp_path, 10**9, "a store")
-    pages.get("a shard", 3 * PAGE + 5, PAGE, server.fetch)
-    assert (server.fetched, pages.use.hit_bytes) == (2 * PAGE, 0)
-    pages.get("a shard", 2 * PAGE, 5 * PAGE, server.fetch)  # pages 3 and 4 are fetched again, as they are in between
-    assert (server.fetched, pages.use.hit_bytes) == (7 * PAGE, 2 * PAGE)
-    pages.get("a shard", 3 * PAGE, 6 * PAGE, server.fetch)
-    assert (server.fetched, pages.use.hit_bytes) == (9 * PAGE, 6 * PAGE)
-    assert pages.get("another shard", 0, 1, server.fetch) == BYTES[:1]
-    assert pages.use.cached_bytes == 8 * PAGE
-
-
 def test_damaged_and_lost_pages_are_fetched_again(tmp_path):
     server, pages = Server(), Cache(tmp_path, 10**9, "a store")
     pages.get("a shard", 0, len(BYTES), server.fetch)

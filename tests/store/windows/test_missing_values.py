@@ -86,15 +86,6 @@ def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Written):
     assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
 
 
-def test_mixing_is_measured_for_the_remaining_windows(by_step: Written):
-    windows = by_step.store.windows(4, missing="skip")
-    mixing = windows.mixing(12)
-    assert mixing.windows == len(windows)
-    batches = [index for *_, index in windows.batches(12, shuffle=True, index=True) if len(index) == 12]
-    counts = [len({windows.index.locate(number)[0] for number in index.tolist()}) for index in batches]
-    assert mixing.ours.sequences == pytest.approx(np.mean(counts))
-
-
 @pytest.mark.parametrize(
     ("new", "text"),
     [
@@ -260,14 +251,3 @@ def test_without_gaps_no_stretches_are_stored() -> None:
     index = WindowIndex(start=plain.start, stop=plain.stop, shape=plain.shape, gaps=(none,))
     assert index.stretches.sequence is None
     assert index.stretches.start is index.start
-
-
-def test_memory_grows_with_the_gaps_and_not_with_the_windows() -> None:
-    """A million windows without those of ten gaps are eleven stretches."""
-    at = np.arange(10) * 100_000 + 50_000
-    gaps = Gaps(sequence=np.zeros(10, np.int64), start=at, stop=at + 3, use="window")
-    index = WindowIndex(
-        start=np.zeros(1, np.int64), stop=np.array([10**6]), shape=WindowShape(window=24, horizon=1), gaps=(gaps,)
-    )
-    assert len(index.stretches.start) == 11
-    assert len(index) == 10**6 - 24 - 10 * (24 + 2)

@@ -105,21 +105,6 @@ def test_ideal_figures_are_the_mean_over_all_possible_batches(lengths: list[int]
 
 
 @pytest.mark.slow
-def test_the_order_of_batches_has_far_better_figures():
-    """And it improves with memory."""
-    index, starts = index_and_starts([500] * 400, WindowShape(window=8))
-    shares, apart = [], []
-    for budget in (60_000, 200_000, 600_000):
-        order = EpochOrder(index, starts, chunk=100, costs=COSTS, budget=budget, random=(0, 0))
-        found = measure_order(order, index, starts, 64)
-        assert abs(found.ours.correlation) < 0.1
-        shares.append(found.sequences)
-        apart.append(found.ours.apart)
-    assert 0.3 < shares[0] < shares[1] < shares[2]
-    assert apart[0] < apart[1] < apart[2]
-
-
-@pytest.mark.slow
 def test_a_sample_of_a_large_epoch_has_the_figures_of_all_of_it(monkeypatch: pytest.MonkeyPatch):
     """If the epoch is too large to measure all of its batches, pools and neighbours."""
     index, starts = index_and_starts([700 + number for number in range(50)], WindowShape(window=16, stride=2))

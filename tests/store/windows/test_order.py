@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from store_spec.format.runs import merged, spread
+from store_spec.format.runs import spread
 from store_spec.windows import loading
 from store_spec.windows.order import GROUPS, LANES, VERSION, CacheOrder, EpochOrder
 from store_spec.windows.shape import WindowShape
@@ -141,14 +141,6 @@ def test_pools_have_room_for_the_rows_between_those_of_their_units():
         assert share.rows <= order.most_rows <= 10**6 // costs.row
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=9))
-def test_merged_ranges_cover_the_same_ascending_and_apart(spans: list[tuple[int, int]]):
-    low, high = merged(np.array([low for low, _ in spans]), np.array([low + count for low, count in spans]))
-    covered = [number for a, b in zip(low, high, strict=True) for number in range(a, b)]
-    assert covered == sorted({number for low, count in spans for number in range(low, low + count)})
-    assert (low[1:] > high[:-1]).all()
-
-
 def long(windows: int, **options: Any) -> EpochOrder:
     """Return the order of one sequence, with a window of 5 steps at each of its steps."""
     index = index_of_lengths([windows + 4], WindowShape(window=5, target="last", **options))
@@ -175,20 +167,6 @@ def test_pools_have_similar_sizes_and_many_units_all_over_the_store():
         rows = order.share(pool).pieces.row
         assert rows.max() - rows.min() > 6000
         assert len(rows) > 5 or pool == len(order) - 1
-
-
-def test_units_grow_as_windows_overlap_less():
-    """Without overlap, units have many chunks, so that few chunks are decompressed twice."""
-
-    def rows(stride: int) -> float:
-        index = index_of_lengths([10**7], WindowShape(window=64, stride=stride))
-        costs = Costs(row=8, window=4, stored=8, sample=8 * 64)
-        order = EpochOrder(index, np.zeros(1, np.int64), chunk=1000, costs=costs, budget=10**7, random=(0, 0))
-        return order._unit * stride
-
-    assert rows(1) < 1000
-    assert rows(16) > 5000
-    assert 15_000 < rows(64) < 20_000
 
 
 def test_the_order_of_a_selection_does_not_change_which_windows_lie_together():

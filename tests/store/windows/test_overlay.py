@@ -176,24 +176,18 @@ def test_impossible_overlays_are_refused(by_step: Written):
 
 
 @pytest.mark.parametrize("target", ["future", "last", "aligned", "sequence"])
-def test_times_of_steps_are_stored_with_rows(tmp_path: Path, target: Any):
-    axis: Any = "sequence" if target == "sequence" else "step"
-    begin, rows = np.datetime64("2020-01-01T00:00:00", "s"), [np.zeros(5 + number, "int8") for number in range(4)]
-    times = {f"s{number}": begin + (np.arange(5 + number) ** 2 + number).astype("m8[s]") for number in range(4)}
-    labels = rows if axis == "step" else [np.int8(1)] * 4
-    more = [{"time": each} for each in times.values()]
-    store = store_of(tmp_path / "s.zarr", rows, labels, more=more, label_axis=axis, time="datetime64[s]")
-    windows = store.select([2, 0]).windows(3, target=target)
+def test_times_of_steps_are_stored_with_rows(known: Any, target: Any):
+    store = known("float64", "sequence" if target == "sequence" else "step").store
+    windows = store.select([5, 2]).windows(3, target=target)
     shape = () if windows.shape.label_steps is None else (windows.shape.label_steps,)
     overlay = windows.overlay(np.zeros((len(windows), *shape)), np.arange(len(windows)))
-    assert [each.source for each in overlay] == ["s0", "s2"]
-    for each in overlay:
+    assert [each.source for each in overlay] == ["s2", "s5"]
+    for each, number in zip(overlay, (2, 5), strict=True):
         if target == "sequence":
             assert each.time is None
-            continue
-        assert each.time is not None
-        assert np.array_equal(each.time, times[each.source])
-        assert len(each.time) == len(each.count)
+        else:
+            assert np.array_equal(each.time, store.times(number))
+            assert len(each.time) == len(each.count)
 
 
 def test_a_store_without_times_has_none(by_step: Written):

@@ -4,7 +4,7 @@ import pickle
 import threading
 import time
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -282,20 +282,3 @@ def test_a_fork_between_epochs_has_the_cached_rows(store: store_spec.Store):
     empty_shards(store)
     assert in_fork(lambda: all_same(batches_read(windows.batches(5, shuffle=True)), wanted))
     assert all_same(batches_read(windows.batches(5, shuffle=True)), wanted)
-
-
-@given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4), max_size=6))
-def test_missing_chunks_equal_a_set_difference(steps: list[list[tuple[int, int]]]):
-    none = np.zeros(0, np.int64)
-    kept, there = CachedRows(ranges=Ranges(start=none, stop=none)), set[int]()
-    for ranges in steps:
-        wanted = {chunk for begin, count in ranges for chunk in range(begin, begin + count)}
-        edges = sorted(wanted)
-        low = np.array([chunk for chunk in edges if chunk - 1 not in wanted], np.int64)
-        high = np.array([chunk + 1 for chunk in edges if chunk + 1 not in wanted], np.int64)
-        found = kept.missing("inputs", low, high)
-        runs = [range(begin, end) for begin, end in zip(*(bounds.tolist() for bounds in found), strict=True)]
-        assert [chunk for run in runs for chunk in run] == sorted(wanted - there)
-        assert all(before.stop < after.start for before, after in pairwise(runs))
-        kept.add("inputs", *found)
-        there |= wanted

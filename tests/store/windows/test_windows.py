@@ -1,7 +1,6 @@
 """Windows by number, and options besides their shape, against plain loops over the arrays that were written."""
 
 import datetime as dt
-import pickle
 import re
 from dataclasses import replace
 from functools import partial
@@ -258,28 +257,6 @@ def test_over_many_epochs_a_random_phase_reaches_every_start(by_step: Written):
     for epoch in range(60):
         starts.update(windows.of_epoch(0, epoch).index.locate_many(np.arange(12))[1].tolist())
     assert starts == set(range(60))
-
-
-@pytest.mark.parametrize(
-    "options_of",
-    [
-        lambda _: {"short": "pad", "target": "aligned"},
-        lambda _: {"features": ["low"], "future": [0], "phase": "random", "stride": 2},
-        lambda _: {"static": ["length"], "steps": (0, 0.8), "normalize": "sequence", "allow_later": True},
-        lambda _: {"normalize": "window", "features": ["close"]},
-        lambda store: {"normalize": store.stats()},
-        lambda store: {"normalize": store.windows(4, steps=(0, 0.8)).stats(), "steps": (0, 0.8)},
-    ],
-    ids=["padded", "random phase", "by sequence", "by window", "by statistics", "by statistics of windows"],
-)
-def test_windows_of_all_kinds_can_be_pickled(named, options_of):
-    windows = named[1].windows(4, **options_of(named[1]))
-    copy = pickle.loads(pickle.dumps(windows))
-    assert copy.parameters() == windows.parameters()
-    ours, copied = (list(each.batches(4, shuffle=True, index=True)) for each in (windows, copy))
-    assert all_same(copied, ours)
-    if windows.shape.phase == "first":
-        assert all_same(copy[:3], windows[:3])
 
 
 def test_memory_for_less_than_a_chunk_is_refused_and_what_the_error_says_is_enough(tmp_path: Path):

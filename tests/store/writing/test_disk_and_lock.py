@@ -50,42 +50,6 @@ def test_the_disk_may_write_and_read_less_than_requested(storage, monkeypatch):
     assert storage.get("a/x", 3, 5) == b"lo wo"
 
 
-def test_a_file_is_synced_before_it_gets_its_name(storage, monkeypatch):
-    steps = ["write", "fsync", "replace"]
-    disk = mock.Mock(**{f"{name}.side_effect": getattr(os, name) for name in steps})
-    for name in steps:
-        monkeypatch.setattr(os, name, getattr(disk, name))
-    storage.put("a/x", [b"hello"])
-    assert [name for name, _, _ in disk.mock_calls] == steps
-
-
-def test_every_commit_syncs_the_folders_first_and_the_root_after(tmp_path, monkeypatch):
-    path = write(Recipe(), tmp_path / "store", make(Recipe(), [3]))
-    events = []
-    replace = os.replace
-
-    def renamed(source, target):
-        replace(source, target)
-        events.append(os.path.relpath(target, path))
-
-    monkeypatch.setattr(os, "replace", renamed)
-    monkeypatch.setattr(
-        os,
-        "fsync",
-        lambda descriptor: events.append("sync " + os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), path)),
-    )
-    with store_spec.open_store(path, "a") as writer:
-        append(writer, make(Recipe(), [30], seed=1))
-    at = events.index("zarr.json")
-    changed = {os.path.dirname(event) for event in events[:at] if not event.startswith("sync ")}
-    assert {"inputs", "labels", "offsets", "sequences/source", "stats/labels_m2"} <= changed
-    for folder in changed:
-        last = max(place for place, event in enumerate(events[:at]) if os.path.dirname(event) == folder)
-        assert f"sync {folder}" in events[last:at]
-    assert events[at + 1] == "sync ."
-    assert events[-1] == "offsets/zarr.json"
-
-
 @pytest.mark.parametrize("kind", ["nothing", "in a file", "link", "dangling link", "folder", "pipe"])
 def test_only_regular_files_are_read(storage, tmp_path, kind):
     path, key, message = tmp_path / "a/x", "a/x", "not a plain file"
