@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +21,10 @@ from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
 from store_spec import SequenceError, StoreError
 from store_spec.building import Ledger
-from store_spec.disk.storage import LocalStorage
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, expected, read_made, write_made
+from tests.builder.running.test_same_bytes import killed
 from tests.builder.source_files import write_files
 from tests.store.damage import change_places, flipped
 from tests.store.hostile_stores import lie_of_counts
@@ -86,28 +85,21 @@ def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_pat
     assert store_spec.open_store(tmp_path / "codec").schema == replace(old.schema, codec=type(new.schema.codec)("none"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("axis", ["step", "sequence", "own"])
-def test_sequences_longer_than_a_batch_are_copied_in_parts_and_compared_with_their_checksums(
-    tmp_path, monkeypatch, axis
-):
-    made = {name: replace(one, axis=axis) for name, one in SOURCES.items()}
-    built(tmp_path, made, label_axis=axis, chunk=24, shard=48, codec="none")
-    builder.compact(tmp_path / "store", tmp_path / "whole", workers=0)
-    for size in (1, 25, 40):
-        monkeypatch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", size)
-        builder.compact(tmp_path / "store", tmp_path / str(size), workers=0)
-        assert files(tmp_path / str(size)) == files(tmp_path / "whole")
-    change_places(*sorted((tmp_path / "store").glob("inputs/c.[01].0")))
-    with pytest.raises(StoreError, match=r"inputs: sequence \d \(.\.made\) has crc32c"):
+@pytest.mark.parametrize("size", [25, 2**20], ids=["in parts", "at once"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flipped("inputs/c.0.0", 5), "crc32c"),
+        (lambda store: change_places(store / "inputs/c.0.0", store / "inputs/c.1.0"), r"sequence \d .* has crc32c"),
+    ],
+    ids=["a bit", "two shards"],
+)
+def test_changed_rows_are_not_copied(tmp_path, monkeypatch, size, damage, message):
+    built(tmp_path, SOURCES, chunk=24, shard=48, codec="none")
+    damage(tmp_path / "store")
+    monkeypatch.setattr("builder.maintenance.copying.BATCH_BYTES", size)
+    with pytest.raises(StoreError, match=message):
         builder.compact(tmp_path / "store", tmp_path / "new", workers=0)
-
-
-def test_changed_rows_are_not_copied(tmp_path):
-    built(tmp_path, SOURCES, codec="none")
-    flipped("inputs/c.0.0", 5)(tmp_path / "store")
-    with pytest.raises(store_spec.StoreError, match="crc32c"):
-        builder.compact(tmp_path / "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -260,95 +252,59 @@ def test_everything_in_a_store_is_copied(tmp_path, feature):
 
 
 @pytest.mark.slow
-@settings(max_examples=5, deadline=None)
-@given(recipe=recipes(), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12), order=st.sampled_from(ORDERS))
-def test_another_order_equals_appending_in_that_order(tmp_path_factory, recipe, lengths, order):
-    place = tmp_path_factory.mktemp("order")
-    sequences = several(recipe, lengths, len(lengths))
-    write(recipe, place / "old", sequences, {"made": "by a test"})
-    record = {} if order == "store" else {"compacted": {"order": order}}
-    write(recipe, place / "expected", in_order(sequences, order), {"made": "by a test"} | record)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 200)
-        compact(place / "old", place / "new", order=order, workers=0)
-    assert files(place / "new") == files(place / "expected")
-
-
-@pytest.mark.slow
-@settings(max_examples=5, deadline=None)
 @given(
     recipe=recipes(),
-    dtypes=st.tuples(st.sampled_from(["float16", "float32", None]), st.sampled_from(["float32", None])),
+    lengths=st.lists(st.integers(0, 20), min_size=1, max_size=12),
     order=st.sampled_from(ORDERS),
+    dtypes=st.tuples(st.sampled_from([None, "float16", "float32"]), st.sampled_from([None, "float32"])),
     missing=st.sampled_from(["error", "keep"]),
 )
-def test_another_dtype_equals_appending_converted_rows(tmp_path_factory, recipe, dtypes, order, missing):
-    place = tmp_path_factory.mktemp("dtype")
-    recipe = replace(recipe, inputs=("float64", recipe.inputs[1]), labels=("float32", recipe.labels[1]))
-    recipe = replace(recipe, missing=missing)
-    sequences = several(recipe, [5, 0, 17, 3, 9, 1], 1)
-    write(recipe, place / "old", sequences, {})
-    inputs, labels = dtypes
-    labels = labels or inputs  # they are floats
-    compact(
-        place / "old", place / "new", order=order, dtype=dtypes[0], label_dtype=dtypes[1], chunk=recipe.chunk,
-        shard=recipe.shard, codec=recipe.codec, workers=0,
-    )  # fmt: skip
+def test_another_order_or_dtype_equals_appending_like_that(tmp_path_factory, recipe, lengths, order, dtypes, missing):
+    place, (inputs, labels) = tmp_path_factory.mktemp("order"), dtypes
+    options = {"dtype": inputs, "label_dtype": labels}
+    if any(dtypes):
+        floats = {"inputs": ("float64", recipe.inputs[1]), "labels": ("float32", recipe.labels[1])}
+        recipe = replace(recipe, missing=missing, **floats)
+        options |= {name: getattr(recipe, name) for name in ("chunk", "shard", "codec")}
+    sequences = several(recipe, lengths, len(lengths))
+    write(recipe, place / "old", sequences, {"made": "by a test"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 200)
+        patch.setattr("builder.maintenance.copying.BATCH_BYTES", 50)  # longer sequences are copied in parts
+        compact(place / "old", place / "new", order=order, workers=0, **options)
     # The copy records the identity that the old store would have in that order.
     sequences = in_order(sequences, order)
     write(recipe, place / "ordered", sequences, {})
     record = {"order": order}
     if inputs is not None:
         record["identity"] = store_spec.open_store(place / "ordered").identity
-    sequences, recipe = as_dtype(sequences, recipe, inputs, labels)
-    write(recipe, place / "expected", sequences, {"compacted": record} if inputs or order != "store" else {})
+    sequences, recipe = as_dtype(sequences, recipe, inputs, labels or inputs)  # all are floats
+    record = {"compacted": record} if inputs or order != "store" else {}
+    write(recipe, place / "expected", sequences, {"made": "by a test"} | record)
     assert files(place / "new") == files(place / "expected")
-
-
-@contextmanager
-def failing_puts(count):
-    """Let this number of puts succeed, and later ones fail; batches are small, and a commit follows each of them."""
-    put, left = LocalStorage.put, count
-
-    def failing(storage, key, parts, check=None):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise StoreError(f"{key}: the disk is gone")
-        put(storage, key, parts, check)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalStorage, "put", failing)
-        patch.setattr("builder.execution.run.COMMIT_SECONDS", 0.0)
-        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 100)
-        yield
 
 
 @pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(
-    kills=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    kills=st.lists(st.integers(1, 400), min_size=1, max_size=4),
     options=st.sampled_from([{}, {"order": "shuffle", "dtype": "float32"}]),
 )
-def test_a_copy_interrupted_at_any_put_ends_with_the_same_bytes(tmp_path_factory, kills, options):
-    place = tmp_path_factory.mktemp("cut")
+def test_a_copy_that_is_killed_anywhere_ends_with_the_same_bytes(tmp_path_factory, kills, options):
+    place = tmp_path_factory.mktemp("cut").resolve()
     recipe = Recipe(inputs=("float64", (3,)), columns=(("note", "string"),))
     write(recipe, place / "old", several(recipe, list(range(12)), 5), {})
-
-    def again(name="new"):
-        compact(place / "old", place / name, workers=0, **options)
-
-    again("whole")
-    for kill in kills:
-        with failing_puts(kill):
-            try:
-                again()
-            except StoreError:
-                continue
-    if (place / "new").exists():
-        compact(place / "old", place / "new", workers=0)  # it was started with these, and continues with them
-    again()
-    assert files(place / "new") == files(place / "whole")
+    compact(place / "old", place / "whole", workers=0, **options)
+    (place / "copy").mkdir()
+    with pytest.MonkeyPatch.context() as patch:  # many batches, and a commit after each
+        patch.setattr("builder.execution.run.COMMIT_SECONDS", 0.0)
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 100)
+        for kill in kills:
+            killed(place / "copy", lambda: compact(place / "old", place / "copy/new", workers=0, **options), kill)
+    if (place / "copy/new").exists():
+        compact(place / "old", place / "copy/new", workers=0)  # it was started with these, and continues with them
+    compact(place / "old", place / "copy/new", workers=0, **options)
+    assert files(place / "copy/new") == files(place / "whole")
 
 
 def begun(place, **options):
