@@ -27,9 +27,11 @@ from pyarrow import ipc
 from builder import build, tabular
 from builder.formats import files
 from builder.processes.function_process import Process
+from tests.builder.source_files import PACKERS
 
 SNAPSHOT = Path(__file__).parents[1] / "data" / "broken-sources.txt"
 GOOD = [[1.0, 2.0], [3.0, 4.0]]
+zstd = PACKERS[".zst"]
 # What bombs unpack to here; the limit for real files is much larger, which would take long to write and to read.
 UNPACKED_FREELY = 2**20
 
@@ -411,11 +413,6 @@ def places() -> Iterator[Source]:
 
 def linked_to(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target)
-
-
-def zstd(data: bytes) -> bytes:
-    packed: bytes = pa.compress(data, codec="zstd", asbytes=True)
-    return packed
 
 
 def npy_bytes(array: Any) -> bytes:

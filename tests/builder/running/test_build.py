@@ -22,7 +22,7 @@ from store_spec.disk.ledger import Ledger
 from tests.builder.command import python
 from tests.builder.made_sources import RAISED, Made, assert_store, read_made, write_made
 from tests.builder.source_files import write_files
-from tests.store.oracle import Sequence, assert_holds, files, store_of
+from tests.store.oracle import files
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +88,6 @@ def test_only_new_sources_are_processed_and_later_ones_give_the_store_of_one_bui
     assert (report.unchanged, report.added, report.sequences, report.total_sequences) == (20, 0, 0, 40)
     assert not log.exists()
     assert files(tmp_path / "store") == before
-
-
-def test_the_manifest_adds_labels_to_a_function_that_returns_inputs(tmp_path):
-    write_files(tmp_path / "src", {f"{number}.npy": np.full((number + 1, 2), number, "f4") for number in range(4)})
-    (tmp_path / "m.csv").write_text("source,speaker,age\n" + "".join(f"{n},{n * 7},{n + 0.5}\n" for n in range(4)))
-    options = {"manifest": tmp_path / "m.csv", "label_column": "speaker,age"}
-    build(tmp_path, process=np.load, **options)
-    wanted = [Sequence(f"{n}.npy", np.full((n + 1, 2), n, np.float32), np.array([n * 7, n + 0.5])) for n in range(4)]
-    store = store_spec.open_store(tmp_path / "store")
-    assert_holds(store, wanted)
-    assert store.schema.labels.names == ("speaker", "age")
-    build(tmp_path, "tables", process=None, **options)
-    assert_holds(store_spec.open_store(tmp_path / "tables"), wanted)
 
 
 def test_options_of_a_manifest_without_one_are_refused(tmp_path):
@@ -218,13 +205,6 @@ def test_a_source_without_rows_does_not_determine_the_schema(tmp_path, monkeypat
         (folder / f"{number}.csv").unlink()
     dry: Any = builder.preview(folder, tmp_path / "new.zarr")
     assert list(dry.result.inputs["names"]) == ["a"]
-
-
-def test_a_store_that_no_build_made_is_refused(tmp_path):
-    write_made(tmp_path / "src", {"a.made": Made()})
-    store_of(tmp_path / "store", [np.zeros((2, 3), np.float32)], sources="a")
-    with pytest.raises(UsageError, match="no build made this store"):
-        build(tmp_path)
 
 
 def test_results_are_one_line_each(tmp_path: Path):

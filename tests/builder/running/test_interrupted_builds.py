@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import pytest
 
 from builder import build
 from builder.sources.fingerprints import CACHE
-from store_spec import MissingStoreError, open_store
 from store_spec.disk.lock import build_folder, locked
 from tests.builder.command import ROOT
+from tests.builder.made_sources import sources_in
 from tests.builder.source_files import write_files
 from tests.campaigns.processes import workers_of
 from tests.documents import PROGRESS
@@ -93,13 +93,6 @@ def slow_build(*options: str, workers: int, setting: str) -> Iterator[subprocess
         started.communicate()
 
 
-def committed() -> tuple[str, ...]:
-    """Return the sources in the store; none if it does not exist yet."""
-    with suppress(MissingStoreError):
-        return open_store(STORE).sources
-    return ()
-
-
 def finished() -> set[str]:
     return set(os.listdir("finished"))
 
@@ -107,7 +100,7 @@ def finished() -> set[str]:
 def assert_interrupted(started: subprocess.Popen[str], number: int) -> None:
     """Wait for the end of a build that got this signal, and check its exit status and what it printed."""
     out, err = started.communicate(timeout=120)
-    count = len(committed())
+    count = len(sources_in(STORE))
     said = "nothing is committed yet; the same command starts again"
     if count:
         are = "sequence is" if count == 1 else "sequences are"
@@ -117,7 +110,7 @@ def assert_interrupted(started: subprocess.Popen[str], number: int) -> None:
 
 
 def assert_goes_on_to_the_same_bytes() -> None:
-    before = len(committed())
+    before = len(sources_in(STORE))
     assert build("raw", STORE, **FAST).unchanged == before
     build("raw", "whole.zarr", **FAST)
     assert files(STORE) == files(Path("whole.zarr"))
@@ -137,7 +130,7 @@ def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
 )
 def test_a_build_that_a_signal_ends_leaves_no_process_and_can_be_completed(number, to_all):
     with slow_build("--batch", "1", workers=2, setting=EAGER) as started:
-        while not committed():
+        while not sources_in(STORE):
             assert started.poll() is None
         processes = psutil.Process(started.pid).children(recursive=True)
         assert len(processes) >= 2
@@ -149,7 +142,7 @@ def test_a_build_that_a_signal_ends_leaves_no_process_and_can_be_completed(numbe
     assert left_of(processes) == []
     with locked(STORE):  # no other process holds the lock
         pass
-    assert 0 < len(committed()) < SOURCES
+    assert 0 < len(sources_in(STORE)) < SOURCES
     assert_goes_on_to_the_same_bytes()
     assert {path.name for path in build_folder(STORE).glob("*")} <= {CACHE}
 
@@ -169,7 +162,7 @@ def test_a_ctrl_c_while_workers_start_leaves_nothing_and_prints_no_traceback(fol
 
 def is_behind() -> bool:
     """Return whether less than half of the finished sources are committed."""
-    return 2 * len(committed()) <= len(finished())
+    return 2 * len(sources_in(STORE)) <= len(finished())
 
 
 @pytest.mark.slow
@@ -180,9 +173,9 @@ def test_a_slow_build_that_is_killed_has_committed_more_than_half_of_what_was_fi
         while time.monotonic() < at_least or len(finished()) < 100 or (is_behind() and len(finished()) < SOURCES - 30):
             assert started.poll() is None
             time.sleep(0.1)
-    assert finished().issuperset(committed())
+    assert finished().issuperset(sources_in(STORE))
     assert len(finished()) < SOURCES
-    assert len(committed()) > len(finished()) / 2
+    assert len(sources_in(STORE)) > len(finished()) / 2
     assert_goes_on_to_the_same_bytes()
 
 
@@ -199,5 +192,5 @@ def test_finished_sources_of_an_interrupted_build_are_committed(folder, workers)
         started.send_signal(signal.SIGINT)
         assert_interrupted(started, signal.SIGINT)
     # In this process, the signal interrupts a source that may just have reported that it is finished.
-    assert len(before.difference(committed())) <= (workers == 0)
+    assert len(before.difference(sources_in(STORE))) <= (workers == 0)
     assert_goes_on_to_the_same_bytes()

@@ -146,12 +146,6 @@ def test_files_that_are_no_sources_have_names_that_can_be_shown_too(tmp_path):
     assert (found.names, found.ignored, found.misnamed) == (("a.csv",), (r"caf\xe9.doc", r"f\xff/"), ())
 
 
-def test_misnamed_files_alone_are_not_sources(tmp_path):
-    make(tmp_path, os.fsdecode(b"b\xff.csv"))
-    expected = SourceList(folder=LocalFolder(tmp_path), names=(), misnamed=(r"b\xff.csv",))
-    assert discover(tmp_path) == discover(tmp_path / os.fsdecode(b"b\xff.csv")) == expected
-
-
 def test_a_source_list_is_sorted_and_without_repeats():
     with pytest.raises(UsageError, match="'a' follows 'b'"):
         SourceList(folder=LocalFolder(Path()), names=("b", "a"))
@@ -269,8 +263,10 @@ def test_verify_with_sources_names_a_misnamed_source():
     assert (done.exit_code, done.stdout, done.stderr) == (1, f"s.zarr: {LINE}", "")
 
 
-def test_a_single_misnamed_file_makes_no_store(place):
-    done = command("build", os.path.join("src", os.fsdecode(BYTES)), "s.zarr")
+@pytest.mark.parametrize("sources", [b"alone/" + BYTES, b"alone"])
+def test_a_misnamed_file_alone_makes_no_store(place, sources):
+    write_files(place / "alone", {os.fsdecode(BYTES): "x,y\n1,1\n"})
+    done = command("build", os.fsdecode(sources), "s.zarr")
     assert (done.exit_code, done.stderr) == (1, LINE)
     assert done.stdout == "s.zarr: no store was made, as no source could be used: 1 failed\n"
     assert not (place / "s.zarr").exists()
