@@ -5,7 +5,6 @@ Sources that kill the process that reads them are found in an extra process, one
 
 import asyncio
 import ctypes
-import multiprocessing
 import os
 import signal
 import socket
@@ -13,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -273,50 +273,27 @@ def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
 
 
 SECONDS = 40  # for two processes to start, and for killed ones to be replaced
-OTHER_SECONDS = 1  # for one that is not killed to start meanwhile, if the machine is not too busy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        pytest.param(lambda pids: pids[:1], id="the first"),
-        pytest.param(lambda pids: pids[-1:], id="the last"),
-        pytest.param(lambda pids: pids, id="all"),
-    ],
-)
-def test_workers_that_are_killed_as_they_start_are_replaced(
-    chosen: Callable[[list[int]], list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("chosen", [{0}, {1}, {0, 1}], ids=["the first", "the last", "all"])
+def test_workers_that_are_killed_as_they_start_are_replaced(chosen: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder.workers.local_cluster, "START_SECONDS", SECONDS)
-    others = set(multiprocessing.active_children())
-    killed: list[int] = []
+    start, started = SpawnProcess.start, list[int | None]()
 
-    def kill_two_that_start() -> None:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            there = sorted(
-                process.pid
-                for process in set(multiprocessing.active_children()) - others
-                if process.name.startswith("Dask Worker") and process.pid
-            )
-            if len(there) == 2:  # in the order in which they were started, if process numbers do not wrap around
-                killed.extend(chosen(there))
-                for number in signal.SIGSTOP, signal.SIGKILL:
-                    for pid in killed:
-                        os.kill(pid, number)
-                    time.sleep(OTHER_SECONDS)
-                return
-            time.sleep(0.001)
+    def start_and_kill(process: SpawnProcess) -> None:
+        start(process)
+        if process.name.startswith("Dask Worker"):
+            if len(started) in chosen:
+                process.kill()
+            started.append(process.pid)
 
-    killer = threading.Thread(target=kill_two_that_start)
-    killer.start()
+    monkeypatch.setattr(SpawnProcess, "start", start_and_kill)
     with local_cluster(2) as (client, _):
-        killer.join()
-        pids = client.run(os.getpid).values()
-    assert killed
+        pids = set(client.run(os.getpid).values())
     assert len(pids) == 2
-    assert not set(pids) & set(killed)
+    assert pids.isdisjoint({started[number] for number in chosen})
+    assert pids <= set(started)
 
 
 def test_dask_may_hear_late_that_workers_died_as_they_started(monkeypatch: pytest.MonkeyPatch) -> None:
