@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 def seqzarr(*arguments: object, env: Mapping[str, str] | None = None, charset: str = "utf-8") -> Result:
     """Run `seqzarr` with these arguments; exceptions other than an exit are raised."""
-    result = CliRunner(charset=charset).invoke(main, [str(argument) for argument in arguments], env=env)
+    texts = [str(argument) for argument in arguments]
+    result = CliRunner(charset=charset).invoke(main, texts, env=env, prog_name="seqzarr")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -4,18 +4,15 @@
 """
 
 import contextlib
-import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from click.testing import CliRunner
-
-from builder.cli import main
+from tests.builder.command import seqzarr_build
 from tests.builder.source_files import Content, write_files
 
 SNAPSHOT: Final = Path(__file__).with_suffix(".txt")
@@ -67,28 +64,16 @@ def snapshot() -> str:
 
 def said(mistake: Mistake) -> list[str]:
     """Return what the command prints to stderr, without words of libraries, and its exit status."""
-    with tempfile.TemporaryDirectory() as folder, _working_in(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         write_files(Path("src"), mistake.files)
         if mistake.before is not None:
-            first = CliRunner().invoke(main, ["build", "src", "t.zarr", "--workers", "0", *shlex.split(mistake.before)])
+            first = seqzarr_build("src", "t.zarr", *shlex.split(mistake.before))
             assert first.exit_code == 0, first.output
-        arguments = ["build", "src", "t.zarr", "--workers", "0", *shlex.split(mistake.options)]
-        result = CliRunner().invoke(main, arguments, prog_name="seqzarr")
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        result = seqzarr_build("src", "t.zarr", *shlex.split(mistake.options))
         text = re.sub(r'the reader says "[^"]*"', 'the reader says "..."', result.stderr)
         text = text.replace("required keyword-only argument", "required argument")  # Python 3.12 and later
         lines = text.replace(str(Path(folder).resolve()), "FOLDER").splitlines()
         return [*lines, f"[exit status {result.exit_code}]"]
-
-
-@contextlib.contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 if __name__ == "__main__":
