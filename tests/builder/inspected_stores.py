@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from store_spec import Rows, create_store, open_store
+from tests.store.oracle import store_of
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -49,8 +50,6 @@ def hostile_store(path: Path) -> Path:
 def wide_store(path: Path) -> Path:
     """Make a store of 500 features."""
     random = np.random.default_rng(1)
-    with create_store(path, inputs=("float64", (500,)), labels=("float32", (1,))) as writer:
-        for number in range(20):
-            rows = random.normal(size=(60, 500)) * np.arange(1, 501)
-            writer.append(rows, rows[:, :1].astype(np.float32), source=f"s{number}")
+    rows = [random.normal(size=(60, 500)) * np.arange(1, 501) for _ in range(20)]
+    store_of(path, rows, [each[:, :1].astype(np.float32) for each in rows])
     return path

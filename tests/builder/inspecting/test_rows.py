@@ -33,13 +33,10 @@ from tests.store.oracle import store_of
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
     """Make a store in which each row is a different number, in two places."""
     count = itertools.count()
-    with create_store(
-        path, inputs=("int64", (2, 1)), labels=("int32", ()), label_axis="sequence", chunk=chunk, shard=4 * chunk
-    ) as writer:
-        for number, length in enumerate(lengths):
-            rows = np.array([[[next(count)], [0]] for _ in range(length)], np.int64).reshape(-1, 2, 1)
-            writer.append(rows, np.int32(number), source=f"s{number}")
-        writer.commit()
+    rows = [np.array([[[next(count)], [0]] for _ in range(length)], np.int64).reshape(-1, 2, 1) for length in lengths]
+    labels = [*np.arange(len(lengths), dtype=np.int32)]
+    store_of(path, rows, labels, label_axis="sequence", chunk=chunk, shard=4 * chunk)
+    with open_store(path, "a") as writer:
         for number in retire:
             writer.retire(f"s{number}")
     return open_store(path)
@@ -290,9 +287,7 @@ def test_arrays_that_come_from_no_file_are_no_duplicates(tmp_path: Path):
 def test_labels_that_repeat_the_inputs_are_inspected_once(tmp_path: Path):
     rows = np.arange(12, dtype=np.float32).reshape(6, 2)
     for name, labels in (("same", rows), ("other", rows + 1)):
-        with create_store(tmp_path / name, inputs=("float32", (2,)), labels=("float32", (2,))) as writer:
-            for number in range(3):
-                writer.append(rows, labels if number else rows, source=f"s{number}")
+        store_of(tmp_path / name, [rows] * 3, [rows, labels, labels])
         document: Any = inspect(tmp_path / name, rows=True)
         assert document.labels_are_inputs == (name == "same")
         assert (document.rows.labels is None) == (name == "same")
@@ -314,14 +309,10 @@ def test_rows_are_read_only_when_requested(store: Store, monkeypatch: pytest.Mon
     assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["rows"]["inputs"]["rows"] == plain.steps
 
 
-def made(path: Path, *, label_axis: LabelAxis = "step", sequences: int = 60) -> Path:
+def made(path: Path, *, label_axis: LabelAxis = "step") -> Path:
     rows = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     labels = {"step": rows, "sequence": rows[0], "own": rows[:3]}[label_axis]
-    with create_store(
-        path, inputs=("float32", (2,)), labels=("float32", (2,)), label_axis=label_axis, chunk=400, shard=4000
-    ) as writer:
-        for number in range(sequences):
-            writer.append(rows, labels, source=f"s{number:02}")
+    store_of(path, [rows] * 60, [labels] * 60, label_axis=label_axis, chunk=400, shard=4000)
     return path
 
 
@@ -424,7 +415,9 @@ def test_labels_that_belong_to_no_step_have_no_windows(tmp_path: Path):
 
 
 def test_an_empty_store_is_refused(tmp_path: Path):
-    result = run(made(tmp_path / "e.zarr", sequences=0), "--shuffle", 8)
+    with create_store(tmp_path / "e.zarr", inputs=("float32", (2,)), labels=("float32", (2,))):
+        pass
+    result = run(tmp_path / "e.zarr", "--shuffle", 8)
     assert result.exit_code == 2
     assert "0 windows" in result.stderr
 
