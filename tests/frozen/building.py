@@ -5,7 +5,6 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.document_section import environment_in
 from tests.frozen.cases import Case
@@ -77,17 +76,12 @@ def make(job: Job, data: Path) -> Made:
                 return Made(error=f"{job}: exit status {done.returncode} from {text}\n{done.stdout}")
         killed = folder / KILLED
         return Made(
-            stores={path.name: outcome(path, read=job.read) for path in sorted(folder.glob("*.zarr"))},
+            stores={path.name: digests(path, read=job.read) for path in sorted(folder.glob("*.zarr"))},
             killed=killed.stat().st_size if killed.exists() else 0,
         )
 
 
-def outcome(path: Path, *, read: bool) -> dict[str, dict[str, str]]:
-    """Return the digests of a store."""
-    found: dict[str, Any] = {"files": digests(path)}
+def digests(path: Path, *, read: bool) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each file of a store, and of what the reader returns if that is wanted."""
+    found = {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files(path).items()}}
     return found | ({"batches": readings(path)} if read else {})
-
-
-def digests(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a store."""
-    return {name: hashlib.sha256(data).hexdigest() for name, data in files(path).items()}

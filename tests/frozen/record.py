@@ -33,17 +33,16 @@ class Counts:
     """The numbers of things that were made and compared."""
 
     cases: int = 0
-    stores: int = 0  # in each variant
-    files: int = 0
-    readings: int = 0
-    builds: int = 0  # of stores, in each way
+    stores: int = 0
     killed: int = 0  # processes
 
+    def add(self, made: Made) -> None:
+        """Count what one job made."""
+        self.stores += len(made.stores)
+        self.killed += made.killed
+
     def __str__(self) -> str:
-        return (
-            f"{self.cases:,} cases, {self.stores:,} stores of {self.files:,} files, {self.readings:,} readings; "
-            f"{self.builds:,} stores built, {self.killed:,} processes killed"
-        )
+        return f"{self.cases:,} cases, {self.stores:,} stores built, {self.killed:,} processes killed"
 
 
 def made_by() -> dict[str, str]:
@@ -86,7 +85,7 @@ def record(cases: list[Case], data: Path, samples: Iterable[str]) -> tuple[Recor
     for name, variant, way, made in results([job for case in cases for job in jobs(case)], data, samples):
         first = kept.setdefault(name, {"stores": {}})["stores"].setdefault(variant, made.stores)
         problems += differences(f"{name}, {variant}, {way}", first, made.stores)
-        count(counts, made)
+        counts.add(made)
     if problems:
         raise BuildingError("\n".join(problems))
     counts.cases = len(kept)
@@ -111,19 +110,8 @@ def compare(recorded: Record, data: Path, counts: Counts, *, quick: bool) -> Ite
     for name, variant, way, made in results(todo, data, [name for name in kept if name in SAMPLES]):
         before = kept[name]["stores"].get(variant, {})
         yield from differences(f"{name}, {variant}, {way}", before, made.stores)
-        count(counts, made)
+        counts.add(made)
     counts.cases = len(kept)
-
-
-def count(counts: Counts, made: Made) -> None:
-    """Count stores; files and readings once, if both are present."""
-    counts.builds += len(made.stores)
-    counts.killed += made.killed
-    for kinds in made.stores.values():
-        if "batches" in kinds:
-            counts.stores += 1
-            counts.files += len(kinds.get("files", {}))
-            counts.readings += len(kinds["batches"])
 
 
 def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:

@@ -30,7 +30,7 @@ def test_the_quick_cases_equal_the_recorded_ones():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"frozen.json: 0 differences in 5 cases, \d+ stores of .*quick: ", done.stdout)
+    assert re.search(r"frozen.json: 0 differences in 5 cases, [1-9]\d* stores built, .*quick: ", done.stdout)
 
 
 @pytest.mark.parametrize("name", RECORDS)
