@@ -62,9 +62,9 @@ FEATURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     **{
         f"times, labels of {axis}": (
             {f"{name}.txt": name for name in times.LENGTHS},
-            {"process": process, "label_axis": axis},
+            {"process": times.read, "arguments": {"axis": axis}, "label_axis": axis},
         )
-        for axis, process in times.PROCESSES.items()
+        for axis in times.AXES
     },
     "missing values kept": (
         GAPS,

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import builder
-import store_spec
 from builder.processes.process_code import UNKNOWN_CODE, code_of
 from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
@@ -354,45 +353,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(factor: float) -> Any:
-    def process(path: Path) -> Any:
+@pytest.mark.slow
+def test_every_build_warns_of_what_cannot_be_compared(place):
+    def scaled(path: Path, factor: float) -> Any:
         rows = np.full((3, 1), factor * float(path.read_text()), np.float32)
         return rows, rows
 
-    return process
-
-
-def scaled(path: Path, factor: float) -> Any:
-    return make(factor)(path)
-
-
-@pytest.mark.slow
-def test_a_build_notices_an_edited_function_and_an_update_builds_its_sources_again(place):
-    def build(factor: float, **options: Any) -> builder.Report:
-        return builder.build(place / "src", place / "store", process=make(factor), workers=0, **options)
-
-    def values() -> list[float]:
-        opened = store_spec.open_store(place / "store")
-        return [float(inputs[0, 0]) for inputs, _ in opened]
-
-    names = tuple(f"{number}.numbers" for number in range(4))
-    build(1)
-    again = build(1)
-    assert (again.unchanged, again.outdated) == (4, ())
-    (place / "src" / "4.numbers").write_text("4")
-    mixed = build(2)
-    assert (mixed.added, mixed.unchanged, mixed.outdated) == (1, 4, names)
-    assert "1 source added, 4 unchanged, " in repr(mixed)
-    assert repr(mixed).endswith("; 4 made by other code>")
-    assert values() == [0, 1, 2, 3, 8]
-    updated = build(2, update=True)
-    assert (updated.updated, updated.unchanged, updated.outdated) == (4, 1, ())
-    assert sorted(values()) == [0, 2, 4, 6, 8]
-    assert (build(2).outdated, len(build(1).outdated)) == ((), 5)
-
-
-@pytest.mark.slow
-def test_every_build_warns_of_what_cannot_be_compared(place):
     with Path("/dev/null").open() as stream:
 
         def process(path: Path) -> Any:

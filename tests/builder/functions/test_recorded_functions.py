@@ -221,7 +221,12 @@ def test_the_store_records_the_code_of_each_sequence_and_builds_name_outdated_so
     opened = store_spec.open_store(store)
     assert [float(inputs.mean()) for inputs, _ in opened] == [1, 1, 1, 1, 2, 2, 2, 2, 2, 1]
     reader.write(3)
-    assert reader.build().outdated == tuple(dict.fromkeys(opened.sources))
+    report = reader.build()
+    assert report.outdated == tuple(dict.fromkeys(opened.sources))
+    assert repr(report).endswith("; 7 made by other code>")
+    report = reader.build(update=True)
+    assert (report.updated, report.unchanged, report.outdated) == (7, 0, ())
+    assert {float(inputs.mean()) for inputs, _ in store_spec.open_store(store)} == {3}
 
 
 def test_code_that_adds_no_sequence_leaves_no_trace(reader):

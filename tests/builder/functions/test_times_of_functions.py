@@ -22,26 +22,15 @@ def times_of(name: str, part: int) -> np.ndarray[Any, Any]:
     return np.datetime64("2020-01-01T00:00", "ms") + (np.arange(steps) // 2 + 10 * part) * np.timedelta64(1, "s")
 
 
-def sequence_of(name: str, part: int, axis: str = "step") -> Sequence:
+def sequence_of(name: str, part: int, axis: str) -> Sequence:
     steps = LENGTHS[name][part]
     rows = np.full((steps, 2), ord(name) + part, np.int16)
     labels: dict[str, Any] = {"step": rows, "sequence": np.array([part], np.int16), "own": rows[: steps // 2]}
     return Sequence(rows, labels[axis], time=times_of(name, part), zone="UTC")
 
 
-def on_steps(path: Path) -> Any:
-    return (sequence_of(path.stem, part, "step") for part in range(len(LENGTHS[path.stem])))
-
-
-def on_sequences(path: Path) -> Any:
-    return (sequence_of(path.stem, part, "sequence") for part in range(len(LENGTHS[path.stem])))
-
-
-def on_own(path: Path) -> Any:
-    return (sequence_of(path.stem, part, "own") for part in range(len(LENGTHS[path.stem])))
-
-
-PROCESSES = {"step": on_steps, "sequence": on_sequences, "own": on_own}
+def read(path: Path, *, axis: str) -> Any:
+    return (sequence_of(path.stem, part, axis) for part in range(len(LENGTHS[path.stem])))
 
 
 @pytest.fixture
@@ -49,9 +38,9 @@ def root(tmp_path: Path) -> Path:
     return write_files(tmp_path / "sources", {f"{name}.txt": name for name in LENGTHS})
 
 
-def built(root: Path, store: Path, axis: Any = "step", **options: Any) -> Any:
-    asked: dict[str, Any] = {"process": PROCESSES[axis], "label_axis": axis, "workers": 0, "chunk": 64, "shard": 128}
-    return build(root, store, **(asked | options))
+def built(root: Path, store: Path, axis: Any = "step") -> Any:
+    options: dict[str, Any] = {"process": read, "arguments": {"axis": axis}, "label_axis": axis, "workers": 0}
+    return build(root, store, **options, chunk=64, shard=128)
 
 
 def assert_times(path: Path) -> store_spec.Store:
@@ -73,10 +62,10 @@ def test_times_are_stored_with_their_rows(root, tmp_path, axis):
 def test_times_are_compared_with_the_sources(root, tmp_path, monkeypatch):
     store = tmp_path / "store"
     built(root, store)
-    assert verify_sources(store, root, process=on_steps, workers=0) == []
+    assert verify_sources(store, root, process=read, workers=0) == []
     real = times_of
     monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))
-    (problem,) = verify_sources(store, root, process=on_steps, workers=0)
+    (problem,) = verify_sources(store, root, process=read, workers=0)
     assert problem.what == (
         "b.txt: sequence 2: time: row 1 is 1577836800001, but the store has 1577836800000 (30 values differ)"
     )
