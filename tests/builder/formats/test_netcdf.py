@@ -65,20 +65,6 @@ def test_variables_are_what_xarray_decodes_bit_for_bit(tmp_path, suffix):
     assert times.tolist() == expected["time"].to_numpy().tolist()
 
 
-def test_a_store_has_the_rows_and_the_times(tmp_path):
-    (tmp_path / "src").mkdir()
-    every_kind(tmp_path / "src/a.nc")
-    built = build_files(tmp_path, {}, tabular(inputs="packed,i4", labels="f8", time="time", missing="drop"))
-    assert (built.report.added, built.report.steps) == (1, ROWS - 2)
-    store = built.store
-    with xarray.open_dataset(tmp_path / "src/a.nc", engine="h5netcdf") as dataset:
-        kept = dataset.isel(time=~np.isnan(dataset["packed"].values))
-        inputs, labels = store[0]
-        assert inputs.tobytes() == np.stack([kept["packed"].values, kept["i4"].values], axis=1).tobytes()
-        assert labels.tobytes() == kept["f8"].values.tobytes()
-        assert store.times(0).tolist() == kept["time"].values.tolist()
-
-
 @pytest.mark.parametrize("name", ["a.h5", "a.data"])
 def test_data_sets_of_plain_hdf5_are_columns_if_they_have_one_length(tmp_path, name):
     values = np.arange(8.0).reshape(4, 2)

@@ -21,43 +21,13 @@ from builder.workers.batch import recode
 from store_spec.disk.ledger import Ledger
 from tests.builder.any_order import Later, Shuffled, on_engine
 from tests.builder.command import seqzarr
-from tests.builder.features import FEATURES, KINDS, OF_KINDS, ORDER, build_feature, write_feature
 from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
 
-Sources = list[list[tuple[str, str]]]  # the rows of each source: two texts
 
-
-def write(folder: Path, sources: Sources, suffix: str, first: int = 0) -> None:
-    """Write sources, each with a feature x and the labels a and b."""
-    folder.mkdir(exist_ok=True)
-    for number, rows in enumerate(sources):
-        path = folder / f"{first + number:03}{suffix}"
-        columns = [[float(row) for row in range(len(rows))], [a for a, _ in rows], [b for _, b in rows]]
-        if suffix == ".parquet":
-            table = pa.table({"x": columns[0], "a": pa.array(columns[1]).dictionary_encode(), "b": columns[2]})
-            pq.write_table(table, path, row_group_size=2)
-        else:
-            lines = ["x,a,b", *(f'{x},"{a}",{b}' for x, a, b in zip(*columns, strict=True))]
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-@pytest.mark.parametrize("feature", [feature for feature in FEATURES if feature.startswith("classes")])
-def test_classes_have_codes_in_the_order_of_sources_and_rows(tmp_path, feature):
-    source = write_feature(feature, tmp_path / "src")
-    store = build_feature(feature, source, tmp_path / "t.zarr")
-    if feature == "classes of a column":
-        texts = [line.partition(",")[2] for text in OF_KINDS.values() for line in text.split()[1:]]
-    else:
-        texts = [KINDS[kind] for kind in ORDER]
-    known = list(dict.fromkeys(texts))
-    opened = store_spec.open_store(store)
-    assert opened.class_names() == tuple(known)
-    found = np.concatenate([np.atleast_2d(y)[:, 0] for _, y in opened])
-    assert found.tolist() == [known.index(text) for text in texts]
-    # Built again, with the codes of the store.
-    done = seqzarr("verify", store, "--sources", source, "--workers", "0")
-    assert done.exit_code == 0, done.output
+def sources_of(*labels: tuple[str, str], first: int = 0) -> dict[str, str]:
+    """Return sources of one row, with a feature x and the labels a and b."""
+    return {f"{number:03}.csv": f"x,a,b\n0,{a},{b}\n" for number, (a, b) in enumerate(labels, first)}
 
 
 def test_some_targets_have_given_classes_others_are_found_and_numbers_stay(tmp_path):
@@ -156,7 +126,7 @@ def test_the_first_source_that_can_be_used_decides_whether_labels_are_text(tmp_p
 
 
 def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
-    write(tmp_path / "src", [[("cat", "u")], [("dog", "v")]], ".csv")
+    write_files(tmp_path / "src", sources_of(("cat", "u"), ("dog", "v")))
     process = tabular(inputs="x", labels="a")
     seen = preview(tmp_path / "src", tmp_path / "t.zarr", process=process)
     assert seen.result is not None
@@ -165,7 +135,7 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     assert inspect(tmp_path / "t.zarr").labels == seen.result.labels
     shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
     assert "classes     0 cat, 1 dog" in shown
-    write(tmp_path / "src", [[("eel", "v")]], ".csv", first=2)
+    write_files(tmp_path / "src", sources_of(("eel", "v"), first=2))
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--dry-run"]
     assert "classes seen  0 cat, 1 dog, 2 eel" in seqzarr(*arguments).stdout
     found = json.loads(seqzarr(*arguments, "--json").stdout)
@@ -174,7 +144,7 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
 
 def test_a_dry_run_of_some_sources_shows_no_codes_of_classes(tmp_path):
     """It does not look at the second source, which has the second class."""
-    write(tmp_path / "src", [[(("cat", "dog")[number] if number < 2 else "eel", "u")] for number in range(9)], ".csv")
+    write_files(tmp_path / "src", sources_of(("cat", "u"), ("dog", "u"), *[("eel", "u")] * 7))
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "x", "--labels", "a"]
     assert "classes seen  cat, eel\n" in seqzarr(*arguments, "--dry-run").stdout
     seqzarr(*arguments, "--workers", "0")
@@ -182,7 +152,7 @@ def test_a_dry_run_of_some_sources_shows_no_codes_of_classes(tmp_path):
 
 
 def test_a_manifest_with_another_class_changes_its_source(tmp_path):
-    write(tmp_path / "src", [[("", "")]] * 3, ".csv")
+    write_files(tmp_path / "src", sources_of(*[("", "")] * 3))
     table = tmp_path / "m.csv"
     process = tabular(inputs="x", labels_in_manifest=True)
     table.write_text("source,y\n000,red\n001,blue\n002,red\n")
@@ -227,7 +197,7 @@ def test_lists_of_classes_are_parsed_and_formatted(given, parsed):
 def test_a_column_of_too_many_texts_has_no_classes(tmp_path, monkeypatch):
     monkeypatch.setattr("builder.labels.text_classes.MOST_CLASSES", 3)
     monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
-    write(tmp_path / "src", [[(name, "u")] for name in ("p", "q", "p", "r", "s")], ".csv")
+    write_files(tmp_path / "src", sources_of(*((name, "u") for name in "pqprs")))
     message = r"labels a have more than 3 different texts, 'p' to 's', too many for classes.* stays"
     for _ in range(2):
         with pytest.raises(UsageError, match=message):
@@ -246,7 +216,8 @@ def test_a_source_that_cannot_be_read_adds_no_class_until_it_can(tmp_path):
 
 
 def test_only_the_label_columns_of_parquet_files_are_scanned(tmp_path, monkeypatch):
-    write(tmp_path / "src", [[("cat", "u"), ("dog", "v")]], ".parquet")
+    table = {"x": [0, 1], "a": pa.array(["cat", "dog"]).dictionary_encode(), "b": ["u", "v"]}
+    path = write_file(tmp_path / "x.parquet", table)
     loaded: list[list[str]] = []
     read = pq.ParquetFile.read
 
@@ -255,7 +226,6 @@ def test_only_the_label_columns_of_parquet_files_are_scanned(tmp_path, monkeypat
         return read(self, columns, use_threads=use_threads)
 
     monkeypatch.setattr(pq.ParquetFile, "read", noted)
-    path = tmp_path / "src" / "000.parquet"
     assert tabular(labels="a,b").classes_in(path) == {"a": ("cat", "dog"), "b": ("u", "v")}
     assert loaded == [["a"], ["b"]]
     loaded.clear()
@@ -270,7 +240,7 @@ def test_a_number_for_missing_values_is_not_a_code_of_a_class(tmp_path):
 
 
 def test_listed_classes_need_neither_a_store_nor_a_scan(tmp_path, monkeypatch):
-    write(tmp_path / "src", [[("cat", "u")], [("dog", "u")]], ".csv")
+    write_files(tmp_path / "src", sources_of(("cat", "u"), ("dog", "u")))
     process = tabular(inputs="x", labels="a", classes="dog,cat")
     x, y = process(tmp_path / "src" / "000.csv")
     assert (x.tolist(), y.tolist()) == ([[0.0]], [[1]])
@@ -279,17 +249,17 @@ def test_listed_classes_need_neither_a_store_nor_a_scan(tmp_path, monkeypatch):
 
 
 def test_numeric_labels_need_only_the_first_source(tmp_path, monkeypatch):
-    write(tmp_path / "src", [[("1", "u")], [("2", "u")], [("3", "u")]], ".csv")
     looked: list[str] = []
     monkeypatch.setattr(class_columns, "distinct_texts", lambda *given, **_: looked.append(given[1]))
-    built = build_files(tmp_path, {}, tabular(inputs="x", labels="a"))
+    sources = sources_of(("1", "u"), ("2", "u"), ("3", "u"))
+    built = build_files(tmp_path, sources, tabular(inputs="x", labels="a"))
     assert looked == ["a"]
     assert (built.reasons, built.store.schema.labels.dtype.name) == ([], "float32")
 
 
 def test_a_source_of_other_labels_adds_no_class_in_its_other_columns(tmp_path):
-    write(tmp_path / "src", [[("cat", "1")], [("eel", "one")], [("dog", "2")], [("3", "3")]], ".csv")
-    built = build_files(tmp_path, {}, tabular(labels="a,b"))
+    sources = sources_of(("cat", "1"), ("eel", "one"), ("dog", "2"), ("3", "3"))
+    built = build_files(tmp_path, sources, tabular(labels="a,b"))
     assert [failure.source for failure in built.report.failures] == ["001.csv", "003.csv"]
     assert built.store.schema.labels.classes == (("cat", "dog"), None)
     (tmp_path / "src" / "000.csv").unlink()  # text comes first now

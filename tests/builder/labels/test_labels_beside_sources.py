@@ -154,28 +154,16 @@ def test_columns_are_left_out_of_either_file(tmp_path):
     assert built.reasons == ["there is no column 'flags'; there are 4: t, x, note, both"]
 
 
-def test_rivers_are_joined_by_dates_like_in_a_loop(tmp_path):
-    """Paired by the number in their names, with lines to skip before some; one forcing is longer than its flow."""
-    rng = np.random.default_rng(0)
-    days = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
-    expected = {}
-    for river, (begin, end) in {"01022500": (100, 350), "01547700": (0, 366)}.items():
-        forcing, flow = rng.integers(0, 99, (366, 3)), {day: rng.integers(0, 99) for day in days[begin:end]}
-        pairs = [*zip(days, forcing, strict=True)]
-        lines = [f"{str(day).replace('-', ' ')} 12\t{' '.join(map(str, row))}" for day, row in pairs]
-        lines = [" 44.82", "587675987", "Year Mnth Day Hr\tprcp(mm/day) a b", *lines]
-        write_files(tmp_path, {f"src/forcing/{river}_lump.txt": "\n".join(lines)})
-        lines = [f"{river} {str(day).replace('-', ' ')}   {value} A:e" for day, value in flow.items()]
-        write_files(tmp_path, {f"src/streamflow/{river}_qc.txt": "\n".join(reversed(lines))})
-        rows = [(row.tolist(), [int(flow[day])]) for day, row in zip(days, forcing, strict=False) if day in flow]
-        expected[f"forcing/{river}_lump.txt", 0] = tuple(map(list, zip(*rows, strict=False)))
-    options = ["--labels-from", r"forcing/(\d+)_.* -> streamflow/{1}_qc.txt", "--on", "0=1,1=2,2=3"]
-    options += ["--skip-lines", "3"]
-    command = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--inputs", "4:6", "--labels", "4", *options]
-    result = seqzarr(*command, "--workers", "0")
-    assert result.exit_code == 0, result.output
-    assert read(tmp_path / "t.zarr") == expected
-    assert store_spec.open_store(tmp_path / "t.zarr").sequences["dropped"].tolist() == [116, 0]
+def test_rivers_are_joined_by_dates_and_lines_are_skipped_in_sources_alone(tmp_path):
+    """Both files have three columns of a date; the numbers in their names pair them."""
+    contents = {
+        "forcing/07_lump.txt": " 44.82\n587675987\nYear Mnth Day rain\n2000 01 01 5\n2000 01 02 6\n2000 02 01 7\n",
+        "flow/07_qc.txt": "07 2000 02 01   3 A:e\n07 2000 01 02   4 A:e\n07 2001 01 01   9 A:e\n",
+    }
+    pairs: dict[str, Any] = {"labels_from": r"forcing/(\d+)_.* -> flow/{1}_qc.txt", "on": "0=1,1=2,2=3"}
+    built = build_files(tmp_path, contents, tabular(inputs="3", labels="4", skip_lines=3, **pairs))
+    assert read(built.path) == {("forcing/07_lump.txt", 0): ([[6], [7]], [[4], [3]])}
+    assert built.store.sequences["dropped"].tolist() == [1]
 
 
 @pytest.mark.parametrize("options", [["--label-axis", "own"], ["--on", "t"], []])

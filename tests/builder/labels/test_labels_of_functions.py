@@ -15,18 +15,14 @@ from builder.labels.text_classes import parse_classes
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.text_labels import encode_labels
 from store_spec import SequenceError
-from tests.builder.command import seqzarr
+from tests.builder.command import seqzarr_build as run
 from tests.builder.source_files import build_files, write_file, write_files
 from tests.builder.text_sources import as_array, as_objects, inputs_alone, write
 from tests.builder.text_sources import given as as_lists
 from tests.store.oracle import files, store_of
 
 NAMES = ("cat", "dog", "cow")
-BUILD = ["--process", "tests.builder.text_sources:as_array", "--workers", "0"]
-
-
-def run(*arguments):
-    return seqzarr("build", *arguments)
+BUILD = ["--process", "tests.builder.text_sources:as_array"]
 
 
 @given(st.lists(st.sampled_from([*NAMES, " dog", "cow\t"]), max_size=9), st.sampled_from(["list", "U", "O", "2-D"]))
@@ -147,21 +143,21 @@ def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tm
     src = write(tmp_path / "src", a=([1, 2], ["dog", "cat"]))
     assert run(src, tmp_path / "t", *BUILD, "--classes", "cat,dog").exit_code == 0
     write(src, b=([1], ["cat"]), c=([1], ["eel"]))
-    result = run(src, tmp_path / "t", "--workers", "0")
+    result = run(src, tmp_path / "t")
     assert result.stderr.startswith("c.json: labels: row 0: 'eel' is none of the 2 classes (cat, dog) that --classes")
     assert store_spec.open_store(tmp_path / "t")[1][1].tolist() == [0]
     (src / "c.json").unlink()
-    assert run(src, tmp_path / "t", "--workers", "0").exit_code == 0
+    assert run(src, tmp_path / "t").exit_code == 0
     before = files(tmp_path / "t")
-    for again in (["--classes", "cat, dog"], [*BUILD[:2], "--classes", "cat,dog"], ["--missing", "error"]):
-        result = run(src, tmp_path / "t", *again, "--workers", "0")
+    for again in (["--classes", "cat, dog"], [*BUILD, "--classes", "cat,dog"], ["--missing", "error"]):
+        result = run(src, tmp_path / "t", *again)
         assert (result.exit_code, result.stderr) == (0, "")
     for other, words in (
         (["--classes", "dog,cat"], "was built with classes cat,dog, but the option is now classes dog,cat"),
         (["--missing", "keep"], "was built with missing error, but the option is now missing keep"),
     ):
         for dry in ([], ["--dry-run"]):
-            result = run(src, tmp_path / "t", *other, "--workers", "0", *dry)
+            result = run(src, tmp_path / "t", *other, *dry)
             assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
     assert files(tmp_path / "t") == before
 
@@ -189,7 +185,7 @@ def test_labels_of_a_manifest_replace_those_of_the_function(tmp_path, classes, e
 def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_path):
     nan = float("nan")
     src = write(tmp_path / "src", a=([1, nan, 3], [1, 2, 3]), b=([1, 2], [1, 2]))
-    process = ["--process", "tests.builder.text_sources:given", "--workers", "0"]
+    process = ["--process", "tests.builder.text_sources:given"]
     result = run(src, tmp_path / "t", *process)
     assert "a.json: inputs: row 1 is nan, where this store has finite numbers" in result.stderr
     assert 'make a store of missing="keep" (--missing keep)' in result.stderr
@@ -202,10 +198,10 @@ def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_
     assert store.stats().inputs.count.tolist() == [4]
     write(src, c=([nan], [1]))
     for options in ([], ["--missing", "keep"]):
-        result = run(src, tmp_path / "u", *options, "--workers", "0")
+        result = run(src, tmp_path / "u", *options)
         assert (result.exit_code, result.stderr) == (0, "")
     assert len(store_spec.open_store(tmp_path / "u")) == 3
-    result = run(src, tmp_path / "u", "--missing", "error", "--workers", "0")
+    result = run(src, tmp_path / "u", "--missing", "error")
     assert "was built with missing keep, but the option is now missing error" in result.stderr
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import builder
 import store_spec
@@ -19,13 +18,10 @@ from builder import tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.verification.verify import verify
 from tests.builder.command import recorded, seqzarr
+from tests.builder.command import seqzarr_build as build
 from tests.builder.features import build_feature, write_feature
 from tests.builder.source_files import build_files, write_files
 from tests.store.oracle import files
-
-
-def build(*arguments: object) -> Result:
-    return seqzarr("build", *arguments)
 
 
 @pytest.fixture
@@ -58,7 +54,7 @@ def test_likely_words_for_missing_values_work_as_advised(tmp_path, mark, first, 
     cells = [f'"{mark}"', "7"] if first else ["7", f'"{mark}"']
     rows_of_file = "".join(f"{number},{cell}\n" for number, cell in enumerate(cells))
     write_files(tmp_path / "src", {"a.csv": f"a,b\n{rows_of_file}"})
-    options = ["--missing", "drop", "--workers", "0", *(["--labels", "b"] if label else [])]
+    options = ["--missing", "drop", *(["--labels", "b"] if label else [])]
     done = build(tmp_path / "src", tmp_path / "t.zarr", *options)
     advice = re.search(r"say (--na-values .*?) if it means a missing value, ", done.stderr)
     assert advice is not None
@@ -69,14 +65,14 @@ def test_likely_words_for_missing_values_work_as_advised(tmp_path, mark, first, 
 @pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
 def test_only_likely_words_are_advised_as_missing_values(tmp_path, text):
     write_files(tmp_path / "src", {"a.csv": f"a,b\n1,7\n2,{text}\n"})
-    done = build(tmp_path / "src", tmp_path / "t.zarr", "--workers", "0")
+    done = build(tmp_path / "src", tmp_path / "t.zarr")
     assert "is not a number; " in done.stderr
     assert "--na-values" not in done.stderr
 
 
 def test_a_build_cleans_sources_and_skips_empty_ones(src, tmp_path):
     options = ["--missing", "split", "--scale", "b=0.1", "--clip", "a=2:"]
-    result = build(src, tmp_path / "t.zarr", *options, "--workers", 0)
+    result = build(src, tmp_path / "t.zarr", *options)
     assert result.exit_code == 0
     assert "(only.csv); none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
     assert rows(tmp_path / "t.zarr") == {
@@ -89,8 +85,8 @@ def test_a_build_cleans_sources_and_skips_empty_ones(src, tmp_path):
     # A later build needs none of the options, and the store is that of one build of all.
     (src / "only.csv").unlink()
     (src / "z.csv").write_text("a,b\n3,30\n")
-    assert build(src, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
-    assert build(src, tmp_path / "whole.zarr", *options, "--workers", 0).exit_code == 0
+    assert build(src, tmp_path / "t.zarr").exit_code == 0
+    assert build(src, tmp_path / "whole.zarr", *options).exit_code == 0
     assert files(tmp_path / "t.zarr") == files(tmp_path / "whole.zarr")
 
 
@@ -102,7 +98,7 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
         ]
     ):
         store = tmp_path / f"{number}.zarr"
-        build(src, store, "--inputs", "a", *options, "--workers", 0)
+        build(src, store, "--inputs", "a", *options)
         expected = " ".join(options).replace("=a", " a").split("--")[1:]
         assert recorded(store)["process"]["tabular"]["transforms"] == [text.strip() for text in expected]
     assert rows(tmp_path / "0.zarr")["none.csv", 0] == [[0.75]]
@@ -118,7 +114,7 @@ def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
     assert built.store.sequences["dropped"].tolist() == [2, 0, 0]
     assert built.store.sequences["filled"].tolist() == [0, 1, 0]
     (src / "parts.csv").write_text("a,b\n1,1\n,2\n3,3\n,4\n,5\n6,6\n")
-    result = build(src, store, "--workers", 0)
+    result = build(src, store)
     assert result.stdout.startswith("t.zarr: 1 source added, 3 unchanged, 3 sequences, 3 steps (3 more dropped), ")
     found = builder.inspect(store).cleaning
     assert found is not None
@@ -180,7 +176,7 @@ def test_a_dry_run_reports_the_cleaning_of_its_sources(src, tmp_path):
 
 def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     folder = write_files(tmp_path / "src", {"a.csv": "unit,run,x\n7,A,1\n8,A,2\n7,A,3\n7,B,4\n"})
-    assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run", "--workers", 0).exit_code == 0
+    assert build(folder, tmp_path / "t.zarr", "--group-by", "unit,run").exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["unit"].tolist() == [7, 8, 7]
     assert opened.sequences["run"].tolist() == ["A", "A", "B"]
@@ -188,10 +184,10 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
     assert not verify(tmp_path / "t.zarr")
     # Text for integers of the store is refused, with advice; integers for text of the store become text.
     (folder / "b.csv").write_text("unit,run,x\nB7,5,1\n")
-    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    result = build(folder, tmp_path / "t.zarr")
     assert result.exit_code == 1
     assert "b.csv: column unit, which rows are grouped by, holds 'B7', but in the store and its first" in result.stderr
-    assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run", "--workers", 0).exit_code == 0
+    assert build(folder, tmp_path / "u.zarr", "--group-by", "unit:text,run").exit_code == 0
     opened = store_spec.open_store(tmp_path / "u.zarr")
     assert opened.sequences["unit"].tolist() == ["7", "8", "7", "B7"]
     assert opened.sequences["run"].tolist() == ["A", "A", "B", "5"]
@@ -200,7 +196,7 @@ def test_each_group_is_a_sequence_with_its_value_in_a_column(tmp_path):
 def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
     rows = "2020-01-01T12:00+02:00,1\n2020-01-01T10:30Z,2\n2020-01-01T20:00:00.5Z,3\n"
     folder = write_files(tmp_path / "src", {"a.csv": "t,x\n", "b.csv": f"t,x\n{rows}"})
-    assert build(folder, tmp_path / "t.zarr", "--time", "t", "--max-gap", "2h", "--workers", 0).exit_code == 0
+    assert build(folder, tmp_path / "t.zarr", "--time", "t", "--max-gap", "2h").exit_code == 0
     opened = store_spec.open_store(tmp_path / "t.zarr")
     assert opened.sequences["source"].tolist() == ["b.csv", "b.csv"]
     assert opened.times(0).astype("M8[m]").tolist() == [datetime(2020, 1, 1, 10), datetime(2020, 1, 1, 10, 30)]
@@ -210,7 +206,7 @@ def test_times_are_stored_without_those_of_sources_without_rows(tmp_path):
     assert not verify(tmp_path / "t.zarr")
     # A local time cannot be stored with times of a zone.
     (folder / "c.csv").write_text("t,x\n2020-01-01T12:00,1\n")
-    result = build(folder, tmp_path / "t.zarr", "--workers", 0)
+    result = build(folder, tmp_path / "t.zarr")
     assert result.exit_code == 1
     assert "c.csv: time without a zone, but this store has time in UTC; give the zone of all" in result.stderr
 
