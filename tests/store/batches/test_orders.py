@@ -182,51 +182,6 @@ def test_all_ranks_have_as_many_batches_and_each_window_occurs_once(windows, siz
     assert all(len(batch) == size for each in batches for batch in each[:-2])
 
 
-def batches_in_turn(samples: int, together: int, chain: list[int], steps: list[int], *, drop_last: bool) -> list[int]:
-    """Return the samples of an epoch that other ranks continue after the given numbers of batches."""
-    samples_taken: list[int] = []
-    resumed = (0, 0)
-    for world_size, step in itertools.zip_longest(chain, steps):
-        size = together // world_size
-        asked: Any = {"samples": samples, "size": size, "world_size": world_size, "drop_last": drop_last}
-        try:
-            turns = [Turns(**asked, rank=rank).after(*resumed) for rank in range(world_size)]
-        except WindowError:
-            assert not drop_last
-            left = samples - len(samples_taken)
-            assert 0 < left < world_size or 0 < samples < world_size or (size == 1 and samples % world_size)
-            raise
-        stop = len(turns[0]) if step is None else step
-        for number in range(resumed[0], stop):
-            batches = [range(each.rank, samples, world_size)[slice(*each[number])] for each in turns]
-            assert all(1 <= len(batch) <= size for batch in batches)
-            samples_taken += itertools.chain(*batches)
-        resumed = stop, turns[0].samples_before(stop)
-        assert sorted(samples_taken) == list(range(resumed[1]))
-    return samples_taken
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("together", [1, 2, 3, 4, 6, 12])
-def test_other_ranks_continue_after_each_batch(together: int):
-    """And others continue after these; each sample occurs once."""
-    worlds = [ranks for ranks in range(1, together + 1) if together % ranks == 0]
-    refused = 0
-    several = range(0, 3 * together + 2, 5 if together == 12 else 1)
-    for samples, drop_last in itertools.product(several, (False, True)):
-        wanted = samples - samples % together if drop_last else samples
-        numbers = range(-(-wanted // together) + 1)
-        for chain in itertools.product(worlds, worlds, worlds):
-            for steps in itertools.combinations_with_replacement(numbers, 2):
-                try:
-                    samples_taken = batches_in_turn(samples, together, list(chain), list(steps), drop_last=drop_last)
-                except WindowError:
-                    refused += 1
-                else:
-                    assert len(samples_taken) == wanted
-    assert (refused > 0) == (together > 1)
-
-
 @pytest.mark.parametrize("taken", [None, True, 4.0, "8", 3, 5, 6, 7, 9, 10])
 def test_impossible_numbers_of_taken_samples_are_refused(taken: Any):
     """Of ten samples, four per step, two ranks have eight after two batches, and four ranks have six."""

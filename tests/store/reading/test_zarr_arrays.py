@@ -12,7 +12,6 @@ from unittest import mock
 import dask.array
 import numpy as np
 import pytest
-import xarray
 import zarr
 
 import store_spec
@@ -96,14 +95,6 @@ def test_dask_continues_from_an_array(steps):
     due = all_of(store)["inputs"]
     assert np.array_equal(inputs.sum(axis=0).compute(), due.sum(axis=0))
     assert np.array_equal(inputs.compute(scheduler="processes", num_workers=2), due)
-
-
-def test_xarray_continues_from_the_group(steps):
-    store = store_spec.open_store(steps)
-    with xarray.open_zarr(store.group.store) as dataset:
-        assert dataset["inputs"].dims == ("step", "input_axis_1", "feature")[:: 2 if dataset["inputs"].ndim == 2 else 1]
-        assert np.array_equal(dataset["inputs"].values, all_of(store)["inputs"])
-        assert np.array_equal(dataset["row_size"].values, store.snapshot.table("row_size"))
 
 
 def test_arrays_are_those_of_the_state_that_was_opened(tmp_path):
