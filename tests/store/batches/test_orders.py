@@ -121,32 +121,15 @@ def test_weights_draw_as_many_samples_and_read_nothing_of_weight_0(by_step, kind
     if kind == "windows":
         assert len(numbers) == len(batches.windows)
         assert len(set(numbers)) < len(numbers)
+        samples = [sample[:-1] for sample in unbatched(found)]
+        assert all_same(samples, batches.windows.__getitems__(numbers))
+        without_index = begin(by_step.store, kind, weights=weights, **options | {"index": False})
+        assert all_same(samples, unbatched(list(without_index)))
         numbers = batches.windows.index.locate_many(numbers)[0].tolist()
     elif kind == "padded":
         assert len(numbers) == len(LENGTHS)
     assert set(numbers) == {2, 6, 10}
     assert all_same(list(begin(by_step.store, kind, weights=(3 * weights).tolist(), **options)), found)
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"short": "pad"}, {"stride": 3, "phase": "random"}, {"target": "last", "normalize": "window"}]
-)
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_the_index_has_the_number_of_each_window(by_step, options, weighted, shuffle):
-    """Whether windows are drawn by weight or once each; asking for the index changes nothing else."""
-    windows = by_step.store.windows(9, **options)
-    more: dict[str, Any] = {"shuffle": shuffle or weighted, "weights": WEIGHTS if weighted else None, "epoch": 2}
-    batches = windows.batches(10, memory=60_000, index=True, **more)
-    found = unbatched(list(batches))
-    numbers = [int(sample[-1]) for sample in found]
-    if weighted:
-        assert (WEIGHTS[batches.windows.index.locate_many(numbers)[0]] > 0).all()
-    else:
-        assert sorted(numbers) == list(range(len(batches.windows)))
-    samples = [sample[:-1] for sample in found]
-    assert all_same(samples, batches.windows.__getitems__(numbers))
-    assert all_same(samples, unbatched(list(windows.batches(10, memory=60_000, **more))))
 
 
 def batches_of_ranks(windows: int, size: int, world_size: int, *, drop_last: bool) -> list[list[list[int]]] | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import dask.array
 import numpy as np
 import pytest
 import zarr
@@ -85,16 +84,6 @@ def test_the_group_equals_the_one_that_zarr_opens(folder):
     apart = zarr.open_group(ours.store, mode="r", use_consolidated=False)
     keys = {name for name, _ in apart.members(max_depth=None)}
     assert keys == {name for name, _ in theirs.members(max_depth=None)}
-
-
-@pytest.mark.slow
-def test_dask_continues_from_an_array(steps):
-    store = store_spec.open_store(steps)
-    inputs = dask.array.from_zarr(store.array("inputs"))
-    assert inputs.chunks[0][0] == store.schema.steps.chunk
-    due = all_of(store)["inputs"]
-    assert np.array_equal(inputs.sum(axis=0).compute(), due.sum(axis=0))
-    assert np.array_equal(inputs.compute(scheduler="processes", num_workers=2), due)
 
 
 def test_arrays_are_those_of_the_state_that_was_opened(tmp_path):
