@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from builder import build, inspect, tabular
 from builder.inspection.values import TimeRange, length_bins
-from store_spec import Rows, create_store, open_store
+from store_spec import Rows, open_store
 from store_spec.format.times import Time
 from tests.builder.command import run_inspect as run
 from tests.builder.source_files import write_files
-from tests.store.oracle import store_of
+from tests.store.oracle import Recipe, store_of
 
 
 def shown(*arguments):
@@ -105,8 +105,7 @@ def numbers(text):
 
 
 def test_a_store_without_sequences_can_be_inspected(tmp_path):
-    with create_store(tmp_path / "e.zarr", inputs=("float64", (2,)), labels=("float64", (1,))):
-        pass
+    Recipe().create(tmp_path / "e.zarr").commit()
     found = inspect(tmp_path / "e.zarr")
     assert (found.sequences, found.steps, found.lengths) == (0, 0, None)
     assert all(one.mean is None for one in found.statistics)

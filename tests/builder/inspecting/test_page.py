@@ -20,13 +20,13 @@ from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
 from builder.inspection.examples import Line
 from builder.inspection.values import CleanedSource, StoreCleaning
-from store_spec import Rows, create_store, open_store
+from store_spec import Rows, open_store
 from store_spec.errors import MissingStoreError, StoreError
 from store_spec.format.times import Time
 from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, SECTIONS, hostile_store, wide_store
 from tests.store.damage import flipped
-from tests.store.oracle import store_of
+from tests.store.oracle import Recipe, store_of
 
 LARGEST = 2 * 10**6
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "v1"
@@ -178,8 +178,7 @@ def test_the_page_of_20_000_sequences_is_small(tmp_path: Path):
 
 
 def test_a_store_without_sequences_has_a_page(tmp_path: Path):
-    with create_store(tmp_path / "e.zarr", inputs=("float32", (2,)), labels=("int8", ())):
-        pass
+    Recipe().create(tmp_path / "e.zarr").commit()
     page = checked(page_of(tmp_path / "e.zarr"))
     assert "There is no sequence." in page.text
 

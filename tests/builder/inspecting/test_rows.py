@@ -20,14 +20,14 @@ from builder.inspection.examples import SEQUENCES, spans_of
 from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
-from store_spec import Store, create_store, open_store
+from store_spec import Store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from store_spec.schema import LabelAxis
 from store_spec.windows.mixing import measure
 from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, hostile_store
 from tests.builder.source_files import write_files
-from tests.store.oracle import store_of
+from tests.store.oracle import Recipe, store_of
 
 
 def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), chunk: int = 64) -> Store:
@@ -415,8 +415,7 @@ def test_labels_that_belong_to_no_step_have_no_windows(tmp_path: Path):
 
 
 def test_an_empty_store_is_refused(tmp_path: Path):
-    with create_store(tmp_path / "e.zarr", inputs=("float32", (2,)), labels=("float32", (2,))):
-        pass
+    Recipe().create(tmp_path / "e.zarr").commit()
     result = run(tmp_path / "e.zarr", "--shuffle", 8)
     assert result.exit_code == 2
     assert "0 windows" in result.stderr

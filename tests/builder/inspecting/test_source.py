@@ -9,14 +9,14 @@ import pytest
 
 from builder import UsageError, build, inspect_source, tabular
 from builder.inspection.source import LISTED_PARTS, LISTED_VALUES
-from store_spec import create_store, open_store
+from store_spec import open_store
 from store_spec.format.times import Time
 from store_spec.reading.splits import position
 from store_spec.schema import LabelAxis
 from tests.builder.command import run_inspect as run
 from tests.builder.made_sources import Made, made_sequences, read_made, write_made
 from tests.builder.source_files import write_files
-from tests.store.oracle import store_of
+from tests.store.oracle import Recipe, store_of
 
 
 @pytest.fixture
@@ -174,7 +174,6 @@ def test_an_unknown_source_is_wrong_usage_and_similar_names_are_listed(store: Pa
 
 
 def test_a_store_without_sequences_says_so(tmp_path: Path):
-    with create_store(tmp_path / "e.zarr", inputs=("int8", ()), labels=("int8", ())):
-        pass
+    Recipe().create(tmp_path / "e.zarr").commit()
     with pytest.raises(UsageError, match="it has no sequences"):
         inspect_source(tmp_path / "e.zarr", "x")

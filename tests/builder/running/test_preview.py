@@ -1,7 +1,6 @@
 """A dry run reports what a build would make, and makes nothing."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,24 +120,16 @@ def in_pieces(_: Path) -> LongSequence:
     return LongSequence(Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
 
 
-def one_by_one(_: Path) -> Iterator[Sequence]:
-    return (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for number in range(100))
-
-
-def named_one_by_one(_: Path) -> Iterator[Sequence]:
-    """Yield the same rows, with labels that are text."""
-    return (Sequence(np.zeros((5000, 1)), ["a"] * 5000) for number in range(100))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "piece", "options", "workers"),
     [
         (in_pieces, 80_000, {}, 0),
         (in_pieces, 80_000, {}, 3),
-        (one_by_one, 0, {}, 0),
-        (named_one_by_one, 0, {"classes": "a"}, 0),
+        (lambda _: (Sequence(np.zeros((5000, 1)), np.zeros((5000, 1))) for _ in range(100)), 0, {}, 0),
+        (lambda _: (Sequence(np.zeros((5000, 1)), ["a"] * 5000) for _ in range(100)), 0, {"classes": "a"}, 0),
     ],
+    ids=["pieces", "pieces, workers", "sequences", "sequences with text as labels"],
 )
 def test_the_memory_of_a_function_is_one_piece_and_the_batch(
     tmp_path: Path, process: Any, piece: int, options: dict[str, Any], workers: int
