@@ -95,7 +95,7 @@ def test_another_codec_and_other_chunks_hold_the_same_rows_and_checksums(tmp_pat
     ids=["a bit", "two shards"],
 )
 def test_changed_rows_are_not_copied(tmp_path, monkeypatch, size, damage, message):
-    built(tmp_path, SOURCES, chunk=24, shard=48, codec="none")
+    built(tmp_path, SOURCES, chunk=60, shard=120, codec="none")
     damage(tmp_path / "store")
     monkeypatch.setattr("builder.maintenance.copying.BATCH_BYTES", size)
     with pytest.raises(StoreError, match=message):

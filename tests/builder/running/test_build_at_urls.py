@@ -337,12 +337,14 @@ def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(b
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     Path("labels.csv").write_text("file,y\n000.npy,1\n001.npy,2\n002.npy,3\n")
-    options: dict[str, Any] = {"manifest": "labels.csv", "key": "file", "label_column": "y", "workers": 0}
+    options: dict[str, Any] = {"process": np.load, "workers": 0}
+    options |= {"manifest": "labels.csv", "key": "file", "label_column": "y"}
     builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", **options)
     builder.build(sources, tmp_path / "b.zarr", **options)
     assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+    assert [int(labels[0]) for _, labels in store_spec.open_store(tmp_path / "b.zarr")] == [1, 2, 3]
     with pytest.raises(builder.UsageError, match="repeat the option manifest"):
-        builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", workers=0)
+        builder.build(f"{bucket}/listed-in", tmp_path / "a.zarr", process=np.load, workers=0)
 
 
 def test_no_message_shows_a_password(bucket, tmp_path):
