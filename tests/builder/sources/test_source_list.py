@@ -6,10 +6,12 @@ A file whose name is not UTF-8 is named and left out, all others are built, and 
 import json
 import os
 import pickle
+import uuid
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from builder import BuildError, SourceError, UsageError, build, preview
 from builder.build_errors import of_source
 from builder.sources.folder import LocalFolder
 from builder.sources.source_list import SourceList, discover
+from store_spec.disk.object_storage import object_store
 from tests.builder.command import python, seqzarr
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
@@ -145,8 +148,8 @@ def test_a_source_list_is_sorted_and_without_repeats():
         SourceList(folder=LocalFolder(Path()), names=("a", "a"))
 
 
-PARTS = st.sampled_from(["a", "b", "ab", "a.csv", "b.csv", ".c", "_d"])
-PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "a", "b.csv"])
+PARTS = st.sampled_from(["a", "b", "ab", "a.csv", "b.csv", ".c", "_d", "[1]", "é"])
+PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "[[]*", "_*", "a", "b.csv"])
 
 
 @settings(max_examples=100)
@@ -154,9 +157,9 @@ PATTERN_PARTS = st.sampled_from(["**", "*", "a*", "?", "*.csv", "[ab]", "a", "b.
     paths=st.lists(st.lists(PARTS, min_size=1, max_size=3), min_size=1, max_size=8),
     pattern=st.lists(PATTERN_PARTS, min_size=1, max_size=3).filter(lambda parts: "*" in "".join(parts)),
 )
-def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
+def test_globs_agree_with_pathlib_in_folders_and_in_buckets(tmp_path_factory, paths, pattern):
     """Compared with pathlib's glob of the same pattern, without hidden files and folders."""
-    root = tmp_path_factory.mktemp("tree")
+    root, url = tmp_path_factory.mktemp("tree"), f"memory://{uuid.uuid4().hex}"
     for parts in paths:
         path = root.joinpath(*parts)
         try:
@@ -164,6 +167,7 @@ def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
             path.touch()
         except OSError:
             continue  # a part is a file already
+        obstore.put(object_store(url).store, "/".join(parts), b"")
     first = next(i for i, part in enumerate(pattern) if set(part) & set("*?["))
     base = root.joinpath(*pattern[:first])
     # Up to Python 3.12, pathlib finds only folders by a last **; ours finds the files in them.
@@ -172,6 +176,7 @@ def test_globs_agree_with_pathlib(tmp_path_factory, paths, pattern):
         {path.relative_to(base) for path in base.glob("/".join(parts)) if path.is_file()} if base.is_dir() else set()
     )
     expected = sorted(p.as_posix() for p in globbed if not any(part.startswith(".") for part in p.parts))
+    assert list(discover("/".join([url, *pattern]), allow_none=True).names) == expected
     if expected:
         found = discover(str(root.joinpath(*pattern)))
         assert (list(found.names), found.folder, found.ignored) == (expected, LocalFolder(base), ())
