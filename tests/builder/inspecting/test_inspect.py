@@ -209,17 +209,11 @@ def test_times_and_columns_belong_to_the_rows(tmp_path):
     assert found.time == TimeRange(
         unit="s", elapsed=False, zone="UTC", first="2020-01-02T03:00:00Z", last="2021-05-06T07:08:09Z", in_order=True
     )
-    site, age, count, wet, none = found.columns
-    assert (site.dtype, site.missing, site.distinct) == ("string", 1, 2)
-    assert site.common == (("oslo", 1), ("rome\x1b[2J", 1))
-    assert (age.missing, age.distinct, age.min, age.max) == (1, 2, 2.0, 40.5)
-    assert (count.missing, count.distinct, count.min, count.max) == (0, 3, 0, 512)
-    assert (wet.distinct, wet.min, wet.max) == (1, True, True)
-    assert (none.missing, none.distinct, none.min, none.max) == (3, 0, None, None)
     lines = [" ".join(line.split()) for line in shown(path).splitlines()]
     assert "time s, UTC: 2020-01-02T03:00:00Z to 2021-05-06T07:08:09Z; sequences" in lines
     assert "site string 1 2 oslo (1), rome\\x1b[2J (1)" in lines
     assert "age float64 1 2 2 to 40.5" in lines
+    assert "count int64 0 3 0 to 512" in lines
     assert "wet bool 0 1 True" in lines
     assert "none float64 3 0 -" in lines
     assert json.loads(shown(path, "--json"))["columns"][0]["common"][0] == ["oslo", 1]
