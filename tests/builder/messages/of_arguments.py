@@ -20,7 +20,7 @@ MISTAKES: Final = (
     Mistake("a group with a name of the format", r"--sequence-from '(?P<source>p\d)'", {"p7.csv": "x\n1\n"}),
     Mistake("a pattern that no file fits", r"--sequence-from '(\w+)_\d{8}'", {"p7-20240101.csv": "x\n1\n"}),
     Mistake(
-        "files of one sequence that differ",
+        "files that differ",
         r"--sequence-from '(\w+)_'",
         {"p7_1.csv": "x\n1\n", "p7_2.csv": "y\n1\n", "p8_1.csv": "x\n1\n"},
     ),
@@ -36,9 +36,5 @@ MISTAKES: Final = (
     Mistake("another argument than the store was built with", "--arg factor=3", _FILES, before=_DOUBLED),
     Mistake("the same argument as another type", "--arg factor=2.0", _FILES, before=_DOUBLED),
     Mistake("an argument that the first build lacked", "--arg shift=1", _FILES, before=_DOUBLED),
-    Mistake(
-        "commas in a file whose suffix says blanks",
-        "",
-        {"a.txt": "1,2,3\n4,5,6\n", "b.txt": "1, 2\n3, 4\n", "c.txt": "1,5\n2,5\n"},
-    ),
+    Mistake("commas in a .txt file", "", {"a.txt": "1,2,3\n4,5,6\n", "b.txt": "1, 2\n3, 4\n", "c.txt": "1,5\n2,5\n"}),
 )

@@ -16,9 +16,7 @@ BESIDE: Final = (
     Mistake("a regular expression that is none", "--labels-from '(a -> y/{1}.csv'", _PAIR),
     Mistake("a group that is not there", "--labels-from '(a) -> y/{2}.csv'", _PAIR),
     Mistake("an absolute path", "--labels-from /data/{stem}.csv", _PAIR),
-    Mistake(
-        "two sources with one file of labels", _FROM, {"d/a.csv": "x\n1\n", "e/a.csv": "x\n1\n", "y/a.csv": "y\n1\n"}
-    ),
+    Mistake("two sources with one label file", _FROM, {"d/a.csv": "x\n1\n", "e/a.csv": "x\n1\n", "y/a.csv": "y\n1\n"}),
     Mistake("no file of labels", _FROM, {"b.csv": "x\n1\n", **_PAIR}),
     Mistake("a name that does not match", r"--labels-from '(\d) -> y/{1}.csv'", _PAIR),
     Mistake("every file is one of labels", "--labels-from {stem}.csv", {"a.csv": "x\n1\n"}),
@@ -42,9 +40,7 @@ BESIDE: Final = (
     Mistake("labels beside, one a sequence", _FROM + " --label-axis sequence", _PAIR),
     Mistake("labels from two places", _FROM + " --label-pattern (1)", _PAIR),
     Mistake(
-        "files of labels with a suffix of no format",
-        "--labels-from y/{stem}.lab",
-        {"a.csv": "t,x\n1,1\n", "y/a.lab": "1 5\n"},
+        "label files of no known format", "--labels-from y/{stem}.lab", {"a.csv": "t,x\n1,1\n", "y/a.lab": "1 5\n"}
     ),
     Mistake("another file of labels than the store was built with", "--labels-from z/{stem}.csv", _PAIR, before=_FROM),
     Mistake("labels beside whole arrays", _FROM, {"a.npz": {"inputs": [1.0]}, "y/a.csv": "y\n1\n"}),
@@ -82,16 +78,12 @@ CLASSES: Final = (
     Mistake("fractions beside classes", "--labels kind,n", {"a.csv": "x,kind,n\n1,cat,0.5\n"}),
     Mistake("a name of no class", "--label-pattern ([a-z]*)[.]csv", {"a/sun.csv": "x\n1\n", "b/1.csv": "x\n1\n"}),
     Mistake(
-        "a name of a class that the list misses",
+        "a class in a name that the list misses",
         "--label-pattern ([a-z]+)[.]csv --classes sun,rain",
         {"sun.csv": "x\n1\n", "fog.csv": "x\n1\n"},
     ),
-    Mistake(
-        "names without labels, where a function reads the files", _READ + " --label-pattern ([a-z]+)[.]json", _NAMED
-    ),
-    Mistake(
-        "a number among classes in names, where a function reads the files", _NAMES + " --classes rain,sun", _NAMED
-    ),
+    Mistake("names without labels, for a function", _READ + " --label-pattern ([a-z]+)[.]json", _NAMED),
+    Mistake("a number among classes in names, for a function", _NAMES + " --classes rain,sun", _NAMED),
     Mistake("labels in names and in a manifest", _NAMES + " --manifest m.csv --label-column n", _NAMED),
     Mistake("labels in names, a row a step", _NAMES + " --label-axis step", _NAMED),
     Mistake("labels in names, of their own length", _NAMES + " --label-axis own", _NAMED),
@@ -104,7 +96,7 @@ CLASSES: Final = (
     ),
     Mistake("numbers among the text of a manifest", "--manifest m.csv --label-column kind", _TABLE),
     Mistake(
-        "a class of the manifest that the list misses", "--manifest m.csv --label-column kind --classes cat,dog", _TABLE
+        "a manifest's class that the list misses", "--manifest m.csv --label-column kind --classes cat,dog", _TABLE
     ),
     Mistake("other classes than the store has", _KIND + " --classes dog,cat,eel", _ANIMALS, before=_KIND),
 )
@@ -139,7 +131,7 @@ MANIFESTS: Final = [
     Mistake("a file named that is not there", _LABELS, _with("file,kind\na.csv,1\nc.csv,1\n")),
     Mistake("the same, to be refused", _LABELS + " --manifest-strict", _with("file,kind\na.csv,1\nb.csv,1\nc.csv,1\n")),
     Mistake(
-        "a text file with commas, and no name of its column",
+        "a text file with commas as manifest",
         "--manifest src/m.txt",
         {"a.csv": "x,y\n1,2\n", "m.txt": "file,kind\na.csv,1\n"},
     ),
@@ -159,9 +151,7 @@ MANIFESTS: Final = [
     Mistake("a column of labels that is not there", _LABELS, _with("file,sort\na.csv,1\nb.csv,1\n")),
     Mistake("a label that is missing in the manifest", _LABELS, _with("file,kind\na.csv,1\nb.csv,\n")),
     Mistake("a column to keep that is not there", _LABELS + " --keep site", _BOTH),
-    Mistake(
-        "a column to keep without any value", _LABELS + " --keep site", _with("file,kind,site\na.csv,1,\nb.csv,2,\n")
-    ),
+    Mistake("a column to keep without values", _LABELS + " --keep site", _with("file,kind,site\na.csv,1,\nb.csv,2,\n")),
     Mistake("a column to keep of no manifest", "--keep site", _TWO),
     Mistake("labels in the manifest and in the files", _LABELS + " --labels x", _BOTH),
     Mistake("labels in the manifest and in the files' names", _LABELS + " --label-pattern (.)", _BOTH),

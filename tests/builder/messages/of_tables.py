@@ -21,7 +21,7 @@ CLEANING: Final = (
     Mistake("two policies for a column", "--missing x:y=drop --missing y=keep", GAPS),
     Mistake("ffill has nothing before a leading gap", "--missing ffill", GAPS),
     Mistake(
-        "a policy that leaves nothing of a file",
+        "a file of which nothing is left",
         "--missing drop --empty error",
         {"a.csv": "x,y\n1,\n2,\n", "b.csv": "x,y\n1,2\n"},
     ),
@@ -32,16 +32,12 @@ CLEANING: Final = (
     Mistake("a mark for a missing value, at first", "", {"a.csv": "x,my y\n1,**\n3,4\n"}),
     Mistake("a mark for a missing value, later", "", {"a.csv": 'x,"y, %"\n1,2\n3,n.a.\n'}),
     Mistake(
-        "a sentinel of which the comma may stand in it or behind it",
-        "--delimiter ; --decimal , --na-values=-999,0",
-        {"a.csv": "x;y\n1,5;2\n3;-999,0\n"},
+        "a sentinel with a comma", "--delimiter ; --decimal , --na-values=-999,0", {"a.csv": "x;y\n1,5;2\n3;-999,0\n"}
     ),
     Mistake("decimals with a comma", "--delimiter ;", {"a.csv": "x;y\n1,5;2\n"}),
+    Mistake("a decimal point among commas", "--delimiter ; --decimal ,", {"a.csv": "x;y\n1,5;2\n2.5;3\n"}),
     Mistake(
-        "decimals with a point among those with a comma", "--delimiter ; --decimal ,", {"a.csv": "x;y\n1,5;2\n2.5;3\n"}
-    ),
-    Mistake(
-        "decimals with a comma between columns of which nobody said what is between them",
+        "decimal commas without a delimiter",
         "--decimal ,",
         {"a.csv": "x;y\n1,5;2,5\n", "b.csv": "x,y\n1,2\n", "c.csv": "x;y\n1;2\n", "d.csv": "x\n1\n"},
     ),
@@ -63,9 +59,7 @@ CLEANING: Final = (
     Mistake("a factor that is not a number", "--scale x=kW"),
     Mistake("a factor without a column", "--scale 0.001"),
     Mistake("limits the wrong way round", "--clip x=100:0"),
-    Mistake(
-        "limits beyond what the file's numbers hold", "--clip x=300:", {"a.parquet": {"x": np.array([1, 2], "uint8")}}
-    ),
+    Mistake("limits beyond uint8", "--clip x=300:", {"a.parquet": {"x": np.array([1, 2], "uint8")}}),
     Mistake("a logarithm of nothing", "--log x", {"a.csv": "x,y\n1,2\n0,4\n"}),
     Mistake("a transform of a column that is no input", "--inputs x --diff y"),
     Mistake("a result that floats do not hold", "--scale x=1e300", {"a.csv": "x,y\n1,2\n1e200,4\n"}),
@@ -88,9 +82,7 @@ CLEANING: Final = (
             ("too few names of columns", "--no-header --column-names p,q"),
         )
     ),
-    Mistake(
-        "a column among many that is not there", "--inputs w", {"a.csv": ",".join(f"c{n}" for n in range(90)) + "\n"}
-    ),
+    Mistake("no such column among many", "--inputs w", {"a.csv": ",".join(f"c{n}" for n in range(90)) + "\n"}),
     Mistake("too few names of columns of an array", "--column-names p", {"a.npy": np.ones((3, 2))}),
     *(
         Mistake(f"integers like {' and '.join(values)}", options, {"a.csv": "\n".join(["x", *values, ""])})
@@ -119,9 +111,7 @@ GROUPS: Final = (
     Mistake("a row of no group", "--group-by k", {"a.csv": "k,y\nA,1\n,2\n"}),
     Mistake("groups of fractions", "--group-by k", {"a.parquet": {"k": [1.0, 1.5], "y": [1.0, 2.0]}}),
     Mistake("groups of decimals", "--group-by k", {"a.parquet": {"k": [Decimal(7), Decimal("7.50")], "y": [1.0, 2.0]}}),
-    Mistake(
-        "groups beyond int64", "--group-by k", {"a.parquet": {"k": np.array([1, 2**63], np.uint64), "y": [1.0, 2.0]}}
-    ),
+    Mistake("groups beyond int64", "--group-by k", {"a.parquet": {"k": np.array([1, 2**63], "u8"), "y": [1.0, 2.0]}}),
     Mistake("groups of NaN", "--group-by k", {"a.parquet": {"k": [1.0, math.nan], "y": [1.0, 2.0]}}),
     Mistake("groups of times", "--group-by k", {"a.parquet": {"k": np.zeros(2, "M8[s]"), "y": [1.0, 2.0]}}),
     Mistake("groups by a list", "--group-by k", {"a.parquet": {"k": [[1], [2]], "y": [1.0, 2.0]}}),
@@ -129,9 +119,7 @@ GROUPS: Final = (
     Mistake("a file without rows", "--group-by k --empty error", {"a.csv": "k,y\n", "b.csv": "k,y\n1,2\n"}),
     Mistake("nothing but what is grouped by", "--group-by x,y"),
     Mistake("a column to group by with a name of the format", "--group-by part", {"a.csv": "part,y\n1,2\n"}),
-    Mistake(
-        "a group's column that counts what is done", "--group-by dropped --missing drop", {"a.csv": "dropped,y\n1,2\n"}
-    ),
+    Mistake("a group with the name of a count", "--group-by dropped --missing drop", {"a.csv": "dropped,y\n1,2\n"}),
 )
 
 
