@@ -27,8 +27,7 @@ KINDS = {
 
 
 def sources(folder: Path, rows: NDArray[np.generic], count: int = 4) -> Path:
-    write_files(folder, {f"{number}.npy": part for number, part in enumerate(np.array_split(rows, count))})
-    return folder
+    return write_files(folder, {f"{number}.npy": part for number, part in enumerate(np.array_split(rows, count))})
 
 
 @pytest.mark.parametrize("name", KINDS)
