@@ -88,13 +88,13 @@ def test_a_table_with_commas_equals_the_same_table_with_points(tmp_path, data, s
     for number in range(count):
         cells = [data.draw(numbers_of(kind)) for kind in kinds]
         cells = [cell if between.strip() else cell.replace(" ", "") for cell in cells]
-        time = f"{number}.{data.draw(st.integers(0, 9))}"
+        time = data.draw(st.sampled_from([f"{number}", f"{number}.25", f"{number}.5e0"]))
         rows.append(
             [*(f'"{cell}"' if quoted else cell for cell in cells), time, data.draw(st.sampled_from(["7", "x"]))]
         )
     options: dict[str, Any] = {"header": True, "exclude": data.draw(st.sampled_from(["t,g", ["t", "g"]]))}
     if data.draw(st.booleans()):
-        options |= {"time": "t", "time_unit": "s"}
+        options |= {"time": "t", "time_unit": "s", "elapsed": data.draw(st.booleans())}
     if data.draw(st.booleans()):
         options |= {"group_by": "g"}
     if data.draw(st.booleans()):
@@ -238,23 +238,6 @@ def test_an_ambiguous_comma_between_words_is_refused(given, words):
     with pytest.raises(UsageError, match=r"it is unclear whether '.*' is one number; write"):
         tabular(na_values=given, decimal=",")
     assert tabular(na_values=given).options.na_values == words
-
-
-@pytest.mark.parametrize(
-    ("cells", "options"),
-    [
-        (["0,5", "1,25", "2"], {"elapsed": True}),
-        (["0,5", "1,25", "2"], {}),
-        (["0", "1,25", "2e0"], {}),
-        (["1,5e-3", "1,0", "2"], {"elapsed": True}),
-    ],
-)
-def test_numbers_are_times_in_their_unit(tmp_path, cells, options):
-    path = write_file(tmp_path / "x.csv", text_of([["t", "x"], *([cell, "1"] for cell in cells)], ";"))
-    points = write_file(tmp_path / "y.csv", path.read_text().replace(",", "."))
-    expected = read(points, delimiter=";", time="t", time_unit="s", **options)
-    assert expected is not None
-    assert read(path, delimiter=";", decimal=",", time="t", time_unit="s", **options) == expected
 
 
 def test_time_stamps_may_have_either_mark(tmp_path):

@@ -229,17 +229,6 @@ def test_the_store_records_the_code_of_each_sequence_and_builds_name_outdated_so
     assert {float(inputs.mean()) for inputs, _ in store_spec.open_store(store)} == {3}
 
 
-def test_code_that_adds_no_sequence_leaves_no_trace(reader):
-    reader.write(1)
-    reader.add(a=[3])
-    reader.build(process="my_reader:read")
-    reader.write(2)
-    (reader.place / "src" / "b.rows").write_text("broken")
-    assert len(reader.build().failures) == 1
-    assert store_spec.open_store(reader.place / "store").provenance["failures"]["count"] == 1
-    assert recorded(reader.place / "store")["code"] == [[0, code(1)]]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("commits", [0, 2])
 def test_an_interrupted_build_with_new_code_ends_with_the_same_bytes(reader, monkeypatch, commits):

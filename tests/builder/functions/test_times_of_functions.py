@@ -11,7 +11,6 @@ from builder import Sequence, build, tabular
 from builder.maintenance.source_checks import verify_sources
 from store_spec.format.times import Time
 from tests.builder.source_files import build_files, write_files
-from tests.store.oracle import same
 
 LENGTHS = {"a": (7, 0), "b": (30,), "c": (1, 12, 5), "d": (40,)}
 AXES = ("step", "sequence", "own")
@@ -38,30 +37,13 @@ def root(tmp_path: Path) -> Path:
     return write_files(tmp_path / "sources", {f"{name}.txt": name for name in LENGTHS})
 
 
-def built(root: Path, store: Path, axis: Any = "step") -> Any:
-    options: dict[str, Any] = {"process": read, "arguments": {"axis": axis}, "label_axis": axis, "workers": 0}
-    return build(root, store, **options, chunk=64, shard=128)
-
-
-def assert_times(path: Path) -> store_spec.Store:
-    store = store_spec.open_store(path)
-    assert store.schema.time == Time("ms", zone="UTC")
-    for number, (source, part) in enumerate(zip(store.sources, store.parts.tolist(), strict=True)):
-        assert same(store.times(number), times_of(source[0], part))
-    assert store_spec.verify(path) == []
-    return store
-
-
 @pytest.mark.parametrize("axis", AXES)
-def test_times_are_stored_with_their_rows(root, tmp_path, axis):
-    report = built(root, tmp_path / "store", axis)
-    assert report.failures == ()
-    assert len(assert_times(tmp_path / "store")) == 7
-
-
-def test_times_are_compared_with_the_sources(root, tmp_path, monkeypatch):
+def test_times_are_stored_and_compared_with_the_sources(root, tmp_path, monkeypatch, axis):
     store = tmp_path / "store"
-    built(root, store)
+    options: dict[str, Any] = {"arguments": {"axis": axis}, "label_axis": axis, "chunk": 64, "shard": 128}
+    build(root, store, process=read, workers=0, **options)
+    assert store_spec.open_store(store).schema.time == Time("ms", zone="UTC")
+    assert store_spec.verify(store) == []
     assert verify_sources(store, root, process=read, workers=0) == []
     real = times_of
     monkeypatch.setattr(f"{__name__}.times_of", lambda name, part: real(name, part) + (name == "b"))

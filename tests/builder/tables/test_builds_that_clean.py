@@ -21,7 +21,6 @@ from tests.builder.command import recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
 from tests.builder.features import build_feature, write_feature
 from tests.builder.source_files import build_files, write_files
-from tests.store.oracle import files
 
 
 @pytest.fixture
@@ -68,26 +67,6 @@ def test_only_likely_words_are_advised_as_missing_values(tmp_path, text):
     done = build(tmp_path / "src", tmp_path / "t.zarr")
     assert "is not a number; " in done.stderr
     assert "--na-values" not in done.stderr
-
-
-def test_a_build_cleans_sources_and_skips_empty_ones(src, tmp_path):
-    options = ["--missing", "split", "--scale", "b=0.1", "--clip", "a=2:"]
-    result = build(src, tmp_path / "t.zarr", *options)
-    assert result.exit_code == 0
-    assert "(only.csv); none of its 2 rows is left; column b is missing in 2 of them" in result.stderr
-    assert rows(tmp_path / "t.zarr") == {
-        ("ends.csv", 0): [[8, 8]],
-        ("gap.csv", 0): [[2, 1]],
-        ("gap.csv", 1): [[3, 3], [4, 4]],
-        ("none.csv", 0): [[5, 5], [6, 6]],
-    }
-    assert not verify(tmp_path / "t.zarr")
-    # A later build needs none of the options, and the store is that of one build of all.
-    (src / "only.csv").unlink()
-    (src / "z.csv").write_text("a,b\n3,30\n")
-    assert build(src, tmp_path / "t.zarr").exit_code == 0
-    assert build(src, tmp_path / "whole.zarr", *options).exit_code == 0
-    assert files(tmp_path / "t.zarr") == files(tmp_path / "whole.zarr")
 
 
 def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path):

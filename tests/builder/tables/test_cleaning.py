@@ -157,14 +157,6 @@ def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
     assert ([False, False] if absent is None else absent.tolist()) == found
 
 
-def test_files_with_and_without_gaps_have_the_same_dtype(tmp_path):
-    path = write_file(tmp_path / "x.parquet", {"a": [1, 2], "b": [True, False]})
-    for policy, dtype in [("keep", "float64"), ("interpolate", "float64"), ("ffill", "int64"), ("drop", "int64")]:
-        (only,) = tabular(inputs="a", labels="b", missing=policy)(path)
-        assert only.inputs.dtype == dtype
-        assert only.columns == {"dropped": 0, "filled": 0}
-
-
 def test_npz_files_are_cleaned_like_tables(tmp_path):
     x, y = np.array([[1.0, 2.0], [math.nan, 4.0], [5.0, 6.0]]), np.array([1.0, 2.0, math.nan])
     path = write_file(tmp_path / "x.npz", {"inputs": x, "labels": y, "single": 7})

@@ -262,10 +262,6 @@ def test_times_go_with_their_rows_from_every_format(tmp_path):
     path = write_file(tmp_path / "x.npy", np.array([[0.0, 5.0], [0.01, 6.0]]))
     (only,) = tabular(time="0", time_unit="s", elapsed=True)(path)
     assert (only.time.dtype, only.time.astype(int).tolist()) == ("timedelta64[ns]", [0, 10_000_000])
-    path = write_file(tmp_path / "camels.txt", "Year Mnth Day Hr flow\n1980 1 1 12 5\n1980 1 2 12 6\n")
-    (only,) = tabular(time="Year:Hr", header=True)(path)
-    assert only.inputs.tolist() == [[5], [6]]
-    assert only.time.tolist() == [datetime(1980, 1, 1, 12), datetime(1980, 1, 2, 12)]
 
 
 def test_decimal_commas_in_text_do_not_affect_columns_of_decimals():
