@@ -1,4 +1,4 @@
-"""An engine that runs tasks in any order, some of them twice, and builds on engines of tests."""
+"""An engine that runs tasks in any order, some of them twice, builds on engines of tests, and builds that fail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from store_spec.disk.ledger import Ledger
+
 
 @contextmanager
 def on_engine(engine: Any, memory: int | None = None) -> Iterator[None]:
@@ -20,6 +22,20 @@ def on_engine(engine: Any, memory: int | None = None) -> Iterator[None]:
         if memory is not None:
             patch.setattr(module, "memory_in_flight", lambda *_: memory)
         yield
+
+
+def fail_at_commit(number: int, patch: pytest.MonkeyPatch) -> None:
+    """Let builds commit after each batch, and fail at the commit with this number, from 0."""
+    patch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
+    commit, done = Ledger.commit, list[int]()
+
+    def failing(ledger: Ledger) -> int:
+        if len(done) == number:
+            raise ConnectionError
+        done.append(commit(ledger))
+        return done[-1]
+
+    patch.setattr(Ledger, "commit", failing)
 
 
 class JumpyClock:

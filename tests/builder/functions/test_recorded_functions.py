@@ -19,9 +19,7 @@ from builder import UsageError, tabular
 from builder.processes.function_options import is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
-from store_spec.disk.storage import LocalStorage
-from store_spec.errors import StorageError
-from store_spec.format.layout import ROOT
+from tests.builder.any_order import fail_at_commit
 from tests.builder.command import recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
 from tests.store.oracle import files
@@ -240,10 +238,9 @@ def test_an_interrupted_build_with_new_code_ends_with_the_same_bytes(reader, mon
     reader.write(2)
     reader.add(**{f"c{number}": [number, 4] for number in range(8)})
     reader.build("whole")
-    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
-        refuse_after(commits, patch)
-        with pytest.raises(StorageError):
+        fail_at_commit(commits, patch)
+        with pytest.raises(ConnectionError):
             reader.build("store")
     both = [[0, code(1)], [3, code(2)]]
     assert recorded(store)["code"] == (both if commits else both[:1])
@@ -251,20 +248,6 @@ def test_an_interrupted_build_with_new_code_ends_with_the_same_bytes(reader, mon
     reader.build("store")
     assert recorded(store)["code"] == both
     assert files(store) == files(whole)
-
-
-def refuse_after(commits: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the disk refuse every put after this number of commits."""
-    done, put = 0, LocalStorage.put
-
-    def refusing(storage: LocalStorage, key: str, parts: Any, check: Any = None) -> None:
-        nonlocal done
-        if done == commits:
-            raise StorageError(28, f"{key}: no space left")
-        put(storage, key, parts, check)
-        done += key == ROOT
-
-    patch.setattr(LocalStorage, "put", refusing)
 
 
 def test_the_command_says_in_one_line_which_sources_older_code_made(reader):

@@ -18,8 +18,7 @@ from builder import UsageError, build, inspect, preview, tabular
 from builder.frames import class_columns
 from builder.labels.text_classes import format_classes, parse_classes
 from builder.workers.batch import recode
-from store_spec.disk.ledger import Ledger
-from tests.builder.any_order import Later, Shuffled, on_engine
+from tests.builder.any_order import Later, Shuffled, fail_at_commit, on_engine
 from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
@@ -371,18 +370,8 @@ def test_classes_are_committed_with_the_sequences_that_have_them(tmp_path, axis,
     sources = [["dog"] * 3, ["cat", "dog"], [], ["eel"] * 5, ["fox", "cat"], ["Ä 1", "dog"]]
     write_texts(tmp_path / "src", axis, sources)
     build_texts(tmp_path, "whole", axis)
-    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", -1.0)
-    commits: list[int] = []
-    commit = Ledger.commit
-
-    def dies(ledger: Ledger) -> int:
-        if ledger.ready() and len(commits) == 2:
-            raise ConnectionError
-        commits.append(ledger.ready())
-        return commit(ledger)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "commit", dies)
+        fail_at_commit(2, patch)
         with pytest.raises(ConnectionError):
             build_texts(tmp_path, "store", axis, InOrder())
     half = store_spec.open_store(tmp_path / "store")
