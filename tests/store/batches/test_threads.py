@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,15 +52,6 @@ class MadePlan(EpochPlan):
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
-
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
-    def state(self, step: int) -> dict[str, Any]:
-        return {"taken": step}
-
-    def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
-        raise NotImplementedError
 
 
 class MadeEpoch(OneEpoch[Any, MadePlan]):

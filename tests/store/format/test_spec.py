@@ -240,14 +240,6 @@ def test_the_text_has_the_written_chunks_of_tables():
             assert layout.table_chunk(planned, fact) == number(rows)
 
 
-def test_chunk_codecs_are_those_of_the_text():
-    """Their order and their options are those of the golden stores."""
-    members = {"bytes", "blosc", "crc32c", "vlen-utf8", "sharding_indexed"}
-    assert all(f"`{name}`" in section("Array metadata") for name in members)
-    assert codec.COMPRESSORS == ("zstd", "lz4", "none")
-    assert (codec.LEVELS[0], codec.LEVELS[-1]) == (1, 9)
-
-
 def test_the_metadata_of_arrays_have_the_members_of_the_text_and_no_others():
     """Every name in code marks that is a member of an array's document, and no other member, is written."""
     for planned in ANY_SCHEMA.values():

@@ -10,7 +10,7 @@ import pytest
 import store_spec
 from store_spec.errors import ChecksumError, FormatError, SchemaError, SequenceError, WindowError
 from store_spec.format.sequence_columns import COLUMN_TYPES, LARGEST_TEXT, column_type
-from tests.store.oracle import random_value
+from tests.store.oracle import random_value, store_of
 
 COLUMNS: dict[str, Any] = {"site": "string", "age": "float64", "visits": "int64", "left": "bool"}
 LENGTHS = [7, 0, 12, 3, 30, 5]
@@ -40,11 +40,8 @@ def rows(steps: int) -> tuple[Any, Any]:
 
 
 def write(path: Path) -> store_spec.Store:
-    with create(path) as writer:
-        for number, (steps, row) in enumerate(zip(LENGTHS, ROWS, strict=True)):
-            inputs = np.arange(2 * steps, dtype=np.float32).reshape(steps, 2) + 100 * number
-            writer.append(inputs, rows(steps)[1], source=f"s{number}", columns=row)
-    return store_spec.open_store(path)
+    inputs, labels = (list(each) for each in zip(*map(rows, LENGTHS), strict=True))
+    return store_of(path, inputs, labels, more=[{"columns": row} for row in ROWS], columns=COLUMNS)
 
 
 @pytest.fixture

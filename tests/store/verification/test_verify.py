@@ -575,12 +575,3 @@ def test_every_chunk_is_decoded_once(path, spy):
     labels = store_spec.open_store(path).snapshot.root.counts.label_steps
     tables = len(OWN) - 2 - 3  # two are text; three have checksums
     assert len(decoded) == 2 * -(-69 // 4) + -(-labels // 16) + tables
-
-
-def test_sequences_across_many_shards_are_checked_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("store_spec.format.moments.BLOCK_VALUES", 30)
-    recipe = Recipe(chunk=60, shard=120, missing="keep")
-    path = write(recipe, tmp_path / "store", make(recipe, [1, 333, 7, 0, 250]))
-    assert problems_of(path) == {}
-    flipped("inputs/c.20.0", -1)(path)
-    assert list(problems_of(path)) == ["inputs/c.20.0"]
