@@ -361,19 +361,6 @@ def test_a_state_of_fewer_sequences_says_whose_statistics_are_needed(grown: Stor
         assert all_same(list(same), list(begun))
 
 
-def test_a_state_of_too_few_windows_for_the_ranks_is_refused_each_time(grown: Stores):
-    before, after = grown
-    few = before.select([0]).windows(19, target="last")
-    state = saved(few.batches(4, memory=20_000))
-    batches = after.select([0, 20, 21]).windows(19, target="last").batches(1, world_size=4, memory=20_000)
-    kept = saved(batches)
-    for _ in range(2):
-        with pytest.raises(StateError, match="continue here: 2 samples cannot be distributed to world_size=4 ranks"):
-            batches.load_state_dict(state)
-        assert saved(batches) == kept
-    assert len(list(batches)) == len(batches)
-
-
 def test_other_ranks_continue_the_last_batches_if_each_has_a_window_left(by_step: Written):
     """After the last whole round, the batches depend on the number of ranks."""
     windows = by_step.store.select([6, 12]).windows(4)  # 96 + 60 windows: 6 rounds of 24, and 12 left

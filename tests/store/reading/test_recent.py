@@ -106,15 +106,6 @@ def test_memory_of_the_oldest_chunk_is_reused():
     assert not chunks.spare
 
 
-def test_windows_in_order_decompress_each_chunk_once(stores: Stores, decoded: list[str]):
-    windows = store_spec.open_store(stores[0][0].path).windows(3, horizon=2)
-    for number in range(len(windows)):
-        x, y = windows[number]
-        assert x[0, 0] == number * WIDTH
-        assert y[1] == -(number + 4) * WIDTH
-    assert len(decoded) == 2 * -(-STEPS // 4)
-
-
 def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, decoded: list[str]):
     row = 4 * WIDTH
     x = np.ones((STEPS, WIDTH), "float32")
