@@ -122,7 +122,6 @@ def test_epochs_may_have_different_numbers_of_batches(store, tf, dataset):
         assert same(found.as_numpy_iterator(), begin(epoch=epoch))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("side", ["end", "start"])
 def test_ragged_tensors_have_the_steps_of_each_sequence_and_no_padding(store, side, tf, dataset, ragged):
     found = dataset(store.padded, 3, side=side).map(lambda x, y, mask: (ragged(x, mask), ragged(y, mask)))

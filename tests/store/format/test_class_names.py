@@ -8,6 +8,7 @@ import pytest
 
 import store_spec
 from store_spec.errors import SchemaError, SequenceError, WindowError
+from store_spec.format.names import check_extended
 from store_spec.schema import Rows
 from tests.store.damage import attribute
 from tests.store.oracle import files
@@ -43,8 +44,6 @@ def test_names_are_returned(tmp_path):
 
 def test_a_store_without_classes_says_so(tmp_path):
     with create(tmp_path / "store", None) as writer:
-        with pytest.raises(SchemaError, match="from the first commit on, or never"):
-            writer.extend_classes([["a"]])
         writer.append(*rows(7, -3), source="s")
     store = store_spec.open_store(tmp_path / "store")
     assert store.schema.labels.classes is None
@@ -139,6 +138,14 @@ def test_no_class_is_renumbered_or_removed(tmp_path, classes, message):
             writer.extend_classes(classes)
         writer.append(*rows(0, 1), source="a")
     assert store_spec.open_store(tmp_path / "store").class_names() == ("cat", "dog")
+
+
+def test_classes_begin_with_the_store():
+    check_extended(None, None)
+    check_extended((None, ("a",)), (None, ("a", "b")))
+    for old, new in ((None, (("a",),)), ((None, ("a",)), (("b",), ("a",)))):
+        with pytest.raises(SchemaError, match="from the first commit on, or never"):
+            check_extended(old, new)
 
 
 def test_a_list_may_be_empty_until_a_class_is_seen(tmp_path):

@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import xarray
 import zarr
 
 import store_spec
@@ -84,6 +85,14 @@ def test_the_group_equals_the_one_that_zarr_opens(folder):
     apart = zarr.open_group(ours.store, mode="r", use_consolidated=False)
     keys = {name for name, _ in apart.members(max_depth=None)}
     assert keys == {name for name, _ in theirs.members(max_depth=None)}
+
+
+def test_xarray_continues_from_the_group(steps):
+    store = store_spec.open_store(steps)
+    with xarray.open_zarr(store.group.store) as dataset:
+        assert dataset["inputs"].dims == ("step", "input_axis_1", "feature")[:: 2 if dataset["inputs"].ndim == 2 else 1]
+        assert np.array_equal(dataset["inputs"].values, all_of(store)["inputs"])
+        assert np.array_equal(dataset["row_size"].values, store.snapshot.table("row_size"))
 
 
 def test_arrays_are_those_of_the_state_that_was_opened(tmp_path):

@@ -178,7 +178,7 @@ def test_measuring_reads_no_rows(store: store_spec.Store):
     for path in (store.path / "inputs").rglob("*"):
         if path.is_file() and path.name != "zarr.json":
             path.write_bytes(bytes(path.stat().st_size))
-    assert measure(store.windows(5), 16).windows == 20 * 45
+    assert store.windows(5).mixing(16).windows == 20 * 45
 
 
 def test_fewer_than_two_windows_are_refused_with_their_number(store: store_spec.Store):
