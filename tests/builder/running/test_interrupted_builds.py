@@ -132,6 +132,7 @@ def test_a_build_that_a_signal_ends_leaves_no_process_and_can_be_completed(numbe
     with slow_build("--batch", "1", workers=2, setting=EAGER) as started:
         while not sources_in(STORE):
             assert started.poll() is None
+            time.sleep(0.01)
         processes = psutil.Process(started.pid).children(recursive=True)
         assert len(processes) >= 2
         (os.killpg if to_all else os.kill)(started.pid, number)
