@@ -6,23 +6,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.feather
-import pyarrow.parquet as pq
 import pytest
 
 from builder import LongSequence, Sequence, build, preview, tabular
 from builder.execution.preview import WORKER_BYTES
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
 from tests.campaigns.trees import read_tree
 
 
 def make_arrays(folder, count, rows=lambda _: 10):
     """Write NPY sources of float32 rows with 3 columns, and return the folder."""
-    write_files(folder, {f"{number:03}.npy": np.full((rows(number), 3), number, np.float32) for number in range(count)})
-    return folder
+    arrays = {f"{number:03}.npy": np.full((rows(number), 3), number, np.float32) for number in range(count)}
+    return write_files(folder, arrays)
 
 
 def test_a_preview_of_few_sources_equals_the_build(tmp_path):
@@ -146,12 +143,8 @@ def test_the_memory_of_a_function_is_one_piece_and_the_batch(
 def test_a_file_of_groups_counts_as_one_source(tmp_path, name, adjacent):
     groups = [number // 100 if adjacent else number % 10 for number in range(1000)]
     table = pa.table({"g": groups, "a": np.arange(1000.0), "b": np.arange(1000.0)})
-    path = tmp_path / "in" / name
-    path.parent.mkdir()
-    if name == "x.parquet":
-        pq.write_table(table, path, row_group_size=400)
-    else:
-        pa.csv.write_csv(table, path)
+    text = "g,a,b\n" + "".join(f"{group},{row},{row}\n" for row, group in enumerate(groups))
+    path = write_file(tmp_path / "in" / name, text if name == "x.csv" else table, row_group=400)
     process = tabular(group_by="g", missing="drop")
     result: Any = preview(path, tmp_path / "s.zarr", process=process, workers=0).result
     assert result.sequences == 10
