@@ -11,8 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import builder
@@ -26,7 +24,7 @@ from store_spec.schema import LabelAxis
 from store_spec.verification import parts as verify_parts
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import Made, read_made, write_made
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
 from tests.store.damage import flipped
 from tests.store.oracle import Recipe, make, write
 
@@ -128,7 +126,7 @@ def write_rows(path: Path, values: Sequence[object]) -> None:
         path.write_text("".join(f'{{"x": {number}, "y": {value}}}\n\n' for number, value in enumerate(values)))
     else:
         numbers = [None if value == "null" else value for value in values]
-        pq.write_table(pa.table({"x": range(len(values)), "y": numbers}), path)
+        write_file(path, {"x": range(len(values)), "y": numbers})
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

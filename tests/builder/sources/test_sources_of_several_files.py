@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from builder import LongSequence, Sequence, UsageError, tabular
 from builder.maintenance.source_checks import verify_sources
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import rows_by_source as rows_of
-from tests.builder.source_files import write_files
+from tests.builder.source_files import write_file, write_files
 from tests.store.oracle import files
 
 DAYS = {
@@ -341,7 +340,7 @@ def test_errors_about_a_value_name_the_file_and_its_row_there(src, value, option
         for path in [*src.rglob("*.csv")]:
             header, *rows = [line.split(",") for line in path.read_text().split()]
             columns = zip(*[[float(one) if one else None for one in row] for row in rows], strict=True)
-            pq.write_table(pa.table(dict(zip(header, columns, strict=True))), path.with_suffix(".parquet"))
+            write_file(path.with_suffix(".parquet"), dict(zip(header, columns, strict=True)))
             path.unlink()
     pattern = BY_DEVICE.replace("csv", suffix)
     report = build(src, sequence_from=pattern, process=tabular(**options), max_failures=9)
