@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import store_spec
 from builder import SourceError, tabular
 from builder.formats import files, format_of, json_lines, open_table, stem_of, text_header, text_table
-from builder.formats.arrays import NpyTable, read_npz
+from builder.formats.arrays import NpyTable
 from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
 from builder.options.table_options import TableOptions
@@ -359,20 +359,6 @@ def test_npy_columns_can_be_named_and_chosen(tmp_path):
     table = open_table(write_file(tmp_path / "x.npy", array), TableOptions(column_names=("a", "b", "c")))
     assert table.named
     assert array_of(Table.of(table.read(["c", "a"], None))).tolist() == array[:, [2, 0]].tolist()
-
-
-def test_npz_arrays_are_read_by_key(tmp_path):
-    arrays: dict[str, Any] = {
-        "inputs": np.ones((4, 2), ">f4"),
-        "labels": np.asfortranarray(np.arange(8).reshape(4, 2)),
-        "x": np.array(7),
-    }
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "x.npz", **arrays)
-        read = read_npz(tmp_path / "x.npz", keys=list(arrays))
-        for key, array in arrays.items():
-            native = array.astype(array.dtype.newbyteorder("="))
-            assert same(read[key].reshape(array.shape), native)
 
 
 def test_a_format_or_delimiter_overrides_the_suffix(tmp_path):

@@ -87,19 +87,6 @@ def test_a_process_function_must_be_callable():
     assert load_process(function) is function
 
 
-def test_a_function_returns_a_pair_or_an_iterable_of_pairs():
-    assert pairs((X, Y)) == [(X, Y)]
-    assert pairs([(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
-    assert pairs(pair for pair in [(X, Y)]) == [(X, Y)]
-    assert pairs([]) == []
-    assert pairs(Sequence(X, Y)) == [(X, Y)]
-    assert pairs([Sequence(X, Y), (Y, X)]) == [(X, Y), (Y, X)]
-
-
-def pairs(result):
-    return [(one.inputs, one.labels) for one in sequences_of(result) if isinstance(one, Sequence)]
-
-
 @pytest.mark.parametrize(
     ("result", "message"),
     [

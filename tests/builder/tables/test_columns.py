@@ -271,7 +271,7 @@ def test_steps_of_any_shape_are_kept(tmp_path):
 
 
 def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
-    x, y = np.arange(6.0).reshape(3, 2), np.array([1, 2, 3])
+    x, y = np.asfortranarray(np.arange(6.0).reshape(3, 2).astype(">f8")), np.array([1, 2, 3])
     path = write_file(tmp_path / "x_5.npz", {"inputs": x, "labels": y, "other": 7})
     assert as_lists(tabular()(path)) == (x.tolist(), [[1], [2], [3]])
     assert as_lists(tabular(label_key="other")(path)) == (x.tolist(), 7)
