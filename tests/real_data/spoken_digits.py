@@ -23,9 +23,7 @@ def expected(folder: Path) -> dict[str, Expected]:
                 columns={"speaker": speaker},
             )
         )
-    return {
-        "digits.zarr": Expected(sequences=sequences, window=800, stride=400, target="sequence", by="speaker"),
-    }
+    return {"digits.zarr": Expected(sequences=sequences, window=800, stride=400, target="sequence", by="speaker")}
 
 
 def samples(data: bytes) -> NDArray[np.int16]:

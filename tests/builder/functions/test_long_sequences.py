@@ -91,10 +91,7 @@ def with_times_of_two_dtypes(x: np.ndarray[Any, Any]) -> Iterator[Any]:
 # Functions that make pieces of rows, and whether the store keeps missing values.
 PIECES: dict[str, tuple[Callable[[np.ndarray[Any, Any]], Iterator[Any]], str | None]] = {
     "masks": (lambda x: ((np.ma.masked_array(part, part % 4 == 3), 1) for part in x), "keep"),
-    "masked labels": (
-        lambda x: (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x),
-        "keep",
-    ),
+    "masked labels": (lambda x: (Sequence(part, np.ma.masked_array([np.inf, 1], [True, False])) for part in x), "keep"),
     "filled at times": (
         lambda x: (Sequence(part, 1, filled=None if number % 2 else part > 3) for number, part in enumerate(x)),
         None,

@@ -18,12 +18,7 @@ import pytest
 import store_spec
 from builder import LongSequence, Sequence, UsageError, build, tabular
 from builder.processes.function_process import Portable
-from builder.processes.process import (
-    describe_process,
-    load_process,
-    load_recorded_process,
-    searching,
-)
+from builder.processes.process import describe_process, load_process, load_recorded_process, searching
 from builder.sequence import sequences_of
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import build_files, write_files

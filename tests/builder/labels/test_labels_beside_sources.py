@@ -328,16 +328,10 @@ def test_a_recorded_pattern_opens_no_label_file_outside_the_sources(tmp_path, mo
     asked = ["--inputs", "x", "--labels", "y", "--on", "t"]
     assert seqzarr(*build, *asked, *given).exit_code == 0
     before = files(store)
+    refused = build, [*build, "--dry-run"], [*build, "--update"], [*build, *asked], verify, [*verify, "--repair"]
     with monkeypatch.context() as patch:
         patch.setattr("builder.frames.tabular.open_with_labels", None)  # called by any reader of such a file
-        for command in (
-            build,
-            [*build, "--dry-run"],
-            [*build, "--update"],
-            [*build, *asked],
-            verify,
-            [*verify, "--repair"],
-        ):
+        for command in refused:
             result = seqzarr(*command)
             assert result.exit_code == 2, (command, result.output)
             assert "by which the labels of a.csv are in ../y/a.csv, outside" in result.stderr

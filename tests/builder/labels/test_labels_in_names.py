@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import store_spec
-from builder import LongSequence, Sequence, UsageError, build, preview
+from builder import LongSequence, Sequence, UsageError, build
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.function_options import is_valid_record
 from tests.builder.command import recorded
@@ -100,12 +100,15 @@ def test_a_store_equals_that_of_a_manifest_of_the_same_labels(made, targets, pro
 
 
 def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more(tmp_path):
-    src = write(tmp_path / "src", "a_1.json", "b_2.json")
-    assert run(src, tmp_path / "t", "--process", ME, "--label-pattern", r"_(\d)").exit_code == 0
+    src = write(tmp_path / "src", "one_1.json", "two_2.json")  # a step each, which could have a label of its own
+    asked = ["--process", ME, "--label-pattern", r"_(\d)"]
+    seen = json.loads(run(src, tmp_path / "t", *asked, "--dry-run", "--json").stdout)
+    assert (seen["result"]["label_axis"], seen["failures"]) == ("sequence", [])
+    assert run(src, tmp_path / "t", *asked).exit_code == 0
     assert recorded(tmp_path / "t")["process"] == {"function": ME, "label_pattern": r"_(\d)"}
     write(src, "c_3.json")
     assert "to_process" in run(src, tmp_path / "t", "--dry-run", "--json").stdout
-    for again in ([], ["--label-pattern", r"_(\d)"], ["--process", ME, "--label-pattern", r"_(\d)"]):
+    for again in ([], asked[2:], asked):
         result = run(src, tmp_path / "t", *again)
         assert (result.exit_code, result.stderr) == (0, "")
     store = store_spec.open_store(tmp_path / "t")
@@ -114,19 +117,6 @@ def test_the_command_records_the_pattern_and_a_later_build_needs_it_no_more(tmp_
     build(src, tmp_path / "v", process=with_others, classes="eel", workers=0)
     with pytest.raises(UsageError, match=r"pattern not given, but the option is now label_pattern x\("):
         build(src, tmp_path / "v", label_pattern="x(.)", workers=0)
-
-
-def test_a_dry_run_predicts_the_build(tmp_path):
-    src = write(tmp_path / "src", *(f"{kind}_{at}.json" for at, kind in enumerate(["sun", "fog", "sun", "rain"])))
-    options: dict[str, Any] = {"process": read, "label_pattern": "(?P<sky>[a-z]+)_"}
-    seen = preview(src, tmp_path / "t", **options)
-    build(src, tmp_path / "t", **options, workers=0)
-    store = store_spec.open_store(tmp_path / "t")
-    assert seen.failures == ()
-    assert seen.result is not None
-    assert (seen.result.label_axis, seen.result.labels["names"]) == ("sequence", ["sky"])
-    assert store.class_names() == ("fog", "rain", "sun")
-    assert seen.result.labels["classes"] == [["fog", "rain", "sun"]]
 
 
 def test_a_name_without_a_label_fails_alone_and_is_not_processed(tmp_path):

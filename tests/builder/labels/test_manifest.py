@@ -96,12 +96,7 @@ def test_between_tabs_are_blanks_and_nothing(tmp_path, name):
     ("keys", "names", "held", "message"),
     [
         ("a b a c b", "a.csv", "", r"2 keys \(a, b\) in more than one row of column source"),
-        (
-            "a b c",
-            "a.csv b.csv",
-            "",
-            r"1 row \(c\) without a source; remove the rows whose files do not exist$",
-        ),
+        ("a b c", "a.csv b.csv", "", r"1 row \(c\) without a source; remove the rows whose files do not exist$"),
         ("a.csv", "x/a.csv y/a.csv", "", r"By file name: 1 key \(a.csv \(x/a.csv, y/a.csv\)\) fit more than one sourc"),
         (
             "a.csv",
