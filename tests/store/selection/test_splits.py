@@ -126,12 +126,6 @@ def test_the_split_of_a_source_never_changes():
     assert found == MEMBERS
 
 
-@pytest.mark.parametrize("seed", [0, 17])
-def test_splits_have_about_the_requested_shares(seed):
-    for name, share in DEFAULT_SPLITS.items():
-        assert abs(len(in_split(NAMES, name, DEFAULT_SPLITS, seed)) / len(NAMES) - share) < 0.015
-
-
 def test_another_seed_makes_other_splits():
     """A seed may be an integer of NumPy."""
     seeds: Any = (0, 1, np.int64(1))
