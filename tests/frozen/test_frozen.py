@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests.builder.command import python
 from tests.documents import REPOSITORY
 from tests.frozen.building import jobs
 from tests.frozen.cases import Case, of_documents, of_gallery, of_repository
@@ -22,13 +21,7 @@ RECORDS = {
 
 @pytest.mark.slow
 def test_the_quick_cases_equal_the_recorded_ones():
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.frozen", "compare", "tests/data/frozen.json", "--quick"],
-        cwd=REPOSITORY,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = python("-m", "tests.frozen", "compare", "tests/data/frozen.json", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"frozen.json: 0 differences in 5 cases, [1-9]\d* stores built, .*quick: ", done.stdout)
 

@@ -1,8 +1,6 @@
 """The gallery of real files: the committed set is equal, and the comparison finds each kind of fault."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from builder import Sequence
+from tests.builder.command import python
 from tests.builder.source_files import build_files
 from tests.documents import REPOSITORY, Block, DocumentError
 from tests.real_data.compared import differences, first_of
@@ -27,13 +26,7 @@ VOWELS = "japanese-vowels"
 
 @pytest.mark.slow
 def test_the_vowels_equal_those_of_a_plain_script():
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.real_data", str(DATA), VOWELS],
-        cwd=REPOSITORY,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = python("-m", "tests.real_data", DATA, VOWELS)
     assert (done.returncode, done.stderr) == (0, "")
     [line] = [line for line in done.stdout.splitlines() if "vowels.zarr" in line]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -41,12 +34,10 @@ def test_the_vowels_equal_those_of_a_plain_script():
 
 
 def test_an_unknown_data_set_is_wrong_usage():
-    for arguments in ([str(DATA), "nab"], [str(DATA), "nothing"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.real_data", *arguments], cwd=REPOSITORY, check=False, capture_output=True
-        )
+    for name in ("nab", "nothing"):
+        done = python("-m", "tests.real_data", DATA, name)
         assert done.returncode == 2
-        assert arguments[1].encode() in done.stderr
+        assert name in done.stderr
 
 
 def test_every_data_set_of_the_gallery_has_a_script():

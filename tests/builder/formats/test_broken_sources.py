@@ -5,8 +5,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from builder.formats import files
 from builder.sources.source_list import discover
 from tests.builder import broken_sources
 from tests.builder.broken_sources import GOOD, SNAPSHOT, Source, groups, messages, processes, write
+from tests.builder.command import python
 from tests.builder.fuzzed_sources import ENDS, FORMATS, check, fuzz, read, valid_files
 from tests.store.oracle import files as files_of
 
@@ -167,9 +166,7 @@ print(json.dumps({failure.source: failure.reason for failure in report.failures}
 @pytest.mark.slow
 def test_bombs_do_not_fill_the_memory(tmp_path):
     """Files that unpack to more than 4 GiB, or claim to, are refused in a process with less memory."""
-    done = subprocess.run(
-        [sys.executable, "-c", BOMBS, str(tmp_path), str(MEMORY)], capture_output=True, text=True, check=False
-    )
+    done = python("-c", BOMBS, tmp_path, MEMORY)
     assert done.returncode == 0, done.stderr
     reasons = json.loads(done.stdout)
     assert len(reasons) == 9

@@ -3,8 +3,6 @@
 import functools
 import json
 import linecache
-import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,10 +14,8 @@ import pytest
 
 import builder
 from builder.processes.process_code import UNKNOWN_CODE, code_of
-from tests.builder.command import seqzarr
+from tests.builder.command import python, seqzarr
 from tests.builder.source_files import write_files
-
-ROOT = Path(__file__).parents[3]
 
 
 class Edit(NamedTuple):
@@ -236,9 +232,8 @@ print(json.dumps({name: fingerprint(defined(edit.code, source=SOURCE)) for name,
 def test_a_fingerprint_is_the_same_for_every_hash_seed(source):
     found = {name: fingerprint(defined(edit.code, source=source)) for name, edit in EDITS.items()}
     for seed in "0", "1":
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", PRINTING.replace("SOURCE", repr(source))]
-        assert json.loads(subprocess.check_output(command, text=True, cwd=ROOT, env=environment)) == found
+        done = python("-c", PRINTING.replace("SOURCE", repr(source)), PYTHONHASHSEED=seed)
+        assert json.loads(done.stdout) == found, done.stderr
 
 
 def test_with_source_text_a_fingerprint_is_the_same_in_every_python():

@@ -3,7 +3,6 @@
 import functools
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from builder import LongSequence, Sequence, UsageError, build, tabular
 from builder.processes.function_process import Portable
 from builder.processes.process import describe_process, load_process, load_recorded_process, searching
 from builder.sequence import sequences_of
+from tests.builder.command import python
 from tests.builder.made_sources import Made, read_made, write_made
 from tests.builder.source_files import build_files, write_files
 
@@ -112,8 +112,8 @@ def test_a_closure_reaches_another_process(tmp_path):
         "function = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "print(function(pathlib.Path('abc')))"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "function")]
-    assert subprocess.check_output(command, text=True, cwd=Path(__file__).parents[3]) == "9\n"
+    done = python("-c", code, tmp_path / "function")
+    assert (done.stdout, done.stderr) == ("9\n", "")
 
 
 def test_a_function_that_a_worker_cannot_import_is_an_error_when_called(folder_with_module, monkeypatch):

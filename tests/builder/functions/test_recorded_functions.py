@@ -1,9 +1,7 @@
 """A later build finds the process function by its recorded name, and names the sources that older code processed."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from builder.processes.function_options import is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
 from tests.builder.any_order import fail_at_commit
-from tests.builder.command import recorded, seqzarr
+from tests.builder.command import python, recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
 from tests.store.oracle import files
 
@@ -113,8 +111,7 @@ if __name__ == "__main__":
 def as_script(reader: Reader) -> None:
     """Build as `python my_reader.py` does; the function is then in `__main__`."""
     (reader.place / "my_reader.py").write_text(READER.format(factor=1) + AS_SCRIPT)
-    root = str(Path(builder.__file__).parent.parent)
-    subprocess.run([sys.executable, "my_reader.py"], check=True, env=os.environ | {"PYTHONPATH": root}, timeout=120)
+    assert python("my_reader.py", folder=reader.place).returncode == 0
 
 
 def by_another_module(reader: Reader) -> None:
