@@ -133,10 +133,10 @@ class SourceReader:
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences in the result of a process function; any other result is a TypeError."""
     expected = "a process function returns (inputs, labels), or yields such pairs; it gave"
-    if isinstance(result, tuple | Sequence | LongSequence):
+    if isinstance(result, tuple | Sequence | LongSequence) or is_data_frame(result):
         result = (result,)
-    # An array is iterable, but an error about its rows would mislead.
-    elif hasattr(result, "__array__") or not isinstance(result, Iterable):
+    # These are iterable, but an error about their elements would mislead.
+    elif hasattr(result, "__array__") or isinstance(result, dict | str) or not isinstance(result, Iterable):
         raise TypeError(f"{expected} {_type_name(result)}")
     for value in result:
         sequence = value if isinstance(value, LongSequence) else _as_sequence(value)
@@ -190,9 +190,11 @@ def map_sequence(sequence: Sequence | LongSequence, change: Callable[[Sequence],
 
 
 def _as_sequence(value: Any) -> Sequence | None:
-    """Return a Sequence or a pair as a Sequence of arrays; None for anything else."""
+    """Return a Sequence, a pair or a data frame as a Sequence of arrays; None for anything else."""
     if isinstance(value, tuple) and len(value) == 2:
         value = Sequence(*value)
+    elif is_data_frame(value):
+        value = Sequence(value, None)
     return _with_names(_without_data_frames(value)) if isinstance(value, Sequence) else None
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -63,9 +64,11 @@ def open_json_lines(path: Path, *, compression: str | None, options: TableOption
             texts = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
             table = _parse(path, compression, options, texts) if texts else table
             table.validate(full=True)
-        except (pa.ArrowInvalid, UnicodeDecodeError):
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             with open_stream(path, compression, options) as stream:
                 _refuse_line(stream)
+            if found := re.fullmatch(r"(.* in row )(\d+)", str(error)):  # pyarrow counts from 0
+                raise pa.ArrowInvalid(f"{found[1]}{int(found[2]) + 1:,}") from error
             raise
 
     @cache

@@ -35,7 +35,7 @@ from store_spec.building import (
     replace_shard,
 )
 
-BUILD_AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
+BUILD_AGAIN = "build a new store with the same options (seqzarr build SOURCES NEW ...), which gives the same rows"
 UNPROVED = f"rows cannot be verified if a table is damaged, so nothing was restored: {BUILD_AGAIN}"
 NOT_RESTORED = (
     "not all could be restored: restore the sources named here, or build with them as they are now (seqzarr build "

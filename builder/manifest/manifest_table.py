@@ -244,7 +244,8 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
         UsageError: The file cannot be read, the key column does not exist, or a row has no key.
     """
     if not path.exists():
-        raise UsageError(f"manifest {path}: there is no such file")
+        advice = "; a manifest is a local file, not a URL" if ":/" in str(path) else ""
+        raise UsageError(f"manifest {path}: there is no such file{advice}")
     state = State.of(path.stat())
     try:
         with of_source(str(path)):

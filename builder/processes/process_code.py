@@ -12,8 +12,9 @@ packages are represented by their module and name.
   order of sets, and on whether equal objects are identical. Lists and dictionaries keep their order, which can be that
   of columns; sets are sorted. An object that cannot be pickled is represented by its type, and the user is warned.
 
-Objects that a function finds by a computed name are not covered, as in `getattr(module, name)` or `globals()[name]`. A
-value that changes while sources are processed in this process (workers=0), such as a cache, changes the fingerprint.
+The user is also warned of a module that is used whole, as in `getattr(module, name)`. What a function finds by
+`globals()[name]` or `importlib.import_module(name)` is not covered. A value that changes while sources are processed
+in this process (workers=0), such as a cache, changes the fingerprint.
 """
 
 import __future__
@@ -26,9 +27,10 @@ import hashlib
 import linecache
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path, PurePath
 from types import (
     CellType,
@@ -198,7 +200,7 @@ class _Walk:
             for name, members, level in imports(code):
                 if level or not self._is_installed(name):
                     yield from (name, _hash(self._of_module(import_for(function, name, members, level), names)))
-        yield from self._named(values, names)
+        yield from self._named(values, names, modules_used_whole(code))
         yield from self._named(vars(function), names)
         if self._values:
             yield from map(self.digest, (function.__defaults__, function.__kwdefaults__))
@@ -236,13 +238,14 @@ class _Walk:
             yield from self._named({name: vars(module)[name] for name in names.intersection(vars(module))}, names)
             del self._open[id(module)]
 
-    def _named(self, values: dict[str, Any], names: set[str]) -> Iterator[bytes | str]:
-        """Yield names and digests of values; of modules among them, only the objects called `names`."""
+    def _named(self, values: dict[str, Any], names: set[str], whole: Collection[str] = ()) -> Iterator[bytes | str]:
+        """Yield names and digests of values; of modules that are not in `whole`, only the objects called `names`."""
         for name, value in sorted(values.items()):
             if not self._values and not isinstance(value, _CODE):
                 continue
             yield name
-            yield _hash(self._of_module(value, names)) if isinstance(value, ModuleType) else self.digest(value)
+            of_module = self._of_module(value, None if name in whole else names)
+            yield _hash(of_module) if isinstance(value, ModuleType) else self.digest(value)
 
     def _is_installed(self, module: str | None) -> bool:
         package = (module or "").partition(".")[0]
@@ -369,6 +372,13 @@ def names_read(code: CodeType) -> set[str]:
     steps = [step for one in nested(code) for step in dis.get_instructions(one)]
     written = {step.argval for step in steps if step.opname in GLOBAL_WRITES}
     return {step.argval for step in steps if step.opname in GLOBAL_READS} - written
+
+
+def modules_used_whole(code: CodeType) -> set[str]:
+    """Return the global names that code uses other than by an attribute, as in `getattr(module, name)`."""
+    steps = [step for one in nested(code) for step in dis.get_instructions(one) if step.opname != "EXTENDED_ARG"]
+    reads = [(step.argval, after.opname) for step, after in pairwise(steps) if step.opname in GLOBAL_READS]
+    return {name for name, after in reads if after not in ("LOAD_ATTR", "LOAD_METHOD")}
 
 
 def imports(code: CodeType) -> Iterator[tuple[str, tuple[str, ...], int]]:

@@ -167,12 +167,12 @@ def _stores(bucket: Bucket) -> set[str]:
 
 
 def _listed(url: str, name: str | None = None) -> Bucket:
-    import obstore
-
     url = checked_url(url)
     objects: dict[str, Object] = {}
     try:
-        store = object_store(url).store
+        store = object_store(url).store  # refused if obstore is not installed
+        import obstore
+
         found = obstore.list(store) if name is None else [[obstore.head(store, name)]]
         for one in (one for page in found for one in page):
             modified = int(one["last_modified"].timestamp() * 1e9)

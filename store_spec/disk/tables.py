@@ -54,8 +54,9 @@ class Tables:
                 raise FormatError(
                     f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
                 )
-        for _ in in_order(self.storage, partial(self.check_size, fact), numbers):
-            pass
+        if self._decoded_bytes(fact) > TABLE_CHUNK_BYTES:  # chunks of one wide row
+            for _ in in_order(self.storage, partial(self.check_size, fact), numbers):
+                pass
         stored: Iterable[bytes | memoryview] = in_order(self.storage, partial(self.stored, fact), numbers)
         if self.storage.requests > 1:
             stored = list(stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -86,15 +86,18 @@ class Batch(tuple[NDArray[Any], ...]):
 
 
 FIELDS = tuple(name for name in Batch.__annotations__ if name != "_fields")
+_KINDS: dict[tuple[str, ...], type[Batch]] = {}
 
 
-@cache
 def _kind(names: tuple[str, ...]) -> type[Batch]:
-    """Return the class of batches with these names."""
+    """Return the class of batches with these names, the same in all threads."""
+    if names in _KINDS:
+        return _KINDS[names]
     arrays = {
         name: property(itemgetter(names.index(name)) if name in names else partial(_absent, name)) for name in FIELDS
     }
-    return type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **arrays})
+    kind = type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **arrays})
+    return _KINDS.setdefault(names, kind)
 
 
 def _absent(name: str, batch: Batch) -> NoReturn:

@@ -6,6 +6,7 @@ inputs of a batch   | a a a . |       a batch of 2 lanes and 4 steps; slices of 
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -233,6 +234,9 @@ class SliceBatches(OneEpoch[Batch, Plan]):
 
     def __init__(self, options: EpochOptions, store: Store, rows: SliceOptions) -> None:
         reader = SliceReader(store, rows, options.limit)
+        if store.lengths.any() and not reader.lengths.any():
+            steps = int(store.lengths.sum())
+            warnings.warn(f"{store.path}: there are no steps in this period, of {steps:,} in all", stacklevel=3)
         # Sequences without steps are in padded batches only.
         samples = ((reader.lengths > 0) | (self._kind == "padded")).astype(np.int64)
         weights = checked_weights(options.weights, samples, store.path)

@@ -77,7 +77,8 @@ class WindowShape:
         for name, least in (("window", 1), ("stride", 1), ("horizon", 1), ("lead", -1), ("sampling_rate", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least, INT64_MAX))
         if self.least_window is not None:
-            object.__setattr__(self, "least_window", whole_number("least_window", self.least_window, 1, self.window))
+            least = whole_number("the first length in window", self.least_window, 1, self.window)
+            object.__setattr__(self, "least_window", least)
         for name, allowed in (("target", get_args(Target)), ("short", get_args(Short)), ("phase", get_args(Phase))):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(f'"{choice}"' for choice in allowed)

@@ -30,7 +30,7 @@ from tests.campaigns.rot_cases import Case, Specimen, losses, older_copies, swap
 from tests.store.damage import ROOT, flipped
 from tests.store.oracle import files
 
-AGAIN = "build a new store (seqzarr build SOURCES NEW), which gives the same rows"
+AGAIN = "build a new store with the same options (seqzarr build SOURCES NEW ...), which gives the same rows"
 SOURCES = {
     f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
 }
