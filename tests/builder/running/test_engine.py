@@ -50,10 +50,6 @@ def add(one: int, other: int) -> int:
     return one + other
 
 
-def fail(message: str) -> None:
-    raise ValueError(message)
-
-
 def process_id() -> int:
     return os.getpid()
 
@@ -79,19 +75,6 @@ ALLOCATION = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_M
 
 def allocation_and_threads() -> list[str | None]:
     return [os.environ.get(name) for name in (*ALLOCATION, "OMP_NUM_THREADS")]
-
-
-def test_in_this_process_tasks_run_in_order_and_errors_come_with_the_result():
-    engine = InProcessEngine()
-    two = engine.submit(add, 1, 1)
-    engine.submit(add, two, 3, watch=True)
-    engine.submit(fail, "no", watch=True)
-    engine.submit(fail, engine.submit(fail, "the first"), watch=True)
-    assert engine.finished().result() == 5
-    with pytest.raises(ValueError, match="no"):
-        engine.finished().result()
-    with pytest.raises(ValueError, match="the first"):
-        engine.finished().result()
 
 
 def threads_left(before: Collection[threading.Thread]) -> list[threading.Thread]:

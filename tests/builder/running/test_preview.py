@@ -49,20 +49,6 @@ def test_a_preview_of_many_sources_scales_up_five(tmp_path):
     assert abs(found.result.steps - steps) < 0.02 * steps
 
 
-def test_a_preview_of_an_old_store_counts_it_and_reads_only_new_sources(tmp_path):
-    sources = make_arrays(tmp_path / "arrays", 3)
-    build(sources, tmp_path / "t.zarr", workers=0)
-    (sources / "note.md").write_text("no source")
-    nothing = preview(sources, tmp_path / "t.zarr")
-    assert (nothing.sources, nothing.unchanged, nothing.new, nothing.sampled, nothing.result) == (3, 3, (), (), None)
-    make_arrays(sources, 5)
-    found: Any = preview(sources, tmp_path / "t.zarr")
-    assert (found.exists, found.sources, found.new) == (True, 5, ("003.npy", "004.npy"))
-    assert (found.ignored, found.ignored_listed) == (1, ("note.md",))
-    assert found.sampled == ("003.npy", "004.npy")
-    assert (found.result.sequences, found.result.steps) == (5, 50)
-
-
 def test_sequences_that_are_retired_are_not_counted(tmp_path):
     sources, path = make_arrays(tmp_path / "arrays", 6), tmp_path / "t.zarr"
     build(sources, path, workers=0)
