@@ -84,7 +84,6 @@ class Case:
         files: Names and texts of files in that folder.
         data_set: A folder of real files that is linked there; empty: none.
         small: Bytes of a small shard; 0: the commands have no such option.
-        workers: Whether it is also made with worker processes.
     """
 
     name: str
@@ -92,7 +91,6 @@ class Case:
     files: dict[str, str] = field(default_factory=dict)
     data_set: str = ""
     small: int = USUAL_SMALL
-    workers: bool = True
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Case:
@@ -134,7 +132,6 @@ def of_repository() -> list[Case]:
             commands=tuple(line.strip() for line in text.strip().splitlines()),
             files={"parts.py": PARTS, "pumps.csv": files["pumps.csv"]},
             small=SMALL.get(name, USUAL_SMALL),
-            workers=name == "parts of sources",
         )
         for name, text in OTHERS.items()
     ]
