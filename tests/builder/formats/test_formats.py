@@ -266,6 +266,12 @@ def test_integers_among_floats_of_json_lines_are_not_rounded(tmp_path, options):
         list(tabular(**options).sequences(path))
 
 
+def test_a_value_of_another_type_in_json_lines_is_named_by_its_row_from_1(tmp_path):
+    path = write_file(tmp_path / "x.jsonl", '{"a": 1}\n{"a": 2}\n{"a": "z"}\n')
+    with pytest.raises(SourceError, match="changed from number to string in row 3"):
+        list(tabular().sequences(path))
+
+
 ARROW_DTYPES = [np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.bool_]
 
 

@@ -290,6 +290,15 @@ def test_an_edit_of_another_module_of_the_user_is_seen(folder, reading):
     assert found[3] == found[0]
 
 
+@pytest.mark.parametrize("use", ["first(rows)", "getattr(rows, 'read')(path)", "vars(rows)['read'](path)"])
+def test_the_user_is_warned_of_a_module_that_is_used_whole(folder, use):
+    text = f"import math\nfrom kit import rows\n\ndef process(path):\n    math.sqrt(1)\n    return {use}\n"
+    (folder / "my_reader.py").write_text(text + "def first(module):\n    return module.read(1)\n")
+    (folder / "kit" / "rows.py").write_text("def read(path): return 1\n")
+    code = code_of(builder.processes.process.load_process("my_reader:process"))
+    assert "(the module kit.rows)" in str(code.uncompared)
+
+
 def test_a_module_edited_after_its_import_is_not_taken_for_the_running_code(folder):
     (folder / "my_reader.py").write_text("def process(path):\n    return 1\n")
     loaded = builder.processes.process.load_process("my_reader:process")

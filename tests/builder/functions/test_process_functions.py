@@ -92,7 +92,7 @@ def test_a_process_function_must_be_callable():
         ((X, Y, Y), "it gave a tuple of 3"),
         ([X, Y], "it gave a ndarray"),
         ("ab", "it gave a str"),
-        ({"inputs": X}, "it gave a str"),
+        ({"inputs": X}, "it gave a dict"),
     ],
 )
 def test_other_results_are_refused_with_their_type(result, message):

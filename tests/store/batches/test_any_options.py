@@ -96,6 +96,7 @@ sides = st.sampled_from(["start", "end"])
     ),
     shuffle=st.booleans(),
 )
+@pytest.mark.filterwarnings("ignore:.*there are no steps in this period")
 def test_each_step_has_the_values_of_a_loop(
     known: Any,
     kind: str,

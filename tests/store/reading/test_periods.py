@@ -177,6 +177,9 @@ def test_empty_results_cause_warnings(store: store_spec.Store):
         store.select(store.lengths > 1000)
     with pytest.warns(UserWarning, match="statistics of 0 sequences"):
         store.select([]).stats()
+    for batches in (store.padded, store.packed, partial(store.streams, 2)):
+        with pytest.warns(UserWarning, match="there are no steps in this period, of .* in all"):
+            batches(4, before=np.datetime64("1900-01-01"))
     for batches in (lambda: store.windows(4).batches(10**6, drop_last=True), lambda: store.padded(19, drop_last=True)):
         with pytest.warns(UserWarning, match="0 batches of .*, as drop_last=True leaves out the last"):
             assert len(batches()) == 0

@@ -16,12 +16,21 @@ from zarr.storage import MemoryStore, WrapperStore
 
 import builder
 import store_spec
-from store_spec import errors
+from store_spec import FormatError, errors
 from store_spec.disk.storage import LocalStorage, storage_of
 from tests.store.forks import in_fork
 from tests.store.make_golden import GOLDEN, STORES
 from tests.store.make_malformed import FAULTS, read_and_compare
-from tests.store.zarr_stores import EACH_KIND, KINDS, KINDS_OF_GOLDEN, URL, in_memory, read, read_elsewhere
+from tests.store.zarr_stores import (
+    EACH_KIND,
+    KINDS,
+    KINDS_OF_GOLDEN,
+    URL,
+    in_memory,
+    in_memory_of_obstore,
+    read,
+    read_elsewhere,
+)
 
 every_kind = pytest.mark.parametrize("kind", EACH_KIND)
 every_kind_of_golden = pytest.mark.parametrize(("kind", "folder"), KINDS_OF_GOLDEN, indirect=["folder"])
@@ -53,6 +62,15 @@ def test_inspect_and_verify_say_the_same_of_each_kind_as_of_the_folder(placed, k
     assert repr(found)
     assert found.to_json()["store"] == str(found.store)
     assert store_spec.verify(store) == builder.verify(store, workers=0) == []
+
+
+@pytest.mark.parametrize("name", ["labels-nowhere", "sequences-nowhere"])
+def test_a_remote_store_that_claims_chunks_without_end_is_refused_at_the_first(name, tmp_path):
+    (fault,) = (fault for fault in FAULTS if fault.name == name)
+    fault.assemble(tmp_path / "s.zarr")
+    (tmp_path / "s.zarr/offsets/c.0").unlink(missing_ok=True)
+    with pytest.raises(FormatError, match="missing"):
+        store_spec.open_store(in_memory_of_obstore(tmp_path / "s.zarr"))[0]
 
 
 @pytest.mark.slow

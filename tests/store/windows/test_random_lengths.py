@@ -107,7 +107,13 @@ def test_windows_are_skipped_if_a_value_is_missing_at_some_length(with_gaps: Wri
 
 
 @pytest.mark.parametrize(
-    ("window", "said"), [((0, 5), "the first length in window"), ((6, 5), "the first length in window"), ((2, 0), "window"), ((1, 2, 3), "window")]
+    ("window", "said"),
+    [
+        ((0, 5), "the first length in window"),
+        ((6, 5), "the first length in window"),
+        ((2, 0), "window"),
+        ((1, 2, 3), "window"),
+    ],
 )
 def test_impossible_lengths_are_refused(by_step: Written, window: Any, said: str):
     with pytest.raises(WindowError, match=f"{said} is"):
