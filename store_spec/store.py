@@ -74,6 +74,8 @@ class Store(Selection):
         rows = self.snapshot.rows(array, first + start, first + stop, recent=True)
         if len(rows) == lengths[number]:
             self.snapshot.check(array, int(self.selection[number]), rows)
+        else:
+            self.snapshot.check_not_replaced()
         return rows
 
     def times(self, number: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:

@@ -22,8 +22,9 @@ from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreEr
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
-from store_spec.format.layout import ROOT, Root, chunk_key
+from store_spec.format.layout import BLANK, ROOT, Root, chunk_key
 from store_spec.format.names import shown
+from store_spec.format.records import SOURCES, Records, proved
 from store_spec.format.runs import Runs, no_runs, wrong_run
 from store_spec.schema import MISSING_RUNS, ArrayFact
 
@@ -46,6 +47,7 @@ class Snapshot:
         self._shards = Shards(self.tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
+        self._same = {root.identity}  # of this state, and of later ones that begin with it
 
     @classmethod
     def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
@@ -177,6 +179,38 @@ class Snapshot:
             elif (missing := missing + 1) > MOST_MISSING:
                 break
         return found
+
+    def check_not_replaced(self) -> None:
+        """Check that no other store was written to the URL, so that everything read before belongs to this state.
+
+        Chunks have their own checksums, so those of another store look right. A store is always begun with its root,
+        so if that continues this state, so did everything before. Open files of a local store keep its state.
+        """
+        if self.storage.requests == 1:
+            return
+        now = Snapshot.of(self.storage)
+        if now.root.identity in self._same:
+            return
+        if not self._begins(now):
+            raise FormatError(
+                f"{self.storage.root}: another store was written here since this one was opened; open it again"
+            )
+        self._same.add(now.root.identity)
+
+    def _begins(self, later: Snapshot) -> bool:
+        """Return whether a later state begins with the sequences of this one, by their hash."""
+        schema, count = self.root.schema, self.root.counts.sequences
+        if later.root.counts.sequences < count:
+            return False
+        try:
+            columns = {name: later.table(name, 0, count) for name in (SOURCES, *proved(schema))}
+            lengths = later.table("row_size", 0, count)
+            own = schema.label_axis == "own"
+            label_lengths = later.table("label_row_size", 0, count) if own else np.zeros_like(lengths)
+        except (*DAMAGE, KeyError):
+            return False
+        names = tuple(columns[SOURCES].tolist())
+        return Records(names, lengths, label_lengths, columns).identity(BLANK, schema) == self.root.identity
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""

@@ -214,6 +214,12 @@ def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after
 
 def moments_of(store: Store, name: str) -> Moments:
     """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
+    found = _moments_of(store, name)
+    store.snapshot.check_not_replaced()
+    return found
+
+
+def _moments_of(store: Store, name: str) -> Moments:
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
     numbers = store.selection
     # A power of 2 gives the same bits as merging all sequences at once.

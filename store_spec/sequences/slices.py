@@ -151,6 +151,7 @@ class SliceReader(RowSelection[SliceOptions]):
         for array in arrays:
             names = [name for name, column in self.columns.items() if column.array == array]
             columns |= self._read(slices, array, names) if names else {}
+        self.store.snapshot.check_not_replaced()
         for name in columns.keys() & self.masks:
             mask = columns.pop(name)
             for real, other in zip(columns.setdefault("value_mask", mask), mask, strict=True):

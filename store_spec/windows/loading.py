@@ -89,6 +89,7 @@ class Loader:
             if self._overlaps and self._next is None and number + 1 < len(self._order) and self._last() is None:
                 self._next = self._begin(number + 1)
             pending.tasks.popleft().result()  # after an error `close` cancels the other tasks
+        self._windows.store.snapshot.check_not_replaced()
         if self._cached is not None:
             for array, (low, high) in pending.chunks.items():
                 self._cached.add(array, low, high)

@@ -95,6 +95,7 @@ def _read_steps(
         places, parts = (at + low - first).tolist(), stored[column.array, id(low)]
         for place, row, part in zip(places, start.tolist(), parts, strict=True):
             rows[key][place : place + len(part)] = column(part, row)
+    store.snapshot.check_not_replaced()
     return rows, at
 
 

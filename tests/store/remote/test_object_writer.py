@@ -14,7 +14,7 @@ from zarr.storage import LocalStore as LocalZarrStore
 from zarr.storage import ObjectStore
 
 import store_spec
-from store_spec import errors
+from store_spec import FormatError, errors
 from store_spec.disk.object_storage import writable_objects
 from store_spec.disk.storage import PROBE
 from tests.campaigns.buckets import objects
@@ -36,6 +36,38 @@ def append(writer: store_spec.Writer, start: int, stop: int) -> None:
     for number in range(start, stop):
         rows = np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
         writer.append(rows, rows[:, 0], source=f"walk-{number}")
+
+
+READS: dict[str, Any] = {
+    "windows": lambda store: [*store.windows(8, stride=8).batches(16, shuffle=True, memory="64kB")],
+    "a window": lambda store: store.windows(8)[3],
+    "padded": lambda store: [*store.padded(4, steps=(0, 0.5))],
+    "packed": lambda store: [*store.packed(40, steps=(0, 0.5))],
+    "streams": lambda store: [*store.streams(2, 4)],
+    "a slice": lambda store: store.read(1, 3, 9),
+    "statistics": lambda store: store.stats(),
+}
+
+
+@pytest.mark.parametrize("reads", READS.values(), ids=READS)
+def test_rows_of_another_store_that_was_written_there_are_refused(memory, reads):
+    def write(factor: float, sequences: int) -> None:
+        with store_spec.create_store(memory, **WALKS) as writer:
+            for number in range(sequences):
+                rows = factor * np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
+                writer.append(rows, rows[:, 0], source=f"walk-{number}")
+
+    write(1, 12)
+    early, unread = store_spec.open_store(memory), store_spec.open_store(memory)
+    with store_spec.open_store(memory, "a") as writer:
+        append(writer, 12, 15)
+    reads(early)  # the store continues it
+    later = store_spec.open_store(memory).select(range(12))
+    obstore.delete(memory.store, list(objects(memory)))
+    write(2, 15)
+    for opened in unread, later:
+        with pytest.raises(FormatError, match="another store was written here since this one was opened"):
+            reads(opened)
 
 
 def test_a_store_has_the_bytes_of_a_folder_after_each_writer(memory, tmp_path):
