@@ -181,7 +181,7 @@ def _listed(url: str, name: str | None = None) -> Bucket:
         pass
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{url}: cannot be listed: {reason:.200}") from error
+        raise UsageError(f"{url}: cannot be listed: {reason:.500}") from error
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
     # Web consoles represent a folder by an empty object.
     return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
@@ -198,4 +198,4 @@ def _called(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
     except FileNotFoundError as error:
         raise OSError("it was deleted since it was listed") from error
     except Exception as error:
-        raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}") from error
+        raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.500}") from error

@@ -144,7 +144,7 @@ class ZarrStorage:
 
     def _refused(self, key: str, step: str, error: Exception) -> StorageError:
         reason = str(error).partition("\n")[0]  # obstore adds many lines of details
-        return self._error(errno.EIO, f"{self.path(key)}: {step} failed: {type(error).__name__}: {reason:.200}")
+        return self._error(errno.EIO, f"{self.path(key)}: {step} failed: {type(error).__name__}: {reason:.500}")
 
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         if start < 0:

@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_with(self, fault: str | None) -> None:
         server = self.server
-        if fault in ("404", "503"):
+        if fault in ("403", "404", "503"):
             self._status(int(fault), 0)
             return
         try:

@@ -149,6 +149,9 @@ def test_a_lost_server_is_an_error_that_names_the_key(server):
     server.faults = SimpleNamespace(get=lambda _: "404")
     with pytest.raises(errors.FormatError, match=r"rivers\.zarr/offsets/c\.0: missing"):
         store[0]
+    server.faults = SimpleNamespace(get=lambda _: "403")
+    with pytest.raises(errors.StorageError, match="status code: 403 Forbidden"):
+        store_spec.open_store(f"{server.url}/{'folder/' * 16}rivers.zarr")
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(errors.StorageError, match=rf":{port}/a\.zarr/zarr\.json: reading failed: GenericError: "):
