@@ -45,6 +45,7 @@ READS: dict[str, Any] = {
     "packed": lambda store: [*store.packed(40, steps=(0, 0.5))],
     "streams": lambda store: [*store.streams(2, 4)],
     "a slice": lambda store: store.read(1, 3, 9),
+    "a sequence": lambda store: store[1],
     "statistics": lambda store: store.stats(),
 }
 
