@@ -107,8 +107,8 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
 
     deadline, look = (time.monotonic() + seconds for seconds in (START_SECONDS, LOOK_SECONDS))
     while True:
-        # dask's own function to wait would make the cluster forget a worker before it hears of its death, and then fail
-        # when it does.
+        # Not `client.wait_for_workers`: it replaces the cluster's record of workers, and a message that a worker died,
+        # which comes later, raises KeyError if the record no longer has that worker.
         started = len(client.ncores())
         # A worker gets tasks before dask records that it runs; if it died in between, dask would not replace it.
         nannies = list(cluster.workers.values())

@@ -183,8 +183,9 @@ class Snapshot:
     def check_not_replaced(self) -> None:
         """Check that no other store was written to the URL, so that everything read before belongs to this state.
 
-        Chunks have their own checksums, so those of another store look right. A store is always begun with its root,
-        so if that continues this state, so did everything before. Open files of a local store keep its state.
+        Chunks have their own checksums, so those of another store look right. A new store writes its root first. If
+        the root there still begins with this state, so did all files that were read before. Open files of a local
+        store keep its state.
         """
         if self.storage.requests == 1:
             return

@@ -37,8 +37,8 @@ Reads = list[tuple[int, int]]  # the first row of each read, and the row after i
 def threads(decompressed: float = np.inf) -> int:
     """Return how many threads decompress: at most 8, and at most the number of processors for this process.
 
-    `decompressed` is the bytes to decompress for each byte to gather. As many threads gather meanwhile as there are
-    processors, and more threads would only wait for each other, so these have their share of the work.
+    `decompressed` is the bytes to decompress for each byte to gather. Meanwhile other threads gather, one on each
+    processor. So decompressing gets as many threads as its share of all work needs; more would wait for each other.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = 1 - 1 / (1 + decompressed * GATHERED)

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import store_spec
@@ -98,6 +99,13 @@ def test_a_process_function_must_be_callable():
 def test_other_results_are_refused_with_their_type(result, message):
     with pytest.raises(TypeError, match=rf"returns \(inputs, labels\), or yields such pairs; {message}"):
         list(sequences_of(result))
+
+
+def test_a_data_frame_alone_has_the_inputs_and_no_labels():
+    (sequence,) = sequences_of(pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]}))
+    assert isinstance(sequence, Sequence)
+    assert sequence.inputs.tolist() == [[1, 3], [2, 4]]
+    assert sequence.labels is None
 
 
 def test_a_closure_reaches_another_process(tmp_path):

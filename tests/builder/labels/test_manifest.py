@@ -92,6 +92,11 @@ def test_between_tabs_are_blanks_and_nothing(tmp_path, name):
     assert labels_of(table, "y").tolist() == [[5], [6]]
 
 
+def test_a_manifest_at_a_url_is_refused_as_such():
+    with pytest.raises(UsageError, match=r"there is no such file; a manifest is a local file, not a URL$"):
+        read_manifest(Path("s3://bucket/m.csv"))
+
+
 @pytest.mark.parametrize(
     ("keys", "names", "held", "message"),
     [
