@@ -218,6 +218,16 @@ def test_sources_that_cannot_be_listed_are_an_error(bucket, tmp_path):
             builder.build(url, tmp_path / "s.zarr", workers=0)
 
 
+@pytest.mark.parametrize("at_url", ["sources", "store"])
+def test_a_url_without_obstore_says_what_to_install(at_url, tmp_path, monkeypatch):
+    write_files(tmp_path / "sources", {"a.npy": np.ones((3, 2))})
+    places = {"sources": str(tmp_path / "sources"), "store": str(tmp_path / "s.zarr")} | {at_url: "memory://place"}
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises((builder.UsageError, errors.SchemaError), match=r"pip install 'seqzarr\[remote\]'"):
+        builder.build(**places, workers=0)
+
+
 def test_a_bucket_is_listed_with_the_current_environment():
     for _ in range(2):  # each server has another address
         with s3_bucket() as url:

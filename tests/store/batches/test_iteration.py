@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import store_spec
 from store_spec.errors import StoreError, WindowError
+from store_spec.reading import named_batch
 from store_spec.reading.named_batch import Batch
 from tests.store.kinds import KINDS, assert_ended, begin, every_kind, threads
 from tests.store.window_oracle import Written, all_same, keys
@@ -212,6 +214,21 @@ def test_a_name_of_an_absent_array_is_an_error():
     for name in ("index", "mask"):  # the first is a method of other tuples
         with pytest.raises(AttributeError, match=f"this batch has no {name}, only inputs, labels"):
             getattr(batch, name)
+
+
+def test_threads_that_make_the_first_batches_of_a_kind_make_the_same_class(monkeypatch):
+    both = threading.Barrier(2, timeout=SECONDS)
+
+    class Kinds(dict[Any, Any]):
+        def __contains__(self, names: object) -> bool:
+            found = super().__contains__(names)
+            both.wait()  # until the other thread has looked too
+            return found
+
+    monkeypatch.setattr(named_batch, "_KINDS", Kinds())
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: Batch.of({"inputs": X, "labels": Y}), range(2))
+    assert type(first) is type(second)
 
 
 def test_copies_have_the_same_names():
