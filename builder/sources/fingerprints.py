@@ -24,7 +24,7 @@ from store_spec import StorageError
 from store_spec.building import LocalStorage, StorePlace, build_folder
 
 CACHE = "seen.npz"
-BUFFER_BYTES = 2**18
+BUFFER_BYTES = 2**16  # what was read is hashed while it is in the CPU cache
 LEAST_BYTES = 2**12  # read at a time from a file that grows meanwhile
 # A file that was written more recently can be written again without a change of its time, since some file systems count
 # whole seconds. Its state does not show that its bytes are the same.

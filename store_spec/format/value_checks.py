@@ -108,27 +108,18 @@ def allowed(rows: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
     return good
 
 
-def surely_finite(rows: NDArray[Any]) -> bool:
-    """Return True if every value is certainly finite; False means unknown. This takes one pass and no mask."""
-    if rows.dtype.kind not in "fc":
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(rows.sum()))
-
-
 def check_finite(name: str, rows: NDArray[Any], missing: Missing, source: object) -> None:
     """Raise a SequenceError if a value is infinite, or is NaN and `missing` does not allow that."""
-    if surely_finite(rows):
-        return
     size = max(1, CHECKED_VALUES // max(1, rows[:1].size))  # the mask of a large array may not fit into memory
     count, place = 0, tuple[int, ...]()
     for start in range(0, len(rows), size):
-        bad = ~allowed(rows[start : start + size], missing)
-        wrong = int(bad.sum())
-        if wrong and not count:
-            row, *rest = (int(axis[0]) for axis in np.nonzero(bad))
+        good = allowed(rows[start : start + size], missing)
+        if good.all():
+            continue
+        if not count:
+            row, *rest = (int(axis[0]) for axis in np.nonzero(~good))
             place = start + row, *rest
-        count += wrong
+        count += int((~good).sum())
     if not count:
         return
     column = f", column {place[-1]}" if len(place) > 1 else ""

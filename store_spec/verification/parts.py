@@ -17,7 +17,7 @@ from store_spec.format import retired
 from store_spec.format.layout import chunk_key, chunk_number, chunk_rows, rows_in_file, table_chunk
 from store_spec.format.retired import Ranges
 from store_spec.format.runs import Runs
-from store_spec.format.value_checks import allowed, surely_finite
+from store_spec.format.value_checks import allowed
 from store_spec.schema import MISSING_RUNS, ArrayFact
 from store_spec.verification.problems import ProblemList
 
@@ -287,7 +287,7 @@ class PartRows:
         Returns:
             Whether every value is a finite number.
         """
-        if surely_finite(rows):
+        if allowed(rows, "error").all():
             return True
         missing = self.snapshot.root.schema.missing
         good = allowed(rows, missing)
