@@ -107,7 +107,12 @@ def target_columns(store: Store, targets: Targets | None) -> TargetColumns:
     if store.has_labels and targets and all(isinstance(name, str) and name in names for name in targets):
         take = feature_positions("targets", targets, schema.labels, where)
         return TargetColumns(array="labels", take=take, axis=schema.label_axis)
-    take = feature_positions("targets", targets, schema.inputs, where)
+    try:
+        take = feature_positions("targets", targets, schema.inputs, where)
+    except WindowError as error:
+        if not names or not store.has_labels:
+            raise
+        raise WindowError(f"{error}; the labels have targets named {', '.join(names[:20])}") from None
     return TargetColumns(array="inputs", take=take, axis="step")
 
 

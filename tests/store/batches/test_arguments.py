@@ -161,6 +161,7 @@ def test_targets_follow_from_the_labels_of_the_store(stores: dict[str, store_spe
         ("none", "labels", 'targets="labels", but this store has no labels; use targets="inputs"'),
         ("steps", "close", 'targets=\'close\'; give "labels", "inputs", or a list of names'),
         ("steps", ["low"], r"targets: 'low', but there are 4 \(0 to 3\), named open, high, still, close"),
+        ("steps", ["load", "low"], "'load', but there are 4 .*; the labels have targets named close, load, open"),
         ("steps", [], r"targets=\[\]; give a list of names or numbers of features"),
     ],
 )
