@@ -212,16 +212,31 @@ class PaddedPlan(SlicePlan):
                 f"{store.path}: sequence {number:,} ({store.sources[number]}) has {lengths[number]:,} steps, and a "
                 f"whole batch max_steps={most:,}; give truncate={most} or max_steps={lengths.max()}"
             )
+        self.label_lengths = lengths if rows.targets.axis == "step" else store.label_lengths  # likewise, of labels
         self.set_order(options.plan(lengths, weights=weights))
+        self._room = self._room_for_batches()
 
     def set_order(self, order: BatchPlan) -> None:
         """Set which sequences are in which batch, and what follows from that."""
-        reader, longest = self.rows, order.longest(self.lengths)
-        labels = longest if reader.targets.axis == "step" else order.longest(self.store.label_lengths)
-        each = longest * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
-        each = (each + reader.static_bytes + 2 * PIECE_BYTES) * np.diff(order.first)
+        size = np.diff(order.first)
+        each = self._bytes_of(size, size * order.longest(self.lengths), size * order.longest(self.label_lengths))
+        each += 2 * PIECE_BYTES * size
         self.order, self.padding = order, order.padding(self.lengths)
         self._bytes = each[self.options.rank :: self.options.world_size]  # of each of the rank's batches
+
+    def _bytes_of(self, sequences: Any, steps: Any, labels: Any) -> Any:
+        """Return the bytes of batches with so many sequences, steps and label rows, including padding."""
+        reader = self.rows
+        rows = steps * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
+        return rows + sequences * reader.static_bytes
+
+    def _room_for_batches(self) -> int:
+        """Return the bytes for batches that are read together; refuse less memory than any epoch needs for a batch."""
+        size, longest = int(np.diff(self.order.first).max(initial=0)), int(self.lengths.max(initial=0))
+        steps = min(size * longest, self.options.max_steps or size * longest)
+        labels = steps if self.label_lengths is self.lengths else size * int(self.label_lengths.max(initial=0))
+        what = f"a batch of {size:,} sequences of up to {longest:,} steps"
+        return self.rows.room(self._bytes_of(size, steps, labels), 2 * size, what)
 
     def __len__(self) -> int:
         return (len(self.order.first) - 1) // self.options.world_size
@@ -252,7 +267,7 @@ class PaddedPlan(SlicePlan):
     def _most(self, numbers: range) -> int:
         """Return how many of the first of these batches fit into half of the memory."""
         total = np.cumsum(self._bytes[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
-        return int(np.searchsorted(total, (self.options.limit - self.rows.in_flight) // 2, side="right"))
+        return int(np.searchsorted(total, self._room, side="right"))
 
     def _read(self, numbers: range) -> list[Batch]:
         """Read these batches, each chunk once for all of them."""
@@ -345,8 +360,6 @@ class PaddedBatches(SliceBatches[PaddedPlan]):
         rank: It gets the batches `rank`, `rank + world_size`, ... of the epoch.
         world_size: The sequences after the last whole batch of every rank are distributed evenly, as smaller batches.
         drop_last: Leave those sequences out, so that every batch has `batch_size` sequences; not with `max_steps`.
-        memory: The bytes for batches that are read ahead, such as `"256MB"`, in addition to a chunk. A single batch may
-            always use what it needs.
         lengths: Add the lengths, as losses such as `torch.nn.CTCLoss` need them.
         steps: Use only this part of each sequence, as for `windows`.
 
@@ -356,7 +369,8 @@ class PaddedBatches(SliceBatches[PaddedPlan]):
 
     Raises:
         WindowError: An argument is not as above, a sequence is longer than `max_steps`, there is no such column, the
-            store has no information for `value_mask`, or sequences cannot be distributed over so many ranks.
+            store has no information for `value_mask`, sequences cannot be distributed over so many ranks, or a batch
+            does not fit into the memory.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"

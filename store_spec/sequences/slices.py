@@ -131,19 +131,29 @@ class SliceReader(RowSelection[SliceOptions]):
             slices: How many slices a batch has at least, and how many on average.
             what: A batch, for errors.
         """
+        batch = steps * (self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes + extra)
+        return self.room(batch, slices[0], what) // max(1, batch + slices[1] * PIECE_BYTES)
+
+    def room(self, batch: int, slices: int, what: str) -> int:
+        """Return the bytes for batches, half of the memory apart from a chunk; refuse less than a batch needs.
+
+        Args:
+            batch: The bytes of a batch.
+            slices: How many slices it has at least.
+            what: A batch, for errors.
+        """
         schema, columns, chunk = self.store.schema, self.columns.values(), 0
         for array in {column.array for column in columns}:
             converted = sum(column.nbytes for column in columns if column.array == array and not column.plain)
             # Stored, decompressed, and converted with a center and a scale for each row.
             chunk = max(chunk, chunk_rows(schema, array) * (2 * schema.rows(array).nbytes + 3 * converted))
-        batch = steps * (self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes + extra)
-        least = chunk + batch + slices[0] * PIECE_BYTES
+        least = chunk + batch + slices * PIECE_BYTES
         if self._memory < least:
             raise WindowError(
                 f"{self.store.path}: memory={self._memory:,} bytes is too little: {what} takes {batch:,}, and "
                 f"{PIECE_BYTES:,} more a slice while it is read, a chunk {chunk:,}; give memory={least}"
             )
-        return (self._memory - chunk - self.in_flight) // 2 // max(1, batch + slices[1] * PIECE_BYTES)
+        return (self._memory - chunk - self.in_flight) // 2
 
     def read(self, slices: Slices, *arrays: str) -> dict[str, Arrays]:
         """Return the columns of these stored arrays, and the mask of values if there is one; padding is zero."""

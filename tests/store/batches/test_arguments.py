@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from tests.store.kinds import KINDS, begin
+from tests.store.kinds import KINDS, begin, every_kind
 from tests.store.oracle import store_of
 from tests.store.window_oracle import LENGTHS, Written, all_same
 
@@ -66,6 +66,7 @@ OF_KIND: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"truncate_side": ["end"]}, r"truncate_side is \['end'\]"),
         ({"max_steps": 99}, r"sequence 6 \(s06\) has 100 steps, .* max_steps=99; give truncate=99 or max_steps=100"),
         ({"max_steps": 100, "drop_last": True}, "drop_last=True with max_steps=100"),
+        ({"memory": "1kB"}, "memory=1,000 .*: a batch of 4 sequences of up to 100 steps takes .* give memory="),
         ({"world_size": 19}, "18 samples cannot be distributed to world_size=19 .* drop_last=True, which leaves out"),
         ({"batch_size": 1, "world_size": 4}, "18 samples cannot be distributed to world_size=4 .* leaves out 2"),
     ],
@@ -94,7 +95,7 @@ def test_impossible_arguments_are_refused_before_the_first_batch(by_step, kind, 
         begin(by_step.store, kind, **{"shuffle": True} | options)
 
 
-@pytest.mark.parametrize("kind", ["windows", "packed", "streams"])
+@every_kind
 def test_the_memory_that_an_error_names_is_just_enough(by_step: Written, kind: str):
     with pytest.raises(WindowError, match="too little") as error:
         begin(by_step.store, kind, memory=1)
