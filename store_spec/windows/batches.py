@@ -234,11 +234,6 @@ class Batches(OneEpoch[Batch, Epoch]):
         numbers = range(self._next, len(self), self._every)
         return self._plan.batches(numbers, gathered_ahead=not self._of_worker)  # a DataLoader makes batches in advance
 
-    def __reduce__(self) -> tuple[type[Batches], tuple[Any, ...]]:
-        raise WindowError(
-            "batches cannot be pickled, as a thread reads ahead for them; pickle the windows, and call batches there"
-        )
-
     def of_worker(self, worker: int, workers: int) -> Self:
         """Keep only the batches of one worker process: `worker`, `worker + workers`, ...
 
