@@ -42,7 +42,7 @@ class Store(Selection):
         A slice, a list of numbers or a mask selects sequences without reading them, as `select` does.
         """
         if isinstance(number, slice):
-            return Store(self.snapshot, self.selection[number])
+            return self._selected(number)
         if not isinstance(number, tuple) and array_of(number).ndim:
             return self.select(number)
         return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
@@ -101,14 +101,18 @@ class Store(Selection):
         Raises:
             SequenceIndexError: There is no such sequence or source, or the mask has another length.
         """
-        numbers = self.numbers(which)
-        if not len(numbers) and len(self) and np.asarray(which).dtype == bool:
-            warnings.warn(f"{self.path}: the mask selects 0 of {len(self):,} sequences", stacklevel=2)
-        return Store(self.snapshot, self.selection[numbers])
+        return self._selected(self.numbers(which))
+
+    def _selected(self, which: slice | NDArray[np.int64]) -> Store:
+        """Return the view that a user selected; warn if it is empty."""
+        view = self.view(which)
+        if not len(view) and len(self):
+            warnings.warn(f"{self.path}: the selection has 0 of {len(self):,} sequences", stacklevel=3)
+        return view
 
     def first(self, count: int) -> Store:
         """Return a view of the sequences that are among the first `count` of the whole store."""
-        return Store(self.snapshot, self.selection[self.selection < count])
+        return self.view(self.selection < count)
 
     def splits(
         self,
@@ -140,7 +144,7 @@ class Store(Selection):
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), shares, shares, seed, sources=sources, allow_empty=allow_empty)
-        return {name: Store(self.snapshot, self.selection[numbers]) for name, numbers in numbers_of.items()}
+        return {name: self.view(numbers) for name, numbers in numbers_of.items()}
 
     def split(
         self,
@@ -153,11 +157,12 @@ class Store(Selection):
     ) -> Store:
         """Return a view of one of the `splits`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
 
-        The other splits may be empty; there must be one of that name. All else is as for `splits`.
+        The other splits may be empty, which gives a warning; there must be one of that name. All else is as for
+        `splits`.
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
-        return Store(self.snapshot, self.selection[numbers_of[name]])
+        return self.view(numbers_of[name])
 
     def folds(self, count: int, *, seed: int = 0, by: str | ArrayLike | None = None) -> list[tuple[Store, Store]]:
         """Return pairs of views, to train on and to hold out; each source is held out once.
@@ -173,10 +178,7 @@ class Store(Selection):
         Raises:
             WindowError: An argument is not as above, or a fold would hold out nothing.
         """
-        masks = folds(self.grouped(by), count, seed)
-        return [
-            (Store(self.snapshot, self.selection[~out]), Store(self.snapshot, self.selection[out])) for out in masks
-        ]
+        return [(self.view(~out), self.view(out)) for out in folds(self.grouped(by), count, seed)]
 
     def stats(self, *, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None) -> Statistics:
         """Return exact statistics of all features and targets of these sequences, without reading rows.

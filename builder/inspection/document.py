@@ -124,7 +124,7 @@ def inspect(
     opened = open_store(store)
     schema = opened.schema
     numbers = split_numbers(opened, split_by)
-    splits = [opened.select(np.flatnonzero(numbers == split)) for split in range(len(DEFAULT_SPLITS))]
+    splits = [opened.view(numbers == split) for split in range(len(DEFAULT_SPLITS))]
     mixing, windows = None, None
     if shuffle is not None:
         mixing = measure_shuffle(opened, shuffle)  # first, since it refuses impossible options

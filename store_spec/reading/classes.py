@@ -1,5 +1,6 @@
 """Count the classes of labels, and compute weights that balance them. Classes are whole numbers, of any dtype."""
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +55,8 @@ def class_counts(store: Selection, target: str | int | None = None) -> ClassCoun
         target: The target's name or number, if there are several.
 
     Raises:
-        WindowError: A label is not a whole number, or there are more than 65,536 different ones; or there is no such
-            target.
+        WindowError: The store has no labels, a label is not a whole number, or there are more than 65,536 different
+            ones; or there is no such target.
 
     >>> import tempfile, store_spec
     >>> path = tempfile.mkdtemp() + "/walks.zarr"
@@ -80,6 +81,8 @@ def class_counts(store: Selection, target: str | int | None = None) -> ClassCoun
                 f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
                 "numbers: use stats or quantiles"
             )
+    if not store.label_lengths.any():
+        warnings.warn(f"{store.path}: classes of 0 label rows, in {len(store):,} sequences", stacklevel=3)
     found = sorted(rows)
     return ClassCounts(
         values=np.array(found, store.schema.labels.dtype), rows=np.array([rows[value] for value in found], np.int64)
@@ -112,12 +115,12 @@ def sequence_weights(store: Selection, target: str | int | None = None) -> Float
     >>> sequence_weights(store_spec.open_store(path)).tolist()
     [1.5, 0.75, 0.75]
     """
+    place = _place(store, target)
     if store.schema.label_axis != "sequence":
         raise WindowError(
             f"{store.path}: labels on the {store.schema.label_axis} axis, so a sequence has no class of its own; give "
             "weights of your own, one for each sequence"
         )
-    place = _place(store, target)
     rows = store.snapshot.rows("labels", 0, store.counts.sequences)[store.selection]
     labels = rows[..., place] if store.schema.labels.shape else rows
     if labels.ndim > 1:
@@ -134,6 +137,8 @@ def sequence_weights(store: Selection, target: str | int | None = None) -> Float
 
 def _place(store: Selection, target: str | int | None) -> int:
     """Return the position of a target on the last axis of a label row."""
+    if not store.has_labels:
+        raise WindowError(f"{store.path}: this store has no labels, so there are no classes")
     labels = store.schema.labels
     if labels.dtype.kind == "c":
         raise WindowError(f"{store.path}: labels are {labels.dtype}; classes are whole numbers")

@@ -14,7 +14,7 @@ from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
 from store_spec.reading.columns import Column
 from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard
-from store_spec.reading.statistics import Statistics
+from store_spec.reading.statistics import Statistics, warn_without_steps
 from store_spec.schema import Rows
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class GroupStatistics(dict[str, Statistics]):
         if not isinstance(by, str):
             raise WindowError(f'{store.path}: by={by!r:.80}; give the name of a column of sequences, or "source"')
         self.store, self.by, self._options = store, by, options
+        if not len(store):
+            warn_without_steps(store, stacklevel=4)
         members: dict[str, list[int]] = {}
         for number, name in enumerate(store.grouped(by)):
             members.setdefault(name, []).append(number)

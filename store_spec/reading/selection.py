@@ -7,7 +7,7 @@ import hashlib
 import operator
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +51,10 @@ class Selection:
             f"inputs {schema.inputs.shape} {schema.inputs.dtype}, "
             f"labels {schema.labels.shape} {schema.labels.dtype} per {schema.label_axis}>"
         )
+
+    def view(self, which: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """Return a view of the sequences of these numbers, or of this mask; without the checks of `store.select`."""
+        return type(self)(self.snapshot, self.selection[which])
 
     @property
     def path(self) -> Any:

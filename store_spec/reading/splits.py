@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -67,13 +68,20 @@ def members(
             raise WindowError(f"split {name!r} is not one of {', '.join(map(repr, shares))}")
     places = split_of_each(groups, shares, seed, sources=sources)
     splits = {name: np.flatnonzero(places == list(shares).index(name)) for name in names}
+    if allow_empty:
+        return splits
+    count = f"{len(set(groups)):,} {'sources' if sources is None else 'groups'}"
+    advice = 'another seed, or by="sequence", by="source", a column or an array, or give allow_empty=True'
     empty = next((name for name, numbers in splits.items() if not len(numbers)), None)
-    if empty is not None and not allow_empty:
-        what = "sources" if sources is None else "groups"
+    if empty is not None:
         raise WindowError(
-            f"split {empty!r}, a share of {shares[empty]}, would have none of {len(set(groups)):,} {what}; use fewer "
-            'splits, another seed, or by="sequence", a column or an array, or give allow_empty=True'
+            f"split {empty!r}, a share of {shares[empty]}, would have none of {count}; use fewer splits, {advice}"
         )
+    pinned = sources is not None and are_pinned(groups, shares)  # then no hash decides
+    for name, numbers in splits.items():
+        if len(numbers) == len(groups) and len(shares) > 1 and not pinned:
+            split = f"split {name!r}, a share of {shares[name]},"
+            warnings.warn(f"{split} has all of {count}; use {advice}", stacklevel=3)
     return splits
 
 

@@ -25,6 +25,7 @@ from store_spec.reading.argument_checks import array_of
 from store_spec.reading.periods import moment_of, usable_steps
 from store_spec.reading.read_ranges import BLOCK_BYTES, every_row, read_ranges
 from store_spec.reading.scaling import Normalizer, Scale, Scaler, range_scale, standard
+from store_spec.reading.selection import Selection
 from store_spec.schema import MOMENTS
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class UsedRows:
 
     def sequences_of(self, store: Store) -> Store:
         """Return the sequences that have used steps; a label of a whole sequence counts if one of its steps does."""
-        return store.select(np.flatnonzero(self.stop))
+        return store.view(np.flatnonzero(self.stop))
 
     def blocks(self, store: Store, name: str) -> Iterable[NDArray[Any]]:
         """Yield the rows of an array, some MiB at a time."""
@@ -190,8 +191,7 @@ def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after
     The arguments and errors are those of `store.stats`.
     """
     if steps is None and before is None and after is None:
-        if not len(store):
-            warnings.warn(f"{store.path}: statistics of 0 sequences", stacklevel=3)
+        warn_without_steps(store, stacklevel=4)
         return Statistics(inputs=moments_of(store, "inputs"), labels=moments_of(store, "labels"), store=store)
     bounds = {name: moment_of(store, name, value) for name, value in (("before", before), ("after", after))}
     start, stop = usable_steps(store, steps, **bounds)
@@ -206,10 +206,16 @@ def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after
     rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})
     found = {}
     for name in ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",):
-        parts = [moments_of(store.select(whole), name), *map(moments, rest.blocks(store, name))]
+        parts = [moments_of(store.view(whole), name), *map(moments, rest.blocks(store, name))]
         found[name] = merge(stacked(parts))
     labels = found.get("labels") or moments_of(used.sequences_of(store), "labels")
     return Statistics(inputs=found["inputs"], labels=labels, store=store, used=used)
+
+
+def warn_without_steps(store: Selection, stacklevel: int) -> None:
+    """Warn that statistics of these sequences are those of nothing, if they have no steps."""
+    if not store.lengths.any():
+        warnings.warn(f"{store.path}: statistics of 0 steps, in {len(store):,} sequences", stacklevel=stacklevel)
 
 
 def moments_of(store: Store, name: str) -> Moments:
@@ -276,6 +282,7 @@ def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quant
         fractions = np.full(1, np.nan)
     if fractions.ndim != 1 or not ((fractions >= 0) & (fractions <= 1)).all():
         raise WindowError(f"{store.path}: q={q!r:.80}; quantiles are numbers from 0 to 1")
+    warn_without_steps(store, stacklevel=4)
     results = {}
     for name in ("inputs", "labels"):
         rows = store.schema.rows(name)

@@ -176,10 +176,17 @@ BEFORE_ALL = np.datetime64("1900-01-01")
 def test_empty_results_cause_warnings(store: store_spec.Store):
     with pytest.warns(UserWarning, match="0 windows: a window and its targets take 1,001 steps, .* of 18 .* has 100"):
         store.windows(1000)
-    with pytest.warns(UserWarning, match="the mask selects 0 of 18 sequences"):
-        store.select(store.lengths > 1000)
-    with pytest.warns(UserWarning, match="statistics of 0 sequences"):
-        store.select([]).stats()
+    selections: list[Any] = [store.lengths > 1000, [], slice(60, None)]
+    for which in selections:
+        with pytest.warns(UserWarning, match="the selection has 0 of 18 sequences"):
+            store[which]
+    nothing = store.select(store.lengths == 0)
+    none = nothing[:0]
+    for call in (nothing.stats, none.stats, lambda: nothing.quantiles(0.5), lambda: none.stats_by("source")):
+        with pytest.warns(UserWarning, match="statistics of 0 steps, in [03] sequences"):
+            call()
+    with pytest.warns(UserWarning, match="classes of 0 label rows"):
+        nothing.class_counts("load")
     with pytest.warns(UserWarning, match="there are no steps in this period, of .* in all"):
         store.padded(4, before=BEFORE_ALL)
     with pytest.warns(UserWarning, match="there are no steps in this period, of .* in all"):

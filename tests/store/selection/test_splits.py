@@ -98,7 +98,8 @@ def test_an_empty_split_is_refused_unless_it_is_allowed():
     for names in (["test"], shares):
         with pytest.raises(WindowError, match=message):
             members(NAMES[:40], names, shares, 0)
-    assert len(members(NAMES[:40], ["train"], shares, 0)["train"]) == 40
+    with pytest.warns(UserWarning, match=r"split 'train', a share of 0\.999, has all of 40 sources"):
+        assert len(members(NAMES[:40], ["train"], shares, 0)["train"]) == 40
     assert [len(found) for found in members(NAMES[:40], shares, shares, 0, allow_empty=True).values()] == [40, 0]
     with pytest.raises(WindowError, match=r"split 'test', a share of 0\.001, would have none of 1 groups"):
         members(["p"] * 40, shares, shares, 0, sources=NAMES[:40])
@@ -249,6 +250,20 @@ def test_a_store_is_split_and_folded_by_a_column(tmp_path):
         store.folds(2, by="age")
 
 
+def test_a_split_that_has_all_sequences_causes_a_warning(tmp_path):
+    """Files with many sequences are not divided by default; nothing is said if the store or the caller asked for it."""
+    store = visits(tmp_path / "s.zarr", [{"split": "train"}] * 60, split="string")
+    one = store.select([store.split("train").selection[0]] * 9)
+    warning = r"'train', a share of 0\.8, has all of 1 sources; .* by=.sequence., by=.source., a column or an array"
+    with pytest.warns(UserWarning, match=warning):
+        assert len(one.split("train")) == 9
+    with pytest.warns(UserWarning, match="has all of 1 groups"):
+        one.split("train", by=one.sources)
+    every: list[dict[str, Any]] = [{"by": "split"}, {"allow_empty": True}, {"shares": {"train": 1.0}}]
+    for options in every:
+        assert len(one.split("train", **options)) == 9
+
+
 PINNED = ["0x1.3be78bf571df1p-1", "0x1.058bf774e68f8p-2", "0x1.671d01ca6f57ep-1", "0x1.628dbb5057af0p-5"]
 MEMBERS = [[2, 9, 10, 22, 32, 39], [17, 21, 30, 33]]
 FOLDS = [
@@ -300,7 +315,7 @@ def test_a_store_gives_all_splits_by_a_column_in_capitals(tmp_path):
 
 def test_each_sequence_may_be_split_on_its_own(tmp_path):
     store = store_of(tmp_path / "s", [np.zeros(3, "i1")] * 200, sources=["one.csv"] * 200)
-    with pytest.raises(WindowError, match=r'none of 1 sources; .* by="sequence", a column or an array'):
+    with pytest.raises(WindowError, match=r'none of 1 sources; .* by="sequence", by="source", a column or an array'):
         store.splits()
     splits = store.splits(by="sequence")
     assert sorted(np.concatenate([view.selection for view in splits.values()])) == list(range(200))

@@ -103,6 +103,10 @@ def test_weights_of_unknown_classes_are_refused(tmp_path: Path):
     with pytest.raises(WindowError, match=message):
         write_labels(tmp_path / "e.zarr", [np.asarray(0.5)], "sequence").sequence_weights()
     waves = write_labels(tmp_path / "f.zarr", [np.zeros(3, "complex64")], "step")
+    none = store_of(tmp_path / "none", [np.zeros(5)], [np.zeros(0)], label_axis="own")
+    for call in (none.class_counts, none.sequence_weights):
+        with pytest.raises(WindowError, match="this store has no labels, so there are no classes"):
+            call()
     with pytest.raises(WindowError, match="labels are complex64; classes are whole numbers"):
         waves.class_counts()
 
