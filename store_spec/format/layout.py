@@ -189,7 +189,7 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": _fill_value(fact.dtype or dtype.name),
         "codecs": codecs,
-        "attributes": _array_attributes(schema, fact),
+        "attributes": _array_attributes(schema, fact, counts),
         "dimension_names": [axis, *_tail_names(fact, len(shape))],
         "storage_transformers": [],
     }
@@ -223,12 +223,15 @@ def chunk_number(schema: Schema, name: str, file: str) -> int | None:
     return None if match is None or len(match[2]) != 2 * len(schema.shape(schema.fact(name))) else int(match[1])
 
 
-def _array_attributes(schema: Schema, fact: ArrayFact) -> dict[str, Any]:
+def _array_attributes(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str, Any]:
     if fact.name == "time" and schema.time is not None:
         return dict(schema.time.attributes())
-    if fact.name in ("row_size", "label_row_size"):
-        # The count variable of a CF contiguous ragged array (CF conventions, section 9.3.3).
-        return {"sample_dimension": "step" if fact.name == "row_size" else "label_step"}
+    # The count variables of CF contiguous ragged arrays (CF conventions, section 9.3.3). Readers such as cfdm take only
+    # the first one, so that of labels that are not there would hide that of the inputs.
+    if fact.name == "row_size":
+        return {"sample_dimension": "step"}
+    if fact.name == "label_row_size" and counts.label_steps:
+        return {"sample_dimension": "label_step"}
     if fact.name in ("inputs", "labels"):
         one = "feature" if fact.name == "inputs" else "target"
         return {f"{one}_{what}": texts for what, texts in schema.rows(fact.name).notes().items()}

@@ -498,6 +498,7 @@ def document(path, name, **counts):
         ("inputs", {"steps": 41}, True, "has 41 rows, as after an earlier commit"),
         ("inputs", {"steps": 70}, False, "has 70 rows, where 69 are committed"),
         ("labels", {"label_steps": 0}, True, "has 0 rows, as after"),
+        ("label_row_size", {"sequences": 0, "label_steps": 0}, True, "has 0 rows, as after"),
         ("offsets", {"sequences": 0}, True, "has 1 rows, as after an earlier commit, where 9 are committed"),
         ("offsets", {"sequences": 9}, False, "has 10 rows"),
         ("stats/inputs_m2", {"sequences": 3}, True, "has 3 rows, as after"),
