@@ -81,7 +81,9 @@ def show_progress(
             yield screen.update
         bar.update(screen.in_notebook(), raw=True)
     elif console.is_terminal and not console.is_dumb_terminal:
-        with Live(screen, console=console, refresh_per_second=8, transient=True, redirect_stdout=False):
+        # What a process function prints appears above the bar, unless it goes elsewhere.
+        above = sys.stdout.isatty()
+        with Live(screen, console=console, refresh_per_second=8, transient=True, redirect_stdout=above):
             yield screen.update
     else:
         with _repeating(lambda: print(screen.line(), file=sys.stderr, flush=True), LINE_SECONDS):  # noqa: T201

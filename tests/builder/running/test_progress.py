@@ -13,7 +13,7 @@ from rich.console import Console
 
 from builder import build
 from builder.amounts import bytes_text, printable, seconds_text
-from builder.execution.progress_bar import Screen, View, of_build
+from builder.execution.progress_bar import Screen, View, of_build, show_progress
 from builder.execution.report import Tally
 from builder.maintenance.store_checks import Checking, of_check
 from builder.planning.resolved_sources import FILE_COST
@@ -183,6 +183,18 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatc
     assert "of 3 sources, " in done.stderr
     options = ["--process", "tests.builder.made_sources:read_made", "--workers", "0", "--quiet"]
     assert seqzarr("build", tmp_path / "src", tmp_path / "c.zarr", *options).stderr == ""
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_function_prints_appears_above_the_bar_if_both_are_on_the_terminal(monkeypatch, *, together):
+    terminal, out = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: together)
+    monkeypatch.setattr(sys, "stdout", out)
+    console = Console(file=terminal, force_terminal=True, width=80)
+    monkeypatch.setattr("builder.execution.progress_bar.Console", lambda **_: console)
+    with show_progress("a.zarr", of_build, begin="listing"):
+        print("a line")
+    assert (terminal.getvalue().count("a line"), out.getvalue()) == ((1, "") if together else (0, "a line\n"))
 
 
 def test_by_default_python_shows_no_progress(tmp_path, monkeypatch, capsys):
