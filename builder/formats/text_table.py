@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ from builder.formats.text_numbers import (
     refuse_large,
     strip_blanks,
 )
-from builder.formats.text_streams import CollapseBlanks, DropLastBlankLines, QuoteCount, open_stream, unclosed_quote
+from builder.formats.text_streams import (
+    CollapseBlanks,
+    DropLastBlankLines,
+    QuoteCount,
+    only_ascii,
+    open_stream,
+    unclosed_quote,
+)
 from builder.options.table_options import TableOptions
 
 _BLOCK = FIRST  # bytes that pyarrow parses at once
@@ -88,11 +96,13 @@ class TextTable(OpenTable):
             except pa.ArrowInvalid:
                 raise self.not_utf8(names) from None
 
-    def parse(self, kinds: Mapping[str, Any]) -> Any:
+    def parse(self, kinds: Mapping[str, Any], on_wrong_row: Callable[[Any], str] | None = None) -> Any:
         """Read columns as a pyarrow.Table.
 
         Args:
             kinds: The pyarrow type of each column to read; None: pyarrow infers the type.
+            on_wrong_row: Called with each row that has more or fewer fields than the first; returns "skip". Other than
+                ASCII is then read as question marks, because pyarrow decodes such rows as UTF-8.
 
         Raises:
             SourceError: A row has more or fewer fields than the first.
@@ -111,7 +121,9 @@ class TextTable(OpenTable):
             ),
             # In a file of one column a blank line is a missing value; otherwise it is ignored.
             "parse_options": csv.ParseOptions(
-                delimiter=self.delimiter or " ", ignore_empty_lines=len(self.start.names) > 1
+                delimiter=self.delimiter or " ",
+                ignore_empty_lines=len(self.start.names) > 1,
+                invalid_row_handler=on_wrong_row,
             ),
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
@@ -124,25 +136,26 @@ class TextTable(OpenTable):
             ),
         }
         quotes = QuoteCount()
+        changes = [quotes] if on_wrong_row is None else [quotes, only_ascii]
         try:
             if None in kinds.values():
-                parsed = csv.read_csv(self._data(quotes), **options)
+                parsed = csv.read_csv(self._data(*changes), **options)
             else:
                 # This takes half the time for small files, but would infer types from the first block only.
-                with csv.open_csv(self._data(quotes), **options) as batches:
+                with csv.open_csv(self._data(*changes), **options) as batches:
                     parsed = batches.read_all()
         except pa.ArrowInvalid as error:
             self._refuse_open_quote(quotes)
-            problem = self._explain(str(error))
+            problem = self._explain(str(error)) if on_wrong_row is None else None
             if problem is None:
                 raise
             raise SourceError(problem) from error
         self._refuse_open_quote(quotes)
         return parsed
 
-    def _data(self, quotes: QuoteCount) -> Any:
-        """Open the data rows as a stream; runs of blanks between fields become single blanks."""
-        changes: list[Callable[[bytes], bytes]] = [quotes]
+    def _data(self, *first: Callable[[bytes], bytes]) -> Any:
+        """Open the data rows as a stream, after these changes; runs of blanks between fields become single blanks."""
+        changes = [*first]
         if self.delimiter is None:
             changes.append(CollapseBlanks())
         if len(self.start.names) == 1:
@@ -185,8 +198,21 @@ class TextTable(OpenTable):
             advice = "say --comment '#' to leave out lines that begin with it"
         return (
             f"row {int(row):,} has {count_text(int(actual), 'field')}, but the first line has {int(expected):,} "
-            f"({shorten(repr(text), 80)}); {advice}"
+            f"({shorten(repr(text), 80)}{self._count_of_wrong_rows()}); {advice}"
         )
+
+    def _count_of_wrong_rows(self) -> str:
+        """Return how many rows have another number of fields than the first, as text, if there are several."""
+        count = 0
+
+        def skip(_: Any) -> str:
+            nonlocal count
+            count += 1
+            return "skip"
+
+        with suppress(pa.ArrowInvalid, SourceError):
+            self.parse({self.start.names[0]: pa.binary()}, skip)
+        return f"; {count:,} such rows in all" if count > 1 else ""
 
     def not_utf8(self, names: Sequence[str]) -> SourceError:
         """Return the error for the first value of some columns that is not UTF-8; it must exist."""

@@ -156,6 +156,17 @@ def test_rows_of_several_files_are_named_in_each_problem(tmp_path):
         process(tmp_path / "12")
 
 
+def test_rows_with_a_wrong_number_of_fields_are_counted(tmp_path):
+    """Also if some are not UTF-8."""
+    first = "row 2 has 3 fields, but the first line has 2 ('1,2,3'"
+    many = write_file(tmp_path / "a.csv", "a,b\n1,2\n1,2,3\n5\n1,2\n" + 10**5 * "1,2\n" + "6\n")
+    assert message(many).startswith(f"{first}; 3 such rows in all); ")
+    one = write_file(tmp_path / "b.csv", "a,b\n1,2\n1,2,3\n1,x\n")
+    assert message(one).startswith(f"{first}); ")
+    (tmp_path / "c.csv").write_bytes(b"a,b\n1,2\n1,2,3\n\xff\n4\n")
+    assert message(tmp_path / "c.csv").startswith(f"{first}; 3 such rows in all); ")
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_all_columns_that_cannot_be_used_are_named_at_once(tmp_path, suffix):
     columns = {"when": ["2024-01-01", "2024-01-02"], "x": [1.0, 2.0], "site": ["a", "b"], "note": ["c", "d"]}
