@@ -41,6 +41,7 @@ class Sequence:
             the features.
         units: The units of features and targets, by name. Tables of pyarrow have units and descriptions in the metadata
             of their fields, too. The store has those of the first sequence.
+        descriptions: The descriptions of features and targets, likewise.
     """
 
     inputs: Any
@@ -52,6 +53,7 @@ class Sequence:
     features: Iterable[str] | None = None
     targets: Iterable[str] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,9 +205,9 @@ def _with_names(sequence: Sequence) -> Sequence:
     features, targets = sequence.features, sequence.targets
     if features is None and targets is None:
         return sequence
-    features = None if features is None else Columns.of(features, {})
+    features = None if features is None else Columns.of(features)
     if targets is not None:
-        targets = Columns.of(targets, {})
+        targets = Columns.of(targets)
     elif sequence.labels is sequence.inputs:
         targets = features
     return replace(sequence, features=features, targets=targets)

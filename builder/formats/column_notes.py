@@ -24,11 +24,13 @@ class Columns:
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, names: Iterable[str], units: Mapping[str, str]) -> "Columns":
-        """Return columns with these names and units; if `names` are columns already, they keep their other units."""
-        if isinstance(names, Columns):
-            return replace(names, units={**names.units, **units})
-        return cls(tuple(names), units)
+    def of(cls, names: Iterable[str]) -> "Columns":
+        """Return columns with these names, which may be columns already."""
+        return names if isinstance(names, Columns) else cls(tuple(names))
+
+    def noted(self, units: Mapping[str, str], descriptions: Mapping[str, str]) -> Self:
+        """Return the columns with further units and descriptions."""
+        return replace(self, units={**self.units, **units}, descriptions={**self.descriptions, **descriptions})
 
     @classmethod
     def with_metadata(

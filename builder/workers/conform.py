@@ -194,14 +194,17 @@ class SourceProbe:
             raise SequenceError(
                 f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
             )
-        units, labels = sequence.units, Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
+        labels = Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
         rows = (
-            _named(Rows(x.dtype, x.shape[1:]), sequence.features, units, "features", origin),
-            _named(labels, sequence.targets, units, "targets", origin),
+            _named(Rows(x.dtype, x.shape[1:]), sequence.features, sequence, "features", origin),
+            _named(labels, sequence.targets, sequence, "targets", origin),
         )
-        unknown = set(units).difference(*(one.names or () for one in rows))
-        if unknown:
-            raise SequenceError(f"{origin}: has a unit of {min(unknown)!r:.80}, which names no feature and no target")
+        for what, given in (("unit", sequence.units), ("description", sequence.descriptions)):
+            unknown = set(given).difference(*(one.names or () for one in rows))
+            if unknown:
+                raise SequenceError(
+                    f"{origin}: has a {what} of {min(unknown)!r:.80}, which names no feature and no target"
+                )
         columns = tuple(
             self.kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
             for name, value in sequence.columns.items()
@@ -216,11 +219,11 @@ class SourceProbe:
         return Schema.plan(*rows, label_axis=axis, missing=self.missing, columns=columns, time=time, filled=filled)
 
 
-def _named(rows: Rows, given: Iterable[str] | None, units: Mapping[str, str], what: str, origin: SourceId) -> Rows:
-    """Return the description of rows, with the given names and units."""
+def _named(rows: Rows, given: Iterable[str] | None, sequence: Sequence, what: str, origin: SourceId) -> Rows:
+    """Return the description of rows, with the given names, and with the units and descriptions of the sequence."""
     if given is None:
         return rows
-    columns = Columns.of(given, units)
+    columns = Columns.of(given).noted(sequence.units, sequence.descriptions)
     names = tuple(columns)
     if len(names) != rows.features:
         width = count_text(rows.features, what.removesuffix("s"))

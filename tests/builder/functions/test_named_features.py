@@ -119,10 +119,10 @@ def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     assert (store.schema.inputs.units, store.schema.labels.units) == (("mV", "s", "A"), ("s", "A"))
     assert (store.schema.inputs.descriptions, store.schema.labels.descriptions) == (("the voltage", "", ""), None)
     rows = np.ones((2, 1))
-    named = build(
-        tmp_path / "named", lambda _: Sequence(rows, rows, features=["x"], targets=["k"], units={"x": "mV"}), "a"
-    )
+    notes: dict[str, Any] = {"units": {"x": "mV"}, "descriptions": {"k": "the kind"}}
+    named = build(tmp_path / "named", lambda _: Sequence(rows, rows, features=["x"], targets=["k"], **notes), "a")
     assert (named.schema.inputs.units, named.schema.labels.units) == (("mV",), None)
+    assert (named.schema.inputs.descriptions, named.schema.labels.descriptions) == (None, ("the kind",))
 
 
 def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
@@ -173,6 +173,7 @@ def test_classes_belong_to_targets_in_the_order_of_the_store(tmp_path):
     [
         (lambda rows: Sequence(rows, rows, features=["x", "y"]), "2 names of features, but 3 features"),
         (lambda rows: Sequence(rows, rows, units={"x": "s"}), "a unit of 'x', which names no feature and no target"),
+        (lambda rows: Sequence(rows, rows, descriptions={"x": "it"}), "a description of 'x', which names no feature"),
         (lambda rows: Sequence(rows, rows, features=["x", "y", "x"]), "the name 'x' is given twice"),
         (lambda rows: Sequence(rows, rows, targets=np.array(["x", "y", 3], object)), "the name 3 is not text"),
         (lambda rows: (pd.DataFrame({"t": [np.datetime64("2024-01-01")]}), rows), "t of its inputs holds time stamps"),
