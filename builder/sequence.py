@@ -135,11 +135,12 @@ class SourceReader:
 def sequences_of(result: Any) -> Iterator[Sequence | LongSequence]:
     """Yield the sequences in the result of a process function; any other result is a TypeError."""
     expected = "a process function returns (inputs, labels), or yields such pairs; it gave"
+    advice = "; to skip a source, return []" if result is None else ""
     if isinstance(result, tuple | Sequence | LongSequence) or is_data_frame(result):
         result = (result,)
     # These are iterable, but an error about their elements would mislead.
     elif hasattr(result, "__array__") or isinstance(result, dict | str) or not isinstance(result, Iterable):
-        raise TypeError(f"{expected} {_type_name(result)}")
+        raise TypeError(f"{expected} {_type_name(result)}{advice}")
     for value in result:
         sequence = value if isinstance(value, LongSequence) else _as_sequence(value)
         if sequence is None:

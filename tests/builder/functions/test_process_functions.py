@@ -87,7 +87,7 @@ def test_a_process_function_must_be_callable():
     ("result", "message"),
     [
         (17, "it gave a int"),
-        (None, "it gave a NoneType"),
+        (None, r"it gave a NoneType; to skip a source, return \[\]"),
         (X, "it gave a ndarray"),
         ((X,), "it gave a tuple of 1"),
         ((X, Y, Y), "it gave a tuple of 3"),
