@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder.build_errors import EmptySourceError, SourceError, UsageError, of_source
+from builder.build_errors import NO_ROWS, EmptySourceError, SourceError, UsageError, of_source
 from builder.formats.files import unreadable_file
 from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
@@ -210,14 +210,16 @@ def read_source(
         _refuse_async(result)
         if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
             result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
+        has_rows = False
         for sequence in sequences_of(result):
+            has_rows |= isinstance(sequence, LongSequence) or len(np.atleast_1d(sequence.inputs)) > 0
             origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
             results.append(
                 each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
             )
             del sequence  # frees its memory before the next sequence is made
-        if not results:
-            raise EmptySourceError("it gave no sequence")
+        if not has_rows:
+            raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
         for file, one in read.fingerprints.items():
             if not one.is_of(os.stat(os.path.join(batch.root, file))):
                 what = "it" if file == name else file

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import builder
@@ -90,6 +91,23 @@ def test_a_source_that_gets_rows_is_new_and_one_that_loses_them_is_retired_by_an
     problems = [str(one) for one in verify_sources(tmp_path / "t.zarr", src, workers=0)]
     assert len(problems) == 1
     assert "d.csv: number of sequences: 1, but the store has 0" in problems[0]
+
+
+def without_negative_rows(path: Path) -> Any:
+    """Return two parts of the rows; the first one is always empty."""
+    rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    rows = rows[rows[:, 0] >= 0]
+    return [(rows[:0], rows[:0]), (rows, rows)]
+
+
+def test_a_function_that_drops_all_rows_skips_the_source(tmp_path):
+    """An empty part beside others is kept."""
+    write_files(tmp_path / "src", {"a.csv": "-1,2\n", "b.csv": "1,2\n-3,4\n", "c.csv": "-1,1\n"})
+    report = build(tmp_path / "src", process=without_negative_rows)
+    assert (report.added, report.failures) == (1, ())
+    assert [str(one) for one in report.skipped] == ["a.csv: has no rows", "c.csv: has no rows"]
+    assert store_spec.open_store(tmp_path / "t.zarr").lengths.tolist() == [0, 1]
+    assert build(tmp_path / "src", process=without_negative_rows).skipped_before == 2
 
 
 @pytest.mark.parametrize("options", [{"label_pattern": "([ab])[.]csv"}, {"labels": "kind", "missing": "drop"}])
