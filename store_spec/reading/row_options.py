@@ -65,8 +65,9 @@ class RowOptions:
         dtype: The dtype of inputs, and of targets that are floats or come from the inputs: `"float32"` or `"float64"`.
             None: as stored, or as normalised.
         mask: Add a mask of steps, True for real ones.
-        allow_later: Allow `normalize` to have statistics of later steps than the period of `steps` and `before` has,
-            which tell a model about its future.
+        allow_later: Allow `normalize` to have statistics of later steps of these sequences than the period of `steps`
+            and `before` has, which tell a model about its future. Those of other sequences, such as of a training
+            split, are always allowed.
         value_mask: Add a mask of values of the selected features. It is False for values that were filled in, if the
             store records that (`--mask`, or `filled=True`); for NaN, in a store with missing values; and in padding.
     """
