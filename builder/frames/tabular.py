@@ -57,7 +57,7 @@ class Tabular(SourceReader):
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
 
-    is_custom = False
+    is_custom = takes_file = False
 
     @property
     def has_labels_in_table(self) -> bool:

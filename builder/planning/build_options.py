@@ -56,9 +56,10 @@ class BuildOptions:
         help="Refuse a manifest that lists sources which do not exist. By default they are counted and named.")
     process: ProcessFunction | str | None = option(None, section=_FUNCTION, metavar="MODULE:FUNCTION",
         help="The function that reads a source: tabular(...) in Python, or a function that takes a path and returns "
-        "(inputs, labels) or yields several such pairs, or its name MODULE:FUNCTION. For a sequence that is larger "
-        "than memory it returns a LongSequence. Workers must be able to import it. By default tables are read, with "
-        "all their columns.")
+        "(inputs, labels) or yields several such pairs, or its name MODULE:FUNCTION. If its first parameter is "
+        "annotated as BinaryIO, it gets an open file instead of a path. For a sequence that is larger than memory it "
+        "returns a LongSequence. Workers must be able to import it. By default tables are read, with all their "
+        "columns.")
     arguments: Mapping[str, Argument] | None = option(None, section=_FUNCTION, kind="object", metavar="KEY=VALUE",
         repeated=True, flag="arg",
         help="Arguments for that function, by name: numbers, true, false, or text, which the store records.")

@@ -13,7 +13,7 @@ from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import OTHERWISE, RecordedBuild
 from builder.processes.function_options import FunctionOptions, bind_arguments
-from builder.processes.function_process import FunctionProcess, Portable, Process
+from builder.processes.function_process import FunctionProcess, Portable, Process, asks_for_file
 from builder.processes.process import ProcessFunction, describe_process, load_process, load_recorded_process
 from builder.processes.process_code import ProcessCode, code_of
 from store_spec import StoreError, open_store
@@ -162,7 +162,11 @@ def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
     if isinstance(function, Tabular):
         return function
     options = build.of_function
-    return FunctionProcess(function=Portable(bind_arguments(function, options.arguments)), options=options)
+    return FunctionProcess(
+        function=Portable(bind_arguments(function, options.arguments)),
+        takes_file=asks_for_file(function),
+        options=options,
+    )
 
 
 def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:

@@ -192,6 +192,11 @@ def _discover(options: BuildOptions, process: Process, manifest: Path | None, *,
     )
     if sequence_from is None and not is_folder_pattern(options.sources):
         return listing
+    if process.takes_file:
+        raise UsageError(
+            "the process function asks for an open file, but a source consists of several files; let it take a path, "
+            "and it is called for each of them"
+        )
     if process.options.labels_from is not None:  # label files are not parts of a source
         labels = LabelFilePattern.parse(process.options.labels_from)
         listing = replace(listing, names=tuple(name for name in listing.names if not labels.is_label_file(name)))

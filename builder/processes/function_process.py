@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, BinaryIO, Self
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -38,11 +38,11 @@ class Portable:
         self._data = b""
         self._code: str | None = None  # of the function where it was pickled
 
-    def __call__(self, path: Path) -> Any:
+    def __call__(self, source: Path | BinaryIO) -> Any:
         """Call the function."""
         if self._function is None:
             self._function = self._load()
-        return self._function(path)
+        return self._function(source)
 
     def _load(self) -> Callable[..., Any]:
         try:
@@ -80,7 +80,8 @@ class Portable:
 class FunctionProcess(SourceReader):
     """A process function of the user, with the attributes and methods of `Tabular` that a build uses."""
 
-    function: Callable[[Path], Any]
+    function: Callable[..., Any]
+    takes_file: bool = False  # the function takes an open file, not a path
     options: FunctionOptions = field(default_factory=FunctionOptions)
     store_targets: Names = None  # () if they have no names; None: not known yet
 
@@ -89,18 +90,21 @@ class FunctionProcess(SourceReader):
     takes_all_rows = True
     label_axis = text_dtype = None
 
-    def __call__(self, path: Path) -> Any:
-        """Call the function, for each file if there are several. Labels that are text become codes."""
+    def __call__(self, source: Path | BinaryIO) -> Any:
+        """Call the function, for each file if there are several. Labels that are text become codes.
+
+        `source` is a path, or an open file if `takes_file`, which stays open until the result is used up.
+        """
         encoder = TextEncoder(parse_classes(self.options.classes), self.store_targets)
         if not self.files:
-            return self._call(path, encoder)
+            return self._call(source, encoder)
         return join_results((file, self._call((self.root or Path()) / file, encoder)) for file in self.files)
 
-    def _call(self, path: Path, encoder: TextEncoder) -> Any:
-        result = self.function(path)
+    def _call(self, source: Path | BinaryIO, encoder: TextEncoder) -> Any:
+        result = self.function(source)
         if not self.options.classes or self.options.label_source != "function" or inspect.iscoroutine(result):
             return result  # `read_source` refuses coroutines
-        return encoder.encode(result, str(path))
+        return encoder.encode(result, str(source if isinstance(source, Path) else source.name))
 
     def labels_in_name(self, source: str) -> Array | None:
         """Return the labels (targets,) in the name of a source; None: labels come from elsewhere."""
@@ -129,6 +133,18 @@ class FunctionProcess(SourceReader):
     def for_schema(self, schema: Schema) -> Self:
         """Return the process for a store with this schema."""
         return replace(self, store_targets=schema.labels.names or (), store_classes=schema.labels.classes)
+
+
+def asks_for_file(function: Callable[..., Any]) -> bool:
+    """Return whether the first parameter of a process function is annotated as `BinaryIO` or `IO[bytes]`."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some callables have no signature
+        return False
+    annotation = next((one.annotation for one in parameters), None)
+    if isinstance(annotation, str):  # it is not evaluated, since its names may be imported for type checkers only
+        return annotation.strip("'\"").rpartition(".")[2] in ("BinaryIO", "IO[bytes]")
+    return annotation in (BinaryIO, IO[bytes])
 
 
 Process = Tabular | FunctionProcess  # makes sequences of a source

@@ -6,7 +6,7 @@ import re
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -206,18 +206,19 @@ def read_source(
         process = batch.process_of(number) if codes is None else batch.process_with(codes, number)
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
-        result = process(path)
-        _refuse_async(result)
-        if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
-            result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
         has_rows = False
-        for sequence in sequences_of(result):
-            has_rows |= isinstance(sequence, LongSequence) or len(np.atleast_1d(sequence.inputs)) > 0
-            origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
-            results.append(
-                each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
-            )
-            del sequence  # frees its memory before the next sequence is made
+        with _opened(path, process) as source:
+            result = process(source)
+            _refuse_async(result)
+            if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
+                result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
+            for sequence in sequences_of(result):
+                has_rows |= isinstance(sequence, LongSequence) or len(np.atleast_1d(sequence.inputs)) > 0
+                origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
+                results.append(
+                    each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
+                )
+                del sequence  # frees its memory before the next sequence is made
         if not has_rows:
             raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
         for file, one in read.fingerprints.items():
@@ -257,6 +258,11 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
         except OSError as error:
             raise SourceError(f"its labels cannot be read: {files.labels}: {unreadable_file(error)}") from error
     return SourceRead(files, read)
+
+
+def _opened(path: Path, process: Process) -> AbstractContextManager[Any]:
+    """Open a source if the process function takes a file; otherwise return its path."""
+    return path.open("rb") if process.takes_file else nullcontext(path)
 
 
 def _refuse_async(result: Any) -> None:
