@@ -3,12 +3,14 @@
 import errno
 import hashlib
 import os
+import posixpath
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -43,7 +45,7 @@ class Bucket:
     """A folder of a bucket."""
 
     url: str
-    objects: Mapping[str, Object]  # by their name relative to the folder
+    objects: Mapping[str, Object]  # by their name relative to the folder; those of label files may begin with `../`
 
     def __str__(self) -> str:
         return self.url
@@ -52,9 +54,19 @@ class Bucket:
         return Bucket, (self.url, self.objects)  # a worker makes its own store
 
     @cached_property
-    def _store(self) -> Any:
-        # One for each listing: the credentials may have changed when the same URL is listed again.
-        return object_store(self.url).store
+    def _stores(self) -> dict[str, Any]:
+        # Of each listing: the credentials may have changed when the same URL is listed again.
+        return {}
+
+    def _store(self, url: str) -> Any:
+        if url not in self._stores:
+            self._stores[url] = object_store(url).store
+        return self._stores[url]
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """Return the URL of a folder that contains an object, and the name of the object there."""
+        up = _levels_up(name)
+        return self.url.rsplit("/", up)[0] if up else self.url, name[len("../") * up :]
 
     def content(self, name: str) -> bytes:
         """Return the bytes of an object; OSError if it cannot be fetched, or was replaced since it was listed."""
@@ -65,6 +77,20 @@ class Bucket:
     def part(self, names: Iterable[str]) -> Self:
         """Return the bucket with only these objects, for another process; unknown names are left out."""
         return replace(self, objects={name: self.objects[name] for name in names if name in self.objects})
+
+    def with_label_files(self, names: Iterable[str]) -> Self:
+        """Return the bucket with those of the objects that are outside of the folder, if they exist."""
+        objects = dict(self.objects)
+        outside = sorted((name for name in names if _levels_up(name)), key=_levels_up)
+        for _, group in groupby(outside, _levels_up):
+            wanted = set(group)
+            folder = posixpath.commonpath(map(posixpath.dirname, wanted))
+            url, rest = self._place(f"{folder}/")
+            if "//" not in url:  # outside of the bucket
+                continue
+            found = _listed(f"{url}/{rest}").objects.items()
+            objects |= {path: one for name, one in found if (path := f"{folder}/{name}") in wanted}
+        return replace(self, objects=objects)
 
     def state(self, name: str) -> State:
         """Return the state of an object when it was listed; FileNotFoundError if it was not listed."""
@@ -95,13 +121,14 @@ class Bucket:
         Unknown names are left out, so that there is no such file. If the disk is full, an OSError is raised, since this
         is not the fault of an object.
         """
+        there = [name for name in names if name in self.objects]  # other names are never used as paths
         with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
+            # Label files that are outside of the folder of the sources are in the temporary folder, too.
+            root = Path(folder, *[Path(folder).name] * max(map(_levels_up, there), default=0))
+            root.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(REQUESTS) as pool:
-                there = [name for name in names if name in self.objects]  # other names are never used as paths
-                errors = dict(
-                    one for one in pool.map(partial(self._fetch_into, Path(folder)), there) if one is not None
-                )
-            yield Path(folder), errors
+                errors = dict(one for one in pool.map(partial(self._fetch_into, root), there) if one is not None)
+            yield root, errors
 
     def _fetch_into(self, folder: Path, name: str) -> tuple[str, OSError] | None:
         try:
@@ -125,7 +152,8 @@ class Bucket:
 
         e_tag = self._object(name).e_tag
         options: Any = {"if_match": e_tag} if e_tag else {}
-        for piece in _called(lambda: obstore.get(self._store, name, options=options).stream(_PIECE)):
+        url, key = self._place(name)
+        for piece in _called(lambda: obstore.get(self._store(url), key, options=options).stream(_PIECE)):
             take(piece)
 
 
@@ -146,6 +174,11 @@ def list_bucket(url: str) -> tuple[Bucket, list[str]]:
     stores = _stores(bucket)
     names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
     return bucket, [name for name in names if is_wanted(name, pattern)]
+
+
+def _levels_up(name: str) -> int:
+    """Return how many folders above the folder of the sources the path to an object begins."""
+    return name.split("/").count("..")
 
 
 def _folders(name: str) -> Iterator[str]:

@@ -28,6 +28,10 @@ class LocalFolder:
         """Return the folder for another process, whose working folder may differ."""
         return LocalFolder(self.root)
 
+    def with_label_files(self, names: Iterable[str]) -> "LocalFolder":  # noqa: ARG002
+        """Return the folder unchanged."""
+        return self
+
     def state(self, name: str) -> State:
         """Return the state of a file; OSError if it does not exist."""
         return State.of(os.stat(os.path.join(self.path, name)))

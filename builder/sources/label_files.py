@@ -125,7 +125,10 @@ def check_below(listing: SourceList, label_file: Callable[[str], str | None], st
 
 
 def without_label_files(listing: SourceList, label_file: Callable[[str], str | None], labels_from: str) -> SourceList:
-    """Remove label files from the sources; UsageError if two sources share one, or if there are no other files."""
+    """Remove label files from the sources, and list those outside of the folder.
+
+    If two sources share a label file, or there are no other files, a UsageError is raised.
+    """
     pattern = LabelFilePattern.parse(labels_from)
     pairs: dict[str, str | None] = {}
     for name in listing.names:
@@ -149,4 +152,4 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
                 f"{labels}; each source needs its own file: distinguish folders with {{parent}} or {{path}}"
             )
         owners[labels] = name
-    return replace(listing, names=names)
+    return replace(listing, names=names, folder=listing.folder.with_label_files(owners))

@@ -313,6 +313,40 @@ def test_a_source_whose_name_has_no_label_file_fails_alone(bucket, tmp_path):
     assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
 
 
+@pytest.mark.parametrize("server", ["bucket", pytest.param("container", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("labels_from", "added"),
+    [
+        (r"(\d+).csv -> ../out/{1}.csv", 4),
+        ("../{stem}_y.csv", 4),
+        ("{parent}/../../out/{path}", 8),  # of 0.csv in ../../out, of x/0.csv in ../out
+        (f"{'../' * 9}out/{{stem}}.csv", 0),  # there is no such folder
+    ],
+)
+def test_label_files_outside_the_folder_of_the_sources_are_found(request, server, tmp_path, labels_from, added):
+    url, top = f"{request.getfixturevalue(server)}/outside-{len(labels_from)}", tmp_path / "top"
+    for number in range(5):
+        for folder in ["", "x/"] if added == 8 else [""]:
+            write_files(top / "deep/in", {f"{folder}{number}.csv": f"a,b\n1,{number}\n"})
+        if number != 3:
+            names = [f"../out/{number}.csv", f"../{number}_y.csv", f"../../out/{number}.csv", f"../out/x/{number}.csv"]
+            write_files(top / "deep/in", dict.fromkeys(names, f"y\n{number}\n"))
+    process = builder.tabular(labels="y", labels_from=labels_from)
+    for first in (True, False):
+        upload(top, url)
+        reports = [
+            builder.build(sources, tmp_path / store, process=process, update=not first, workers=0, max_failures=10)
+            for sources, store in ((f"{url}/deep/in", "a.zarr"), (top / "deep" / "in", "b.zarr"))
+        ]
+        assert [(report.added, report.updated) for report in reports] == [(added, 0) if first else (0, added // 4)] * 2
+        assert reports[0].failures == reports[1].failures != ()
+        if added:
+            assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+        for path in top.rglob("*1*.csv"):
+            if path.read_text() == "y\n1\n":
+                path.write_text("y\n7\n")
+
+
 def test_a_manifest_in_the_working_folder_is_not_recorded_as_one_of_the_bucket(bucket, tmp_path, monkeypatch):
     sources = make_sources(tmp_path / "src", 0, 3)
     upload(sources, f"{bucket}/listed-in")
