@@ -103,7 +103,7 @@ def run_build(options: BuildOptions) -> Report:
     choice: Choice | None = None
     with ExitStack() as stack:
         if plan.new:
-            engine = stack.enter_context(start_engine(count, options.scheduler))
+            engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store]))
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)

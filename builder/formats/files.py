@@ -14,7 +14,7 @@ UNPACKED_PER_BYTE: Final = 100
 
 _WHAT_TO_DO: Final = {
     errno.ENOENT: "it was removed since it was listed, is a broken link, or is on a disk that the worker lacks; "
-    "restore it, or remove the link",
+    "restore it, remove the link, or use a disk that all workers share, or a bucket",
     errno.ELOOP: "its links form a circle; remove them",
     errno.EACCES: "give this user permission to read it, and to enter its folders",
     errno.EPERM: "give this user permission to read it",

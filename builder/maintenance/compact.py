@@ -123,7 +123,8 @@ def compact(
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
         provenance = copy_provenance(old, copy_order, changed)
         copied, of = (None, schema) if earlier is None else (earlier.store, old.schema)
-        with start_engine(count, scheduler) as engine, _open_ledger(copied, place, of, provenance) as ledger:
+        started = start_engine(count, scheduler, [store, place])
+        with started as engine, _open_ledger(copied, place, of, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
             batches = _batches(old, done, sizes, None if same else old_records)

@@ -1,5 +1,6 @@
 """Run tasks on a dask cluster, or one after another in this process, with the same results."""
 
+import errno
 import math
 import os
 import socket
@@ -14,6 +15,7 @@ from weakref import WeakSet
 
 from builder.build_errors import BuildError, UsageError
 from builder.workers.local_cluster import ONE_BATCH, START_SECONDS, local_cluster, no_dask_log
+from store_spec import StorageError
 
 # One task that runs, and one that waits. dask chooses the worker when a task is submitted, so further tasks might wait
 # while another worker is free.
@@ -226,29 +228,36 @@ def as_done(
 
 
 @contextmanager
-def start_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
+def start_engine(workers: int, scheduler: Any = None, stores: Iterable[object] = ()) -> Iterator[Engine]:
     """Start an engine, and stop it and its processes at the end.
 
     Args:
         workers: Processes on this machine; 0 runs everything in this one. A cluster of the user is assumed to have at
             least this many workers, since it may still be starting them.
         scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
+        stores: The paths or URLs of the stores that tasks read and write.
 
     Raises:
-        UsageError: No scheduler answers at that address.
+        UsageError: No scheduler answers at that address, or a store is in the memory of this process.
         BuildError: The processes did not start, or the connection to the scheduler was lost.
     """
     if scheduler is None and workers == 0:
         yield InProcessEngine()
         return
+    for store in stores:
+        if str(store).startswith("memory:"):
+            raise UsageError(
+                f"{store}: is in the memory of this process, so other processes cannot do the work; set workers=0 "
+                "(--workers 0), and no scheduler"
+            )
     if scheduler is None:
         with local_cluster(workers) as (client, stop):
             yield DaskEngine(client, workers, stop)
     elif isinstance(scheduler, str):
-        with _connect(scheduler) as client, _report_loss(f"at {scheduler}"):
+        with _connect(scheduler) as client, _explain_errors(f"at {scheduler}"):
             yield DaskEngine(client, max(workers, _threads(client)))
     else:
-        with _report_loss("of the given client"):
+        with _explain_errors("of the given client"):
             yield DaskEngine(scheduler, max(workers, _threads(scheduler)))
 
 
@@ -280,8 +289,8 @@ def _connect(address: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _report_loss(which: str) -> Iterator[None]:
-    """Turn the errors of a lost scheduler into a BuildError."""
+def _explain_errors(which: str) -> Iterator[None]:
+    """Turn the errors of a lost scheduler into a BuildError; say what to do if a worker does not find a folder."""
     from concurrent.futures import CancelledError
 
     from distributed.client import ClosedClientError
@@ -293,4 +302,12 @@ def _report_loss(which: str) -> Iterator[None]:
         raise BuildError(
             f"the dask scheduler {which} went away, or cancelled our tasks; what was committed stays: start it "
             "again, or leave out --scheduler, and repeat the command to continue"
+        ) from error
+    except StorageError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        raise StorageError(
+            error.errno,
+            f"{error.strerror}; if the workers of the cluster do not see this folder, use a disk that all workers "
+            "share, or a URL",
         ) from error

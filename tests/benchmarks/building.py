@@ -54,9 +54,9 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dic
     ends = {"start": 0.0, "cpu": 0.0}
 
     @contextmanager
-    def timed_engine(workers: int, scheduler: Any = None) -> Iterator[Engine]:
+    def timed_engine(*arguments: Any) -> Iterator[Engine]:
         begin = time.perf_counter()
-        with start_engine(workers, scheduler) as engine:
+        with start_engine(*arguments) as engine:
             if isinstance(engine, DaskEngine):
                 engine._client.run(prepare)
             ends["start"] += time.perf_counter() - begin

@@ -452,3 +452,32 @@ def test_machines_that_share_no_path_build_the_bytes_of_one_process(bucket, tmp_
         assert not list(tmp_path.glob("machines/*/trespassed"))
         assert objects_at(url) == files(tmp_path / "alone.zarr")
         assert store_spec.verify(url) == []
+
+
+@pytest.mark.slow
+def test_folders_that_the_workers_of_a_cluster_do_not_see_are_explained(tmp_path, monkeypatch):
+    sources = make_sources(tmp_path / "src", 0, 4)
+    monkeypatch.chdir(tmp_path)
+    here = "/proc/self/cwd"  # another folder for each worker
+    with cluster(tmp_path, {}) as scheduler:
+        for batch in ("32MiB", "1kB"):  # rows are put into shards, and into files beside the store
+            with pytest.raises(errors.StorageError, match=r"failed: No such file.*disk that all workers share"):
+                builder.build(sources, f"{here}/s.zarr", scheduler=scheduler.address, batch=batch)
+        with pytest.raises(builder.BuildError, match=r"000.npy: .*disk that the worker lacks; .*all workers share"):
+            builder.build(f"{here}/src", tmp_path / "s.zarr", scheduler=scheduler.address)
+
+
+def test_a_store_in_the_memory_of_this_process_is_refused_before_workers_start(tmp_path):
+    sources, url = make_sources(tmp_path / "src", 0, 4), "memory://refused/s.zarr"
+    builder.build(sources, "memory://made/s.zarr", workers=0)
+    builder.build(sources, tmp_path / "s.zarr", workers=0)
+    of_clusters: tuple[dict[str, Any], ...] = ({"workers": 1}, {"scheduler": "tcp://127.0.0.1:9"})
+    for options in of_clusters:
+        with mock.patch("builder.workers.engine.local_cluster", side_effect=AssertionError("started")):
+            for old, new in ((tmp_path / "s.zarr", url), ("memory://made/s.zarr", tmp_path / "t.zarr")):
+                with pytest.raises(builder.UsageError, match=r"memory:.* is in the memory of this process.*workers=0"):
+                    builder.compact(old, new, **options)
+            with pytest.raises(builder.UsageError, match=r"memory:.* is in the memory of this process.*workers=0"):
+                builder.build(sources, url, **options)
+    with pytest.raises(errors.MissingStoreError):
+        store_spec.open_store(url)
