@@ -9,6 +9,7 @@ The language of a block, or a comment on the line before it, says what it is:
 * `python`: with `>>>`, a session whose output is compared; otherwise statements. A section has one namespace.
 * `<!-- file: NAME -->`: a file that later blocks use.
 * `<!-- ci: NAME -->`: a command that CI runs in a fresh clone, instead of this module.
+* `<!-- untested: NAME -->`: Python that needs a system which tests do not have; nothing runs it.
 * `text`: a picture.
 """
 
@@ -66,7 +67,7 @@ def run_section(blocks: list[Block]) -> int:
     runs = {"sh": run_shell, "console": run_console, "file": write_file, "text": lambda _: None}
     count = 0
     for block in blocks:
-        if block.mark == "ci":
+        if block.mark in ("ci", "untested"):
             continue
         kind = "file" if block.mark == "file" else block.language
         if kind == "python":

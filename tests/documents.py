@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
 DOCUMENTS = ("README.md", "builder/README.md", "store_spec/README.md")  # whose code blocks are run
 BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>ci|file|set): (?P<name>[\w.-]+) -->\n+)?(?P<fence>`{3,})(?P<language>[^`\n]*)\n"
+    r"^(?:<!-- (?P<mark>ci|file|set|untested): (?P<name>[\w.-]+) -->\n+)?(?P<fence>`{3,})(?P<language>[^`\n]*)\n"
     r"(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
@@ -31,7 +31,7 @@ class DocumentError(Exception):
 class Block:
     """A fenced code block."""
 
-    mark: str  # "ci", "file", "set" (of real files, in builder/README.md), or nothing
+    mark: str  # "ci", "file", "set" (of real files, in builder/README.md), "untested", or nothing
     name: str  # the name in the mark
     language: str
     text: str

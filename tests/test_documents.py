@@ -81,7 +81,7 @@ def run_section(section: tuple[str, str], after_main_job: Path, environment: dic
     assert done.returncode == 0, done.stdout + done.stderr
     if not needs_frameworks(SECTIONS[section]):
         assert done.stderr == ""
-    expected = sum(block.mark != "ci" and block.language != "text" for block in SECTIONS[section])
+    expected = sum(block.mark not in ("ci", "untested") and block.language != "text" for block in SECTIONS[section])
     assert f"\n{expected} blocks run\n" in f"\n{done.stdout}"
     return done.stdout
 
@@ -138,6 +138,14 @@ def test_only_two_blocks_are_left_to_ci():
     assert [block.name for block in every if block.mark == "ci"] == ["main-job", "tests"]
     ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     assert {"main-job", "tests"} <= set(re.findall(r"readme_command ([\w-]+)", ci))
+
+
+def test_only_short_blocks_about_clusters_are_untested():
+    untested = [one for name in DOCUMENTS for one in blocks(read_document(name), name) if one.mark == "untested"]
+    assert [block.name for block in untested] == ["slurm", "kubernetes", "coiled"]
+    for block in untested:
+        compile(block.text, block.place, "exec")
+        assert block.text.count("\n") <= 5
 
 
 def test_the_readme_has_at_most_220_lines():
