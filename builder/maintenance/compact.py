@@ -118,8 +118,7 @@ def compact(
     sources = len(set(old.sources[done:]))
     tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
-    small = scheduler is None and tally.bytes_to_read <= SMALL_BYTES
-    count = worker_count(workers, small=small)
+    count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
         provenance = copy_provenance(old, copy_order, changed)
         copied, of = (None, schema) if earlier is None else (earlier.store, old.schema)
