@@ -75,7 +75,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         (Reader(), {}),
         (functools.partial(parts, size=2), {}),
         ("tests.builder.functions.test_functions_that_take_files:whole", {}),
-        pytest.param(whole, {"workers": 1}, marks=pytest.mark.slow),
+        pytest.param(parts, {"workers": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_a_function_that_asks_for_a_file_gives_the_rows_of_one_that_takes_a_path(
