@@ -1,12 +1,14 @@
 """A cache of remote shards in a local folder, which all processes of a machine share.
 
-    FOLDER/usage                     the bytes of all pages, as one int64
-    FOLDER/locks/a37                 one of 4,096 locks, by shard and first page
-    FOLDER/STORE/SHARD.data          the pages of a shard at their places; a sparse file
-    FOLDER/STORE/SHARD.crc           the crc32c of each page, uint32; 0 if the page is missing
+    FOLDER/lock                      locked by a process that adds or removes anything below
+    FOLDER/STORE/page-bytes          the bytes of all pages of a store, as one int64
+    FOLDER/STORE/SHARD/VERSION.data  the pages of a shard at their places; a sparse file
+    FOLDER/STORE/SHARD/VERSION.crc   the crc32c of each page, uint32; 0 if the page is missing
+    FOLDER/STORE/SHARD/VERSION.3-9   locked by a process that fetches pages 3 to 8
 
 An epoch reads each page about once, so a cache that drops the page used longest ago would never have the next one. This
-one keeps the pages that came first until the store has not been read for an hour: then other stores may replace them.
+one keeps the pages that came first. If it is full, a store that was not read for an hour makes room, and otherwise the
+store with the most pages, until the others have as many.
 """
 
 import contextlib
@@ -27,8 +29,7 @@ from store_spec.errors import StorageError
 from store_spec.format.codec import crc32c
 
 PAGE = 2**14  # bytes; more would be fetched in vain at both ends of a range, fewer take longer to check
-FULL = 0.9  # of its size, from which a cache removes pages of other stores; the last request need not fit in
-UNUSED_SECONDS = 3600  # after which the pages of another store may be removed
+UNUSED_SECONDS = 3600  # after the last read of a store, others take its pages first
 
 Data = bytes | memoryview
 Cached = tuple[Path, int]  # the folder and the size of a cache
@@ -62,151 +63,239 @@ class Cache:
         self.folder, self.limit = folder.absolute(), limit
         self._of_store = self.folder / _hash(store)
         self._hit = self._fetched = 0
-        self._touched = 0.0
         with self._usable():
-            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-            self._of_store.mkdir(exist_ok=True)
-            self._touch()
-            with self._locked("usage") as usage:
-                _write_usage(usage, self._make_room())
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            for one in self._stores():  # a process may have been killed while it added pages
+                _write_page_bytes(one, sum(PAGE * len(_kept(file)) for file in one.glob("*/*.crc")))
 
     @property
     def use(self) -> CacheUse:
         """What was read through the cache so far, and what is in it."""
-        with self._locked("usage") as usage:
-            return CacheUse(self._hit, self._fetched, _read_usage(usage), self.limit)
+        with self._locked():
+            return CacheUse(self._hit, self._fetched, sum(self._stores().values()), self.limit)
 
-    def get(self, shard: str, start: int, length: int, fetch: Callable[[int, int], Data]) -> Data:
+    def get(self, key: str, version: str, start: int, length: int, fetch: Callable[[int, int], Data]) -> Data:
         """Return `length` bytes of a shard from `start` on, or as many as there are.
 
-        `shard` identifies the shard and its content; `fetch(start, length)` is called for pages that are missing.
+        `version` identifies the content of the shard; `fetch(start, length)` is called for pages that are missing.
         """
-        self._touch()
-        first, after = start // PAGE, -(-(start + length) // PAGE)
-        path = self._of_store / _hash(shard)
-        data, missing = _read_pages(path, first, after - first)
-        if missing.any():
-            lock = _hash(f"{shard} {first}")[:3]
-            with self._locked(f"locks/{lock}"):  # another process may be fetching the same pages
-                data, missing = _read_pages(path, first, after - first)
-                if missing.any():
-                    data = self._fetch_pages(path, first, data, missing, fetch)
-        self._hit += (len(missing) - int(missing.sum())) * PAGE
-        return memoryview(data)[start - first * PAGE :][:length]
+        with contextlib.suppress(OSError):
+            os.utime(self._of_store)  # see `_is_unused`
+        path = self._of_store / _hash(key) / _hash(version)
+        pages = _Pages(start // PAGE, -(-(start + length) // PAGE))
+        hit = pages.read(path)
+        while pages.missing.any():
+            with self._claimed(path, pages) as claimed:
+                hit += pages.read(path)  # another process may have fetched some in the meantime
+                for low, high in _runs(pages.missing & claimed):
+                    data = fetch((pages.first + low) * PAGE, (high - low) * PAGE)
+                    pages.add(low, high, data)
+                    self._keep(path, pages.first + low, data)
+        self._hit += hit
+        return pages.data[start - pages.first * PAGE : pages.end][:length]
 
-    def _fetch_pages(
-        self, path: Path, first: int, data: bytes, missing: NDArray[np.bool_], fetch: Callable[[int, int], Data]
-    ) -> bytes:
-        """Fetch from the first to the last missing page in one request; return all pages."""
-        low, high = (int(at) for at in np.flatnonzero(missing)[[0, -1]] + (0, 1))
-        fetched = bytes(fetch((first + low) * PAGE, (high - low) * PAGE))
-        self._fetched += len(fetched)
-        added = int(missing[low : low - (-len(fetched) // PAGE)].sum()) * PAGE  # the shard may end before
-        if self._reserve(added):
-            try:
-                _write_pages(path, first + low, fetched)
-            except OSError:  # for example, the disk is full
-                self._reserve(-added)
-        return data[: low * PAGE] + fetched + data[high * PAGE :]
+    @contextmanager
+    def _claimed(self, path: Path, pages: "_Pages") -> Iterator[NDArray[np.bool_]]:
+        """Claim the missing pages that no other request fetches, and yield which; if there are none, wait first.
 
-    def _reserve(self, count: int) -> bool:
-        """Add to the bytes that are counted; return False if there is no room for so many more."""
-        with self._locked("usage") as usage:
-            bytes_after = _read_usage(usage) + count
-            if count > 0 and bytes_after > self.limit:
-                return False
-            with contextlib.suppress(OSError):
-                _write_usage(usage, bytes_after)
-            return True
+        Without room, nothing is claimed: each request fetches the pages that it needs, because they are not kept.
+        """
+        with contextlib.ExitStack() as claim:
+            others, free = [], pages.missing.copy()
+            with self._locked():
+                if self._make_room(PAGE):
+                    for file in path.parent.glob(f"{path.name}.*-*"):
+                        low, high = (max(0, int(page) - pages.first) for page in file.suffix[1:].split("-"))
+                        if free[low:high].any():
+                            free[low:high] = False
+                            others.append(file)
+                    if free.any():
+                        low, high = pages.first + np.flatnonzero(free)[[0, -1]] + (0, 1)
+                        with contextlib.suppress(OSError):  # for example, the disk is full
+                            claim.enter_context(_claim(path.with_suffix(f".{low}-{high}")))
+            if not free.any():
+                for file in others:
+                    with contextlib.suppress(OSError), _claim(file):
+                        pass
+            yield free
 
-    def _make_room(self) -> int:
-        """Remove the pages of other stores that are not read any more, as far as needed; return the bytes left."""
-        sizes = {
-            folder: _page_bytes(folder) for folder in self.folder.iterdir() if folder.name not in ("locks", "usage")
-        }
-        unused = [folder for folder in sizes if folder.stat().st_mtime < time.time() - UNUSED_SECONDS]
-        for folder in sorted(unused, key=lambda folder: folder.stat().st_mtime):
-            if sum(sizes.values()) < self.limit * FULL:
+    def _keep(self, path: Path, first: int, data: Data) -> None:
+        """Add pages that were fetched, as many as there is room for."""
+        with self._locked():
+            self._fetched += len(data)
+            if path.parent.exists() and any(file.stem != path.name for file in path.parent.iterdir()):
+                remove_tree(self._of_store)  # the store was rebuilt: another version of the shard is older than this
+            count = self._make_room(-(-len(data) // PAGE) * PAGE)
+            if not count:
+                return
+            with contextlib.suppress(OSError):  # for example, the disk is full
+                path.parent.mkdir(parents=True, exist_ok=True)
+                before = _page_bytes(self._of_store)
+                _write_page_bytes(self._of_store, before + count)
+                try:
+                    _write_pages(path, first, memoryview(data)[:count])
+                except OSError:
+                    _write_page_bytes(self._of_store, before)
+
+    def _make_room(self, count: int) -> int:
+        """Return how many of `count` bytes there is room for, after other stores have given up pages for them."""
+        while True:
+            others = self._stores()
+            mine = others.pop(self._of_store, 0)
+            room = self.limit - mine - sum(others.values())
+            if room >= count or not others:
                 break
-            if folder != self._of_store:
-                remove_tree(folder)
-                del sizes[folder]
-        return sum(sizes.values())
+            largest = max(others, key=lambda store: (_is_unused(store), others[store]))
+            surplus = (others[largest] - mine - room) // 2 // PAGE  # without these pages, both have as many
+            if _is_unused(largest):
+                remove_tree(largest)
+            elif surplus > 0:
+                _give_up(largest, min(surplus, -(-(count - room) // PAGE)))
+            else:
+                break
+        return max(0, min(count, room)) // PAGE * PAGE
 
-    def _touch(self) -> None:
-        """Record that the store is read, about once a minute."""
-        if time.monotonic() - self._touched > UNUSED_SECONDS / 60 or not self._touched:
-            self._touched = time.monotonic()
-            with contextlib.suppress(OSError):
-                os.utime(self._of_store)
+    def _stores(self) -> dict[Path, int]:
+        """Return the folders of all stores, and the bytes of their pages; other folders are none of ours."""
+        return {file.parent: _page_bytes(file.parent) for file in self.folder.glob("*/page-bytes")}
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
         """Turn errors of the system into a StorageError that names the cache."""
         try:
             yield
-        except StorageError:
-            raise
         except OSError as error:
             raise StorageError(error.errno, f"{self.folder}: this cache cannot be used: {error.strerror}") from error
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[int]:
-        """Open a file with a lock that ends with this context, or with the process."""
-        with self._usable():  # another process may have removed the folder
-            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked process may have the file open
-            os.close(descriptor)
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the cache."""
+        with self._usable(), _locked_file(self.folder / "lock"):  # somebody may have removed the folder
+            yield
+
+
+class _Pages:
+    """The pages that a request needs, and which of them are still missing.
+
+    `first` is the number of the first page, and `end` that of bytes before the end of the shard, if this is within.
+    """
+
+    def __init__(self, first: int, after: int) -> None:
+        self.first, self.end = first, 0
+        self.data = memoryview(bytearray((after - first) * PAGE))
+        self.missing = np.ones(after - first, np.bool_)
+
+    def read(self, path: Path) -> int:
+        """Read missing pages that are in the cache and not damaged; return their bytes."""
+        before = np.count_nonzero(self.missing)
+        with contextlib.suppress(OSError):
+            stored = bytearray(4 * len(self.missing))
+            _read_into(path.with_suffix(".crc"), 4 * self.first, memoryview(stored))
+            crcs = np.frombuffer(stored, "<u4")
+            for low, high in _runs(self.missing & (crcs != 0)):
+                view = self.data[low * PAGE : high * PAGE]
+                size = _read_into(path.with_suffix(".data"), (self.first + low) * PAGE, view)
+                for page in range(low, high):
+                    stop = min(page * PAGE + PAGE, low * PAGE + size)
+                    if crc32c(self.data[page * PAGE : stop]) == crcs[page]:
+                        self._found(page, page + 1, stop)
+        return PAGE * int(before - np.count_nonzero(self.missing))
+
+    def add(self, low: int, high: int, data: Data) -> None:
+        """Add pages `low` to `high`, counted from the first; fewer bytes end at the end of the shard."""
+        stop = low * PAGE + len(data)
+        self.data[low * PAGE : stop] = data
+        self._found(low, high, stop)
+
+    def _found(self, low: int, high: int, stop: int) -> None:
+        self.missing[low:high] = False
+        self.end = max(self.end, stop)
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read_usage(descriptor: int) -> int:
-    return int.from_bytes(os.pread(descriptor, 8, 0), "little")
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first position of each run of True, and the position after its last."""
+    bounds = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return list(zip(bounds[::2].tolist(), bounds[1::2].tolist(), strict=True))
 
 
-def _write_usage(descriptor: int, count: int) -> None:
-    os.pwrite(descriptor, count.to_bytes(8, "little"), 0)
-
-
-def _page_bytes(folder: Path) -> int:
-    return sum(PAGE * int(np.count_nonzero(np.fromfile(file, "<u4"))) for file in folder.glob("*.crc"))
-
-
-def _read_pages(path: Path, first: int, count: int) -> tuple[bytes, NDArray[np.bool_]]:
-    """Return some pages, and which of them are missing or damaged; the bytes of these are arbitrary."""
+@contextmanager
+def _locked_file(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which ends with this context or with the process."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        data = _read(path.with_suffix(".data"), first * PAGE, count * PAGE)
-        crcs = np.frombuffer(_read(path.with_suffix(".crc"), 4 * first, 4 * count), "<u4")
-    except OSError:
-        return b"", np.ones(count, np.bool_)
-    missing, view = np.ones(count, np.bool_), memoryview(data)
-    for page in np.flatnonzero(crcs).tolist():
-        missing[page] = crc32c(view[page * PAGE : (page + 1) * PAGE]) != crcs[page]
-    return data, missing
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked process may have the file open
+        os.close(descriptor)
 
 
-def _write_pages(path: Path, first: int, data: bytes) -> None:
+@contextmanager
+def _claim(file: Path) -> Iterator[None]:
+    """Hold a claim; first wait until another process has fetched its pages, or was killed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _locked_file(file):
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _is_unused(store: Path) -> bool:
+    return store.stat().st_mtime < time.time() - UNUSED_SECONDS
+
+
+def _give_up(store: Path, count: int) -> None:
+    """Remove `count` pages of a store, if it has so many, from the ends of its shards."""
+    left = count
+    for file in store.glob("*/*.crc"):
+        pages = _kept(file)[-left:]
+        if pages:
+            os.truncate(file, 4 * pages[0])
+            os.truncate(file.with_suffix(".data"), PAGE * pages[0])
+        left -= len(pages)
+        if not left:
+            break
+    _write_page_bytes(store, max(0, _page_bytes(store) - count * PAGE) if not left else 0)
+
+
+def _kept(file: Path) -> list[int]:
+    """Return the numbers of the pages of a shard that are in the cache."""
+    return np.flatnonzero(np.fromfile(file, "<u4")).tolist()
+
+
+def _page_bytes(store: Path) -> int:
+    """Return the bytes of the pages of a store, as counted."""
+    count = bytearray(8)
+    with contextlib.suppress(FileNotFoundError):
+        _read_into(store / "page-bytes", 0, memoryview(count))
+    return int.from_bytes(count, "little")
+
+
+def _write_page_bytes(store: Path, count: int) -> None:
+    _write(store / "page-bytes", 0, count.to_bytes(8, "little"))
+
+
+def _write_pages(path: Path, first: int, data: memoryview) -> None:
     """Write pages, and then their checksums: a process that is killed in between leaves pages that are missing."""
-    view = memoryview(data)
-    crcs = [crc32c(view[start : start + PAGE]) for start in range(0, len(data), PAGE)]
+    crcs = [crc32c(data[start : start + PAGE]) for start in range(0, len(data), PAGE)]
     _write(path.with_suffix(".data"), first * PAGE, data)
     _write(path.with_suffix(".crc"), 4 * first, np.array(crcs, "<u4").tobytes())
 
 
-def _read(path: Path, start: int, length: int) -> bytes:
+def _read_into(path: Path, start: int, out: memoryview) -> int:
+    """Read bytes of a file until `out` is full or the file ends; return how many."""
     with open(path, "rb") as file:
         file.seek(start)
-        return file.read(length)
+        return file.readinto(out)
 
 
-def _write(path: Path, start: int, data: bytes) -> None:
+def _write(path: Path, start: int, data: Data) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb") as file:
         file.seek(start)
         file.write(data)

@@ -92,7 +92,7 @@ class ObjectStorage(ZarrStorage):
         e_tag = self._e_tags.get(key)
         if self.cache is None or e_tag is None or start < 0 or length is None:
             return self._fetch(store, key, start, length)
-        return self.cache.get(f"{key} {e_tag}", start, length, partial(self._fetch, store, key))
+        return self.cache.get(key, e_tag, start, length, partial(self._fetch, store, key))
 
     def _fetch(self, store: Any, key: str, start: int, length: int | None) -> Data:
         options: Any = {}
