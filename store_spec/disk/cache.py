@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from store_spec.disk.storage import remove_tree
 from store_spec.errors import StorageError
 from store_spec.format.codec import crc32c
+from store_spec.format.runs import runs_of
 
 PAGE = 2**14  # bytes; more would be fetched in vain at both ends of a range, fewer take longer to check
 UNUSED_SECONDS = 3600  # after the last read of a store, others take its pages first
@@ -88,7 +89,7 @@ class Cache:
         while pages.missing.any():
             with self._claimed(path, pages) as claimed:
                 hit += pages.read(path)  # another process may have fetched some in the meantime
-                for low, high in _runs(pages.missing & claimed):
+                for low, high in runs_of(pages.missing & claimed).tolist():
                     data = fetch((pages.first + low) * PAGE, (high - low) * PAGE)
                     pages.add(low, high, data)
                     self._keep(path, pages.first + low, data)
@@ -183,7 +184,7 @@ class _Pages:
 
     def __init__(self, first: int, after: int) -> None:
         self.first, self.end = first, 0
-        self.data = memoryview(bytearray((after - first) * PAGE))
+        self.data = np.empty((after - first) * PAGE, np.uint8).data
         self.missing = np.ones(after - first, np.bool_)
 
     def read(self, path: Path) -> int:
@@ -193,34 +194,25 @@ class _Pages:
             stored = bytearray(4 * len(self.missing))
             _read_into(path.with_suffix(".crc"), 4 * self.first, memoryview(stored))
             crcs = np.frombuffer(stored, "<u4")
-            for low, high in _runs(self.missing & (crcs != 0)):
-                view = self.data[low * PAGE : high * PAGE]
-                size = _read_into(path.with_suffix(".data"), (self.first + low) * PAGE, view)
+            for low, high in runs_of(self.missing & (crcs != 0)).tolist():
+                out = self.data[low * PAGE : high * PAGE]
+                out = out[: _read_into(path.with_suffix(".data"), (self.first + low) * PAGE, out)]
+                self.end = max(self.end, low * PAGE + len(out))
                 for page in range(low, high):
-                    stop = min(page * PAGE + PAGE, low * PAGE + size)
-                    if crc32c(self.data[page * PAGE : stop]) == crcs[page]:
-                        self._found(page, page + 1, stop)
+                    content = out[(page - low) * PAGE :][:PAGE]
+                    self.missing[page] = crc32c(content) != crcs[page]
         return PAGE * int(before - np.count_nonzero(self.missing))
 
     def add(self, low: int, high: int, data: Data) -> None:
         """Add pages `low` to `high`, counted from the first; fewer bytes end at the end of the shard."""
         stop = low * PAGE + len(data)
         self.data[low * PAGE : stop] = data
-        self._found(low, high, stop)
-
-    def _found(self, low: int, high: int, stop: int) -> None:
         self.missing[low:high] = False
         self.end = max(self.end, stop)
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return the first position of each run of True, and the position after its last."""
-    bounds = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    return list(zip(bounds[::2].tolist(), bounds[1::2].tolist(), strict=True))
 
 
 @contextmanager

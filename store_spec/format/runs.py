@@ -104,6 +104,16 @@ def no_runs() -> Runs:
     return np.zeros((0, 2), np.int64)
 
 
+def runs_of(mask: NDArray[np.bool_]) -> Runs:
+    """Return the runs of True, ascending, with at least one False between two runs.
+
+    >>> runs_of(np.array([False, True, True, False, True])).tolist()
+    [[1, 3], [4, 5]]
+    """
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return np.asarray(edges.reshape(-1, 2), np.int64)
+
+
 def missing_runs(rows: NDArray[Any]) -> Runs:
     """Return the runs of rows (rows, ...) that have a NaN, ascending, with at least one row between two runs.
 
@@ -112,9 +122,7 @@ def missing_runs(rows: NDArray[Any]) -> Runs:
     """
     if rows.dtype.kind not in "fc":
         return no_runs()
-    missing = np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))
-    edges = np.flatnonzero(np.diff(missing, prepend=False, append=False))
-    return np.asarray(edges.reshape(-1, 2), np.int64)
+    return runs_of(np.isnan(rows).any(axis=tuple(range(1, rows.ndim))))
 
 
 def cut_at(runs: Runs, bounds: NDArray[np.int64]) -> Runs:
