@@ -31,6 +31,7 @@ from store_spec.format.runs import runs_of
 
 PAGE = 2**14  # bytes; more would be fetched in vain at both ends of a range, fewer take longer to check
 UNUSED_SECONDS = 3600  # after the last read of a store, others take its pages first
+GIVEN_UP = 256  # a store gives up this part of the cache at once, because finding pages takes milliseconds
 
 Data = bytes | memoryview
 Cached = tuple[Path, int]  # the folder and the size of a cache
@@ -98,9 +99,9 @@ class Cache:
 
     @contextmanager
     def _claimed(self, path: Path, pages: "_Pages") -> Iterator[NDArray[np.bool_]]:
-        """Claim the missing pages that no other request fetches, and yield which; if there are none, wait first.
+        """Claim the missing pages that no other request fetches, and yield which; if there are none, wait for others.
 
-        Without room, nothing is claimed: each request fetches the pages that it needs, because they are not kept.
+        Without room in the cache no page is claimed, and all are yielded, because other requests would wait in vain.
         """
         with contextlib.ExitStack() as claim:
             others, free = [], pages.missing.copy()
@@ -152,13 +153,13 @@ class Cache:
             if _is_unused(largest):
                 remove_tree(largest)
             elif surplus > 0:
-                _give_up(largest, min(surplus, -(-(count - room) // PAGE)))
+                _give_up(largest, min(surplus, max(-(-(count - room) // PAGE), self.limit // PAGE // GIVEN_UP)))
             else:
                 break
         return max(0, min(count, room)) // PAGE * PAGE
 
     def _stores(self) -> dict[Path, int]:
-        """Return the folders of all stores, and the bytes of their pages; other folders are none of ours."""
+        """Return the folders of all stores, and the bytes of their pages; other folders are left alone."""
         return {file.parent: _page_bytes(file.parent) for file in self.folder.glob("*/page-bytes")}
 
     @contextmanager
@@ -197,18 +198,21 @@ class _Pages:
             for low, high in runs_of(self.missing & (crcs != 0)).tolist():
                 out = self.data[low * PAGE : high * PAGE]
                 out = out[: _read_into(path.with_suffix(".data"), (self.first + low) * PAGE, out)]
-                self.end = max(self.end, low * PAGE + len(out))
                 for page in range(low, high):
                     content = out[(page - low) * PAGE :][:PAGE]
-                    self.missing[page] = crc32c(content) != crcs[page]
+                    if crc32c(content) == crcs[page]:
+                        self._have(page, page + 1, len(content))
         return PAGE * int(before - np.count_nonzero(self.missing))
 
     def add(self, low: int, high: int, data: Data) -> None:
         """Add pages `low` to `high`, counted from the first; fewer bytes end at the end of the shard."""
-        stop = low * PAGE + len(data)
-        self.data[low * PAGE : stop] = data
+        self.data[low * PAGE : low * PAGE + len(data)] = data
+        self._have(low, high, len(data))
+
+    def _have(self, low: int, high: int, nbytes: int) -> None:
         self.missing[low:high] = False
-        self.end = max(self.end, stop)
+        if nbytes:  # otherwise the shard ends before
+            self.end = max(self.end, low * PAGE + nbytes)
 
 
 def _hash(text: str) -> str:
@@ -229,7 +233,7 @@ def _locked_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _claim(file: Path) -> Iterator[None]:
-    """Hold a claim; first wait until another process has fetched its pages, or was killed."""
+    """Hold a claim; if another process holds it, wait until that has fetched the pages, or was killed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with _locked_file(file):
         try:

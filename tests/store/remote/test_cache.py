@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import store_spec
@@ -46,6 +46,7 @@ class Server:
     st.lists(st.tuples(st.integers(0, len(BYTES) - 1), st.integers(1, 6 * PAGE)), max_size=12),
     st.integers(0, 30).map(lambda pages: pages * PAGE),
 )
+@example([(20 * PAGE, PAGE + 1)], PAGE)  # reaches beyond the last page, which is in the cache
 def test_any_ranges_have_the_bytes_of_the_object_within_the_size_of_the_cache(tmp_path_factory, ranges, limit):
     folder, server = tmp_path_factory.mktemp("cache"), Server()
     for _ in range(2):
