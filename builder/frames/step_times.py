@@ -178,12 +178,15 @@ def _from_numbers(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed
             raise StampError(row, f"{values[row]} {unit} is beyond what int64 holds; correct it") from None
     floats = column.cast(pa.float64()).fill_null(0.0).to_numpy()
     absent = absent | np.isnan(floats)
+    known, size = np.where(absent, 0.0, floats), NANOSECONDS[unit]
     with np.errstate(over="ignore"):
-        exact = np.where(absent, 0.0, floats) * NANOSECONDS[unit]
-    if (wrong := ~(np.abs(exact) < float(_INT64.max))).any():
+        wrong = ~(np.abs(known * size) < float(_INT64.max))
+    if wrong.any():
         row = int(wrong.argmax())
         raise StampError(row, f"{floats[row]} {unit} is beyond what int64 holds in nanoseconds; correct it")
-    return Stamps(np.rint(exact).astype(np.int64), "ns", absent, zone, elapsed)
+    whole = np.rint(known)  # a product of the whole number and a billion has more digits than float64
+    values = whole.astype(np.int64) * size + np.rint((known - whole) * size).astype(np.int64)
+    return Stamps(values, "ns", absent, zone, elapsed)
 
 
 def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: bool, decimal: str = ".") -> Stamps:

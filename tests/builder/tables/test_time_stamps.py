@@ -149,7 +149,7 @@ def test_numbers_are_integers_of_their_unit_or_rounded_to_nanoseconds(unit):
     per_second = PER_SECOND[unit]
     stamps = read(pa.array([0, 1577836800, None], pa.int32()), time_unit=unit)
     assert (stamps.values.tolist(), stamps.unit, stamps.zone) == ([0, 1577836800, 0], unit, "UTC")
-    floats = [0.1, -2.5, 1 / 3, 1e6]
+    floats = [0.1, -2.5, 1 / 3, 1e6, 1704067200.25]
     for values in (pa.array(floats), pa.array([repr(value) for value in floats])):
         stamps = read(values, time_unit=unit, elapsed=True)
         assert (stamps.unit, stamps.zone, stamps.elapsed) == ("ns", None, True)
