@@ -207,18 +207,16 @@ def read_source(
         labels = batch.labels_of(number, process)  # before the call, which may take long
         results: list[Any] = []
         has_rows = False
-        with _opened(path, process) as source:
-            result = process(source)
-            _refuse_async(result)
-            if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
-                result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
-            for sequence in sequences_of(result):
-                has_rows |= isinstance(sequence, LongSequence) or len(np.atleast_1d(sequence.inputs)) > 0
-                origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
-                results.append(
-                    each(origin, map_sequence(sequence, partial(_complete, labels, kept, batch.converted, origin)))
-                )
-                del sequence  # frees its memory before the next sequence is made
+
+        def complete(origin: SourceId, piece: Sequence) -> Sequence:
+            nonlocal has_rows
+            has_rows |= len(np.atleast_1d(piece.inputs)) > 0
+            return _complete(labels, kept, batch.converted, origin, piece)
+
+        for sequence in _sequences_of(path, process, labels):
+            origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
+            results.append(each(origin, map_sequence(sequence, partial(complete, origin))))
+            del sequence  # frees its memory before the next sequence is made
         if not has_rows:
             raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
         for file, one in read.fingerprints.items():
@@ -260,9 +258,15 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
     return SourceRead(files, read)
 
 
-def _opened(path: Path, process: Process) -> AbstractContextManager[Any]:
-    """Open a source if the process function takes a file; otherwise return its path."""
-    return path.open("rb") if process.takes_file else nullcontext(path)
+def _sequences_of(path: Path, process: Process, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
+    """Call the process function with the path of a source, or with the open file, and yield its sequences."""
+    opened: AbstractContextManager[Any] = path.open("rb") if process.takes_file else nullcontext(path)
+    with opened as source:
+        result = process(source)
+        _refuse_async(result)
+        if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
+            result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
+        yield from sequences_of(result)
 
 
 def _refuse_async(result: Any) -> None:

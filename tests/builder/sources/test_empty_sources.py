@@ -11,7 +11,7 @@ import pytest
 
 import builder
 import store_spec
-from builder import tabular, write_report
+from builder import LongSequence, Sequence, tabular, write_report
 from builder.maintenance.source_checks import verify_sources
 from builder.planning.provenance import RecordedSkips
 from builder.sources.fingerprints import SourceFiles, SourceRead, read_fingerprint
@@ -100,14 +100,20 @@ def without_negative_rows(path: Path) -> Any:
     return [(rows[:0], rows[:0]), (rows, rows)]
 
 
-def test_a_function_that_drops_all_rows_skips_the_source(tmp_path):
+def in_pieces(path: Path) -> Any:
+    """Return the two parts as pieces of long sequences."""
+    return [LongSequence(Sequence(*pair) for pair in [part, part]) for part in without_negative_rows(path)]
+
+
+@pytest.mark.parametrize("process", [without_negative_rows, in_pieces])
+def test_a_function_that_drops_all_rows_skips_the_source(tmp_path, process):
     """An empty part beside others is kept."""
     write_files(tmp_path / "src", {"a.csv": "-1,2\n", "b.csv": "1,2\n-3,4\n", "c.csv": "-1,1\n"})
-    report = build(tmp_path / "src", process=without_negative_rows)
+    report = build(tmp_path / "src", process=process)
     assert (report.added, report.failures) == (1, ())
     assert [str(one) for one in report.skipped] == ["a.csv: has no rows", "c.csv: has no rows"]
-    assert store_spec.open_store(tmp_path / "t.zarr").lengths.tolist() == [0, 1]
-    assert build(tmp_path / "src", process=without_negative_rows).skipped_before == 2
+    assert store_spec.open_store(tmp_path / "t.zarr").lengths.tolist() == [0, 1 if process is not in_pieces else 2]
+    assert build(tmp_path / "src", process=process).skipped_before == 2
 
 
 @pytest.mark.parametrize("options", [{"label_pattern": "([ab])[.]csv"}, {"labels": "kind", "missing": "drop"}])
