@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FEW_FEATURES = 16  # with more features, NumPy is about as fast row by row
 MANY_VALUES = 2**13  # with fewer values, joining rows is not worth it
 TOGETHER = 2**9  # values in joined rows
+LEAST_REST = 2**-10  # in scales; what a narrower dtype loses of a center is subtracted too if it is more
 SMALL = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")  # float32 holds each of their values
 
 
@@ -42,6 +44,7 @@ class Scale:
     center: NDArray[Any]  # (features,), or (samples, features)
     scale: NDArray[Any]  # the same shape; never 0
     names: tuple[str, ...] | None = None  # of the features; None if they have no names, or these are unknown
+    rest: NDArray[Any] | None = None  # to subtract after the center; None if the dtype of the center keeps enough of it
 
     def checked(self) -> Self:
         """Refuse infinite numbers, which would make values 0 or NaN; return these numbers."""
@@ -62,7 +65,12 @@ class Scale:
     def of(self, samples: ArrayLike) -> Scale:
         """Return the numbers for some samples or for one; this object if the numbers are the same for all."""
         at = np.asarray(samples, np.int64)
-        return self if self.center.ndim == 1 else Scale(center=self.center[at], scale=self.scale[at])
+        return self if self.center.ndim == 1 else self.mapped(lambda numbers: numbers[at])
+
+    def mapped(self, change: Callable[[NDArray[Any]], Any]) -> Scale:
+        """Apply a function to each of the arrays."""
+        rest = None if self.rest is None else change(self.rest)
+        return Scale(center=change(self.center), scale=change(self.scale), rest=rest)
 
     def take(self, features: ArrayLike) -> Scale:
         """Return the numbers for these features, in this order; for -1, numbers that do not change a value."""
@@ -78,7 +86,11 @@ class Scale:
             center, scale = self.center.astype(dtype, copy=False), self.scale.astype(dtype, copy=False)
         if not scale.all():
             scale = np.where(scale == 0, dtype.type(1), scale)
-        return Scale(center=center, scale=scale).checked()
+        numbers = Scale(center=center, scale=scale).checked()
+        rest = self.center - center
+        is_large = np.abs(rest) > LEAST_REST * scale
+        # Elsewhere it is 0, so that the bits of a sample do not depend on other samples.
+        return replace(numbers, rest=np.where(is_large, rest, 0.0).astype(dtype)) if is_large.any() else numbers
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
         """Return `(values - center) / scale`, of `normalized_dtype`; `inplace` overwrites values of that dtype.
@@ -86,19 +98,22 @@ class Scale:
         Values are (..., features), or of any shape if there is one feature; (samples, ..., features) if there are
         numbers for each sample. `name` is `inputs` or `labels`, for errors.
         """
-        center, scale = self._fitted(values, name)
-        out = values if inplace and values.dtype == center.dtype and values.ndim else None
-        result = by_feature(np.subtract, values, center, out)
+        numbers = self._fitted(values, name)
+        out = values if inplace and values.dtype == numbers.center.dtype and values.ndim else None
+        result = by_feature(np.subtract, values, numbers.center, out)
+        if numbers.rest is not None:
+            result = np.asarray(result - numbers.rest)
+        scale = numbers.scale
         return np.asarray(by_feature(np.divide, result, scale, result) if result.ndim else result / scale)
 
     def undo(self, values: NDArray[Any], name: str = "inputs") -> NDArray[Any]:
         """Return `values * scale + center`, a new array; the arguments are as for `apply`."""
-        center, scale = self._fitted(values, name)
-        result = by_feature(np.multiply, values, scale)
+        numbers = self._fitted(values, name)
+        result, center = by_feature(np.multiply, values, numbers.scale), numbers.center
         return np.asarray(by_feature(np.add, result, center, result) if result.ndim else result + center)
 
-    def _fitted(self, values: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return center and scale in the dtype of the result, and in a shape that can be broadcast with the values."""
+    def _fitted(self, values: NDArray[Any], name: str) -> Scale:
+        """Return the numbers in the dtype of the result, and in a shape that can be broadcast with the values."""
         if values.dtype.kind in "cmMOST":
             raise WindowError(
                 f"{name}: {values.dtype} values cannot be normalised; give real numbers, none of them masked (of "
@@ -111,17 +126,17 @@ class Scale:
             )
         dtype = normalized_dtype(values.dtype)
         numbers = self if self.center.dtype == self.scale.dtype == dtype else self.astype(dtype)
-        center, scale = numbers.center, numbers.scale
-        if center.ndim == 1:
-            return (center, scale) if self.features > 1 else (center[0], scale[0])  # rows may be single numbers
-        if not values.ndim or len(values) != len(center):
+        if numbers.center.ndim == 1:
+            return numbers if self.features > 1 else numbers.mapped(lambda one: one[0])  # rows may be single numbers
+        samples = len(numbers.center)
+        if not values.ndim or len(values) != samples:
             raise WindowError(
-                f"{name}: {len(values) if values.ndim else 1:,} samples, but these are the numbers of {len(center):,}"
+                f"{name}: {len(values) if values.ndim else 1:,} samples, but these are the numbers of {samples:,}"
             )
-        shape = (len(center), *(1 for _ in values.shape[1:]))
+        shape = (samples, *(1 for _ in values.shape[1:]))
         if self.features > 1:
             shape = (*shape[:-1], self.features)
-        return center.reshape(shape), scale.reshape(shape)
+        return numbers.mapped(lambda each: each.reshape(shape))
 
 
 class Normalizer:

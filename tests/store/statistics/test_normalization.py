@@ -91,6 +91,24 @@ def test_a_deviation_too_small_for_float32_is_that_of_a_constant(tmp_path: Path,
         assert abs(loud.windows(5000, target="aligned", normalize="sequence")[0][0].std() - 1) < 1e-3
 
 
+@pytest.mark.parametrize("normalize", ["sequence", "window", "stats"])
+@pytest.mark.parametrize("shape", [(), (2,), (30,)])
+def test_a_mean_of_many_deviations_is_subtracted_exactly(tmp_path: Path, normalize: str, shape: tuple[int, ...]):
+    """Such as a pressure in Pa: float32 rounds the mean by more than it may change the result."""
+    rng = np.random.default_rng(0)
+    rows = [(1_234_567.89 + rng.normal(0, 1, (500, *shape))).astype("float32") for _ in range(2)]
+    store = store_of(tmp_path / "s", rows)
+    given: Any = store.stats() if normalize == "stats" else normalize
+    windows = store.windows(500, target="aligned", normalize=given)
+    for x, y in (next(windows.batches(2, shuffle=False)), tuple(map(np.stack, zip(*windows, strict=True)))):
+        for number, found in enumerate(x):
+            of = (np.concatenate(rows) if normalize == "stats" else rows[number]).astype("float64")
+            expected = (rows[number] - of.mean(axis=0)) / of.std(axis=0)
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+            assert found.dtype == "float32"
+            assert same((y[number],), (found,))
+
+
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
 def test_numbers_and_images_are_normalised_by_window_sequence_and_statistics(tmp_path: Path, shape: tuple[int, ...]):
     """Labels without names are regarded as the inputs if their rows have the same shape."""
