@@ -122,8 +122,8 @@ def _print_problems(
     if all(problem.retired for problem in problems) and not quiet:
         from store_spec import open_store
 
-        counts = open_store(store).counts
-        checked = f"{count_text(counts.sequences, 'sequence')}, {count_text(counts.steps, 'step')} checked"
+        lengths = open_store(store).lengths  # without retired sequences, which are not compared with sources
+        checked = f"{count_text(len(lengths), 'sequence')}, {count_text(int(lengths.sum()), 'step')} checked"
         but = " but for what is retired" if problems else ""
         click.echo(f"all well{but}: {checked}" + (f", and compared with {sources}" if sources is not None else ""))
 

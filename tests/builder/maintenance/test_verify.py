@@ -161,11 +161,16 @@ def test_the_command_compares_with_sources(tmp_path):
     result = seqzarr(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"all well: 2 sequences, 4 steps checked, and compared with {tmp_path / 'src'}\n"
+    write_files(tmp_path / "src", {"b.csv": "x,y\n5,6\n"})
+    seqzarr("build", tmp_path / "src", store, "--update")
+    assert seqzarr(*arguments).stdout.startswith("all well: 2 sequences, 3 steps checked, and")  # not the retired one
+    write_files(tmp_path / "src", {"b.csv": "x,y\n1,2\n3,4\n"})
+    seqzarr("build", tmp_path / "src", store, "--update")
     one_bit_more = float(np.nextafter(np.float32(4), np.float32(5)))
     (tmp_path / "src" / "b.csv").write_text(f"x,y\n1,2\n3,{one_bit_more}\n")
     result = seqzarr(*arguments)
     differs = f"row 2, column y is {one_bit_more}, but the store has 4.0 (1 value differs)"
-    line = f"s.zarr: b.csv: sequence 1: inputs: {differs}\n"
+    line = f"s.zarr: b.csv: sequence 3: inputs: {differs}\n"
     assert (result.exit_code, result.stdout) == (1, line)
     found = json.loads(seqzarr(*arguments, "--json").stdout)
     assert [problem["what"] for problem in found["problems"]] == [line.removeprefix("s.zarr: ").rstrip()]
