@@ -11,7 +11,7 @@ import numpy as np
 from builder.build_errors import SourceError, UsageError
 from builder.formats.arrow import ArrowTable, single_rows
 from builder.formats.arrow_modules import pa
-from builder.formats.column_choice import as_option
+from builder.formats.column_choice import as_option, list_names
 from builder.formats.column_notes import metadata_of
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
@@ -20,7 +20,7 @@ from builder.formats.text_numbers import ROUNDED
 
 
 def open_netcdf(path: Path) -> ArrowTable:
-    """Open a NetCDF or HDF5 file. Scalars, and groups within the file, are ignored.
+    """Open a NetCDF or HDF5 file. Scalars are ignored. Groups are columns that cannot be read.
 
     Raises:
         UsageError: The libraries that read such files are not installed.
@@ -30,23 +30,26 @@ def open_netcdf(path: Path) -> ArrowTable:
         raise SourceError("is a NetCDF file of version 3; convert it to version 4 with nccopy -k nc4")
 
     def load(columns: list[str]) -> Any:
-        with _dataset(path) as dataset:
+        with _dataset(path) as (dataset, groups):
+            _refuse_groups(columns, groups)
             variables = {name: dataset.variables[name] for name in columns}
             _check_dimensions({name: variable.dims for name, variable in variables.items()})
             if sum(variable.nbytes for variable in variables.values()) > unpacked_limit(size):
                 raise unpacks_too_much(size, advice="split it into smaller files")
             return pa.table({name: _column(name, variable) for name, variable in variables.items()})
 
-    with _dataset(path) as dataset:
+    with _dataset(path) as (dataset, groups):
         fields = [
             pa.field(name, _kind(variable.dtype), metadata=metadata_of(variable.attrs))
             for name, variable in dataset.variables.items()
             if variable.dims
         ]
+    if not fields:
+        but = f", but the groups {list_names(groups)}, which are not read: give --process with a function that does"
+        raise SourceError("has no variables with a dimension" + (but if groups else ""))
+    fields += [pa.field(name, pa.null()) for name in groups]
     names = tuple(one.name for one in fields)
     check_unique(names)
-    if not names:
-        raise SourceError("has no variables with a dimension; groups within the file are not read")
     return ArrowTable(
         schema=pa.schema(fields),
         load=load,
@@ -56,8 +59,8 @@ def open_netcdf(path: Path) -> ArrowTable:
 
 
 @contextmanager
-def _dataset(path: Path) -> Iterator[Any]:
-    """Open a file as an xarray.Dataset, which decodes times, scales and fill values on reading."""
+def _dataset(path: Path) -> Iterator[tuple[Any, list[str]]]:
+    """Open a file as an xarray.Dataset, which decodes times, scales and fill values on reading; name its groups."""
     try:
         import h5netcdf
         import h5py
@@ -78,7 +81,21 @@ def _dataset(path: Path) -> Iterator[Any]:
             h5netcdf.File(file, "r", phony_dims="access", decode_vlen_strings=True) as netcdf,
             xarray.open_dataset(xarray.backends.H5NetCDFStore(netcdf), decode_timedelta=False) as dataset,
         ):
-            yield dataset
+            yield dataset, [name for name, group in netcdf.groups.items() if _has_rows(group)]
+
+
+def _has_rows(group: Any) -> bool:
+    """Return whether a group of h5netcdf, or a group in it, has a variable with a dimension."""
+    return any(one.shape for one in group.variables.values()) or any(map(_has_rows, group.groups.values()))
+
+
+def _refuse_groups(columns: list[str], groups: list[str]) -> None:
+    if chosen := [name for name in columns if name in groups]:
+        raise SourceError(
+            f"groups within the file are not read: {list_names(chosen)}; leave them out with --exclude "
+            f"{as_option(*chosen)}, name the columns to take with --inputs, or give --process with a function that "
+            "reads the file"
+        )
 
 
 def _check_dimensions(dimensions: dict[str, tuple[Any, ...]]) -> None:

@@ -12,6 +12,7 @@ import xarray
 from builder import SourceError, UsageError, tabular
 from builder.formats import files, open_table
 from builder.formats.table import Table, read_raw
+from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files
 
 ROWS = 50
@@ -73,7 +74,21 @@ def test_data_sets_of_plain_hdf5_are_columns_if_they_have_one_length(tmp_path, n
     x, y = tabular(inputs="x,y", format="netcdf").under(tmp_path)(tmp_path / name)
     assert x.tobytes() == y.tobytes() == values.tobytes()
     with pytest.raises(SourceError, match=r"variable \w+ has the dimension phony_dim_\d, but \w+ has .* --exclude"):
-        tabular(format="netcdf").under(tmp_path)(tmp_path / name)
+        tabular(exclude="group", format="netcdf").under(tmp_path)(tmp_path / name)
+
+
+def test_groups_are_refused_unless_they_are_left_out(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["b/deep/z"], file["c/y"] = np.ones(3), np.ones(2), np.ones(3)
+        file.create_group("notes/empty")["version"] = 1
+    every: list[dict[str, Any]] = [{"exclude": "b,c"}, {"inputs": "x"}]
+    for left_out in every:
+        assert tabular(**left_out).under(tmp_path)(tmp_path / "a.h5")[0].tolist() == [[1], [1], [1]]
+    result = seqzarr("build", tmp_path / "a.h5", tmp_path / "s.zarr", "--dry-run", "--workers", "0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "a.h5: groups within the file are not read: b, c; leave them out with --exclude b,c"
+    )
 
 
 def test_large_integers_of_a_variable_with_a_fill_value_are_not_rounded(tmp_path):
@@ -132,8 +147,8 @@ def test_files_that_are_not_hdf5_are_refused(tmp_path, content, message):
 
 def test_a_file_without_variables_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["group/x"] = [1.0]
-    with pytest.raises(SourceError, match="has no variables with a dimension; groups within the file are not read"):
+        file["group/x"], file["more/x"] = [1.0], [1.0]
+    with pytest.raises(SourceError, match="has no variables with a dimension, but the groups group, more, which are"):
         open_table(tmp_path / "a.h5")
 
 
