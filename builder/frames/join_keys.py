@@ -10,6 +10,7 @@ from builder.formats.arrow import describe_type, is_text
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.table import Frame
 from builder.formats.text_numbers import use_points
+from builder.frames.iso_times import StampError, parse_iso
 
 _WHOLE: Final = r"^[+-]?[0-9]{1,20}$"
 _LONG: Final = r"[0-9.]{19}"  # more digits than float64 can distinguish
@@ -21,8 +22,9 @@ def match_label_rows(
     """Return for each row of a source the index of its row of labels, or -1.
 
     Dates and time stamps are compared as times. Text is compared as exact numbers if all texts of both files are
-    numbers, so that `07` equals `7`; otherwise as text. Keys that are missing, occur twice or cannot be compared are
-    refused, and files without any match.
+    numbers, so that `07` equals `7`; as times if all are ISO 8601 or times of day, so that `6:00` equals `06:00:00`;
+    otherwise as text. Keys that are missing, occur twice or cannot be compared are refused, as are files without any
+    match.
 
     Args:
         left: Key columns of the source.
@@ -102,8 +104,8 @@ def _encode_keys(
             continue
         columns_to_cast = parsed if floating or pa.types.is_decimal(type_) else sides
         try:
-            chunks = [chunk for side in columns_to_cast for chunk in side.cast(type_).chunks]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            chunks = [chunk for side in columns_to_cast for chunk in _cast(side, type_).chunks]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, StampError):
             continue
         values = pa.concat_arrays(chunks or [pa.nulls(0)])
         values = pc.add(values, 0.0) if floating else values  # -0.0 equals 0.0
@@ -125,7 +127,20 @@ def _comparable_types(kinds: list[str | None], sides: list[Any]) -> tuple[Any, .
             return pa.int64(), pa.uint64(), pa.float64()
         return pa.int64(), pa.uint64(), exact
     whole = all(pc.all(pc.match_substring_regex(side, _WHOLE)).as_py() for side in sides)
-    return (pa.int64(), pa.uint64(), exact, pa.large_string()) if whole else (exact, pa.float64(), pa.large_string())
+    if whole:
+        return pa.int64(), pa.uint64(), exact, pa.large_string()
+    return exact, pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.large_string()
+
+
+def _cast(column: Any, type_: Any) -> Any:
+    """Convert a column to a type; as times, text may have any form of ISO 8601, or be times of day."""
+    if not (is_text(column.type) and pa.types.is_timestamp(type_)):
+        return column.cast(type_)
+    text = pc.replace_substring_regex(column.combine_chunks(), r"(^|[T ])(\d:\d\d)", r"\10\2")
+    values, zone = parse_iso(pc.replace_substring_regex(text, r"^(\d\d:)", r"1970-01-01 \1"), "ns")
+    if zone != type_.tz:
+        raise pa.ArrowInvalid("times with a zone are not those without one")
+    return pa.chunked_array([pa.array(values, type_)])
 
 
 def _has_long_numbers(kinds: list[str | None], sides: list[Any]) -> bool:

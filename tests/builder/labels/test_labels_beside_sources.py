@@ -140,6 +140,31 @@ def test_the_same_number_in_another_notation_is_the_same_key():
     assert match_label_rows(halves, pa.table({"k": ["0.5e-319", "10e299"]}), "l").tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "rows"),
+    [
+        (
+            ["2024-01-31 06:00", "2024-02-01", "2024-01-31 7:00:00.5"],
+            ["20240131T070000,5", "2024-02-01 00:00"],
+            [-1, 1, 0],
+        ),
+        (["6:00", "06:05:30", "23:59"], ["23:59:00", "6:05:30", "06:00:00"], [2, 1, 0]),
+        (["2024-01-31T06:00Z", "2024-01-31T06:01Z"], ["2024-01-31 07:00+01:00"], [0, -1]),
+        (["6:00", "06:00", "24:00"], ["24:00", "06:00"], [-1, 1, 0]),  # not all are times, so they are text
+        (["2024-01-31 06:00Z", "2024-01-31 06:00"], ["2024-01-31 06:00"], [-1, 0]),  # only some have a zone
+        ([np.datetime64("2024-01-31T06:00", "s")], ["2024-01-31 6:00"], [0]),
+    ],
+)
+def test_the_same_time_in_another_notation_is_the_same_key(ours: list[Any], theirs: list[str], rows: list[int]):
+    assert match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), "l").tolist() == rows
+
+
+def test_times_with_a_zone_are_no_times_without():
+    ours, theirs = pa.table({"k": ["2024-01-31 06:00Z"]}), pa.table({"k": ["2024-01-31 06:00"]})
+    with pytest.raises(SourceError, match="none of its 1 rows has the same k"):
+        match_label_rows(ours, theirs, "l")
+
+
 def test_texts_with_more_digits_than_floats_are_compared_exactly():
     long = pa.table({"k": ["1704067200.123456789"]})
     with pytest.raises(SourceError, match=r"cannot be compared \(--on\)"):
