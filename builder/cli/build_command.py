@@ -258,6 +258,12 @@ def attention(report: Report) -> Iterator[str]:
             f"{count_text(report.rounded.sources, 'source')}, such as {printable(report.rounded.example)}: the first "
             "source has fewer digits; to keep them, build to another path with --dtype float64"
         )
+    if report.unlabelled.values:
+        yield (
+            f"without labels: {count_text(report.unlabelled.values, 'row')} of "
+            f"{count_text(report.unlabelled.sources, 'source')}, such as {printable(report.unlabelled.example)}; they "
+            "are left out, and --join left keeps such rows"
+        )
     if report.uncompared is not None:
         yield report.uncompared
     failed = len(report.failures)

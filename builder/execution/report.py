@@ -9,7 +9,7 @@ import numpy as np
 
 from builder.amounts import bytes_text, count_text, ignored_text, printable, ratio_text, seconds_text
 from builder.build_errors import BuildError, UsageError
-from builder.frames.digits import NO_DIGITS, ManyDigits
+from builder.frames.digits import NO_VALUES, NotedValues
 from builder.options.table_options import COUNTS
 from builder.planning.build_options import BuildOptions
 from builder.planning.packing import Choice
@@ -36,7 +36,8 @@ class Tally:
     bytes_written: int = 0
     dropped: int = 0  # steps that cleaning left out of the sequences of this build
     filled: int = 0  # values that cleaning filled in
-    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
+    rounded: NotedValues = NO_VALUES  # numbers that float32 does not keep
+    unlabelled: NotedValues = NO_VALUES  # rows that are left out since they have no labels
     committed: int = 0  # sequences that readers see, including those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Tally:
             self.dropped += sums[0]
             self.filled += sums[1]
         self.rounded += summary.rounded
+        self.unlabelled += summary.unlabelled
         self.bytes_read += summary.bytes_read
         self.bytes_decoded += summary.bytes_decoded
         self.failures += summary.failures
@@ -128,7 +130,8 @@ class Report:
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
     dtype: str | None = None  # why numbers in text are stored as float64
-    rounded: ManyDigits = NO_DIGITS  # numbers that have more digits than the float32 stored
+    rounded: NotedValues = NO_VALUES  # numbers that have more digits than the float32 stored
+    unlabelled: NotedValues = NO_VALUES  # rows that were left out since they have no labels
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
     made: bool = True  # whether there is a store; it exists even if all of its sequences are retired
 
@@ -214,15 +217,16 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
         codec=None if choice is None else str(choice),
         dtype=float64_text(plan.many_digits),
         rounded=tally.rounded,
+        unlabelled=tally.unlabelled,
         uncompared=plan.sources.code.uncompared,
         made=tally.committed > 0 or open_if_exists(plan.store) is not None,
     )
 
 
-def float64_text(many_digits: ManyDigits) -> str | None:
+def float64_text(many_digits: NotedValues) -> str | None:
     """Return why numbers in text are stored as float64; None if they are not, or if the user chose float64.
 
-    >>> float64_text(ManyDigits(2, 1, "116.318417 in column lon of a.csv"))
+    >>> float64_text(NotedValues(2, 1, "116.318417 in column lon of a.csv"))
     'numbers are stored as float64: float32 does not keep 116.318417 in column lon of a.csv; --dtype float32 rounds it'
     """
     if not many_digits.values:

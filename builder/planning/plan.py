@@ -8,7 +8,7 @@ from typing import Self
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.frames.digits import NO_DIGITS, ManyDigits
+from builder.frames.digits import NO_VALUES, NotedValues
 from builder.frames.tabular import Tabular
 from builder.manifest.manifest_columns import check_classes
 from builder.planning.build_options import BuildOptions
@@ -41,7 +41,7 @@ class Plan:
     fingerprints: FingerprintCache
     skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
-    many_digits: ManyDigits = NO_DIGITS  # in the first source of a new store, which float32 does not keep
+    many_digits: NotedValues = NO_VALUES  # in the first source of a new store, which float32 does not keep
 
     @property
     def new(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError
-from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
+from builder.frames.digits import NO_VALUES, NotedValues, SourceNotes
 from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
 from builder.sources.fingerprints import Fingerprints
 from builder.workers.conform import SourceProbe, append_checked
@@ -47,7 +47,8 @@ class BatchSummary:
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     piece_bytes: int = 0  # of the largest piece of a sequence, for the estimate of `preview`
     whole_bytes: int = 0  # of sequences that do not come in pieces, likewise
-    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
+    rounded: NotedValues = NO_VALUES  # numbers that float32 does not keep
+    unlabelled: NotedValues = NO_VALUES  # rows that are left out since they have no labels
 
     @property
     def content(self) -> Content:
@@ -79,7 +80,7 @@ class ProbeResult:
     nbytes: int
     steps: int
     text_dtype: str | None = None  # the dtype of all tables if it is text; None: tables keep their dtypes
-    many_digits: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
+    many_digits: NotedValues = NO_VALUES  # numbers in text that float32 does not keep
 
 
 def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -106,8 +107,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     append = partial(append_checked, rows, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
     seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
-    notes, rounded = DigitNotes(), NO_DIGITS
-    batch = batch.noting(notes) if batch.process.text_dtype is not None else batch
+    digits, unlabelled = SourceNotes(), SourceNotes()
+    batch = batch.noting(digits if batch.process.text_dtype is not None else None, unlabelled)
     with batch.ready() as batch:
         started = time.monotonic()
         for number in range(len(batch)):
@@ -119,11 +120,12 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 if isinstance(result, Failure):
                     rows.cut(marks[-1][0])
                     codes.truncate(marks[-1][1])
-                    notes.take()
+                    digits.found = unlabelled.found = None
                 else:
                     room -= sum(record.nbytes for record in result.results)
                 finished.append(result)
-                rounded += notes.take(batch.names[number]) or NO_DIGITS
+                for notes in (digits, unlabelled):
+                    notes.take(batch.names[number])
             except KeyboardInterrupt as error:
                 interrupt = error
                 break
@@ -150,7 +152,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         interrupt=interrupt,
         piece_bytes=rows.piece_bytes,
         whole_bytes=rows.whole_bytes,
-        rounded=rounded,
+        rounded=digits.total,
+        unlabelled=unlabelled.total,
     )
     return ProcessedBatch(summary, blocks)
 
@@ -226,10 +229,10 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     A source without rows, such as a table with only a header, is used only if no source has rows.
     """
     failures, without_rows = [], list[ProbeResult]()
-    notes = DigitNotes()
+    notes = SourceNotes()
     batch = batch.noting(notes)
     for number in range(len(batch)):
-        notes.take()
+        notes.found = None
         codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
         with batch.only(number).ready() as one:
             kept = {column.column.name: column.column for column in batch.kept}
@@ -250,7 +253,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         result = ProbeResult(
             schema=replace(schema, inputs=features.describe(inputs), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
-            many_digits=many_digits or NO_DIGITS,
+            many_digits=many_digits or NO_VALUES,
             bytes_read=sum(file.state.size for file in used.read.fingerprints.values()),
             nbytes=found.nbytes,
             steps=found.steps,
