@@ -147,7 +147,7 @@ def build(context: click.Context, /, **_: object) -> None:
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
-            for line in filter(None, (report.summary, report.codec, report.dtype)):
+            for line in filter(None, (report.summary, report.codec, report.dtype, report.labels)):
                 click.echo(line)
         failed = bool(report.changed) or not report.made
         for line in attention(report) if failed or not quiet else ():

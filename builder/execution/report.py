@@ -130,6 +130,7 @@ class Report:
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
     dtype: str | None = None  # why numbers in text are stored as float64
+    labels: str | None = None  # what vectors of labels were taken for
     rounded: NotedValues = NO_VALUES  # numbers that have more digits than the float32 stored
     unlabelled: NotedValues = NO_VALUES  # rows that were left out since they have no labels
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
@@ -216,10 +217,20 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
         dtype=float64_text(plan.many_digits),
+        labels=_vector_text(plan.label_vector),
         rounded=tally.rounded,
         unlabelled=tally.unlabelled,
         uncompared=plan.sources.code.uncompared,
         made=tally.committed > 0 or open_if_exists(plan.store) is not None,
+    )
+
+
+def _vector_text(size: int) -> str | None:
+    if not size:
+        return None
+    return (
+        f"each sequence has one row of {count_text(size, 'label')}, since the first source does not have one per step; "
+        "--label-axis says otherwise"
     )
 
 

@@ -42,6 +42,7 @@ class Plan:
     skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
     many_digits: NotedValues = NO_VALUES  # in the first source of a new store, which float32 does not keep
+    label_vector: int = 0  # how many labels that source has for a whole sequence, if no option said that it does
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -67,7 +68,14 @@ class Plan:
             described = sources.described | {"text_dtype": first.text_dtype}
             every = replace(sources.every, process=replace(process, text_dtype=first.text_dtype))
             sources = replace(sources, every=every, described=described)
-        return replace(self, sources=sources, many_digits=first.many_digits)
+        labels = first.schema.labels
+        is_vector = sources.label_axis is None and first.schema.label_axis == "sequence" and labels.shape
+        return replace(
+            self,
+            sources=sources,
+            many_digits=first.many_digits,
+            label_vector=labels.features if is_vector else 0,
+        )
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""
