@@ -57,12 +57,12 @@ def strip_blanks(column: Any, missing: Sequence[str], blanks: str | None = None)
     return pc.if_else(pc.is_in(trimmed, value_set=pa.array(["", *missing])), None, trimmed)
 
 
-def parse_numbers(texts: Any, name: str, dtype: DType | None, na_values: Sequence[str] = (), decimal: str = ".") -> Any:
+def parse_numbers(texts: Any, name: str, dtype: DType | None, missing: Sequence[str], decimal: str) -> Any:
     """Parse a pyarrow column of strings: as integers if `dtype` is an integer type and all are, otherwise as float64.
 
     Integers that float64 would round are refused if `dtype` is None or an integer type.
     """
-    known = strip_blanks(texts, [*MISSING, *na_values], _BLANKS)
+    known = strip_blanks(texts, missing, _BLANKS)
     kind = number_type(dtype)
     is_word = pc.is_in(known, value_set=pa.array([*TRUE, *FALSE]))
     if known.null_count < len(known) == pc.sum(is_word).as_py() + known.null_count:

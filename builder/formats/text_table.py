@@ -15,7 +15,6 @@ from builder.formats.table import HIDDEN, DType, Frame, OpenTable, for_each_colu
 from builder.formats.text_header import FIRST, TextStart, read_start
 from builder.formats.text_numbers import (
     FALSE,
-    MISSING,
     TRUE,
     first_cast_failure,
     may_be_rounded,
@@ -61,14 +60,13 @@ class TextTable(OpenTable):
             except pa.ArrowInvalid:
                 # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
                 parsed = self.texts([*names, *texts])
-                na_values, decimal = self.options.na_values, self.decimal
+                missing, decimal = self.options.missing_words, self.decimal
                 columns = for_each_column(
-                    names,
-                    lambda name: parse_numbers(parsed[name], name, dtype, na_values, decimal),
+                    names, lambda name: parse_numbers(parsed[name], name, dtype, missing, decimal)
                 )
         unconverted = self.texts(raw) if len(texts) < len(raw) else parsed
         for name in raw:
-            columns[HIDDEN + name] = strip_blanks(unconverted[name], [*MISSING, *self.options.na_values])
+            columns[HIDDEN + name] = strip_blanks(unconverted[name], self.options.missing_words)
         return pa.table(columns)
 
     def _kinds(self, names: Sequence[str]) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class TextTable(OpenTable):
             "convert_options": csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
-                null_values=[*MISSING, *self.options.na_values],
+                null_values=self.options.missing_words,
                 true_values=TRUE,
                 false_values=FALSE,
                 strings_can_be_null=False,

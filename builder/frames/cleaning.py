@@ -13,6 +13,7 @@ from builder.formats.convert import FILL_IN, check_all, per_row, refuse_any, req
 from builder.formats.table import Array, Table
 from builder.frames.transforms import as_floats
 from builder.options.option_syntax import Fill, Policy
+from builder.options.table_options import TableOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,12 +28,13 @@ class CleanRows:
     fills: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # masks (rows, ...) of filled values, if any
 
 
-def mark_missing(table: Table, na_values: Sequence[str], classes: Sequence[str] = ()) -> Table:
-    """Mark the numbers among `na_values` as missing in all columns but those of classes, which are codes already.
+def mark_missing(table: Table, options: TableOptions, classes: Sequence[str] = ()) -> Table:
+    """Mark the numbers among the option `na_values` as missing, in all columns but those of classes, which are codes.
 
     They are compared in the dtype of the column: -999.9 matches the float32 nearest to it.
     """
-    numbers = [number for number in map(parse_number, na_values) if number is not None and not math.isnan(number)]
+    words = [word.replace(options.decimal, ".") for word in options.na_values]
+    numbers = [number for number in map(parse_number, words) if number is not None and not math.isnan(number)]
     marked = {}
     for name, column in table.columns.items() if numbers else ():
         equal = np.logical_or.reduce([_equals(column, number) for number in numbers])

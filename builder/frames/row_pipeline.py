@@ -119,10 +119,9 @@ class RowPipeline:
         self, groups: Iterable[Group], policies: Mapping[str, Policy], transforms: Transforms
     ) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
         """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""
-        na_values = [word.replace(self.options.decimal, ".") for word in self.options.na_values]
         for group in groups:
             values = convert_group_values(group[0], self.types)
-            table = mark_missing(group[1], na_values, self.selection.classes)
+            table = mark_missing(group[1], self.options, self.selection.classes)
             for stretch in self._split(table, policies, transforms):
                 yield values, stretch, *self._clean(stretch, policies, transforms)
 

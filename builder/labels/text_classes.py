@@ -44,7 +44,7 @@ class MixedTextError(SourceError):
     """A column holds both numbers and text; `--classes` would make all of it text."""
 
 
-def parse_classes(class_lists: Iterable[str], na_values: Sequence[str] = ()) -> ClassLists:
+def parse_classes(class_lists: Iterable[str], missing: Sequence[str] = MISSING) -> ClassLists:
     """Parse "cat,dog" and "species=cat,dog"; names with commas are in double quotes.
 
     Raises:
@@ -65,7 +65,7 @@ def parse_classes(class_lists: Iterable[str], na_values: Sequence[str] = ()) -> 
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"classes={text!r:.80} names {name!r:.80} twice; each class has one number")
-            if name in (*MISSING, *na_values):
+            if name in missing:
                 raise UsageError(f"classes={text!r:.80}: {name!r} means a missing value, and cannot be a class")
             _check_name(name, f"classes={text!r:.80}", UsageError)
         if target in [other for other, _ in parsed]:

@@ -158,12 +158,12 @@ def normalize_policies(missing: Sequence[str]) -> tuple[str, ...]:
     return (*general, *(f"{','.join(map(quote, columns))}={policy}" for columns, policy in policies.columns))
 
 
-def missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
+def parse_missing_words(na_values: str | Sequence[str] | None, decimal: str = ".") -> tuple[str, ...]:
     """Split "-999,?" into words; the items of a list are not split. Words with commas are in double quotes.
 
     A comma that may be a decimal mark or separate two words is a UsageError.
 
-    >>> missing_words("-999,?"), missing_words('"-999,0", ?', ",")
+    >>> parse_missing_words("-999,?"), parse_missing_words('"-999,0", ?', ",")
     (('-999', '?'), ('-999,0', '?'))
     """
     if not isinstance(na_values, str) and not na_values:

@@ -152,12 +152,12 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         from builder.labels.text_classes import format_classes, parse_classes
-        from builder.options.option_syntax import missing_words
+        from builder.options.option_syntax import parse_missing_words
         from builder.options.table_checks import PARSERS, check
 
-        object.__setattr__(self, "na_values", missing_words(self.na_values, self.decimal))
+        object.__setattr__(self, "na_values", parse_missing_words(self.na_values, self.decimal))
         parse_fields(self, PARSERS)
-        object.__setattr__(self, "classes", format_classes(parse_classes(self.classes, self.na_values)))
+        object.__setattr__(self, "classes", format_classes(parse_classes(self.classes, self.missing_words)))
         check(self)
 
     @property
@@ -170,6 +170,13 @@ class TableOptions:
         if tuple(self.labels) == NO_LABELS and self.labels_from is None:
             return "none"
         return "columns" if self.labels or self.labels_from is not None else "inputs"
+
+    @property
+    def missing_words(self) -> tuple[str, ...]:
+        """The words in text that mean a missing value."""
+        from builder.formats.text_numbers import MISSING
+
+        return (*MISSING, *self.na_values)
 
     @property
     def changes_rows(self) -> bool:

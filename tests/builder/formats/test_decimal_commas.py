@@ -15,7 +15,7 @@ from builder import SourceError, UsageError, tabular
 from builder.formats import text_header, text_table
 from builder.formats.text_numbers import MISSING
 from builder.labels.text_classes import is_number
-from builder.options.option_syntax import missing_words
+from builder.options.option_syntax import parse_missing_words
 from store_spec import open_store
 from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files, write_file
@@ -221,7 +221,7 @@ def test_words_for_missing_values_are_matched_exactly(tmp_path):
     ],
 )
 def test_words_may_contain_commas_with_a_decimal_comma(given, words):
-    assert missing_words(given, ",") == words
+    assert parse_missing_words(given, ",") == words
     assert tabular(na_values=given or (), decimal=",").options.na_values == words
 
 

@@ -15,6 +15,7 @@ from builder.formats.table import Table
 from builder.frames.cleaning import clean, mark_missing
 from builder.frames.transforms import apply_transforms
 from builder.options.option_syntax import parse_policies, parse_transform
+from builder.options.table_options import TableOptions
 from tests.builder.row_oracle import changed_by_loop, cleaned_by_loop
 from tests.builder.source_files import write_file
 
@@ -153,7 +154,8 @@ def test_words_for_missing_values_are_missing_in_columns_of_times_groups_and_key
     ],
 )
 def test_a_number_is_compared_in_the_columns_dtype(dtype, values, word, found):
-    absent = mark_missing(Table(columns={"a": np.array(values, dtype)}), ["word", word]).absent("a")
+    table = Table(columns={"a": np.array(values, dtype)})
+    absent = mark_missing(table, TableOptions(na_values=["word", word])).absent("a")
     assert ([False, False] if absent is None else absent.tolist()) == found
 
 
