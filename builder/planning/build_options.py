@@ -45,9 +45,9 @@ class BuildOptions:
         help="A table with one row per source: CSV or Parquet.")
     key: str | None = option(None, section=_MANIFEST, metavar="COL",
         help="Its column with the path, file name or stem of each source. By default source.")
-    label_column: str | None = option(None, section=_MANIFEST, metavar="COLS",
+    label_column: Sequence[str] | None = option(None, section=_MANIFEST, kind="columns", metavar="COLS",
         help="Its columns that are the labels of each sequence.")
-    keep: str | None = option(None, section=_MANIFEST, metavar="COLS",
+    keep: Sequence[str] | None = option(None, section=_MANIFEST, kind="columns", metavar="COLS",
         help="Its columns to keep with each sequence, such as site,age; store.sequences returns them: whole numbers as "
         "int64, or as float64 if some are missing, other numbers, bools, and text. In CSV, numbers are text if one "
         "begins with a zero, such as 007.")
@@ -119,20 +119,6 @@ class BuildOptions:
         from builder.sources.source_list import check_sequence_from
 
         parse_fields(self, {"sequence_from": check_sequence_from})
-
-    @property
-    def label_columns(self) -> tuple[str, ...] | None:
-        """The columns of the manifest that are labels; None: it only lists sources."""
-        from builder.formats.column_choice import parse_columns
-
-        return parse_columns(self.label_column, "label_column")
-
-    @property
-    def kept_columns(self) -> tuple[str, ...] | None:
-        """The columns of the manifest to keep with each sequence."""
-        from builder.formats.column_choice import parse_columns
-
-        return parse_columns(self.keep, "keep")
 
     @property
     def of_function(self) -> FunctionOptions:

@@ -54,7 +54,7 @@ def describe_build(
     """Return the record of a build for a new store; `manifest` is its path."""
     table = None
     if manifest is not None:
-        labels, kept = options.label_columns, options.kept_columns
+        labels, kept = options.label_column, options.keep
         table = {
             "key": options.key or DEFAULT_KEY,
             "columns": labels and list(labels),

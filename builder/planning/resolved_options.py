@@ -223,7 +223,7 @@ def _all_differences(
 
 def _comparable(build: BuildOptions) -> dict[str, Any]:
     """Return the options that a store records, apart from those of tables, in the order in which they are compared."""
-    labels, kept = build.label_columns, build.kept_columns
+    labels, kept = build.label_column, build.keep
     options = {
         "label_axis": build.label_axis,
         "sequence_from": build.sequence_from,

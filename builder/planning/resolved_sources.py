@@ -151,7 +151,7 @@ def _match_manifest(
     resolved: ResolvedSources, build: BuildOptions, path: Path, old_store: store_spec.Store | None
 ) -> ResolvedSources:
     """Take the sources that have a row of the manifest, and their values there."""
-    listing, every, columns, kept = resolved.listing, resolved.every, build.label_columns, build.kept_columns
+    listing, every, columns, kept = resolved.listing, resolved.every, build.label_column, build.keep
     if kept is not None and LABELS_SHA256 in kept and not every.process.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
     types = {} if old_store is None else {column.name: column for column in old_store.schema.columns}
@@ -171,7 +171,7 @@ def _match_manifest(
     if columns is not None:
         labels = manifest.labels(columns, as_text=columns_with_classes(columns, classes), order=places)
         check_kinds(old_store, labels, path)
-        label_names = columns if len(columns) == len(labels.targets) else None
+        label_names = tuple(columns) if len(columns) == len(labels.targets) else None
         every = replace(every, labels=labels)
     if kept is not None:
         every = replace(every, kept=tuple(one[places] for one in manifest.kept(kept, types)))
