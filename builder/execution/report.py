@@ -137,9 +137,10 @@ class Report:
     made: bool = True  # whether there is a store; it exists even if all of its sequences are retired
 
     def __repr__(self) -> str:
-        outdated, rounded = len(self.outdated), self.rounded.values
+        outdated, rounded, unlabelled = len(self.outdated), self.rounded.values, self.unlabelled.values
         notes = [f"{outdated:,} made by other code"] * bool(outdated)
         notes += [f"{count_text(rounded, 'number')} rounded to float32"] * bool(rounded)
+        notes += [f"{count_text(unlabelled, 'row')} without labels"] * bool(unlabelled)
         return "\n  ".join([f"<build of {'; '.join([self.summary, *notes])}>", *self._first_failures()])
 
     @property

@@ -136,6 +136,8 @@ def _cast(column: Any, type_: Any) -> Any:
     """Convert a column to a type; as times, text may have any form of ISO 8601, or be times of day."""
     if not (is_text(column.type) and pa.types.is_timestamp(type_)):
         return column.cast(type_)
+    if len(column) > 1:
+        _cast(column[:1], type_)  # most text that is no time fails here, without a search in all rows
     text = pc.replace_substring_regex(column.combine_chunks(), r"(^|[T ])(\d:\d\d)", r"\10\2")
     values, zone = parse_iso(pc.replace_substring_regex(text, r"^(\d\d:)", r"1970-01-01 \1"), "ns")
     if zone != type_.tz:

@@ -170,6 +170,7 @@ def test_a_build_shows_a_row_without_labels(src, tmp_path):
     write_files(src, {"labels/c.csv": "t,y\n5,1\n", "labels/d.csv": "t,y\n1 h,1\n"})
     report = builder.build(src, tmp_path / "t.zarr", workers=0)
     assert len(report.failures) == 1
+    assert "2 rows without labels" in repr(report)
     assert report.to_json()["unlabelled"] == {"values": 2, "sources": 1, "example": "6 h in column t of d.csv"}
 
 
