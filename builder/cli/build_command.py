@@ -23,6 +23,7 @@ from builder.planning.build_options import BuildOptions
 if TYPE_CHECKING:
     from builder.execution.preview import Preview
     from builder.execution.report import Report
+    from builder.frames.digits import NotedValues
     from builder.workers.process_source import Failure
 
 LISTED_FAILURES = 20
@@ -239,6 +240,12 @@ def absent_text(keys: Sequence[str]) -> str:
     return f"there are no files for {listed}; --manifest-strict refuses that"
 
 
+def unlabelled_text(noted: NotedValues) -> str:
+    """Return the number of rows without labels, and one of them."""
+    which = f"{count_text(noted.values, 'row')} of {count_text(noted.sources, 'source')}"
+    return f"{which}, such as {printable(noted.example)}; they are left out, and --join left keeps such rows"
+
+
 def attention(report: Report) -> Iterator[str]:
     """Yield a line for each kind of source that the user should know of, with advice."""
     reason = printable(report.skipped[0].reason) if report.skipped else ""
@@ -259,11 +266,7 @@ def attention(report: Report) -> Iterator[str]:
             "source has fewer digits; to keep them, build to another path with --dtype float64"
         )
     if report.unlabelled.values:
-        yield (
-            f"without labels: {count_text(report.unlabelled.values, 'row')} of "
-            f"{count_text(report.unlabelled.sources, 'source')}, such as {printable(report.unlabelled.example)}; they "
-            "are left out, and --join left keeps such rows"
-        )
+        yield f"without labels: {unlabelled_text(report.unlabelled)}"
     if report.uncompared is not None:
         yield report.uncompared
     failed = len(report.failures)

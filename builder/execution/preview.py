@@ -1,13 +1,13 @@
 """Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
-from builder.execution.report import Tally, float64_text
+from builder.execution.report import SourceFacts, Tally, float64_text, source_facts
 from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
@@ -19,7 +19,7 @@ from builder.workers.batch import probe, process_batch
 from builder.workers.process_source import Failure, Skipped
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
-from store_spec.building import StorePlace, count_files
+from store_spec.building import count_files
 
 SAMPLES = 5
 WORKER_BYTES = 130_000_000  # memory of a process with all its imports, without rows
@@ -49,42 +49,27 @@ class StorePreview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class Preview(SourceFacts):
     """What a build would do."""
 
-    store: StorePlace
     exists: bool
-    sources: int  # in the folder
     to_process: int  # new sources, and those to build again
     new: tuple[str, ...]  # not in the store
     unchanged: int  # in the store, with the same bytes
     changed: tuple[str, ...]  # in the store, with other bytes
-    vanished: tuple[str, ...]  # in the store, but not in the folder
-    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
     unreadable: tuple[Failure, ...]  # in the store, but not readable now
     failed: tuple[Failure, ...]  # new sources that failed in an earlier build
     skipped_before: int  # empty sources that an earlier build skipped, and that did not change
     update: bool  # whether changed and outdated sources are built again
     retire_missing: bool  # whether vanished sources are retired
-    ignored: int  # files that are not sources
-    ignored_listed: tuple[str, ...]  # the first ignored files
     bytes_to_read: int
-    dropped: int  # steps that cleaning would leave out of the sampled sources
-    filled: int  # values that cleaning would fill in
     sampled: tuple[str, ...]  # the sources that were read for the preview
-    failures: tuple[Failure, ...]  # files that cannot be sources by their names, and sampled sources that failed
-    skipped: tuple[Failure, ...]  # empty sources in the sample
-    outdated: tuple[str, ...]  # unchanged sources with sequences from other code
     result: StorePreview | None  # None: no source is new, or none of the sampled sources is usable
 
     def __repr__(self) -> str:
         work = f"{self.to_process:,} of {self.sources:,} sources to process, {self.bytes_to_read:,} bytes to read"
         failed = f"{len(self.failures):,} of {len(self.sampled):,} read for this failed"
         return f"<preview of {self.store.name}: {work}, {failed}>"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the preview as JSON values."""
-        return asdict(self) | {"store": str(self.store)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,29 +112,20 @@ def preview(options: BuildOptions) -> Preview:
         if tally.sequences:
             result = _estimate(options, plan, schema, samples, choice)
     return Preview(
-        store=plan.store,
+        **source_facts(plan, tally),
         exists=plan.old_store is not None,
-        sources=plan.count,
         to_process=len(plan.new),
         new=plan.comparison.new,
         unchanged=len(plan.comparison.unchanged),
         changed=plan.comparison.changed,
-        vanished=plan.comparison.vanished,
-        absent=plan.sources.absent,
         unreadable=plan.unreadable,
         failed=_failed_before(plan),
         skipped_before=len(plan.comparison.skipped),
         update=options.update,
         retire_missing=options.retire_missing,
-        ignored=len(plan.sources.listing.ignored),
-        ignored_listed=plan.sources.listing.ignored_listed,
         bytes_to_read=sum(plan.new_bytes),
-        dropped=tally.dropped,
-        filled=tally.filled,
         sampled=tuple(plan.new[number] for number in samples.numbers),
         failures=(*plan.sources.misnamed, *tally.failures),
-        skipped=tuple(Failure(one.source, one.reason) for one in tally.skipped),
-        outdated=plan.outdated,
         result=result,
     )
 

@@ -101,28 +101,56 @@ def parse_limit(limit: int | str | None, sources: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a build did."""
+class SourceFacts:
+    """What the report of a build and its preview have in common; a preview reads a sample of the new sources."""
 
     store: StorePlace
     sources: int  # in the folder
     ignored: int  # files that are not sources
     ignored_listed: tuple[str, ...]  # the first ignored files
+    vanished: tuple[str, ...]  # sources in the store that no longer exist
+    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
+    outdated: tuple[str, ...]  # sources with sequences from other code of the process function
+    failures: tuple[Failure, ...]  # also files that cannot be sources by their names
+    skipped: tuple[Failure, ...]  # empty sources
+    dropped: int  # steps that cleaning left out of the sequences
+    filled: int  # values that cleaning filled in
+    unlabelled: NotedValues  # rows that are left out since they have no labels
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as JSON values."""
+        return asdict(self) | {"store": str(self.store)}
+
+
+def source_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
+    """Return the arguments of `SourceFacts`, except the failures."""
+    return {
+        "store": plan.store,
+        "sources": plan.count,
+        "ignored": len(plan.sources.listing.ignored),
+        "ignored_listed": plan.sources.listing.ignored_listed,
+        "vanished": plan.comparison.vanished,
+        "absent": plan.sources.absent,
+        "outdated": plan.outdated,
+        "skipped": tuple(Failure(one.source, one.reason) for one in tally.skipped),
+        "dropped": tally.dropped,
+        "filled": tally.filled,
+        "unlabelled": tally.unlabelled,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(SourceFacts):
+    """What a build did."""
+
     unchanged: int  # sources that were in the store, and were not built again
     added: int  # new sources
     updated: int  # sources whose old sequences this build replaced
     changed: tuple[str, ...]  # sources that differ from the store, and were not built again
-    vanished: tuple[str, ...]  # sources in the store that no longer exist
     retired: int  # vanished sources whose sequences were retired
-    absent: tuple[str, ...]  # sources that the manifest lists and that do not exist, by its keys
-    failures: tuple[Failure, ...]
-    skipped: tuple[Failure, ...]  # empty sources
     skipped_before: int  # empty sources that an earlier build skipped, and that did not change
-    outdated: tuple[str, ...]  # sources with sequences from other code of the process function
     sequences: int  # added
     steps: int  # added
-    dropped: int  # steps that cleaning left out of the added sequences
-    filled: int  # values that cleaning filled in
     bytes_read: int
     bytes_decoded: int
     bytes_written: int
@@ -132,7 +160,6 @@ class Report:
     dtype: str | None = None  # why numbers in text are stored as float64
     labels: str | None = None  # what vectors of labels were taken for
     rounded: NotedValues = NO_VALUES  # numbers that have more digits than the float32 stored
-    unlabelled: NotedValues = NO_VALUES  # rows that were left out since they have no labels
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
     made: bool = True  # whether there is a store; it exists even if all of its sequences are retired
 
@@ -180,10 +207,6 @@ class Report:
         more = len(named) - SHOWN_FAILURES
         return [*map(str, named[:SHOWN_FAILURES]), *([f"and {more:,} more: see failures"] if more > 0 else [])]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return asdict(self) | {"store": str(self.store)}
-
 
 def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | None) -> Report:
     """Return the report of a build; `choice` is that of `codec="auto"`."""
@@ -192,25 +215,16 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
     updated = sum(name not in failed for name in plan.replaced)
     comparison = plan.comparison
     return Report(
-        store=plan.store,
-        sources=plan.count,
-        ignored=len(plan.sources.listing.ignored),
-        ignored_listed=plan.sources.listing.ignored_listed,
+        **source_facts(plan, tally),
         unchanged=len(comparison.unchanged) - sum(name in plan.replaced for name in comparison.unchanged),
         added=sum(name not in failed for name in comparison.new),
         updated=updated,
         changed=() if options.update else comparison.changed,
-        vanished=comparison.vanished,
         retired=len(comparison.vanished) if options.retire_missing else 0,
-        absent=plan.sources.absent,
         failures=tuple(tally.failures),
-        skipped=tuple(Failure(one.source, one.reason) for one in tally.skipped),
         skipped_before=len(comparison.skipped) - sum(name in options.redo for name in comparison.skipped),
-        outdated=plan.outdated,
         sequences=tally.sequences,
         steps=tally.steps,
-        dropped=tally.dropped,
-        filled=tally.filled,
         bytes_read=tally.bytes_read,
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,
@@ -220,7 +234,6 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
         dtype=float64_text(plan.many_digits),
         labels=_vector_text(plan.label_vector),
         rounded=tally.rounded,
-        unlabelled=tally.unlabelled,
         uncompared=plan.sources.code.uncompared,
         made=tally.committed > 0 or open_if_exists(plan.store) is not None,
     )

@@ -161,7 +161,10 @@ def test_the_same_time_in_another_notation_is_the_same_key(ours: list[Any], thei
 
 def test_a_build_shows_a_row_without_labels(src, tmp_path):
     command = ["build", src, tmp_path / "t.zarr", "--labels-from", "labels/{stem}.csv", "--inputs", "x"]
-    result = seqzarr(*command, "--labels", "y", "--on", "t", "--workers", "0")
+    options = ["--labels", "y", "--on", "t", "--workers", "0"]
+    shown = " ".join(seqzarr(*command, *options, "--dry-run").stdout.split())
+    assert "no labels 1 row of 1 source, such as 2 in column t of b.csv; they are left out" in shown
+    result = seqzarr(*command, *options)
     assert result.stderr == (
         "without labels: 1 row of 1 source, such as 2 in column t of b.csv; they are left out, and --join left keeps "
         "such rows\n"
