@@ -244,7 +244,7 @@ def _vector_text(size: int) -> str | None:
         return None
     return (
         f"each sequence has one row of {count_text(size, 'label')}, since the first source does not have one per step; "
-        "--label-axis says otherwise"
+        "give --label-axis if that is wrong"
     )
 
 
