@@ -75,10 +75,8 @@ class Scale:
     def take(self, features: ArrayLike) -> Scale:
         """Return the numbers for these features, in this order; for -1, numbers that do not change a value."""
         places = np.asarray(features, np.int64)
-        return Scale(
-            center=np.where(places < 0, 0.0, self.center[..., places]),
-            scale=np.where(places < 0, 1.0, self.scale[..., places]),
-        )
+        taken = self.mapped(lambda numbers: np.where(places < 0, 0.0, numbers[..., places]))
+        return replace(taken, scale=np.where(places < 0, 1.0, self.scale[..., places]))
 
     def astype(self, dtype: np.dtype[Any]) -> Scale:
         """Convert the numbers to a dtype; a scale that is too small for it becomes 1, as for a constant feature."""
@@ -110,6 +108,8 @@ class Scale:
         """Return `values * scale + center`, a new array; the arguments are as for `apply`."""
         numbers = self._fitted(values, name)
         result, center = by_feature(np.multiply, values, numbers.scale), numbers.center
+        if numbers.rest is not None:
+            result = np.asarray(result + numbers.rest)
         return np.asarray(by_feature(np.add, result, center, result) if result.ndim else result + center)
 
     def _fitted(self, values: NDArray[Any], name: str) -> Scale:

@@ -107,6 +107,12 @@ def test_a_mean_of_many_deviations_is_subtracted_exactly(tmp_path: Path, normali
             np.testing.assert_allclose(found, expected, atol=1e-3)
             assert found.dtype == "float32"
             assert same((y[number],), (found,))
+    if shape == (2,):
+        some = store.windows(500, target="aligned", normalize=given, features=[1])
+        scaler = some.scaler([0, 1])
+        assert same((scaler.normalize(np.stack(rows)[..., 1:]),), (np.stack([some[0][0], some[1][0]]),))
+        back = scaler.inverse_inputs(np.stack([some[0][0], some[1][0]]))
+        np.testing.assert_allclose(back, np.stack(rows)[..., 1:], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2, 3)])
