@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from store_spec.errors import WindowError
 from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
@@ -127,6 +128,11 @@ class PackedOptions(EpochOptions):
         EpochOptions.__post_init__(self)
         steps = self.tokens if self.max_steps is None else self.max_steps
         self._set("max_steps", whole_number("max_steps", steps, 1, self.tokens))
+        if self.shuffle and self.world_size > 1 and self.batch_size == 1 and not self.drop_last:
+            raise WindowError(  # now, and not in the first epoch whose rows cannot be distributed
+                f"world_size={self.world_size:,} with batches of one packed row: each epoch has another number of "
+                "rows, which ranks cannot always share evenly; give drop_last=True, or a batch_size of at least 2"
+            )
 
 
 class PackedPlan(SlicePlan, TurnsPlan):
@@ -196,7 +202,8 @@ class PackedBatches(SliceBatches[PackedPlan]):
     Args:
         store: The sequences. Sequences without steps are left out. Labels may not be on the `own` axis.
         tokens: Steps in a row.
-        batch_size: Rows in a batch. The last batch may have fewer; with several ranks, the last two.
+        batch_size: Rows in a batch. The last batch may have fewer; with several ranks, the last two. Several ranks take
+            shuffled rows one by one only with `drop_last`, since each epoch has another number of rows.
         max_steps: The largest number of steps in a piece; longer sequences are cut. None: `tokens`.
         shuffle: Shuffle sequences, pieces and rows.
         rank: It has the rows `rank`, `rank + world_size`, ... of the epoch.

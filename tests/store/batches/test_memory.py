@@ -22,6 +22,11 @@ from tests.store.window_oracle import LENGTHS, Written
 OVERHEAD = 950_000
 
 
+def least_count_and_peak(batches: Callable[[], Any]) -> tuple[int, int]:
+    """Do it twice, since in one of them Python may enlarge its table of interned strings, by 2 MB."""
+    return min(count_and_peak(batches) for _ in range(2))
+
+
 def count_and_peak(batches: Callable[[], Any]) -> tuple[int, int]:
     """Take all batches; return the number of samples, and the peak of memory."""
     gc.collect()
@@ -81,7 +86,7 @@ def test_an_epoch_stays_within_its_memory(stores, monkeypatch, store, windows, b
     allowed = int(memory[0]) * 10**6
     options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
     view.store.snapshot.sources()  # so that everything that a store keeps is in memory
-    count, peak = count_and_peak(lambda: view.batches(**options))
+    count, peak = least_count_and_peak(lambda: view.batches(**options))
     assert count > 0
     assert peak < allowed + OVERHEAD + 200 * len(view.store)
 
@@ -119,7 +124,7 @@ def test_batches_of_sequences_stay_within_their_memory(tmp_path: Path, stored: d
     }[kind]
     options: dict[str, Any] = size | {"shuffle": True, "memory": memory, "value_mask": bool(stored)}
     assert count_and_peak(lambda: begin(store, kind, **options))[0] == 60  # so that the store has cached what it keeps
-    _, peak = count_and_peak(lambda: begin(store, kind, **options))
+    _, peak = least_count_and_peak(lambda: begin(store, kind, **options))
     assert memory / 4 < peak < memory + 400_000
 
 

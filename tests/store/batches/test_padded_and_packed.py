@@ -308,6 +308,14 @@ def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
         assert np.array_equal(np.concatenate([piece for _, piece in pieces]), y)
 
 
+def test_ranks_that_take_single_shuffled_rows_have_to_drop_the_last(by_step: Written):
+    """Otherwise some later epoch could not be distributed."""
+    ranks: dict[str, Any] = {"world_size": 2, "shuffle": True}
+    with pytest.raises(WindowError, match=r"each epoch has another number of rows.*drop_last=True, or a batch_size of"):
+        by_step.store.packed(32, **ranks)
+    assert len({len(by_step.store.packed(32, **ranks, rank=rank, drop_last=True)) for rank in range(2)}) == 1
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_packed_rows_are_nearly_full_for_log_normal_lengths(shuffle: Any):
     rng = np.random.default_rng(0)
