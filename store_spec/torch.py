@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import IterableDataset, default_convert, get_worker_info
 
@@ -174,8 +174,17 @@ def _check_can_be_sent(error: Exception) -> None:
         raise WindowError(f"{type(error).__qualname__} in a worker: {error}") from error
 
 
-def packed(rows: NDArray[Any], mask: NDArray[np.bool_]) -> PackedSequence:
-    """Pack inputs (size, longest, ...) of `store.padded`, or labels of its steps, by the mask (size, longest)."""
+def packed(rows: ArrayLike, mask: ArrayLike) -> PackedSequence:
+    """Pack inputs of `store.padded`, or labels of its steps, for a recurrent network of torch.
+
+    Args:
+        rows: (batch_size, longest, ...), as an array or a tensor.
+        mask: The mask of the batch, (batch_size, longest), likewise.
+
+    Raises:
+        WindowError: A sequence has no steps, or the shapes do not fit together.
+    """
+    rows, mask = np.asarray(rows), np.asarray(mask)
     lengths = mask.sum(axis=1)
     if rows.shape[:2] != mask.shape or not lengths.all():
         raise WindowError(

@@ -174,7 +174,7 @@ def test_an_lstm_over_packed_batches_equals_one_over_single_sequences(store, sid
     found = []
     with torch.no_grad():
         for x, y, mask in real.padded(4, side=side):
-            rows, labels = packed(x, mask), packed(y, mask)
+            rows, labels = packed(x, mask), packed(torch.from_numpy(y), torch.from_numpy(mask))
             output, (last, _) = lstm(rows)
             found += list(last[0])
             # Labels have the layout of outputs, so a loss needs no padding.
