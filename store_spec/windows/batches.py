@@ -116,8 +116,11 @@ class Epoch(TurnsPlan):
             return
         first, cancelled, transform = self._pool_of(numbers[0]), threading.Event(), self.options.transform
         slots = self.slots if transform is None else self.slots - 1
+        # It allocates its buffers in this thread: the C library keeps memory for the thread that allocated it, and each
+        # epoch has other threads.
+        loader = Loader(self, self._cached_rows(), cancelled)
         batches = gather(
-            ahead(lambda: self._pools(first, cancelled), 2, "seqzarr pools", cancelled),
+            ahead(lambda: self._pools(loader, first), 2, "seqzarr pools", cancelled),
             [self.turns.share(int(windows)) for windows in self.order.first[first:]],
             self.turns,
             numbers,
@@ -133,23 +136,26 @@ class Epoch(TurnsPlan):
         else:
             yield from _transformed(batches, transform)
 
-    def _pools(self, number: int, cancelled: threading.Event) -> Generator[Pool, None, None]:
-        """Yield the pools from `number` on."""
-        row_cache, cached = self.rows.row_cache, None
+    def _cached_rows(self) -> CachedRows | None:
+        """Return the rows that earlier epochs have cached; None if not all rows fit into memory."""
+        row_cache = self.rows.row_cache
         if self.kept is None:
             row_cache.drop()
-        else:
-            cached = row_cache.take()
-            if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
-                cached = CachedRows(ranges=self.kept)
-        loader = Loader(self, cached, cancelled)
+            return None
+        cached = row_cache.take()
+        if cached is None or cached.ranges.rows > self.kept.rows:  # an epoch with more memory had more rows
+            cached = CachedRows(ranges=self.kept)
+        return cached
+
+    def _pools(self, loader: Loader, number: int) -> Generator[Pool, None, None]:
+        """Yield the pools from `number` on."""
         try:
             for pool in range(number, len(self.order)):
                 yield loader(pool)
         finally:
             loader.close()
-            if cached is not None:
-                row_cache.give_back(cached)
+            if loader.cached is not None:
+                self.rows.row_cache.give_back(loader.cached)
 
     def _pool_of(self, number: int) -> int:
         """Return the pool of the first window of a batch."""

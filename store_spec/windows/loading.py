@@ -64,9 +64,16 @@ class Loader:
     """
 
     def __init__(self, plan: Epoch, cached: CachedRows | None, cancelled: threading.Event) -> None:
-        self._plan, self._cached, self._cancelled = plan, cached, cancelled
+        self._plan, self.cached, self._cancelled = plan, cached, cancelled
         self._windows, self._order, self._together = plan.rows, plan.order, plan.together
-        self._buffers: list[dict[str, NDArray[Any]]] = [{}, {}]
+        self._columns = {
+            name: column
+            for name, column in self._windows.loaded.items()
+            if name != "labels" or self._windows.shape.target != "sequence"
+        }
+        # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
+        rows = 0 if cached is not None else self._order.most_rows
+        self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
         requests = plan.store.snapshot.storage.requests
         workers = max(threads(plan.order.decompressed), requests)
         self._parts = PARTS * workers
@@ -78,8 +85,9 @@ class Loader:
         self._last: Callable[[], Pool | None] = lambda: None  # the pool before, while it is in use
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and free the memory."""
         self._threads.shutdown(cancel_futures=True)
+        self._buffers = []
 
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
@@ -90,27 +98,24 @@ class Loader:
                 self._next = self._begin(number + 1)
             pending.tasks.popleft().result()  # after an error `close` cancels the other tasks
         self._windows.store.snapshot.check_not_replaced()
-        if self._cached is not None:
+        if self.cached is not None:
             for array, (low, high) in pending.chunks.items():
-                self._cached.add(array, low, high)
+                self.cached.add(array, low, high)
         self._last = weakref.ref(pending.pool)
         return pending.pool
 
     def _begin(self, number: int) -> _PendingPool:
         """Start to read pool `number`."""
         share = self._order.share(number, self._plan.turns.rank, self._plan.turns.world_size)
-        windows, cached = self._windows, self._cached
-        shape, columns = windows.shape, windows.loaded
-        # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
+        windows, cached, shape, columns = self._windows, self.cached, self._windows.shape, self._columns
         ranges: Ranges = share
-        buffers, room = self._buffers[number % 2], self._order.most_rows
+        buffers = self._buffers[number % 2]
         if cached is not None:
-            ranges, buffers, room = cached.ranges, cached.space, cached.ranges.rows
-        space = {
-            name: self._space(name, column, ranges.rows, room, buffers)
-            for name, column in columns.items()
-            if name != "labels" or shape.target != "sequence"
-        }
+            ranges, buffers = cached.ranges, cached.space
+            for name, column in columns.items():
+                if name not in buffers:
+                    buffers[name] = self._space(column, ranges.rows)
+        space = {name: buffers[name][: ranges.rows + shape.span_beyond] for name in columns}
         parts, chunks = [], {}
         for array in ("inputs", "labels", "filled"):
             targets = [(columns[name], rows) for name, rows in space.items() if columns[name].array == array]
@@ -147,18 +152,15 @@ class Loader:
             stride=shape.stride,
         )
 
-    def _space(self, name: str, column: Column, rows: int, most: int, buffers: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def _space(self, column: Column, rows: int) -> NDArray[Any]:
         """Return space for `rows` rows, and for a padded window that reaches beyond the last of them."""
-        beyond = self._windows.shape.span_beyond
-        if name not in buffers:
-            buffers[name] = np.empty((most + beyond, *column.shape), column.dtype)
-        return buffers[name][: rows + beyond]
+        return np.empty((rows + self._windows.shape.span_beyond, *column.shape), column.dtype)
 
     def _chunks(self, rows: Ranges, array: str) -> tuple[Ints, Ints]:
         """Return ranges of chunks that have these rows and are not cached; each is decompressed once."""
         chunk = chunk_rows(self._windows.store.schema, array)
         low, high = merged(rows.start // chunk, -(-rows.stop // chunk))
-        return (low, high) if self._cached is None else self._cached.missing(array, low, high)
+        return (low, high) if self.cached is None else self.cached.missing(array, low, high)
 
     def _reads(self, low: Ints, high: Ints, array: str) -> Reads:
         """Return the ranges of rows of these chunks that a thread reads at once."""

@@ -390,6 +390,21 @@ def test_a_cancelled_loader_reads_nothing(by_step: Written, monkeypatch: pytest.
     assert read == []
 
 
+def test_pools_are_in_memory_of_the_thread_that_takes_the_batches(tmp_path, monkeypatch):
+    """The C library keeps memory for the thread that allocated it, so with other threads it would grow each epoch."""
+    store, space, made = store_in_small_shards(tmp_path), Loader._space, set[threading.Thread]()
+
+    def recorded(*arguments: Any) -> Any:
+        made.add(threading.current_thread())
+        return space(*arguments)
+
+    monkeypatch.setattr(Loader, "_space", recorded)
+    batches = store.windows(4).batches(8, memory="20kB")
+    assert batches._plan.kept is None
+    assert list(batches)
+    assert made == {threading.current_thread()}
+
+
 def test_an_iterator_in_use_is_refused_after_a_fork(by_step: Written):
     """An iterator that has not started, and windows, work in the child."""
     windows = by_step.store.windows(4)
