@@ -143,7 +143,13 @@ class Snapshot:
 
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
-        """Fetch the stored bytes of rows in one request, if possible, for reads of this thread in the meantime."""
+        """Fetch the stored bytes of rows in one request, if possible, for reads of this thread in the meantime.
+
+        Nothing is fetched of a local store, or of a table.
+        """
+        if self.storage.requests == 1 or not self.root.schema.is_sharded(name):
+            yield
+            return
         with self._reading() as shards, shards.fetched(name, start, stop):
             yield
 

@@ -59,16 +59,22 @@ def storage_of(store: StoreLocation, cached: tuple[Path, int] | None = None) -> 
     return storage_of_zarr_store(place)
 
 
-def in_order(storage: Storage, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-    """Yield `function(item)` for each item, in order; if the storage is remote, threads work ahead."""
+def in_order(
+    storage: Storage, function: Callable[[Item], Value], items: Iterable[Item], at_once: int | None = None
+) -> Iterator[Value]:
+    """Yield `function(item)` for each item, in order; if the storage is remote, threads work ahead.
+
+    `at_once` is how many results are in memory at a time; by default as many as the storage makes requests.
+    """
     if storage.requests == 1:
         yield from map(function, items)
         return
-    pool, futures = ThreadPoolExecutor(storage.requests, "seqzarr requests"), deque[Future[Value]]()
+    most = at_once or storage.requests
+    pool, futures = ThreadPoolExecutor(most, "seqzarr requests"), deque[Future[Value]]()
     try:
         for item in items:
             futures.append(pool.submit(function, item))
-            if len(futures) == storage.requests:
+            if len(futures) == most:
                 yield futures.popleft().result()
         while futures:
             yield futures.popleft().result()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import in_order
-from store_spec.format.layout import chunk_rows
+from store_spec.format.layout import chunk_rows, rows_in_file
 from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.selection import Selection
 
@@ -17,31 +17,67 @@ PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, 
 BLOCK_BYTES = 2**23  # decompressed together while many rows are read; at least one chunk
 
 
+REMOTE_BYTES = 2**25  # in flight from a remote store meanwhile: 16 requests of 1 MiB, each decompressed, too
+
 # The first of some rows, these rows, and the pieces of ranges in them: the number of the range, the position of the
 # piece in that range, its first row, and the row after its last.
 ChunkRows = tuple[int, NDArray[Any], list[tuple[int, int, int, int]]]
 
 
+def requests_within(snapshot: Snapshot, in_flight: int, least: int) -> int:
+    """Return how many requests for rows are made at once, so that they take `in_flight` bytes, at least `least` each.
+
+    `least` is the bytes of a chunk, stored and decompressed.
+    """
+    return max(1, min(snapshot.storage.requests, in_flight // max(1, least)))
+
+
+def in_requests(snapshot: Snapshot, name: str, starts: Ints, stops: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Yield which ranges of rows to fetch in one request: the number of the first, and the one after the last.
+
+    The ranges ascend, and the rows between them are fetched, too: that takes less time than another request. All rows
+    of a request are in one file and take at most `most` bytes, or are those of a single range.
+    """
+    schema, first = snapshot.root.schema, 0
+    span, file = most // max(1, schema.rows(name).nbytes), rows_in_file(schema, name)
+    for number, stop in enumerate(stops.tolist()):
+        start = int(starts[first])
+        if number > first and (stop - start > span or (stop - 1) // file > start // file):
+            yield first, number
+            first = number
+    if first < len(stops):
+        yield first, len(stops)
+
+
 def read_by_chunk(
-    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int = 0, *, recent: bool = False
+    snapshot: Snapshot,
+    name: str,
+    starts: Ints,
+    stops: Ints,
+    together: int = 0,
+    *,
+    in_flight: int = REMOTE_BYTES,
+    recent: bool = False,
 ) -> Iterator[ChunkRows]:
     """Yield the rows `starts[i]` to `stops[i]` of an array for all i, each chunk once, in the order of the chunks.
 
-    The rows of one chunk are in memory at a time, or about `in_flight` bytes. The call itself reads the first chunk.
-    Allocate memory for the rows only after that, because a malicious store may have far fewer rows than it claims.
-    `recent` is as in `Snapshot.rows`.
+    The rows of one chunk are in memory at a time, or about `together` bytes; of a remote store, the rows of all
+    requests that are made at once, about `in_flight` bytes. The call itself reads the first chunk. Allocate memory for
+    the rows only after that, because a malicious store may have far fewer rows than it claims. `recent` is as in
+    `Snapshot.rows`.
     """
-    chunks = _chunks(snapshot, name, starts, stops, in_flight, recent=recent)
+    in_memory = together if snapshot.storage.requests == 1 else in_flight
+    chunks = _chunks(snapshot, name, starts, stops, in_memory, recent=recent)
     return itertools.chain([*itertools.islice(chunks, 1)], chunks)
 
 
 def _chunks(
-    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_flight: int, *, recent: bool
+    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_memory: int, *, recent: bool
 ) -> Iterator[ChunkRows]:
-    schema = snapshot.root.schema
-    size = chunk_rows(schema, name)
-    # Adjacent chunks are read at once, up to `most` rows; each row takes its space twice, also as it is stored.
-    most = size * max(1, in_flight // snapshot.storage.requests // (2 * size * max(1, schema.rows(name).nbytes)))
+    schema, remote = snapshot.root.schema, snapshot.storage.requests > 1
+    size, row = chunk_rows(schema, name), max(1, schema.rows(name).nbytes)
+    # Adjacent chunks of a local store are read at once. Each row takes its space twice, also as it is stored.
+    most = size if remote else size * max(1, in_memory // (2 * size * row))
     first = starts // most
     counts = np.where(stops > starts, -(-stops // most) - first, 0)
     number, part = np.repeat(np.arange(len(starts)), counts), spread(first, counts)
@@ -51,7 +87,7 @@ def _chunks(
     every = (number, low - starts[number], low, high)
     reached = np.maximum.accumulate(-(-high // size))  # previous pieces need the chunks up to here
     apart = np.flatnonzero((part[1:] > part[:-1]) | (low[1:] // size > reached[:-1])) + 1
-    bounds = itertools.pairwise([0, *apart.tolist(), len(low)]) if len(low) else ()
+    bounds = [0, *apart.tolist(), len(low)] if len(low) else []
 
     def read(group: tuple[int, int]) -> ChunkRows:
         some = slice(*group)
@@ -59,7 +95,21 @@ def _chunks(
         pieces = list(zip(*(each[some].tolist() for each in every), strict=True))
         return start, snapshot.rows(name, start, stop, recent=recent), pieces
 
-    return in_order(snapshot.storage, read, bounds)
+    if not remote:
+        yield from map(read, itertools.pairwise(bounds))
+        return
+
+    first_rows, last_rows = low[bounds[:-1]], np.maximum.reduceat(high, bounds[:-1]) if bounds else high
+    at_once = requests_within(snapshot, in_memory, 2 * size * row)
+    requests = in_requests(snapshot, name, first_rows, last_rows, in_memory // at_once // 2)
+
+    def fetch(request: tuple[int, int]) -> list[ChunkRows]:
+        first, after = request
+        with snapshot.fetched(name, int(first_rows[first]), int(last_rows[after - 1])):
+            return [read(group) for group in itertools.pairwise(bounds[first : after + 1])]
+
+    for chunks in in_order(snapshot.storage, fetch, requests, at_once):
+        yield from chunks
 
 
 def read_ranges(
@@ -80,7 +130,8 @@ def read_ranges(
 def every_row(store: Selection, name: str) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows of `inputs` or `labels`, in the order of the store.
 
-    Each chunk is decompressed once, and about 8 MiB are in memory at a time. Rows of a sequence that is selected twice
+    Each chunk is decompressed once, and about 8 MiB are in memory at a time, of a remote store 32 MiB. Rows of a
+    sequence that is selected twice
     occur twice.
     """
     store.snapshot.check_files()  # memory is allocated by the number of rows that the root claims

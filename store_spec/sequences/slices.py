@@ -31,7 +31,7 @@ from store_spec.reading.row_options import RowOptions, RowSelection
 if TYPE_CHECKING:
     from store_spec.store import Store
 
-MOST_IN_FLIGHT = 2**24
+IN_FLIGHT = 4  # a quarter of the memory is for requests of a remote store that are made at once
 
 Arrays = list[NDArray[Any]]  # one of each batch
 
@@ -90,8 +90,7 @@ class SliceReader(RowSelection[SliceOptions]):
                 f'{store.path}: normalize="window", but these are not windows; use "sequence", or statistics'
             )
         self._memory = memory
-        # Bytes for requests of a remote store that are made at once.
-        self.in_flight = min(MOST_IN_FLIGHT, memory // 8) if store.snapshot.storage.requests > 1 else 0
+        self.in_flight = memory // IN_FLIGHT if store.snapshot.storage.requests > 1 else 0
         self.first, stop = usable_steps(store, options.steps, **self.moments)
         self.lengths = stop - self.first  # (sequences,), the steps of each that may be used, from `first` on
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
@@ -184,7 +183,7 @@ class SliceReader(RowSelection[SliceOptions]):
         starts, lengths = store.places(array)
         first = starts[slices.sequence] + slices.start
         whole = (slices.count == lengths[slices.sequence]).tolist()
-        chunks = read_by_chunk(store.snapshot, array, first, first + slices.count, self.in_flight)
+        chunks = read_by_chunk(store.snapshot, array, first, first + slices.count, in_flight=self.in_flight)
         results, crcs = [slices.zeros(column.shape, column.dtype) for column in columns], [0] * len(first)
         batch, lane, step = (each.tolist() for each in (slices.batch, slices.lane, slices.column))
         for start, rows, pieces in chunks:

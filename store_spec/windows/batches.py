@@ -19,6 +19,7 @@ from store_spec.reading.ahead import ahead
 from store_spec.reading.argument_checks import checked_weights
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions, OneEpoch, Transform, TurnsPlan
+from store_spec.reading.read_ranges import requests_within
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
 from store_spec.windows.pools import Pool, gather
@@ -36,8 +37,7 @@ POOL, BATCH = 3, 1
 # With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
 FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
 READ_BYTES = 2**21  # reading more at once is not faster
-# A thread may use 1/64 of the memory, in addition to the pools; for a remote store, with 16 threads, half of that.
-READ_SHARE = 64
+READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools; all requests an eighth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,9 +85,11 @@ class Epoch(TurnsPlan):
         self.slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
         # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
         self.kept = _rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row)
-        # Bytes of rows that a thread reads at once.
-        remote = store.snapshot.storage.requests > 1
-        self.together = memory // READ_SHARE // 2 if remote else min(READ_BYTES, memory // READ_SHARE)
+        # How many requests of a remote store are made at once, and the bytes of rows that a thread reads at once.
+        self.requests, self.together = 1, min(READ_BYTES, memory // READ_SHARE)
+        if store.snapshot.storage.requests > 1:
+            self.requests = requests_within(store.snapshot, memory // EIGHTHS, chunk)
+            self.together = memory // EIGHTHS // self.requests
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"

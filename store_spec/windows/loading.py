@@ -7,9 +7,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from store_spec.errors import StoreError
 from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.columns import Column
+from store_spec.reading.read_ranges import in_requests
 from store_spec.windows.order import Share
 from store_spec.windows.pools import Pool, Slots
 from store_spec.windows.rows_in_memory import CachedRows, Ranges
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time
+DECOMPRESSED = 8  # a thread decompresses an eighth of a request at a time
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
 Reads = list[tuple[int, int]]  # the first row of each read, and the row after its last
@@ -74,13 +75,13 @@ class Loader:
         # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
         rows = 0 if cached is not None else self._order.most_rows
         self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
-        requests = plan.store.snapshot.storage.requests
-        workers = max(threads(plan.order.decompressed), requests)
+        self._remote = plan.store.snapshot.storage.requests > 1
+        workers = plan.requests if self._remote else threads(plan.order.decompressed)
         self._parts = PARTS * workers
         self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
-        self._overlaps = requests > 1 and cached is None
+        self._overlaps = self._remote and cached is None
         self._next: _PendingPool | None = None  # the next pool, if it is being read already
         self._last: Callable[[], Pool | None] = lambda: None  # the pool before, while it is in use
 
@@ -122,7 +123,7 @@ class Loader:
             if not targets or not share.rows:  # a rank may have no rows of a pool
                 continue
             chunks[array] = self._chunks(share, array)
-            groups = list(self._groups(array, self._reads(*chunks[array], array)))
+            groups = self._groups(array, self._reads(*chunks[array], array))
             size = -(-len(groups) // self._parts) or 1
             parts.append([(array, groups[at : at + size], ranges, targets) for at in range(0, len(groups), size)])
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
@@ -166,7 +167,8 @@ class Loader:
         """Return the ranges of rows of these chunks that a thread reads at once."""
         schema, last = self._windows.store.schema, self._windows.store.counts.steps
         chunk = chunk_rows(schema, array)
-        step = max(1, self._together // (chunk * schema.rows(array).nbytes))
+        together = self._together // DECOMPRESSED if self._remote else self._together
+        step = max(1, together // (chunk * schema.rows(array).nbytes))
         return [
             (at * chunk, min(min(at + step, stop) * chunk, last))
             for start, stop in zip(low.tolist(), high.tolist(), strict=True)
@@ -176,31 +178,18 @@ class Loader:
     def _read_part(
         self, array: str, groups: list[Reads], ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]
     ) -> None:
-        snapshot = self._windows.store.snapshot
-        remote = self._is_remote(array)
         for group in groups:
-            one_request = snapshot.fetched(array, group[0][0], group[-1][1]) if remote else nullcontext()
-            with one_request:
+            with self._windows.store.snapshot.fetched(array, group[0][0], group[-1][1]):
                 for low, high in group:
                     self._read(array, low, high, ranges, targets)
 
-    def _groups(self, array: str, reads: Reads) -> Iterator[Reads]:
-        """Yield groups of reads; those of a remote store take one request, with the rows between them."""
-        schema, group, span, shard = self._windows.store.schema, Reads(), 0, 1
-        if self._is_remote(array):
-            span, shard = self._together // max(1, schema.rows(array).nbytes), schema.chunking(array).shard
-        for low, high in reads:
-            if group and (high - group[0][0] > span or (high - 1) // shard > group[0][0] // shard):
-                yield group
-                group = []
-            group.append((low, high))
-        if group:
-            yield group
-
-    def _is_remote(self, array: str) -> bool:
-        """Return whether an array is in shards of a remote store."""
-        store = self._windows.store
-        return store.snapshot.storage.requests > 1 and store.schema.is_sharded(array)
+    def _groups(self, array: str, reads: Reads) -> list[Reads]:
+        """Return groups of reads; those of a remote store take one request, with the rows between them."""
+        if not self._remote:
+            return [[one] for one in reads]
+        starts, stops = np.array(reads, np.int64).reshape(-1, 2).T
+        requests = in_requests(self._windows.store.snapshot, array, starts, stops, self._together)
+        return [reads[first:after] for first, after in requests]
 
     def _read(
         self, array: str, low: int, high: int, ranges: Ranges, targets: list[tuple[Column, NDArray[Any]]]

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -260,19 +260,37 @@ def test_credentials_are_in_no_message(bucket, monkeypatch):
     assert not any("secret" in text for text in (*texts, str(failed.value)))
 
 
-def test_pieces_of_a_pool_that_are_close_together_are_one_request(tmp_path, monkeypatch):
-    walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
-    batches, counts = [], []
+BATCHES: dict[str, Callable[..., Iterable[Any]]] = {
+    "windows": lambda store, **options: store.windows(16, targets="inputs").batches(64, **options),
+    "padded": lambda store, **options: store.padded(4, targets="inputs", **options),
+    "packed": lambda store, **options: store.packed(2000, targets="inputs", **options),
+    "streams": lambda store, **options: store.streams(4, 100, targets="inputs", **options),
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_chunks_that_are_close_together_are_one_request(kind, tmp_path):
+    """Each of 16 requests may have 1/128 of the memory, 31 kB: 7 chunks."""
+    walks(tmp_path / "walks.zarr", chunk="4kB", shard="1MB", codec="none")
     with serving(tmp_path) as server:
-        windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16)
-        for together in (True, False):
-            if not together:
-                monkeypatch.setattr(loading.Loader, "_groups", lambda *given: ([one] for one in given[-1]))
-            before = server.count
-            batches.append([bits(batch) for batch in windows.batches(64, shuffle=True, memory="1MB")])
-            counts.append(server.count - before)
-    assert batches[0] == batches[1]
-    assert counts[0] < 0.8 * counts[1], counts
+        remote, local = map(store_spec.open_store, (f"{server.url}/walks.zarr", tmp_path / "walks.zarr"))
+        batches = BATCHES[kind](remote, shuffle=True, memory="4MB")
+        server.count = server.body_bytes = 0
+        due = BATCHES[kind](local, shuffle=True, memory="4MB")
+        assert [bits(batch) for batch in batches] == [bits(batch) for batch in due]
+        assert server.body_bytes / server.count > 20_000
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_requests_that_are_made_at_once_take_a_part_of_the_memory(kind, tmp_path):
+    """Each takes at least a chunk of 16 kB, stored and decompressed: a quarter of 1 MB is enough for 7 of them."""
+    walks(tmp_path / "walks.zarr", chunk=2**14, shard=2**18)
+    with serving(tmp_path) as server:
+        server.delay = 0.02
+        batches = BATCHES[kind](store_spec.open_store(f"{server.url}/walks.zarr"), shuffle=True, memory="1MB")
+        server.most_at_once = 0
+        assert list(batches)
+        assert 1 < server.most_at_once <= 8
 
 
 def test_requests_of_the_next_pool_begin_before_all_of_this_one_are_answered(tmp_path, monkeypatch):
