@@ -43,6 +43,7 @@ class Snapshot:
         self.root = root
         self.tables = Tables(storage, root)
         self.bounds, self.table = self.tables.bounds, self.tables.read  # methods
+        self.read_tables = self.tables.read_all
         self._once = once
         self._shards = Shards(self.tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
@@ -77,7 +78,7 @@ class Snapshot:
         schema = self.root.schema
         if schema.label_axis != "step" or schema.inputs != schema.labels or not self.root.counts.sequences:
             return False
-        inputs, labels = (self.table(f"sequences/{name}_crc32c") for name in ("inputs", "labels"))
+        inputs, labels = self.read_tables(f"sequences/{name}_crc32c" for name in ("inputs", "labels"))
         return bool(np.array_equal(inputs, labels))
 
     def sources(self) -> list[str]:
@@ -116,8 +117,9 @@ class Snapshot:
         # Not a cached property: Python 3.11 has a lock for these, which a thread that reads ahead may hold at a fork.
         crcs = self._crcs
         if crcs is None:
-            crcs = {name: self.table(f"sequences/{name}_crc32c") for name in self.root.schema.row_arrays}
-            self._crcs = crcs
+            names = self.root.schema.row_arrays
+            tables = self.read_tables(f"sequences/{name}_crc32c" for name in names)
+            self._crcs = crcs = dict(zip(names, tables, strict=True))
         return crcs
 
     def rows(self, name: str, start: int, stop: int, *, recent: bool = False) -> NDArray[Any]:
@@ -210,14 +212,15 @@ class Snapshot:
         if later.root.counts.sequences < count:
             return False
         try:
-            columns = {name: later.table(name, 0, count) for name in (SOURCES, *proved(schema))}
+            names = (SOURCES, *proved(schema))
+            columns = dict(zip(names, later.read_tables(names, 0, count), strict=True))
             lengths = later.table("row_size", 0, count)
             own = schema.label_axis == "own"
             label_lengths = later.table("label_row_size", 0, count) if own else np.zeros_like(lengths)
         except (*DAMAGE, KeyError):
             return False
-        names = tuple(columns[SOURCES].tolist())
-        return Records(names, lengths, label_lengths, columns).identity(BLANK, schema) == self.root.identity
+        sources = tuple(columns[SOURCES].tolist())
+        return Records(sources, lengths, label_lengths, columns).identity(BLANK, schema) == self.root.identity
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""
@@ -239,6 +242,7 @@ class Snapshot:
             self._shards = Shards(self.tables)
             self._crcs = None
             self._missing.clear()
+            self.tables.forget()
 
 
 def read_root(storage: Storage) -> bytes:

@@ -14,12 +14,16 @@ from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, LARGEST_TEX
 from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
 from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact
 
+KEPT_BYTES = 2**24  # of the tables of a remote store, as they are stored
+
 
 class Tables:
     """The tables of one committed state: rows beyond its counts are ignored."""
 
     def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
+        # The stored chunks of a remote store, by table and number.
+        self._kept: dict[tuple[str, int], bytes | memoryview] = {}
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -42,12 +46,37 @@ class Tables:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of a table, by default all committed ones."""
-        schema, fact = self.root.schema, self.root.schema.fact(name)
-        stop = self.root.committed(name) if stop is None else stop
-        size = table_chunk(schema, fact)
+        return self.read_all([name], start, stop)[0]
+
+    def read_all(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> list[NDArray[Any]]:
+        """Return rows of several tables, by default all committed ones; a remote store is asked for all at once."""
+        due = [self._chunks(name, start, stop) for name in names]
+        chunks = ((fact, number) for fact, numbers in due for number in numbers)
+        stored = in_order(self.storage, lambda chunk: self._stored_or_kept(*chunk), chunks)
+        if self.storage.requests > 1:
+            stored = iter(list(stored))
+        tables = []
+        for fact, numbers in due:
+            size = table_chunk(self.root.schema, fact)
+            out = np.empty((len(numbers) * size, *self.root.schema.shape(fact)), self.root.schema.dtype(fact))
+            for at, (number, data) in enumerate(zip(numbers, stored, strict=False)):
+                self.decode_chunk(fact, number, data, out[at * size : (at + 1) * size])
+            low = start - numbers.start * size
+            tables.append(out[low : low + self._stop(fact, stop) - start] if numbers else out)
+        return tables
+
+    def _stop(self, fact: ArrayFact, stop: int | None) -> int:
+        return self.root.committed(fact.name) if stop is None else stop
+
+    def _chunks(self, name: str, start: int, stop: int | None) -> tuple[ArrayFact, range]:
+        """Return a table and the numbers of its chunks with some rows, after checking that these chunks can exist.
+
+        A malicious root may count more rows than there are, or larger ones, and memory is allocated for the chunks.
+        """
+        fact = self.root.schema.fact(name)
+        stop, size = self._stop(fact, stop), table_chunk(self.root.schema, fact)
         first, last = start // size, -(-stop // size)
         numbers = range(first, last if stop > start else first)
-        # A malicious root may count more rows than there are, or larger ones: allocate memory for existing chunks only.
         if self.storage.requests == 1 and numbers:
             present = sum(file != ROOT for file in self.storage.list(name))
             if present < last:
@@ -57,13 +86,25 @@ class Tables:
         if self._decoded_bytes(fact) > TABLE_CHUNK_BYTES:  # chunks of one wide row
             for _ in in_order(self.storage, partial(self.check_size, fact), numbers):
                 pass
-        stored: Iterable[bytes | memoryview] = in_order(self.storage, partial(self.stored, fact), numbers)
-        if self.storage.requests > 1:
-            stored = list(stored)
-        out = np.empty((len(numbers) * size, *schema.shape(fact)), schema.dtype(fact))
-        for number, data in zip(numbers, stored, strict=True):
-            self.decode_chunk(fact, number, data, out[(number - first) * size : (number - first + 1) * size])
-        return out[start - first * size : stop - first * size] if numbers else out
+        return fact, numbers
+
+    def _stored_or_kept(self, fact: ArrayFact, number: int) -> bytes | memoryview:
+        """Return the stored bytes of a chunk; those of a remote store are kept for the next read."""
+        if self.storage.requests == 1:
+            return self.stored(fact, number)
+        key = fact.name, number
+        data = self._kept.get(key)
+        if data is None:
+            data = self.stored(fact, number)
+            if sum(map(len, list(self._kept.values()))) + len(data) > KEPT_BYTES:
+                self._kept.clear()
+            if len(data) <= KEPT_BYTES:
+                self._kept[key] = data
+        return data
+
+    def forget(self) -> None:
+        """Forget what was kept, so that it is read again."""
+        self._kept.clear()
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
         """Check the stored size of a chunk that is larger than usual."""
@@ -123,7 +164,8 @@ class Tables:
         return offsets
 
     def _offsets(self, name: str, sizes_name: str, last: int) -> NDArray[np.int64]:
-        return self.check_offsets(name, self.read(name), sizes_name, self.read(sizes_name), last)
+        offsets, sizes = self.read_all([name, sizes_name])
+        return self.check_offsets(name, offsets, sizes_name, sizes, last)
 
 
 def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from store_spec.errors import WindowError
 from store_spec.format.moments import moments_of_each
 from store_spec.reading.columns import Column
 from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard
-from store_spec.reading.statistics import Statistics, warn_without_steps
+from store_spec.reading.statistics import Statistics, unchecked_stats, warn_without_steps
 from store_spec.schema import Rows
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ class GroupStatistics(dict[str, Statistics]):
             members.setdefault(name, []).append(number)
         for name, numbers in members.items():
             try:
-                self[name] = store.select(numbers).stats(**options)
+                self[name] = unchecked_stats(store.select(numbers), **options)
             except WindowError as error:
                 raise WindowError(f"{error}; these are the sequences with {by}={name!r:.80}") from None
+        store.snapshot.check_not_replaced()
 
     def __repr__(self) -> str:
         return f"<statistics of {len(self):,} groups by {self.by!r}: {', '.join(self):.200}>"

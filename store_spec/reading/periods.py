@@ -34,7 +34,8 @@ def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
         return np.zeros(0, np.int64)
     # The moment may be beyond the numbers of int64.
     limit = min(max(moment, -(2**63)), 2**63 - 1)
-    first, last = (snapshot.table(f"sequences/time_{name}")[store.selection] for name in ("first", "last"))
+    ends = snapshot.read_tables(f"sequences/time_{name}" for name in ("first", "last"))
+    first, last = (times[store.selection] for times in ends)
     if moment > limit:
         return store.lengths
     before = np.where(last < limit, store.lengths, 0)

@@ -293,7 +293,7 @@ class SequenceScales:
         dtype = normalized_dtype(self._snapshot.root.schema.rows(self._name).dtype)
         if self._groups is not None:
             return self._groups.astype(dtype)
-        tables = (self._snapshot.table(f"stats/{self._name}_{moment}") for moment in MOMENTS)
+        tables = self._snapshot.read_tables(f"stats/{self._name}_{moment}" for moment in MOMENTS)
         return standard(Moments(*tables)).astype(dtype)
 
     def of(self, numbers: ArrayLike) -> Scale:

@@ -104,8 +104,8 @@ class Selection:
         digest = hashlib.sha256(f"{schema.steps.chunk}".encode())
         for rows in (schema.inputs, schema.labels):
             digest.update(f" {rows.dtype.name} {rows.shape}".encode())
-        for array in schema.row_arrays:
-            digest.update(self.snapshot.table(f"sequences/{array}_crc32c")[self.selection].astype("<u4").tobytes())
+        for crcs in self.snapshot.read_tables(f"sequences/{array}_crc32c" for array in schema.row_arrays):
+            digest.update(crcs[self.selection].astype("<u4").tobytes())
         for places in (self.starts, self.lengths, self.label_starts, self.label_lengths):
             digest.update(places.astype("<i8").tobytes())
         return digest.hexdigest()[:32]

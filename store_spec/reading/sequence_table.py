@@ -142,8 +142,9 @@ def stored_records(snapshot: Snapshot, numbers: NDArray[np.int64], *, statistics
     places = {name: snapshot.bounds(name)[first : last + 1] for name in ("inputs", "labels")}
     starts = {name: bounds[:-1][numbers - first] for name, bounds in places.items()}
     lengths = {name: np.diff(bounds)[numbers - first] for name, bounds in places.items()}
-    tables = recorded(schema) if statistics else proved(schema)
-    columns = {name: snapshot.table(name, first, last)[numbers - first] for name in (SOURCES, *tables)}
+    names = (SOURCES, *(recorded(schema) if statistics else proved(schema)))
+    tables = snapshot.read_tables(names, first, last)
+    columns = {name: table[numbers - first] for name, table in zip(names, tables, strict=True)}
     missing = {}
     for name, table in MISSING_RUNS.items() if statistics and schema.missing == "keep" else ():
         of, runs = runs_of_sequences(snapshot.missing(name), starts[name], starts[name] + lengths[name])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from store_spec.disk.storage import in_order
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments, merge, moments, over_features, stacked
 from store_spec.format.runs import spread
@@ -190,9 +191,20 @@ def stats_of(store: Store, steps: tuple[float, float] | None, before: Any, after
 
     The arguments and errors are those of `store.stats`.
     """
-    if steps is None and before is None and after is None:
+    if steps is before is after is None:
         warn_without_steps(store, stacklevel=4)
-        return Statistics(inputs=moments_of(store, "inputs"), labels=moments_of(store, "labels"), store=store)
+    found = unchecked_stats(store, steps, before, after)
+    store.snapshot.check_not_replaced()
+    return found
+
+
+def unchecked_stats(
+    store: Store, steps: tuple[float, float] | None = None, before: Any = None, after: Any = None
+) -> Statistics:
+    """Return statistics as `stats_of`; the caller calls `Snapshot.check_not_replaced` afterwards."""
+    if steps is None and before is None and after is None:
+        inputs, labels = in_order(store.snapshot.storage, partial(moments_of, store), ("inputs", "labels"))
+        return Statistics(inputs=inputs, labels=labels, store=store)
     bounds = {name: moment_of(store, name, value) for name, value in (("before", before), ("after", after))}
     start, stop = usable_steps(store, steps, **bounds)
     if not (stop - start).any():
@@ -219,24 +231,21 @@ def warn_without_steps(store: Selection, stacklevel: int) -> None:
 
 
 def moments_of(store: Store, name: str) -> Moments:
-    """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
-    found = _moments_of(store, name)
-    store.snapshot.check_not_replaced()
-    return found
+    """Return the moments of `inputs` or `labels` of all these sequences together, from the tables.
 
-
-def _moments_of(store: Store, name: str) -> Moments:
+    The caller calls `Snapshot.check_not_replaced` afterwards.
+    """
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
     numbers = store.selection
     # A power of 2 gives the same bits as merging all sequences at once.
     size = 1 << max(0, (MERGED_VALUES // store.schema.rows(name).features).bit_length() - 1)
     if (np.diff(numbers) <= 0).any():  # not ascending: parts of the selection may be spread over the whole store
-        return merge(Moments(*(store.snapshot.table(table)[numbers] for table in tables)))
+        return merge(Moments(*(table[numbers] for table in store.snapshot.read_tables(tables))))
     parts = []
     for start in range(0, max(1, len(numbers)), size):
         some = numbers[start : start + size]
         low, high = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
-        parts.append(merge(Moments(*(store.snapshot.table(table, low, high)[some - low] for table in tables))))
+        parts.append(merge(Moments(*(table[some - low] for table in store.snapshot.read_tables(tables, low, high)))))
     return merge(stacked(parts))
 
 

@@ -58,6 +58,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
     names = ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",)
     found = {name: merge(stacked([*map(moments, used.blocks(store, name))])) for name in names}
     labels_moments = found.get("labels") or moments_of(store.select(np.unique(sequence)), "labels")
+    store.snapshot.check_not_replaced()
     return Statistics(inputs=found["inputs"], labels=labels_moments, store=store, used=used)
 
 

@@ -27,6 +27,7 @@ from store_spec import errors
 from store_spec.disk.object_storage import ObjectStorage
 from store_spec.disk.storage import in_order
 from store_spec.format.layout import chunk_key
+from store_spec.schema import MOMENTS
 from store_spec.windows import loading
 from tests.store.cloud_servers import s3_bucket
 from tests.store.damage import contents, index, replace_file
@@ -115,6 +116,39 @@ def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tm
         chunks = local.counts.steps // local.schema.chunking("inputs").chunk
         of_inputs = sum(count for (_, path), count in server.requests.items() if "/inputs/" in path)
         assert of_inputs < chunks / 5
+
+
+def test_all_tables_of_a_call_are_fetched_together_and_once(tmp_path, monkeypatch):
+    folder = walks(tmp_path / "walks.zarr", sequences=5)
+    with serving(tmp_path) as server:
+        server.delay = 0.02
+        store = store_spec.open_store(f"{server.url}/walks.zarr")
+        due = store_spec.open_store(folder).stats_by("source")
+        assert len(store.lengths) == 5
+        server.most_at_once = 0
+        server.requests.clear()
+        for _ in range(2):
+            stats = store.stats_by("source")
+            assert [bits(one.mean) for one in stats.values()] == [bits(one.mean) for one in due.values()]
+        roots = server.requests.pop(("GET", "/walks.zarr/zarr.json"))
+        assert (roots, {*server.requests.values()}) == (2, {1})
+        assert server.most_at_once >= 2 * len(MOMENTS)
+        monkeypatch.setattr("store_spec.disk.tables.KEPT_BYTES", 200)
+        again = store_spec.open_store(f"{server.url}/walks.zarr").stats_by("source")
+        assert [bits(one.std) for one in again.values()] == [bits(one.std) for one in due.values()]
+
+
+def test_a_table_that_was_wrong_is_read_again(tmp_path):
+    path = walks(tmp_path / "walks.zarr", sequences=3)
+    crcs = path / "sequences" / "inputs_crc32c" / "c.0"
+    right, other = crcs.read_bytes(), walks(tmp_path / "other.zarr", sequences=3, seed=1)
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/walks.zarr")
+        replace_file(crcs, (other / "sequences" / "inputs_crc32c" / "c.0").read_bytes())
+        with pytest.raises(errors.ChecksumError):
+            store[0]
+        replace_file(crcs, right)
+        assert len(store[0][0]) == store.lengths[0]
 
 
 def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, spy):
