@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -89,8 +90,11 @@ def verify(
             problems = [*done.left]
         else:
             with stdout_to_stderr():
-                with shown(begin="reading the tables") as show:
+                with shown(begin="reading the tables") as show, warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
                     problems = verify_store(store, **engine, on_progress=show)
+                for one in said:
+                    click.echo(printable(str(one.message)), err=True)
                 if sources is not None:
                     with shown(begin="listing the sources") as show:
                         problems += _compare(store, sources, options | {"on_progress": show})

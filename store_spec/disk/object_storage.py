@@ -23,7 +23,7 @@ from store_spec.format.layout import ROOT
 
 with contextlib.suppress(ImportError):  # it is an extra: `object_store` refuses URLs without it
     import obstore
-    from obstore.exceptions import AlreadyExistsError, PreconditionError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError
     from obstore.store import MemoryStore
 
 TRIES = 8  # attempts to replace an object that another process keeps replacing
@@ -116,7 +116,14 @@ class ObjectStorage(ZarrStorage):
         return int(obstore.head(store.store, key)["size"])
 
     def _names(self, store: Any, key: str) -> Iterable[str]:
-        listing = obstore.list_with_delimiter(store.store, key)
+        if not self.lists:
+            raise PermissionDeniedError("this server lists no keys")
+        try:
+            listing = obstore.list_with_delimiter(store.store, key)
+        except BaseError as error:
+            # For most servers, obstore raises a GenericError with the status in its text.
+            self.lists = not isinstance(error, PermissionDeniedError) and "status code: 403" not in str(error)
+            raise
         paths = [*listing["common_prefixes"], *(one["path"] for one in listing["objects"])]
         return [path.rpartition("/")[2] for path in paths]
 

@@ -5,11 +5,10 @@ Everything is clipped to the counts of the one root document that was read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -173,20 +172,31 @@ class Snapshot:
             return shards.value(name, number, start, length)
 
     def file_names(self, name: str) -> list[str]:
-        """Return the names of an array's files.
-
-        A web server cannot list them, so it is asked for those that the root counts, until many are missing.
-        """
-        if self.storage.lists:
+        """Return the names of an array's files."""
+        if self.storage.requests == 1:
             return self.storage.list(name)
-        chunks = (chunk_key(self.root.schema, name, number) for number in range(self.root.files(name)))
-        keys, found, missing = chain([f"{name}/{ROOT}"], chunks), list[str](), 0
+        return [key.removeprefix(f"{name}/") for key in self.file_sizes([name])]
+
+    def file_sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the size of each file of these arrays, by key.
+
+        A remote store is not listed: it is asked for the files that the root counts, until many are missing.
+        """
+        if self.storage.requests == 1:
+            keys = (f"{name}/{file}" for name in names for file in self.storage.list(name))
+        else:
+            keys = (key for name in names for key in self._file_keys(name))
+        sizes, missing = dict[str, int](), 0
         for key, size in in_order(self.storage, lambda key: (key, self.storage.size(key)), keys):
             if size:
-                found.append(key.removeprefix(f"{name}/"))
+                sizes[key] = size
             elif (missing := missing + 1) > MOST_MISSING:
                 break
-        return found
+        return sizes
+
+    def _file_keys(self, name: str) -> Iterator[str]:
+        yield f"{name}/{ROOT}"
+        yield from (chunk_key(self.root.schema, name, number) for number in range(self.root.files(name)))
 
     def check_not_replaced(self) -> None:
         """Check that no other store was written to the URL, so that everything read before belongs to this state.

@@ -163,7 +163,7 @@ class LocalStorage:
         root: The name of the store in messages; that of a `ZarrStorage` is an `Address`.
         requests: How many requests are made at once. More than 1 for a remote store, where each takes long; for reading
             such a store, nothing is listed.
-        lists: Whether keys can be listed; if not, `list` raises an error.
+        lists: Whether keys can be listed, as far as is known; if not, `list` raises an error.
     """
 
     root: Path

@@ -47,8 +47,13 @@ class DiskUsage:
 
 def disk_usage(snapshot: Snapshot) -> DiskUsage:
     """Return the size of each array and of the whole store."""
-    arrays = tuple(_array_size(snapshot, fact) for fact in snapshot.root.schema.arrays())
-    documents = _sizes(snapshot, [ROOT, *(f"{name}/{ROOT}" for name in GROUPS)])
+    facts = snapshot.root.schema.arrays()
+    files: dict[str, list[int]] = {fact.name: [] for fact in facts}
+    for key, size in snapshot.file_sizes(files).items():
+        files[key.rpartition("/")[0]].append(size)
+    arrays = tuple(_array_size(snapshot, fact, files[fact.name]) for fact in facts)
+    keys = (ROOT, *(f"{name}/{ROOT}" for name in GROUPS))
+    documents = [size for size in in_order(snapshot.storage, snapshot.storage.size, keys) if size]
     return DiskUsage(
         arrays=arrays,
         files=len(documents) + sum(array.files for array in arrays),
@@ -62,14 +67,14 @@ def count_files(schema: Schema, *, sequences: int, steps: int, label_steps: int)
     return 1 + len(GROUPS) + sum(1 + root.files(fact.name) for fact in schema.arrays())
 
 
-def _array_size(snapshot: Snapshot, fact: ArrayFact) -> ArraySize:
+def _array_size(snapshot: Snapshot, fact: ArrayFact, files: list[int]) -> ArraySize:
+    """Return the size of an array from the sizes of its files."""
     schema, rows = snapshot.root.schema, snapshot.root.committed(fact.name)
     shape = (rows, *schema.shape(fact))
     if fact.dtype == "string":
         decoded = sum(len(str(text).encode()) for text in snapshot.table(fact.name)) + TEXT_LENGTH_BYTES * rows
     else:
         decoded = math.prod(shape) * schema.dtype(fact).itemsize
-    files = _sizes(snapshot, [f"{fact.name}/{file}" for file in snapshot.file_names(fact.name)])
     return ArraySize(
         name=fact.name,
         dtype=fact.dtype or schema.dtype(fact).name,
@@ -80,8 +85,3 @@ def _array_size(snapshot: Snapshot, fact: ArrayFact) -> ArraySize:
         stored_bytes=sum(files),
         files=len(files),
     )
-
-
-def _sizes(snapshot: Snapshot, keys: list[str]) -> list[int]:
-    """Return the bytes of each file that exists; files of a commit in progress can disappear at any moment."""
-    return list(filter(None, in_order(snapshot.storage, snapshot.storage.size, keys)))

@@ -1,5 +1,6 @@
 """Check every checksum and every invariant of a store, and collect the problems."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 
 from store_spec.disk.places import StoreLocation
 from store_spec.disk.snapshot import Snapshot
-from store_spec.disk.storage import PARTIAL, PROBE, LocalStorage, storage_of
-from store_spec.errors import DAMAGE, FormatError, MissingStoreError
+from store_spec.disk.storage import PARTIAL, PROBE, LocalStorage, Storage, storage_of
+from store_spec.errors import DAMAGE, FormatError, MissingStoreError, StorageError
 from store_spec.format import retired
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document, difference, group_document, same
 from store_spec.format.layout import BLANK, ROOT, Counts, array_document, chunk_number, rows_in_file
@@ -39,7 +40,8 @@ def verify(path: StoreLocation, *, mapper: Mapper = PartCheck.each) -> list[Prob
     each run of steps with a missing value.
 
     Args:
-        path: The path or the URL of the store, or a zarr store. Files of no store are not found at an `https://` URL.
+        path: The path or the URL of the store, or a zarr store. A server that does not list keys, such as any at an
+            `https://` URL, is not searched for files that do not belong to the store, and a warning says so.
         mapper: Checks the parts of the rows, which is nearly all of the work. It is called once, like `map`, with a
             function and parts that can be pickled: pass the `imap` of a process pool to check several parts at once.
 
@@ -98,6 +100,9 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     for where, (what, leftover) in before.items():
         if where in after:
             report.add(where, what, leftover=leftover)
+    if not snapshot.storage.lists:
+        text = "this server does not list keys, so files that do not belong to the store were not looked for"
+        warnings.warn(f"{snapshot.storage.root}: {text}", stacklevel=3)
     names = columns["sequences/source"]
     return None if names is None else names.tolist()
 
@@ -289,13 +294,24 @@ def _document(snapshot: Snapshot, report: ProblemList, key: str) -> dict[str, An
     return None
 
 
+def _listed(storage: Storage, folders: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders with the names in them; nothing if the server does not list them."""
+    for folder in folders:
+        try:
+            yield folder, storage.list(folder)
+        except StorageError:
+            if storage.lists:
+                raise
+            return
+
+
 def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
     """Return files that do not belong to the store, by name: what each is, and whether a writer left it."""
     schema, storage = snapshot.root.schema, snapshot.storage
     facts = {fact.name for fact in schema.arrays()}
     found = {}
-    for folder in ("", *schema.folders()) if storage.lists else ():
-        for name in storage.list(folder):
+    for folder, names in _listed(storage, ["", *schema.folders()]):
+        for name in names:
             key = f"{folder}/{name}" if folder else name
             if name == ROOT or key in GROUPS or key in facts:
                 continue  # read here, or when the store was opened

@@ -20,7 +20,7 @@ PIECE = 2**18
 
 
 class ObjectServer(ThreadingHTTPServer):
-    """Serves GET, with ranges, and HEAD; a folder cannot be listed.
+    """Serves GET, with ranges, and HEAD; a folder cannot be listed: as a bucket, it refuses with 403.
 
     Args:
         folder: Its files.
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         # delay.
         with server.lock:
             server.at_once -= 1
-        self._answer_with(server.faults.get(number))
+        self._answer_with("403" if "list-type=" in self.path else server.faults.get(number))
 
     def _answer_with(self, fault: str | None) -> None:
         server = self.server

@@ -37,6 +37,7 @@ from tests.store.object_server import ObjectServer, serving, walks
 from tests.store.zarr_stores import bits, read, read_elsewhere
 
 REQUESTS = 16
+unlisted = pytest.mark.filterwarnings("ignore:.*does not list keys:UserWarning")
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_no_key_is_listed_and_the_last_shard_is_fetched_once(server):
     assert server.requests["GET", f"/rivers.zarr/{chunk_key(store.schema, 'inputs', 2)}"] == 1
 
 
+@unlisted
 def test_lost_and_damaged_files_are_found_as_in_the_folder(server):
     folder = server.folder / "rivers.zarr"
     (folder / "inputs" / "c.1.0").unlink()
@@ -71,6 +73,7 @@ def test_lost_and_damaged_files_are_found_as_in_the_folder(server):
         list(store_spec.open_store(f"{server.url}/rivers.zarr").windows(2, target="sequence").batches(3))
 
 
+@unlisted
 @pytest.mark.parametrize("verify", [store_spec.verify, partial(builder.verify, workers=0)])
 def test_parts_of_a_remote_store_are_checked_at_the_same_time(tmp_path, monkeypatch, verify):
     monkeypatch.setattr("store_spec.verification.parts.PART_BYTES", 2**16)
@@ -96,6 +99,25 @@ def test_the_command_line_takes_urls(server):
     assert (result.exit_code, f"{server.url}/other.zarr: " in result.output) == (2, True)
     result = CliRunner().invoke(main, ["verify", url, "--sources", "somewhere", "--repair"])
     assert (result.exit_code, "for a store on a local disk" in result.output) == (2, True)
+
+
+def test_a_bucket_that_may_not_be_listed_is_inspected_and_verified(server, monkeypatch):
+    for name, value in (("AWS_ENDPOINT_URL", server.url), ("AWS_ALLOW_HTTP", "true"), ("AWS_SKIP_SIGNATURE", "true")):
+        monkeypatch.setenv(name, value)
+    shutil.copytree(server.folder / "rivers.zarr", server.folder / "bucket" / "rivers.zarr")
+    url, folder = "s3://bucket/rivers.zarr", server.folder / "bucket" / "rivers.zarr"
+    assert replace(builder.inspect(url), store=folder) == builder.inspect(folder)
+    listed = [path for _, path in server.requests if "list-type=" in path]
+    assert listed == []
+    with pytest.warns(UserWarning, match=r"^s3://bucket/rivers\.zarr: this server does not list keys, so files that "):
+        assert store_spec.verify(url) == []
+    (folder / "inputs" / "c.1.0").unlink()
+    (folder / "stray").write_text("")
+    result = CliRunner().invoke(main, ["verify", url])
+    assert (result.exit_code, "inputs/c.1.0: missing; " in result.output, "stray" in result.output) == (1, True, False)
+    assert [line for line in result.stderr.splitlines() if "does not list keys" in line]
+    with pytest.raises(errors.StorageError, match=r"listing failed: .*403 Forbidden"):
+        store_spec.create_store("s3://bucket/new.zarr", inputs=("int8", ()), labels=("int8", ()))
 
 
 def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tmp_path):
