@@ -203,13 +203,16 @@ def open_store(
     Raises:
         MissingStoreError: There is no store at that path.
         FormatError: What is there is not a store that this version can read.
-        SchemaError: The URL is not one of a store, or there is no such mode.
+        SchemaError: The URL is not one of a store, there is no such mode, or `cache_size` is not a size.
         StorageError: A server or a disk reported an error.
         LockedError: Another writer has the store open (mode `a`, in a folder). On an object store the later writer
             continues, and the commit of the earlier one raises ConflictError.
     """
     if mode == "r":
-        cached = None if cache is None else (Path(cache), parse_bytes(cache_size))
+        size = parse_bytes(cache_size)
+        if size < 0:
+            raise SchemaError(f"cache_size is {cache_size!r}; it must be at least 0")
+        cached = None if cache is None else (Path(cache), size)
         return Store(Snapshot.of(storage_of(path, cached)))
     if mode != "a":
         raise SchemaError(f"mode {mode!r} is not 'r' or 'a'")

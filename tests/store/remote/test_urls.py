@@ -173,6 +173,11 @@ def test_a_table_that_was_wrong_is_read_again(tmp_path):
         assert len(store[0][0]) == store.lengths[0]
 
 
+def test_a_negative_size_of_a_cache_is_refused(server, tmp_path):
+    with pytest.raises(errors.SchemaError, match=r"^cache_size is -1; it must be at least 0$"):
+        store_spec.open_store(f"{server.url}/rivers.zarr", cache=tmp_path, cache_size=-1)
+
+
 def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, spy):
     fetch = spy(ObjectStorage, "_fetch")
     path = shutil.copytree(GOLDEN / "steps.zarr", tmp_path / "steps.zarr")
