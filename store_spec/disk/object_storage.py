@@ -61,6 +61,7 @@ class ObjectStorage(ZarrStorage):
     processes open the store by it. `cached` is the folder and the size of a cache for the bytes of shards.
     """
 
+    keeps_state: ClassVar[bool] = False
     requests: ClassVar[int] = 16  # with the 90 MB/s that S3 gives to each, they fill a link of 10 Gbit/s
     _error: ClassVar[type[StorageError]] = StorageError  # an object is not damaged because the network fails
     _process: ClassVar[int] = 0  # the first process that used obstore: this one or an ancestor

@@ -40,11 +40,9 @@ class Snapshot:
     def __init__(self, storage: Storage, root: Root, *, once: bool = False) -> None:
         self.storage = storage
         self.root = root
-        self.tables = Tables(storage, root)
-        self.bounds, self.table = self.tables.bounds, self.tables.read  # methods
-        self.read_tables = self.tables.read_all
+        self._tables = Tables(storage, root)
         self._once = once
-        self._shards = Shards(self.tables)
+        self._shards = Shards(self._tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
         self._same = {root.identity}  # of this state, and of later ones that begin with it
@@ -67,6 +65,25 @@ class Snapshot:
 
     def __reduce__(self) -> tuple[Any, tuple[Storage, Root]]:
         return partial(Snapshot, once=self._once), (self.storage, self.root)
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of this state; a remote store is checked after all reads of a call, see `check_not_replaced`."""
+        if self.storage.requests == 1:
+            self.check_not_replaced()
+        return self._tables
+
+    def bounds(self, name: str) -> NDArray[np.int64]:
+        """Return where each sequence begins in the rows of an array, and where the last one ends."""
+        return self.tables.bounds(name)
+
+    def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return rows of a table, by default all."""
+        return self.tables.read(name, start, stop)
+
+    def read_tables(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> list[NDArray[Any]]:
+        """Return rows of several tables, by default all; a remote store is asked for all at once."""
+        return self.tables.read_all(names, start, stop)
 
     def slim(self) -> Snapshot:
         """Return a copy for other processes, which read everything once, without the data they do not need."""
@@ -167,7 +184,7 @@ class Snapshot:
     def stored(self, name: str, number: int, start: int, length: int | None) -> bytes | memoryview:
         """Return stored bytes of a chunk or shard with committed rows; `start` and `length` are as in `Storage.get`."""
         if not self.root.schema.is_sharded(name):
-            return part_of(self.tables.stored(self.root.schema.fact(name), number), start, length)
+            return part_of(self._tables.stored(self.root.schema.fact(name), number), start, length)
         with self._reading() as shards:
             return shards.value(name, number, start, length)
 
@@ -199,34 +216,34 @@ class Snapshot:
         yield from (chunk_key(self.root.schema, name, number) for number in range(self.root.files(name)))
 
     def check_not_replaced(self) -> None:
-        """Check that no other store was written to the URL, so that everything read before belongs to this state.
+        """Check that no other store took the place of this one, so that everything read before belongs to this state.
 
         Chunks have their own checksums, so those of another store look right. A new store writes its root first. If
-        the root there still begins with this state, so did all files that were read before. Open files of a local
-        store keep its state.
+        the root there still begins with this state, so did all files that were read before. This need not be checked
+        while a local folder is kept open.
         """
-        if self.storage.requests == 1:
+        if self.storage.keeps_state:
             return
         now = Snapshot.of(self.storage)
-        if now.root.identity in self._same:
-            return
-        if not self._begins(now):
+        if now.root.identity not in self._same and not self._begins(now):
             raise FormatError(
                 f"{self.storage.root}: another store was written here since this one was opened; open it again"
             )
         self._same.add(now.root.identity)
+        if isinstance(self.storage, LocalStorage):
+            self.storage.confirm()
 
     def _begins(self, later: Snapshot) -> bool:
         """Return whether a later state begins with the sequences of this one, by their hash."""
-        schema, count = self.root.schema, self.root.counts.sequences
+        schema, count, tables = self.root.schema, self.root.counts.sequences, later._tables
         if later.root.counts.sequences < count:
             return False
         try:
             names = (SOURCES, *proved(schema))
-            columns = dict(zip(names, later.read_tables(names, 0, count), strict=True))
-            lengths = later.table("row_size", 0, count)
+            columns = dict(zip(names, tables.read_all(names, 0, count), strict=True))
+            lengths = tables.read("row_size", 0, count)
             own = schema.label_axis == "own"
-            label_lengths = later.table("label_row_size", 0, count) if own else np.zeros_like(lengths)
+            label_lengths = tables.read("label_row_size", 0, count) if own else np.zeros_like(lengths)
         except (*DAMAGE, KeyError):
             return False
         sources = tuple(columns[SOURCES].tolist())
@@ -249,10 +266,10 @@ class Snapshot:
     def _forget(self, shards: Shards) -> None:
         shards.close_files()
         if not self._once:
-            self._shards = Shards(self.tables)
+            self._shards = Shards(self._tables)
             self._crcs = None
             self._missing.clear()
-            self.tables.forget()
+            self._tables.forget()
 
 
 def read_root(storage: Storage) -> bytes:

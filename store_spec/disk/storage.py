@@ -33,8 +33,9 @@ RAN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that s
 PARTIAL = ".partial"  # the suffix of a file that is being written; keys never have it
 PROBE = "probe-"  # prefix of the keys with which a writer tests a server
 
-# Where a store is read from, and written to. Both kinds have the attributes `root`, `requests` and `lists`, and the
-# methods `path`, `get`, `size` and `list`; what can be written to also has `put`. `LocalStorage` documents them.
+# Where a store is read from, and written to. Both kinds have the attributes `root`, `requests`, `lists` and
+# `keeps_state`, and the methods `path`, `get`, `size` and `list`; what can be written to also has `put`. `LocalStorage`
+# documents them.
 Storage: TypeAlias = "LocalStorage | ZarrStorage"
 WritableStorage: TypeAlias = "LocalStorage | WritableObjects"
 
@@ -132,24 +133,34 @@ def most_open_of_all() -> int:
 class OpenFolder:
     """A folder that stays open, so that no file is read from another folder that got its name.
 
-    With many open folders, and in a process that got it by pickle, it is the folder that has the name there and then.
+    There may be too many open folders; and if it was pickled, `is_confirmed` is False, since another folder may have
+    its name by now. Then `keeps_state` is False.
     """
 
-    __slots__ = ("__weakref__", "_path", "descriptor")
+    __slots__ = ("__weakref__", "_path", "descriptor", "is_confirmed")
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.descriptor = path, None
+    def __init__(self, path: Path, *, is_confirmed: bool = True) -> None:
+        self._path, self.descriptor, self.is_confirmed = path, None, is_confirmed
         if len(_OPEN_FOLDERS) < most_open_of_all():
             with contextlib.suppress(OSError):  # reading will say what is wrong
                 self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 _OPEN_FOLDERS.add(self)
 
-    def __reduce__(self) -> tuple[type[OpenFolder], tuple[Path]]:
-        return OpenFolder, (self._path,)
+    def __reduce__(self) -> tuple[Callable[[Path], OpenFolder], tuple[Path]]:
+        return _unpickled_folder, (self._path,)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it is certainly the folder that was opened first."""
+        return self.is_confirmed and self.descriptor is not None
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
         if self.descriptor is not None:
             close(self.descriptor)
+
+
+def _unpickled_folder(path: Path) -> OpenFolder:
+    return OpenFolder(path, is_confirmed=False)
 
 
 _OPEN_FOLDERS: weakref.WeakSet[OpenFolder] = weakref.WeakSet()
@@ -164,6 +175,7 @@ class LocalStorage:
         requests: How many requests are made at once. More than 1 for a remote store, where each takes long; for reading
             such a store, nothing is listed.
         lists: Whether keys can be listed, as far as is known; if not, `list` raises an error.
+        keeps_state: Whether all files are certainly of the store that was opened; see `Snapshot.check_not_replaced`.
     """
 
     root: Path
@@ -179,6 +191,16 @@ class LocalStorage:
         if not path.is_dir():
             raise MissingStoreError(f"{path}: there is no store" + (", but a file" if path.exists() else ""))
         return cls(path, folder=OpenFolder(path))
+
+    @property
+    def keeps_state(self) -> bool:
+        """See the attributes."""
+        return self.folder is None or self.folder.keeps_state
+
+    def confirm(self) -> None:
+        """Note that the folder is that of the store that was opened, or continues it."""
+        if self.folder is not None:
+            self.folder.is_confirmed = True
 
     def path(self, key: str) -> Path:
         """Return the path of a key."""

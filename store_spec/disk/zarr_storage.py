@@ -49,6 +49,7 @@ class ZarrStorage:
 
     requests: ClassVar[int] = 1
     lists = True
+    keeps_state: ClassVar[bool] = True
     _error: ClassVar[type[StorageError]] = UnreadableError
 
     def __init__(self, store: Store, name: str | None = None) -> None:

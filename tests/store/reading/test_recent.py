@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,38 @@ def test_a_store_that_takes_the_place_of_an_open_one_is_not_read(tmp_path, monke
         with pytest.raises(FormatError, match=r"missing; every committed chunk and shard is written"):
             read()
     assert store_spec.open_store(path).read(0, 3, 4)[0][0, 0] == -6
+
+
+@pytest.mark.parametrize("how", ["pickled", "too many open folders"])
+@pytest.mark.parametrize("changed", ["rows", "lengths", "nothing", "appended"])
+def test_a_store_that_takes_the_place_of_one_whose_folder_is_not_open_is_refused(tmp_path, monkeypatch, how, changed):
+    """A store that continues it is read; an object without rows, such as statistics, can be used without any store."""
+    monkeypatch.setattr(storage, "most_open_of_all", lambda: 0 if how == "too many open folders" else 10**6)
+    path, rows = tmp_path / "s.zarr", [np.full((length, 2), length, "float32") for length in (20, 30, 10)]
+    opened = store_of(path, rows, [one[:, 0] for one in rows], chunk=32, shard=64)
+    objects = opened, opened.windows(6), opened.stats()
+    data = pickle.dumps(objects)
+    shutil.rmtree(path)
+    if changed == "lengths":
+        rows = [rows[1], rows[0], rows[2]]
+    others = [-one for one in rows] if changed == "rows" else rows
+    more = [others[0]] if changed == "appended" else []
+    store_of(path, [*others, *more], [one[:, 0] for one in [*rows, *more]], chunk=32, shard=64)
+    store, windows, stats = pickle.loads(data) if how == "pickled" else objects
+    assert stats.mean.tolist() == [pytest.approx(70 / 3)] * 2
+    reads: list[Callable[[], Any]] = [
+        lambda: store.read(1, 0, 3)[0],
+        lambda: next(store.padded(2)).inputs,
+        lambda: next(windows.batches(8)).inputs,
+        store.stats,
+        lambda: store.sources,
+    ]
+    for read in reads:
+        if changed in ("nothing", "appended"):
+            read()
+        else:
+            with pytest.raises(FormatError, match="another store was written here since this one was opened"):
+                read()
 
 
 def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
