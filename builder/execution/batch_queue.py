@@ -35,12 +35,12 @@ class BatchInFlight:
     folder: Path | None = None  # for rows that do not fit into its memory; None: it was not submitted
     submitted: bool = False  # to a worker
     summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
-    rows: Task | None = None  # the task that holds its rows; None: it is registered, and pieces of rows are enough
+    rows: Task | None = None  # the task that holds its rows, from its submission until it is registered
     rows_left: int = 0  # rows, of all axes, that are not in a shard yet
     retried: bool = False  # whether it is processed for the second time, since workers died
     classes: Classes | None = None  # of all sources up to here; None: no codes yet, or labels are numbers
-    coded: bool = False  # whether its classes have codes
-    ready: bool = False  # whether its rows and its summary use these codes
+    has_codes: bool = False  # whether its classes have codes
+    is_ready: bool = False  # whether its rows and its summary use these codes
 
     def remove_files(self) -> None:
         """Remove the files in its folder, also those of workers that died; the ledger removes leftovers."""
@@ -87,14 +87,15 @@ class BatchQueue:
 
     def has_room(self) -> bool:
         """Return whether memory and workers allow another batch."""
-        return self.nbytes < self._memory and self._processing < self._most
+        return self.nbytes < self._memory and self._processing < self._most_processing
 
     def next(self) -> BatchInFlight | None:
         """Return the next batch to submit, with about BATCH_SECONDS / 2 of work; None: none can be submitted now."""
-        if self._processing >= self._most:
+        if self._processing >= self._most_processing:
             return None
         batch = next((one for one in self._queue if not one.submitted), None)
-        if (batch is None or not self._is_followed(batch)) and (self.is_stopping or self._is_far_ahead()):
+        is_awaited = batch is not None and self._is_followed(batch)  # later batches cannot be registered without it
+        if not is_awaited and (self.is_stopping or self._is_far_ahead()):
             return None
         if batch is None:
             work, nbytes = next(self._batches, (None, 0))
@@ -136,21 +137,21 @@ class BatchQueue:
         for batch in self._queue:
             if batch.summary is None:
                 return
-            if batch.coded:
+            if batch.has_codes:
                 continue
             classes = batch.summary.classes
             recoding = None if classes is None else self._codes.recoding(classes, self._targets)
-            batch.classes, batch.coded, batch.ready = self._codes.classes, True, recoding is None
+            batch.classes, batch.has_codes, batch.is_ready = self._codes.classes, True, recoding is None
             if recoding is not None:
                 yield batch, recoding
 
     def pop_ready(self) -> Iterator[tuple[BatchInFlight, BatchSummary]]:
         """Remove and yield the batches at the front that can be registered, with their summaries."""
-        while self._queue and self._queue[0].ready and (summary := self._queue[0].summary) is not None:
+        while self._queue and self._queue[0].is_ready and (summary := self._queue[0].summary) is not None:
             yield self._queue.popleft(), summary
 
     @property
-    def _most(self) -> int:
+    def _most_processing(self) -> int:
         return TASKS_PER_WORKER * max(1, self._workers)
 
     def _is_followed(self, batch: BatchInFlight) -> bool:

@@ -30,7 +30,7 @@ from store_spec import Schema, parse_bytes
 from store_spec.building import Ledger, StorePlace, store_place
 
 PROBED = 64  # sources that one task probes at first
-BATCHES_IN_MEMORY = 4  # how much larger a batch may be than it should, before its rows go to files
+MEMORY_FACTOR = 4  # a batch may have this many times its intended bytes of rows in memory; further rows go to files
 Result = TypeVar("Result")
 
 
@@ -135,22 +135,22 @@ def _process_sources(
     """Process the new sources, write their shards, and commit; `ratio` is decoded bytes per byte of a file."""
     batch_bytes = parse_bytes(options.batch)
     ratio = min(max(ratio, LEAST_RATIO), LARGEST_RATIO)
-    even = engine.workers if options.batch == BATCH_BYTES else 0  # smaller last batches only by default
-    flight = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
-    apart = options.scheduler is not None and not isinstance(plan.store, Path)
+    workers = engine.workers if options.batch == BATCH_BYTES else 0  # with a given size no batches are smaller
+    memory = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
+    has_shared_disk = options.scheduler is None or isinstance(plan.store, Path)
     run = Run(
         engine,
         ledger,
-        plan.batches(batch_bytes, ratio, workers=even),
+        plan.batches(batch_bytes, ratio, workers=workers),
         tally,
         # In this process each batch is written before the next is read, while it is in the CPU cache.
-        memory=0 if isinstance(engine, InProcessEngine) else flight,
+        memory=0 if isinstance(engine, InProcessEngine) else memory,
         # The workers of a cluster may share no disk, so if the store is in a bucket, rows stay in memory.
-        batch_memory=sys.maxsize if apart else BATCHES_IN_MEMORY * batch_bytes,
+        batch_memory=MEMORY_FACTOR * batch_bytes if has_shared_disk else sys.maxsize,
         on_progress=options.on_progress,
         steps=RunSteps(
-            # A task that completes a batch runs beside one that processes another. On a cluster of the user's the user
-            # chose how many threads a worker has.
+            # One thread of a worker may process a batch again, to complete it, while another processes the next. In a
+            # cluster of the user, the user chose the number of threads.
             process=process_alone if engine.workers and options.scheduler is None else process_batch,
             after_batch=partial(_after_batch, ledger, plan),
             before_commit=partial(note_build, tally=tally, plan=plan, only_code=bool(options.redo)),
@@ -233,7 +233,7 @@ def worker_count(workers: int | None, *, small: bool) -> int:
 
 
 def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | None:
-    """Probe sources, first a few, until one is usable; otherwise record the failures in the tally.
+    """Probe sources, first a few, until one is usable; if none is, record the failures in the tally.
 
     A source without rows is returned only if no source has rows. Too many failures are a BuildError.
     """
@@ -265,8 +265,8 @@ def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., 
     while True:
         engine.submit(function, batch, *arguments, watch=True)
         try:
-            return engine.finished().result()  # type: ignore[no-any-return]
-        except engine.lost as error:
+            return engine.next_finished().result()  # type: ignore[no-any-return]
+        except engine.death_errors as error:
             crashed = find_crashes(batch, worker_memory(engine.workers), function, *arguments)
             if crashed.keys() <= batch.crashed.keys():
                 raise workers_died(batch.names) from error

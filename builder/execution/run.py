@@ -16,9 +16,9 @@ from builder.build_errors import BuildError
 from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.execution.report import Tally
 from builder.workers.batch import (
-    BatchPart,
     BatchSummary,
     ProcessedBatch,
+    RowRange,
     complete_batch,
     compress,
     process_batch,
@@ -57,8 +57,8 @@ class _Piece:
     """The rows of a batch that go into one shard of each array on an axis."""
 
     batch: BatchInFlight
-    part: BatchPart
-    source: Task  # the rows of the batch, or the compressed rows of this part
+    rows: RowRange
+    task: Task  # its result is the batch, or these rows of it, compressed
     compressed: bool
 
 
@@ -105,7 +105,7 @@ class Run:
         self._schema = ledger.schema
         self._arrays = self._schema.sharded()
         self._classes = self._schema.labels.classes  # of the sequences that are registered
-        self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}
+        self._ends = {axis: ledger.root.counts.of(axis) for axis in self._arrays}  # the number of registered rows
         self._batches: dict[Task, BatchInFlight] = {}  # by submitted task
         # By submitted task: shards, with the batches of their rows and the number of rows of each.
         self._jobs: dict[Task, tuple[tuple[ShardJob, ...], list[tuple[BatchInFlight, int]]]] = {}
@@ -138,7 +138,7 @@ class Run:
                 try:
                     task = self._wait()
                     if task is not None:
-                        self._go_on(task)
+                        self._use_result(task)
                 except KeyboardInterrupt:
                     self._commit_finished()
                     raise
@@ -157,25 +157,25 @@ class Run:
         if not self._engine.workers:  # the task runs in this process, and can be interrupted
             with self._interrupts.allowed():
                 self._engine.wait(LOOK_SECONDS)
-            return self._engine.finished()  # without interrupts, so that no task is lost
+            return self._engine.next_finished()  # without interrupts, so that no task is lost
         self._interrupts.check()
         while not self._engine.wait(LOOK_SECONDS):
             self._interrupts.check()
             if self._is_due() and not self._committing:
                 return None
-        return self._engine.finished()
+        return self._engine.next_finished()
 
-    def _go_on(self, task: Task) -> None:
-        """Continue with the result of a task."""
+    def _use_result(self, task: Task) -> None:
+        """Note the written shards or the summary of a finished task, and register the batches that are ready."""
         if task in self._jobs:
-            jobs, parts = self._jobs.pop(task)
-            self._put(jobs, parts, self._result(task, [batch for batch, _ in parts]))
+            jobs, rows_of = self._jobs.pop(task)
+            self._note_written(jobs, rows_of, self._result(task, [batch for batch, _ in rows_of]))
             return
         processed = self._batches.pop(task)
-        if processed.coded:  # its labels have the codes of the store now
-            processed.summary, processed.ready = self._result(task, [processed]), True
+        if processed.has_codes:  # its labels have the codes of the store now
+            processed.summary, processed.is_ready = self._result(task, [processed]), True
         else:
-            self._take(task, processed)
+            self._take_summary(task, processed)
         for batch, summary in self._queue.pop_ready():
             self._register(batch, summary)
 
@@ -210,7 +210,7 @@ class Run:
         while self._engine.workers and self._batches:
             self._interrupts.check()  # a second interrupt ends the wait
             if self._engine.wait(LOOK_SECONDS):
-                self._go_on(self._engine.finished())
+                self._use_result(self._engine.next_finished())
                 self._submit_batches()
                 self._commit_if_due()
             if time.monotonic() > deadline:
@@ -225,43 +225,43 @@ class Run:
         while self._has_open_jobs():
             self._interrupts.check()
             if self._engine.wait(LOOK_SECONDS):
-                self._go_on(self._engine.finished())
+                self._use_result(self._engine.next_finished())
         if self._ledger.ready():
             self._commit()
 
     def _result(self, task: Task, batches: list[BatchInFlight]) -> Any:
         try:
             return task.result()
-        except self._engine.lost as error:
-            raise self._died(batches) from error
+        except self._engine.death_errors as error:
+            raise self._death_error(batches) from error
 
-    def _died(self, batches: list[BatchInFlight]) -> BuildError:
+    def _death_error(self, batches: list[BatchInFlight]) -> BuildError:
         # The task that the engine reports first need not be at fault: it may only have been on the worker that died.
         return workers_died(
             sorted({name for batch in (*batches, *self._batches.values()) for name in batch.work.names})
         )
 
-    def _take(self, task: Task, batch: BatchInFlight) -> None:
+    def _take_summary(self, task: Task, batch: BatchInFlight) -> None:
         """Take the summary of a batch; if workers died, process it again without the sources that crash them.
 
-        If none of its sources does, another batch may have crashed the worker. If the same happens again, the other
-        batches are checked too, and the build ends if none of their sources crashes a worker either.
+        If no source of the batch crashes a worker, another batch may have done so, and the batch is processed once more
+        as it is. If workers die again, all batches are searched, and without such a source the build ends.
         """
         try:
             summary = task.result()
-        except self._engine.lost as error:
+        except self._engine.death_errors as error:
             if self._queue.is_stopping:
                 return  # the next build finds out why
             crashed = self._find_crashes(batch)
             if batch.retried and not crashed and not any(self._find_crashes(one) for one in self._batches.values()):
-                raise self._died([batch]) from error
+                raise self._death_error([batch]) from error
             if isinstance(batch.work, SourceBatch):
                 batch.work = replace(batch.work, crashed={**batch.work.crashed, **crashed})
             batch.retried = True
             batch.remove_files()
             self._submit_batch(batch)
         else:
-            self._take_summary(batch, summary)
+            self._note_summary(batch, summary)
 
     def _find_crashes(self, batch: BatchInFlight) -> dict[str, str]:
         """Return further sources of a batch that crash the process that reads them, and how."""
@@ -282,7 +282,7 @@ class Run:
         batch.rows = self._engine.submit(self._steps.process, batch.work, self._schema, self._queue.space(batch))
         self._batches[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
 
-    def _take_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
+    def _note_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
         if isinstance(batch.work, SourceBatch):
             again = partial(self._steps.process, batch.work, self._schema, self._queue.space(batch), whole=True)
@@ -297,63 +297,66 @@ class Run:
         records = summary.records
         for axis in self._arrays:
             rows = int((records.label_lengths if axis == "label_step" else records.lengths).sum())
-            self._cut(batch, axis, rows)
+            self._divide(batch, axis, rows)
         batch.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
         self._classes = batch.classes
-        self._let_go(batch, 0)
+        self._count_written(batch, 0)
         self._tally.add(summary)
         self._steps.after_batch(summary, batch.work.names)
         self._tally.check_failures()
 
-    def _cut(self, batch: BatchInFlight, axis: str, rows: int) -> None:
-        """Cut a batch's rows into pieces, one for each shard, and compress those that do not fill a shard.
+    def _divide(self, batch: BatchInFlight, axis: str, rows: int) -> None:
+        """Divide a batch's rows into pieces, one for each shard, and compress those that do not fill a shard.
 
         Pieces that fill a shard are compressed when it is written, since a large batch has many of them.
         """
         names = self._arrays[axis]
         chunking = self._schema.chunking(names[0])
         assert batch.rows is not None
-        begin, done = self._ends[axis], 0
+        start, done = self._ends[axis], 0
         self._ends[axis] += rows
         batch.rows_left += rows
         while done < rows:
-            first = begin + done
+            first = start + done
             count = min(chunking.shard - first % chunking.shard, rows - done)
-            part, fills = BatchPart(names=names, rows=slice(done, done + count), first=first), count == chunking.shard
-            source = batch.rows if fills else self._engine.submit(compress, batch.rows, part, self._schema, urgent=True)
-            self._pieces[axis].append(_Piece(batch, part, source, compressed=not fills))
+            chosen = RowRange(names=names, rows=slice(done, done + count), first=first)
+            task, fills = batch.rows, count == chunking.shard
+            if not fills:
+                task = self._engine.submit(compress, batch.rows, chosen, self._schema, urgent=True)
+            self._pieces[axis].append(_Piece(batch, chosen, task, compressed=not fills))
             done += count
 
     def _submit_jobs(self, *, final: bool) -> None:
-        handed = self._ledger.jobs(final=final)
+        every_job = self._ledger.jobs(final=final)
         for axis, names in self._arrays.items():
             # One task writes the same shard of all arrays of an axis.
-            for jobs in zip(*([job for job in handed if job.name == name] for name in names), strict=True):
+            for jobs in zip(*([job for job in every_job if job.name == name] for name in names), strict=True):
                 pieces, missing = [], jobs[0].stop - jobs[0].start
                 while missing:
                     pieces.append(self._pieces[axis].popleft())
-                    missing -= len(pieces[-1].part)
-                self._jobs[self._submit_job(jobs, pieces)] = jobs, [(one.batch, len(one.part)) for one in pieces]
+                    missing -= len(pieces[-1].rows)
+                self._jobs[self._submit_job(jobs, pieces)] = jobs, [(one.batch, len(one.rows)) for one in pieces]
 
     def _submit_job(self, jobs: tuple[ShardJob, ...], pieces: list[_Piece]) -> Task:
-        sources = [piece.source for piece in pieces]
         if pieces[0].compressed:
-            return self._engine.submit(put_shards, jobs, *sources, watch=True, urgent=True)
-        arguments = *sources, pieces[0].part, self._schema
+            return self._engine.submit(put_shards, jobs, *(piece.task for piece in pieces), watch=True, urgent=True)
+        (piece,) = pieces  # it fills the shard
+        arguments = piece.task, piece.rows, self._schema
         return self._engine.submit(compress_and_put, jobs, *arguments, watch=True, urgent=True)
 
-    def _put(self, jobs: tuple[ShardJob, ...], parts: list[tuple[BatchInFlight, int]], written: int) -> None:
+    def _note_written(self, jobs: tuple[ShardJob, ...], rows_of: list[tuple[BatchInFlight, int]], written: int) -> None:
+        """Note written shards: their bytes, and the number of rows of each batch in them."""
         for job in jobs:
             self._ledger.mark_done(job)
         shard = jobs[0].name, jobs[0].number
         self._tally.bytes_written += written - self._partial.pop(shard, 0)
         if jobs[0].stop % self._schema.chunking(jobs[0].name).shard:
             self._partial[shard] = written
-        for batch, rows in parts:
-            self._let_go(batch, rows)
+        for batch, rows in rows_of:
+            self._count_written(batch, rows)
 
-    def _let_go(self, batch: BatchInFlight, rows: int) -> None:
+    def _count_written(self, batch: BatchInFlight, rows: int) -> None:
         """Count rows of a batch that are in shards; after the last, free its memory and files."""
         batch.rows_left -= rows
         if not batch.rows_left:
@@ -373,6 +376,6 @@ def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, EncodedRows]) -> in
     return sum(job.write([rows[job.name] for rows in parts]) for job in jobs)
 
 
-def compress_and_put(jobs: tuple[ShardJob, ...], processed: ProcessedBatch, part: BatchPart, schema: Schema) -> int:
+def compress_and_put(jobs: tuple[ShardJob, ...], processed: ProcessedBatch, chosen: RowRange, schema: Schema) -> int:
     """Write one shard of each array on an axis, filled by rows of a single batch; return the bytes written."""
-    return put_shards(jobs, compress(processed, part, schema))
+    return put_shards(jobs, compress(processed, chosen, schema))

@@ -91,7 +91,7 @@ def verify(
             def submit(number: int) -> Task:
                 return engine.submit(_check_each, check, parts[tasks[number]], watch=True)
 
-            def died(number: int) -> BuildError:
+            def death_error(number: int) -> BuildError:
                 part, *more = parts[tasks[number]]
                 beside = f" and {count_text(len(more), 'such part')} more" if more else ""
                 return BuildError(
@@ -99,7 +99,7 @@ def verify(
                     f"{beside} were checked; they ran out of memory: check with workers=0 (--workers 0)"
                 )
 
-            for number, checked in as_done(engine, range(len(tasks)), submit, died):
+            for number, checked in as_done(engine, range(len(tasks)), submit, death_error):
                 done[number] = checked
                 checking.checked += sum(sizes[tasks[number]])
                 checking.problems += sum(each.report.count for each in checked)

@@ -25,8 +25,8 @@ TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left,
 TABLE_BYTES = 2**25  # or when the table rows of its sequences have so many bytes
 
-Content = tuple[int, NDArray[np.int64], Classes | None]
-_ALONE = threading.Lock()  # of this process; held by `process_alone`
+Content = tuple[int, NDArray[np.int64], Classes | None]  # see `BatchSummary.content`
+_ONE_BATCH = threading.Lock()  # held by `process_alone`
 READ_BYTES = 2**24  # of rows in a file that are in memory at a time
 
 
@@ -52,7 +52,10 @@ class BatchSummary:
 
     @property
     def content(self) -> Content:
-        """The number of processed sources, lengths and checksums of all sequences, (sequences, facts), and classes."""
+        """What must be the same if a batch is processed again.
+
+        The number of processed sources; int64 (sequences, facts), the lengths and checksums of each sequence; classes.
+        """
         names = (f"sequences/{array}_crc32c" for array in ("inputs", "labels", "time", "filled"))
         checksums = [self.records.columns[name] for name in names if name in self.records.columns]
         facts = [self.records.lengths, self.records.label_lengths, *checksums]
@@ -106,23 +109,23 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     marks: list[tuple[Mapping[str, tuple[int, int]], list[int]]] = []  # where rows and classes ended before each source
     append = partial(append_checked, rows, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
-    seconds, room = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)
+    seconds, table_bytes = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)  # that are left
     digits, unlabelled = SourceNotes(), SourceNotes()
-    batch = batch.noting(digits if batch.process.text_dtype is not None else None, unlabelled)
+    batch = batch.with_notes(digits if batch.process.text_dtype is not None else None, unlabelled)
     with batch.ready() as batch:
         started = time.monotonic()
         for number in range(len(batch)):
             try:
-                if finished and (time.monotonic() - started >= seconds or room <= 0):
+                if finished and (time.monotonic() - started >= seconds or table_bytes <= 0):
                     break
-                marks.append((rows.marked(), codes.counts()))
+                marks.append((rows.ends(), codes.counts()))
                 result = read_source(batch, number, append, codes=codes if batch.may_add_classes else None)
                 if isinstance(result, Failure):
-                    rows.cut(marks[-1][0])
+                    rows.truncate(marks[-1][0])
                     codes.truncate(marks[-1][1])
-                    digits.found = unlabelled.found = None
+                    digits.found = unlabelled.found = None  # not counted
                 else:
-                    room -= sum(record.nbytes for record in result.results)
+                    table_bytes -= sum(record.nbytes for record in result.results)
                 finished.append(result)
                 for notes in (digits, unlabelled):
                     notes.take(batch.names[number])
@@ -132,7 +135,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     if interrupt is not None and not finished:
         raise interrupt
     if len(marks) > len(finished):  # the last source was interrupted
-        rows.cut(marks[-1][0])
+        rows.truncate(marks[-1][0])
         codes.truncate(marks[-1][1])
     records = [no_records(schema), *(row for one in finished if isinstance(one, UsedSource) for row in one.results)]
     read = [one.read for one in finished if isinstance(one, UsedSource | Skipped)]
@@ -159,33 +162,33 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
 
 
 def process_alone(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
-    """Call `process_batch` while no other thread does so here, since process functions need not be thread-safe."""
-    with _ALONE:
+    """Call `process_batch`, one thread of this process at a time, since process functions need not be thread-safe."""
+    with _ONE_BATCH:
         return process_batch(batch, schema, space, whole=whole)
 
 
-def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch], content: Content) -> ProcessedBatch:
-    """Return the batch if it has the rows that are registered; process it again if it ended after another source.
+def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch], first: Content) -> ProcessedBatch:
+    """Return a batch that has the same sequences as when it was processed first.
 
-    If the rows of a batch are lost with their worker, dask makes them again.
+    If its rows were lost with their worker, dask has processed it again, and it may have ended after another source.
 
     Args:
         processed: The batch.
-        again: Processes all of its sources.
-        content: That of the summary that is registered.
+        again: Processes all sources that it had first.
+        first: What it contained first; the coordinator registers these sequences.
 
     Raises:
-        BuildError: The rows are others than before.
+        BuildError: The process function gave other sequences than first.
     """
-    if processed.summary.done != content[0]:
+    if processed.summary.done != first[0]:
         processed = again()
-    (_, found, classes), (_, facts, due_classes) = processed.summary.content, content
-    if np.array_equal(found, facts) and classes == due_classes:
+    (_, facts, classes), (_, first_facts, first_classes) = processed.summary.content, first
+    if np.array_equal(facts, first_facts) and classes == first_classes:
         return processed
-    both, sources = min(len(found), len(facts)), processed.summary.records.sources
-    at = int(np.append((found[:both] != facts[:both]).any(axis=1), True).argmax())
+    common, sources = min(len(facts), len(first_facts)), processed.summary.records.sources
+    at = int(np.append((facts[:common] != first_facts[:common]).any(axis=1), True).argmax())
     name = sources[min(at, len(sources) - 1)] if sources else "all of a batch of sources"
-    name += "" if at < both else ", or a source beside it,"
+    name += "" if at < common else ", or a source beside it,"
     raise BuildError(
         f"{name} gave other rows when it was processed again after a worker died: a source or its labels changed "
         "during the build, or the process function does not give the same rows each time; run the build again, which "
@@ -199,8 +202,8 @@ def summarise(processed: ProcessedBatch) -> BatchSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchPart:
-    """Some rows of a batch, of arrays on one axis."""
+class RowRange:
+    """Consecutive rows of a batch, the same rows of all arrays on one axis."""
 
     names: tuple[str, ...]  # of the arrays
     rows: slice  # of the rows of the batch
@@ -210,16 +213,16 @@ class BatchPart:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
 
 
-def compress(processed: ProcessedBatch, part: BatchPart, schema: Schema) -> dict[str, EncodedRows]:
+def compress(processed: ProcessedBatch, chosen: RowRange, schema: Schema) -> dict[str, EncodedRows]:
     """Compress some rows of a batch; rows in files are read, array after array."""
     encoded: dict[str, EncodedRows] = {}
-    for name in part.names:
+    for name in chosen.names:
         blocks = processed.rows[name]
         if "inputs" in encoded and blocks is processed.rows["inputs"]:  # labels that are the inputs
             encoded[name] = encoded["inputs"]
             continue
-        rows = blocks.between(part.rows.start, part.rows.stop)
-        encoded[name] = compress_rows(rows, part.first, schema.rows(name), schema.chunking(name), schema.codec)
+        rows = blocks.between(chosen.rows.start, chosen.rows.stop)
+        encoded[name] = compress_rows(rows, chosen.first, schema.rows(name), schema.chunking(name), schema.codec)
     return encoded
 
 
@@ -230,7 +233,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     """
     failures, without_rows = [], list[ProbeResult]()
     notes = SourceNotes()
-    batch = batch.noting(notes)
+    batch = batch.with_notes(notes)
     for number in range(len(batch)):
         notes.found = None
         codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
@@ -243,8 +246,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
                 continue
             features, targets = one.process_of(0).columns(one.root / one.names[0])
         schema, many_digits = used.results[0], notes.take(batch.names[number])
-        # None: no number of the source is text.
-        is_narrow = many_digits is not None and not many_digits.values
+        is_narrow = many_digits is not None and not many_digits.values  # None: no number of the source is text
         inputs, labels = schema.inputs, schema.labels
         if is_narrow:
             inputs, labels = _narrow(inputs), _narrow(labels) if batch.process.has_labels_in_table else labels
@@ -278,10 +280,10 @@ def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> Pro
         blocks: list[NDArray[Any] | SpilledRows] = [columns["labels"]]
         lengths = np.ones(len(records), np.int64)
     else:
-        rows = {**rows, "labels": rows["labels"].recoded(partial(recode_labels, recoding=recoding))}
+        rows = {**rows, "labels": rows["labels"].with_change(partial(recode_labels, recoding=recoding))}
         blocks = rows["labels"].blocks
         lengths = records.label_lengths if schema.label_axis == "own" else records.lengths
-    columns |= describe_labels(_in_memory(blocks), lengths.tolist(), schema.labels)
+    columns |= describe_labels(_read_blocks(blocks), lengths.tolist(), schema.labels)
     return ProcessedBatch(replace(processed.summary, records=replace(records, columns=columns)), rows)
 
 
@@ -304,7 +306,8 @@ def describe_labels(blocks: Iterator[NDArray[Any]], lengths: Iterable[int], labe
     return {name: np.concatenate([one[name] for one in facts]) for name in facts[0]}
 
 
-def _in_memory(blocks: Iterable[NDArray[Any] | SpilledRows]) -> Iterator[NDArray[Any]]:
+def _read_blocks(blocks: Iterable[NDArray[Any] | SpilledRows]) -> Iterator[NDArray[Any]]:
+    """Yield the rows of some blocks as arrays of about READ_BYTES."""
     for block in blocks:
         step = max(1, READ_BYTES // block[:1].nbytes) if len(block) else 1
         yield from (np.asarray(block[start : start + step]) for start in range(0, len(block), step))

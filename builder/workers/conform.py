@@ -32,9 +32,9 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence) -> Ch
     Its arrays may be those of the process function.
     """
     _refuse_labels(sequence.labels, origin)
-    sequence = _in_order_of_store(schema, origin, sequence)
-    dated = np.asarray(sequence.time).dtype.kind == "M"
-    if schema.time is not None and dated and schema.time.since is not None and sequence.zone != schema.time.zone:
+    sequence = _reorder_columns(schema, origin, sequence)
+    is_date = np.asarray(sequence.time).dtype.kind == "M"
+    if schema.time is not None and is_date and schema.time.since is not None and sequence.zone != schema.time.zone:
         raise SequenceError(
             f"{origin}: time {_in_zone(sequence.zone)}, but this store has time {_in_zone(schema.time.zone)}; give the "
             "zone of all sources, or of none"
@@ -50,38 +50,38 @@ def conform_sequence(schema: Schema, origin: SourceId, sequence: Sequence) -> Ch
     )
 
 
-def _in_order_of_store(schema: Schema, origin: SourceId, sequence: Sequence) -> Sequence:
-    """Return a sequence with features and targets in the order of the store, if both have names; refuse others."""
-    features = _places(schema.inputs, sequence.features, "features", origin)
-    targets = _places(schema.labels, sequence.targets, "targets", origin)
+def _reorder_columns(schema: Schema, origin: SourceId, sequence: Sequence) -> Sequence:
+    """Return a sequence with its columns in the order of the store, if both name them; refuse other names."""
+    features = _column_order(schema.inputs, sequence.features, "features", origin)
+    targets = _column_order(schema.labels, sequence.targets, "targets", origin)
     if features is None and targets is None:
         return sequence
-    inputs, filled = (_in_order(name, getattr(sequence, name), features, origin) for name in ("inputs", "filled"))
+    inputs, filled = (_take_columns(name, getattr(sequence, name), features, origin) for name in ("inputs", "filled"))
     is_same = sequence.labels is sequence.inputs and features == targets
-    labels = inputs if is_same else _in_order("labels", sequence.labels, targets, origin)
+    labels = inputs if is_same else _take_columns("labels", sequence.labels, targets, origin)
     return replace(sequence, inputs=inputs, labels=labels, filled=filled)
 
 
-def _places(rows: Rows, given: Iterable[str] | None, what: str, origin: SourceId) -> list[int] | None:
-    """Return the place of each column of the store in a sequence; None if they have the same order."""
+def _column_order(rows: Rows, given: Iterable[str] | None, what: str, origin: SourceId) -> list[int] | None:
+    """Return the index in a sequence of each column of the store; None if the order is the same, or is not known."""
     names = None if given is None else tuple(given)
     if names is None or rows.names is None or names == rows.names:
         return None
-    places = [names.index(name) for name in rows.names if name in names]
-    if len(places) != len(rows.names) or len(places) != len(names):
+    order = [names.index(name) for name in rows.names if name in names]
+    if len(order) != len(rows.names) or len(order) != len(names):
         raise SequenceError(
             f"{origin}: has the {what} {', '.join(names):.200}, but this store has {', '.join(rows.names):.200}"
         )
-    return places
+    return order
 
 
-def _in_order(name: str, rows: Any, places: list[int] | None, origin: SourceId) -> Any:
-    """Return rows with these columns; rows of another shape are returned unchanged, since their check refuses them."""
-    if places is None:
+def _take_columns(name: str, rows: Any, order: list[int] | None, origin: SourceId) -> Any:
+    """Return rows with their columns in this order; rows with another number of columns are refused later."""
+    if order is None:
         return rows
     refuse_masked_rows(name, rows, origin)
     array = np.asanyarray(rows)  # a masked array keeps its mask
-    return array[..., places] if array.shape[-1:] == (len(places),) else rows
+    return array[..., order] if array.shape[-1:] == (len(order),) else rows
 
 
 def _refuse_labels(labels: Any, origin: SourceId) -> None:
@@ -100,7 +100,7 @@ def _in_zone(zone: str | None) -> str:
 
 
 def append_checked(rows: BatchRows, origin: SourceId, sequence: Sequence | LongSequence, *, owned: bool) -> Records:
-    """Check one sequence and append its rows, with `owned` without copies; return its table row."""
+    """Check a sequence, append its rows, and return its table row; `owned` rows are appended without a copy."""
     schema = rows.schema
     if isinstance(sequence, LongSequence):
         described = Piecewise(schema, origin)
@@ -133,9 +133,9 @@ def checked_pieces(
     schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
 ) -> Iterator[tuple[Sequence, CheckedSequence]]:
     """Yield each piece of a sequence, or the whole sequence, and its rows as they will be stored."""
-    start, once = 0, dict[str, Any]()
-    for part in sequence.sequences() if isinstance(sequence, LongSequence) else [sequence]:
-        piece = replace(part, **once)
+    start, whole = 0, dict[str, Any]()  # columns and labels of the whole sequence, which come with the first piece
+    for one in sequence.sequences() if isinstance(sequence, LongSequence) else [sequence]:
+        piece = replace(one, **whole)
         try:
             checked = conform_sequence(schema, origin, piece)
         except SequenceError as error:
@@ -146,12 +146,11 @@ def checked_pieces(
             ) from error
         yield piece, checked
         start += len(checked.rows["inputs"])
-        if not once:
-            # The process function may change both for the next piece.
-            once = {"columns": dict(piece.columns or {})}
+        if not whole:  # copied, since the process function may reuse the objects for the next piece
+            whole = {"columns": dict(piece.columns or {})}
             if schema.label_axis == "sequence":
-                once["labels"] = checked.rows["labels"].copy()
-    if not once:
+                whole["labels"] = checked.rows["labels"].copy()
+    if not whole:
         raise _no_piece(origin)
 
 
@@ -161,13 +160,13 @@ def _no_piece(origin: SourceId) -> SequenceError:
 
 @dataclass(slots=True)
 class SourceProbe:
-    """The sequences of a source, for a new store whose schema the first of them determines."""
+    """The first source of a new store. Its first sequence determines the schema; the others must agree with it."""
 
-    label_axis: LabelAxis | None
+    label_axis: LabelAxis | None  # None: the first sequence determines it
     missing: Missing
-    kept: Mapping[str, SequenceColumn]
+    kept: Mapping[str, SequenceColumn]  # the columns that do not come from the process function, by name
     schema: Schema | None = None
-    nbytes: int = 0
+    nbytes: int = 0  # of decoded rows
     steps: int = 0
 
     def add(self, origin: SourceId, sequence: Sequence | LongSequence) -> Schema:
@@ -189,15 +188,15 @@ class SourceProbe:
         x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
         if x.ndim == 0:
             raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")
-        axis = self.label_axis or _guessed_axis(x, y, origin)
+        axis = self.label_axis or _guess_axis(x, y, origin)
         if axis != "sequence" and y.ndim == 0:
             raise SequenceError(
                 f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
             )
         labels = Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
         rows = (
-            _named(Rows(x.dtype, x.shape[1:]), sequence.features, sequence, "features", origin),
-            _named(labels, sequence.targets, sequence, "targets", origin),
+            _with_names(Rows(x.dtype, x.shape[1:]), sequence.features, sequence, "features", origin),
+            _with_names(labels, sequence.targets, sequence, "targets", origin),
         )
         for what, given in (("unit", sequence.units), ("description", sequence.descriptions)):
             unknown = set(given).difference(*(one.names or () for one in rows))
@@ -219,7 +218,7 @@ class SourceProbe:
         return Schema.plan(*rows, label_axis=axis, missing=self.missing, columns=columns, time=time, filled=filled)
 
 
-def _named(rows: Rows, given: Iterable[str] | None, sequence: Sequence, what: str, origin: SourceId) -> Rows:
+def _with_names(rows: Rows, given: Iterable[str] | None, sequence: Sequence, what: str, origin: SourceId) -> Rows:
     """Return the description of rows, with the given names, and with the units and descriptions of the sequence."""
     if given is None:
         return rows
@@ -244,7 +243,7 @@ def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
     return dtype
 
 
-def _guessed_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
+def _guess_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
     if labels.ndim and len(labels) == len(inputs):
         return "step"
     if labels.shape == (0,):

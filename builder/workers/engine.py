@@ -65,10 +65,10 @@ class _Call(Future[Any]):
 class InProcessEngine:
     """Runs tasks in this process, with the methods of `DaskEngine`: for debugging, and for small builds."""
 
-    workers = 0  # of other processes
+    workers = 0  # worker processes
 
     def __init__(self) -> None:
-        self.lost: tuple[type[Exception], ...] = ()
+        self.death_errors: tuple[type[Exception], ...] = ()
         self._watched: deque[_Call] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
@@ -83,7 +83,7 @@ class InProcessEngine:
             self._watched.append(call)
         return call
 
-    def finished(self) -> Task:
+    def next_finished(self) -> Task:
         """Return a watched task that is done; otherwise run the first one, and return it."""
         self.wait(0)
         call = next(call for call in self._watched if call.done())
@@ -123,14 +123,14 @@ class DaskEngine:
     def __init__(self, client: Any, workers: int, stop: Callable[[], None] | None = None) -> None:
         from distributed import KilledWorker, as_completed  # takes half a second
 
-        # Raised by the result of a task if its worker died each time that it ran.
-        self.lost: tuple[type[Exception], ...] = (KilledWorker,)
+        # What `Task.result` raises if the worker died each time that it ran the task.
+        self.death_errors: tuple[type[Exception], ...] = (KilledWorker,)
         self.workers = workers  # how many tasks run at once
         self._client = client
         self._stop = stop  # stops our own workers; None: they belong to the user
         self._completed = as_completed(loop=client.loop)
         self._submitted: WeakSet[Any] = WeakSet()
-        self._seconds_alone = 0.0  # waited since there was a worker
+        self._seconds_without_workers = 0.0  # only counted while `wait` waits
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Send a function to a worker; UsageError if the process function cannot be sent.
@@ -138,8 +138,8 @@ class DaskEngine:
         Args:
             function: The function to run.
             *arguments: Its arguments; tasks among them stand for their results, which stay on the workers.
-            watch: Return the task from `finished` when it is done.
-            urgent: Run it before, and beside, tasks that are not urgent, since it frees memory.
+            watch: Return the task from `next_finished` when it is done.
+            urgent: Run it before other tasks, and also while the worker processes a batch, since it frees memory.
         """
         try:
             future: Task = self._client.submit(
@@ -160,14 +160,14 @@ class DaskEngine:
             self._completed.add(future)
         return future
 
-    def finished(self) -> Task:
+    def next_finished(self) -> Task:
         """Wait for a watched task, and return it; each task is returned once."""
         self.wait(math.inf)
         task: Task = next(self._completed)
         return task
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a watched task, up to a limit; return whether `finished` would return at once.
+        """Wait for a watched task, up to a limit; return whether `next_finished` would return at once.
 
         BuildError if our own workers are gone and are not replaced.
         """
@@ -177,8 +177,8 @@ class DaskEngine:
                 return False
             time.sleep(POLL_SECONDS)
             has_workers = self._stop is None or self._client.cluster.scheduler.workers
-            self._seconds_alone = 0.0 if has_workers else self._seconds_alone + POLL_SECONDS
-            if self._seconds_alone > START_SECONDS:
+            self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + POLL_SECONDS
+            if self._seconds_without_workers > START_SECONDS:
                 raise BuildError(
                     f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "
                     "the command: a build goes on after its last commit; or try workers=0 (--workers 0)"
@@ -205,26 +205,26 @@ def _raise_usage_error(error: BaseException | None) -> None:
 
 
 def as_done(
-    engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], died: Callable[[Item], BuildError]
+    engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], death_error: Callable[[Item], BuildError]
 ) -> Iterator[tuple[Item, Any]]:
     """Submit a task for each item, a few at a time, and yield each item with the result of its task.
 
-    `submit` starts a watched task for an item; no other task of the engine may be watched meanwhile. `died` returns the
-    error for an item on which workers die.
+    `submit` starts a watched task for an item; no other task of the engine may be watched meanwhile. `death_error`
+    returns the error for an item on which workers die.
     """
     waiting = iter(items)
-    open_: dict[Task, Item] = {}
+    submitted: dict[Task, Item] = {}
     while True:
-        for item in islice(waiting, TASKS_PER_WORKER * max(1, engine.workers) - len(open_)):
-            open_[submit(item)] = item
-        if not open_:
+        for item in islice(waiting, TASKS_PER_WORKER * max(1, engine.workers) - len(submitted)):
+            submitted[submit(item)] = item
+        if not submitted:
             return
-        task = engine.finished()
-        item = open_.pop(task)
+        task = engine.next_finished()
+        item = submitted.pop(task)
         try:
             yield item, task.result()
-        except engine.lost as error:
-            raise died(item) from error
+        except engine.death_errors as error:
+            raise death_error(item) from error
 
 
 @contextmanager
@@ -262,7 +262,7 @@ def start_engine(workers: int, scheduler: Any = None, stores: Iterable[object] =
 
 
 def _threads(client: Any) -> int:
-    """Return how many tasks a cluster runs at once; 0 if it is gone, which the first task reports."""
+    """Return how many tasks a cluster runs at once; 0 if the connection is lost, which the first task reports."""
     try:
         return sum(client.nthreads().values()) if client.status == "running" else 0
     except OSError:
@@ -278,11 +278,11 @@ def _connect(address: str) -> Iterator[Any]:
         if not address.startswith("inproc:"):
             place = get_address_host_port(address)  # with a wrong address, the client would be left half open
             if not address.startswith(("tls:", "ws:", "wss:", "ucx:")):
-                # A scheduler speaks first. For the first word of another server the client would wait without limit.
+                # A scheduler sends the first message. If another server sends nothing, the client waits without limit.
                 with socket.create_connection(place, CONNECT_SECONDS) as connection:
                     connection.recv(1)
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, MemoryError) as error:  # the greeting of another server can be taken for a size
+    except (OSError, ValueError, MemoryError) as error:  # dask takes the first bytes of any server for a size
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
     with no_dask_log(), client:
         yield client

@@ -33,7 +33,7 @@ DASK_CONFIG = {
     "distributed.scheduler.worker-ttl": None,
     "distributed.admin.tick.interval": "1s",  # by default each process measures its delays 50 times a second
 }
-LEAST: Final = 2 * 2**30  # bytes that each worker may use, on any machine
+LEAST_MEMORY: Final = 2 * 2**30  # bytes that each worker may use, on any machine
 _MOST_SHARES: Final = 4  # more workers hardly ever need much memory at the same time
 
 
@@ -41,7 +41,7 @@ def worker_memory(workers: int) -> int:
     """Return how many bytes each of `workers` processes on this machine, or in this container, may use."""
     from distributed.system import memory_limit
 
-    return max(LEAST, memory_limit() * 7 // 8 // max(1, min(workers, _MOST_SHARES)))
+    return max(LEAST_MEMORY, memory_limit() * 7 // 8 // max(1, min(workers, _MOST_SHARES)))
 
 
 def limit_memory(nbytes: int) -> None:
@@ -105,7 +105,7 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
     """Wait until all workers have started; replace workers that die meanwhile, which dask does only after the start."""
     from distributed import Status
 
-    deadline, look = (time.monotonic() + seconds for seconds in (START_SECONDS, LOOK_SECONDS))
+    deadline, next_look = (time.monotonic() + seconds for seconds in (START_SECONDS, LOOK_SECONDS))
     while True:
         # Not `client.wait_for_workers`: it replaces the cluster's record of workers, and a message that a worker died,
         # which comes later, raises KeyError if the record no longer has that worker.
@@ -120,8 +120,8 @@ def _wait_for_workers(cluster: Any, client: Any, workers: int) -> None:
                 f"of {workers} worker processes {started} started in {START_SECONDS} s; "
                 "try fewer, or workers=0 (--workers 0)"
             )
-        if now > look:
-            look = now + LOOK_SECONDS
+        if now > next_look:
+            next_look = now + LOOK_SECONDS
             # First remove dead workers, then add new ones: in one step dask would give a new worker the name of a dead
             # one, and count that as started.
             died = any(nanny.pid is None for nanny in nannies)

@@ -36,7 +36,7 @@ from store_spec import Classes, SchemaError, SequenceError
 from store_spec.building import SourceId
 
 LONGEST_REASON = 1_000
-_OURS = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (store_spec, builder))
+_OUR_FOLDERS = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (store_spec, builder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class SourceBatch:
     names: tuple[str, ...]
     process: Process
     labels: SourceLabels | None = None  # from the manifest; None: they come from elsewhere
-    kept: tuple[KeptColumn, ...] = ()  # columns of the manifest, (sources,) each
+    kept: tuple[KeptColumn, ...] = ()  # columns from the manifest and from `sequence_from`, (sources,) each
     search: tuple[str, ...] = ()  # folders to search for the module of the process function
     converted: Conversions = ()  # of rows before they are stored, if `compact` changed a dtype
     crashed: Mapping[str, str] = field(default_factory=dict)  # sources that are not tried again, and why
@@ -78,7 +78,7 @@ class SourceBatch:
 
     @contextmanager
     def ready(self) -> Iterator["SourceBatch"]:
-        """Add the folders to search, fetch files from a bucket, and yield the batch to read."""
+        """Yield a batch that can be read: add the folders to search, and fetch the files if they are in a bucket."""
         files = {file: name for name in self.names if name not in self.crashed for file in self.every_file(name)}
         with searching(self.search), ExitStack() as stack:
             try:
@@ -95,7 +95,7 @@ class SourceBatch:
         return SourceFiles(self.files.get(name, (name,)), self.process.label_file(name), joined=name in self.files)
 
     def every_file(self, name: str) -> tuple[str, ...]:
-        """Return the names of the files of a source; those of its own if its name does not match `labels_from`."""
+        """Return the names of all files of a source, without a label file if its name does not match `labels_from`."""
         try:
             return self.files_of(name).every
         except SourceError:  # reading the source reports it
@@ -117,8 +117,8 @@ class SourceBatch:
         """Return the same sources for labels with these classes."""
         return replace(self, process=self.process.with_classes(classes))
 
-    def noting(self, digits: SourceNotes | None, unlabelled: SourceNotes | None = None) -> Self:
-        """Return the same sources, noting numbers in text that float32 does not keep, and rows without labels."""
+    def with_notes(self, digits: SourceNotes | None, unlabelled: SourceNotes | None = None) -> Self:
+        """Return the same sources; reading tables adds to the notes."""
         if not isinstance(self.process, Tabular):
             return self
         return replace(self, process=replace(self.process, digits=digits, unlabelled=unlabelled))
@@ -159,7 +159,7 @@ class SourceBatch:
         if self.labels is None:
             return process.labels_in_name(self.names[number])
         labels: NDArray[Any] = self.labels.numbers[number].copy()
-        # Not by `codes`, which makes a dictionary of all classes.
+        # Not by `SourceLabels.codes`, which makes a dictionary of all classes for each source.
         for target, (texts, names) in enumerate(zip(self.labels.texts, process.store_classes or (), strict=False)):
             if texts is not None and names is not None and texts[number] in names:
                 labels[target] = names.index(texts[number])
@@ -235,8 +235,8 @@ def read_source(
     # endlessly for a task that raises one.
     except BaseException as error:  # noqa: BLE001
         _raise_interrupt(error)
-        where = _where(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
-        return _failure(batch, name, _why(error) + where)
+        place = _error_place(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
+        return _failure(batch, name, _error_text(error) + place)
     return UsedSource(results, read)
 
 
@@ -311,25 +311,25 @@ def _raise_interrupt(error: BaseException) -> None:
         raise error
 
 
-def _why(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """Return the text of an exception of a process function."""
     if isinstance(error, MemoryError):
-        why = f" ({error})" if str(error) else ""
-        return f"it needs more memory than there is{why}; use fewer --workers, or read it in pieces (--process)"
+        text = f" ({error})" if str(error) else ""
+        return f"it needs more memory than there is{text}; use fewer --workers, or read it in pieces (--process)"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _where(error: BaseException) -> str:
-    """Return the line of an error in the file of the process function, or in a file beside it."""
-    folder, where = None, ""
+def _error_place(error: BaseException) -> str:
+    """Return the last line of an error's traceback that is in the file of the process function or in its folder."""
+    folder, place = None, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
-        if file.startswith((*_OURS, "<")):  # generated code, such as the __init__ of a dataclass, is in <string>
+        if file.startswith((*_OUR_FOLDERS, "<")):  # generated code, such as the __init__ of a dataclass, is in <string>
             continue
         folder = folder or os.path.join(os.path.dirname(file), "")
         if file.startswith(folder):
-            where = f" ({os.path.basename(file)}, line {line:,}, in {frame.f_code.co_name})"
-    return where
+            place = f" ({os.path.basename(file)}, line {line:,}, in {frame.f_code.co_name})"
+    return place
 
 
 def _failure(batch: SourceBatch, name: str, message: str) -> Failure:

@@ -124,7 +124,7 @@ class RowBlocks:
             self.blocks = [*(block for block in self.blocks if isinstance(block, SpilledRows)), file]
         self.in_memory = 0
 
-    def cut(self, rows: int, nbytes: int) -> None:
+    def truncate(self, rows: int, nbytes: int) -> None:
         """Remove rows from the end, back to an earlier number of rows and bytes."""
         self.close()
         self.blocks = between(self.blocks, 0, rows)
@@ -135,8 +135,8 @@ class RowBlocks:
         """Return an independent list of the same blocks, which are not copied."""
         return replace(self, blocks=[*self.blocks], _small=[*self._small])
 
-    def recoded(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Self:
-        """Return the rows after a change that keeps number and type; rows in files are changed when they are read."""
+    def with_change(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Self:
+        """Return the rows after a change that keeps shape and dtype; rows in files are changed when they are read."""
         self.close()
         blocks = [replace(one, change=change) if isinstance(one, SpilledRows) else change(one) for one in self.blocks]
         return replace(self, blocks=blocks)
@@ -173,27 +173,27 @@ class BatchRows:
         elif self._labels_are_inputs:
             self._labels_are_inputs, self.arrays["labels"] = False, self.arrays["inputs"].copy()
         room = self._space.memory - bytes_in_memory(self.arrays)
-        full = sum(rows.nbytes for rows in new.values()) > room
+        is_full = sum(rows.nbytes for rows in new.values()) > room
         for name, rows in new.items():
-            if full and self._space.folder is None:
+            if is_full and self._space.folder is None:
                 first = rows[: max(0, room) // max(1, rows[:1].nbytes)].copy()
                 self.arrays[name].add(first)
-                self.arrays[name].nbytes += rows.nbytes - first.nbytes
+                self.arrays[name].nbytes += rows.nbytes - first.nbytes  # the others are only counted
             else:
-                self.arrays[name].add(rows.copy() if name in shared and not full else rows)
-        if full and self._space.folder is not None:
+                self.arrays[name].add(rows.copy() if name in shared and not is_full else rows)
+        if is_full and self._space.folder is not None:
             for name, blocks in self.arrays.items():
                 # A random name, since dask may run the same task on another worker at the same time.
                 blocks.spill(self._space.folder / f"{name}.{secrets.token_hex(8)}")
 
-    def marked(self) -> dict[str, tuple[int, int]]:
-        """Return where the rows end now, for `cut`."""
+    def ends(self) -> dict[str, tuple[int, int]]:
+        """Return the present number of rows and bytes of each array, for `truncate`."""
         return {name: (blocks.rows, blocks.nbytes) for name, blocks in self.arrays.items()}
 
-    def cut(self, mark: Mapping[str, tuple[int, int]]) -> None:
-        """Remove the rows that were added since a mark."""
-        for name, (rows, nbytes) in mark.items():
-            self.arrays[name].cut(rows, nbytes)
+    def truncate(self, ends: Mapping[str, tuple[int, int]]) -> None:
+        """Remove the rows that were added since `ends` was called."""
+        for name, (rows, nbytes) in ends.items():
+            self.arrays[name].truncate(rows, nbytes)
 
     def close(self) -> dict[str, RowBlocks]:
         """Finish, and return the rows by array."""

@@ -56,7 +56,7 @@ class Shuffled:
     workers = 2
 
     def __init__(self, seed: int) -> None:
-        self.lost: tuple[type[Exception], ...] = ()
+        self.death_errors: tuple[type[Exception], ...] = ()
         self.random = random.Random(seed)
         self.watched: list[Later] = []
 
@@ -68,7 +68,7 @@ class Shuffled:
             self.watched.append(later)
         return later
 
-    def finished(self) -> Later:
+    def next_finished(self) -> Later:
         """Return any of the watched tasks."""
         return self.watched.pop(self.random.randrange(len(self.watched)))
 

@@ -321,7 +321,7 @@ class InOrder(Shuffled):
         super().__init__(0)
         self.random.random = lambda: 1.0  # type: ignore[method-assign]
 
-    def finished(self) -> Later:
+    def next_finished(self) -> Later:
         """Return the first of the watched tasks."""
         return self.watched.pop(0)
 

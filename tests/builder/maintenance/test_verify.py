@@ -223,7 +223,7 @@ def test_if_workers_die_repeatedly_an_error_says_what_was_checked(damaged, monke
         raise ChildProcessError
 
     engine = InProcessEngine()
-    engine.lost = (ChildProcessError,)
+    engine.death_errors = (ChildProcessError,)
     monkeypatch.setattr("builder.maintenance.store_checks.start_engine", lambda *_: nullcontext(engine))
     monkeypatch.setattr("store_spec.verification.described_rows.PartCheck.__call__", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):

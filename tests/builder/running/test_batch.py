@@ -31,9 +31,9 @@ from builder.processes.function_options import FunctionOptions
 from builder.processes.function_process import FunctionProcess, Portable
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import (
-    BatchPart,
     ProbeResult,
     ProcessedBatch,
+    RowRange,
     complete_batch,
     compress,
     probe,
@@ -256,7 +256,7 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
     )
     assert (at_once.summary.bytes_decoded, at_once.summary.bytes_in_memory) == (72_000, 36_000)
     assert (apart.summary.bytes_decoded, apart.summary.bytes_in_memory) == (72_000, 72_000)
-    part = BatchPart(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
+    part = RowRange(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
     found = compress(at_once, part, STEP)
     assert (len(compressed), found["labels"] is found["inputs"]) == (1, True)
     compress(apart, part, STEP)

@@ -99,7 +99,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatc
     with start_engine(2) as engine:
         for number in range(9):
             engine.submit(add, engine.submit(add, 1, number), 10, watch=True, urgent=True)
-        assert sorted(engine.finished().result() for _ in range(9)) == list(range(11, 20))
+        assert sorted(engine.next_finished().result() for _ in range(9)) == list(range(11, 20))
         assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
         # Memory is not returned to the system at once, and libraries leave the cores to the other workers.
         assert engine.submit(allocation_and_threads).result() == [None, None, None, "1"]
@@ -116,7 +116,7 @@ def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatc
 
         assert engine.submit(die_at_first, str(tmp_path / "died")).result() not in (None, os.getpid())
         assert (tmp_path / "died").exists()
-        with pytest.raises(engine.lost):
+        with pytest.raises(engine.death_errors):
             engine.submit(die_always).result()
         workers |= set(workers_of(os.getpid())) - before
     assert not psutil.wait_procs(workers, timeout=10)[1]
@@ -131,7 +131,7 @@ def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
         for number in range(60):
             engine.submit(note, number, str(tmp_path / "done"), watch=True)
         for _ in range(60):
-            engine.finished().result()
+            engine.next_finished().result()
     assert (tmp_path / "done").read_text().split() == [str(number) for number in range(60)]
 
 
@@ -141,7 +141,7 @@ def test_workers_that_cannot_restart_are_reported(monkeypatch):
         monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/no/such/program")
         engine.submit(die_always, watch=True)
         with pytest.raises(BuildError, match="all worker processes died"):
-            engine.finished()
+            engine.next_finished()
 
 
 def test_other_code_keeps_its_dask_scheduler():
@@ -418,7 +418,7 @@ def die_of(batch: SourceBatch, how: dict[str, int]) -> tuple[str, ...]:
 def test_crashes_of_the_first_sources_are_found_one_by_one(tmp_path, monkeypatch):
     how = {"a": -signal.SIGSEGV, "d": -signal.SIGSEGV}
     engine = InProcessEngine()
-    engine.lost = (ChildProcessError,)
+    engine.death_errors = (ChildProcessError,)
 
     def find_next(batch: SourceBatch, *_: Any) -> dict[str, str]:
         return {next(name for name in how if name not in batch.crashed): "crashed"}

@@ -43,7 +43,7 @@ def test_files_of_a_worker_that_died_are_removed_before_the_batch_is_processed_a
 
     class Dying(InProcessEngine):
         def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-            self.lost = (ZeroDivisionError,)
+            self.death_errors = (ZeroDivisionError,)
             return super().submit(leave if function is process_batch else function, *arguments, **options)
 
     def leave(batch: SourceBatch, schema: Schema, space: Space) -> ProcessedBatch:
@@ -109,8 +109,8 @@ def test_at_most_one_batch_per_worker_waits_whatever_the_memory(tmp_path):
                 most = max(most, len(waiting))
             return later
 
-        def finished(self) -> Later:
-            waiting.discard(later := super().finished())
+        def next_finished(self) -> Later:
+            waiting.discard(later := super().next_finished())
             return later
 
     build(tmp_path, MANY, Watching(0))
@@ -137,7 +137,7 @@ def test_workers_wait_for_a_slow_source_once_a_minute_of_work_behind_it_is_finis
                 self.first = self.first or later
             return later
 
-        def finished(self) -> Later:
+        def next_finished(self) -> Later:
             later: Later = next((one for one in self.watched if one is not self.first), self.first)
             self.watched.remove(later)
             self.before_first += self.first in self.watched
@@ -154,9 +154,9 @@ def test_sources_on_which_workers_died_are_named(tmp_path):
     """The dead worker may have had other batches, and tasks may be given up for one without a fault."""
 
     class Deadly(Shuffled):
-        def finished(self) -> Later:
-            self.lost = (ZeroDivisionError,)
-            later = super().finished()
+        def next_finished(self) -> Later:
+            self.death_errors = (ZeroDivisionError,)
+            later = super().next_finished()
             if later.function is summarise:
                 later.function = lambda *_: 1 // 0
             return later
@@ -171,8 +171,8 @@ class Interrupted(InProcessEngine):
 
     pressed = False
 
-    def finished(self) -> Any:
-        task = super().finished()
+    def next_finished(self) -> Any:
+        task = super().next_finished()
         if not self.pressed and isinstance(task.result(), int):  # of bytes written
             self.pressed = True
             signal.raise_signal(signal.SIGINT)

@@ -58,7 +58,7 @@ def test_rows_are_those_that_were_added_without_those_of_failed_sources(alike, s
         rows, kept, same = BatchRows(schema, Space(memory=memory, folder=Path(place, "7"))), list[Arrays](), alike
         number = 0
         for sequences, fails in sources:
-            mark, added = rows.marked(), []
+            mark, added = rows.ends(), []
             for steps, label_steps, equal in sequences:
                 arrays = arrays_of(number := number + 1, (steps, label_steps))
                 if alike:
@@ -71,7 +71,7 @@ def test_rows_are_those_that_were_added_without_those_of_failed_sources(alike, s
                         one[:] = -1  # a user's function may fill the same array again
                 assert sum({id(one): one.in_memory for one in rows.arrays.values()}.values()) <= memory
             if fails:
-                rows.cut(mark)
+                rows.truncate(mark)
             else:
                 kept += added
         # Another worker gets the rows in memory, and the names of files.
