@@ -91,9 +91,9 @@ class BuildOptions:
     redo: Collection[str] = option((), kind="object",
         help="Names of sources to build again in the same way, changed or not; no other sources are built then.")
     retire_missing: bool = option(False, section=_OLD_STORE, kind="switch",
-        help="Retire the sequences of sources that no longer exist. If most are missing, this is refused: the folder "
-        "may be the wrong one.")
-    yes: bool = option(False, section=_OLD_STORE, kind="switch", help="Retire them even then.")
+        help="Retire the sequences of sources that no longer exist. If half of the sources or more are missing, this "
+        "is refused: the folder may be the wrong one.")
+    yes: bool = option(False, section=_OLD_STORE, kind="switch", help="Retire them even if so many are missing.")
     empty: Literal["skip", "error"] = option("skip", section=_FAILURES, metavar="WHAT", choices=("skip", "error"),
         help="What to do with an empty source: one that has no rows, of which all rows are dropped, or for which "
         "`--process` yields nothing. skip, the default: it is counted, and not tried again until it changes. error: it "

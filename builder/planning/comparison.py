@@ -18,7 +18,7 @@ from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
 
-READERS = 8  # files that are read in parallel; hashing releases Python's lock
+READERS = 8  # files that are read in parallel; hashing releases the GIL
 SUBMITTED = 4_096  # sources that are submitted at once; each takes 2 kB until it is classified
 
 
@@ -66,7 +66,7 @@ class StoredSources:
         return sha256, bytes.fromhex(str(self._column(name)[first]))
 
     def has_labels(self, source: str, labels: NDArray[Any] | None) -> bool:
-        """Return whether its sequences have these labels: one row, on the `sequence` axis; None: any."""
+        """Return whether all sequences of a source have the labels (targets,); None matches any labels."""
         if labels is None:
             return True
         rows = self.store.schema.labels
@@ -77,7 +77,7 @@ class StoredSources:
         return all(np.array_equal(one, row, equal_nan=rows.dtype.kind in "fc") for one in stored)
 
     def has_kept_values(self, source: str, kept: Sequence[KeptColumn], number: int) -> bool:
-        """Return whether its sequences have the values of these columns in row `number` of the manifest."""
+        """Return whether all sequences of a source have its values of these columns; `number` is its index there."""
         for one in kept:
             stored = self._column(one.column.array)[self.numbers[source]].tolist()
             if {repr(value) for value in stored} != {repr(one.values[[number]].tolist()[0])}:  # repr, as NaN != NaN
@@ -91,7 +91,7 @@ class _Verdicts:
 
     stored: StoredSources
     skips: RecordedSkips
-    by_name: dict[str, str] = field(default_factory=dict)  # a field of Comparison; of other sources it is `new`
+    by_name: dict[str, str] = field(default_factory=dict)  # the name of a field of Comparison; absent: `new`
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def note_hashes(self, name: str, hashes: Sequence[bytes]) -> None:

@@ -30,7 +30,7 @@ LEAST_SAVED_MORE = 0.3  # zstd must save this share of the size with lz4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """The options; None: the default for a new store, and no requirement for an old store."""
+    """The options of chunks, shards and codec. None means the default in a new store, and any value in an old one."""
 
     chunk: int | None = None  # decoded bytes that are compressed together
     shard: int | None = None  # decoded bytes in one file

@@ -36,8 +36,8 @@ class Plan:
     new_bytes: Sequence[int]  # the sizes of their files and label files; 0 for a file that does not exist
     outdated: tuple[str, ...]  # unchanged sources with sequences from other code, if they are not built again
     comparison: Comparison
-    replaced: dict[str, list[int]]  # the old sequences of sources to process
-    vanished: tuple[int, ...]  # the sequences of vanished sources
+    replaced: dict[str, list[int]]  # the numbers of the old sequences, by source to process
+    vanished: tuple[int, ...]  # the numbers of the sequences of vanished sources
     fingerprints: FingerprintCache
     skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
@@ -86,10 +86,9 @@ class Plan:
         return self.sources.every.take(self.numbers[numbers])
 
     def batches(self, batch_bytes: int, ratio: float, *, workers: int = 0) -> Iterator[tuple[SourceBatch, int]]:
-        """Split the sources to process, in order, into batches of about this size; yield each with its decoded bytes.
+        """Split the sources to process into batches; yield each with its estimated bytes.
 
-        With `workers` the last batches are smaller, so that all workers end at about the same time. The store does not
-        depend on the batches.
+        The arguments are those of `split_into_batches`. The store does not depend on the batches.
         """
         for part, size in split_into_batches(self.new_bytes, batch_bytes, ratio, workers=workers):
             yield self.batch(part), size
@@ -99,7 +98,7 @@ def make_plan(options: BuildOptions) -> Plan:
     """Find the sources, match the manifest, and leave out sources that are already in the store.
 
     Options that are not given are those of the first build. With `update`, sources that changed, or whose process
-    function changed, are processed again; with `redo`, only the named sources are.
+    function changed, are processed again; with `redo`, only the named sources are processed.
     """
     store = store_place(options.store)
     old_store = open_if_exists(store)
@@ -113,9 +112,9 @@ def make_plan(options: BuildOptions) -> Plan:
     if old_store is not None and stored is not None:
         comparison = compare(sources, stored, fingerprints, skips)
         check_root(stored, sources.listing, comparison.new, store)
-        there = set(comparison.unchanged)
+        same = set(comparison.unchanged)
         assert sources.recorded is not None
-        outdated = tuple(name for name in sources.recorded.outdated(sources.code.sha256, old_store) if name in there)
+        outdated = tuple(name for name in sources.recorded.outdated(sources.code.sha256, old_store) if name in same)
     chosen = {*comparison.new, *(comparison.changed + outdated if options.update else ())}
     if options.redo:
         chosen = set(options.redo).intersection(names)
@@ -140,10 +139,10 @@ def make_plan(options: BuildOptions) -> Plan:
 
 
 def check_root(stored: StoredSources, listing: SourceList, new: Sequence[str], store: StorePlace) -> None:
-    """Refuse new files that are already in the store, with names relative to another root.
+    """Refuse new files that are already in the store under longer or shorter paths, relative to another root.
 
-    If an unchanged source of the store has the same name as before, the root is the same, and a new file with the bytes
-    of an old one is a copy, or was moved.
+    If a file has the name and the bytes of a source in the store, the root is the same. Then a new file with the bytes
+    of a source is a copy, or was moved.
     """
     if not new:
         return
@@ -157,16 +156,16 @@ def check_root(stored: StoredSources, listing: SourceList, new: Sequence[str], s
         except OSError:  # it does not exist, or cannot be read now
             return False
 
-    own = (name for name in listing.names if name in known)
-    if any(is_same(name, name) for name in itertools.islice(own, MOST_COMPARED)):
+    old = (name for name in listing.names if name in known)
+    if any(is_same(name, name) for name in itertools.islice(old, MOST_COMPARED)):
         return
     longer: dict[str, list[str]] = {}  # the sources whose names end with each path
     for source in known:
         for end in _ends(source):
             longer.setdefault(end, []).append(source)
     for name in new:
-        others = [*longer.get(name, ()), *(end for end in _ends(name) if end in known)]
-        for source in others[:MOST_COMPARED]:
+        candidates = [*longer.get(name, ()), *(end for end in _ends(name) if end in known)]
+        for source in candidates[:MOST_COMPARED]:
             if is_same(name, source):
                 raise UsageError(
                     f"{store}: {name} is already in the store, as {source}, which no longer exists: names are "

@@ -44,7 +44,7 @@ FAILURES: Final = "failures"  # in the provenance
 LISTED_FAILURES: Final = 1_000  # at most so many are listed; all are counted
 SKIPPED: Final = "skipped"  # in the provenance; absent if no source is skipped
 MOST_RECORDED: Final = 100_000  # the root document is read whole; further sources are tried again by each build
-_DIGITS: Final = 32
+_DIGITS: Final = 32  # of the fingerprint of a skipped source, hexadecimal
 Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code from that sequence on), ascending
 
 
@@ -67,9 +67,9 @@ def describe_build(
 
 
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
-    """Record that the sequences from number `first` on come from this code, unless the last record says so.
+    """Record that the sequences from number `first` on come from this code.
 
-    So the record does not depend on how often a build was interrupted.
+    Nothing is added if the last entry has the same code, so that the record does not depend on interruptions.
     """
     build = provenance["build"]
     pairs = build["code"]
@@ -121,7 +121,7 @@ class RecordedBuild:
             raise UsageError(
                 f"{old_store.path}: no build made this store, so it cannot be brought up to date; {ELSEWHERE}"
             )
-        fitting: dict[str, Callable[[Any], bool]] = {
+        checks: dict[str, Callable[[Any], bool]] = {
             "process": _is_process,
             "manifest": _is_manifest,
             "code": _is_code,
@@ -129,12 +129,12 @@ class RecordedBuild:
             "sequence_from": _is_pattern,
             "text_dtype": lambda value: value in (None, "float32"),
         }
-        for name, fits in fitting.items():
+        for name, is_valid in checks.items():
             if name not in build and name not in ("converted", "sequence_from", "text_dtype"):
                 raise UsageError(
                     f"{old_store.path}: records no {name} of its build, so it cannot be brought up to date; {ELSEWHERE}"
                 )
-            if not fits(build.get(name)):
+            if not is_valid(build.get(name)):
                 raise UsageError(
                     f"{old_store.path}: records {name} {str(build.get(name))[:200]} of its build, which is not valid; "
                     f"{ELSEWHERE}"
@@ -229,22 +229,22 @@ def options_given(build: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from options_given(value)
         elif name != "text_dtype" and value not in (None, defaults.get(name)):
-            yield name, _code(value) if name == "code" else _option(value)
+            yield name, _code_text(value) if name == "code" else _value_text(value)
 
 
-def _option(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(one, str) and one and "," not in one for one in value):
         return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _code(pairs: Any) -> str:
+def _code_text(pairs: Any) -> str:
     """Return text about the code that made the sequences, the latest first."""
     match pairs:
         case [*earlier, [int(first), str(sha256)]]:
-            rest = f"; {_code(earlier)}" if earlier else ""
+            rest = f"; {_code_text(earlier)}" if earlier else ""
             return f"{sha256[:12]} from sequence {first:,}{rest}"
-    return _option(pairs)
+    return _value_text(pairs)
 
 
 def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
@@ -288,9 +288,9 @@ class RecordedSkips:
         """Return whether a source was skipped with these hashes of its files and the present process function."""
         return self.by_name.get(source) == self._fingerprint(hashes)
 
-    def record(self, still: Iterable[str], skipped: Iterable[Skipped]) -> dict[str, str]:
-        """Return the record after a build, sorted by name; `still` has the sources that were not tried again."""
-        every = {name: self.by_name[name] for name in still}
+    def record(self, untried: Iterable[str], skipped: Iterable[Skipped]) -> dict[str, str]:
+        """Return the record after a build, sorted by name; `untried` are the sources that it did not process again."""
+        every = {name: self.by_name[name] for name in untried}
         every |= {one.source: self._fingerprint(one.read.hashes) for one in skipped}
         return dict(sorted(every.items())[:MOST_RECORDED])
 

@@ -28,7 +28,7 @@ class Options:
     """The options that determine how sources become sequences."""
 
     process: Process  # reads a source
-    named: dict[str, Any]  # the record of the process for the store
+    process_record: dict[str, Any]  # what the store records of the process
     code: ProcessCode  # the fingerprint of the process function
     build: BuildOptions  # the given options, and those that the store records
 
@@ -87,7 +87,7 @@ def tabular_from_flags(options: Mapping[str, Any], store: Path | str) -> Tabular
 
 
 def _given(options: Mapping[str, Any]) -> list[str]:
-    """Return the names of options that a store records; that labels are in the manifest follows from others."""
+    """Return the names of the given options of tables. `labels_in_manifest` follows from an option of the manifest."""
     return [name for name in options if name != "labels_in_manifest"]
 
 
@@ -112,12 +112,12 @@ def options_of_new(build_options: BuildOptions) -> Options:
     if process is None:
         process = tabular(labels_in_manifest=build_options.label_column is not None)
     function = load_process(process)
-    named = describe_process(function, process if isinstance(process, str) else None)
+    record = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
-        _refuse_of_tables(of_function)
+        _refuse_function_options(of_function)
     return Options(
         process=_as_process(function, build_options),
-        named=named | of_function.to_record(),
+        process_record=record | of_function.to_record(),
         code=code_of(function),
         build=build_options,
     )
@@ -131,9 +131,9 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
     tables = function if isinstance(function, Tabular) else None
     if function is None or tables is not None:
         if "tabular" in recorded.process:
-            _refuse_of_tables(of_function)
+            _refuse_function_options(of_function)
     else:
-        _refuse_other(recorded, function, process if isinstance(process, str) else None)
+        _refuse_other_function(recorded, function, process if isinstance(process, str) else None)
     given: dict[str, Any] = {name: recorded.process.get(name) for name in OF_FUNCTION}
     given |= {name: (recorded.manifest or {}).get(one) for name, one in OF_MANIFEST.items()}
     build = replace(build_options, label_axis=recorded.label_axis, sequence_from=recorded.sequence_from, **given)
@@ -151,14 +151,14 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
         raise UsageError(f"{recorded.store}: {error}") from None
     return Options(
         process=_as_process(function, build),
-        named=recorded.process,
+        process_record=recorded.process,
         code=code_of(function),
         build=build,
     )
 
 
 def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
-    """Return a function as a process, with its options; `tabular` is one already."""
+    """Return a function with its options as a process; `tabular(...)` is a process already."""
     if isinstance(function, Tabular):
         return function
     options = build.of_function
@@ -169,7 +169,7 @@ def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
     )
 
 
-def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:
+def _refuse_other_function(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:
     """Refuse another function than the store records, unless the recorded function no longer exists.
 
     The record does not change, so that the bytes of the store do not depend on the number of builds.
@@ -193,7 +193,7 @@ def _refuse_other(recorded: RecordedBuild, process: ProcessFunction, given: str 
     )
 
 
-def _refuse_of_tables(of_function: FunctionOptions) -> None:
+def _refuse_function_options(of_function: FunctionOptions) -> None:
     """Refuse options of process functions if the sources are tables."""
     for given in of_function.given():
         if of_function.arguments:
@@ -212,7 +212,7 @@ def _refuse_without_manifest(options: BuildOptions, recorded: RecordedBuild | No
 def _all_differences(
     recorded: RecordedBuild, process: Tabular | None, build: BuildOptions, given: BuildOptions
 ) -> Iterator[tuple[str, str]]:
-    """Yield the given options that differ from those of the first build: its value, and the given value."""
+    """Yield the given options that differ from the first build, as text: the first value, and the given one."""
     if process is not None:
         yield from _tabular_differences(recorded.process, process)
     before, now = {"missing": "error"} | _comparable(build), _comparable(given)

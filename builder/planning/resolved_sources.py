@@ -69,7 +69,7 @@ class ResolvedSources:
         return nbytes
 
     def for_schema(self, schema: Schema) -> Self:
-        """Return the same sources for a store, whose names of features select columns in every source."""
+        """Return the same sources for a store with this schema; its names of features select columns in each source."""
         return replace(self, every=replace(self.every, process=self.every.process.for_schema(schema)))
 
     def is_small(self, file_bytes: Sequence[int], batch_bytes: int) -> bool:
@@ -126,7 +126,7 @@ def find_sources(
             skips_empty=build_options.empty == "skip",
             files=listing.files,
         ),
-        described=describe_build(options.named, build, listing, manifest),
+        described=describe_build(options.process_record, build, listing, manifest),
         label_axis=build.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
         code=options.code,
         recorded=recorded,
@@ -150,7 +150,7 @@ def find_sources(
 def _match_manifest(
     resolved: ResolvedSources, build: BuildOptions, path: Path, old_store: store_spec.Store | None
 ) -> ResolvedSources:
-    """Take the sources that have a row of the manifest, and their values there."""
+    """Return the sources that have a row in the manifest, with their labels and kept columns from it."""
     listing, every, columns, kept = resolved.listing, resolved.every, build.label_column, build.keep
     if kept is not None and LABELS_SHA256 in kept and not every.process.is_custom:
         raise UsageError(f"keep={LABELS_SHA256}: this name is for the hash of a source's labels; rename the column")
@@ -216,23 +216,24 @@ def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:
 def split_into_batches(
     file_bytes: Sequence[int], batch_bytes: int, ratio: float, *, workers: int = 0
 ) -> Iterator[tuple[slice, int]]:
-    """Split files, in order, into batches of about this many decoded bytes; yield each with its decoded bytes.
+    """Split files, in order, into batches of about `batch_bytes`; yield each with its size.
 
-    With `workers` the last batches become smaller and smaller, so that all workers end at about the same time.
-    (Factoring: Hummel, Schonberg and Flynn, Communications of the ACM 35-8, 1992.)
+    A size is the decoded bytes, `ratio` for each byte of a file, and FILE_COST for each file. With `workers` the last
+    batches become smaller and smaller, so that all workers end at about the same time. (Factoring: Hummel, Schonberg
+    and Flynn, Communications of the ACM 35-8, 1992.)
     """
 
-    def cost_of(nbytes: int) -> int:
+    def size_of(nbytes: int) -> int:
         return round(nbytes * ratio) + FILE_COST
 
-    left, start, size, most = sum(map(cost_of, file_bytes)) if workers else 0, 0, 0, batch_bytes
-    for number, cost in enumerate(map(cost_of, file_bytes)):
-        if number > start and size + cost > most:
+    left, start, size, limit = sum(map(size_of, file_bytes)) if workers else 0, 0, 0, batch_bytes
+    for number, more in enumerate(map(size_of, file_bytes)):
+        if number > start and size + more > limit:
             yield slice(start, number), size
             start, left, size = number, left - size, 0
         if workers and number == start:
-            most = min(batch_bytes, max(left // (2 * workers), LEAST_BATCH_BYTES))
-        size += cost
+            limit = min(batch_bytes, max(left // (2 * workers), LEAST_BATCH_BYTES))
+        size += more
     if start < len(file_bytes):
         yield slice(start, len(file_bytes)), size
 
