@@ -15,8 +15,16 @@ from builder.cli.parameters import OF_ENGINE, GivenStore, add_flags, store_name
 @click.command(short_help="Copy STORE to NEW without retired sequences.")
 @click.argument("store", type=GivenStore())
 @click.argument("new", type=GivenStore())
-@click.option("--chunk", metavar="SIZE", help="Decoded bytes that are compressed together. By default as in STORE.")
-@click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default as in STORE.")
+@click.option(
+    "--chunk",
+    metavar="SIZE",
+    help="Decoded bytes that are compressed together. By default as in STORE, or as in build if --shard is given.",
+)
+@click.option(
+    "--shard",
+    metavar="SIZE",
+    help="Decoded bytes in one file. By default as in STORE, or as in build if --chunk is given.",
+)
 @click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")
 @click.option(
     "--dtype",

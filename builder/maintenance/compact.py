@@ -105,7 +105,7 @@ def compact(
     old_records = OldRecords(old)
     choice = None
     if earlier is not None:
-        schema, done = earlier.store.schema, earlier.done(old, old_records, packing, dtypes, asked_order)
+        schema, done = earlier.store.schema, earlier.count_copied(old, old_records, packing, dtypes, asked_order)
     else:
         schema, done = _schema(old.schema, packing, dtypes), 0
         if packing.measure:
@@ -113,7 +113,6 @@ def compact(
             schema = replace(schema, codec=choice.codec)
     changed = conversions(old.schema, schema)
     check_narrowing(earlier_conversions(old), changed)
-    same = not changed and copy_order.kind == "store"
     sizes = _row_bytes(old)
     sources = len(set(old.sources[done:]))
     tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
@@ -121,12 +120,12 @@ def compact(
     count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
         provenance = copy_provenance(old, copy_order, changed)
-        copied, of = (None, schema) if earlier is None else (earlier.store, old.schema)
         started = start_engine(count, scheduler, [store, place])
-        with started as engine, _open_ledger(copied, place, of, provenance) as ledger:
+        with started as engine, _open_ledger(earlier, place, schema, old.schema, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
-            batches = _batches(old, done, sizes, None if same else old_records)
+            has_same_tables = not changed and copy_order.kind == "store"
+            batches = _batches(old, done, sizes, None if has_same_tables else old_records)
             run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
             run.finish()
     return Compacted(
@@ -198,50 +197,46 @@ def _batches(
 ) -> Iterator[tuple[Copy, int]]:
     """Yield batches of whole sources, of about BATCH_BYTES, each with its decoded bytes."""
     snapshot = store.snapshot.slim()
-    begins = np.flatnonzero(store.parts[done:] == 0) + done
-    bounds = np.append(begins, len(store)).tolist()
-    first, size = done, 0
-    for begin, end in pairwise(bounds):
-        more = int(sizes[begin:end].sum())
-        if begin > first and size + more > BATCH_BYTES:
-            yield _copy(store, snapshot, first, begin, old_records), size
-            first, size = begin, 0
+    firsts = np.flatnonzero(store.parts[done:] == 0) + done  # the first sequence of each source
+    start, size = done, 0
+    for first, next_first in pairwise([*firsts.tolist(), len(store)]):
+        more = int(sizes[first:next_first].sum())
+        if first > start and size + more > BATCH_BYTES:
+            yield _copy(store, snapshot, start, first, old_records), size
+            start, size = first, 0
         size += more
-    if first < len(store):
-        yield _copy(store, snapshot, first, len(store), old_records), size
+    if start < len(store):
+        yield _copy(store, snapshot, start, len(store), old_records), size
 
 
-def _copy(store: store_spec.Store, snapshot: Snapshot, first: int, last: int, old_records: OldRecords | None) -> Copy:
-    starts, stops = dict[str, NDArray[np.int64]](), dict[str, NDArray[np.int64]]()
-    for name in store.schema.row_arrays:
-        begins, lengths = (each[first:last] for each in store.places(name))
-        starts[name], stops[name] = begins, begins + lengths
+def _copy(store: store_spec.Store, snapshot: Snapshot, start: int, stop: int, old_records: OldRecords | None) -> Copy:
+    """Return the sequences from `start` up to `stop` of a view of the old store, as a batch."""
+    places = {name: [each[start:stop] for each in store.places(name)] for name in store.schema.row_arrays}
     return Copy(
         snapshot=snapshot,
-        numbers=store.selection[first:last],
-        names=tuple(dict.fromkeys(store.sources[first:last])),
-        starts=starts,
-        stops=stops,
-        records=None if old_records is None else old_records.records(first, last),
+        numbers=store.selection[start:stop],
+        names=tuple(dict.fromkeys(store.sources[start:stop])),
+        starts={name: first for name, (first, _) in places.items()},
+        stops={name: first + lengths for name, (first, lengths) in places.items()},
+        records=None if old_records is None else old_records.records(start, stop),
     )
 
 
 @contextmanager
 def _open_ledger(
-    copied: store_spec.Store | None, place: StorePlace, schema: Schema, provenance: dict[str, Any]
+    earlier: PartialCopy | None, place: StorePlace, schema: Schema, old_schema: Schema, provenance: dict[str, Any]
 ) -> Iterator[Ledger]:
-    """Create the copy, or open an unfinished one, which must not have changed since it was read.
+    """Create the copy with `schema`, or open an unfinished one, which must not have changed since it was read.
 
-    An unfinished copy gets the classes of `schema`, and this record of the code that made the sequences, since the old
-    store may have grown.
+    An unfinished copy gets the classes and the provenance of the old store as it is now, since it may have grown.
     """
-    if copied is None:
+    if earlier is None:
         with Ledger.create(place, schema, provenance) as ledger:
             yield ledger
         return
     with Ledger.open(place) as ledger:
-        if ledger.root.whole_identity != copied.identity:
+        if ledger.root.whole_identity != earlier.store.identity:
             raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
-        ledger.extend_classes(schema.labels.classes)
+        ledger.extend_classes(old_schema.labels.classes)
         ledger.provenance = provenance
         yield ledger

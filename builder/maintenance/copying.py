@@ -31,11 +31,12 @@ class Copy:
     """The sequences of some sources of a store, to be copied."""
 
     snapshot: Snapshot
-    numbers: NDArray[np.int64]  # (sequences,)
+    numbers: NDArray[np.int64]  # (sequences,) in the old store
     names: tuple[str, ...]  # of the sources
     starts: dict[str, NDArray[np.int64]]  # by array: (sequences,) the first row of each sequence
     stops: dict[str, NDArray[np.int64]]  # by array: (sequences,) the row after the last
-    records: Records | None  # their table rows, without statistics; None: numbers ascend, and table rows do not change
+    # The old table rows, without statistics, which are computed again; None: numbers ascend, and rows do not change.
+    records: Records | None
 
 
 def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
@@ -47,26 +48,25 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
         SpillError: Rows do not fit into memory, and cannot be written to disk.
     """
     records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
-    most = {name: max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes)) for name in schema.row_arrays}
     rows, described = BatchRows(schema, space), list[Piecewise]()
     if work.records is not None:  # rows come array by array and piece by piece
         described = [Piecewise(schema, _origin(records, place)) for place in range(len(records))]
     for name in schema.row_arrays:
         checksums = records.columns[f"sequences/{name}_crc32c"].tolist()
         crc = 0
-        for place, old, whole in _read(work, name, most[name]):
+        for place, old, is_end in _read(work, name, max(1, BATCH_BYTES // max(1, schema.rows(name).nbytes))):
             crc = crc32c(old, crc)
-            if whole:
+            if is_end:
                 if crc != checksums[place]:
                     work.snapshot.check_crc(name, int(work.numbers[place]), crc)
                 crc = 0
-            one = old
+            new = old
             if name in ARRAYS and old.dtype != schema.rows(name).dtype:
-                one = convert_for_copy(old, schema.rows(name).dtype, name, _origin(records, place))
+                new = convert_for_copy(old, schema.rows(name).dtype, name, _origin(records, place))
             if described:
                 columns = {each.array: records.columns[each.array][place : place + 1] for each in schema.columns}
-                described[place].add(CheckedSequence({name: one}, columns))
-            rows.add({name: one})
+                described[place].add(CheckedSequence({name: new}, columns))
+            rows.add({name: new})
     if described:
         records = Records.concatenate([one.record() for one in described])
     blocks = rows.close()
@@ -109,10 +109,10 @@ def _read(work: Copy, name: str, most: int) -> Iterator[tuple[int, NDArray[Any],
     while first < len(starts):
         before = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, before + most, "right")))
-        begin, end = int(starts[first]), int(stops[first])
-        if end - begin > most:
-            for low in range(begin, end, most):
-                yield first, work.snapshot.rows(name, low, min(low + most, end)), low + most >= end
+        start, stop = int(starts[first]), int(stops[first])
+        if stop - start > most:
+            for low in range(start, stop, most):
+                yield first, work.snapshot.rows(name, low, min(low + most, stop)), low + most >= stop
         else:
             for number, one in enumerate(read_ranges(work.snapshot, name, starts[first:last], stops[first:last])):
                 yield first + number, one, True

@@ -58,11 +58,11 @@ class PartialCopy:
         record = store.provenance.get(RECORD)
         record = record if isinstance(record, dict) else {}
         order, identity = Order(), record.get("identity")
-        with suppress(UsageError):  # then `done` finds that its identity differs
+        with suppress(UsageError):  # then `count_copied` finds that its identity differs
             order = Order.parse(str(record.get("order", order)))
         return cls(store=store, order=order, identity=identity if isinstance(identity, str) else None)
 
-    def done(
+    def count_copied(
         self,
         old: store_spec.Store,
         old_records: OldRecords,

@@ -116,10 +116,10 @@ def _restore(
     except DAMAGE as error:
         return [], [Failure(name, f"{error}; {UNPROVED}")]
     places = {source: number for number, source in enumerate(resolved.every.names)}
-    ready = [shard for shard in shards if places.keys() >= set(shard.sources)]
+    restorable = [shard for shard in shards if places.keys() >= set(shard.sources)]
     gone = {source for shard in shards for source in shard.sources if source not in places}
     files, failures = list[str](), {Failure(source, "no longer exists") for source in gone}
-    sizes = [resolved.file_bytes(source) for source in {source for shard in ready for source in shard.sources}]
+    sizes = [resolved.file_bytes(source) for source in {source for shard in restorable for source in shard.sources}]
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
     with start_engine(count, scheduler) as engine:
 
@@ -128,7 +128,8 @@ def _restore(
             return engine.submit(restore_shard, batch, snapshot.slim(), shard, watch=True)
 
         try:
-            for _, (restored, reasons) in as_done(engine, ready, submit, lambda shard: workers_died(shard.sources)):
+            done = as_done(engine, restorable, submit, lambda shard: workers_died(shard.sources))
+            for _, (restored, reasons) in done:
                 files += restored
                 failures.update(reasons)
         except BaseException:
@@ -145,11 +146,11 @@ def restore_shard(batch: SourceBatch, snapshot: Snapshot, shard: DamagedShard) -
         rows = ShardRows(snapshot, shard)
         with batch.ready() as ready:
             for place, source in enumerate(ready.names):
-                used = read_source(ready, place, rows.take)
+                used = read_source(ready, place, rows.restore)
                 if isinstance(used, Failure):
                     failures.append(Failure(source, used.reason))
                     continue
-                reasons = [rows.missing(one, used.read) for one in shard.lost if one.source == source]
+                reasons = [rows.failure_reason(one, used.read) for one in shard.lost if one.source == source]
                 failures += [Failure(source, reason) for reason in reasons if reason][:1]
         key = None if failures else replace_shard(snapshot, shard.array, shard.number, rows.rows)
         return [] if key is None else [key], failures
@@ -165,7 +166,7 @@ class ShardRows:
         size = root.schema.chunking(array).shard
         self._schema, self._shard, self._start = root.schema, shard, shard.number * size
         at, stop = self._start, min(self._start + size, root.committed(array))
-        self._proved: set[int] = set()  # sequences whose rows have the recorded checksum
+        self._verified: set[int] = set()  # sequences whose rows have the recorded length and checksum
         self.rows = root.schema.rows(array).empty(stop - at)
         for one in shard.lost:
             if at < one.start:
@@ -174,8 +175,8 @@ class ShardRows:
         if at < stop:
             self._copy(at, snapshot.rows(array, at, stop))
 
-    def take(self, origin: SourceId, sequence: Sequence | LongSequence) -> None:
-        """Copy the rows of a sequence, piece by piece, if it lost rows."""
+    def restore(self, origin: SourceId, sequence: Sequence | LongSequence) -> None:
+        """Take the rows of a sequence, piece by piece, if it lost rows."""
         lost = [one for one in self._shard.lost if (one.source, one.part) == (origin.name, origin.part)]
         length = crc = 0
         for _, checked in checked_pieces(self._schema, origin, sequence):
@@ -183,14 +184,14 @@ class ShardRows:
             for one in lost:
                 self._copy(one.start + length, rows)
             length, crc = length + len(rows), crc32c(rows, crc)
-        self._proved |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
+        self._verified |= {one.number for one in lost if (one.stop - one.start, one.crc32c) == (length, crc)}
 
-    def missing(self, one: LostSequence, read: SourceRead) -> str:
+    def failure_reason(self, one: LostSequence, read: SourceRead) -> str:
         """Return why the rows of a sequence could not be restored from its source; empty if they were."""
         if (one.size, bytes(one.sha256)) != (read.size, read.hashes[0]):
             was = f"but the store records {one.size:,} with {bytes(one.sha256).hex()[:8]}"
             return f"it changed: {read.size:,} bytes with SHA-256 {read.hashes[0].hex()[:8]}, {was}"
-        if one.number not in self._proved:
+        if one.number not in self._verified:
             code = "the code that reads it" + (f" or {read.files.labels}" if read.files.labels else "")
             return f"its rows of sequence {one.number:,} differ from the store's: {code} changed"
         return ""

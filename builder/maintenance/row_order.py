@@ -61,14 +61,14 @@ class Order:
         count = len(sources)
         if self.kind == "store" or not count:
             return np.arange(count)
-        begins = np.flatnonzero(parts == 0)
-        of_source = np.searchsorted(begins, np.arange(count), "right") - 1
-        names = [sources[begin] for begin in begins.tolist()]
+        firsts = np.flatnonzero(parts == 0)  # the first sequence of each source
+        source_of = np.searchsorted(firsts, np.arange(count), "right") - 1
+        names = [sources[first] for first in firsts.tolist()]
         keys: list[Any] = names
         if self.kind == "length":
-            keys = np.add.reduceat(lengths, begins).tolist()
+            keys = np.add.reduceat(lengths, firsts).tolist()
         elif self.kind == "shuffle":
             keys = [hashlib.sha256(f"order {self.seed}:{name}".encode()).digest() for name in names]
-        place = np.empty(len(begins), np.int64)
-        place[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(begins))
-        return np.argsort(place[of_source], kind="stable")
+        rank = np.empty(len(firsts), np.int64)  # of each source in the new order
+        rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(firsts))
+        return np.argsort(rank[source_of], kind="stable")

@@ -73,13 +73,13 @@ def verify_sources(
             (every.take(places[part]), sum(sizes[part])) for part, _ in split_into_batches(sizes, BATCH_BYTES, 1.0)
         )
 
-        def compare(work: tuple[SourceBatch, int]) -> Task:
+        def submit(work: tuple[SourceBatch, int]) -> Task:
             batch, _ = work
             return engine.submit(
                 compare_batch, batch, opened_store, [numbers.get(source, []) for source in batch.names], watch=True
             )
 
-        compared = as_done(engine, batches, compare, lambda work: workers_died(work[0].names))
+        compared = as_done(engine, batches, submit, lambda work: workers_died(work[0].names))
         for (_, nbytes), (differences, damage) in compared:
             problems += [_problem(name, source, what) for source, what in differences]
             for source, what in damage:
@@ -101,8 +101,7 @@ def compare_batch(
     `numbers` has the sequences of each source; none if the build skipped it.
     """
     differences, damage = list[tuple[str, str]](), list[tuple[str, str]]()
-    # "row" only where it is also the row of the file with this number
-    row = "row" if batch.process.takes_all_rows else "step"
+    row = "row" if batch.process.takes_all_rows else "step"  # a row has the same number in the file
     with batch.ready() as ready:
         for number, name in enumerate(ready.names):
             # A source that the build skipped may have classes that the store does not have.

@@ -71,8 +71,8 @@ def verify(
         StorageError: A process has too many open files, or too little memory; or the root or a folder cannot be read.
         BuildError: Worker processes died repeatedly.
     """
-    free = workers is None and scheduler is None  # the number of workers can be chosen
-    count = worker_count(workers, small=free and _decoded_bytes(store) <= SMALL_BYTES)
+    is_default = workers is None and scheduler is None
+    count = worker_count(workers, small=is_default and _decoded_bytes(store) <= SMALL_BYTES)
     checking = Checking()
     with start_engine(count, scheduler) as engine:
 
@@ -81,7 +81,7 @@ def verify(
             checking.to_check = sum(part.nbytes for part in parts)
             on_progress(checking)
             done: dict[int, list[Checked]] = {}
-            following = 0
+            number_due = 0  # of the task whose results are yielded next
             sizes = [part.nbytes for part in parts]
             if engine.workers and check.at_once == 1:
                 tasks = [one for one, _ in split_into_batches(sizes, BUNDLE_BYTES, 1.0, workers=engine.workers)]
@@ -104,9 +104,9 @@ def verify(
                 checking.checked += sum(sizes[tasks[number]])
                 checking.problems += sum(each.report.count for each in checked)
                 on_progress(checking)
-                while following in done:
-                    yield from done.pop(following)
-                    following += 1
+                while number_due in done:
+                    yield from done.pop(number_due)
+                    number_due += 1
 
         return store_spec.verify(store, mapper=mapper)
 
