@@ -98,24 +98,23 @@ class LongSequence:
         arrays: dict[str, list[Any]] = {"inputs": [], "labels": [], "time": [], "filled": []}
         for piece in self.sequences():
             first = first or piece
-            for name, parts in arrays.items():
+            for name, of_pieces in arrays.items():
                 array = getattr(piece, name)
-                parts.append(None if array is None else np.array(array))  # copied: the next piece may reuse the array
+                of_pieces.append(None if array is None else np.array(array))  # copied: the next piece may reuse it
         if first is None:
             raise ValueError("a sequence that comes in pieces has at least one; give an empty one")
         whole: dict[str, Any] = {}
-        for name, parts in arrays.items():
-            is_single = parts[0] is None or (labels_once and name == "labels")
-            whole[name] = parts[0] if is_single else np.concatenate(parts)
+        for name, of_pieces in arrays.items():
+            takes_first = of_pieces[0] is None or (labels_once and name == "labels")
+            whole[name] = of_pieces[0] if takes_first else np.concatenate(of_pieces)
         return replace(first, **whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReader:
-    """What processes of all kinds have."""
+    """What all processes know about the sources they read. Each method returns a process that knows more."""
 
-    # The folder of the sources: names in errors and for `label_pattern` are relative to it.
-    root: Path | None = None
+    root: Path | None = None  # the folder of the sources; names in errors and for `label_pattern` are relative to it
     files: tuple[str, ...] = ()  # of the source, relative to the root; empty: it is a single file
     store_classes: Classes | None = None  # of each target; None: not known yet, or labels are numbers
 
@@ -123,7 +122,7 @@ class SourceReader:
         """Return the process for sources below this folder."""
         return replace(self, root=root)
 
-    def joining(self, files: Iterable[str]) -> Self:
+    def with_files(self, files: Iterable[str]) -> Self:
         """Return the process for a source that consists of these files."""
         return replace(self, files=tuple(files))
 

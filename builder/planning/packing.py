@@ -123,7 +123,7 @@ def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
     """Choose by the first SAMPLE_BYTES of the usable sources of a batch."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):
-        processed = process_batch(batch.only(number), schema, Space(memory=SAMPLE_BYTES))
+        processed = process_batch(batch.take([number]), schema, Space(memory=SAMPLE_BYTES))
         batch = batch.with_classes(processed.summary.classes)
         present = {name: blocks for name, blocks in processed.rows.items() if blocks.rows}  # there may be no labels
         for name, blocks in present.items():

@@ -18,8 +18,9 @@ from builder.sources.fingerprints import Fingerprint, State
 from builder.sources.patterns import is_wanted, split_pattern
 from store_spec.building import Address, checked_url, is_root, object_store, temporary_folder
 
-_PIECE = 2**20
+_PIECE_BYTES = 2**20
 REQUESTS = 16  # in parallel
+# Errors of this machine, not of an object.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS})
 _Value = TypeVar("_Value")
 
@@ -53,14 +54,14 @@ class Bucket:
         return Bucket, (self.url, self.objects)  # a worker makes its own store
 
     @cached_property
-    def _stores(self) -> dict[str, Any]:
-        # Of each listing: the credentials may have changed when the same URL is listed again.
+    def _clients(self) -> dict[str, Any]:
+        # Not shared with other listings of the same URL, since the credentials may have changed.
         return {}
 
-    def _store(self, url: str) -> Any:
-        if url not in self._stores:
-            self._stores[url] = object_store(url).store
-        return self._stores[url]
+    def _client(self, url: str) -> Any:
+        if url not in self._clients:
+            self._clients[url] = object_store(url).store
+        return self._clients[url]
 
     def _place(self, name: str) -> tuple[str, str]:
         """Return the URL of a folder that contains an object, and the name of the object there."""
@@ -73,12 +74,12 @@ class Bucket:
         self._fetch(name, data.extend)
         return bytes(data)
 
-    def part(self, names: Iterable[str]) -> Self:
+    def for_worker(self, names: Iterable[str]) -> Self:
         """Return the bucket with only these objects, for another process; unknown names are left out."""
         return replace(self, objects={name: self.objects[name] for name in names if name in self.objects})
 
     def with_label_files(self, names: Iterable[str]) -> Self:
-        """Return the bucket with those of the objects that are outside of the folder, if they exist."""
+        """Return the bucket with the named label files that are outside of its folder, too, if they exist."""
         objects = dict(self.objects)
         outside = sorted((name for name in names if _levels_up(name)), key=_levels_up)
         for _, group in groupby(outside, _levels_up):
@@ -87,7 +88,7 @@ class Bucket:
             url, rest = self._place(f"{folder}/")
             if "//" not in url:  # outside of the bucket
                 continue
-            found = _listed(f"{url}/{rest}").objects.items()
+            found = _list_objects(f"{url}/{rest}").objects.items()
             objects |= {path: one for name, one in found if (path := f"{folder}/{name}") in wanted}
         return replace(self, objects=objects)
 
@@ -101,8 +102,8 @@ class Bucket:
         self._fetch(name, digest.update)
         return Fingerprint(sha256=digest.digest(), state=self.state(name), settled=True)
 
-    def listed(self, read: Fingerprint, name: str) -> Fingerprint:
-        """Return the fingerprint of a file from `fetched`, with the state of the object."""
+    def as_listed(self, read: Fingerprint, name: str) -> Fingerprint:
+        """Return the fingerprint of a fetched file, with the state of its object instead of the file's."""
         return replace(read, state=self.state(name), settled=True)
 
     def place_of(self, path: Path) -> str | None:  # noqa: ARG002
@@ -114,7 +115,7 @@ class Bucket:
         return None
 
     @contextmanager
-    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:
+    def fetch(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:
         """Fetch objects into a temporary folder under their names; yield the folder, and the errors by name.
 
         Unknown names are left out, so that there is no such file. If the disk is full, an OSError is raised, since this
@@ -122,7 +123,7 @@ class Bucket:
         """
         there = [name for name in names if name in self.objects]  # other names are never used as paths
         with temporary_folder() as folder:
-            # Label files that are outside of the folder of the sources are in the temporary folder, too.
+            # The root is so deep that names with `../` stay in the temporary folder.
             root = folder.joinpath(*[folder.name] * max(map(_levels_up, there), default=0))
             root.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(REQUESTS) as pool:
@@ -152,7 +153,7 @@ class Bucket:
         e_tag = self._object(name).e_tag
         options: Any = {"if_match": e_tag} if e_tag else {}
         url, key = self._place(name)
-        for piece in _called(lambda: obstore.get(self._store(url), key, options=options).stream(_PIECE)):
+        for piece in _read_pieces(lambda: obstore.get(self._client(url), key, options=options).stream(_PIECE_BYTES)):
             take(piece)
 
 
@@ -166,11 +167,11 @@ def list_bucket(url: str) -> tuple[Bucket, list[str]]:
     """
     scheme, _, place = url.partition("://")
     fixed, pattern = split_pattern(place.rstrip("/").split("/"), in_folders=url.endswith("/"))
-    bucket = _listed(f"{scheme}://{'/'.join(fixed)}")
+    bucket = _list_objects(f"{scheme}://{'/'.join(fixed)}")
     if not bucket.objects and not pattern:  # one object?
         folder, _, name = bucket.url.rpartition("/")
-        bucket = _listed(folder, name) if not folder.endswith(":/") else bucket
-    stores = _stores(bucket)
+        bucket = _list_objects(folder, name) if not folder.endswith(":/") else bucket
+    stores = _find_stores(bucket)
     names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
     return bucket, [name for name in names if is_wanted(name, pattern)]
 
@@ -185,8 +186,8 @@ def _folders(name: str) -> Iterator[str]:
     yield from (name[: end + 1] for end, letter in enumerate(name) if letter == "/")
 
 
-def _stores(bucket: Bucket) -> set[str]:
-    """Return the folders in a bucket that are stores."""
+def _find_stores(bucket: Bucket) -> set[str]:
+    """Return the folders in a bucket that are stores of seqzarr, each with a slash at its end."""
     stores: set[str] = set()
     for name in sorted(bucket.objects):
         if name.endswith("/zarr.json") and not stores.intersection(_folders(name)):
@@ -198,7 +199,8 @@ def _stores(bucket: Bucket) -> set[str]:
     return stores
 
 
-def _listed(url: str, name: str | None = None) -> Bucket:
+def _list_objects(url: str, name: str | None = None) -> Bucket:
+    """List a folder, or only the object with this name in it; an unknown folder or object gives an empty bucket."""
     url = checked_url(url)
     objects: dict[str, Object] = {}
     try:
@@ -219,7 +221,7 @@ def _listed(url: str, name: str | None = None) -> Bucket:
     return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
 
 
-def _called(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
+def _read_pieces(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
     """Yield the pieces of an object; each error of obstore becomes an OSError."""
     from obstore.exceptions import PreconditionError
 

@@ -80,7 +80,7 @@ class SourceFiles:
     def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
         """Return the hash of the source, and that of its label file if it has one, from the hashes of all files.
 
-        That of a source of several files is the SHA-256 of their concatenated SHA-256.
+        The hash of a source of several files is the SHA-256 of the concatenated SHA-256 of its files.
         """
         if not self.joined:
             return tuple(hashes)
@@ -185,7 +185,7 @@ class FingerprintCache:
         if len(self._parts) == 1 or not isinstance(store, Path):
             return
         names = [name for part in self._parts for name in part.names]
-        last = list({name: row for row, name in enumerate(names)}.values())  # files that were read again have several
+        last = list({name: row for row, name in enumerate(names)}.values())  # the latest row of each file
         text = np.frombuffer("\0".join(names[row] for row in last).encode(), np.uint8)
         states = np.concatenate([part.states for part in self._parts])[last]
         hashes = np.concatenate([part.hashes for part in self._parts])[last]

@@ -24,7 +24,7 @@ class LocalFolder:
         """The absolute path of the folder."""
         return self.path.absolute()
 
-    def part(self, names: Iterable[str]) -> "LocalFolder":  # noqa: ARG002
+    def for_worker(self, names: Iterable[str]) -> "LocalFolder":  # noqa: ARG002
         """Return the folder for another process, whose working folder may differ."""
         return LocalFolder(self.root)
 
@@ -40,7 +40,7 @@ class LocalFolder:
         """Read a file and hash it; OSError if it cannot be read."""
         return read_fingerprint(os.path.join(self.path, name))
 
-    def listed(self, read: Fingerprint, name: str) -> Fingerprint:  # noqa: ARG002
+    def as_listed(self, read: Fingerprint, name: str) -> Fingerprint:  # noqa: ARG002
         """Return the fingerprint unchanged."""
         return read
 
@@ -64,7 +64,7 @@ class LocalFolder:
             return None
 
     @contextmanager
-    def fetched(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:  # noqa: ARG002
+    def fetch(self, names: Iterable[str]) -> Iterator[tuple[Path, Mapping[str, OSError]]]:  # noqa: ARG002
         """Yield the absolute path of the folder, and no errors."""
         yield self.root, {}
 

@@ -71,7 +71,7 @@ class LabelFilePattern:
         >>> pattern.is_label_file("a/1_y.csv"), pattern.is_label_file("1_y.csv"), pattern.is_label_file("a/1.csv")
         (True, True, False)
         """
-        if _form(self.template).fullmatch(name) is None:
+        if _label_file_names(self.template).fullmatch(name) is None:
             return False
         return self.pattern is None or re.search(self.pattern, name) is None or name in partners
 
@@ -103,12 +103,12 @@ class LabelFilePattern:
 
 
 @lru_cache(maxsize=8)
-def _form(template: str) -> re.Pattern[str]:
+def _label_file_names(template: str) -> re.Pattern[str]:
     """Return a regular expression for the names of label files."""
-    parts = _PLACEHOLDER.split(posixpath.normpath(template))
-    form = "".join(_PARTS.get(part, ".*") if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
+    texts = _PLACEHOLDER.split(posixpath.normpath(template))  # every second one is the name of a placeholder
+    names = "".join(_PARTS.get(text, ".*") if number % 2 else re.escape(text) for number, text in enumerate(texts))
     # A source in the root has the parent ".", which is not part of the normalized name.
-    return re.compile(form.replace(".*/", "(?:.*/)?"), re.DOTALL)
+    return re.compile(names.replace(".*/", "(?:.*/)?"), re.DOTALL)
 
 
 def check_below(listing: SourceList, label_file: Callable[[str], str | None], store: object, labels_from: str) -> None:

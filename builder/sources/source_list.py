@@ -97,7 +97,7 @@ def discover(
     else:
         raise UsageError(f"{text}: no such file or folder")
     if not chosen and not allow_none:
-        raise UsageError(f"{text}: {_nothing(root, is_folder=path.is_dir())}")
+        raise UsageError(f"{text}: {_no_source_text(root, is_folder=path.is_dir())}")
     ignored = set(files).difference(chosen).union(others)
     return SourceList(
         folder=LocalFolder(root),
@@ -193,7 +193,7 @@ def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
     return frozenset(path.relative_to(base).as_posix() for path in paths if path.is_relative_to(base))
 
 
-def _nothing(root: Path, *, is_folder: bool) -> str:
+def _no_source_text(root: Path, *, is_folder: bool) -> str:
     """Return the message that no source was found, with the contents of the folder."""
     names = list(islice(_walk(os.fspath(root), "", (), frozenset(), []), _MOST_COUNTED))
     suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in names)
@@ -239,7 +239,7 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
     """Form sources from the files of a listing; files without a source are ignored, and reported.
 
     The files of a source are in the order of their names, in which numbers are compared as numbers. If no file has a
-    source, a UsageError is raised.
+    source, a UsageError is raised, in which `what` names the rule.
     """
     files: dict[str, list[str]] = {}
     ignored = list(listing.ignored)
@@ -254,15 +254,15 @@ def group_files(listing: SourceList, source_of_file: Callable[[str], str | None]
     return replace(
         listing,
         names=tuple(sorted(files)),
-        files={source: tuple(sorted(paths, key=_natural)) for source, paths in files.items()},
+        files={source: tuple(sorted(paths, key=_natural_key)) for source, paths in files.items()},
         ignored=tuple(sorted(ignored)),
     )
 
 
-def _natural(path: str) -> tuple[list[tuple[str, int]], str]:
+def _natural_key(path: str) -> tuple[list[tuple[str, int]], str]:
     """Return the sort key of a path: its texts and numbers in turn, then its code points.
 
-    >>> sorted(["f10.csv", "f9.csv", "f009.csv"], key=_natural)
+    >>> sorted(["f10.csv", "f9.csv", "f009.csv"], key=_natural_key)
     ['f009.csv', 'f9.csv', 'f10.csv']
     """
     parts = re.split(r"([0-9]+)", path)

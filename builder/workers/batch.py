@@ -139,7 +139,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         codes.truncate(marks[-1][1])
     records = [no_records(schema), *(row for one in finished if isinstance(one, UsedSource) for row in one.results)]
     read = [one.read for one in finished if isinstance(one, UsedSource | Skipped)]
-    files = {file: batch.folder.listed(found, file) for one in read for file, found in one.fingerprints.items()}
+    files = {file: batch.folder.as_listed(found, file) for one in read for file, found in one.fingerprints.items()}
     blocks = rows.close()
     summary = BatchSummary(
         records=Records.concatenate(records),
@@ -237,7 +237,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     for number in range(len(batch)):
         notes.found = None
         codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
-        with batch.only(number).ready() as one:
+        with batch.take([number]).ready() as one:
             kept = {column.column.name: column.column for column in batch.kept}
             found = SourceProbe(label_axis, missing, kept)
             used = read_source(one, 0, found.add, codes=codes)

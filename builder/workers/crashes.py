@@ -94,7 +94,7 @@ def call_each() -> None:
             break
         os.write(out, b"%d\n" % number)
         try:
-            function(batch.only(number), *arguments)
+            function(batch.take([number]), *arguments)
         except Exception:  # noqa: BLE001, S112  # the worker that reads the source reports it
             continue
     os.write(out, _END)

@@ -82,7 +82,7 @@ class SourceBatch:
         files = {file: name for name in self.names if name not in self.crashed for file in self.every_file(name)}
         with searching(self.search), ExitStack() as stack:
             try:
-                root, errors = stack.enter_context(self.folder.fetched(files))
+                root, errors = stack.enter_context(self.folder.fetch(files))
             except OSError as error:
                 raise SpillError(
                     error.errno, f"{error}; files of a bucket were to be stored there temporarily"
@@ -106,7 +106,7 @@ class SourceBatch:
         names, rows = tuple(self.names[number] for number in numbers), np.array(numbers, np.int64)
         return replace(
             self,
-            folder=self.folder.part(file for name in names for file in self.every_file(name)),
+            folder=self.folder.for_worker(file for name in names for file in self.every_file(name)),
             names=names,
             labels=None if self.labels is None else self.labels[rows],
             kept=tuple(one[rows] for one in self.kept),
@@ -129,10 +129,6 @@ class SourceBatch:
         classes = self.process.store_classes or ()
         return sum(names is not None for names in classes) > len(self.process.options.classes)
 
-    def only(self, number: int) -> Self:
-        """Return one of the sources, as a batch."""
-        return self.take([number])
-
     def classes_in(self, number: int) -> Mapping[str, Texts]:
         """Return the classes of each target in a source, wherever its labels come from; None: labels are numbers."""
         process = self.process_of(number)
@@ -146,7 +142,7 @@ class SourceBatch:
     def process_of(self, number: int) -> Process:
         """Return the process function for a source."""
         files = self.files.get(self.names[number])
-        return self.process if files is None else self.process.joining(files)
+        return self.process if files is None else self.process.with_files(files)
 
     def process_with(self, codes: ClassCodes, number: int) -> Process:
         """Add the classes of a source to the codes, and return the process function with these codes."""

@@ -150,7 +150,7 @@ def test_problems_of_label_files_name_them_and_are_reported_once(tmp_path):
 
 def test_rows_of_several_files_are_named_in_each_problem(tmp_path):
     write_files(tmp_path, {"1.csv": "a,b\n1,2\n", "2.csv": "a,b\n3,\ninf,4\n"})
-    process = tabular().under(tmp_path).joining(["1.csv", "2.csv"])
+    process = tabular().under(tmp_path).with_files(["1.csv", "2.csv"])
     message = r"row 1 of 2.csv, column b: missing .*; also row 2 of 2.csv, column a: infini"
     with pytest.raises(SourceError, match=message):
         process(tmp_path / "12")
