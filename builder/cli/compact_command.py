@@ -20,11 +20,7 @@ from builder.cli.parameters import OF_ENGINE, GivenStore, add_flags, store_name
     metavar="SIZE",
     help="Decoded bytes that are compressed together. By default as in STORE, or as in build if --shard is given.",
 )
-@click.option(
-    "--shard",
-    metavar="SIZE",
-    help="Decoded bytes in one file. By default as in STORE, or as in build if --chunk is given.",
-)
+@click.option("--shard", metavar="SIZE", help="Decoded bytes in one file. By default likewise, see --chunk.")
 @click.option("--codec", metavar="CODEC", help="As in build. By default as in STORE.")
 @click.option(
     "--dtype",

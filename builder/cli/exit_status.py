@@ -43,10 +43,10 @@ def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as stop:
-            _interrupted(stop.number if isinstance(stop, Interrupted) else signal.SIGINT, store)
+            _exit_interrupted(stop.number if isinstance(stop, Interrupted) else signal.SIGINT, store)
         except Exception as error:
-            if signals and not _is_imported():  # modules in C turn an exception during their import into ImportError
-                _interrupted(signals[0], store)
+            if signals and not _has_imports():  # modules in C turn an exception during their import into ImportError
+                _exit_interrupted(signals[0], store)
             status = _status(error)
             if status is None:
                 raise
@@ -54,17 +54,17 @@ def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
             sys.exit(status)
 
 
-def _interrupted(number: int, store: Path | str | None) -> NoReturn:
+def _exit_interrupted(number: int, store: Path | str | None) -> NoReturn:
     for one in (signal.SIGINT, signal.SIGTERM):  # another signal would interrupt the exit
         signal.signal(one, signal.SIG_IGN)
-    click.echo("interrupted" if store is None else f"interrupted: {_committed(store)}", err=True)
+    click.echo("interrupted" if store is None else f"interrupted: {_committed_text(store)}", err=True)
     sys.exit(128 + number)
 
 
-def _is_imported() -> bool:
+def _has_imports() -> bool:
     """Return whether all modules of a build are imported; an interrupted import removes its module from sys.modules.
 
-    Before, nothing has been done, and the store cannot be read, since NumPy cannot be imported a second time.
+    Before that, nothing is built, and the store cannot be read, since NumPy cannot be imported a second time.
     """
     return "builder.execution.build" in sys.modules
 
@@ -93,9 +93,9 @@ def _text(error: Exception) -> str:
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
-def _committed(store: Path | str) -> str:
-    """Say how much an interrupted build has committed."""
-    if not _is_imported():
+def _committed_text(store: Path | str) -> str:
+    """Return how much an interrupted build has committed, as text."""
+    if not _has_imports():
         return "nothing was done yet; the same command starts again"
     from store_spec import StoreError, open_store
 

@@ -28,7 +28,7 @@ LISTED_FAILURES = 100
 LISTED_OPTIONS = 100  # more than builds record; an untrusted store can have any number
 WITH_CLASSES = 8  # targets whose classes are listed
 COMPARED = 40  # columns in the table of splits
-LEAST = 0.02  # of the height of a chart, so that the smallest count is visible
+LEAST_HEIGHT = 0.02  # of a bar, as a share of the chart's height, so that the smallest count is visible
 
 
 def write_report(
@@ -123,8 +123,8 @@ def bars(bins: Sequence[Bin]) -> str:
     'M.1 1V.5h.8V1zM2.1 1V0h.8V1z'
     """
     most = max(count for _, _, count in bins)
-    heights = [max(LEAST, count / most) if count else 0.0 for _, _, count in bins]
-    return "".join(f"M{_n(at + 0.1)} 1V{_n(1 - high)}h.8V1z" for at, high in enumerate(heights) if high)
+    heights = [max(LEAST_HEIGHT, count / most) if count else 0.0 for _, _, count in bins]
+    return "".join(f"M{_number(at + 0.1)} 1V{_number(1 - high)}h.8V1z" for at, high in enumerate(heights) if high)
 
 
 def curve(line: Line) -> str:
@@ -136,22 +136,22 @@ def curve(line: Line) -> str:
     span = high / 2 - low / 2  # high - low can exceed float64
 
     def y(value: float) -> str:
-        return _n(1 - (value / 2 - low / 2) / span if span else 0.5)
+        return _number(1 - (value / 2 - low / 2) / span if span else 0.5)
 
     path = ""
     for is_real, run in groupby(enumerate(line.spans), key=lambda one: one[1] is not None):
         if is_real:
-            ends = [(_n(at + 0.5), y(span[0]), y(span[1])) for at, span in run if span is not None]
+            ends = [(_number(at + 0.5), y(span[0]), y(span[1])) for at, span in run if span is not None]
             there = [f"{x} {top}" for x, _, top in ends]
             back = [f"{x} {bottom}" for x, bottom, _ in reversed(ends)]
             path += f"M{'L'.join(there + back)}"
     return path
 
 
-def _n(value: float) -> str:
+def _number(value: float) -> str:
     """Return a number as short text.
 
-    >>> _n(3.0), _n(0.25), _n(0.0004)
+    >>> _number(3.0), _number(0.25), _number(0.0004)
     ('3', '.25', '0')
     """
     text = f"{value:.3f}".rstrip("0").rstrip(".")

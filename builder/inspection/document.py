@@ -123,8 +123,8 @@ def inspect(
     """
     opened = open_store(store)
     schema = opened.schema
-    numbers = split_numbers(opened, split_by)
-    splits = [opened.view(numbers == split) for split in range(len(DEFAULT_SPLITS))]
+    split_of = split_numbers(opened, split_by)
+    splits = [opened.view(split_of == split) for split in range(len(DEFAULT_SPLITS))]
     mixing, windows = None, None
     if shuffle is not None:
         mixing = measure_shuffle(opened, shuffle)  # first, since it refuses impossible options
@@ -157,7 +157,7 @@ def inspect(
         split_by=split_by,
         pinned=split_by is not None and opened.names_splits(split_by),
         splits=split_sizes(splits, split_by, windows),
-        duplicates=duplicates_across_splits(opened, numbers),
+        duplicates=duplicates_across_splits(opened, split_of),
         statistics=statistics,
         cleaning=cleaning_of_store(opened),
         build=build if isinstance(build, dict) else None,
@@ -166,7 +166,7 @@ def inspect(
         skipped=len(skipped),
         skipped_listed=skipped[:LISTED_FAILURES],
         shuffle=mixing,
-        rows=_row_sample(opened, statistics, numbers) if rows else None,
+        rows=_row_sample(opened, statistics, split_of) if rows else None,
         **schema_facts(schema),
     )
 
@@ -188,12 +188,12 @@ def schema_facts(schema: Schema) -> dict[str, Any]:
     }
 
 
-def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], numbers: NDArray[np.int64]) -> RowSample:
+def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], split_of: NDArray[np.int64]) -> RowSample:
     same = store.snapshot.labels_are_inputs()
     return RowSample(
-        inputs=sample_array(store, "inputs", numbers),
-        labels=None if same else sample_array(store, "labels", numbers),
-        sequences=example_sequences(store, [one for one in statistics if one.array == "inputs" or not same], numbers),
+        inputs=sample_array(store, "inputs", split_of),
+        labels=None if same else sample_array(store, "labels", split_of),
+        sequences=example_sequences(store, [one for one in statistics if one.array == "inputs" or not same], split_of),
     )
 
 

@@ -49,18 +49,19 @@ class ExampleSequence:
 
 
 def example_sequences(
-    store: Store, statistics: Sequence[ColumnStatistics], splits: NDArray[np.int64]
+    store: Store, statistics: Sequence[ColumnStatistics], split_of: NDArray[np.int64]
 ) -> tuple[ExampleSequence, ...]:
     """Return the first non-empty sequence of each of the `SEQUENCES` sources whose names have the smallest hashes.
 
-    Of the features and targets in `statistics`, the first that are not constant are drawn.
+    Of the features and targets in `statistics`, the first that are not constant are drawn. `split_of` (sequences,) is
+    the split of each sequence.
     """
     first: dict[str, int] = {}
     for number in np.flatnonzero(store.lengths).tolist():
         first.setdefault(store.sources[number], number)
     chosen = heapq.nsmallest(SEQUENCES, first, key=lambda source: hashlib.sha256(f"{SEED}:{source}".encode()).digest())
     names = tuple(DEFAULT_SPLITS)
-    return tuple(_example(store, first[source], statistics, names[splits[first[source]]]) for source in chosen)
+    return tuple(_example(store, first[source], statistics, names[split_of[first[source]]]) for source in chosen)
 
 
 def _example(store: Store, number: int, statistics: Sequence[ColumnStatistics], split: str) -> ExampleSequence:
@@ -79,7 +80,7 @@ def _example(store: Store, number: int, statistics: Sequence[ColumnStatistics], 
         lines=tuple(
             _line(rows[array][:, one.column], one)
             for array in (ARRAYS if axis != "sequence" else ARRAYS[:1])
-            for one in _changing(statistics, array)
+            for one in _drawn_columns(statistics, array)
         ),
         labels=tuple(_label(store, target, value) for target, value in enumerate(rows["labels"][0, :LINES].tolist()))
         if axis == "sequence"
@@ -93,7 +94,7 @@ def _label(store: Store, target: int, value: float) -> float | str | None:
     return name or (value if math.isfinite(value) else None)
 
 
-def _changing(statistics: Sequence[ColumnStatistics], array: str) -> list[ColumnStatistics]:
+def _drawn_columns(statistics: Sequence[ColumnStatistics], array: str) -> list[ColumnStatistics]:
     """Return the first columns that are not constant, in order; if there are too few, also constant columns."""
     columns = [one for one in statistics if one.array == array]
     return sorted(sorted(columns, key=lambda one: one.min == one.max)[:LINES], key=lambda one: one.column)

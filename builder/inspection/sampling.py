@@ -65,14 +65,14 @@ class SampledArray:
     columns: tuple[SampledColumn, ...]  # the first features or targets
 
 
-def sample_array(store: Store, array: str, splits: NDArray[np.int64]) -> SampledArray:
-    """Sample the rows of `inputs` or `labels`; `splits` (sequences,) is the split of each sequence."""
+def sample_array(store: Store, array: str, split_of: NDArray[np.int64]) -> SampledArray:
+    """Sample the rows of `inputs` or `labels`; `split_of` (sequences,) is the split of each sequence."""
     sample, classes = sample_rows(store, array), store.schema.labels.classes
     columns = []
     for column in range(min(store.schema.rows(array).features, SAMPLED_COLUMNS[array])):
         values, counts = sample.rows[:, :, column], list[ClassCount]()
         if array == "labels":
-            counts = count_classes(values, splits[sample.sequence], classes[column] if classes else None)
+            counts = count_classes(values, split_of[sample.sequence], classes[column] if classes else None)
         columns.append(SampledColumn(column=column, bins=histogram(values.reshape(-1)), classes=tuple(counts)))
     return SampledArray(rows=len(sample.rows), total=sample.total, columns=tuple(columns))
 
@@ -122,9 +122,9 @@ def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) ->
 
 
 def count_classes(
-    values: NDArray[Any], splits: NDArray[np.int64], names: tuple[str, ...] | None = None
+    values: NDArray[Any], split_of: NDArray[np.int64], names: tuple[str, ...] | None = None
 ) -> list[ClassCount]:
-    """Count the labels (rows, places) of each class in each split, the most frequent first.
+    """Count the labels (rows, places) of each class, the most frequent first; `split_of` (rows,) is the split of each.
 
     There are no classes if labels are not whole numbers, or too many different ones.
     """
@@ -134,7 +134,7 @@ def count_classes(
     if len(codes) > MOST_CLASSES:
         return []
     table = np.zeros((len(codes), len(DEFAULT_SPLITS)), np.int64)
-    np.add.at(table, (which.reshape(-1), np.repeat(splits, values.shape[1])), 1)
+    np.add.at(table, (which.reshape(-1), np.repeat(split_of, values.shape[1])), 1)
     counts = [
         ClassCount(code=int(code), name=class_name(names, code), count=sum(row), splits=tuple(row))
         for code, row in zip(codes, table.tolist(), strict=True)

@@ -55,8 +55,8 @@ def split_sizes(splits: Sequence[Store], by: str | None, windows: Sequence[int] 
     )
 
 
-def duplicates_across_splits(store: Store, numbers: NDArray[np.int64]) -> Duplicates:
-    """Find sequences in different splits that are the same part of files with the same bytes."""
+def duplicates_across_splits(store: Store, split_of: NDArray[np.int64]) -> Duplicates:
+    """Find sequences that are the same part of files with the same bytes, and whose `split_of` (sequences,) differs."""
     sizes = store.snapshot.table("sequences/source_size")[store.selection]
     of_files = np.flatnonzero(sizes >= 0)
     if not len(of_files):
@@ -67,7 +67,7 @@ def duplicates_across_splits(store: Store, numbers: NDArray[np.int64]) -> Duplic
     _, group = np.unique(keys.view("V40").reshape(-1), return_inverse=True)
     order = np.lexsort((of_files, group))
     group, sequences = group[order], of_files[order]
-    apart = np.flatnonzero((group[1:] == group[:-1]) & (numbers[sequences[1:]] != numbers[sequences[:-1]]))
+    apart = np.flatnonzero((group[1:] == group[:-1]) & (split_of[sequences[1:]] != split_of[sequences[:-1]]))
     _, first = np.unique(group[apart], return_index=True)  # one pair per group
     pairs = sorted(zip(sequences[apart[first]].tolist(), sequences[apart[first] + 1].tolist(), strict=True))
     named = dict.fromkeys((store.sources[a], store.sources[b]) for a, b in pairs)

@@ -12,9 +12,9 @@ from store_spec import Store
 
 BINS = 32
 LENGTH_BINS = 12
-SKEWED = 32  # if the longest sequence has more times the steps of the shortest, bins double in width
+SKEWED = 32  # if the longest sequence has more than this many times the steps of the shortest, bins grow in width
 COMMON = 6  # text values that are listed
-WORST = 10  # sources whose rows were dropped or filled in that are listed
+WORST = 10  # listed sources whose steps were dropped or whose values were filled in
 LARGEST_WHOLE = 2**53  # float64 can represent all whole numbers up to this one
 
 Bin = tuple[float, float, int]  # from, to, number of values
@@ -83,7 +83,7 @@ class StoreCleaning:
     filled: int  # values
     several: int  # sources with more than one sequence
     touched: int  # sources with dropped steps or filled values
-    named: int  # these, and sources with several sequences
+    named: int  # sources that are counted in `several` or in `touched`
     worst: tuple[CleanedSource, ...]  # at most `WORST` of `named`, in the order of `rank`
 
 

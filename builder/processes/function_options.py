@@ -83,7 +83,7 @@ class FunctionOptions:
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)  # the store records them, and each call passes them
     missing: Literal["error", "keep"] | None = None  # keep: NaN means a missing value; error, the default, refuses NaN
-    classes: Sequence[str] = ()  # the classes of labels that are text; they become as `format_classes` writes them
+    classes: Sequence[str] = ()  # the classes of labels that are text, normalised by `format_classes`
     label_pattern: str | None = None  # a regular expression that finds the labels in the names of sources
     labels_in_manifest: bool = False
 

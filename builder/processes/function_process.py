@@ -23,7 +23,7 @@ from builder.sequence import SourceReader, join_results
 from store_spec import Schema
 
 Names = tuple[str, ...] | None
-_known_code = lru_cache(maxsize=16)(code_alone)  # an import is not repeated, so the code stays the same
+_known_code = lru_cache(maxsize=16)(code_alone)  # of an imported object, whose code does not change
 
 
 class Portable:
@@ -85,9 +85,9 @@ class FunctionProcess(SourceReader):
     options: FunctionOptions = field(default_factory=FunctionOptions)
     store_targets: Names = None  # () if they have no names; None: not known yet
 
-    is_custom = True
+    # Attributes of `Tabular`.
+    is_custom = takes_all_rows = True
     has_labels_in_table = False
-    takes_all_rows = True
     label_axis = text_dtype = None
 
     def __call__(self, source: Path | BinaryIO) -> Any:

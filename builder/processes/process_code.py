@@ -49,7 +49,7 @@ from builder.processes.process import OWN_PACKAGES, ProcessFunction, is_installe
 
 UNKNOWN_CODE = "unknown"
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...))
-_CODE = (FunctionType, type, ModuleType, classmethod, staticmethod, property)
+_CODE_TYPES = (FunctionType, type, ModuleType, classmethod, staticmethod, property)
 GLOBAL_READS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 GLOBAL_WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 
@@ -102,7 +102,7 @@ def imported_object(process: ProcessFunction) -> FunctionType | type | None:
 
 
 def code_alone(imported: FunctionType | type | None) -> str | None:
-    """Return a fingerprint without values, which may be others in other processes; None if there is none."""
+    """Return a fingerprint of code without values, which can differ between processes; None if there is no code."""
     if imported is None:
         return None
     try:
@@ -112,7 +112,7 @@ def code_alone(imported: FunctionType | type | None) -> str | None:
 
 
 class _Walk:
-    """Computes the digests of the objects that a process function reaches, from the digests of their parts.
+    """Computes the digest of each object that a process function reaches from the digests of the objects inside it.
 
     Without `values` only functions, classes and modules count.
     """
@@ -241,7 +241,7 @@ class _Walk:
     def _named(self, values: dict[str, Any], names: set[str], whole: Collection[str] = ()) -> Iterator[bytes | str]:
         """Yield names and digests of values; of modules that are not in `whole`, only the objects called `names`."""
         for name, value in sorted(values.items()):
-            if not self._values and not isinstance(value, _CODE):
+            if not self._values and not isinstance(value, _CODE_TYPES):
                 continue
             yield name
             of_module = self._of_module(value, None if name in whole else names)
@@ -259,7 +259,7 @@ class _Walk:
 
 
 def _parts_of(value: Any) -> Iterable[Any] | None:
-    """Return the parts of an object whose pickled form has too little or too much; None for objects of other types."""
+    """Return the objects inside an object whose pickled form has too little or too much; None for other types."""
     match value:
         case CodeType():  # everything but its location
             counts = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags
@@ -326,10 +326,8 @@ def _hash(parts: Iterable[bytes | str]) -> bytes:
 def definitions_beside(function: FunctionType) -> dict[str, list[tuple[str, CodeType]]]:
     """Return the functions that are defined in the same file or notebook cell, by their qualified names.
 
-    Each has its whole text, with decorators and comments, and its compiled code.
-
-    Empty if the source is not available. Lambdas that begin on the same line are left out, since they cannot be
-    distinguished.
+    Each has its whole text, with decorators and comments, and its compiled code. The result is empty if the source is
+    not available. Lambdas that begin on the same line are left out, since they cannot be distinguished.
     """
     name = function.__code__.co_filename
     linecache.checkcache(name)

@@ -41,7 +41,7 @@ def conversions(old: Schema, new: Schema) -> Conversions:
 
 
 def check_narrowing(before: Conversions, now: Conversions) -> None:
-    """Refuse, with a UsageError, to widen rows that an earlier copy narrowed: new rows would be rounded first."""
+    """Refuse a wider dtype if an earlier copy narrowed it: later builds would round new rows to the narrow one."""
     for name, dtype in now:
         for array, earlier in before:
             if array == name and earlier != dtype and np.can_cast(earlier, dtype):

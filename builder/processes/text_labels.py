@@ -19,10 +19,10 @@ from store_spec.building import refuse_masked_rows
 
 @dataclass(slots=True)
 class TextEncoder:
-    """Puts codes of classes in place of text in the labels of sequences.
+    """Replaces text in the labels of sequences by the codes of its classes.
 
-    Classes are given by the places of targets in the store; a sequence may name its targets in another order. If the
-    targets of the store are None, the first sequence determines them.
+    The user gives classes by the index of a target in the store; a sequence may name its targets in another order. If
+    the targets of the store are None, the first sequence determines them.
     """
 
     classes: ClassLists
@@ -34,14 +34,14 @@ class TextEncoder:
             if isinstance(sequence, LongSequence):
                 yield LongSequence(self._pieces(sequence, source))
             else:
-                yield self._one(sequence, source)
+                yield self._encode_one(sequence, source)
 
     def _pieces(self, long: LongSequence, source: str) -> Iterator[Sequence]:
         for number, piece in enumerate(long.sequences()):
             # On the `sequence` axis only the first piece needs labels.
-            yield piece if number and piece.labels is None else self._one(piece, source)
+            yield piece if number and piece.labels is None else self._encode_one(piece, source)
 
-    def _one(self, sequence: Sequence, source: str) -> Sequence:
+    def _encode_one(self, sequence: Sequence, source: str) -> Sequence:
         names = tuple(sequence.targets or ())
         self.targets = names if self.targets is None else self.targets
         order = [str(self.targets.index(name)) for name in names] if {*self.targets} == {*names} else ()
@@ -70,7 +70,7 @@ def encode_labels(labels: Any, classes: ClassLists, source: str, order: Collecti
     out = np.empty(array.shape, CODES)
     for at, names in enumerate(by_place):
         column, where = array[..., at], f", target {at:,}"
-        out[..., at] = _whole(column, where) if names is None else _codes(column, names, where)
+        out[..., at] = _whole_numbers(column, where) if names is None else _codes(column, names, where)
     return out
 
 
@@ -87,14 +87,14 @@ def _codes(texts: Array, names: tuple[str, ...], where: str) -> Array:
     return np.array(codes, CODES).reshape(texts.shape)
 
 
-def _whole(numbers: Array, where: str) -> Array:
+def _whole_numbers(numbers: Array, where: str) -> Array:
     out = np.empty(numbers.shape, CODES)
     limits = np.iinfo(CODES)
     for place, number in np.ndenumerate(numbers):
-        whole = isinstance(number, int | np.integer | np.bool_) or (
+        is_whole = isinstance(number, int | np.integer | np.bool_) or (
             isinstance(number, float | np.floating) and float(number).is_integer()
         )
-        if not whole or not limits.min <= number <= limits.max:
+        if not is_whole or not limits.min <= number <= limits.max:
             raise SourceError(
                 f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits, as labels beside classes must "
                 "be; or name the classes of this target too with --classes"
