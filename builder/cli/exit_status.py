@@ -120,50 +120,50 @@ def _raise_on_signals() -> Iterator[list[int]]:
         yield []
         return
     received: list[int] = []
-    main, last, over = threading.get_ident(), float("-inf"), False
-    dropped: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; a SimpleQueue is safe in destructors
+    main, raised_at, is_over = threading.get_ident(), float("-inf"), False
+    lost: SimpleQueue[int | None] = SimpleQueue()  # signals to repeat; a SimpleQueue is safe in destructors
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        nonlocal last
-        if over:
+        nonlocal raised_at
+        if is_over:
             return
         now = time.monotonic()
-        if now - last > REPEAT_SECONDS:
-            last = now
+        if now - raised_at > REPEAT_SECONDS:
+            raised_at = now
             received.append(number)
             raise Interrupted(number)
 
-    def unraisable(what: "sys.UnraisableHookArgs") -> None:
+    def note_lost(what: "sys.UnraisableHookArgs") -> None:
         if isinstance(what.exc_value, Interrupted):
-            dropped.put(what.exc_value.number)
+            lost.put(what.exc_value.number)
         else:
-            hook(what)
+            old_hook(what)
 
     def repeat() -> None:
-        nonlocal last
+        nonlocal raised_at
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # the main thread receives them
-        while (number := dropped.get()) is not None:
+        while (number := lost.get()) is not None:
             time.sleep(AGAIN_SECONDS)
-            last = float("-inf")  # only now, since a signal during the wait would be lost as well
+            raised_at = float("-inf")  # only now, since a signal during the wait would be lost as well
             signal.pthread_kill(main, number)
 
-    repeating = threading.Thread(target=repeat, name="seqzarr signals", daemon=True)
-    repeating.start()
+    thread = threading.Thread(target=repeat, name="seqzarr signals", daemon=True)
+    thread.start()
     # Ignored signals stay ignored, as for commands in the background or under nohup.
     handlers = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
-    hook, sys.unraisablehook = sys.unraisablehook, unraisable
+    old_hook, sys.unraisablehook = sys.unraisablehook, note_lost
     try:
         yield received
     finally:
-        over = True  # later repetitions are ignored
-        dropped.put(None)
-        repeating.join()
-        sys.unraisablehook = hook
-        if last == float("-inf"):
+        is_over = True  # later repetitions are ignored
+        lost.put(None)
+        thread.join()
+        sys.unraisablehook = old_hook
+        if raised_at == float("-inf"):  # otherwise signals stay ignored while the process exits
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--split-by", metavar="COL", help="Show the splits by a column of the sequences, as in store.split(by=COL)."
 )
 @click.option(
-    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page for a browser that shows everything."
+    "--html", metavar="FILE", type=GivenPath(path_type=Path), help="Write a page that shows everything in a browser."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
 @click.pass_context

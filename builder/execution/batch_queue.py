@@ -69,6 +69,7 @@ class BatchQueue:
         labels: Rows,
     ) -> None:
         self._batches, self._workers = batches, workers
+        self._most_processing = TASKS_PER_WORKER * max(1, workers)  # batches at the same time
         self._memory, self._batch_memory, self._folder = memory, batch_memory, folder
         self._queue: deque[BatchInFlight] = deque()
         self._codes = ClassCodes(labels.classes or ())
@@ -149,10 +150,6 @@ class BatchQueue:
         """Remove and yield the batches at the front that can be registered, with their summaries."""
         while self._queue and self._queue[0].is_ready and (summary := self._queue[0].summary) is not None:
             yield self._queue.popleft(), summary
-
-    @property
-    def _most_processing(self) -> int:
-        return TASKS_PER_WORKER * max(1, self._workers)
 
     def _is_followed(self, batch: BatchInFlight) -> bool:
         """Return whether a later batch was submitted before this one."""

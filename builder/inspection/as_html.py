@@ -44,7 +44,7 @@ def write_report(
     the page says so. The same store gives the same bytes, less than 2 MB.
 
     Args:
-        store: The path of the store.
+        store: Its path, or its URL as a str.
         path: The file, which is replaced if it exists.
         shuffle: Windows and batches, to show how well an epoch of them mixes. None: nothing is measured.
         split_by: A column of sequences: the splits are those of `store.split(..., by=split_by)`.

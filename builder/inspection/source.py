@@ -75,7 +75,7 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
     """Describe one source of a store, reading tables and a few rows.
 
     Args:
-        store: The path of the store.
+        store: Its path, or its URL as a str.
         source: The name of the source in the store.
 
     Raises:
