@@ -18,7 +18,7 @@ from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
-from builder.planning.provenance import FAILURES, SKIPPED, failures_recorded, note_code
+from builder.planning.provenance import FAILURES, SKIPPED, failures_record, note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.processes.process import ProcessFunction
 from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
@@ -61,7 +61,7 @@ def build(options: BuildOptions) -> Report:
             source could be used, so that no store was made, and `max_failures` is not given.
         StoreError: `store` is not a store, another build is writing to it, or the disk or the server refused.
     """
-    with _progress_shown(options) as shown:
+    with _show_progress(options) as shown:
         report = run_build(shown)
     if options.max_failures is None and not report.made:
         raise BuildError(report.failures_text)
@@ -69,7 +69,7 @@ def build(options: BuildOptions) -> Report:
 
 
 @contextmanager
-def _progress_shown(options: BuildOptions) -> Iterator[BuildOptions]:
+def _show_progress(options: BuildOptions) -> Iterator[BuildOptions]:
     """Show the progress if requested, or in a notebook; yield options that also report to it."""
     from builder.execution.progress_bar import notebook_display, of_build, show_progress
 
@@ -135,7 +135,7 @@ def _process_sources(
     """Process the new sources, write their shards, and commit; `ratio` is decoded bytes per byte of a file."""
     batch_bytes = parse_bytes(options.batch)
     ratio = min(max(ratio, LEAST_RATIO), LARGEST_RATIO)
-    workers = engine.workers if options.batch == BATCH_BYTES else 0  # with a given size no batches are smaller
+    workers = engine.workers if options.batch == BATCH_BYTES else 0  # 0: the last batches have the size that was given
     memory = memory_in_flight(ledger.schema, batch_bytes, engine.workers)
     has_shared_disk = options.scheduler is None or isinstance(plan.store, Path)
     run = Run(
@@ -175,7 +175,7 @@ def note_build(ledger: Ledger, tally: Tally, plan: Plan, *, only_code: bool = Fa
     if code is not None and ledger.ready():
         note_code(ledger.provenance, ledger.root.counts.sequences, code)
     if not only_code:
-        ledger.provenance[FAILURES] = failures_recorded(tally.failures)
+        ledger.provenance[FAILURES] = failures_record(tally.failures)
     skips = plan.skips.record(plan.comparison.skipped, tally.skipped)
     ledger.provenance.pop(SKIPPED, None)
     if skips:

@@ -77,7 +77,7 @@ def show_progress(
     console = Console(stderr=True)
     if (display := notebook_display()) is not None:
         bar = display(screen.in_notebook(), raw=True, display_id=True)
-        with _repeating(lambda: bar.update(screen.in_notebook(), raw=True), NOTEBOOK_SECONDS):
+        with _repeat(lambda: bar.update(screen.in_notebook(), raw=True), NOTEBOOK_SECONDS):
             yield screen.update
         bar.update(screen.in_notebook(), raw=True)
     elif console.is_terminal and not console.is_dumb_terminal:
@@ -86,7 +86,7 @@ def show_progress(
         with Live(screen, console=console, refresh_per_second=8, transient=True, redirect_stdout=above):
             yield screen.update
     else:
-        with _repeating(lambda: print(screen.line(), file=sys.stderr, flush=True), LINE_SECONDS):  # noqa: T201
+        with _repeat(lambda: print(screen.line(), file=sys.stderr, flush=True), LINE_SECONDS):  # noqa: T201
             yield screen.update
 
 
@@ -98,16 +98,16 @@ def notebook_display() -> Callable[..., Any] | None:
 
 
 @contextmanager
-def _repeating(show: Callable[[], object], seconds: float) -> Iterator[None]:
-    """Call a function regularly in another thread, until the context ends."""
+def _repeat(show: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Call a function every few seconds in another thread, until the context ends."""
     over = threading.Event()
 
-    def repeat() -> None:
+    def run() -> None:
         while not over.wait(seconds):
             with suppress(OSError, ValueError):  # stderr may be closed
                 show()
 
-    thread = threading.Thread(target=repeat, name="seqzarr progress", daemon=True)
+    thread = threading.Thread(target=run, name="seqzarr progress", daemon=True)
     thread.start()
     try:
         yield

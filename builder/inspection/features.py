@@ -24,7 +24,7 @@ class ColumnStatistics:
         description: What the source files said about it; "": nothing.
         count: Values that are not missing.
         missing: Values that are NaN.
-        constant: Sequences of two rows or more, and as many values, in which all values are equal.
+        constant: Sequences with at least two rows and two values, in which all values are equal.
         split_means: The mean in each split; empty for a single source.
         split_stds: The standard deviation in each.
     """

@@ -47,15 +47,15 @@ class Order:
     def __str__(self) -> str:
         return f"shuffle:{self.seed}" if self.kind == "shuffle" else self.kind
 
-    def of(self, sources: Sequence[str], parts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return int64 (sequences,), the sequences in order; the sort is stable.
+    def sort(self, sources: Sequence[str], parts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices (sequences,) of the sequences in this order; the sort is stable.
 
         Args:
             sources: The source of each sequence.
             parts: (sequences,) the number of each sequence within its source; a source begins at part 0.
             lengths: (sequences,) the steps of each sequence.
 
-        >>> Order("length").of(["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()
+        >>> Order("length").sort(["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()
         [1, 2, 0]
         """
         count = len(sources)

@@ -247,7 +247,7 @@ def _code_text(pairs: Any) -> str:
     return _value_text(pairs)
 
 
-def failures_recorded(failures: Sequence[Failure]) -> dict[str, Any]:
+def failures_record(failures: Sequence[Failure]) -> dict[str, Any]:
     """Return the record of failures for a store."""
     listed = [{"source": one.source, "reason": one.reason} for one in failures[:LISTED_FAILURES]]
     return {"count": len(failures), "listed": listed}

@@ -62,7 +62,7 @@ def process_and_options(process: str | None, options: Mapping[str, Any], store: 
     of_function |= {name: options.get(name) for name in ("classes", "label_pattern")}
     given = _given(options)
     of_either = bool(given) and of_function.keys() >= set(given)
-    if process is None and not (of_either and "function" in _process_recorded(store)):
+    if process is None and not (of_either and "function" in _recorded_process(store)):
         return {"process": tabular_from_flags(options, store), **dict.fromkeys(of_function)}
     return {"process": process, **of_function}
 
@@ -76,11 +76,11 @@ def tabular_from_flags(options: Mapping[str, Any], store: Path | str) -> Tabular
     given = _given(options)
     if "na_values" in given and "decimal" not in given:
         # The decimal mark determines how the list of values is split.
-        options = {"decimal": _options_recorded(store).get("decimal", "."), **options}
+        options = {"decimal": _recorded_options(store).get("decimal", "."), **options}
     try:
         return tabular(**options).only(given)
     except UsageError:
-        if recorded := _options_recorded(store):
+        if recorded := _recorded_options(store):
             with suppress(UsageError):  # the first error is about the given options
                 return tabular(**(recorded | {name: options[name] for name in given})).only(given)
         raise
@@ -91,14 +91,14 @@ def _given(options: Mapping[str, Any]) -> list[str]:
     return [name for name in options if name != "labels_in_manifest"]
 
 
-def _options_recorded(store: Path | str) -> dict[str, Any]:
+def _recorded_options(store: Path | str) -> dict[str, Any]:
     """Return the arguments of `tabular` that a store records; empty: there is no store, or no valid record."""
     with suppress(UsageError):
-        return options_from_json(_process_recorded(store).get("tabular", {}))
+        return options_from_json(_recorded_process(store).get("tabular", {}))
     return {}
 
 
-def _process_recorded(store: Path | str) -> dict[str, Any]:
+def _recorded_process(store: Path | str) -> dict[str, Any]:
     """Return the record of the process function in a store; empty: there is no store, or no valid record."""
     with suppress(StoreError, UsageError):
         return RecordedBuild.of(open_store(store)).process

@@ -151,16 +151,16 @@ def checked_pieces(
             if schema.label_axis == "sequence":
                 whole["labels"] = checked.rows["labels"].copy()
     if not whole:
-        raise _no_piece(origin)
+        raise _no_piece_error(origin)
 
 
-def _no_piece(origin: SourceId) -> SequenceError:
+def _no_piece_error(origin: SourceId) -> SequenceError:
     return SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 
 
 @dataclass(slots=True)
 class SourceProbe:
-    """The first source of a new store. Its first sequence determines the schema; the others must agree with it."""
+    """A source that may be the first of a new store: its first sequence determines the schema, for the others too."""
 
     label_axis: LabelAxis | None  # None: the first sequence determines it
     missing: Missing
@@ -174,7 +174,7 @@ class SourceProbe:
         pieces = sequence.sequences() if isinstance(sequence, LongSequence) else iter([sequence])
         first = next(pieces, None)
         if first is None:
-            raise _no_piece(origin)
+            raise _no_piece_error(origin)
         if self.schema is None:
             self.schema = self._schema_of(origin, first)
         for _, checked in checked_pieces(self.schema, origin, LongSequence(chain([first], pieces))):
