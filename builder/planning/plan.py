@@ -160,11 +160,13 @@ def check_root(stored: StoredSources, listing: SourceList, new: Sequence[str], s
     if any(is_same(name, name) for name in itertools.islice(old, MOST_COMPARED)):
         return
     longer: dict[str, list[str]] = {}  # the sources whose names end with each path
-    for source in known:
+    listed = set(listing.names)
+    gone = dict.fromkeys(source for source in known if source not in listed)
+    for source in gone:
         for end in _ends(source):
             longer.setdefault(end, []).append(source)
     for name in new:
-        candidates = [*longer.get(name, ()), *(end for end in _ends(name) if end in known)]
+        candidates = [*longer.get(name, ()), *(end for end in _ends(name) if end in gone)]
         for source in candidates[:MOST_COMPARED]:
             if is_same(name, source):
                 raise UsageError(

@@ -244,6 +244,14 @@ def test_files_that_are_in_the_store_under_another_root_are_not_appended_again(t
     assert (report.added, report.changed) == (1, ("2.csv",))
 
 
+def test_a_file_with_the_old_bytes_of_one_that_changed_is_new(tmp_path):
+    write_files(tmp_path / "src", {"a/1.csv": "v\n1\n"})
+    build(tmp_path / "src", tmp_path / "store")
+    write_files(tmp_path / "src", {"a/1.csv": "v\n2\n", "1.csv": "v\n1\n"})
+    report = build(tmp_path / "src", tmp_path / "store")
+    assert (report.added, report.changed) == (1, ("a/1.csv",))
+
+
 def test_a_copied_and_a_moved_source_are_new_sources(tmp_path):
     """As in one build of them all; the other new files are added too."""
     write_files(tmp_path / "src", {"pump.csv": "v\n0\n0\n", "n1.csv": "v\n1\n", "stays.csv": "v\n2\n"})
