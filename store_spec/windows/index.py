@@ -47,8 +47,8 @@ class Gaps:
     sequence: Ints  # (gaps,), the position of each gap's sequence, ascending
     start: Ints  # (gaps,), the first step of the gap, counted from the first step of the sequence
     stop: Ints  # (gaps,), the step after its last
-    # What windows may not use them for: rows of the `window`, rows of its `horizon`, its `last` row; or, for labels of
-    # whole sequences, anything (`sequence`).
+    # Which rows of a window may not be in a gap: its input rows (`window`), the rows of its label (`horizon`), its last
+    # input row (`last`); or all rows of its sequence, for labels of whole sequences (`sequence`).
     use: GapUse
 
     def __len__(self) -> int:
@@ -74,12 +74,12 @@ class Stretches:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WindowIndex:
-    """Where each window starts. The index takes 16 bytes per sequence, regardless of the number of windows.
+    """Where each window starts. The index takes 24 bytes per sequence, regardless of the number of windows.
 
     Windows are numbered sequence by sequence, and by their position within a sequence. They are at the steps `start`,
-    `start + stride`, ..., as long as `least_span` steps from there end at or before `stop`, without those whose windows
-    use a gap. Gaps take about 100 bytes each; with a `sampling_rate` that does not divide the stride, gaps that are
-    shorter than it may take as much for each row of a window.
+    `start + stride`, ..., as long as `least_span` steps from there end at or before `stop`; windows that use a gap are
+    left out. Gaps take about 100 bytes each. If the `sampling_rate` does not divide the stride, a gap of fewer steps
+    than the sampling rate may take 100 bytes for each row of a window.
 
     >>> shape = WindowShape(window=3, sampling_rate=2, horizon=2, stride=3)
     >>> index = WindowIndex(start=np.zeros(3, int), stop=np.array([12, 0, 9]), shape=shape)
@@ -138,10 +138,10 @@ class WindowIndex:
     def real_rows(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Return how many input rows of each window are real; the rows after them are padding.
 
-        All `window` rows are real, unless lengths are random, or rows may be padded and the sequence ends before them.
-        Then as many are real as fit before the label: `start + k * sampling_rate < stop - least_label_span`. The label
-        follows the last real row: `"future"` starts `label_offset` steps after it, `"last"` is its label row, and
-        `"aligned"` has as many real rows as the input.
+        All `window` rows are real, unless rows may be padded or lengths are random. If rows may be padded, row k is
+        real if there is room for the label after it: `start + k * sampling_rate < stop - least_label_span`. If lengths
+        are random, a window has at most as many real rows. The label follows the last real row: `"future"` starts
+        `label_offset` steps after it, `"last"` is its label row, and `"aligned"` has as many real rows as the input.
 
         `sequences` and `starts` are those that `locate_many` returns.
 
@@ -185,8 +185,8 @@ class WindowIndex:
         return np.asarray(np.asarray(starts, np.int64) + past_start, np.int64)
 
     def stops(self, sequences: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """Return the step after the last that each window or an earlier one of its sequence uses, with their labels."""
-        # An earlier window may use a later step, if the sampling rate does not divide the stride.
+        """Return a step after all those that each window, its label, and earlier windows of its sequence use."""
+        # An earlier window may use a later step if rows are padded and the sampling rate does not divide the stride.
         if self.shape.pad_end:
             ends = np.asarray(starts, np.int64) + self.shape.span
             return np.asarray(np.minimum(ends, self.stop[np.asarray(sequences)]), np.int64)
@@ -248,12 +248,12 @@ def _skipped(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gap
     # With a sampling rate, a short gap may rule out a range of starts for each row of a window.
     some = max(1, TOGETHER // (shape.window + shape.horizon if shape.sampling_rate > 1 else 1))
     parts = [each[at : at + some] for each in gaps for at in range(0, len(each), some)]
-    ranges = [merged(*_windows_with(shape, first_start, first, real, part)) for part in parts]
+    ranges = [merged(*_windows_that_use(shape, first_start, first, real, part)) for part in parts]
     low, high = (np.concatenate(bounds) for bounds in zip(*ranges, strict=True))
     return low, high
 
 
-def _windows_with(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
+def _windows_that_use(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
     sequence, count = gaps.sequence, first[gaps.sequence + 1] - first[gaps.sequence]
     some = count > 0
     sequence, count, start, stop = sequence[some], count[some], gaps.start[some], gaps.stop[some]

@@ -33,7 +33,7 @@ BATCHES = 64  # batches to measure
 POOLS = 8  # the least number of pools they come from; a pool is computed as a whole
 FEW = 10**7  # windows: as many pools are computed as have this many together, at most one per batch
 PAIRS = 2048  # pairs of neighbours to measure; the first window of each is in one of these pools
-NEAR = 0.05  # the quantile of distances that shows neighbours close to each other
+NEAR = 0.05  # the quantile of distances that shows how close the closest neighbours are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ def _neighbours(shares: Iterable[Share], rows: _Rows, total: int) -> Ints:
 
 
 def _find(windows: Ints, start: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """Return which of some windows, which are ascending, are in these pieces, and their positions in them."""
+    """Return which of `windows`, ascending numbers, are in pieces, and at which position in these pieces."""
     low, high = np.searchsorted(windows, start), np.searchsorted(windows, start + count)
     found = spread(low, high - low)
     return found, windows[found] + np.repeat(np.cumsum(count) - count - start, high - low)
@@ -246,7 +246,7 @@ def _fill_batches(batches: Ints, starts: Ints, places: Ints, windows: Ints) -> N
 
 
 def _moments(x: Floats, y: Floats) -> Floats:
-    """Return sums for the correlation, which can be added."""
+    """Return the sums from which `_correlation` is computed; those of several arrays can be added."""
     x, y = x - 0.5, y - 0.5
     # Not x @ y, for which a library would start threads.
     return np.array([len(x), x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])

@@ -75,7 +75,7 @@ class Share(Ranges):
     lane_start: Ints  # (lanes,), the position of each lane's first window among these windows
     size: Ints  # (lanes,), how many windows each lane has
     first: int  # the first turn of this rank
-    step: int  # the number of turns to its next one
+    step: int  # how many turns later its next one is
     # (windows,), the window of the pieces for each draw with replacement; None if each window occurs once.
     draws: Ints | None = None
 
@@ -181,15 +181,15 @@ class EpochOrder:
         if random is not None and (np.diff(starts[sequences]) < 0).any():
             by_start = np.argsort(starts[sequences], kind="stable")
             stretches, sequences = stretches[by_start], sequences[by_start]
-        # In the order of their rows windows have other numbers; `_before` counts these.
+        # From here on, windows are numbered in the order of their rows: `_before` is (stretches + 1,).
         self._stretches, self._sequences = stretches, sequences
         counts = counts[stretches]
         self._before = bounds_of(counts)
         rows, until = self._row_bounds(counts)
-        skipped = starts[sequences] + index.stretches.start[stretches] - rows  # unused rows of the store before each
+        skipped = starts[sequences] + index.stretches.start[stretches] - rows  # unused rows before each stretch
         if weights is not None:
             weights = weights[sequences]
-            costs = replace(costs, window=costs.window + DRAWN_BYTES)  # a draw of a unit has no more windows than it
+            costs = replace(costs, window=costs.window + DRAWN_BYTES)  # a take has at most as many windows as a unit
         self._weights = weights
         budget = max(0, budget - costs.pool)
         total = int(until.max(initial=0))
@@ -214,10 +214,10 @@ class EpochOrder:
         elif not (np.diff(starts[sequences]) < 0).any():
             budget = min(budget, max(most, ORDERED_POOL_BYTES))
         self._pools = pools_of(with_room[self._order], budget)
-        of_pools, each = (np.diff(bounds_of(all_[self._order])[self._pools]) for all_ in (unit_rows, cost))
-        gaps = int(np.ptp(skipped)) if join and len(skipped) else 0  # unneeded rows
-        self._room = np.minimum((budget - each).clip(0) // max(1, costs.row), of_pools // FEW_MORE).clip(max=gaps)
-        self.most_rows = int((of_pools + self._room).max(initial=0))
+        pool_rows, pool_cost = (np.diff(bounds_of(each[self._order])[self._pools]) for each in (unit_rows, cost))
+        room = np.minimum((budget - pool_cost).clip(0) // max(1, costs.row), pool_rows // FEW_MORE)
+        self._room = room.clip(max=int(np.ptp(skipped)) if join and len(skipped) else 0)  # (pools,), of unused rows
+        self.most_rows = int((pool_rows + self._room).max(initial=0))
         windows = np.minimum(self._unit, len(index) - self._order * self._unit) if weights is None else self._draws
         self.first = bounds_of(windows)[self._pools]
 
@@ -232,7 +232,7 @@ class EpochOrder:
         count = np.minimum(self._unit, len(self._index) - low)
         windows = None
         if self._weights is not None and self._random is not None:
-            # From here on, runs consist of the windows that were drawn, each as often as it was.
+            # From here on, runs are of positions in `windows`, which has each window as often as it was drawn.
             generator, draws = _generator(self._random, 5, number), self._draws[some]
             windows = draw_windows((low, low + count), draws, self._before, self._weights, generator)
             low, count = np.cumsum(draws) - draws, draws
@@ -248,7 +248,7 @@ class EpochOrder:
         if len(turns) % world_size == 0 and world_size > 1:
             mine, first, step = turns[first::world_size], 0, 1
             lanes, size = lanes[mine], size[mine]
-            low, count = _some(low, count, lane_start[mine], size)
+            low, count = _parts_of_runs(low, count, lane_start[mine], size)
             lane_start = np.cumsum(size) - size
         slots = None
         if windows is None:
@@ -272,7 +272,7 @@ class EpochOrder:
         )
 
     def arrange(self, number: int, share: Share, windows: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
-        """Put values of the windows of a share, which are in the order of its pieces, into the order of the epoch."""
+        """Put values, one for each window of the pieces, into the order of the epoch; they may be overwritten."""
         if share.draws is not None:
             windows = windows[share.draws]
         if self._random is None:
@@ -282,7 +282,7 @@ class EpochOrder:
             zip(share.lanes.tolist(), share.lane_start.tolist(), (share.lane_start + share.size).tolist(), strict=True)
         ):
             mine = windows[low:high]
-            # Seeded for each pool and lane, so that they do not depend on earlier ones.
+            # Seeded for each pool and lane, so that a lane can be shuffled without the others.
             generator = _generator(self._random, 1, number, lane)
             if self._cache_order is None:
                 generator.shuffle(mine)
@@ -357,8 +357,8 @@ def _generator(random: tuple[int, int], *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(random, spawn_key=key))
 
 
-def _some(low: Ints, count: Ints, start: Ints, size: Ints) -> tuple[Ints, Ints]:
-    """Treat runs as one list of places, and return the parts of runs at places `start[i]` to `start[i] + size[i]`."""
+def _parts_of_runs(low: Ints, count: Ints, start: Ints, size: Ints) -> tuple[Ints, Ints]:
+    """Join runs of windows, and return the windows `start[i]` to `start[i] + size[i]` of the result, as runs."""
     some, before = size > 0, bounds_of(count)
     _, run, at, after = split_at(before, start[some], (start + size)[some])
     return low[run] + at - before[run], after - at

@@ -140,7 +140,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     if steps is None:
         values = values[:, None]
     values = values[np.arange(values.shape[1]) < count[:, None]]  # without padding
-    # By their number in the store, so that a sequence that is selected twice occurs once.
+    # A sequence that is selected twice occurs once: sequences are compared by their number in the whole store.
     distinct, which = np.unique(store.selection[sequences], return_inverse=True)
     first = np.full(len(distinct), len(store), np.int64)
     np.minimum.at(first, which, sequences)
@@ -149,9 +149,9 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     places = spread(before[which] + row, count, shape.sampling_rate)
     total = np.zeros((int(lengths.sum()), *values.shape[1:]))
     np.add.at(total, places, values)
-    times = np.bincount(places, minlength=len(total))
-    by = times.reshape(-1, *(1 for _ in total.shape[1:]))
-    mean = np.divide(total, by, out=np.full(total.shape, np.nan), where=by > 0)
+    predicted = np.bincount(places, minlength=len(total))
+    divisor = predicted.reshape(-1, *(1 for _ in total.shape[1:]))
+    mean = np.divide(total, divisor, out=np.full(total.shape, np.nan), where=divisor > 0)
     return Overlay(
         [
             Overlaid(
@@ -159,7 +159,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
                 part=int(store.parts[number]),
                 sequence=number,
                 mean=mean[start : start + length],
-                count=times[start : start + length],
+                count=predicted[start : start + length],
                 store=None if shape.target == "sequence" else store,
             )
             for number, start, length in zip(first.tolist(), before.tolist(), lengths.tolist(), strict=True)
@@ -169,7 +169,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
 
 
 def _steps(windows: Windows, numbers: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
-    """Return the sequence of each window, and the first step and the number of steps of its label."""
+    """Return the sequence of each window, the step of its first label row, and the number of its real label rows."""
     shape = windows.shape
     sequences, start = windows.index.locate_many(numbers, windows.store.path)
     last = windows.index.last_rows(sequences, start)

@@ -22,10 +22,10 @@ from store_spec.reading.ranks import Turns
 if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
-UNLOCKED = 501  # from so many values on, NumPy gathers without the interpreter's lock
-LEAST_PART = 512  # bytes: smaller parts of windows take longer to gather than releasing the lock is worth
+UNLOCKED = 501  # with at least so many values, NumPy gathers without the interpreter's lock
+LEAST_PART = 512  # bytes: with smaller parts of windows, gathering loses more time than releasing the lock gains
 
-Block = tuple[list[Batch], StoreError | None]  # an error came after these batches
+Block = tuple[list[Batch], StoreError | None]  # batches, and the error in place of the next one
 MOST_IN_BLOCK = 2  # batches: each block wakes the consumer once
 LEAST_SLOTS = 2  # blocks of a thread: one in use, and one that is being gathered
 
@@ -59,8 +59,8 @@ class Pool:
     # beyond these rows.
     rows: dict[str, NDArray[Any]]
     labels: NDArray[Any] | None  # (runs, *target shape), for labels of whole sequences
-    # (windows,), where in these rows each window starts; or slots, if the run of each window is needed: for padding,
-    # labels of sequences, static columns, and the index.
+    # (windows,), where in these rows each window starts; or `Slots`, if padding, labels of sequences, static columns or
+    # the index need the run of each window.
     position: NDArray[np.signedinteger] | Slots
     index: bool  # whether a batch has the numbers of its windows
 
@@ -94,10 +94,11 @@ def assemble(
 
     Args:
         windows: The windows.
-        rows: (rows, *shape) each, of the same rows: `inputs`, and the labels if they are others, the future columns and
-            the masks of values if there are any.
+        rows: (rows, *shape) each, by name, for the same rows: `inputs`, `labels` unless these are equal to `inputs`,
+            `future`, and the masks of values.
         at: (windows,), where in these rows each window starts.
-        places: (windows,) each, its sequence and the step there; None if neither padding nor static columns need them.
+        places: (windows,) each, the sequence of each window and the step at which it starts there; None if neither
+            padding nor static columns need them.
         labels: (windows, *target shape), labels of whole sequences.
         index: (windows,), the numbers of the windows, if they are asked for.
     """
@@ -124,8 +125,8 @@ def assemble(
         else:
             labels = of_steps[last]
     _blank((padding, inputs), (beyond, labels), (beyond, future))
-    if windows.of_windows is not None:
-        inputs, labels, future = windows.of_windows(inputs, labels, future, None if isinstance(real, int) else real)
+    if windows.window_scales is not None:
+        inputs, labels, future = windows.window_scales(inputs, labels, future, None if isinstance(real, int) else real)
         _blank((padding, inputs), (beyond, labels), (beyond, future))
     value_mask = None
     for name in windows.masks:
@@ -156,7 +157,7 @@ def join(parts: list[Batch]) -> Batch:
 
 
 def _blank(*arrays: tuple[NDArray[np.bool_] | None, NDArray[Any] | None]) -> None:
-    """Put zeros where rows are padding."""
+    """Set rows to zero where they are padding."""
     for padding, rows in arrays:
         if padding is not None and rows is not None:
             rows[padding] = 0
@@ -206,7 +207,7 @@ class SharedPools:
         self._changed = threading.Condition()
 
     def take(self) -> Pool:
-        """Return the next pool of this thread, which must have dropped the one before; all threads get its error."""
+        """Return the next pool. The thread must have dropped the one before; an error is raised in all threads."""
         with self._changed:
             taken = self._taken
             self._waiting += 1
@@ -291,11 +292,11 @@ def gather(
     slots: int,
     cancelled: threading.Event,
 ) -> Generator[Batch, None, None]:
-    """Yield batches in order, which threads gather ahead; each of n threads has every n-th block of batches.
+    """Yield batches in order. Threads gather them ahead: of n threads, each gathers every n-th block of batches.
 
     Args:
         pools: The pools, beginning with the pool of the first batch.
-        bounds: (pools + 1,), how many windows of this rank come before each of these pools.
+        bounds: (pools + 1,), how many windows of this rank come before each of these pools, then up to their end.
         turns: Which windows are in which batch.
         numbers: The ascending numbers of the batches.
         threads: The largest number of threads. With 0, or if none can be started, batches are gathered when needed.

@@ -1,7 +1,4 @@
-"""Read windows by number, their places, and the numbers by which they were normalised.
-
-Each chunk is read once for all of them.
-"""
+"""Look up windows by number: their rows, their places, and their normalisation. Each chunk is read once for all."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from store_spec.format.runs import Ints
+from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.read_ranges import read_ranges
 from store_spec.reading.scaling import Scale, Scaler, unchanged
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from store_spec.windows.windows import Windows
 
 READ_TOGETHER = 64  # windows
-BYTES_TOGETHER = 2**22  # at most of the inputs that are read together, if there are several windows
+BYTES_TOGETHER = 2**22  # of inputs that are read together; a single window may have more
 
 Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -77,9 +76,10 @@ def _read_together(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
 def _read_steps(
     windows: Windows, sequences: NDArray[np.int64], first: NDArray[np.int64], steps: Mapping[str, Bounds]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
-    """Read windows one after another, as `assemble` takes them: their rows, and where each window starts in these.
+    """Read windows as `assemble` takes them: their rows, one window after another, and where each window starts.
 
-    `steps` are by column: the first step of each window that is read, and the one after the last, (windows,) each.
+    `steps` says for each column which steps of each window to read: the first, and the one after the last, (windows,)
+    each.
     """
     store, loaded, span = windows.store, windows.loaded, windows.shape.span
     at, first_row = np.arange(len(first)) * span, store.starts[sequences]
@@ -87,7 +87,7 @@ def _read_steps(
     rows: dict[str, NDArray[Any]] = {}
     for name, (low, high) in steps.items():
         column, key, start = windows.columns[name], name if name in loaded else "inputs", first_row + low
-        if (column.array, id(low)) not in stored:  # columns of the same rows
+        if (column.array, id(low)) not in stored:  # rows that several columns take are read once
             parts = read_ranges(store.snapshot, column.array, start, first_row + high, recent=True)
             stored[column.array, id(low)] = parts
         if key not in rows:
@@ -101,39 +101,36 @@ def _read_steps(
 
 def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
     """Return the normalisation of these windows, which differs between windows for `"sequence"` and `"window"`."""
-    labels = windows.columns["labels"]
-    targets = labels.rows.features if labels.take is None else len(labels.take)
-    if windows.of_windows is not None:
-        parts = [
-            _scale_of_windows(windows, numbers[at : at + READ_TOGETHER])
-            for at in range(0, max(1, len(numbers)), READ_TOGETHER)
-        ]
-        scale = Scale(
-            center=np.concatenate([part.center for part in parts]),
-            scale=np.concatenate([part.scale for part in parts]),
-        )
-        features = windows.of_windows.labels
-        return Scaler(inputs=scale, labels=unchanged(targets) if features is None else scale.take(features))
-    column = windows.columns["inputs"]
     sequences = windows.store.selection[windows.index.locate_many(numbers, windows.store.path)[0]]
-    inputs, targets_scale = (
-        unchanged(column.rows.features) if column.scale is None else column.scale.of(sequences)
-        for column in (windows.columns["inputs"], labels)
+    inputs, labels = (_scale_of_sequences(windows.columns[name], sequences) for name in ("inputs", "labels"))
+    if windows.window_scales is None:
+        return Scaler(inputs=inputs, labels=labels)
+    parts = [
+        _scale_of_windows(windows, numbers[at : at + READ_TOGETHER])
+        for at in range(0, max(1, len(numbers)), READ_TOGETHER)
+    ]
+    scale = Scale(
+        center=np.concatenate([part.center for part in parts]),
+        scale=np.concatenate([part.scale for part in parts]),
     )
-    return Scaler(
-        inputs=inputs if column.take is None else inputs.take(column.take),
-        labels=targets_scale if labels.take is None else targets_scale.take(labels.take),
-    )
+    features = windows.window_scales.labels
+    return Scaler(inputs=scale, labels=labels if features is None else scale.take(features))
+
+
+def _scale_of_sequences(column: Column, sequences: Ints) -> Scale:
+    """Return the numbers by which a column of these sequences is normalised; numbers without effect if it is not."""
+    scale = unchanged(column.rows.features) if column.scale is None else column.scale.of(sequences)
+    return scale if column.take is None else scale.take(column.take)
 
 
 def _scale_of_windows(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scale:
     """Read the inputs of some windows, and return their mean and standard deviation."""
-    assert windows.of_windows is not None
+    assert windows.window_scales is not None
     sequences, first = windows.index.locate_many(numbers, windows.store.path)
     real, shape = windows.index.real_rows(sequences, first), windows.shape
     stop = first + (real - 1) * shape.sampling_rate + 1
     rows, at = _read_steps(windows, sequences, first, {"inputs": (first, stop)})
-    return windows.of_windows.scale(take_windows(rows["inputs"], at, shape.window, shape.sampling_rate), real)
+    return windows.window_scales.scale(take_windows(rows["inputs"], at, shape.window, shape.sampling_rate), real)
 
 
 def place_of(windows: Windows, numbers: ArrayLike) -> Place:

@@ -36,22 +36,22 @@ class WindowShape:
             last input row.
         sampling_rate: Steps between neighbouring rows of a window and its label, at least 1.
         target: Which label rows belong to a window.
-        short: What to do with a sequence of fewer than `span` usable steps. `"drop"`: it has no windows; if all
+        short: What to do with a sequence of fewer than `least_span` usable steps. `"drop"`: it has no windows; if all
             sequences are shorter, there are no windows at all, and no batches. `"error"`: raise a `WindowError`.
-            `"pad"`: it has one window, at its first usable step, if there is room for one input row and a whole label;
-            see `WindowIndex.real_rows`. With `pad_end`, read `least_span` for `span`, and "the first row of a label".
+            `"pad"`: it has one window, at its first usable step, if there is room for one input row and the label (with
+            `pad_end`, for one input row and the first row of the label); see `WindowIndex.real_rows`.
         pad_end: Windows may extend beyond the last usable step. A `"future"` label needs its first row only, and the
             others are padded; for `"aligned"` and `"sequence"`, a window needs its first input row only. Not for
             `"last"`.
         steps: `(low, high)`, with 0 <= low < high <= 1: of a sequence of n steps, only those from `floor(n * low)` to
             `floor(n * high)`, the latter excluded, are usable for windows and their labels. The products are first
             rounded to six decimals, so 0.29 of 100 steps is 29. None: all steps are usable.
-        least_window: For windows of random length: in batches, each window has at least as many real input rows, and at
-            most `window`; how many depends on the seed and the epoch. The rows after them are padding, and the label
-            follows the last real row. None: windows have `window` rows.
+        least_window: For windows of random length: in batches, each window has at least `least_window` real input rows
+            and at most `window`; the seed and the epoch determine how many. The rows after them are padding, and the
+            label follows the last real row. None: windows have `window` rows.
         phase: Where the first window of a sequence starts. `"first"`: at its first usable step. `"random"`: in
-            batches at another of the first `stride` steps in each epoch, so that with a stride above 1 all steps are
-            used over time.
+            batches, at one of its first `stride` usable steps, chosen anew in each epoch; so with a stride above 1 all
+            steps are used over time.
 
     Raises:
         WindowError: A field is not as above, or the span does not fit int64.
@@ -137,7 +137,7 @@ class WindowShape:
 
     @property
     def least_label_span(self) -> int:
-        """Steps from a window's last input row to the last row of its label that may not be padding."""
+        """Steps from a window's last input row to the last row of its label that is never padding."""
         if self.pad_end:
             return self.label_offset if self.target == "future" else 0
         return self.label_span
@@ -166,11 +166,11 @@ class WindowShape:
 
     @property
     def context_span(self) -> int:
-        """Steps from a window's first input row to its first label row, of the shortest windows."""
-        least_span = ((self.least_window or self.window) - 1) * self.sampling_rate
+        """Steps from a window's first input row to its first label row, for windows of the least length."""
+        to_last_row = ((self.least_window or self.window) - 1) * self.sampling_rate
         if self.target == "future":
-            return least_span + self.label_offset
-        return least_span if self.target == "last" else 0
+            return to_last_row + self.label_offset
+        return to_last_row if self.target == "last" else 0
 
     @property
     def label_steps(self) -> int | None:

@@ -30,7 +30,7 @@ MOST_WASTE = 4
 LEAST_UNITS = 64  # in a pool, if memory allows: with 16, losses differed from those of a global shuffle
 UNITS_OF_ONE_POOL = 2**12  # if there is one pool, which has all rows, small units cost nothing and mix better
 MOST_UNITS = 2**18  # each takes up to 400 bytes while an epoch is planned
-DRAWN_BYTES = 64  # of memory for each window of a pool, while windows are drawn
+DRAWN_BYTES = 64  # the memory for each window of a pool while windows are drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,14 @@ def unit_size(index: WindowIndex, rows: int, chunk: int, costs: Costs, budget: i
     """Choose how many windows a unit has, before it is known whether it fits the budget."""
     if not len(index):
         return 1
-    shape, each = index.shape, rows / len(index)  # rows per window, shared ones counted once
-    # A unit of u windows decompresses u * each rows, the further rows of the last window, and on average one more
+    shape, new_rows = index.shape, rows / len(index)  # rows per window, shared ones counted once
+    # A unit of u windows decompresses u * new_rows rows, the further rows of its last window, and on average one more
     # chunk, of which it uses only a part.
     reread = chunk + max(0, shape.span - shape.stride)
-    waste = costs.sample / (GATHERING * each * costs.stored) - 1
+    waste = costs.sample / (GATHERING * new_rows * costs.stored) - 1
     waste = min(max(waste, 1 / LEAST_WASTE), MOST_WASTE)
-    best = max(reread / (each * waste), shape.span / each)
-    cost = each * costs.row + costs.window + costs.piece  # if each window were a unit
+    best = max(reread / (new_rows * waste), shape.span / new_rows)
+    cost = new_rows * costs.row + costs.window + costs.piece  # if each window were a unit
     most = budget / LEAST_UNITS / cost
     if shuffled and cost * len(index) <= budget:
         # With a unit for all of a small store, each window would be at about the same position in every epoch.
@@ -75,9 +75,9 @@ def pools_of(cost: Ints, budget: int) -> Ints:
         return np.zeros(1, np.int64)
     total = bounds_of(cost)
     all_of_them, largest = int(total[-1]), int(cost.max())
-    for least in (budget, budget - largest):  # with the second, pools of similar cost certainly fit
-        if least > 0:
-            pools = min(-(-all_of_them // least), len(cost))
+    for mean_cost in (budget, budget - largest):  # with the second, pools of similar cost certainly fit
+        if mean_cost > 0:
+            pools = min(-(-all_of_them // mean_cost), len(cost))
             bounds = np.searchsorted(total, np.arange(1, pools) * (all_of_them / pools), side="right") - 1
             bounds = np.unique(np.concatenate(([0], bounds, [len(cost)])))
             if np.diff(total[bounds]).max() <= budget:

@@ -36,16 +36,12 @@ def stats_of_windows(windows: Windows) -> Statistics:
     real = index.most_rows(sequence, start)
     least = np.minimum(real, shape.least_window or shape.window)
     last = start + (least - 1) * shape.sampling_rate
-    inputs = _rows(start, count, stride, real, shape.sampling_rate)
-    offset = {"future": shape.label_offset, "last": 0}.get(shape.target)
-    if offset is None:
-        labels = inputs
-    else:
-        rows = real - least + (shape.horizon if shape.target == "future" else 1)
-        labels = _rows(last + offset, count, stride, rows, shape.sampling_rate)
+    inputs = labels = _rows(start, count, stride, real, shape.sampling_rate)
+    if shape.target in ("future", "last"):
+        offset, rows = (shape.label_offset, shape.horizon) if shape.target == "future" else (0, 1)
+        labels = _rows(last + offset, count, stride, real - least + rows, shape.sampling_rate)
+    inputs, labels = (_clipped(index.stop[sequence], *each) for each in (inputs, labels))
     ranges = {}
-    end = index.stop[sequence]
-    inputs, labels = (_before(end, *each) for each in (inputs, labels))
     for name, (run, low, high) in (("inputs", inputs), ("labels", labels)):
         first = store.starts[sequence[run]]
         ranges[name] = merged(first + low, first + high)
@@ -54,7 +50,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
     stop = np.zeros(len(store), np.int64)
     for run, _, high in (inputs, labels):
         np.maximum.at(stop, sequence[run], high)
-    used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_of, windows))
+    used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_stats_of_others, windows))
     names = ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",)
     found = {name: merge(stacked([*map(moments, used.blocks(store, name))])) for name in names}
     labels_moments = found.get("labels") or moments_of(store.select(np.unique(sequence)), "labels")
@@ -62,12 +58,12 @@ def stats_of_windows(windows: Windows) -> Statistics:
     return Statistics(inputs=found["inputs"], labels=labels_moments, store=store, used=used)
 
 
-def _of(windows: Windows, store: Store) -> Statistics:
+def _stats_of_others(windows: Windows, store: Store) -> Statistics:
     return stats_of_windows(windows.of(store, None))
 
 
-def _before(end: Ints, run: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return the parts of ranges of steps before the end of each run; windows may be padded beyond it."""
+def _clipped(end: Ints, run: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
+    """Cut ranges of steps at the `end` of their run, (runs,): windows may be padded beyond it."""
     high = np.minimum(high, end[run])
     some = low < high
     return run[some], low[some], high[some]

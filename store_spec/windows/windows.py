@@ -97,9 +97,9 @@ class Windows(RowSelection[WindowOptions]):
         self.index = WindowIndex(start=np.minimum(first, stop), stop=stop, shape=shape)
         if options.context and shape.short == "pad":
             # The label of a padded window ends with its sequence, so it may begin before the period.
-            label = self.index.last_rows(np.arange(len(first)), first)
-            label += shape.label_offset if shape.target == "future" else 0
-            self.index = replace(self.index, start=np.where(label < start, stop, self.index.start))
+            label_start = self.index.last_rows(np.arange(len(first)), first)
+            label_start += shape.label_offset if shape.target == "future" else 0
+            self.index = replace(self.index, start=np.where(label_start < start, stop, self.index.start))
         future = options.future
         if options.missing == "skip":
             self.index = replace(self.index, gaps=_gaps_of(store, shape, self.targets.array, future=future is not None))
@@ -109,15 +109,15 @@ class Windows(RowSelection[WindowOptions]):
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
             in_advance = feature_positions("future", future, rows, where)
             self.columns["future"] = replace(inputs, take=in_advance)
-        self.of_windows: WindowScales | None = None
+        self.window_scales: WindowScales | None = None
         if self.normalize == "window":
             in_advance = self.columns["future"].take if "future" in self.columns else None
             features = range(rows.features) if inputs.take is None else inputs.take
             targets, cast = features_of_targets(store, self.targets), inputs.cast
-            self.of_windows = scales = WindowScales.plan(features, targets, in_advance, cast)
+            self.window_scales = scales = WindowScales.plan(features, targets, in_advance, cast)
             self.columns |= {name: scales.unrounded(name, column) for name, column in self.columns.items()}
-        self.base = self.index  # this and the cache are the same for the windows of each epoch
-        self.row_cache = RowCache()
+        # Shared by the windows of all epochs: the index without random starts and lengths, and the cache.
+        self.base, self.row_cache = self.index, RowCache()
         self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch
 
     def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
@@ -128,12 +128,12 @@ class Windows(RowSelection[WindowOptions]):
         return Windows(store, self.shape, replace(self.options, normalize=normalize))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
-        """Return the windows of one epoch: these, or windows of random lengths, or with other starts.
+        """Return the windows of one epoch. They are these windows, unless starts or lengths are random.
 
-        With `phase="random"`, each sequence has its own offset, which is less than the stride, and leaves at least one
-        window if it had any.
+        With `phase="random"`, all windows of a sequence are shifted by one random offset of less than the stride; a
+        sequence that has windows keeps at least one.
         """
-        if not self._varies:
+        if not self._varies_by_epoch:
             return self
         windows = object.__new__(Windows)
         windows.__dict__ |= self.__dict__  # nothing is read again
@@ -147,15 +147,15 @@ class Windows(RowSelection[WindowOptions]):
         random = np.random.default_rng(np.random.SeedSequence((seed, epoch), spawn_key=(2,)))
         starts = base.start + (random.random(len(room)) * np.maximum(room, 1)).astype(np.int64)
         windows.index = replace(index, start=starts)
-        # Between gaps there may be room for windows without an offset only.
-        none = (np.diff(windows.index.first) == 0) & (np.diff(base.first) > 0)
-        if none.any():
-            windows.index = replace(index, start=np.where(none, base.start, starts))
+        # Between gaps there may be no room for a shifted window.
+        lost = (np.diff(windows.index.first) == 0) & (np.diff(base.first) > 0)
+        if lost.any():
+            windows.index = replace(index, start=np.where(lost, base.start, starts))
         return windows
 
     @property
-    def _varies(self) -> bool:
-        """Whether windows are others in each epoch."""
+    def _varies_by_epoch(self) -> bool:
+        """Whether each epoch has different windows."""
         return self.shape.phase == "random" or self.shape.least_window is not None
 
     def parameters(self) -> dict[str, Any]:
@@ -184,13 +184,13 @@ class Windows(RowSelection[WindowOptions]):
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs`, `labels` or `future` in a batch."""
         column = self.columns[name]
-        dtype = column.dtype if self.of_windows is None else self.of_windows.dtype(name, column.dtype)
+        dtype = column.dtype if self.window_scales is None else self.window_scales.dtype(name, column.dtype)
         return column.nbytes // column.dtype.itemsize * dtype.itemsize
 
     def scaler(self, index: ArrayLike | None = None) -> Scaler:
         """Return the normalisation of windows, to undo it: `windows.scaler(index).inverse(predictions)`.
 
-        With `phase="random"`, call this on `batches.windows`, whose numbers the index has.
+        With `phase="random"`, call this on the `batches.windows` that the index is of.
 
         Args:
             index: (windows,), the numbers of the windows, from `batches(..., index=True)`, or one number. It is needed
@@ -198,7 +198,7 @@ class Windows(RowSelection[WindowOptions]):
                 for a single number. With `"window"`, the inputs of these windows are read.
 
         Raises:
-            WindowError: Windows are not normalised, `index` is needed, or it has numbers of an epoch's windows.
+            WindowError: Windows are not normalised, `index` is needed, or its numbers are those of an unknown epoch.
             SequenceIndexError: There is no window with one of these numbers.
 
         >>> import tempfile, store_spec
@@ -227,8 +227,8 @@ class Windows(RowSelection[WindowOptions]):
     def stats(self) -> Statistics:
         """Return statistics of exactly the rows that these windows use: inputs, and labels at the steps of targets.
 
-        With `phase="random"` these are the rows of all epochs. Rows that only `future` columns use do not count. All
-        other rows are read.
+        These rows are read. With `phase="random"` they are those of all epochs. Rows that only `future` columns use do
+        not count.
 
         Raises:
             WindowError: There are no windows.
@@ -252,12 +252,12 @@ class Windows(RowSelection[WindowOptions]):
         return weights
 
     def check_epoch(self) -> None:
-        """Refuse numbers of windows if these depend on the epoch, and no epoch is known.
+        """Refuse to look up windows by number if numbers depend on the epoch, and these windows are not of one epoch.
 
         Raises:
             WindowError: With `phase="random"` or random lengths these are not the windows of an epoch.
         """
-        if self._varies and self._epoch is None:
+        if self._varies_by_epoch and self._epoch is None:
             what = 'phase="random"' if self.shape.phase == "random" else "random lengths"
             raise WindowError(
                 f"{self.store.path}: with {what} the numbers of windows are those of one epoch; take "
@@ -267,7 +267,7 @@ class Windows(RowSelection[WindowOptions]):
     def locate(self, numbers: ArrayLike) -> Place:
         """Return where a window starts, or many windows as arrays of the shape of `numbers`; times are read.
 
-        With `phase="random"`, call this on `batches.windows`, whose numbers these are.
+        With `phase="random"`, call this on the `batches.windows` that the numbers are of.
 
         Raises:
             SequenceIndexError: There is no window with one of these numbers.
