@@ -16,7 +16,7 @@ from store_spec.collector import is_collecting
 from store_spec.errors import StoreError
 
 GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer than all others
-BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait for threads that take batches, and for each maker
+BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait at exit: before makers are stopped, and then for each of them
 
 Item = TypeVar("Item")
 Made_co = TypeVar("Made_co", covariant=True)
@@ -117,8 +117,8 @@ def in_groups(
 
     Args:
         read: Called in the thread with some of the numbers; returns these batches.
-        most: Called with the numbers that are left; returns how many of the first of them may be read while as many
-            others are in memory. 0: a single batch, and only when there are no others.
+        most: Called with the numbers that are left; returns how many of them, from the first on, may be read while a
+            group of the same size is in memory. 0: read a single batch, and only when no other is in memory.
         numbers: The ascending numbers of the batches.
     """
     cancelled = threading.Event()
@@ -135,7 +135,7 @@ def _groups(
     while numbers and not cancelled.is_set():
         fitting = most(numbers)
         if not fitting:
-            yield []  # takes the place of a group, so the next one is read once there is no other
+            yield []  # an empty group: once it is taken, no other group is in memory
         count = max(1, min(count, fitting))
         try:
             group = read(numbers[:count])
@@ -178,11 +178,11 @@ class Maker(threading.Thread, Generic[Item]):
         current: Callable[[], threading.Thread] = threading.current_thread,
         collecting: Callable[[], bool] = is_collecting,
     ) -> None:
-        """Wait for the thread to end, if it can."""
-        # At exit no thread runs. A thread may have the last reference to the generator that waits for it.
+        """Wait for the thread to end, unless that would be forever."""
+        # At exit no thread runs. A thread that drops the last reference to a generator closes it, and waits for itself.
         if not ending() and not collecting() and self is not current():
             self.join()
-            self.ready = SimpleQueue()  # drop the items that are left; another thread may have the same error
+            self.ready = SimpleQueue()  # drop the items that are left, such as an error that threads share
 
     def run(self) -> None:
         """Make all items, unless the thread is cancelled."""
@@ -200,7 +200,7 @@ class Maker(threading.Thread, Generic[Item]):
         except BaseException as raised:  # noqa: BLE001  # it is raised in the consumer
             error = raised
         self.ready.put((False, error))
-        del error  # as above
+        del error  # as in `in_turn`
 
 
 @atexit.register

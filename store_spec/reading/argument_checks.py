@@ -26,7 +26,7 @@ def options_of(options: type[Options], arguments: Mapping[str, Any]) -> Options:
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
-    """Check an argument, and return it as an int, so that NumPy's narrow integers cannot overflow later."""
+    """Check an argument, and return it as a Python int, which cannot overflow later as NumPy's integers can."""
     within = isinstance(value, int | np.integer) and least <= value and (most is None or value <= most)
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and within:
         return int(value)
@@ -57,7 +57,7 @@ def memory_bytes(memory: int | str) -> int:
 
 
 def fraction_of(lengths: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """Return floor(lengths * fraction), the product rounded to six decimals.
+    """Return floor(lengths * fraction), where the product is first rounded to six decimals.
 
     `np.round` is not used because it multiplies by a million, which is not exact for a product above 2**33.
     """
@@ -76,14 +76,14 @@ def checked_fractions(steps: object) -> tuple[float, float]:
 
 
 def array_of(values: ArrayLike) -> NDArray[Any]:
-    """Return an array, in which masked values are None; of lists of different lengths, an array of one None."""
+    """Convert to an array. Masked values become None, and lists of different lengths an array of a single None."""
     if np.ma.is_masked(values):
         values = np.ma.asarray(values).tolist()
     try:
         array = np.asarray(values)
     except ValueError:
         return np.array([None])
-    # As objects, because NumPy's own texts lose a NUL at their end.
+    # Text as objects, because strings in NumPy's own dtype lose a NUL at their end.
     return np.asarray(values, object) if array.dtype.kind == "U" else array
 
 

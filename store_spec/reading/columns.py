@@ -72,7 +72,7 @@ def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tu
     """
     if features is None:
         return None
-    # A set has no order, which the order of the columns depends on.
+    # A set is refused, as the order of the features is that of the columns.
     if isinstance(features, str | set | frozenset) or not isinstance(features, Collection) or not len(features):
         raise WindowError(f"{where}: {name}={features!r:.80}; give a list of names or numbers of features")
     if not rows.shape:
@@ -85,7 +85,7 @@ def feature_positions(name: str, features: Any, rows: Rows, where: object) -> tu
 
 
 def position(name: str, feature: Any, rows: Rows, where: object) -> int:
-    """Return the position of a feature or target from its name or number; the arguments are as above."""
+    """Return the position of one feature or target from its name or number; see `feature_positions`."""
     count, names = rows.features, rows.names or ()
     if isinstance(feature, bool | np.bool_):
         raise WindowError(f"{where}: {name} has {feature!r}, as a mask has; np.flatnonzero(mask) gives its numbers")

@@ -85,7 +85,7 @@ class GroupScaler:
 
     groups: Mapping[str, Scaler]  # the normalisation of each group, by its name
     statistics: GroupStatistics  # the statistics that it is made of
-    how: tuple[Any, ...] = field(repr=False)  # the name of their method that made it, and its arguments
+    how: tuple[Any, ...] = field(repr=False)  # the method of the statistics that made it, and its arguments
 
     def digest(self) -> str:
         """Return a hash of all groups and numbers, as 16 hexadecimal digits."""
@@ -95,7 +95,7 @@ class GroupScaler:
         return digest.hexdigest()[:16]
 
     def stop_of_each(self, count: int) -> NDArray[np.int64]:
-        """Return the step after the last one that was used of each of the `count` sequences of the whole store."""
+        """Return (count,), for each sequence of the whole store: the step after the last that the statistics are of."""
         stop = np.zeros(count, np.int64)
         for scaler in self.groups.values():
             if scaler.statistics is not None:
@@ -145,7 +145,7 @@ def resolve(normalize: Normalize | None, where: object) -> Normalization | None:
 
 
 def state_name(normalize: Normalization | None) -> str | None:
-    """Return the argument's value in a state."""
+    """Return what a state records of the normalisation: a hash, the name of an option, or None."""
     return normalize.digest() if isinstance(normalize, Scaler | GroupScaler) else normalize
 
 
@@ -184,7 +184,7 @@ def labels_are_numbers(store: Store) -> bool:
 def check_no_later_steps(
     store: Store, normalize: Normalization | None, stop: NDArray[np.int64], *, allow: bool
 ) -> None:
-    """Refuse statistics of later steps of a sequence than are used of it, unless `allow`.
+    """Refuse statistics that cover steps of a sequence after its last used one, unless `allow`.
 
     `stop` is (sequences,), the step after the last one that is used.
     """
@@ -242,7 +242,7 @@ class WindowScales:
         )
 
     def unrounded(self, name: str, column: Column) -> Column:
-        """Return the column without a cast to less than values are normalised in, which would round them before."""
+        """Return the column with a dtype that does not round values before they are normalised."""
         if column.real or column.cast is None or (name == "labels" and self.labels is None):
             return column
         return replace(column, cast=np.promote_types(column.cast, normalized_dtype(column.rows.dtype)))

@@ -104,8 +104,9 @@ class EpochOptions:
 
 
 class EpochPlan(ABC):
-    """The batches of one rank in an epoch. It has no reference to their iterator, so that can be deleted.
+    """The batches of one rank in an epoch.
 
+    Threads that read ahead refer to the plan, but not to the iterator over it; so deleting the iterator ends them.
     `rows` are the windows of the epoch, or the reader of slices: a `RowSelection`. `weights` is (sequences,); None if
     each window or sequence occurs once.
     """
@@ -153,7 +154,7 @@ class EpochPlan(ABC):
         return store
 
     def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for the first of these sequences, with another normalisation."""
+        """Return the plan for `store`, which has the first of these sequences, with another normalisation."""
         there = self.store.selection <= store.selection.max(initial=-1)
         weights = None if self.weights is None else self.weights[there]
         return type(self)(self.options, self.rows.of(store, normalize), weights)
@@ -202,9 +203,9 @@ class OneEpoch(Generic[Item, Plan]):
     def __init__(self, options: EpochOptions, plan: Plan) -> None:
         self._options = options
         self._worker, self._every = 0, 1  # it has the batches `_worker`, `_worker + _every`, ...
-        self._base = plan  # a state may be of fewer sequences
+        self._base = plan  # of all sequences; after loading a state, `_plan` may be of fewer
         self._sequences = plan.store.counts.sequences
-        # By process, as a thread may hold the lock at a fork. A signal handler may run in the thread that holds it.
+        # One for each process, as a thread may hold the lock at a fork. Reentrant, for signal handlers in this thread.
         self._locks: dict[int, threading.RLock] = {}
         self._start(plan, 0)
         if options.drop_last and not len(plan) and len(plan.store):
@@ -213,7 +214,7 @@ class OneEpoch(Generic[Item, Plan]):
 
     def _start(self, plan: Plan, step: int) -> None:
         """Continue after `step` batches of a plan."""
-        # The thread that got the StopIteration. Not its number, which another thread may get later.
+        # The thread that got the StopIteration. Not its identifier, which a later thread may have, too.
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
         self._plan, self._first = plan, step
         self._next = step + (self._worker - step) % self._every  # the first batch of this worker

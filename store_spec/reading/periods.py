@@ -27,12 +27,12 @@ def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
     """Return how many steps of each sequence have a time below `moment`, int64 (sequences,).
 
     Times never decrease within a sequence, so these are its first steps. The tables of first and last times are enough
-    for most sequences; for those that the moment divides, a binary search reads a few chunks, each once.
+    for most sequences. For sequences with steps on both sides of the moment, a binary search reads a few chunks.
     """
     snapshot = store.snapshot
     if not len(store):
         return np.zeros(0, np.int64)
-    # The moment may be beyond the numbers of int64.
+    # The moment may not fit int64.
     limit = min(max(moment, -(2**63)), 2**63 - 1)
     ends = snapshot.read_tables(f"sequences/time_{name}" for name in ("first", "last"))
     first, last = (times[store.selection] for times in ends)
@@ -47,10 +47,10 @@ def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
     starts = store.starts[divided]
     # The first row that is not before the moment is at least `low` and at most `high`.
     low, high = starts.copy(), starts + store.lengths[divided]
-    while (open_ := np.flatnonzero(low < high)).size:
-        middle = (low[open_] + high[open_] - 1) // 2 // size  # the chunk to read
+    while (unfinished := np.flatnonzero(low < high)).size:
+        middle = (low[unfinished] + high[unfinished] - 1) // 2 // size  # the chunk to read
         for chunk in np.unique(middle).tolist():
-            here = open_[middle == chunk]
+            here = unfinished[middle == chunk]
             first_row = max(chunk * size, int(low[here].min()))
             after = min((chunk + 1) * size, int(high[here].max()))
             times = snapshot.rows("time", first_row, after)

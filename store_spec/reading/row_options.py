@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 Targets = Literal["inputs", "labels"] | Sequence[str | int]
-FEW = 16  # up to so many numbers are in a state one by one
+FEW = 16  # with more numbers, a state has their hash only
 FLOATS = ("float32", "float64")
 
 
@@ -131,7 +131,7 @@ class RowSelection(Generic[Options]):
         )
         self.targets = target_columns(store, options.targets)
         self.columns = columns_of(store, self.options, self.targets, self.normalize)
-        # The columns that say which values of inputs are real; a value is real if all of them are True.
+        # The names of the columns that are masks of inputs; a value is real if all masks are True.
         self.masks = tuple(name for name, column in self.columns.items() if column.real)
         self.static = static_columns(store, options.static)  # (sequences, columns); None if there are none
         # `before` and `after` as numbers of the store's unit of time.
@@ -159,7 +159,7 @@ class RowSelection(Generic[Options]):
             "targets": [self.targets.array, brief(self.targets.take)],
             "dtype": None if dtype is None else np.dtype(dtype).name,
             "normalize": state_name(self.normalize),
-            # Integer labels that equal the inputs are numbers, but no longer after appending others.
+            # This may change by appending: integer labels are normalised only while all of them equal the inputs.
             "normalizes_labels": self.columns["labels"].scale is not None,
             **self.moments,
             "static": static_parameter(self.options.static, self.static),
@@ -169,7 +169,7 @@ class RowSelection(Generic[Options]):
 
 
 def brief(numbers: tuple[int, ...] | None) -> list[int | str] | None:
-    """Return numbers as they are in a state: a hash if there are many."""
+    """Return numbers as they are in a state: their count and a hash if there are many."""
     if numbers is None:
         return None
     if len(numbers) <= FEW:

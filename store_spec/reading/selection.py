@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -273,7 +273,7 @@ class Selection:
 
     def _steps_of(self, number: int, start: int, stop: int | None) -> tuple[int, int, int]:
         """Check the number of a sequence and a range of its steps, and return them."""
-        if type(number) is not int or not 0 <= number < len(self):  # otherwise arrays would take a quarter of the time
+        if type(number) is not int or not 0 <= number < len(self):  # `positions` takes a quarter of the time of a read
             advice = '; select gives those of a source: store.select("walk-0")[0]'
             number = int(positions("sequence", number, len(self), self.path, ndim=0, advice=advice))
         length = int(self.lengths[number])
@@ -293,22 +293,20 @@ class Selection:
         numbers: dict[str, list[int]] = {}
         for number, source in enumerate(self.sources):
             numbers.setdefault(source, []).append(number)
-        names = [
-            match
-            for name in names
-            for match in ([name] if name in numbers or "*" not in name else _matches(name, numbers) or [name])
-        ]
+        names = [match for name in names for match in _matches(name, numbers)]
         missing = [name for name in names if name not in numbers]
+        if missing and not numbers:
+            raise SequenceIndexError(f"{self.path}: no sequences at all")
         if missing:
             raise SequenceIndexError(
                 f"{self.path}: no sequence of source {missing[0]!r} ({len(missing):,} of {len(names):,} unknown); "
                 f"sources are named like {self.sources[0]!r}"
-                if len(self)
-                else f"{self.path}: no sequences at all"
             )
         return np.array([number for name in names for number in numbers[name]], np.int64)
 
 
-def _matches(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that match a pattern in which `*` stands for any text."""
-    return fnmatch.filter(names, pattern.replace("[", "[[]").replace("?", "[?]"))
+def _matches(name: str, names: Collection[str]) -> list[str]:
+    """Return a name itself; or the names that it matches, if there are any, as a pattern with `*` for any text."""
+    if name in names or "*" not in name:
+        return [name]
+    return fnmatch.filter(names, name.replace("[", "[[]").replace("?", "[?]")) or [name]

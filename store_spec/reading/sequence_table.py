@@ -96,7 +96,7 @@ def static_columns(store: Selection, names: Sequence[str] | None) -> NDArray[Any
     if names is None:
         return None
     where = store.path
-    # A set has no order, which the order of the columns depends on.
+    # A set is refused, as the order of the names is that of the columns.
     if isinstance(names, str | set | frozenset) or not hasattr(names, "__len__") or not len(names):
         raise WindowError(f"{where}: static={names!r:.80}; give a list of names of columns of store.sequences")
     if len(set(names)) < len(names):

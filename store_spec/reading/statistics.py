@@ -140,7 +140,7 @@ class Statistics(Normalizer):
         return stats.over_features() if self.together else stats
 
     def stop_of_each(self, count: int) -> NDArray[np.int64]:
-        """Return the step after the last one that was used of each of the `count` sequences of the whole store."""
+        """Return (count,), for each sequence of the whole store: the step after the last that these are of, or 0."""
         stop = np.zeros(count, np.int64)
         if self.store is not None:
             used = self.store.lengths if self.used is None else self.used.stop
@@ -311,7 +311,8 @@ def quantiles_of_columns(blocks: Blocks, features: int, dtype: np.dtype[Any], q:
     if dtype.kind == "c" or not len(q):
         return np.full((len(q), features), np.nan)
     keys = np.zeros((2, len(q), features), np.uint64)  # the known bits of the values below and above each quantile
-    part, rank = np.zeros(keys.shape[1:]), np.zeros(keys.shape, np.int64)  # the rank among values with the same bits
+    weight = np.zeros(keys.shape[1:])  # of the value above
+    rank = np.zeros(keys.shape, np.int64)  # among the values with the same known bits
     count = np.zeros(features, np.int64)
     bits = unknown = 8 * dtype.itemsize
     while unknown:
@@ -330,7 +331,7 @@ def quantiles_of_columns(blocks: Blocks, features: int, dtype: np.dtype[Any], q:
         if unknown == bits:
             last = np.maximum(count - 1, 0)
             below = np.floor(last * q[:, None])
-            part = last * q[:, None] - below
+            weight = last * q[:, None] - below
             rank[:] = below, np.minimum(below + 1, last)
         unknown -= width
         before = keys.copy()
@@ -343,7 +344,7 @@ def quantiles_of_columns(blocks: Blocks, features: int, dtype: np.dtype[Any], q:
     low, high = _values(keys, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         distance = high - low
-        between = np.where(part >= 0.5, high - distance * (1 - part), low + distance * part)
+        between = np.where(weight >= 0.5, high - distance * (1 - weight), low + distance * weight)
     return np.where(count == 0, np.nan, between + 0.0)  # -0.0 becomes 0.0
 
 
