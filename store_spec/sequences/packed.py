@@ -6,7 +6,7 @@ Which pieces of sequences share a row is arithmetic on lengths, without reading 
     row 1 | c c c c d d . . |
 
 Pieces are packed best-fit decreasing within groups of pieces: the longest first, each into the row with the least space
-that is enough. With shuffling, other pieces are in a group in each epoch.
+that is enough. With shuffling, each epoch has other groups.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
 from store_spec.sequences.slices import Arrays, SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
-GROUP_ROWS = 256  # that a group fills: with more there is less padding, but fewer different pieces can share a row
+GROUP_ROWS = 256  # rows that a group fills; with more there is less padding, but rows differ less between epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,7 +98,7 @@ def pack(
 
 
 def _rows(count: Ints, first: int, tokens: int) -> list[list[int]]:
-    """Pack the pieces `first`, `first + 1`, ... of these lengths; return those of each row, in order."""
+    """Pack the pieces `first`, `first + 1`, ... of `count` steps each; return those of each row, in order."""
     rows: list[list[int]] = []
     spaces: list[tuple[int, int]] = []  # the space in each row that is not full, and its number, ascending
     by_size = np.argsort(-count, kind="stable")
@@ -158,7 +158,7 @@ class PackedPlan(SlicePlan, TurnsPlan):
         size, tokens = min(options.batch_size, len(packing)), options.tokens
         self.fitting = rows.batches_that_fit(
             steps=size * tokens,
-            extra=17,  # the ids of a step, its mask, and as much for a piece of one step
+            extra=17,  # the ids of a step take 8, its mask 1, and its piece, which may be of one step, 8
             slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),
             what=f"a batch of {size:,} rows of {tokens:,} steps",
         )
@@ -233,9 +233,9 @@ class PackedBatches(SliceBatches[PackedPlan]):
 
 def _ids(slices: Slices, *, with_index: bool) -> dict[str, Arrays]:
     """Return where pieces are in batches: `cu_seqlens`, `position_ids`, `segment_ids`, and `index` if asked for."""
-    positions, places = slices.zeros((), np.int32), np.arange(len(slices.count))
+    positions, pieces = slices.zeros((), np.int32), np.arange(len(slices.count))
     new_row = (np.diff(slices.batch, prepend=-1) != 0) | (np.diff(slices.lane, prepend=-1) != 0)
-    in_row = 1 + places - np.maximum.accumulate(np.where(new_row, places, 0))
+    in_row = 1 + pieces - np.maximum.accumulate(np.where(new_row, pieces, 0))  # the number of each in its row
     for position in slices.places(positions):
         position[:] = np.arange(len(position))
     segments = slices.of_steps(in_row.astype(np.int32))

@@ -40,8 +40,7 @@ class BatchPlan:
     """The batches of an epoch: batch i has the sequences `order[first[i]:first[i + 1]]`."""
 
     order: Ints  # (sequences,), each once, without those that are left out
-    # (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
-    first: Ints
+    first: Ints  # (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
 
     def longest(self, lengths: Ints) -> Ints:
         """Return the largest of `lengths` in each batch."""
@@ -124,7 +123,7 @@ class PaddedOptions(EpochOptions):
         return _check_resumed(plan, self.world_size, resumed)
 
     def _round_sizes(self, longest: Ints) -> Ints:
-        """Return how many sequences a round has, by the length of its longest."""
+        """Return (sequences,), how many sequences fit into a round if its longest has the length `longest[i]`."""
         most = np.full(len(longest), min(self.batch_size or MANY, MANY), np.int64)
         if self.max_steps is not None:
             most = np.minimum(most, min(self.max_steps, MANY) // np.maximum(longest, 1))
@@ -132,20 +131,20 @@ class PaddedOptions(EpochOptions):
 
     def _in_buckets(self, order: Ints, sizes: Ints, random: np.random.Generator) -> tuple[Ints, Ints]:
         """Shuffle sorted sequences within buckets; return them, and the first position of each round."""
-        rounds = 1
+        most = in_bucket = 1  # rounds in a bucket
         if self.shuffle:
             # For R rounds, about 2 sqrt(R) buckets of sqrt(R) / 2 rounds each: with more sequences there is less
             # padding, and a sequence may meet more other ones.
-            rounds = max(2, math.isqrt(len(order) // int(sizes[len(order) // 2])) // 2)
+            most = max(2, math.isqrt(len(order) // int(sizes[len(order) // 2])) // 2)
+            in_bucket = 1 + int(random.integers(most))  # of the first, so that buckets have other bounds in each epoch
         first, edges = [0], [0]
-        many = 1 + int(random.integers(rounds)) if self.shuffle else 1  # buckets have other bounds in each epoch
         while edges[-1] < len(order):
             start = edges[-1]
             size = int(sizes[start])  # all others in the bucket are shorter, so as many fit
-            stop = min(len(order), start + many * size)
+            stop = min(len(order), start + in_bucket * size)
             first += [*range(start + size, stop, size), stop]
             edges.append(stop)
-            many = rounds
+            in_bucket = most
         if self.shuffle:
             bucket = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
             order = order[np.lexsort((random.random(len(order)), bucket))]
@@ -219,10 +218,10 @@ class PaddedPlan(SlicePlan):
     def set_order(self, order: BatchPlan) -> None:
         """Set which sequences are in which batch, and what follows from that."""
         size = np.diff(order.first)
-        each = self._bytes_of(size, size * order.longest(self.lengths), size * order.longest(self.label_lengths))
-        each += 2 * PIECE_BYTES * size
+        nbytes = self._bytes_of(size, size * order.longest(self.lengths), size * order.longest(self.label_lengths))
+        nbytes += 2 * PIECE_BYTES * size
         self.order, self.padding = order, order.padding(self.lengths)
-        self._bytes = each[self.options.rank :: self.options.world_size]  # of each of the rank's batches
+        self._bytes = nbytes[self.options.rank :: self.options.world_size]  # of each batch of this rank
 
     def _bytes_of(self, sequences: Any, steps: Any, labels: Any) -> Any:
         """Return the bytes of batches with so many sequences, steps and label rows, including padding."""
@@ -290,25 +289,27 @@ class PaddedPlan(SlicePlan):
         if self.rows.static is not None:
             columns["static"] = [self.rows.static[numbers] for numbers in batches]
         if options.index:
-            columns["index"] = [numbers.copy() for numbers in batches]  # they are views of the whole order
+            columns["index"] = [numbers.copy() for numbers in batches]  # a view would keep the whole order in memory
         return batches_of(columns, options.transform)
 
     def _slices(self, batches: list[NDArray[np.int64]], lengths: NDArray[np.int64], side: Side) -> Slices:
         """Return the places of sequences of these lengths in batches: a lane for each of them."""
         every, sizes = np.concatenate(batches), np.array([len(numbers) for numbers in batches])
         count, longest = lengths[every], np.array([lengths[numbers].max() for numbers in batches])
-        none = np.zeros_like(count)
-        first, cut = none, none
-        if lengths is self.lengths:
-            first = self.rows.first[every]
-            cut = self.rows.lengths[every] - count if self.options.truncate_side == "start" else none
+        start = column = np.zeros_like(count)
+        if lengths is self.lengths:  # labels on the own axis are always whole
+            start = self.rows.first[every]
+            if self.options.truncate_side == "start":
+                start = start + self.rows.lengths[every] - count
+        if side == "start":
+            column = np.repeat(longest, sizes) - count
         return Slices(
             shapes=list(zip(sizes.tolist(), longest.tolist(), strict=True)),
             batch=np.repeat(np.arange(len(sizes)), sizes),
             lane=spread(np.zeros_like(sizes), sizes),
-            column=none if side == "end" else np.repeat(longest, sizes) - count,
+            column=column,
             sequence=every,
-            start=first + cut,
+            start=start,
             count=count,
         )
 

@@ -24,7 +24,7 @@ from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
 from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
-ONE_BY_ONE = 2**16  # sequences that are assigned one by one; shorter ones are assigned in groups of similar length
+ONE_BY_ONE = 2**16  # sequences that are assigned one by one, the longest; others are assigned in groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +82,7 @@ def plan_lanes(
         align: Start sequences at the first step of a batch only.
         random: For a shuffled order; None for the order of the sequences.
         weights: (sequences,), to draw as many sequences with replacement; None for each once.
-        drop_last: Leave out the batches at the end in which a lane has no or not enough steps.
+        drop_last: Leave out the batches at the end for which some lane is too short.
 
     >>> lane_plan = plan_lanes(np.array([5, 4, 3, 4]), lanes=2, steps=4, align=False, random=None)
     >>> lane_plan.sequence.tolist(), lane_plan.start.tolist(), lane_plan.batches
@@ -127,7 +127,7 @@ def plan_lanes(
 def _assign(sizes: Ints, lanes: int) -> Ints:
     """Return the lane of each of some sequences, which are sorted by falling size."""
     singly = max(ONE_BY_ONE, 64 * lanes)
-    together = -(-max(0, len(sizes) - singly) // singly)  # in groups, so that 10^6 take no longer than the first
+    together = -(-max(0, len(sizes) - singly) // singly)  # the others make at most as many groups, to take no longer
     edges = np.arange(min(len(sizes), singly))
     if together:
         edges = np.concatenate((edges, np.arange(singly, len(sizes), together)))
@@ -165,7 +165,7 @@ class StreamPlan(SlicePlan):
             extra=2 + 8 * options.index,
             what=f"a batch of {lanes:,} lanes of {steps:,} steps",
         )
-        fit(slices=(lanes, lanes))  # before memory is allocated for so many lanes
+        fit(slices=(lanes, lanes))  # refuses too many lanes before memory is allocated for them
         rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
         self.places = places = plan_lanes(  # the places of sequences in the lanes of all ranks
@@ -191,12 +191,12 @@ class StreamPlan(SlicePlan):
         options, reader = self.options, self.rows
         first = options.rank * options.batch_size
         slices = self.places.slices(range(first, first + options.batch_size), numbers)
-        begins = slices.start == 0
+        is_start = (slices.start == 0).tolist()
         slices = replace(slices, start=slices.start + reader.first[slices.sequence])
         columns = reader.step_columns(slices)
         columns["reset"] = slices.zeros((), np.bool_)
-        for place, step in zip(slices.places(columns["reset"]), begins.tolist(), strict=True):
-            place[0] = step
+        for place, reset in zip(slices.places(columns["reset"]), is_start, strict=True):
+            place[0] = reset
         if reader.options.mask:
             columns["mask"] = slices.real()
         if options.index:
@@ -240,7 +240,7 @@ class Streams(SliceBatches[StreamPlan]):
 
     Args:
         store: The sequences. Sequences without steps are left out. Labels may not be on the `own` axis.
-        batch_size: How many lanes a batch of each rank has: so many sequences are side by side.
+        batch_size: How many lanes a batch of each rank has, and so how many sequences are side by side.
         window: Steps of each lane in a batch.
         align: Start sequences at the first step of a batch only.
         shuffle: Shuffle sequences. The order is a pure function of seed, epoch, the lengths, `batch_size * world_size`,
