@@ -38,7 +38,7 @@ def decode_document(data: bytes, where: str) -> dict[str, Any]:
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(members)
     if len(document) != len(members):
-        # Libraries for JSON differ in which of the two they take.
+        # JSON libraries differ in which of two members of one name they return.
         seen: set[str] = set()
         twice = next(name for name, _ in members if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"an object with two members {twice!r:.80}")

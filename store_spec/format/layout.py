@@ -21,7 +21,7 @@ from store_spec.schema import ArrayFact, Chunking, Rows, Schema
 ROOT = "zarr.json"
 LARGEST_COUNT = 2**62
 LARGEST_DIMENSIONS = 63  # of a row: a NumPy array has 64 at most
-BLANK = "0" * 64
+BLANK = "0" * 64  # the identity of an empty store, and what stands for the digest while that is computed
 ROOT_COUNTS = ("sequences", "steps", "label_steps")  # in the root of every store
 _HEX = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")

@@ -56,17 +56,17 @@ class RunningMoments:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._features = shape[-1] if shape else 1
         self._of_block = _count_of_block if dtype.kind == "c" else _of_block
-        self._size = max(1, BLOCK_VALUES // self._features)  # flat rows of a block, counted from the first row
+        self._size = max(1, BLOCK_VALUES // self._features)  # rows (features,) of a block, wherever pieces are cut
         self._total: Moments | None = None
-        self._rest = np.empty((0, self._features), dtype)  # less than a block
+        self._rest = np.empty((0, self._features), dtype)  # rows after the last whole block
 
     def add(self, rows: NDArray[Any], *, last: bool = False) -> None:
         """Add the next rows. Rows that do not fill a block yet are copied, unless they are the last."""
         flat = rows.reshape(-1, self._features)
         if len(self._rest):
-            missing = self._size - len(self._rest)
-            self._rest = np.concatenate([self._rest, flat[:missing]])
-            flat = flat[missing:]
+            room = self._size - len(self._rest)
+            self._rest = np.concatenate([self._rest, flat[:room]])
+            flat = flat[room:]
             if len(self._rest) < self._size:
                 return
             self._add_block(self._rest)
@@ -158,15 +158,15 @@ def moments_of_sequences(rows: NDArray[Any], bounds: NDArray[np.int64]) -> Momen
     """
     if len(bounds) == 2:
         return moments(rows).as_row()
-    lengths, values = np.diff(bounds), max(1, rows[:1].size)
-    several = np.unique(lengths)
+    lengths, row_values = np.diff(bounds), max(1, rows[:1].size)
+    distinct = np.unique(lengths)
     parts, order = [], []
-    for length in several.tolist():
+    for length in distinct.tolist():  # sequences of one length together, as an array
         which = np.flatnonzero(lengths == length)
         order.append(which)
-        if len(which) == 1 or not 0 < length * values <= BLOCK_VALUES or rows.dtype.kind == "c":
+        if len(which) == 1 or not 0 < length * row_values <= BLOCK_VALUES or rows.dtype.kind == "c":
             parts += [stacked([moments(rows[start : start + length]) for start in bounds[which].tolist()])]
-        elif len(several) == 1:
+        elif len(distinct) == 1:
             parts.append(moments_of_each(rows.reshape(len(which), length, *rows.shape[1:])))
         else:
             parts.append(moments_of_each(rows[bounds[which][:, None] + np.arange(length)]))

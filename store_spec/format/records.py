@@ -23,7 +23,7 @@ from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE
 
 SOURCES = f"{TABLES}/source"
 SHA256_DIGITS = 64
-NAMED_TOGETHER = 2**12  # sequences whose numbers are lists at a time: these take far more memory than arrays
+HASHED_TOGETHER = 2**12  # sequences whose records are lists at a time: lists take far more memory than arrays
 
 WITH_MOMENTS = tuple(MISSING_RUNS)  # inputs and labels
 _DERIVED = {array: tuple(f"stats/{array}_{moment}" for moment in MOMENTS) for array in WITH_MOMENTS}
@@ -114,8 +114,8 @@ class Records:
     def identity(self, before: str, schema: Schema) -> str:
         """Continue the chain of hashes that identifies the content of a store (SPEC.md, "Identity")."""
         digest = bytes.fromhex(before)
-        for at in range(0, len(self.sources), NAMED_TOGETHER):
-            digest = _chained(digest, self[at : at + NAMED_TOGETHER], schema)
+        for at in range(0, len(self.sources), HASHED_TOGETHER):
+            digest = _chained(digest, self[at : at + HASHED_TOGETHER], schema)
         return digest.hex()
 
 
@@ -195,7 +195,7 @@ def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Reco
 
 
 def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the facts about consecutive sequences of an array, one row for each, by the names of the tables.
+    """Return what the tables record about consecutive sequences of an array: by table, one row for each sequence.
 
     `rows` are contiguous, and `bounds` is (sequences + 1,): where each sequence begins in them, and the last one ends.
     """
@@ -209,8 +209,8 @@ def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> 
         columns |= _moment_columns(array, moments_of_sequences(rows, bounds))
     if array == "time":
         ends = np.zeros((2, len(bounds) - 1), np.int64)  # 0 for an empty sequence
-        filled = bounds[:-1] < bounds[1:]
-        ends[:, filled] = rows[bounds[:-1][filled]], rows[bounds[1:][filled] - 1]
+        has_steps = bounds[:-1] < bounds[1:]
+        ends[:, has_steps] = rows[bounds[:-1][has_steps]], rows[bounds[1:][has_steps] - 1]
         columns |= zip(derived("time"), ends, strict=True)
     return columns
 
@@ -230,7 +230,7 @@ def recorded_row(
 ) -> Records:
     """Return the table rows of one sequence.
 
-    `lengths` are the rows of each array, `columns` the facts about these rows, (1, ...) each, by table, and `missing`
+    `lengths` are the numbers of rows by array, `columns` the results of `describe_rows` for all arrays, and `missing`
     the runs of rows with a missing value, in a store that allows these. `first` has the further columns, and the first
     row of the labels.
     """
@@ -266,10 +266,10 @@ def no_records(schema: Schema) -> Records:
 class RunningRows:
     """Describes one sequence of an array from pieces of its rows; the bits do not depend on where these are cut."""
 
-    def __init__(self, array: str, of: Rows) -> None:
-        self.length, self.first, self.last = 0, 0, 0  # first and last are of times
+    def __init__(self, array: str, row: Rows) -> None:
+        self.length, self.first, self.last = 0, 0, 0  # the number of rows; the first and the last time
         self._array, self._crc = array, 0
-        self._moments = RunningMoments(of.shape, of.dtype) if array in WITH_MOMENTS else None
+        self._moments = RunningMoments(row.shape, row.dtype) if array in WITH_MOMENTS else None
 
     def add(self, rows: NDArray[Any]) -> None:
         """Add the next rows; no reference to them is kept."""
@@ -282,7 +282,7 @@ class RunningRows:
         self.length += len(rows)
 
     def result(self) -> dict[str, NDArray[Any]]:
-        """Return the facts about all rows, as `describe_rows` does; none can be added afterwards."""
+        """Return what `describe_rows` returns for all rows; none can be added afterwards."""
         columns: dict[str, NDArray[Any]] = {f"{TABLES}/{self._array}_crc32c": np.array([self._crc], np.uint32)}
         if self._moments is not None:
             columns |= _moment_columns(self._array, self._moments.result().as_row())
@@ -338,13 +338,13 @@ class Piecewise:
         """Return the table rows of the sequence, which has at least one piece; none can be added afterwards."""
         if self._columns is None or self._labels is None:
             raise SequenceError(f"{self._source}: a sequence that comes in pieces has at least one; give an empty one")
-        facts = (running.result() for running in self._rows.values())
+        results = (running.result() for running in self._rows.values())
         lengths = {name: running.length for name, running in self._rows.items()}
         return recorded_row(
             self._schema,
             self._source,
             lengths=lengths,
-            columns={name: column for columns in facts for name, column in columns.items()},
+            columns={name: column for columns in results for name, column in columns.items()},
             missing={
                 name: cut_at(np.concatenate(runs), np.array([0, lengths[name]])) for name, runs in self._missing.items()
             },

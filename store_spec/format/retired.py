@@ -20,11 +20,10 @@ def add(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
     >>> add(((0, 2),), [5, 2, 1])
     ((0, 3), (5, 6))
     """
-    fresh = np.unique(np.fromiter(numbers, np.int64))
-    every = np.union1d(fresh, members(ranges))
+    every = np.union1d(np.fromiter(numbers, np.int64), members(ranges))
     cuts = np.flatnonzero(np.diff(every) != 1) + 1
-    parts = np.split(every, cuts) if len(every) else []
-    return tuple((int(part[0]), int(part[-1]) + 1) for part in parts)
+    runs = np.split(every, cuts) if len(every) else []
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in runs)
 
 
 def members(ranges: Ranges) -> NDArray[np.int64]:

@@ -70,7 +70,7 @@ def folded(name: str) -> str:
 
 
 def as_columns(columns: Mapping[str, ColumnType] | Iterable[SequenceColumn]) -> tuple[SequenceColumn, ...]:
-    """Return columns as a tuple, from a mapping of names to types or from columns; two names never differ only in case.
+    """Return columns as a tuple, from a mapping of names to types or from columns; names differ in more than case.
 
     >>> as_columns({"site": "string", "age": "float64"})[1]
     SequenceColumn(name='age', dtype='float64')

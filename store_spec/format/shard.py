@@ -18,7 +18,7 @@ from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import CRC_BYTES, Codec, crc32c
 from store_spec.schema import Chunking, Rows
 
-BESIDE = 2**14  # bytes: larger chunks are pickled out of band, which takes dask longer for smaller ones
+LEAST_OUT_OF_BAND = 2**14  # bytes: pickling smaller chunks out of band takes dask longer than copying them
 Stored = bytes | memoryview  # a compressed chunk
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in the shard
 STAMP = struct.Struct("<16sQQ")  # the array's name, the shard's number, its rows; a crc32c follows
@@ -66,8 +66,8 @@ class EncodedRows:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         """Pickle large chunks out of band, as arrays do: inside of the pickle they would be copied twice."""
-        beside = BESIDE if int(protocol) >= 5 else float("inf")
-        stored = tuple(PickleBuffer(chunk) if len(chunk) >= beside else bytes(chunk) for chunk in self.stored)
+        least = LEAST_OUT_OF_BAND if int(protocol) >= 5 else float("inf")
+        stored = tuple(PickleBuffer(chunk) if len(chunk) >= least else bytes(chunk) for chunk in self.stored)
         return EncodedRows, (self.head, stored, self.tail, self.rows)
 
 
@@ -201,7 +201,7 @@ def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str
 
 
 def joined(ranges: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return offset and size of all of some chunks together; None if other bytes are between them."""
+    """Join the ranges of chunks into one, offset and size; return None if there are other bytes between them."""
     low = min((offset for offset, _ in ranges), default=0)
     size = max((offset + length for offset, length in ranges), default=0) - low
     return (low, size) if size == sum(length for _, length in ranges) else None

@@ -82,7 +82,7 @@ class Time:
 
     @classmethod
     def like(cls, times: Any, zone: Literal["UTC"] | None, source: object) -> Self:
-        """Return the time of a new store whose first sequence has these times: in their unit; seconds for long ones."""
+        """Return the time of a new store whose first sequence has these times: in their unit, or seconds if longer."""
         array = np.asarray(times)
         unit = np.datetime_data(array.dtype)[0] if array.dtype.kind in "mM" else ""
         if unit in ("W", "D", "h", "m"):

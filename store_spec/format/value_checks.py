@@ -11,7 +11,7 @@ from store_spec.format.names import wrong_code
 from store_spec.schema import Missing, Rows
 
 CHECKED_VALUES = 2**20  # values that are checked at a time
-MOST_AXES = 64  # of arrays that come as lists in lists
+MOST_AXES = 64  # of an array that is given as nested lists
 
 
 def checked_rows(
@@ -71,9 +71,9 @@ def _as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source
         return filled
     try:
         array = np.asarray(values)
-        # Python's floats do not say how many bits they need.
-        as_here = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
-        return np.asarray(values, rows.dtype) if as_here else array
+        # Python's floats have no dtype of their own, so they are taken in that of the store.
+        is_float_list = _is_listed(values) and array.dtype.kind == "f" and rows.dtype.kind in "fc"
+        return np.asarray(values, rows.dtype) if is_float_list else array
     except (TypeError, ValueError, OverflowError) as error:  # lists of unequal length
         raise SequenceError(f"{source}: {name} are not an array ({error})") from error
 

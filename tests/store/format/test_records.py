@@ -44,7 +44,7 @@ def records(*names: str) -> Records:
 def test_the_identity_takes_no_memory_per_sequence(monkeypatch):
     whole = records(*map(str, range(120)))
     expected = whole.identity("0" * 64, SCHEMA)
-    monkeypatch.setattr(records_module, "NAMED_TOGETHER", 7)
+    monkeypatch.setattr(records_module, "HASHED_TOGETHER", 7)
     tracemalloc.start()
     assert whole.identity("0" * 64, SCHEMA) == expected
     _, peak = tracemalloc.get_traced_memory()
