@@ -64,16 +64,16 @@ def damaged_shards(snapshot: Snapshot, problems: Iterable[Problem]) -> list[Dama
         if not schema.is_sharded(array):
             raise FormatError(f"{snapshot.storage.path(problem.where)}: damaged")
         size, bounds = schema.chunking(array).shard, snapshot.bounds(array)
-        if number is None:  # more of its files are missing than were named
+        if number is None:  # the problem is that more files are missing than were named
             present = present_files(snapshot, array)
             for shard in islice((one for one in range(snapshot.root.files(array)) if one not in present), MOST_MISSING):
                 every = overlapping(bounds, shard * size, (shard + 1) * size)
                 lost[array, shard] = set(retired.members(every).tolist())
             continue
         for one in retired.members(problem.sequences).tolist():
-            # Every chunk is intact, so any shard of this sequence may come from another store.
-            some = range(int(bounds[one]) // size, -(-int(bounds[one + 1]) // size))
-            for shard in some if problem.kind == "crc32c" else [number]:
+            shards_of_one = range(int(bounds[one]) // size, -(-int(bounds[one + 1]) // size))
+            # If its checksum is wrong, though every chunk is intact, any of its shards may come from another store.
+            for shard in shards_of_one if problem.kind == "crc32c" else [number]:
                 lost.setdefault((array, shard), set()).add(one)
     crcs = {array: f"{array}_crc32c" for array, _ in lost}
     names = ("source", "part", "source_size", "source_sha256")

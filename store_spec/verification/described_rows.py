@@ -54,11 +54,11 @@ class RowCheck(PartRows):
 
     def __init__(self, snapshot: Snapshot, part: Part) -> None:
         super().__init__(snapshot, part)
-        self._at = 0  # the sequence of the part that is read next, or in part already
-        self._running: RunningRows | None = None  # describes that sequence; None if rows of it are lost
+        self._at = 0  # the next sequence to compare, counted from the first of the part
+        self._running: RunningRows | None = None  # of that sequence's rows in earlier pieces; None if some are lost
         self._time: int | None = None  # of the previous row
-        self._runs: list[Runs] = [no_runs()]  # of rows that miss a value
-        self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences that have their checksum
+        self._runs: list[Runs] = [no_runs()]  # of rows with a missing value
+        self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences whose checksums are right
 
     def run(self) -> None:
         """Read all rows once."""
@@ -71,7 +71,7 @@ class RowCheck(PartRows):
             if bounds is not None:
                 self._describe(bounds, start, stop, rows)
         if bounds is not None and self.part.start == self.part.stop:  # sequences without rows
-            self._describe(bounds, self.part.start, self.part.stop, self.of.empty(0))
+            self._describe(bounds, self.part.start, self.part.stop, self.row_type.empty(0))
         if bounds is not None and self.part.missing is not None:
             self._compare_runs(bounds, self.part.missing)
 
@@ -121,23 +121,23 @@ class RowCheck(PartRows):
             self._at += 1
         last = int(np.searchsorted(bounds, stop, "right")) - 1
         # If rows cannot be read, only sequences without rows are compared, one by one.
-        most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self.of.features))
+        most = 1 if rows is None else max(1, min(COMPARED_TOGETHER, COMPARED_VALUES // self.row_type.features))
         while self._at < last:
             until = min(self._at + most, last)
             low, high = int(bounds[self._at]), int(bounds[until])
-            mine = rows[low - start : high - start] if rows is not None else self.of.empty(0)
+            mine = rows[low - start : high - start] if rows is not None else self.row_type.empty(0)
             if len(mine) == high - low and self._has_room():
                 self._compare(describe_rows(self.part.array, mine, bounds[self._at : until + 1] - low))
             self._at = until
         if self._at < len(bounds) - 1 and bounds[self._at] < stop:  # a sequence that ends in a later piece
             self._running = None
             if rows is not None and self._has_room():
-                self._running = RunningRows(self.part.array, self.of)
+                self._running = RunningRows(self.part.array, self.row_type)
                 self._running.add(rows[int(bounds[self._at]) - start :])
 
     def _has_room(self) -> bool:
         """Return whether the stored chunks can contain this sequence's moments, which are large for wide rows."""
-        if self.of.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
+        if self.row_type.features * MOMENT_BYTES <= TABLE_CHUNK_BYTES:
             return True
         number = self.part.first + self._at
         try:
@@ -153,35 +153,35 @@ class RowCheck(PartRows):
         """Compare the next sequences with the tables; if a checksum differs, nothing else of that sequence."""
         start, array = self.part.first + self._at, self.part.array
         name = f"{TABLES}/{array}_crc32c"
-        found = columns[name]
-        stop = start + len(found)
-        said, known = self.table(name).rows(start, stop)
-        wrong = known & (found != said)
+        computed = columns[name]
+        stop = start + len(computed)
+        recorded, known = self.table(name).rows(start, stop)
+        wrong = known & (computed != recorded)
         for at in np.flatnonzero(wrong).tolist():
-            what = (
-                f"its {array} have crc32c {found[at]:08x}, not {said[at]:08x} as {name} has; a file is another's, or "
-            )
-            self.wrong_sequence(start + at, what + "an older copy: restore or rebuild it", "crc32c")
+            what = f"its {array} have crc32c {computed[at]:08x}, not {recorded[at]:08x} as {name} has"
+            advice = "a file is another's, or an older copy: restore or rebuild it"
+            self.wrong_sequence(start + at, f"{what}; {advice}", "crc32c")
         self._right.append(start + np.flatnonzero(~wrong))
         moments = Moments(*(columns[table] for table in derived(array))) if array in WITH_MOMENTS else None
         if moments is not None:
             self._check_classes(start, moments)
         for name in derived(array):
-            said, known = self.table(name).rows(start, stop)
-            each, told = (values.reshape(len(found), -1) for values in (columns[name], said))
-            differ = (told != each) & ~(np.isnan(told) & np.isnan(each)) & (known & ~wrong)[:, None]
+            values, known = self.table(name).rows(start, stop)
+            computed, recorded = (each.reshape(stop - start, -1) for each in (columns[name], values))
+            both_nan = np.isnan(recorded) & np.isnan(computed)
+            differ = (recorded != computed) & ~both_nan & (known & ~wrong)[:, None]
             if moments is not None and differ.any():
                 with np.errstate(invalid="ignore", over="ignore"):
-                    differ &= ~(np.abs(told - each) <= rounding(name, moments))
+                    differ &= ~(np.abs(recorded - computed) <= rounding(name, moments))
             for at in np.flatnonzero(differ.any(axis=1)).tolist():
                 column = int(np.argmax(differ[at]))
-                of = "" if moments is None else f"column {column} "
-                what = f"{of}has {told[at, column]}, where its rows give {each[at, column]}"
-                self.wrong_table(name, start + at, what, "moments" if of else "times")
+                where = "" if moments is None else f"column {column} "
+                what = f"{where}has {recorded[at, column]}, where its rows give {computed[at, column]}"
+                self.wrong_table(name, start + at, what, "moments" if where else "times")
 
     def _check_classes(self, start: int, moments: Moments) -> None:
         """Check that every label is the code of a class, by the least and the greatest label of each sequence."""
-        classes, low, high = self.of.classes, moments.min, moments.max
+        classes, low, high = self.row_type.classes, moments.min, moments.max
         if classes is None or wrong_code(classes, np.fmin.reduce(low), np.fmax.reduce(high)) is None:
             return
         for at in range(len(low)):
@@ -189,19 +189,19 @@ class RowCheck(PartRows):
                 what = f"target {code[0]:,} has the code {code[1]:.0f}, where there are {code[2]:,} classes"
                 self.wrong_sequence(start + at, what, "classes")
 
-    def _compare_runs(self, bounds: Bounds, said: Runs) -> None:
+    def _compare_runs(self, bounds: Bounds, recorded: Runs) -> None:
         """Report sequences whose recorded runs of missing values differ from those of their rows."""
-        found = cut_at(np.concatenate(self._runs), bounds)
-        if np.array_equal(found, said):
+        computed = cut_at(np.concatenate(self._runs), bounds)
+        if np.array_equal(computed, recorded):
             return
-        ours, theirs = (set(map(tuple, runs.tolist())) for runs in (found, said))
-        differ = sorted(ours ^ theirs)
+        real = set(map(tuple, computed.tolist()))
+        differ = sorted(real ^ set(map(tuple, recorded.tolist())))
         of = self.sequences(np.array([start for start, _ in differ], np.int64))
         wrong = np.flatnonzero(np.isin(of, np.concatenate(self._right)))
         if not len(wrong):
             return  # the rows themselves are damaged, which was reported
         run = differ[int(wrong[0])]
-        is_there = "lacks a run that its rows have" if run in ours else "has a run that its rows have not"
+        is_there = "lacks a run that its rows have" if run in real else "has a run that its rows have not"
         what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self.part.array} that miss a value; restore or rebuild it"
         sequences = tuple((number, number + 1) for number in np.unique(of[wrong]).tolist())
         self.report.add(MISSING_RUNS[self.part.array], what, kind="missing", sequences=sequences)

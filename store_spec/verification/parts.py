@@ -23,7 +23,7 @@ from store_spec.verification.problems import ProblemList
 
 PART_BYTES = 2**26  # decoded; large, because two parts each decode the chunk between them
 PART_SEQUENCES = 2**14
-NAMED = 20  # lost files of an array that are named; a damaged root may count any number of them
+NAMED = 20  # how many lost files of an array are named; a damaged root may count any number of them
 PIECE_BYTES = 2**21  # decoded, and at least two chunks; a sequence in several pieces takes longer to check
 
 Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
@@ -32,7 +32,7 @@ Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows wh
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """Some rows of `inputs`, `labels` or `time`: whole sequences, if their bounds are known.
+    """Some rows of an array with rows of sequences: whole sequences, if their bounds are known.
 
     Args:
         array: The array of these rows.
@@ -70,10 +70,10 @@ def cut(
 
     Args:
         snapshot: The store.
-        array: `inputs`, `labels` or `time`.
-        bounds: Where its sequences begin and end; None if unknown.
-        present: Numbers of its files that are there.
-        missing: Its runs of rows that miss a value; None if unknown.
+        array: An array with rows of sequences, such as `inputs`.
+        bounds: Int64 (sequences + 1,), where its sequences begin and end; None if unknown.
+        present: The numbers of its existing files.
+        missing: Its runs of rows with a missing value; None if unknown.
     """
     schema = snapshot.root.schema
     count, size = snapshot.root.committed(array), rows_in_file(schema, array)
@@ -124,9 +124,9 @@ def committed_files(
 
     Args:
         snapshot: The store.
-        report: Takes the files that are lost.
+        report: Receives the problems.
         name: The array.
-        concerned: Returns the sequences that some rows concern.
+        concerned: Returns the sequences that the rows from one number to another belong to.
     """
     root = snapshot.root
     count, size = root.committed(name), rows_in_file(root.schema, name)
@@ -252,7 +252,7 @@ class PartRows:
         self.tables: dict[str, TableReader] = {}
         self.snapshot, self.part = snapshot, part
         schema, array = snapshot.root.schema, part.array
-        self.of, self._in_shards = schema.rows(array), schema.is_sharded(array)
+        self.row_type, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
         self._buffer: NDArray[Any] | None = None  # reused for each piece, because allocating memory is slow
 
@@ -313,7 +313,7 @@ class PartRows:
         self.table(name).wrong(number, f"{what}; restore or rebuild that file", kind)
 
     def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
-        start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.of.nbytes))
+        start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.row_type.nbytes))
         while start < last:
             stop = min(start - start % self._chunk + together, last)
             try:

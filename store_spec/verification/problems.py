@@ -29,10 +29,10 @@ class Problem:
         what: What is wrong with it, what to do, and which sequences it concerns.
         sequences: Ranges of the numbers of those sequences: the first, and the one after the last.
         sources: The names of their sources, each once, if they can be read.
-        kind: What several sequences with the same problem have in common; else empty.
-        retired: All of these are retired, so readers skip them; those that opened the store before do not.
-        leftover: Committed data are right: a writer was interrupted, and the next one repairs this when it opens
-            the store.
+        kind: The kind of a problem that several sequences of a file may have, which are counted together; else empty.
+        retired: Whether all of `sequences` are retired, so that readers skip them, unless they opened the store before.
+        leftover: Whether an interrupted writer left this. Committed data are right, and the next writer repairs it
+            when it opens the store.
     """
 
     store: str
@@ -64,8 +64,8 @@ class ProblemList:
         Args:
             where: The file.
             what: What is wrong.
-            kind: By default, only the same text is the same.
-            sequences: Those that it concerns.
+            kind: As in `Problem`; by default, problems with the same text are of one kind.
+            sequences: The sequences that it concerns.
             leftover: See `Problem`.
 
         Returns:
@@ -100,14 +100,14 @@ class ProblemList:
         """The number of problems."""
         return len(self._found)
 
-    def problems(self, names: Sequence[str] | None = None, no_more: Ranges = ()) -> list[Problem]:
+    def problems(self, names: Sequence[str] | None = None, retired_ranges: Ranges = ()) -> list[Problem]:
         """Return all problems in the order in which they were added.
 
         Args:
             names: The source of each sequence; None if they cannot be read.
-            no_more: The sequences that are retired.
+            retired_ranges: The sequences that are retired.
         """
-        return [_told(found, () if names is None else names, no_more) for found in self._found.values()]
+        return [_completed(found, () if names is None else names, retired_ranges) for found in self._found.values()]
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class _Found:
     sequences: list[tuple[int, int]] = field(default_factory=list)  # of all
 
 
-def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
+def _completed(found: _Found, names: Sequence[str], retired_ranges: Ranges) -> Problem:
     """Complete the text of a problem: how often it was found, or which sequences it concerns."""
     low, high = merged(*np.array(found.sequences, np.int64).reshape(-1, 2).T)
     problem, sequences = found.problem, tuple(zip(low.tolist(), high.tolist(), strict=True))
@@ -126,11 +126,11 @@ def _told(found: _Found, names: Sequence[str], no_more: Ranges) -> Problem:
         return replace(problem, what=f"{problem.what}{more}")
     count = sum(stop - start for start, stop in sequences)
     numbers = islice(chain.from_iterable(starmap(range, sequences)), NAMED_SEQUENCES)
-    told = [f"{number:,}" + (f" ({shown(names[number])})" if number < len(names) else "") for number in numbers]
-    which = f"sequence {told[0]}" if count == 1 else f"{count:,} sequences: {', '.join(told)}"
-    more = ", ..." if count > len(told) else ""
+    named = [f"{number:,}" + (f" ({shown(names[number])})" if number < len(names) else "") for number in numbers]
+    which = f"sequence {named[0]}" if count == 1 else f"{count:,} sequences: {', '.join(named)}"
+    more = ", ..." if count > len(named) else ""
     of = (names[number] for start, stop in sequences for number in range(start, min(stop, len(names))))
-    gone = _within(sequences, no_more)
+    gone = _within(sequences, retired_ranges)
     return replace(
         problem,
         what=f"{problem.what}; concerns {which}{more}" + (RETIRED if gone else ""),

@@ -80,8 +80,8 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
         "sequence": _one_each(tables.get("labels")),
         "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
     }[schema.label_axis]
-    every = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
-    parts = list(_parts(snapshot, report, tables, every))
+    bounds = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
+    parts = list(_parts(snapshot, report, tables, bounds))
     results = iter(mapper(PartCheck(snapshot.slim()), parts))
     first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
     columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
@@ -108,10 +108,10 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
 
 
 def _parts(
-    snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], every: dict[str, Bounds | None]
+    snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], bounds_by_array: dict[str, Bounds | None]
 ) -> Iterator[Part]:
     """List the files of each array with rows, and divide it into parts."""
-    for array, bounds in every.items():
+    for array, bounds in bounds_by_array.items():
         if array in tables:
             present = tables[array].present
         else:
@@ -157,7 +157,7 @@ def _one_each(labels: TableReader | None) -> Bounds | None:
 
 
 def _check_sources(
-    report: ProblemList, tables: dict[str, TableReader], columns: Columns, no_more: retired.Ranges
+    report: ProblemList, tables: dict[str, TableReader], columns: Columns, retired_ranges: retired.Ranges
 ) -> None:
     """Check that the parts of a source are 0, 1, ... and adjacent, have one fingerprint, and are retired together."""
     names, parts, sizes = (columns[f"sequences/{name}"] for name in ("source", "part", "source_size"))
@@ -167,7 +167,7 @@ def _check_sources(
     if names is None:
         return
     gone = np.zeros(len(names), bool)
-    gone[retired.members(no_more)] = True
+    gone[retired.members(retired_ranges)] = True
     live: set[str] = set()
     for number, name in enumerate(names.tolist()):
         # A retired source may be followed by its newer version.
@@ -213,10 +213,10 @@ def _check_identity(
     offsets: Bounds | None,
     label_offsets: Bounds | None,
 ) -> None:
-    """Compute the hash over all sequences, and compare it with the root's, if all of its parts can be read."""
+    """Compute the hash over all sequences, and compare it with the root's, if all of its tables can be read."""
     readable = {name: column for name, column in columns.items() if column is not None}
     if offsets is None or label_offsets is None or len(readable) < len(columns):
-        return  # the unreadable part was reported
+        return  # the unreadable table was reported
     own = snapshot.root.schema.label_axis == "own"
     lengths = np.diff(offsets)
     label_lengths = np.diff(label_offsets) if own else np.zeros_like(lengths)
