@@ -71,7 +71,7 @@ class ShardJob:
         return sum(map(len, pieces))
 
     def _check_uncommitted(self) -> None:
-        """Refuse to replace rows that others committed. Our own ledger commits no row before its shard is written."""
+        """Refuse to replace committed rows: they are another writer's, as ours commits rows after this job is done."""
         storage = self.storage
         try:
             root = Root.decode(bytes(storage.get(ROOT)), str(storage.path(ROOT)))
@@ -100,12 +100,13 @@ class Ledger:
         self._schema = root.schema  # of the next commit
         self._storage = storage
         self._committed = committed
-        self._pending = [no_records(root.schema)]  # registered and not committed
-        self._latest: list[Records] = []  # the last of these, which are not joined yet
+        self._pending = [no_records(root.schema)]  # registered and not committed, joined in groups
+        self._latest: list[Records] = []  # registered after these, and not joined yet
         self.waiting = 0  # sequences registered and not committed
         self.waiting_bytes = 0  # of their table rows
         arrays = [name for names in root.schema.sharded().values() for name in names]
-        # Rows by array: registered, part of a job, and written without a gap; `ahead`: jobs done before earlier ones.
+        # By array, the row up to which rows are registered, in jobs, and written. `_ahead` has the jobs (start: stop)
+        # that were done before earlier ones.
         self._registered = {name: root.committed(name) for name in arrays}
         self._in_jobs = dict(self._registered)
         self._written = dict(self._registered)
@@ -124,10 +125,10 @@ class Ledger:
             SchemaError: `provenance` is not JSON, or no store can be written there.
             LockedError: Another writer is creating the store.
         """
-        kind, where = _kind_and_place(store)
+        ledger_class, where = _class_and_place(store)
         root = Root(schema=schema, provenance={} if provenance is None else provenance)
         root.encode()  # raises now what a commit would raise later
-        ledger: AbstractContextManager[Ledger] = kind.create_at(where, root)
+        ledger: AbstractContextManager[Ledger] = ledger_class.create_at(where, root)
         return ledger
 
     @classmethod
@@ -140,8 +141,8 @@ class Ledger:
             FormatError: The store cannot be written to by this version, or its root is an older copy.
             SchemaError: No store can be written there.
         """
-        kind, where = _kind_and_place(store)
-        ledger: AbstractContextManager[Ledger] = kind.open_at(where)
+        ledger_class, where = _class_and_place(store)
+        ledger: AbstractContextManager[Ledger] = ledger_class.open_at(where)
         return ledger
 
     @property
@@ -151,7 +152,7 @@ class Ledger:
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no commit yet. The first commit moves the store, so no job may be running then."""
+        """Whether there was no commit yet. No job may run during the first commit, because it moves the store."""
         return self._committed is None
 
     @property
@@ -214,7 +215,7 @@ class Ledger:
             self._written[job.name] = ahead.pop(self._written[job.name])
 
     def ready(self) -> int:
-        """Return how many sequences a commit would add: those that are completely in shards that were written."""
+        """Return how many sequences a commit would add: those whose rows are all in shards that were written."""
         pending = self._join_pending()
         covered = len(pending)
         for name, written in self._written.items():
@@ -352,14 +353,14 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
 
 @contextmanager
 def _advice_to_repair() -> Iterator[None]:
-    """Add to the error, if old rows of a file cannot be read, that new rows cannot follow them before a repair."""
+    """Add advice to the error if old rows of a file cannot be read: no rows can be added to it before a repair."""
     try:
         yield
     except FormatError as error:
         raise type(error)(f"{error}{ADD_NOTHING}") from error
 
 
-def _kind_and_place(store: StoreLocation) -> tuple[Any, Any]:
+def _class_and_place(store: StoreLocation) -> tuple[Any, Any]:
     """Return the class of the ledger for a store, and the first argument of its `create_at` and `open_at`."""
     if getattr(store, "read_only", False):
         raise SchemaError(f"{store}: was opened for reading only")

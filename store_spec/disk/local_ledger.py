@@ -137,28 +137,28 @@ class LocalLedger(Ledger):
 
 
 @contextlib.contextmanager
-def _folder_for_spilled(beside: Path) -> Iterator[Path]:
-    """Yield a folder with a new name, which is removed at the end, as is all that earlier writers left.
+def _folder_for_spilled(build_folder: Path) -> Iterator[Path]:
+    """Yield a folder with a new name, which is removed at the end; first remove what earlier writers left.
 
     On a cluster of the user's, a worker may outlive its writer. Without this folder it can neither spill rows nor
     replace a shard that another writer has written meanwhile.
     """
-    for name in LocalStorage(beside).list():
+    for name in LocalStorage(build_folder).list():
         if name == NEW or name.startswith(SPILLED):
-            _remove(beside / name)
-    spilled = beside / f"{SPILLED}.{secrets.token_hex(8)}"
+            _remove(build_folder / name)
+    spilled = build_folder / f"{SPILLED}.{secrets.token_hex(8)}"
     LocalStorage(spilled).make_folder()
     try:
         yield spilled
     finally:
         with contextlib.suppress(OSError):  # an earlier error is the one to report
-            if spilled.exists():  # otherwise a user removed `beside`, and what is there now is another writer's
-                _remove(beside / NEW)
+            if spilled.exists():  # otherwise a user removed `build_folder`, and what is there now is another writer's
+                _remove(build_folder / NEW)
                 _remove(spilled)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, if it exists: at once under its name; the next writer removes files that are still written."""
+    """Remove a folder, if it exists. It is renamed first; the next writer removes what a worker still writes there."""
     try:
         renamed = folder.rename(folder.with_name(f"{SPILLED}.{secrets.token_hex(8)}"))
     except FileNotFoundError:

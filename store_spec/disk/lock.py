@@ -14,19 +14,19 @@ from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 HOLDER_TRIES = 50
-BESIDE = ".build"  # appended to the name of a store for the folder beside it
+SUFFIX = ".build"  # of the build folder, after the name of its store
 
 
 def build_folder(store: Path) -> Path:
     """Return the folder beside a store that has the lock, and other files that are not part of the store."""
     # Resolved, so that a store has the same lock when it is reached through a link, or as ".".
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
-    return place.with_name(place.name + BESIDE)
+    return place.with_name(place.name + SUFFIX)
 
 
 def belongs_to_store(folder: str) -> bool:
     """Return whether a folder is a store, or the build folder of one."""
-    return is_store(folder.removesuffix(BESIDE))
+    return is_store(folder.removesuffix(SUFFIX))
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def folder_locked(store: Path) -> Iterator[None]:
         return
     owner = os.getpid()
     try:
-        # NFS cannot lock folders; there the lock file alone has to do.
+        # NFS cannot lock folders; there the lock file is the only lock.
         with contextlib.suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,13 +25,13 @@ class ObjectLedger(Ledger):
 
     def __init__(self, storage: WritableObjects, root: Root, spilled: Path, *, is_new: bool) -> None:
         super().__init__(storage.root, storage, root, None if is_new else root.encode(), spilled)
-        self._there = root.encode()  # the last root that was put, without `writer`; its commit may still fail
+        self._there = root.encode()  # the last root that was put, without `writer`, even if its commit failed later
 
     @classmethod
     @contextlib.contextmanager
     def create_at(cls, storage: WritableObjects, root: Root) -> Iterator[ObjectLedger]:
         """See `Ledger.create`."""
-        # A writer may have died before its root.
+        # If a writer died before it put the root, there are only keys of an empty store.
         of_empty_stores = {key.partition("/")[0] for key in root.schema.folders()}
         if any(name not in of_empty_stores and not name.startswith(PROBE) for name in storage.list()):
             raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")

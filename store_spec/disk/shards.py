@@ -39,12 +39,12 @@ class _Shard:
     where: str  # its name in errors
     index: NDArray[np.uint64]  # (chunks, 2): offset and size of each chunk
     size: int  # the bytes that its chunks take
-    all_right: bool  # whether all chunks with committed rows have a possible size
+    sizes_right: bool  # whether the sizes of all chunks with committed rows are possible by the schema
     whole: bytes | memoryview | None  # its bytes, if a later commit may replace it
 
 
 class _Fetched(threading.local):
-    """Stored bytes that this thread has fetched before it reads the chunks in them."""
+    """Stored bytes of several chunks that this thread fetched in one request; see `Shards.fetched`."""
 
     shards: Shards | None = None
     key = ""
@@ -80,15 +80,15 @@ class Shards:
         """Fill `out` with rows from `start` on, whose sizes have been checked; `recent` is as in `Snapshot.rows`."""
         at = 0
         for number, low, high in _in_shards(start, start + len(out), self._root.schema.chunking(name).shard):
-            self._fill(name, number, low, out[at : at + high - low], recent=recent)
+            self._fill_from_shard(name, number, low, out[at : at + high - low], recent=recent)
             at += high - low
 
-    def _fill(self, name: str, number: int, start: int, out: NDArray[Any], *, recent: bool) -> None:
+    def _fill_from_shard(self, name: str, number: int, start: int, out: NDArray[Any], *, recent: bool) -> None:
         """Fill `out` with rows of one shard, from its row `start` on."""
         where = self._shard(name, number).where
         codec, size = self._root.schema.codec, self._root.schema.chunking(name).chunk
         first, after = start // size, -(-(start + len(out)) // size)
-        # Only the first and the last chunk can be cached: of those between, all rows are needed.
+        # Cached chunks are looked for at both ends only: chunks between them are decoded into `out`, not cached.
         cache_id = self._cache_id
         while (
             recent and first < after and _copy_cached((cache_id, name, number, first), first * size - start, size, out)
@@ -168,7 +168,7 @@ class Shards:
         chunking = self._root.schema.chunking(name)
         for number, low, high in _in_shards(start, stop, chunking.shard):
             one = self._shard(name, number)
-            if one.all_right:
+            if one.sizes_right:
                 continue
             decoded, least, most = self._stored_bytes(name)
             first = low // chunking.chunk
@@ -221,8 +221,8 @@ class Shards:
     def _lock(self, name: str, number: int) -> Any:
         """Return the lock that a thread holds while it reads something that other threads wait for.
 
-        There is one for each process, because a lock that is held at a fork stays held in the child. It is re-entrant
-        for signal handlers that read too.
+        There is one for each process, because a lock that is held at a fork stays held in the child. It is reentrant,
+        because a signal handler in this thread may read, too.
         """
         return self._fetching.setdefault((os.getpid(), name, number), threading.RLock())
 
@@ -259,8 +259,8 @@ class Shards:
         else:
             size = len(whole) - tail
         _, least, most = self._stored_bytes(name)
-        all_right = not _outside(index[: -(-rows // chunking.chunk), 1], least, most).any()
-        return _Shard(key, where, index, size, all_right, whole)
+        sizes_right = not _outside(index[: -(-rows // chunking.chunk), 1], least, most).any()
+        return _Shard(key, where, index, size, sizes_right, whole)
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
         """Check that a shard has all visible rows; retired rows at its end may be missing."""

@@ -41,7 +41,7 @@ class Tables:
         return read_only(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
 
     def bounds(self, name: str) -> NDArray[np.int64]:
-        """Return the offsets of the sequences in `inputs`, `labels` or `time`: int64 (sequences + 1,), checked."""
+        """Return the offsets of the sequences in an array of their rows, such as `inputs`: int64 (sequences + 1,)."""
         return self.label_offsets if name == "labels" else self.offsets
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:

@@ -30,7 +30,7 @@ class Writer:
     def __init__(self, ledger: Ledger, resources: ExitStack) -> None:
         self._ledger = ledger
         self._resources = resources
-        # Rows that are in no shard yet, by array.
+        # The rows of each array that are in no shard yet.
         self._waiting: dict[str, deque[NDArray[Any]]] = {
             name: deque() for names in ledger.schema.sharded().values() for name in names
         }
@@ -40,10 +40,9 @@ class Writer:
             for number in retired.others(ledger.root.retired, len(names)).tolist():
                 self._committed.setdefault(names[number], []).append(number)
         self._new: dict[str, list[int]] = {}  # the same, not committed yet
-        self._retiring = 0
-        self._last = ""
-        self._parts = 0
-        self._broken = ""
+        self._retiring = 0  # sequences to retire in the next commit
+        self._last, self._parts = "", 0  # the source that was appended last, and how many parts it has
+        self._broken = ""  # why this writer cannot be used any more
         self._closed = False
         self._lock = threading.RLock()
         self._at_work = False
@@ -123,7 +122,7 @@ class Writer:
             self._last, self._parts = source, part + 1
             for name, waiting in self._waiting.items():
                 waiting.append(rows[name])
-            self._put(self._ledger.jobs())
+            self._run_jobs(self._ledger.jobs())
 
     def extend_classes(self, classes: Sequence[Sequence[str] | None]) -> None:
         """Add classes of labels; sequences that are appended from now on may use them.
@@ -164,7 +163,7 @@ class Writer:
             How many sequences readers see now.
         """
         with self._alone(), self._broken_by_errors():
-            self._put(self._ledger.jobs(final=True))
+            self._run_jobs(self._ledger.jobs(final=True))
             self._last = ""  # no parts are added to a source that is visible
             sequences = self._ledger.commit()
             self._committed |= self._new
@@ -190,7 +189,7 @@ class Writer:
         finally:
             self.close()
 
-    def _put(self, jobs: list[ShardJob]) -> None:
+    def _run_jobs(self, jobs: list[ShardJob]) -> None:
         for job in jobs:
             job.write(_take(self._waiting[job.name], job.stop - job.start))
             self._ledger.mark_done(job)
