@@ -157,8 +157,7 @@ class Store(Selection):
     ) -> Store:
         """Return a view of one of the `splits`: by default `train` (0.8), `val` (0.1) or `test` (0.1).
 
-        The other splits may be empty, which gives a warning; there must be one of that name. All else is as for
-        `splits`.
+        Other splits may be empty; if all of them are, there is a warning. All else is as for `splits`.
         """
         sources = None if by is None else self.sources
         numbers_of = members(self.grouped(by), [name], shares, seed, sources=sources, allow_empty=allow_empty)
@@ -246,7 +245,7 @@ class Store(Selection):
         `store_spec.windows.shape.WindowShape` and `store_spec.windows.windows.Windows` explain the arguments.
 
         `target` is by default `"sequence"` if targets are labels of whole sequences, and otherwise `"future"`. With
-        `window=(16, 64)`, windows have in each epoch other random lengths from 16 to 64, and a mask.
+        `window=(16, 64)`, windows have random lengths from 16 to 64, other ones in each epoch, and a mask.
 
         A sequence shorter than a window has none, unless `short` says otherwise. No windows at all give a warning.
         """

@@ -70,9 +70,9 @@ def _plain(batch: Any) -> Any:
 def _signature(batch: Any, varying: int) -> Any:
     """Return dtypes and shapes of a batch; the sizes of the first `varying` axes are unknown."""
 
-    def of(array: Any) -> Any:
+    def spec_of(array: Any) -> Any:
         array = np.asarray(array)
         unknown = [None] * min(varying, array.ndim)
         return tf.TensorSpec((*unknown, *array.shape[len(unknown) :]), array.dtype)
 
-    return tf.nest.map_structure(of, _plain(batch))
+    return tf.nest.map_structure(spec_of, _plain(batch))

@@ -31,9 +31,9 @@ class BatchDataset(IterableDataset[Any]):
     Args:
         method: `windows.batches`, `store.padded`, `store.packed` or `store.streams`.
         *args: Its arguments, as in `BatchDataset(windows.batches, 256, shuffle=True)`.
-        **options: Its further arguments. Without `rank` and
-            `world_size`, those of `torch.distributed` are used, once it is initialised; with Accelerate, pass 0 and 1.
-            Arrays in the result of a `transform` become tensors; for workers that are not forked, it must be picklable.
+        **options: Its further arguments. Without `rank` and `world_size`, those of `torch.distributed` are used, once
+            it is initialised; with Accelerate, pass 0 and 1. Arrays in the result of a `transform` become tensors. For
+            workers that are not forked, a `transform` must be picklable.
     """
 
     def __init__(self, method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P.kwargs) -> None:
@@ -52,7 +52,7 @@ class BatchDataset(IterableDataset[Any]):
     def __iter__(self) -> "TensorBatches":
         frame = inspect.currentframe()
         caller = None if frame is None or frame.f_back is None else frame.f_back.f_locals.get("self")
-        if getattr(caller, "auto_collation", False):  # it is a part of a DataLoader
+        if getattr(caller, "auto_collation", False):  # the caller is a fetcher of a DataLoader, with a batch_size
             raise WindowError("a DataLoader would put these batches into batches; give it batch_size=None")
         return TensorBatches(self._start, self._epochs.take(), self._epochs)
 
@@ -81,13 +81,13 @@ class _Epochs:
 
     def __init__(self, epoch: int) -> None:
         self._next = torch.tensor(epoch).share_memory_()
-        self._begun = torch.zeros((64, 3), dtype=torch.int64).share_memory_()  # seed, pass and epoch of the last ones
+        self._begun = torch.zeros((64, 3), dtype=torch.int64).share_memory_()  # the last passes: seed, number, epoch
         self._lock = get_context("spawn").Lock()  # forked workers can use it too
         self._passes = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        alone = get_spawning_popen() is None  # not for a worker: the copy has epochs of its own
-        return {"_next": self.upcoming} if alone else self.__dict__
+        for_worker = get_spawning_popen() is not None  # any other copy counts epochs on its own
+        return self.__dict__ if for_worker else {"_next": self.upcoming}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_lock" in state:
