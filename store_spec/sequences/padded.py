@@ -39,7 +39,7 @@ MOST_TOGETHER = 2**12  # batches that are read in one group
 class BatchPlan:
     """The batches of an epoch: batch i has the sequences `order[first[i]:first[i + 1]]`."""
 
-    order: Ints  # (sequences,), each once, without those that are left out
+    order: Ints  # (samples,), sequences, without those that are left out; with weights, they may occur several times
     first: Ints  # (batches + 1,). Batch `round * world_size + rank` belongs to rank `rank`. No batch is empty.
 
     def longest(self, lengths: Ints) -> Ints:

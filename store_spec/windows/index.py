@@ -254,6 +254,7 @@ def _skipped(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gap
 
 
 def _windows_that_use(shape: WindowShape, first_start: Ints, first: Ints, real: Ints, gaps: Gaps) -> tuple[Ints, Ints]:
+    """Return, for each gap, the range of numbers of windows that use it, or a range for each row of a window."""
     sequence, count = gaps.sequence, first[gaps.sequence + 1] - first[gaps.sequence]
     some = count > 0
     sequence, count, start, stop = sequence[some], count[some], gaps.start[some], gaps.stop[some]

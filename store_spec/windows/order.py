@@ -236,17 +236,10 @@ class EpochOrder:
             generator, draws = _generator(self._random, 5, number), self._draws[some]
             windows = draw_windows((low, low + count), draws, self._before, self._weights, generator)
             low, count = np.cumsum(draws) - draws, draws
-        total = int(count.sum())
-        first = (rank - int(self.first[number])) % world_size
-        turns = np.arange(1 if self._random is None else LANES)
-        lanes = turns * LANE_STEP % len(turns)
-        size = (total - turns + len(turns) - 1) // len(turns)
-        of_lane = np.empty_like(size)
-        of_lane[lanes] = size
-        lane_start = (np.cumsum(of_lane) - of_lane)[lanes]
-        step = world_size
-        if len(turns) % world_size == 0 and world_size > 1:
-            mine, first, step = turns[first::world_size], 0, 1
+        lanes, lane_start, size = _lanes_by_turn(int(count.sum()), 1 if self._random is None else LANES)
+        first, step = (rank - int(self.first[number])) % world_size, world_size
+        if len(lanes) % world_size == 0 and world_size > 1:  # each lane belongs to one rank
+            mine, first, step = slice(first, None, world_size), 0, 1
             lanes, size = lanes[mine], size[mine]
             low, count = _parts_of_runs(low, count, lane_start[mine], size)
             lane_start = np.cumsum(size) - size
@@ -278,10 +271,9 @@ class EpochOrder:
         if self._random is None:
             return windows[share.first :: share.step]
         turns = np.empty_like(windows)
-        for turn, (lane, low, high) in enumerate(
-            zip(share.lanes.tolist(), share.lane_start.tolist(), (share.lane_start + share.size).tolist(), strict=True)
-        ):
-            mine = windows[low:high]
+        lanes = zip(share.lanes.tolist(), share.lane_start.tolist(), share.size.tolist(), strict=True)
+        for turn, (lane, start, size) in enumerate(lanes):
+            mine = windows[start : start + size]
             # Seeded for each pool and lane, so that a lane can be shuffled without the others.
             generator = _generator(self._random, 1, number, lane)
             if self._cache_order is None:
@@ -355,6 +347,16 @@ class EpochOrder:
 
 def _generator(random: tuple[int, int], *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(random, spawn_key=key))
+
+
+def _lanes_by_turn(windows: int, lanes: int) -> tuple[Ints, Ints, Ints]:
+    """Divide a pool into lanes; return for each turn, (lanes,): its lane, and the first window and the size of that."""
+    turns = np.arange(lanes)
+    lane = turns * LANE_STEP % lanes
+    size = (windows - turns + lanes - 1) // lanes
+    size_by_lane = np.empty_like(size)
+    size_by_lane[lane] = size
+    return lane, (np.cumsum(size_by_lane) - size_by_lane)[lane], size
 
 
 def _parts_of_runs(low: Ints, count: Ints, start: Ints, size: Ints) -> tuple[Ints, Ints]:

@@ -78,8 +78,7 @@ def _read_steps(
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """Read windows as `assemble` takes them: their rows, one window after another, and where each window starts.
 
-    `steps` says for each column which steps of each window to read: the first, and the one after the last, (windows,)
-    each.
+    `steps` has, for each column, the first step to read of each window and the step after the last, (windows,) each.
     """
     store, loaded, span = windows.store, windows.loaded, windows.shape.span
     at, first_row = np.arange(len(first)) * span, store.starts[sequences]

@@ -41,8 +41,8 @@ class Windows(RowSelection[WindowOptions]):
     * inputs (window, *feature shape), of the selected features,
     * labels, the targets: (horizon, *target shape) for `target="future"`, (*target shape) for `"last"` and
       `"sequence"`, (window, *target shape) for `"aligned"`,
-    * mask, with `mask=True`, `short="pad"`, or `pad_end=True` and another target than `"future"`: bool (window,), True
-      for real steps; padded rows are zero, also in `"aligned"` labels,
+    * mask, with `mask=True`, `short="pad"`, random lengths, or `pad_end=True` and another target than `"future"`: bool
+      (window,), True for real steps; padded rows are zero, also in `"aligned"` labels,
     * label_mask, with `pad_end=True` and `target="future"`: bool (horizon,), True for real steps; padded rows of labels
       and `future` are zero,
     * value_mask, bool (window, *feature shape), True for real values,
@@ -91,19 +91,10 @@ class Windows(RowSelection[WindowOptions]):
         shape.check_axis(self.targets.axis, store.path)
         if options.missing not in get_args(MissingValues):
             raise WindowError(f'{store.path}: missing={options.missing!r:.80}; it must be "keep" or "skip"')
-        start, stop = usable_steps(store, shape.steps, **self.moments)
-        check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
-        first = np.maximum(0, start - shape.context_span) if options.context else start
-        self.index = WindowIndex(start=np.minimum(first, stop), stop=stop, shape=shape)
-        if options.context and shape.short == "pad":
-            # The label of a padded window ends with its sequence, so it may begin before the period.
-            label_start = self.index.last_rows(np.arange(len(first)), first)
-            label_start += shape.label_offset if shape.target == "future" else 0
-            self.index = replace(self.index, start=np.where(label_start < start, stop, self.index.start))
-        future = options.future
-        if options.missing == "skip":
-            self.index = replace(self.index, gaps=_gaps_of(store, shape, self.targets.array, future=future is not None))
-        rows, where, inputs = store.schema.inputs, store.path, self.columns["inputs"]
+        # Shared by the windows of all epochs: the index without random starts and lengths, and the cache.
+        self.base, self.row_cache = self._index_of_period(), RowCache()
+        self.index = self.base
+        rows, where, inputs, future = store.schema.inputs, store.path, self.columns["inputs"], options.future
         if future is not None:
             if shape.target != "future":
                 raise WindowError(f'{where}: future={future!r:.80} with target="{shape.target}"; use target="future"')
@@ -116,9 +107,23 @@ class Windows(RowSelection[WindowOptions]):
             targets, cast = features_of_targets(store, self.targets), inputs.cast
             self.window_scales = scales = WindowScales.plan(features, targets, in_advance, cast)
             self.columns |= {name: scales.unrounded(name, column) for name, column in self.columns.items()}
-        # Shared by the windows of all epochs: the index without random starts and lengths, and the cache.
-        self.base, self.row_cache = self.index, RowCache()
-        self._epoch: tuple[int, int] | None = None  # seed and epoch, if windows start elsewhere in each epoch
+        self._epoch: tuple[int, int] | None = None  # seed and epoch, if these are the windows of one epoch
+
+    def _index_of_period(self) -> WindowIndex:
+        """Return all windows within the period, or with targets in it; without missing values if these are skipped."""
+        store, shape, options = self.store, self.shape, self.options
+        start, stop = usable_steps(store, shape.steps, **self.moments)
+        check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
+        first = np.maximum(0, start - shape.context_span) if options.context else start
+        index = WindowIndex(start=np.minimum(first, stop), stop=stop, shape=shape)
+        if options.context and shape.short == "pad":
+            # The label of a padded window ends with its sequence, so it may begin before the period.
+            label_start = index.last_rows(np.arange(len(first)), first)
+            label_start += shape.label_offset if shape.target == "future" else 0
+            index = replace(index, start=np.where(label_start < start, stop, index.start))
+        if options.missing == "keep":
+            return index
+        return replace(index, gaps=_gaps_of(store, shape, self.targets.array, future=options.future is not None))
 
     def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
         return _unpickle, (self.store, self.shape, self.options, self._epoch)
