@@ -213,6 +213,7 @@ class TableReader:
             self._chunk(number)
 
     def _chunk(self, number: int) -> NDArray[Any] | None:
+        """Return a decoded chunk; None if it is missing, or cannot be read, which is reported."""
         if number in self._unreadable or (self._present is not None and number not in self._present):
             return None
         self.seen.add(number)
@@ -240,12 +241,7 @@ class TableReader:
 
 
 class PartRows:
-    """The rows of a part, the tables that describe them, and the problems of both.
-
-    Args:
-        snapshot: The store.
-        part: Which rows.
-    """
+    """The rows of a part, the tables that describe them, and the problems of both."""
 
     def __init__(self, snapshot: Snapshot, part: Part) -> None:
         self.report = ProblemList(snapshot.storage.root)
@@ -313,6 +309,7 @@ class PartRows:
         self.table(name).wrong(number, f"{what}; restore or rebuild that file", kind)
 
     def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
+        """Yield the rows `first` to `last` of one file in pieces; after an error, chunk by chunk."""
         start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.row_type.nbytes))
         while start < last:
             stop = min(start - start % self._chunk + together, last)

@@ -171,8 +171,8 @@ def _check_sources(
     live: set[str] = set()
     for number, name in enumerate(names.tolist()):
         # A retired source may be followed by its newer version.
-        again = parts is not None and parts[number] == 0 and gone[number - 1]
-        same = number > 0 and names[number - 1] == name and not again
+        is_newer = parts is not None and parts[number] == 0 and gone[number - 1]
+        same = number > 0 and names[number - 1] == name and not is_newer
         if not name:
             tables[SOURCES].wrong(number, "a source without a name", "empty")
         if not same and name in live:
@@ -201,9 +201,9 @@ def _check_columns(snapshot: Snapshot, tables: dict[str, TableReader], columns: 
     """Check that further columns of sequences have values that a writer stores."""
     for column in snapshot.root.schema.columns:
         values = columns[column.array]
-        found = None if values is None else wrong_value(column, values)
-        if found is not None:
-            tables[column.array].wrong(*found, "value")
+        wrong = None if values is None else wrong_value(column, values)
+        if wrong is not None:
+            tables[column.array].wrong(*wrong, "value")
 
 
 def _check_identity(
