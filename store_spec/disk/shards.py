@@ -43,7 +43,7 @@ class _Shard:
     whole: bytes | memoryview | None  # its bytes, if a later commit may replace it
 
 
-class _Fetched(threading.local):
+class _FetchedBytes(threading.local):
     """Stored bytes of several chunks that this thread fetched in one request; see `Shards.fetched`."""
 
     shards: Shards | None = None
@@ -52,7 +52,7 @@ class _Fetched(threading.local):
     data: bytes | memoryview = b""
 
 
-_FETCHED = _Fetched()
+_FETCHED = _FetchedBytes()
 _RECENT = RecentChunks()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 

@@ -24,7 +24,7 @@ from store_spec.reading.argument_checks import digest_of, memory_bytes, whole_nu
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns
-from store_spec.reading.states import normalized_then, state_of, step_at, store_at
+from store_spec.reading.states import resumed_normalization, resumed_step, resumed_store, state_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -353,12 +353,12 @@ class OneEpoch(Generic[Item, Plan]):
             StateError: The state is of another store, other arguments or a later version, is not a state, or its
                 rest cannot be distributed over this number of ranks. Then nothing has changed.
         """
-        plan, store = self._base, store_at(state, self._kind, self._base.store)
-        normalize = normalized_then(plan.rows.normalize, state)
+        plan, store = self._base, resumed_store(state, self._kind, self._base.store)
+        normalize = resumed_normalization(plan.rows.normalize, state)
         try:
             if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.rows.normalize):
                 plan = plan.of(store, normalize)
-            step = step_at(state, plan.parameters(), len(plan), store)
+            step = resumed_step(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)
         except WindowError as error:
             raise StateError(f"{store.path}: the epoch of the state cannot continue here: {error}") from error

@@ -31,7 +31,7 @@ def state_of(kind: str, store: Store, sequences: int, parameters: Mapping[str, A
     return {"format": FORMAT, "kind": kind, "store": contents, "parameters": dict(parameters), "step": step}
 
 
-def store_at(state: Any, kind: str, store: Store) -> Store:
+def resumed_store(state: Any, kind: str, store: Store) -> Store:
     """Check a state, and return its sequences: all of `store` except those that were appended since."""
     where, now = store.path, store.counts.sequences
     match state:
@@ -47,15 +47,15 @@ def store_at(state: Any, kind: str, store: Store) -> Store:
             "it is another store, or an older copy of it"
         )
     first = store.first(then)
-    here = {"kind": kind, "sequences": then, "selected": len(first), "contents": first.contents}
-    _check_same({"kind": state.get("kind"), **state["store"]}, here, then, store)
+    current = {"kind": kind, "sequences": then, "selected": len(first), "contents": first.contents}
+    _check_same({"kind": state.get("kind"), **state["store"]}, current, then, store)
     return first
 
 
-def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int, store: Store) -> int:
+def resumed_step(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int, store: Store) -> int:
     """Check that a state has the parameters of the batches here, and return after how many batches it was taken.
 
-    `steps` is the number of batches in the epoch, and `store` has the sequences that `store_at` returned.
+    `steps` is the number of batches in the epoch, and `store` has the sequences that `resumed_store` returned.
     """
     _check_same(state["parameters"], parameters, state["store"]["sequences"], store)
     step: int = state["step"]
@@ -64,8 +64,8 @@ def step_at(state: Mapping[str, Any], parameters: Mapping[str, Any], steps: int,
     return step
 
 
-def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
-    """Return the normalisation of a resumed epoch; the statistics `normalize` may cover more sequences by now."""
+def resumed_normalization(normalize: Normalization | None, state: Mapping[str, Any]) -> Normalization | None:
+    """Return the normalisation of a resumed epoch: `normalize`, or the same of the sequences that there were then."""
     if isinstance(normalize, str | None) or normalize.statistics is None:
         return normalize
     digest = state["parameters"].get("normalize")
@@ -77,18 +77,18 @@ def normalized_then(normalize: Normalization | None, state: Mapping[str, Any]) -
     return normalize
 
 
-def _check_same(saved: Mapping[str, Any], here: Mapping[str, Any], then: int, store: Store) -> None:
-    """Compare what a state has with what batches here have; `then` is how many sequences the store had."""
-    for name in {**here, **saved}:
-        if saved.get(name) != here.get(name):
+def _check_same(saved: Mapping[str, Any], current: Mapping[str, Any], then: int, store: Store) -> None:
+    """Compare what a state has with what these batches have; `then` is how many sequences the store had."""
+    for name in {**current, **saved}:
+        if saved.get(name) != current.get(name):
             raise StateError(
                 f"{store.path}: the state is of {name}={saved.get(name)!r:.80}, and these batches are of "
-                f"{here.get(name)!r:.80}; {_advice(name, then, store.counts.sequences)}"
+                f"{current.get(name)!r:.80}; {_advice(name, then, store.counts.sequences)}"
             )
 
 
 def _advice(name: str, then: int, now: int) -> str:
-    """Return advice for an error, if `name` differs, and the store had `then` sequences and has `now`."""
+    """Return advice for an error: `name` differs, and the store had `then` sequences and has `now`."""
     if name == "selected":
         return "take the selection of the run: retired sequences cannot be selected any more"
     if name == "contents":

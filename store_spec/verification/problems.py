@@ -56,7 +56,7 @@ class ProblemList:
 
     def __init__(self, root: Path | Address) -> None:
         self._root = root
-        self._found: dict[tuple[str, str], _Found] = {}
+        self._groups: dict[tuple[str, str], _Group] = {}  # by file, and kind or text
 
     def add(self, where: str, what: str, *, kind: str = "", sequences: Ranges = (), leftover: bool = False) -> bool:
         """Add a problem; further ones of the same `kind` in the same file are only counted.
@@ -71,14 +71,14 @@ class ProblemList:
         Returns:
             Whether it is the first of its kind.
         """
-        found = self._found.get((where, kind or what))
-        new = found is None
-        if found is None:
+        group = self._groups.get((where, kind or what))
+        new = group is None
+        if group is None:
             name = self._root.name or Path(self._root).resolve().name
-            found = _Found(Problem(store=name, where=where, what=what, kind=kind, leftover=leftover))
-            self._found[where, kind or what] = found
-        found.times += bool(kind)
-        found.sequences += sequences
+            group = _Group(Problem(store=name, where=where, what=what, kind=kind, leftover=leftover))
+            self._groups[where, kind or what] = group
+        group.times += bool(kind)
+        group.sequences += sequences
         return new
 
     def error(self, error: StoreError, sequences: Ranges = ()) -> bool:
@@ -90,15 +90,15 @@ class ProblemList:
 
     def take(self, other: Self) -> None:
         """Add the problems of another list."""
-        for key, found in other._found.items():
-            mine = self._found.setdefault(key, _Found(found.problem))
-            mine.times += found.times
-            mine.sequences += found.sequences
+        for key, group in other._groups.items():
+            mine = self._groups.setdefault(key, _Group(group.problem))
+            mine.times += group.times
+            mine.sequences += group.sequences
 
     @property
     def count(self) -> int:
         """The number of problems."""
-        return len(self._found)
+        return len(self._groups)
 
     def problems(self, names: Sequence[str] | None = None, retired_ranges: Ranges = ()) -> list[Problem]:
         """Return all problems in the order in which they were added.
@@ -107,22 +107,22 @@ class ProblemList:
             names: The source of each sequence; None if they cannot be read.
             retired_ranges: The sequences that are retired.
         """
-        return [_completed(found, () if names is None else names, retired_ranges) for found in self._found.values()]
+        return [_completed(group, () if names is None else names, retired_ranges) for group in self._groups.values()]
 
 
 @dataclass(slots=True)
-class _Found:
+class _Group:
     problem: Problem  # the first of its kind, without sequences
     times: int = 0
     sequences: list[tuple[int, int]] = field(default_factory=list)  # of all
 
 
-def _completed(found: _Found, names: Sequence[str], retired_ranges: Ranges) -> Problem:
+def _completed(group: _Group, names: Sequence[str], retired_ranges: Ranges) -> Problem:
     """Complete the text of a problem: how often it was found, or which sequences it concerns."""
-    low, high = merged(*np.array(found.sequences, np.int64).reshape(-1, 2).T)
-    problem, sequences = found.problem, tuple(zip(low.tolist(), high.tolist(), strict=True))
+    low, high = merged(*np.array(group.sequences, np.int64).reshape(-1, 2).T)
+    problem, sequences = group.problem, tuple(zip(low.tolist(), high.tolist(), strict=True))
     if not sequences:
-        more = f" ({found.times - 1:,} more like this)" if found.times > 1 else ""
+        more = f" ({group.times - 1:,} more like this)" if group.times > 1 else ""
         return replace(problem, what=f"{problem.what}{more}")
     count = sum(stop - start for start, stop in sequences)
     numbers = islice(chain.from_iterable(starmap(range, sequences)), NAMED_SEQUENCES)
