@@ -188,7 +188,7 @@ def stamped_rows(data: bytes | memoryview, chunking: Chunking, shard: ShardId, w
     name, number, rows = STAMP.unpack(stamp)
     if (name.rstrip(b"\0"), number) != (shard.name.encode(), shard.number):
         what = f"shard {number:,} of {name.rstrip(bytes(1)).decode('ascii', 'replace')!r:.40}"
-        raise FormatError(f"{where}: is {what}, by its stamp; a file is another's: restore or rebuild it")
+        raise FormatError(f"{where}: has the stamp of {what}, so it is a copy of another file: restore or rebuild it")
     return int(rows)
 
 

@@ -159,7 +159,7 @@ class RowCheck(PartRows):
         wrong = known & (computed != recorded)
         for at in np.flatnonzero(wrong).tolist():
             what = f"its {array} have crc32c {computed[at]:08x}, not {recorded[at]:08x} as {name} has"
-            advice = "a file is another's, or an older copy: restore or rebuild it"
+            advice = "a file is a copy of another one, or an older copy: restore or rebuild it"
             self.wrong_sequence(start + at, f"{what}; {advice}", "crc32c")
         self._right.append(start + np.flatnonzero(~wrong))
         moments = Moments(*(columns[table] for table in derived(array))) if array in WITH_MOMENTS else None

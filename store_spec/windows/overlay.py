@@ -98,7 +98,7 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
     """Average the predictions of windows, which may overlap, for each step.
 
     Args:
-        windows: The windows; with `phase="random"` those of the epoch, `batches.windows`.
+        windows: The windows; with random starts or lengths those of the epoch, `batches.windows`.
         predictions: For each window an array like its label: (windows, horizon, ...) for `target="future"`, (windows,
             window, ...) for `"aligned"`, (windows, ...) for `"last"` and `"sequence"`. The further axes may differ from
             those of labels, for example for probabilities of classes. NaN makes the mean of its step NaN.
@@ -109,8 +109,8 @@ def overlay(windows: Windows, predictions: ArrayLike, index: ArrayLike, *, inver
         Predictions for the steps of each sequence that has one of these windows.
 
     Raises:
-        WindowError: Shapes do not fit the windows, windows are not normalised but `inverse` is True, or with
-            `phase="random"` these are not the windows of the epoch.
+        WindowError: Shapes do not fit the windows, windows are not normalised but `inverse` is True, or with random
+            starts or lengths these are not the windows of an epoch.
         SequenceIndexError: There is no window with one of these numbers.
 
     >>> import tempfile, store_spec

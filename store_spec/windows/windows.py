@@ -195,7 +195,7 @@ class Windows(RowSelection[WindowOptions]):
     def scaler(self, index: ArrayLike | None = None) -> Scaler:
         """Return the normalisation of windows, to undo it: `windows.scaler(index).inverse(predictions)`.
 
-        With `phase="random"`, call this on the `batches.windows` that the index is of.
+        With random starts or lengths, call this on the `batches.windows` that the index is of.
 
         Args:
             index: (windows,), the numbers of the windows, from `batches(..., index=True)`, or one number. It is needed
@@ -232,8 +232,8 @@ class Windows(RowSelection[WindowOptions]):
     def stats(self) -> Statistics:
         """Return statistics of exactly the rows that these windows use: inputs, and labels at the steps of targets.
 
-        These rows are read. With `phase="random"` they are those of all epochs. Rows that only `future` columns use do
-        not count.
+        These rows are read. With random starts or lengths they are those of all epochs. Rows that only `future` columns
+        use do not count.
 
         Raises:
             WindowError: There are no windows.
@@ -260,23 +260,23 @@ class Windows(RowSelection[WindowOptions]):
         """Refuse to look up windows by number if numbers depend on the epoch, and these windows are not of one epoch.
 
         Raises:
-            WindowError: With `phase="random"` or random lengths these are not the windows of an epoch.
+            WindowError: With random starts or lengths these are not the windows of an epoch.
         """
         if self._varies_by_epoch and self._epoch is None:
             what = 'phase="random"' if self.shape.phase == "random" else "random lengths"
             raise WindowError(
-                f"{self.store.path}: with {what} the numbers of windows are those of one epoch; take "
-                "batches.windows, of the batches that gave them, or windows.of_epoch(seed, epoch)"
+                f"{self.store.path}: with {what} the numbers of windows differ between epochs; use batches.windows, of "
+                "the batches that returned the numbers, or windows.of_epoch(seed, epoch)"
             )
 
     def locate(self, numbers: ArrayLike) -> Place:
         """Return where a window starts, or many windows as arrays of the shape of `numbers`; times are read.
 
-        With `phase="random"`, call this on the `batches.windows` that the numbers are of.
+        With random starts or lengths, call this on the `batches.windows` that the numbers are of.
 
         Raises:
             SequenceIndexError: There is no window with one of these numbers.
-            WindowError: With `phase="random"` these are not the windows of an epoch.
+            WindowError: With random starts or lengths these are not the windows of an epoch.
         """
         self.check_epoch()
         return place_of(self, numbers)

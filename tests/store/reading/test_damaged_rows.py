@@ -46,7 +46,7 @@ def test_a_shard_in_place_of_another_is_always_found(tmp_path, kind, axis):
     one.write_bytes(swapped[1])
     store = store_spec.open_store(tmp_path / "s")
     options = ONE[kind] | ({} if axis == "step" or kind == "padded" else {"targets": "inputs"})
-    says = r"inputs/c.[01].0: is shard [01] of 'inputs', by its stamp; a file is another's"
+    says = r"inputs/c.[01].0: has the stamp of shard [01] of 'inputs', so it is a copy of another file"
     for read in (lambda: store[1], lambda: store.read(1, 0, 1), lambda: [*begin(store.select([1]), kind, **options)]):
         with pytest.raises(FormatError, match=says):
             read()

@@ -93,13 +93,13 @@ def test_swapped_shards_are_found_by_stamps_and_sequences(path, one, other):
     swap(path, one, other)
     problems = problems_of(path)
     assert set(problems) == {one, other}
-    assert all("of 'inputs', by its stamp; a file is another's" in what for what in problems.values())
+    assert all("of 'inputs', so it is a copy of another file" in what for what in problems.values())
     swap(path, one, other)
     change_places(path / one, path / other)  # with the stamps of where they are now
     problems = problems_of(path)
     assert problems
     assert set(problems) <= {"inputs/c.0.0", "inputs/c.1.0", "inputs/c.4.0", "inputs/c.5.0"}
-    assert all("have crc32c" in what and "another's, or an older copy" in what for what in problems.values())
+    assert all("have crc32c" in what and "another one, or an older copy" in what for what in problems.values())
 
 
 @pytest.mark.parametrize("lost", [False, True])
