@@ -11,7 +11,6 @@ from store_spec.disk.lock import belongs_to_store, build_folder, locked
 from store_spec.disk.places import Address, StorePlace, checked_url, is_root, is_url, place_of, store_place
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
-from store_spec.disk.temporary import temporary_folder
 from store_spec.format.codec import crc32c
 from store_spec.format.layout import BLANK as EMPTY_IDENTITY
 from store_spec.format.names import LARGEST_CLASS_NAME

@@ -23,7 +23,6 @@ from builder.planning.build_options import BuildOptions
 if TYPE_CHECKING:
     from builder.execution.preview import Preview
     from builder.execution.report import Report
-    from builder.frames.digits import NotedValues
     from builder.workers.process_source import Failure
 
 LISTED_FAILURES = 20
@@ -148,7 +147,7 @@ def build(context: click.Context, /, **_: object) -> None:
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
-            for line in filter(None, (report.summary, report.codec, report.dtype, report.labels)):
+            for line in filter(None, (report.summary, report.codec, report.dtype)):
                 click.echo(line)
         failed = bool(report.changed) or not report.made
         for line in attention(report) if failed or not quiet else ():
@@ -240,12 +239,6 @@ def absent_text(keys: Sequence[str]) -> str:
     return f"there are no files for {listed}; --manifest-strict refuses that"
 
 
-def unlabelled_text(noted: NotedValues) -> str:
-    """Return the number of rows without labels, and one of them."""
-    which = f"{count_text(noted.values, 'row')} of {count_text(noted.sources, 'source')}"
-    return f"{which}, such as {printable(noted.example)}; they are left out, and --join left keeps such rows"
-
-
 def attention(report: Report) -> Iterator[str]:
     """Yield a line for each kind of source that the user should know of, with advice."""
     reason = printable(report.skipped[0].reason) if report.skipped else ""
@@ -265,8 +258,6 @@ def attention(report: Report) -> Iterator[str]:
             f"{count_text(report.rounded.sources, 'source')}, such as {printable(report.rounded.example)}: the first "
             "source has fewer digits; to keep them, build to another path with --dtype float64"
         )
-    if report.unlabelled.values:
-        yield f"without labels: {unlabelled_text(report.unlabelled)}"
     if report.uncompared is not None:
         yield report.uncompared
     failed = len(report.failures)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import RenderableType
 
 from builder.amounts import bytes_text, count_text, first_names, ignored_text, printable
-from builder.cli.build_command import absent_text, unlabelled_text
+from builder.cli.build_command import absent_text
 from builder.execution.preview import Preview, StorePreview
 from builder.inspection.as_text import chunks_text, classes_text, label_row, rows_text
 from builder.inspection.terminal import Section, columns, pairs
@@ -31,8 +31,6 @@ def _overview(preview: Preview) -> Iterator[tuple[str, str]]:
         if preview.dropped or preview.filled:
             done = f"{count_text(preview.dropped, 'step')} dropped, {count_text(preview.filled, 'value')} filled in"
             yield "cleaning", f"{done}, of those looked at"
-        if preview.unlabelled.values:
-            yield "no labels", unlabelled_text(preview.unlabelled)
         sampled = printable(", ".join(preview.sampled))
         yield "looked at", f"{count_text(len(preview.sampled), 'source')}: {sampled}"
         if preview.skipped:

@@ -9,7 +9,7 @@ import numpy as np
 
 from builder.amounts import bytes_text, count_text, ignored_text, printable, ratio_text, seconds_text
 from builder.build_errors import BuildError, UsageError
-from builder.frames.digits import NO_VALUES, NotedValues
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.options.table_options import COUNTS
 from builder.planning.build_options import BuildOptions
 from builder.planning.packing import Choice
@@ -36,8 +36,7 @@ class Tally:
     bytes_written: int = 0
     dropped: int = 0  # steps that cleaning left out of the sequences of this build
     filled: int = 0  # values that cleaning filled in
-    rounded: NotedValues = NO_VALUES  # numbers that float32 does not keep
-    unlabelled: NotedValues = NO_VALUES  # rows that are left out since they have no labels
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
     committed: int = 0  # sequences that readers see, including those of earlier builds
     started: float = field(default_factory=time.monotonic)
     failures: list[Failure] = field(default_factory=list)
@@ -62,7 +61,6 @@ class Tally:
             self.dropped += sums[0]
             self.filled += sums[1]
         self.rounded += summary.rounded
-        self.unlabelled += summary.unlabelled
         self.bytes_read += summary.bytes_read
         self.bytes_decoded += summary.bytes_decoded
         self.failures += summary.failures
@@ -115,7 +113,6 @@ class SourceFacts:
     skipped: tuple[Failure, ...]  # empty sources
     dropped: int  # steps that cleaning left out of the sequences
     filled: int  # values that cleaning filled in
-    unlabelled: NotedValues  # rows that are left out since they have no labels
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
@@ -135,7 +132,6 @@ def source_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
         "skipped": tuple(Failure(one.source, one.reason) for one in tally.skipped),
         "dropped": tally.dropped,
         "filled": tally.filled,
-        "unlabelled": tally.unlabelled,
     }
 
 
@@ -158,16 +154,14 @@ class Report(SourceFacts):
     seconds: float
     codec: str | None = None  # what `auto` chose, and why
     dtype: str | None = None  # why numbers in text are stored as float64
-    labels: str | None = None  # what vectors of labels were taken for
-    rounded: NotedValues = NO_VALUES  # numbers that have more digits than the float32 stored
+    rounded: ManyDigits = NO_DIGITS  # numbers that have more digits than the float32 stored
     uncompared: str | None = None  # what cannot be compared with the process function of earlier builds
     made: bool = True  # whether there is a store; it exists even if all of its sequences are retired
 
     def __repr__(self) -> str:
-        outdated, rounded, unlabelled = len(self.outdated), self.rounded.values, self.unlabelled.values
+        outdated, rounded = len(self.outdated), self.rounded.values
         notes = [f"{outdated:,} made by other code"] * bool(outdated)
         notes += [f"{count_text(rounded, 'number')} rounded to float32"] * bool(rounded)
-        notes += [f"{count_text(unlabelled, 'row')} without labels"] * bool(unlabelled)
         return "\n  ".join([f"<build of {'; '.join([self.summary, *notes])}>", *self._first_failures()])
 
     @property
@@ -232,26 +226,16 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
         seconds=tally.seconds,
         codec=None if choice is None else str(choice),
         dtype=float64_text(plan.many_digits),
-        labels=_vector_text(plan.label_vector),
         rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,
         made=tally.committed > 0 or open_if_exists(plan.store) is not None,
     )
 
 
-def _vector_text(size: int) -> str | None:
-    if not size:
-        return None
-    return (
-        f"each sequence has one row of {count_text(size, 'label')}, since the first source does not have one per step; "
-        "give --label-axis if that is wrong"
-    )
-
-
-def float64_text(many_digits: NotedValues) -> str | None:
+def float64_text(many_digits: ManyDigits) -> str | None:
     """Return why numbers in text are stored as float64; None if they are not, or if the user chose float64.
 
-    >>> float64_text(NotedValues(2, 1, "116.318417 in column lon of a.csv"))
+    >>> float64_text(ManyDigits(2, 1, "116.318417 in column lon of a.csv"))
     'numbers are stored as float64: float32 does not keep 116.318417 in column lon of a.csv; --dtype float32 rounds it'
     """
     if not many_digits.values:

@@ -68,49 +68,41 @@ def _differs(value: float, nearest: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class NotedValues:
-    """Values that the user should know of, such as numbers in text with more digits than float32 keeps."""
+class ManyDigits:
+    """Numbers in text with more digits than float32 keeps."""
 
     values: int = 0  # how many
     sources: int = 0  # in how many sources
-    example: str = ""  # one of them, with its column and source; empty if there are none
+    example: str = ""  # one of the numbers, with its column and source; empty if there are none
 
-    def __add__(self, other: "NotedValues") -> "NotedValues":
-        return NotedValues(self.values + other.values, self.sources + other.sources, self.example or other.example)
+    def __add__(self, other: "ManyDigits") -> "ManyDigits":
+        return ManyDigits(self.values + other.values, self.sources + other.sources, self.example or other.example)
 
 
-NO_VALUES: Final = NotedValues()
+NO_DIGITS: Final = ManyDigits()
 
 
 @dataclass(slots=True)
-class SourceNotes:
-    """Notes values of one kind while sources are read."""
+class DigitNotes:
+    """Notes the numbers with many digits while the text of a source is read."""
 
-    found: NotedValues | None = None  # in the current source; None: there were none to look at
-    total: NotedValues = NO_VALUES  # in the sources before it
+    found: ManyDigits | None = None  # None: no text was read
 
-    def take(self, source: str) -> NotedValues | None:
-        """Return the notes on the current source, which has this name, and add them to the total."""
+    def take(self, source: str = "") -> ManyDigits | None:
+        """Return the notes on the source of this name, and clear them."""
         found, self.found = self.found, None
-        found = found and replace(found, example=found.example and f"{found.example} of {source}")
-        self.total += found or NO_VALUES
-        return found
+        return found and replace(found, example=found.example and f"{found.example} of {source}")
 
-    def add(self, values: int, example: str) -> None:
-        """Note some values of a source."""
-        self.found = self.found or NO_VALUES
-        self.found += NotedValues(values, int(not self.found.values), example)
-
-    def add_digits(self, table: Table) -> None:
-        """Note the numbers of a source that float32 does not keep, before they are rounded."""
-        self.found = self.found or NO_VALUES
+    def add(self, table: Table) -> None:
+        """Note the values of the columns of a source, before they are rounded."""
+        self.found = self.found or NO_DIGITS
         if table.block is not None and table.block.dtype == np.float64 and not needs_more_digits(table.block).any():
             return
         for name, column in table.columns.items():
             if column.dtype.kind not in "iuf" or not (lost := needs_more_digits(column.astype(np.float64))).any():
                 continue
             value = str(column.reshape(-1)[lost.reshape(-1).argmax()].item()).removesuffix(".0")
-            self.add(int(lost.sum()), f"{value} in column {name}")
+            self.found += ManyDigits(int(lost.sum()), int(not self.found.values), f"{value} in column {name}")
 
 
 def narrow(rows: Array, dtype: str | None) -> Array:

@@ -13,7 +13,7 @@ from builder.formats.column_choice import as_option, select
 from builder.formats.table import HIDDEN, ROW, DType, Frame, OpenTable, Table, column_of
 from builder.formats.text_numbers import first_cast_failure
 from builder.frames.class_columns import read_numbers
-from builder.frames.digits import SourceNotes
+from builder.frames.digits import DigitNotes
 from builder.options.table_options import AS_TEXT
 
 Value = str | int
@@ -57,7 +57,7 @@ def read_groups(
     *,
     by: Mapping[str, bool] | None = None,
     raw: Sequence[str] = (),
-    digits: SourceNotes | None = None,
+    digits: DigitNotes | None = None,
 ) -> Iterator[Group]:
     """Return the groups of a file, in order of first appearance.
 
@@ -76,7 +76,7 @@ def read_groups(
 
     def noted(rows: Table) -> Table:
         if digits is not None:
-            digits.add_digits(rows)
+            digits.add(rows)
         return rows
 
     if not by and not raw:

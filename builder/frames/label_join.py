@@ -13,7 +13,7 @@ from builder.formats import format_of, open_table, suffix_of
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden_columns
-from builder.frames.digits import SourceNotes
+from builder.frames.digits import DigitNotes
 from builder.frames.join_keys import key_text, match_label_rows
 from builder.options.table_options import Join, TableOptions
 from builder.sequence import Sequence as SourceSequence
@@ -60,12 +60,12 @@ class LabelledTable(OpenTable):
         """Return the names of these columns in the label file; numbers if they have no names."""
         return tuple(self.names[name] for name in targets)
 
-    def own_labels(self, targets: Sequence[str], dtype: DType | None, digits: SourceNotes | None) -> Array:
+    def own_labels(self, targets: Sequence[str], dtype: DType | None, digits: DigitNotes | None) -> Array:
         """Return all rows of the label file, (label steps, targets), for the label axis `own`."""
         names = self.names_in_label_file(targets)
         table = Table.of(self.labels.read(names, dtype))
         if digits is not None:
-            digits.add_digits(table)
+            digits.add(table)
         with of_source(self.label_file):
             require_values(table)
             return stack(table, names, dtype=dtype)
@@ -98,17 +98,12 @@ class LabelledTable(OpenTable):
         label_rows = matched[rows]
         return frame.take(column_of(rows)), labels.take(column_of(label_rows, label_rows < 0))
 
-    def count_dropped(
-        self, sequences: Iterable[SourceSequence], unlabelled: SourceNotes | None
-    ) -> Iterator[SourceSequence]:
-        """Yield the sequences; rows without labels are noted, and count as dropped steps of the first."""
+    def count_dropped(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
+        """Yield the sequences; rows without labels count as dropped steps of the first."""
         for number, sequence in enumerate(sequences):
             columns = {**sequence.columns}
-            if not number and (dropped := self.joined.get("dropped", 0)):
-                columns["dropped"] += dropped
-                if unlabelled is not None:
-                    row = int((self.joined["label_rows"] < 0).argmax())
-                    unlabelled.add(dropped, f"{key_text(self.joined['keys'], row)} in column {','.join(self.on)}")
+            if not number:
+                columns["dropped"] += self.joined.get("dropped", 0)
             yield replace(sequence, columns=columns)
 
     def why_missing(self, name: str, row: int) -> str:

@@ -16,7 +16,7 @@ from builder.formats.convert import check_all, require_values, stack
 from builder.formats.table import Array, DType, OpenTable, Table
 from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
-from builder.frames.digits import SourceNotes, narrow
+from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import Group, convert_group_values
 from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
@@ -37,7 +37,7 @@ class SelectedColumns:
     own: bool = False  # whether the labels are the inputs
     time: tuple[str, ...] = ()  # the columns with the time of each row
     classes: tuple[str, ...] = ()  # the label columns that hold class codes
-    digits: SourceNotes | None = None  # where to note numbers with many digits
+    digits: DigitNotes | None = None  # where to note numbers with many digits
     dtype: DType | None = None  # of inputs and label columns; None: that to which NumPy promotes the columns
     text_dtype: str | None = None  # to which float64 is rounded
 
@@ -248,7 +248,7 @@ def read_arrays(table: OpenTable, selection: SelectedColumns, before: int = 0) -
     def read(names: Sequence[str]) -> Table:
         rows = read_numbers(table, names, selection.dtype)
         if selection.digits is not None:
-            selection.digits.add_digits(rows)
+            selection.digits.add(rows)
         if not rows.rows:
             raise EmptySourceError(NO_ROWS)
         return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows

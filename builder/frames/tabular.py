@@ -19,7 +19,7 @@ from builder.formats.joined import join_files, naming_file
 from builder.formats.table import Array, OpenTable, Table, single_groups
 from builder.frames.chosen_columns import select_inputs_and_labels
 from builder.frames.class_columns import encode_labels, read_texts
-from builder.frames.digits import SourceNotes, narrow
+from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
 from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
@@ -53,8 +53,7 @@ class Tabular(SourceReader):
     store_labels: tuple[str, ...] | None = None
     store_columns: tuple[tuple[str, str], ...] = ()  # names and types of the columns of sequences
     text_dtype: str | None = None  # of a store whose first source is text; None if the option dtype is given
-    digits: SourceNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
-    unlabelled: SourceNotes | None = field(default=None, compare=False)  # where to note rows without labels
+    digits: DigitNotes | None = field(default=None, compare=False)  # where to note numbers that float32 does not keep
     # The options that the caller gave; only these are compared with those of an existing store. None: all.
     explicit: tuple[str, ...] | None = None
 
@@ -192,7 +191,7 @@ class Tabular(SourceReader):
         if not isinstance(opened, LabelledTable):
             return pipeline.sequences(read(selection.columns), read)
         sequences = replace(pipeline, why=opened.why_missing).sequences(read(selection.columns), read)
-        return opened.count_dropped(sequences, self.unlabelled) if self.options.on else sequences
+        return opened.count_dropped(sequences) if self.options.on else sequences
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""
@@ -320,7 +319,7 @@ class Tabular(SourceReader):
         inputs, labels, other = read_npz_tables(path, self.options.input_key, label_key, whole)
         steps = Table(columns={**inputs.columns, **labels.columns})
         if self.digits is not None and self.text_dtype is not None:
-            self.digits.add_digits(steps)
+            self.digits.add(steps)
         other = self._labels_by_name(source) if label_key is None else other
         if self.takes_all_rows:
             x = whole(inputs)

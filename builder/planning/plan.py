@@ -8,7 +8,7 @@ from typing import Self
 
 import store_spec
 from builder.build_errors import UsageError
-from builder.frames.digits import NO_VALUES, NotedValues
+from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.frames.tabular import Tabular
 from builder.manifest.manifest_columns import check_classes
 from builder.planning.build_options import BuildOptions
@@ -41,8 +41,7 @@ class Plan:
     fingerprints: FingerprintCache
     skips: RecordedSkips  # of earlier builds
     old_store: store_spec.Store | None  # the store before the build; None: it does not exist yet
-    many_digits: NotedValues = NO_VALUES  # in the first source of a new store, which float32 does not keep
-    label_vector: int = 0  # how many labels that source has for a whole sequence, if no option said that it does
+    many_digits: ManyDigits = NO_DIGITS  # in the first source of a new store, which float32 does not keep
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -68,14 +67,7 @@ class Plan:
             described = sources.described | {"text_dtype": first.text_dtype}
             every = replace(sources.every, process=replace(process, text_dtype=first.text_dtype))
             sources = replace(sources, every=every, described=described)
-        labels = first.schema.labels
-        is_vector = sources.label_axis is None and first.schema.label_axis == "sequence" and labels.shape
-        return replace(
-            self,
-            sources=sources,
-            many_digits=first.many_digits,
-            label_vector=labels.features if is_vector else 0,
-        )
+        return replace(self, sources=sources, many_digits=first.many_digits)
 
     def for_schema(self, schema: Schema) -> Self:
         """Return the plan for a store with this schema; names of features select columns in every source."""

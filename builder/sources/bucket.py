@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import posixpath
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, Self, TypeVar
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State
 from builder.sources.patterns import is_wanted, split_pattern
-from store_spec.building import Address, checked_url, is_root, object_store, temporary_folder
+from store_spec.building import Address, checked_url, is_root, object_store
 
 _PIECE_BYTES = 2**20
 REQUESTS = 16  # in parallel
@@ -122,9 +123,9 @@ class Bucket:
         is not the fault of an object.
         """
         there = [name for name in names if name in self.objects]  # other names are never used as paths
-        with temporary_folder() as folder:
+        with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as folder:
             # The root is so deep that names with `../` stay in the temporary folder.
-            root = folder.joinpath(*[folder.name] * max(map(_levels_up, there), default=0))
+            root = Path(folder, *[Path(folder).name] * max(map(_levels_up, there), default=0))
             root.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(REQUESTS) as pool:
                 errors = dict(one for one in pool.map(partial(self._fetch_into, root), there) if one is not None)

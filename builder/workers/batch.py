@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError
-from builder.frames.digits import NO_VALUES, NotedValues, SourceNotes
+from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
 from builder.sources.fingerprints import Fingerprints
 from builder.workers.conform import SourceProbe, append_checked
@@ -47,8 +47,7 @@ class BatchSummary:
     interrupt: KeyboardInterrupt | None = None  # ended the batch early
     piece_bytes: int = 0  # of the largest piece of a sequence, for the estimate of `preview`
     whole_bytes: int = 0  # of sequences that do not come in pieces, likewise
-    rounded: NotedValues = NO_VALUES  # numbers that float32 does not keep
-    unlabelled: NotedValues = NO_VALUES  # rows that are left out since they have no labels
+    rounded: ManyDigits = NO_DIGITS  # numbers that float32 does not keep
 
     @property
     def content(self) -> Content:
@@ -83,7 +82,7 @@ class ProbeResult:
     nbytes: int
     steps: int
     text_dtype: str | None = None  # the dtype of all tables if it is text; None: tables keep their dtypes
-    many_digits: NotedValues = NO_VALUES  # numbers in text that float32 does not keep
+    many_digits: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
 
 
 def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
@@ -110,8 +109,8 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     append = partial(append_checked, rows, owned=not batch.process.is_custom)
     interrupt: KeyboardInterrupt | None = None
     seconds, table_bytes = (math.inf, math.inf) if whole else (BATCH_SECONDS, TABLE_BYTES)  # that are left
-    digits, unlabelled = SourceNotes(), SourceNotes()
-    batch = batch.with_notes(digits if batch.process.text_dtype is not None else None, unlabelled)
+    notes, rounded = DigitNotes(), NO_DIGITS
+    batch = batch.with_notes(notes) if batch.process.text_dtype is not None else batch
     with batch.ready() as batch:
         started = time.monotonic()
         for number in range(len(batch)):
@@ -123,12 +122,11 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
                 if isinstance(result, Failure):
                     rows.truncate(marks[-1][0])
                     codes.truncate(marks[-1][1])
-                    digits.found = unlabelled.found = None  # not counted
+                    notes.take()  # not counted
                 else:
                     table_bytes -= sum(record.nbytes for record in result.results)
                 finished.append(result)
-                for notes in (digits, unlabelled):
-                    notes.take(batch.names[number])
+                rounded += notes.take(batch.names[number]) or NO_DIGITS
             except KeyboardInterrupt as error:
                 interrupt = error
                 break
@@ -155,8 +153,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         interrupt=interrupt,
         piece_bytes=rows.piece_bytes,
         whole_bytes=rows.whole_bytes,
-        rounded=digits.total,
-        unlabelled=unlabelled.total,
+        rounded=rounded,
     )
     return ProcessedBatch(summary, blocks)
 
@@ -232,10 +229,10 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
     A source without rows, such as a table with only a header, is used only if no source has rows.
     """
     failures, without_rows = [], list[ProbeResult]()
-    notes = SourceNotes()
+    notes = DigitNotes()
     batch = batch.with_notes(notes)
     for number in range(len(batch)):
-        notes.found = None
+        notes.take()
         codes = ClassCodes(batch.process.store_classes, batch.process.options.classes)
         with batch.take([number]).ready() as one:
             kept = {column.column.name: column.column for column in batch.kept}
@@ -255,7 +252,7 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         result = ProbeResult(
             schema=replace(schema, inputs=features.describe(inputs), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
-            many_digits=many_digits or NO_VALUES,
+            many_digits=many_digits or NO_DIGITS,
             bytes_read=sum(file.state.size for file in used.read.fingerprints.values()),
             nbytes=found.nbytes,
             steps=found.steps,

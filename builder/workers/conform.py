@@ -251,8 +251,7 @@ def _guess_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) ->
             f"{origin}: {len(inputs):,} input rows and no labels; for a store without labels, say label_axis own "
             "(--label-axis)"
         )
-    # Differences of the inputs have one row less.
-    if labels.ndim == 0 or (labels.ndim == 1 and not 1 < len(labels) == len(inputs) - 1):
+    if labels.ndim <= 1:
         return "sequence"
     raise SequenceError(
         f"{origin}: {len(inputs):,} input rows and labels of shape {labels.shape}: say with label_axis (--label-axis) "

@@ -19,7 +19,7 @@ import builder
 import store_spec
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError, UsageError, of_source
 from builder.formats.files import unreadable_file
-from builder.frames.digits import SourceNotes
+from builder.frames.digits import DigitNotes
 from builder.frames.tabular import Tabular
 from builder.labels.name_labels import classes_in_name
 from builder.labels.text_classes import ClassCodes, Texts
@@ -117,11 +117,10 @@ class SourceBatch:
         """Return the same sources for labels with these classes."""
         return replace(self, process=self.process.with_classes(classes))
 
-    def with_notes(self, digits: SourceNotes | None, unlabelled: SourceNotes | None = None) -> Self:
-        """Return the same sources; reading tables adds to the notes."""
-        if not isinstance(self.process, Tabular):
-            return self
-        return replace(self, process=replace(self.process, digits=digits, unlabelled=unlabelled))
+    def with_notes(self, digits: DigitNotes) -> Self:
+        """Return the same sources; reading tables adds to `digits` the numbers in text that float32 does not keep."""
+        process = self.process
+        return replace(self, process=replace(process, digits=digits)) if isinstance(process, Tabular) else self
 
     @property
     def may_add_classes(self) -> bool:

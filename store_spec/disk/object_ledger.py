@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from store_spec.disk.ledger import Ledger
 from store_spec.disk.object_storage import Version, WritableObjects
 from store_spec.disk.snapshot import check_root
 from store_spec.disk.storage import PROBE
-from store_spec.disk.temporary import temporary_folder
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
 from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
@@ -84,8 +84,8 @@ class ObjectLedger(Ledger):
 def _claimed(storage: WritableObjects, root: Root, seen: Version | None) -> Iterator[ObjectLedger]:
     """Claim a store in the state that was seen, None for a new one, and release it at the end."""
     storage.writer = secrets.token_hex(8)
-    with temporary_folder() as spilled:
-        ledger = ObjectLedger(storage, root, spilled, is_new=seen is None)
+    with tempfile.TemporaryDirectory(prefix="seqzarr-", ignore_cleanup_errors=True) as spilled:
+        ledger = ObjectLedger(storage, root, Path(spilled), is_new=seen is None)
         if seen is None:
             ledger.commit()
         else:

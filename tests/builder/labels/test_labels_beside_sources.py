@@ -159,24 +159,6 @@ def test_the_same_time_in_another_notation_is_the_same_key(ours: list[Any], thei
     assert match_label_rows(pa.table({"k": ours}), pa.table({"k": theirs}), "l").tolist() == rows
 
 
-def test_a_build_shows_a_row_without_labels(src, tmp_path):
-    command = ["build", src, tmp_path / "t.zarr", "--labels-from", "labels/{stem}.csv", "--inputs", "x"]
-    options = ["--labels", "y", "--on", "t", "--workers", "0"]
-    shown = " ".join(seqzarr(*command, *options, "--dry-run").stdout.split())
-    assert "no labels 1 row of 1 source, such as 2 in column t of b.csv; they are left out" in shown
-    result = seqzarr(*command, *options)
-    assert result.stderr == (
-        "without labels: 1 row of 1 source, such as 2 in column t of b.csv; they are left out, and --join left keeps "
-        "such rows\n"
-    )
-    write_files(src, {"c.csv": "t,x\n1,1\n2,7\n5,bad\n", "d.csv": "t,x\n6 h,1\n1 h,2\n06 h,3\n"})
-    write_files(src, {"labels/c.csv": "t,y\n5,1\n", "labels/d.csv": "t,y\n1 h,1\n"})
-    report = builder.build(src, tmp_path / "t.zarr", workers=0)
-    assert len(report.failures) == 1
-    assert "2 rows without labels" in repr(report)
-    assert report.to_json()["unlabelled"] == {"values": 2, "sources": 1, "example": "6 h in column t of d.csv"}
-
-
 def test_times_with_a_zone_are_no_times_without():
     ours, theirs = pa.table({"k": ["2024-01-31 06:00Z"]}), pa.table({"k": ["2024-01-31 06:00"]})
     with pytest.raises(SourceError, match="none of its 1 rows has the same k"):

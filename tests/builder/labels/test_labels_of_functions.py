@@ -1,7 +1,6 @@
 """Process functions may also return labels that are text, and NaN that is kept."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,26 +32,6 @@ def test_each_text_becomes_the_index_of_its_class(texts, kind):
     found = encode_labels(labels[kind], parse_classes(["cat,dog,cow"]), "s")
     assert (found.dtype.name, found.reshape(-1).tolist()) == ("int64", expected)
     assert found.shape == np.shape(labels[kind])
-
-
-def test_vectors_are_labels_of_sequences_unless_they_seem_to_be_differences(tmp_path):
-    files = {"a.npy": np.arange(9.0)[:, None], "b.npy": np.ones((9, 1))}
-    scores = build_files(tmp_path, files, lambda path: (np.load(path), np.zeros(4)))
-    assert (scores.store.schema.label_axis, scores.store.schema.labels.shape) == ("sequence", (4,))
-    assert str(scores.report.labels).startswith("each sequence has one row of 4 labels, since the first")
-    given = build_files(tmp_path, {}, lambda path: (np.load(path), np.zeros(4)), "g", label_axis="sequence")
-    numbers = build_files(tmp_path, {}, lambda path: (np.load(path), 4), "n")
-    assert given.report.labels is numbers.report.labels is None
-
-    def differences(path: Path) -> Any:
-        rows = np.load(path)
-        return rows, np.diff(rows[:, 0])
-
-    refused = build_files(tmp_path, {}, differences, "d").reasons
-    assert [reason.partition(":")[0] for reason in refused] == ["9 input rows and labels of shape (8,)"] * 2
-    for axis, shape in (("sequence", (8,)), ("own", ())):
-        store = build_files(tmp_path, {}, differences, axis, label_axis=axis).store
-        assert (store.schema.label_axis, store.schema.labels.shape) == (axis, shape)
 
 
 def test_each_target_has_its_classes_or_is_an_integer():

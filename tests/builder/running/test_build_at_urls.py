@@ -5,10 +5,8 @@ import itertools
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,7 @@ from builder.workers.row_blocks import SpillError
 from store_spec import errors
 from store_spec.disk.object_storage import object_store
 from store_spec.schema import CONVENTION
-from tests.builder.command import python, seqzarr
+from tests.builder.command import seqzarr
 from tests.builder.source_files import write_files
 from tests.campaigns.processes import ROOT, cluster
 from tests.store.cloud_servers import azure_container, objects_at, s3_bucket
@@ -483,24 +481,3 @@ def test_a_store_in_the_memory_of_this_process_is_refused_before_workers_start(t
                 builder.build(sources, url, **options)
     with pytest.raises(errors.MissingStoreError):
         store_spec.open_store(url)
-
-
-def kill_this_process(path: Path) -> None:
-    assert path.is_file()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_files_that_a_killed_build_fetched_are_removed_by_the_next(bucket, tmp_path, monkeypatch):
-    upload(make_sources(tmp_path / "src", 0, 3), f"{bucket}/killed")
-    place = tmp_path / "temporary"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    arguments = f"{bucket}/killed", f"{bucket}/stores/killed.zarr"
-    code = "import builder, sys, tests.builder.running.test_build_at_urls as here\n"
-    code += "builder.build(*sys.argv[1:], process=here.kill_this_process, workers=0)"
-    assert python("-c", code, *arguments, TMPDIR=str(place)).returncode == -signal.SIGKILL
-    [left] = place.iterdir()
-    assert [path.name for path in left.iterdir()] == ["000.npy"]
-    os.utime(left, times=(0, time.time() - 100))
-    assert builder.build(*arguments, workers=0).added == 3
-    assert not [*place.iterdir()]
