@@ -74,6 +74,7 @@ def folder_locked(store: Path) -> Iterator[None]:
 
 
 def _acquire(folder: Path, store: Path) -> int:
+    """Make the build folder and the lock file in it, lock that, and return its descriptor."""
     path = folder / LOCK
     while True:
         try:

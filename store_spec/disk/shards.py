@@ -88,15 +88,16 @@ class Shards:
         where = self._shard(name, number).where
         codec, size = self._root.schema.codec, self._root.schema.chunking(name).chunk
         first, after = start // size, -(-(start + len(out)) // size)
-        # Cached chunks are looked for at both ends only: chunks between them are decoded into `out`, not cached.
         cache_id = self._cache_id
-        while (
-            recent and first < after and _copy_cached((cache_id, name, number, first), first * size - start, size, out)
-        ):
-            first += 1
-        last = after - 1
-        if recent and first < after and _copy_cached((cache_id, name, number, last), last * size - start, size, out):
-            after = last
+
+        def copy_cached(chunk: int) -> bool:
+            return _copy_cached((cache_id, name, number, chunk), chunk * size - start, size, out)
+
+        if recent:  # only at both ends: reads decode the chunks between into `out`, and do not cache them
+            while first < after and copy_cached(first):
+                first += 1
+            if first < after and copy_cached(after - 1):
+                after -= 1
         if first == after:
             return
         chunks, nbytes = range(first, after), size * out[:1].nbytes
@@ -278,6 +279,7 @@ class Shards:
             )
 
     def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
+        """Return `length` bytes of a file: those of `fetched`, of an open file, or of the storage."""
         if _FETCHED.shards is self and _FETCHED.key == key and start >= _FETCHED.start:
             data = part_of(_FETCHED.data, start - _FETCHED.start, length)
             if len(data) == length:

@@ -130,6 +130,7 @@ def checked_columns(
 
 
 def _checked_value(column: SequenceColumn, value: Any, source: object) -> Any:
+    """Return a value as the Python object to store; raise a SequenceError if the column cannot hold it."""
     where = f"{source}: column {column.name!r:.80}"
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]

@@ -158,6 +158,7 @@ def first_fall(values: NDArray[np.int64]) -> int | None:
 
 
 def _in_unit(time: Time, array: NDArray[Any], source: object) -> NDArray[np.int64]:
+    """Convert times to numbers of the store's unit, and NaT to `NOT_A_TIME`; refuse times that would be rounded."""
     kind = array.dtype.kind
     if kind in "iu":
         if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
@@ -212,6 +213,7 @@ def moment(time: Time, name: str, value: Any, where: object) -> int:
 
 
 def _date(time: Time, name: str, value: str, where: object) -> np.datetime64:
+    """Parse a date as text; refuse a zone, except for `Z` in a store of times in UTC."""
     text = value.strip()
     if time.zone == "UTC" and text[-1:] in ("Z", "z"):
         text = text[:-1]

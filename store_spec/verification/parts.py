@@ -120,13 +120,9 @@ def overlapping(bounds: Bounds | None, start: int, stop: int) -> Ranges:
 def committed_files(
     snapshot: Snapshot, report: ProblemList, name: str, concerned: Callable[[int, int], Ranges]
 ) -> set[int]:
-    """Return which files with an array's committed rows exist; report the missing ones.
+    """Return which files with committed rows of the array `name` exist; report the missing ones.
 
-    Args:
-        snapshot: The store.
-        report: Receives the problems.
-        name: The array.
-        concerned: Returns the sequences that the rows from one number to another belong to.
+    `concerned(start, stop)` returns the sequences that rows of this array belong to.
     """
     root = snapshot.root
     count, size = root.committed(name), rows_in_file(root.schema, name)
@@ -152,11 +148,7 @@ def present_files(snapshot: Snapshot, name: str) -> set[int]:
 class TableReader:
     """The committed rows of one table, read chunk by chunk; a chunk that cannot be read is reported once.
 
-    Args:
-        snapshot: The store.
-        report: Receives the problems.
-        fact: The table.
-        listed: List its files now; otherwise a missing file is reported when it is read.
+    With `listed`, missing files are reported now, and otherwise when they are read.
     """
 
     def __init__(self, snapshot: Snapshot, report: ProblemList, fact: ArrayFact, *, listed: bool = True) -> None:

@@ -262,6 +262,7 @@ def _check_documents(snapshot: Snapshot, report: ProblemList) -> None:
 
 
 def _check_groups(snapshot: Snapshot, report: ProblemList) -> None:
+    """Compare the own metadata of each group with the root; that of the tables counts retired sequences."""
     count = retired.count(snapshot.root.retired)
     for name in GROUPS:
         key, due = f"{name}/{ROOT}", group_document(count if name == TABLES else 0)

@@ -110,7 +110,8 @@ class CacheOrder:
     @classmethod
     def _within(cls, cached: int, least: int, shape: WindowShape) -> Self | None:
         """Choose by the number of rows of one lane that are to be in the cache."""
-        run = (min(2 * shape.span, cached // least) - shape.span) // shape.stride + 1
+        most = min(2 * shape.span, cached // least)  # rows of a run
+        run = (most - shape.span) // shape.stride + 1
         if run < 2:
             return None
         phases = max(1, run // VISIT_WINDOWS)

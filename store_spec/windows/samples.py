@@ -54,6 +54,7 @@ def read_samples(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
 
 
 def _read_together(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
+    """Return samples like `read_samples`; the rows of all of them are in memory at the same time."""
     store, shape, index = windows.store, windows.shape, windows.index
     sequences, first = index.locate_many(numbers, store.path, ndim=1)
     last = index.last_rows(sequences, first)
