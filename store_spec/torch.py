@@ -108,7 +108,7 @@ class _Epochs:
     def take(self) -> int:
         """Return the epoch of this iteration: the same for all workers of one pass of a `DataLoader`."""
         worker = get_worker_info()
-        # All workers of a loader have the same seed, apart from their number; if they persist, it does not change.
+        # `seed - id` is the same for all workers of a loader, and stays the same for all passes if the workers persist.
         key = None if worker is None else [worker.seed - worker.id, self._passes]
         self._passes += 1
         with self._lock:

@@ -29,7 +29,7 @@ from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
 
 JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
 
-ADD_NOTHING = (
+REPAIR_FIRST = (
     "; new rows follow in that file, so nothing was added: restore it first (seqzarr verify STORE --sources SOURCES "
     "--repair), or build again into a new store"
 )
@@ -357,7 +357,7 @@ def _advice_to_repair() -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise type(error)(f"{error}{ADD_NOTHING}") from error
+        raise type(error)(f"{error}{REPAIR_FIRST}") from error
 
 
 def _class_and_place(store: StoreLocation) -> tuple[Any, Any]:

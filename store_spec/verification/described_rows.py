@@ -58,7 +58,7 @@ class RowCheck(PartRows):
         self._running: RunningRows | None = None  # of that sequence's rows in earlier pieces; None if some are lost
         self._time: int | None = None  # of the previous row
         self._runs: list[Runs] = [no_runs()]  # of rows with a missing value
-        self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences whose checksums are right
+        self._right: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # sequences without a wrong checksum
 
     def run(self) -> None:
         """Read all rows once."""

@@ -110,7 +110,7 @@ class Windows(RowSelection[WindowOptions]):
         self._epoch: tuple[int, int] | None = None  # seed and epoch, if these are the windows of one epoch
 
     def _index_of_period(self) -> WindowIndex:
-        """Return all windows within the period, or with targets in it; without missing values if these are skipped."""
+        """Return where the windows of the period start, leaving out those with gaps if `missing` is "skip"."""
         store, shape, options = self.store, self.shape, self.options
         start, stop = usable_steps(store, shape.steps, **self.moments)
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
