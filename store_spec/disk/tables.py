@@ -22,8 +22,7 @@ class Tables:
 
     def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
-        # The stored chunks of a remote store, by table and number.
-        self._kept: dict[tuple[str, int], bytes | memoryview] = {}
+        self._kept: dict[tuple[str, int], bytes | memoryview] = {}  # remote chunks as stored, by table and number
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -59,7 +58,7 @@ class Tables:
         for fact, numbers in due:
             size = table_chunk(self.root.schema, fact)
             out = np.empty((len(numbers) * size, *self.root.schema.shape(fact)), self.root.schema.dtype(fact))
-            for at, (number, data) in enumerate(zip(numbers, stored, strict=False)):
+            for at, (number, data) in enumerate(zip(numbers, stored, strict=False)):  # takes only its own chunks
                 self.decode_chunk(fact, number, data, out[at * size : (at + 1) * size])
             low = start - numbers.start * size
             tables.append(out[low : low + self._stop(fact, stop) - start] if numbers else out)
@@ -103,7 +102,7 @@ class Tables:
         return data
 
     def forget(self) -> None:
-        """Forget what was kept, so that it is read again."""
+        """Drop the chunks that were kept, so that they are read again."""
         self._kept.clear()
 
     def check_size(self, fact: ArrayFact, number: int) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FEW_FEATURES = 16  # with more features, NumPy is about as fast row by row
 MANY_VALUES = 2**13  # with fewer values, joining rows is not worth it
 TOGETHER = 2**9  # values in joined rows
-LEAST_REST = 2**-10  # in scales; what a narrower dtype loses of a center is subtracted too if it is more
+LEAST_REST = 2**-10  # scales: a larger rounding error of a center, in a narrower dtype, is subtracted as well
 SMALL = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")  # float32 holds each of their values
 
 
@@ -44,7 +44,7 @@ class Scale:
     center: NDArray[Any]  # (features,), or (samples, features)
     scale: NDArray[Any]  # the same shape; never 0
     names: tuple[str, ...] | None = None  # of the features; None if they have no names, or these are unknown
-    rest: NDArray[Any] | None = None  # to subtract after the center; None if the dtype of the center keeps enough of it
+    rest: NDArray[Any] | None = None  # what `center` lost by rounding, to subtract after it; None if that is too little
 
     def checked(self) -> Self:
         """Refuse infinite numbers, which would make values 0 or NaN; return these numbers."""
@@ -68,7 +68,7 @@ class Scale:
         return self if self.center.ndim == 1 else self.mapped(lambda numbers: numbers[at])
 
     def mapped(self, change: Callable[[NDArray[Any]], Any]) -> Scale:
-        """Apply a function to each of the arrays."""
+        """Return the results of a function for center, scale and rest, without names."""
         rest = None if self.rest is None else change(self.rest)
         return Scale(center=change(self.center), scale=change(self.scale), rest=rest)
 
@@ -87,7 +87,7 @@ class Scale:
         numbers = Scale(center=center, scale=scale).checked()
         rest = self.center - center
         is_large = np.abs(rest) > LEAST_REST * scale
-        # Elsewhere it is 0, so that the bits of a sample do not depend on other samples.
+        # A small rest is 0, so that the bits of a sample do not depend on other samples.
         return replace(numbers, rest=np.where(is_large, rest, 0.0).astype(dtype)) if is_large.any() else numbers
 
     def apply(self, values: NDArray[Any], name: str = "inputs", *, inplace: bool = False) -> NDArray[Any]:
@@ -208,7 +208,7 @@ class Scaler(Normalizer):
     labels: Scale
     # The statistics that it is made of; None if it does not come from a store.
     statistics: Statistics | None = field(default=None, repr=False)
-    how: tuple[Any, ...] = field(default=(), repr=False)  # the name of their method that made it, and its arguments
+    how: tuple[Any, ...] = field(default=(), repr=False)  # the method of the statistics that made it, and its arguments
 
     def _scaler(self) -> Scaler:
         return self
