@@ -125,7 +125,7 @@ class Snapshot:
             source = shown(self.table("sequences/source", number, number + 1)[0])
             raise ChecksumError(
                 f"{self.storage.path(name)}: sequence {number:,} ({source}) has crc32c {actual:08x}, not "
-                f"{expected:08x} as its table has: a file is another's, or an older copy; "
+                f"{expected:08x} as its table has: a file is a copy of another one, or an older copy; "
                 "verify says which, restore or rebuild it"
             )
 

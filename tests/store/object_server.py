@@ -32,6 +32,7 @@ class ObjectServer(ThreadingHTTPServer):
         requests: How often each method was used for each path.
         body_bytes: How many bytes were sent.
         most_at_once: The largest number of requests that waited for their answer at the same time.
+        together: Requests wait, at most 10 s, until there have been so many at the same time.
     """
 
     daemon_threads = True
@@ -45,7 +46,8 @@ class ObjectServer(ThreadingHTTPServer):
         self.faults: Any = {}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.body_bytes = self.most_at_once = self.at_once = self.count = 0
-        self.lock = threading.Lock()
+        self.together = 1
+        self.lock = threading.Condition()
 
     @property
     def url(self) -> str:
@@ -90,6 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.requests[self.command, self.path] += 1
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
+            server.lock.notify_all()
+            server.lock.wait_for(lambda: server.most_at_once >= server.together, 10)
         time.sleep(server.delay)
         # A client that has its answer may send another request before this thread continues: count no longer than the
         # delay.

@@ -143,18 +143,17 @@ def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tm
 def test_all_tables_of_a_call_are_fetched_together_and_once(tmp_path, monkeypatch):
     folder = walks(tmp_path / "walks.zarr", sequences=5)
     with serving(tmp_path) as server:
-        server.delay = 0.02
         store = store_spec.open_store(f"{server.url}/walks.zarr")
         due = store_spec.open_store(folder).stats_by("source")
-        assert len(store.lengths) == 5
-        server.most_at_once = 0
+        assert len(store.lengths) == len(store.sources) == 5
+        server.most_at_once, server.together = 0, 2 * len(MOMENTS)
         server.requests.clear()
         for _ in range(2):
             stats = store.stats_by("source")
             assert [bits(one.mean) for one in stats.values()] == [bits(one.mean) for one in due.values()]
         roots = server.requests.pop(("GET", "/walks.zarr/zarr.json"))
         assert (roots, {*server.requests.values()}) == (2, {1})
-        assert server.most_at_once >= 2 * len(MOMENTS)
+        assert server.most_at_once >= server.together
         monkeypatch.setattr("store_spec.disk.tables.KEPT_BYTES", 200)
         again = store_spec.open_store(f"{server.url}/walks.zarr").stats_by("source")
         assert [bits(one.std) for one in again.values()] == [bits(one.std) for one in due.values()]
