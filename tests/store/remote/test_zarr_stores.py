@@ -54,6 +54,7 @@ def test_each_kind_of_store_gives_the_bits_of_the_folder(placed, kind, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* this server does not list keys")
 @every_kind_of_golden
 def test_inspect_and_verify_say_the_same_of_each_kind_as_of_the_folder(placed, kind, folder):
     store = placed(kind, folder)
