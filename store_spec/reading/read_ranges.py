@@ -15,8 +15,6 @@ from store_spec.reading.selection import Selection
 
 PIECE_BYTES = 500  # the most memory for each range while it is read in pieces, apart from its rows
 BLOCK_BYTES = 2**23  # decompressed together while many rows are read; at least one chunk
-
-
 REMOTE_BYTES = 2**25  # in flight from a remote store meanwhile: 16 requests of 1 MiB, each decompressed, too
 
 # The first of some rows, these rows, and the pieces of ranges in them: the number of the range, the position of the
@@ -131,8 +129,7 @@ def every_row(store: Selection, name: str) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows of `inputs` or `labels`, in the order of the store.
 
     Each chunk is decompressed once, and about 8 MiB are in memory at a time, of a remote store 32 MiB. Rows of a
-    sequence that is selected twice
-    occur twice.
+    sequence that is selected twice occur twice.
     """
     store.snapshot.check_files()  # memory is allocated by the number of rows that the root claims
     starts, lengths = store.places(name)
