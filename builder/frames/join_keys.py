@@ -139,6 +139,7 @@ def _cast(column: Any, type_: Any) -> Any:
     if len(column) > 1:
         _cast(column[:1], type_)  # most text that is no time fails here, without a search in all rows
     text = pc.replace_substring_regex(column.combine_chunks(), r"(^|[T ])(\d:\d\d)", r"\10\2")
+    text = pc.replace_substring_regex(text, r"^(\d{4}-\d\d-\d\d[T ]\d\d)$", r"\1:00")
     values, zone = parse_iso(pc.replace_substring_regex(text, r"^(\d\d:)", r"1970-01-01 \1"), "ns")
     if zone != type_.tz:
         raise pa.ArrowInvalid("times with a zone are not those without one")

@@ -153,6 +153,7 @@ def test_the_same_number_in_another_notation_is_the_same_key():
         (["6:00", "06:00", "24:00"], ["24:00", "06:00"], [-1, 1, 0]),  # not all are times, so they are text
         (["2024-01-31 06:00Z", "2024-01-31 06:00"], ["2024-01-31 06:00"], [-1, 0]),  # only some have a zone
         ([np.datetime64("2024-01-31T06:00", "s")], ["2024-01-31 6:00"], [0]),
+        ([np.datetime64("2024-01-31T06:00", "s")], ["2024-01-31 07", "2024-01-31 06"], [1]),
     ],
 )
 def test_the_same_time_in_another_notation_is_the_same_key(ours: list[Any], theirs: list[str], rows: list[int]):
