@@ -206,13 +206,14 @@ def read_source(
 
         def complete(origin: SourceId, piece: Sequence) -> Sequence:
             nonlocal has_rows
-            has_rows |= len(np.atleast_1d(piece.inputs)) > 0
+            has_rows |= np.shape(piece.inputs)[:1] != (0,)  # reads nothing if the inputs are read when needed
             return _complete(labels, kept, batch.converted, origin, piece)
 
-        for sequence in _sequences_of(path, process, labels):
-            origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
-            results.append(each(origin, map_sequence(sequence, partial(complete, origin))))
-            del sequence  # frees its memory before the next sequence is made
+        with _opened(path, process) as source:
+            for sequence in sequences_of(_call(process, source, labels)):
+                origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
+                results.append(each(origin, map_sequence(sequence, partial(complete, origin))))
+                del sequence  # frees its memory before the next sequence is made
         if not has_rows:
             raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
         for file, one in read.fingerprints.items():
@@ -254,15 +255,18 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
     return SourceRead(files, read)
 
 
-def _sequences_of(path: Path, process: Process, labels: NDArray[Any] | None) -> Iterator[Sequence | LongSequence]:
-    """Call the process function with the path of a source, or with the open file, and yield its sequences."""
-    opened: AbstractContextManager[Any] = path.open("rb") if process.takes_file else nullcontext(path)
-    with opened as source:
-        result = process(source)
-        _refuse_async(result)
-        if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
-            result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
-        yield from sequences_of(result)
+def _opened(path: Path, process: Process) -> AbstractContextManager[Any]:
+    """Return a context with what the process function takes: the path of a source, or the open file."""
+    return path.open("rb") if process.takes_file else nullcontext(path)
+
+
+def _call(process: Process, source: Any, labels: NDArray[Any] | None) -> Any:
+    """Call the process function. This is no generator, in which a StopIteration would become another error."""
+    result = process(source)
+    _refuse_async(result)
+    if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
+        result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
+    return result
 
 
 def _refuse_async(result: Any) -> None:

@@ -250,19 +250,42 @@ def raising(path: Path) -> Any:
         raise Panic("unwrap of None")
     if path.name == "3.csv":
         raise SystemExit(3)
+    if path.name == "4.csv":
+        next(iter(path.read_text().splitlines()[2:]))
     return np.ones((3, 1)), np.ones(3)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_exception_of_a_process_function_is_a_failure_of_its_source(tmp_path, workers):
-    contents = {f"{number}.csv": "v\n1\n" for number in range(4)}
+    contents = {f"{number}.csv": "v\n1\n" for number in range(5)}
     report = build_files(tmp_path, contents, raising, workers=workers).report
     assert report.added == 2
     said = [str(failure).partition(" (test_process_functions.py, line ") for failure in report.failures]
     assert [(what, bool(where)) for what, where, _ in said] == [
         ("2.csv: Panic: unwrap of None", True),
         ("3.csv: SystemExit: 3", True),
+        ("4.csv: StopIteration", True),
     ]
+
+
+class ReadWhenNeeded:
+    """Rows like those of an h5py.Dataset."""
+
+    shape, dtype = (3, 1), np.dtype("float32")
+    count = 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        self.count += 1
+        return np.ones(self.shape, self.dtype)
+
+
+def test_inputs_that_are_read_when_needed_are_read_to_check_them_and_to_store_them(tmp_path):
+    inputs = {f"{number}.csv": ReadWhenNeeded() for number in range(3)}
+    build_files(tmp_path, dict.fromkeys(inputs, "x"), lambda path: (inputs[path.name], np.ones(3)), workers=0)
+    assert [inputs[name].count for name in ("1.csv", "2.csv")] == [2, 2]
 
 
 def test_a_process_function_may_change_the_working_folder(tmp_path, monkeypatch):
