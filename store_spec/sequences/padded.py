@@ -106,7 +106,8 @@ class PaddedOptions(EpochOptions):
             return _check_resumed(BatchPlan(order=order, first=np.zeros(1, np.int64)), 0, resumed)
         if self.bucket:
             order = order[np.argsort(-lengths[order], kind="stable")]
-            order, first = self._in_buckets(order, self._round_sizes(lengths[order]), random)
+            sizes = self.batch_sizes(lengths[order]) * min(self.world_size, MANY)
+            order, first = self._in_buckets(order, sizes, random)
             first = self._even(first)
         elif self.max_steps is not None or self.batch_size is None:
             first = self._even(self._fill_rounds(lengths[order]))
@@ -122,12 +123,12 @@ class PaddedOptions(EpochOptions):
         plan = BatchPlan(order=order, first=bounds_of(shares))
         return _check_resumed(plan, self.world_size, resumed)
 
-    def _round_sizes(self, longest: Ints) -> Ints:
-        """Return (sequences,), how many sequences fit into a round if its longest has the length `longest[i]`."""
+    def batch_sizes(self, longest: Ints) -> Ints:
+        """Return (sequences,), how many sequences fit into a batch if its longest has the length `longest[i]`."""
         most = np.full(len(longest), min(self.batch_size or MANY, MANY), np.int64)
         if self.max_steps is not None:
             most = np.minimum(most, min(self.max_steps, MANY) // np.maximum(longest, 1))
-        return most * min(self.world_size, MANY)
+        return most
 
     def _in_buckets(self, order: Ints, sizes: Ints, random: np.random.Generator) -> tuple[Ints, Ints]:
         """Shuffle sorted sequences within buckets; return them, and the first position of each round."""
@@ -231,9 +232,15 @@ class PaddedPlan(SlicePlan):
 
     def _room_for_batches(self) -> int:
         """Return the bytes for batches that are read together; refuse less memory than any epoch needs for a batch."""
-        size, longest = int(np.diff(self.order.first).max(initial=0)), int(self.lengths.max(initial=0))
-        steps = min(size * longest, self.options.max_steps or size * longest)
-        labels = steps if self.label_lengths is self.lengths else size * int(self.label_lengths.max(initial=0))
+        lengths, label_lengths, size = self.lengths, self.label_lengths, int(np.diff(self.order.first).max(initial=0))
+        if self.weights is not None:  # others are never drawn
+            lengths, label_lengths = lengths[self.weights > 0], label_lengths[self.weights > 0]
+        longest = int(lengths.max(initial=0))
+        steps = labels = min(size * longest, self.options.max_steps or size * longest)
+        if self.label_lengths is not self.lengths:  # fewer sequences are in a batch with a longer one
+            order = np.argsort(lengths, kind="stable")
+            sizes = np.minimum(self.options.batch_sizes(lengths[order]), size)
+            labels = int((sizes * np.maximum.accumulate(label_lengths[order])).max(initial=0))
         what = f"a batch of {size:,} sequences of up to {longest:,} steps"
         return self.rows.room(self._bytes_of(size, steps, labels), 2 * size, what)
 

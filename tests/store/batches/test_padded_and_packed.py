@@ -16,7 +16,7 @@ from store_spec.sequences.packed import pack
 from store_spec.sequences.padded import PaddedOptions
 from store_spec.sequences.slices import SliceReader
 from tests.store.kinds import chunks_read
-from tests.store.oracle import Recipe, make, write
+from tests.store.oracle import Recipe, make, store_of, write
 from tests.store.window_oracle import LENGTHS, Written, all_same, keys, selections
 
 Samples = list[tuple[Any, ...]]
@@ -178,6 +178,20 @@ def test_a_budget_without_buckets_is_filled_in_order(lengths: list[int], size: i
     if not rounds or len(rounds[-1]) >= ranks:
         assert plan.first[::ranks].tolist() == [0, *itertools.accumulate(map(len, rounds))]
     assert plan.order.tolist() == list(range(len(lengths)))
+
+
+def test_memory_is_refused_by_batches_that_can_occur_only(tmp_path):
+    """All labels of one long sequence beside many short ones would not fit, nor would many of its length."""
+    lengths = [10] * 500 + [5000]
+    inputs = [np.zeros((length, 1), np.float32) for length in lengths]
+    store = store_of(
+        tmp_path / "a", inputs, [np.zeros((10 * length, 1), np.float32) for length in lengths], label_axis="own"
+    )
+    assert len(store.padded(None, max_steps=5000, bucket=True, memory="2MB")) == 2
+    weights = np.arange(501) < 500
+    assert len(store.padded(250, shuffle=True, weights=weights, memory="2MB")) == 3
+    with pytest.raises(WindowError, match=r"memory=2,000,000 .* a batch of 250 sequences of up to 5,000 steps"):
+        store.padded(250, memory="2MB")
 
 
 def test_drop_last_leaves_out_other_sequences_in_each_epoch():
