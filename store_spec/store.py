@@ -44,7 +44,7 @@ class Store(Selection):
         if isinstance(number, slice):
             return self._selected(number)
         if not isinstance(number, tuple) and array_of(number).ndim:
-            return self.select(number)
+            return self._selected(self.numbers(number))
         return self.read(number)  # type: ignore[arg-type]  # which refuses anything but a number
 
     def __iter__(self) -> Iterator[Pair]:
