@@ -86,8 +86,7 @@ class PaddedOptions(EpochOptions):
         EpochOptions.__post_init__(self)
         if self.drop_last and self.max_steps is not None:
             raise WindowError(
-                f"drop_last=True with max_steps={self.max_steps:,}: such batches have no set size that one could fall "
-                "short of; leave one of the two out"
+                f"drop_last=True with max_steps={self.max_steps:,}: batches then have no set size; leave one out"
             )
 
     def plan(
@@ -225,17 +224,15 @@ class PaddedPlan(SlicePlan):
         self._bytes = nbytes[self.options.rank :: self.options.world_size]  # of each batch of this rank
 
     def _bytes_of(self, sequences: Any, steps: Any, labels: Any) -> Any:
-        """Return the bytes of batches with so many sequences, steps and label rows, including padding."""
-        reader = self.rows
-        rows = steps * (reader.row_bytes("inputs") + 1) + labels * (reader.row_bytes("labels") + 1)
-        return rows + sequences * reader.static_bytes
+        """Return the bytes of batches with so many sequences, steps and label rows, with padding."""
+        rows = steps * (self.rows.row_bytes("inputs") + 1) + labels * (self.rows.row_bytes("labels") + 1)
+        return rows + sequences * self.rows.static_bytes
 
     def _room_for_batches(self) -> int:
         """Return the bytes for batches that are read together; refuse less memory than any epoch needs for a batch."""
-        lengths, label_lengths, size = self.lengths, self.label_lengths, int(np.diff(self.order.first).max(initial=0))
-        if self.weights is not None:  # others are never drawn
-            lengths, label_lengths = lengths[self.weights > 0], label_lengths[self.weights > 0]
-        longest = int(lengths.max(initial=0))
+        used = slice(None) if self.weights is None else self.weights > 0  # others are never drawn
+        lengths, label_lengths = self.lengths[used], self.label_lengths[used]
+        size, longest = int(np.diff(self.order.first).max(initial=0)), int(lengths.max(initial=0))
         steps = labels = min(size * longest, self.options.max_steps or size * longest)
         if self.label_lengths is not self.lengths:  # fewer sequences are in a batch with a longer one
             order = np.argsort(lengths, kind="stable")
@@ -248,8 +245,8 @@ class PaddedPlan(SlicePlan):
         return (len(self.order.first) - 1) // self.options.world_size
 
     def __str__(self) -> str:
-        size, most = self.options.batch_size, self.options.max_steps
-        limit = f"{most:,} padded steps" if size is None else f"{size:,} sequences"
+        size = self.options.batch_size
+        limit = f"{self.options.max_steps:,} padded steps" if size is None else f"{size:,} sequences"
         return f"up to {limit} with {100 * self.padding:.1f} % padding"
 
     def parameters(self) -> dict[str, Any]:
@@ -263,11 +260,10 @@ class PaddedPlan(SlicePlan):
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
-        taken = state.get("taken")
-        if self.state(step)["taken"] == taken:
+        if self.state(step)["taken"] == state.get("taken"):
             return self
         plan = copy(self)
-        plan.set_order(self.options.plan(self.lengths, (step, taken), self.weights))
+        plan.set_order(self.options.plan(self.lengths, (step, state.get("taken")), self.weights))
         return plan
 
     def _most(self, numbers: range) -> int:
