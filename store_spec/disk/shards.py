@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.disk.recent import ChunkKey, RecentChunks
-from store_spec.disk.storage import LocalStorage, OpenFile, most_open_of_all
+from store_spec.disk.storage import LocalStorage, OpenFile, in_order, most_open_of_all
 from store_spec.disk.tables import Tables, get_part, get_whole, missing_file, part_of, wrong_size
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format import retired, shard
@@ -184,18 +184,21 @@ class Shards:
 
         A remote store is not listed: only the shard of each array's last visible row is looked for, and read.
         """
-        schema = self._root.schema
-        for name in (name for names in schema.sharded().values() for name in names):
-            if self._storage.requests > 1:
-                _, stops = self._live(name)
-                if len(stops):
-                    self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
-                continue
-            due = self._visible_shards(name)
-            present = sum(file != ROOT for file in self._storage.list(name))
-            if present < due:
-                where = self._storage.path(name)
-                raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+        names = (name for names in self._root.schema.sharded().values() for name in names)
+        for _ in in_order(self._storage, self._check_files_of, names):
+            pass
+
+    def _check_files_of(self, name: str) -> None:
+        if self._storage.requests > 1:
+            _, stops = self._live(name)
+            if len(stops):
+                self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
+            return
+        due = self._visible_shards(name)
+        present = sum(file != ROOT for file in self._storage.list(name))
+        if present < due:
+            where = self._storage.path(name)
+            raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
 
     def _visible_shards(self, name: str) -> int:
         """Return how many shards have rows of sequences that are not retired; others may be missing."""

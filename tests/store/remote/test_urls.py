@@ -159,6 +159,16 @@ def test_all_tables_of_a_call_are_fetched_together_and_once(tmp_path, monkeypatc
         assert [bits(one.std) for one in again.values()] == [bits(one.std) for one in due.values()]
 
 
+def test_the_last_shards_of_all_arrays_are_fetched_together(tmp_path):
+    walks(tmp_path / "walks.zarr", sequences=5)
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/walks.zarr")
+        assert len(store.lengths) == 5
+        server.most_at_once, server.together = 0, 2
+        store.snapshot.check_files()
+        assert server.most_at_once == 2
+
+
 def test_a_table_that_was_wrong_is_read_again(tmp_path):
     path = walks(tmp_path / "walks.zarr", sequences=3)
     crcs = path / "sequences" / "inputs_crc32c" / "c.0"
