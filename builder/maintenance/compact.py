@@ -101,7 +101,7 @@ def compact(
     earlier = None if existing is None else PartialCopy.of(existing)
     copy_order = earlier.order if earlier is not None else asked_order or Order()
     if copy_order.kind != "store":
-        old = old.select(copy_order.sort(old.sources, old.parts, old.lengths))
+        old = old.view(copy_order.sort(old.sources, old.parts, old.lengths))
     old_records = OldRecords(old)
     choice = None
     if earlier is not None:

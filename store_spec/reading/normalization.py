@@ -47,7 +47,7 @@ class GroupStatistics(dict[str, Statistics]):
             members.setdefault(name, []).append(number)
         for name, numbers in members.items():
             try:
-                self[name] = unchecked_stats(store.select(numbers), **options)
+                self[name] = unchecked_stats(store.view(np.array(numbers)), **options)
             except WindowError as error:
                 raise WindowError(f"{error}; these are the sequences with {by}={name!r:.80}") from None
         store.snapshot.check_not_replaced()

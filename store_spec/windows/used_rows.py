@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def stats_of_windows(windows: Windows) -> Statistics:
     """Return the statistics of all rows that windows use, each once."""
     _, distinct = np.unique(windows.store.selection, return_index=True)  # a sequence may be selected twice
-    windows = windows.of(windows.store.select(distinct), None)
+    windows = windows.of(windows.store.view(distinct), None)
     store = windows.store
     if not len(windows):
         raise WindowError(f"{store.path}: statistics of 0 windows")
@@ -53,7 +53,7 @@ def stats_of_windows(windows: Windows) -> Statistics:
     used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_stats_of_others, windows))
     names = ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",)
     found = {name: merge(stacked([*map(moments, used.blocks(store, name))])) for name in names}
-    labels_moments = found.get("labels") or moments_of(store.select(np.unique(sequence)), "labels")
+    labels_moments = found.get("labels") or moments_of(store.view(np.unique(sequence)), "labels")
     store.snapshot.check_not_replaced()
     return Statistics(inputs=found["inputs"], labels=labels_moments, store=store, used=used)
 

@@ -253,7 +253,7 @@ class Windows(RowSelection[WindowOptions]):
         counts = np.diff(self.index.first)
         weights = np.zeros(len(counts))
         some = np.flatnonzero(counts)
-        weights[some] = self.store.select(some).sequence_weights(target) / counts[some]
+        weights[some] = self.store.view(some).sequence_weights(target) / counts[some]
         return weights
 
     def check_epoch(self) -> None:
