@@ -79,10 +79,16 @@ class Snapshot:
 
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of a table, by default all."""
-        return self.tables.read(name, start, stop)
+        rows = self.tables.read(name, start, stop)
+        if self._tables.has_new:
+            self.check_not_replaced()
+        return rows
 
     def read_tables(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> list[NDArray[Any]]:
-        """Return rows of several tables, by default all; a remote store is asked for all at once."""
+        """Return rows of several tables, by default all; a remote store is asked for all at once.
+
+        After a remote store was read, the caller calls `check_not_replaced`.
+        """
         return self.tables.read_all(names, start, stop)
 
     def slim(self) -> Snapshot:
@@ -224,6 +230,7 @@ class Snapshot:
         """
         if self.storage.keeps_state:
             return
+        self._tables.has_new = False  # first, since other threads may read tables meanwhile
         now = Snapshot.of(self.storage)
         if now.root.identity not in self._same and not self._begins(now):
             raise FormatError(

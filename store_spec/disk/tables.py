@@ -23,6 +23,7 @@ class Tables:
     def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
         self._kept: dict[tuple[str, int], bytes | memoryview] = {}  # remote chunks as stored, by table and number
+        self.has_new = False  # whether remote chunks were read since `Snapshot.check_not_replaced`
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -94,7 +95,7 @@ class Tables:
         key = fact.name, number
         data = self._kept.get(key)
         if data is None:
-            data = self.stored(fact, number)
+            data, self.has_new = self.stored(fact, number), True
             if sum(map(len, list(self._kept.values()))) + len(data) > KEPT_BYTES:
                 self._kept.clear()
             if len(data) <= KEPT_BYTES:

@@ -97,7 +97,11 @@ class SnapshotStore(Store):
         if document is not None:
             return part_of(document, start, length)
         chunk = self._chunk(key)
-        return None if chunk is None else self._snapshot.stored(*chunk, start, length)
+        if chunk is None:
+            return None
+        data = self._snapshot.stored(*chunk, start, length)
+        self._snapshot.check_not_replaced()
+        return data
 
     def _document(self, key: str) -> bytes | None:
         """Return a metadata document, computed from the root."""

@@ -81,6 +81,7 @@ def class_counts(store: Selection, target: str | int | None = None) -> ClassCoun
                 f"{store.path}: labels have more than {MOST_CLASSES:,} different values; they are not classes, but "
                 "numbers: use stats or quantiles"
             )
+    store.snapshot.check_not_replaced()
     if not store.label_lengths.any():
         warnings.warn(f"{store.path}: classes of 0 label rows, in {len(store):,} sequences", stacklevel=3)
     found = sorted(rows)

@@ -80,4 +80,6 @@ def usable_steps(
         start = np.maximum(start, steps_before(store, after))
     if before is not None:
         stop = np.minimum(stop, steps_before(store, before))
+    if before is not None or after is not None:
+        store.snapshot.check_not_replaced()
     return np.minimum(start, stop), stop

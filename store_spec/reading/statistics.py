@@ -303,6 +303,7 @@ def quantiles(store: Store, q: ArrayLike, used: UsedRows | None = None) -> Quant
             return (block.reshape(-1, features) for block in every_row(of, name))
 
         results[name] = quantiles_of_columns(blocks, rows.features, rows.dtype, fractions)
+    store.snapshot.check_not_replaced()
     return Quantiles(q=fractions, **results)
 
 

@@ -308,6 +308,7 @@ def test_a_store_that_takes_the_place_of_one_whose_folder_is_not_open_is_refused
         lambda: next(windows.batches(8)).inputs,
         store.stats,
         lambda: store.sources,
+        lambda: store.array("inputs")[:],
     ]
     for read in reads:
         if changed in ("nothing", "appended"):

@@ -47,21 +47,33 @@ READS: dict[str, Any] = {
     "a slice": lambda store: store.read(1, 3, 9),
     "a sequence": lambda store: store[1],
     "statistics": lambda store: store.stats(),
+    "quantiles": lambda store: store.quantiles(0.5),
+    "class counts": lambda store: store.class_counts(),
+    "windows of a period": lambda store: store.windows(8, before=np.datetime64(9, "s")),
+    "a column": lambda store: store.sequences["site"],
+    "sources": lambda store: store.sources,
+    "a place": lambda store: store.windows(8).locate(3),
+    "an array of zarr": lambda store: store.array("inputs")[:3],
+    "a table of zarr": lambda store: store.group["sequences/site"][:],
 }
 
 
 @pytest.mark.parametrize("reads", READS.values(), ids=READS)
 def test_rows_of_another_store_that_was_written_there_are_refused(memory, reads):
-    def write(factor: float, sequences: int) -> None:
-        with store_spec.create_store(memory, **WALKS) as writer:
-            for number in range(sequences):
-                rows = factor * np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
-                writer.append(rows, rows[:, 0], source=f"walk-{number}")
+    def append_walks(writer: store_spec.Writer, factor: float, start: int, stop: int) -> None:
+        for number in range(start, stop):
+            rows = factor * np.random.default_rng(number).normal(size=(20 + number, 3)).astype("float32")
+            labels, time = np.sign(rows[:, 0]), np.arange(len(rows))
+            writer.append(rows, labels, source=f"walk-{number}", time=time, columns={"site": f"{factor}"})
+
+    def write(factor: float, stop: int) -> None:
+        with store_spec.create_store(memory, **WALKS, time="s", columns={"site": "string"}) as writer:
+            append_walks(writer, factor, 0, stop)
 
     write(1, 12)
     early, unread = store_spec.open_store(memory), store_spec.open_store(memory)
     with store_spec.open_store(memory, "a") as writer:
-        append(writer, 12, 15)
+        append_walks(writer, 1, 12, 15)
     reads(early)  # the store continues it
     later = store_spec.open_store(memory).select(range(12))
     obstore.delete(memory.store, list(objects(memory)))
