@@ -81,7 +81,8 @@ class _Epochs:
 
     def __init__(self, epoch: int) -> None:
         self._next = torch.tensor(epoch).share_memory_()
-        self._begun = torch.zeros((64, 3), dtype=torch.int64).share_memory_()  # the last passes: seed, number, epoch
+        # What workers took last: the seed and the number of the pass, the worker, the epoch.
+        self._taken = torch.full((1024, 4), -1, dtype=torch.int64).share_memory_()
         self._lock = get_context("spawn").Lock()  # forked workers can use it too
         self._passes = 0
 
@@ -108,19 +109,20 @@ class _Epochs:
     def take(self) -> int:
         """Return the epoch of this iteration: the same for all workers of one pass of a `DataLoader`."""
         worker = get_worker_info()
-        # `seed - id` is the same for all workers of a loader, and stays the same for all passes if the workers persist.
-        key = None if worker is None else [worker.seed - worker.id, self._passes]
-        self._passes += 1
         with self._lock:
-            if key is not None:
-                same = (self._begun[:, :2] == torch.tensor(key)).all(dim=1)
-                if same.any():
-                    return int(self._begun[same][0, 2])
             epoch = int(self._next)
-            self._next += 1
-            if key is not None:
-                self._begun[:-1] = self._begun[1:].clone()
-                self._begun[-1] = torch.tensor([*key, epoch])
+            if worker is not None:
+                # `seed - id` is the same for all workers of a loader, and for all its passes if the workers persist, or
+                # if the user seeds torch before each pass. But a worker takes only one epoch of a pass.
+                key = [worker.seed - worker.id, self._passes]
+                same = self._taken[(self._taken[:, :2] == torch.tensor(key)).all(dim=1)]
+                last = same[same[:, 3] == same[-1:, 3]]
+                if len(last) and worker.id not in last[:, 2]:
+                    epoch = int(last[0, 3])
+                self._taken[:-1] = self._taken[1:].clone()
+                self._taken[-1] = torch.tensor([*key, worker.id, epoch])
+            self._passes += 1
+            self._next.fill_(max(epoch + 1, int(self._next)))
         return epoch
 
 

@@ -49,13 +49,22 @@ def test_batches_come_in_the_same_order_whatever_the_number_of_workers(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("start", "persistent"), [("fork", False), ("fork", True), ("spawn", False), ("forkserver", True)]
+    ("start", "persistent", "seeded"),
+    [
+        ("fork", False, False),
+        ("fork", False, True),
+        ("fork", True, False),
+        ("spawn", False, False),
+        ("forkserver", True, True),
+    ],
 )
-def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, load, batch_dataset):
+def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, seeded, torch, load, batch_dataset):
     dataset = batch_dataset(windows.batches, 5, shuffle=True, epoch=2)
     options = {"persistent_workers": persistent, "multiprocessing_context": start}
     loaders = [load(dataset, num_workers=workers, **(options if workers else {})) for workers in (2, 0, 1)]
     for epoch, loader in enumerate([loaders[0], loaders[0], *loaders, loaders[0]], 2):
+        if seeded:  # as some users do before each epoch
+            torch.manual_seed(0)
         assert same(loader, windows.batches(5, shuffle=True, epoch=epoch)), epoch
 
 
