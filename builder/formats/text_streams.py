@@ -27,7 +27,7 @@ def open_stream(path: Path, compression: str | None, options: TableOptions) -> A
     `compression` is None, "gzip", "zstd", "bz2" or "xz"; of the options, `encoding` and `comment` are used.
     """
     if compression == "xz":
-        stream = pa.PythonFile(lzma.open(path), mode="r")  # noqa: SIM115  # closed with the stream
+        stream = pa.PythonFile(io.BufferedReader(_XzFile(path)), mode="r")
     else:
         stream = pa.input_stream(str(path), compression=compression)
     if compression is not None:
@@ -37,6 +37,41 @@ def open_stream(path: Path, compression: str | None, options: TableOptions) -> A
     if options.comment is not None:
         stream = pa.TransformInputStream(stream, DropComments(options.comment))
     return stream
+
+
+class _XzFile(io.RawIOBase):
+    """The text of an xz file. `lzma.open` ends without an error at a damaged stream that follows a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._stream = path.open("rb"), lzma.LZMADecompressor()
+        self._left = b""  # what was read beyond the end of the stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        text = b""
+        while not text:
+            data, self._left = self._left, b""
+            if not data and (self._stream.eof or self._stream.needs_input):
+                data = self._file.read(2**16)
+                if not data and self._stream.eof:
+                    return 0
+                if not data:
+                    raise EOFError("the file ends within compressed data")
+            if self._stream.eof:
+                data = data.lstrip(b"\0")  # zeros may separate streams
+                if not data:
+                    continue
+                self._stream = lzma.LZMADecompressor()
+            text = self._stream.decompress(data, len(buffer))
+            self._left = self._stream.unused_data
+        buffer[: len(text)] = text
+        return len(text)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _limit_unpacked(path: Path) -> Callable[[bytes], bytes]:
@@ -67,9 +102,12 @@ class Recode:
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def __call__(self, piece: bytes) -> bytes:
-        """Return the complete characters of this piece; an incomplete one is kept for the next piece."""
+        """Return the complete characters of this piece; an incomplete one is kept for the next piece.
+
+        The piece at the end of the text is empty.
+        """
         try:
-            return self._decoder.decode(bytes(piece)).encode()
+            return self._decoder.decode(bytes(piece), final=not piece).encode()
         except UnicodeError as error:
             raise SourceError(f"is not {self._encoding} text ({error}); name its encoding with --encoding") from None
 

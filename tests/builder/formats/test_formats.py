@@ -433,6 +433,10 @@ def test_text_of_another_encoding_equals_that_of_utf_8(tmp_path, encoding, size)
     read = read_all(tmp_path / "x.csv", encoding=encoding)
     assert list(read.columns) == ["höhe", "straße"]
     assert read.columns["straße"].tolist() == [-number for number in range(size)]
+    if encoding.startswith("utf-"):
+        (tmp_path / "x.csv").write_bytes((text + "1,2é").encode(encoding)[:-1])
+        with pytest.raises(SourceError, match="is not "):
+            read_all(tmp_path / "x.csv", encoding=encoding)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.xz", ".txt", ".txt.bz2"])
@@ -458,6 +462,9 @@ def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeyp
     twice = tmp_path / f"twice{suffix}"
     twice.write_bytes(whole + write_file(tmp_path / f"y{suffix}", "3,4\n").read_bytes())
     assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
+    twice.write_bytes(whole + b"?" + twice.read_bytes()[len(whole) + 1 :])
+    with pytest.raises(SourceError, match="is it whole"):  # the second stream is damaged
+        read_all(twice)
     monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
     monkeypatch.setattr(files, "UNPACKED_PER_BYTE", 2)
     with pytest.raises(SourceError, match="bytes unpack to more than"):
