@@ -72,8 +72,10 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
     early, late = (np.array(one.cast(pa.int64()).fill_null(0)) for one in (first, second))
     known = np.flatnonzero(~stamps.absent)
     twice = known[early[known] != late[known]]
-    # Rows of one such hour are consecutive among the rows with a time.
-    hours = np.split(twice, np.flatnonzero(np.diff(np.searchsorted(known, twice)) > 1) + 1)
+    # Rows of one such hour are consecutive among the rows with a time, and less than a day apart.
+    day = 86_400 * NANOSECONDS["s"] // NANOSECONDS[stamps.unit]
+    apart = (np.diff(np.searchsorted(known, twice)) > 1) | (np.abs(np.diff(stamps.values[twice])) >= day)
+    hours = np.split(twice, np.flatnonzero(apart) + 1)
     for rows in hours if len(twice) else ():
         falls = np.append(False, stamps.values[rows[1:]] <= stamps.values[rows[:-1]])
         if sort or falls.sum() != 1:
@@ -146,7 +148,10 @@ def _from_calendar(columns: Mapping[str, Any], unit: Unit) -> Stamps:
     texts: list[Any] = []
     for name, column in columns.items():
         try:
-            whole = widen(column).cast(pa.int64())
+            wide = widen(column)
+            if is_text(wide.type):
+                wide.cast(pa.float64())  # first, since pyarrow takes 0x10 for an integer
+            whole = wide.cast(pa.int64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
                 f"column {name} holds no whole numbers; three or more columns of --time must be year, month, "
@@ -193,6 +198,7 @@ def _from_texts(column: Any, unit: Unit, absent: NDArray[np.bool_], *, elapsed: 
     """Return numbers in text as exact nanoseconds, so that files with and without fractions agree."""
     zone: Zone = None if elapsed else "UTC"
     with suppress(pa.ArrowInvalid):  # not all are whole numbers
+        column.cast(pa.float64())  # first, since pyarrow takes 0x10 for an integer
         whole = column.cast(pa.int64()).fill_null(0).to_numpy()
         return Stamps(convert_unit(whole, unit, "ns"), "ns", absent, zone, elapsed)
     values = np.zeros(len(column), np.int64)
@@ -215,4 +221,4 @@ def _decimal(text: str, decimal: str) -> Decimal | None:
         value = Decimal(use_point(text, decimal))
     except InvalidOperation:
         return None
-    return value if value.is_finite() and abs(value.adjusted()) < 400 else None
+    return value if value.is_finite() and abs(value.adjusted()) < 400 and "_" not in text else None

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats.convert import convert
+from builder.formats.convert import EXACT_IN_FLOAT64, convert
 from builder.formats.table import Array, DType
+from builder.formats.text_numbers import ROUNDED
 from builder.labels.text_classes import CODES, Texts, classes_by_target, is_number, parse_classes, unseen_class
 from store_spec import Classes
 
@@ -81,19 +82,18 @@ def parse_name_labels(
             if text not in known:
                 raise unseen_class(text, where, known, from_user=from_user)
             groups[place] = str(known.index(text))
-    try:
-        if all(map(_WHOLE.fullmatch, groups)):
-            labels = np.array([int(text) for text in groups], np.int64)
-        else:
-            labels = np.array([float(text) for text in groups], np.float64)
-    except OverflowError:
-        large = next(text for text in groups if not -(2**63) <= int(text) < 2**63)
+    if not all(map(is_number, groups)):
+        raise SourceError(f"label_pattern={pattern!r} finds {groups} in its name; each must be a number")
+    whole = [int(text) for text in groups if _WHOLE.fullmatch(text)]
+    is_whole = len(whole) == len(groups)
+    most, limit = (2**63 - 1, "is beyond int64") if is_whole or dtype is not None else (EXACT_IN_FLOAT64, ROUNDED)
+    large = next((number for number in whole if abs(number) > most), None)
+    if large is not None:
         raise SourceError(
-            f"label_pattern={pattern!r} finds {large} in its name, which is beyond int64; correct the pattern, or name "
-            "all classes with --classes if it is one"
-        ) from None
-    except ValueError:
-        raise SourceError(f"label_pattern={pattern!r} finds {groups} in its name; each must be a number") from None
+            f"label_pattern={pattern!r} finds {large} in its name, which {limit}; correct the pattern, or name all "
+            "classes with --classes if it is one"
+        )
+    labels = np.array(whole if is_whole else [*map(float, groups)])
     names = [f"group {number + 1}" for number in range(len(groups))]
     row: Array = convert(labels[None], dtype or labels.dtype, names, rounds=True)[0]
     return row

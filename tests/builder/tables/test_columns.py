@@ -177,6 +177,21 @@ def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
     assert build_files(tmp_path, {path.name: "a\n1\n"}, asked).report.added == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x9007199254740993_0.5.csv", "finds 9007199254740993 .* float64 would round it"),
+        ("x1_1_5.csv", "'1_5'. in its"),
+    ],
+)
+def test_numbers_in_names_are_exact_or_refused(tmp_path, name, message):
+    path = write_file(tmp_path / name, "a\n1\n")
+    with pytest.raises(SourceError, match=message):
+        tabular(label_pattern=r"x(\d+)_(.+)\.csv").under(tmp_path)(path)
+    process = tabular(label_pattern=r"x(\d+)_(.+)\.csv").under(tmp_path)
+    assert process(write_file(tmp_path / f"x{2**53}_1e-1.csv", "a\n1\n"))[1].tolist() == [2**53, 0.1]
+
+
 def test_labels_are_the_inputs_or_come_from_the_manifest(tmp_path):
     path = write_file(tmp_path / "x.csv", "a,b\n1,2\n")
     process = tabular(labels_in_manifest=True)

@@ -187,6 +187,7 @@ def test_local_times_are_converted_like_zoneinfo(zone, day, minutes, kind):
         (["2024-10-27 01:00", "2024-10-27 02:30", "2024-10-27 03:00"], {}, "row 2, .*T02:30 occurs twice in Europe/Be"),
         (["2024-10-27 02:30", "2024-10-27 02:30"], {"sort_time": True}, "row 1, .* occurs twice in Europe/Berlin, as"),
         (["2024-10-27 02:30"] * 3, {}, "row 1, .* the order of the rows does not determine which it is; write the zon"),
+        (["2023-10-29 02:30", "2023-10-29 02:15", "2024-10-27 02:15"], {}, "row 3, .*T02:15 occurs twice in Europe/B"),
     ],
 )
 def test_ambiguous_and_nonexistent_local_times_are_refused(values, options, message):
@@ -219,6 +220,8 @@ def test_dates_times_of_day_and_calendar_columns_are_combined():
             cut = [datetime.strptime(one.isoformat()[: 4 + 3 * (count - 1)], FORMS[count]) for one in whole]
             assert stamps.values.tolist() == [nanoseconds(one) // 10**9 for one in cut]
             assert (stamps.unit, stamps.zone) == ("s", None)
+    with pytest.raises(SourceError, match="column m holds no whole numbers"):
+        stamps_of(pa.table({"y": ["2020"], "m": ["0x2"], "d": ["1"]}), TableOptions(time=("y", "m", "d")))
 
 
 @pytest.mark.parametrize(
@@ -232,6 +235,8 @@ def test_dates_times_of_day_and_calendar_columns_are_combined():
         (["2016-12-31T23:59:60Z"], {}, "is not a valid date and time"),
         (["now"], {}, "'now' is not a time stamp of ISO 8601, such as 2020-01-31T12:00:00Z; give its format wi"),
         (["1577836800", "x"], {"time_unit": "s"}, "row 2, column t: 'x' is not a number of s, unlike other values"),
+        (["5", "0x10"], {"time_unit": "s"}, "row 2, column t: '0x10' is not a number of s, unlike other values"),
+        (["5.5", "1_5"], {"time_unit": "s"}, "row 2, column t: '1_5' is not a number of s, unlike other values"),
         (["1e30"], {"time_unit": "s"}, "1e30 s is beyond what int64 holds in nanoseconds"),
         ([1577836800], {}, "column t holds numbers; give their unit with --time-unit, such as s"),
         (pa.array([2**63], pa.uint64()), {"time_unit": "ns"}, "9223372036854775808 ns is beyond what int64 holds"),
