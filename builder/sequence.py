@@ -67,8 +67,8 @@ class LongSequence:
 
     Args:
         pieces: Consecutive pieces, each a Sequence or a pair; at least one. Each piece is used before the next is
-            requested, so a generator may reuse its arrays. `columns`, and labels on the axis `sequence`, are those of
-            the first piece.
+            requested, so a generator may reuse its arrays. `columns` are those of the first piece. Labels on the axis
+            `sequence` can be left out in others, and are the same everywhere.
     """
 
     pieces: Iterable[Sequence | tuple[Any, Any]]

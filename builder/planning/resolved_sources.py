@@ -31,7 +31,7 @@ from builder.sources.source_list import (
     folder_of,
     group_files,
     is_folder_pattern,
-    source_of,
+    texts_in_path,
 )
 from builder.workers.process_source import Failure, SourceBatch
 from store_spec import DAMAGE, LabelAxis, Missing, MissingStoreError, Schema, SequenceColumn
@@ -203,7 +203,7 @@ def _discover(options: BuildOptions, process: Process, manifest: Path | None, *,
     if sequence_from is None:
         return group_files(listing, folder_of, "the folder")
     what = f"sequence_from={sequence_from!r:.200} (--sequence-from)"
-    return group_files(listing, partial(source_of, sequence_from), what)
+    return group_files(listing, partial(texts_in_path, sequence_from), what)
 
 
 def _stored_names(old_store: store_spec.Store | None) -> Sequence[str]:

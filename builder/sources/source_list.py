@@ -215,37 +215,48 @@ def check_sequence_from(pattern: str) -> str:
     return pattern
 
 
-def source_of(pattern: str, path: str) -> str | None:
-    r"""Return the name of the source of a file: the texts that the groups of the pattern find in its path.
+def texts_in_path(pattern: str, path: str) -> tuple[str, ...]:
+    r"""Return what determines the source of a file: the texts that the groups of the pattern find in its path.
 
-    >>> source_of(r"(\w+)_\d{8}\.csv", "north/p7_20240131.csv"), source_of(r"(\w+)_\d{8}\.csv", "notes.csv")
-    ('p7', None)
-    >>> source_of(r"(?P<user>\d+)/.*?(?P<walk>\d+)-", "07/walk3-a.csv")
-    '07/3'
+    >>> texts_in_path(r"(\w+)_\d{8}\.csv", "north/p7_20240131.csv"), texts_in_path(r"(\w+)_\d{8}\.csv", "notes.csv")
+    (('p7',), ())
+    >>> texts_in_path(r"(?P<user>\d+)/.*?(?P<walk>\d+)-", "07/walk3-a.csv")
+    ('07', '3')
     """
     match = re.search(pattern, path)
     if match is None:
-        return None
-    found = "/".join(group or "" for group in match.groups()) if match.groups() else match[0]
-    return found.strip("/") or None
+        return ()
+    return tuple(group or "" for group in match.groups()) or (match[0],)
 
 
-def folder_of(path: str) -> str | None:
-    """Return the folder of a file; None if it is the root."""
-    return path.rpartition("/")[0] or None
+def folder_of(path: str) -> tuple[str, ...]:
+    """Return what determines the source of a file: its folder."""
+    return (path.rpartition("/")[0],)
 
 
-def group_files(listing: SourceList, source_of_file: Callable[[str], str | None], what: str) -> SourceList:
+def group_files(listing: SourceList, texts_of: Callable[[str], tuple[str, ...]], what: str) -> SourceList:
     """Form sources from the files of a listing; files without a source are ignored, and reported.
 
     The files of a source are in the order of their names, in which numbers are compared as numbers. If no file has a
-    source, a UsageError is raised, in which `what` names the rule.
+    source, or two sources would have the same name, a UsageError is raised, in which `what` names the rule.
+
+    Args:
+        listing: The files.
+        texts_of: Returns the texts that determine the source of a file; together they are its name.
+        what: The rule.
     """
     files: dict[str, list[str]] = {}
     ignored = list(listing.ignored)
     for path in listing.names:
-        source = source_of_file(path)
-        (ignored if source is None else files.setdefault(source, [])).append(path)
+        texts = texts_of(path)
+        source = "/".join(texts).strip("/")
+        of_source = files.setdefault(source, []) if source else ignored
+        if source and of_source and (other := texts_of(of_source[0])) != texts:
+            raise UsageError(
+                f"{listing.folder}: {what} finds {other} in {of_source[0]} and {texts} in {path}, which would be one "
+                f"source, {source}"
+            )
+        of_source.append(path)
     if listing.names and not files:
         raise UsageError(
             f"{listing.folder}: {what} matches none of the files ({len(listing.names):,} in all), such as "

@@ -136,8 +136,16 @@ def checked_pieces(
     start, whole = 0, dict[str, Any]()  # columns and labels of the whole sequence, which come with the first piece
     for one in sequence.sequences() if isinstance(sequence, LongSequence) else [sequence]:
         piece = replace(one, **whole)
+        labels = whole.get("labels")
+        if labels is not None and one.labels is not None:
+            piece = replace(piece, labels=one.labels)
         try:
             checked = conform_sequence(schema, origin, piece)
+            if labels is not None and checked.rows["labels"].tobytes() != labels.tobytes():
+                raise SequenceError(
+                    f"{origin}: has labels {checked.rows['labels'][0].tolist()!r:.80}, but {labels[0].tolist()!r:.80} "
+                    "in the first piece; a sequence has one label, or one row of them"
+                )
         except SequenceError as error:
             if not start:
                 raise

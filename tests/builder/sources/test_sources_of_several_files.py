@@ -141,6 +141,25 @@ def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
     ]
     x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
     assert (len(x), y.tolist()) == (4, 1)
+    report = build(
+        tmp_path / "src", "", "rows.zarr", sequence_from=r"(\w)\d", label_axis="sequence",
+        process=lambda path: (np.ones((2, 1)), np.array([0, labels[path.stem]])),
+    )  # fmt: skip
+    assert [one.source for one in report.failures] == ["b"]
+    assert "has labels [0, 2], but [0, 1] in the first piece; a sequence has one" in report.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files", "found"),
+    [
+        (r"(.+?)-(.+)_\d", ["a-b/c_1.csv", "a/b-c_1.csv"], r"\('a', 'b/c'\) in a-b/c_1.csv and \('a/b', 'c'\)"),
+        (r"(\w*)-(\w*)", ["-q.csv", "q-.csv"], r"\('', 'q'\) in -q.csv and \('q', ''\) in q-.csv, .* source, q"),
+    ],
+)
+def test_files_with_other_texts_in_the_groups_are_not_one_source(tmp_path, pattern, files, found):
+    write_files(tmp_path / "src", dict.fromkeys(files, "v\n1\n"))
+    with pytest.raises(UsageError, match=found):
+        build(tmp_path / "src", sequence_from=pattern)
 
 
 def test_files_with_steps_of_different_shapes_are_refused(tmp_path):
