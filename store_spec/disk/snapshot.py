@@ -226,19 +226,21 @@ class Snapshot:
 
         Chunks have their own checksums, so those of another store look right. A new store writes its root first. If
         the root there still begins with this state, so did all files that were read before. This need not be checked
-        while a local folder is kept open.
+        while a local folder is kept open, and has the same root.
         """
         if self.storage.keeps_state:
             return
         self._tables.has_new = False  # first, since other threads may read tables meanwhile
+        folder = self.storage.folder if isinstance(self.storage, LocalStorage) else None
+        root_file = None if folder is None else folder.root_file()
         now = Snapshot.of(self.storage)
         if now.root.identity not in self._same and not self._begins(now):
             raise FormatError(
                 f"{self.storage.root}: another store was written here since this one was opened; open it again"
             )
         self._same.add(now.root.identity)
-        if isinstance(self.storage, LocalStorage):
-            self.storage.confirm()
+        if folder is not None:
+            folder.confirmed = root_file
 
     def _begins(self, later: Snapshot) -> bool:
         """Return whether a later state begins with the sequences of this one, by their hash."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 from store_spec.collector import is_collecting
 from store_spec.disk.places import Address, StoreLocation, is_url, place_of
 from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, UnreadableError
+from store_spec.format.layout import ROOT
 
 if TYPE_CHECKING:
     from store_spec.disk.object_storage import WritableObjects
@@ -133,26 +134,37 @@ def most_open_of_all() -> int:
 class OpenFolder:
     """A folder that stays open, so that no file is read from another folder that got its name.
 
-    There may be too many open folders; and if it was pickled, `is_confirmed` is False, since another folder may have
-    its name by now. Then `keeps_state` is False.
+    If there are too many open folders, if it was pickled, so that another folder may have its name by now, or if the
+    root of the store in it was replaced, `keeps_state` is False.
     """
 
-    __slots__ = ("__weakref__", "_path", "descriptor", "is_confirmed")
+    __slots__ = ("__weakref__", "_path", "confirmed", "descriptor")
 
     def __init__(self, path: Path, *, is_confirmed: bool = True) -> None:
-        self._path, self.descriptor, self.is_confirmed = path, None, is_confirmed
+        self._path, self.descriptor = path, None
         if len(_OPEN_FOLDERS) < most_open_of_all():
             with contextlib.suppress(OSError):  # reading will say what is wrong
                 self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 _OPEN_FOLDERS.add(self)
+        self.confirmed = self.root_file() if is_confirmed else None  # the file of the store that was opened
 
     def __reduce__(self) -> tuple[Callable[[Path], OpenFolder], tuple[Path]]:
         return _unpickled_folder, (self._path,)
 
     @property
     def keeps_state(self) -> bool:
-        """Whether it is certainly the folder that was opened first."""
-        return self.is_confirmed and self.descriptor is not None
+        """Whether it certainly holds the store that was opened, in the same state."""
+        return self.confirmed is not None and self.confirmed == self.root_file()
+
+    def root_file(self) -> tuple[int, int] | None:
+        """Return what identifies the present file of the root; None if it or the folder cannot be looked at."""
+        if self.descriptor is None:
+            return None
+        try:
+            status = os.stat(ROOT, dir_fd=self.descriptor, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
         if self.descriptor is not None:
@@ -196,11 +208,6 @@ class LocalStorage:
     def keeps_state(self) -> bool:
         """See the attributes."""
         return self.folder is None or self.folder.keeps_state
-
-    def confirm(self) -> None:
-        """Note that the folder is that of the store that was opened, or continues it."""
-        if self.folder is not None:
-            self.folder.is_confirmed = True
 
     def path(self, key: str) -> Path:
         """Return the path of a key."""
