@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import BuildError
+from builder.formats.column_notes import Columns
 from builder.frames.digits import NO_DIGITS, DigitNotes, ManyDigits
 from builder.labels.text_classes import ClassCodes, Recoding, first_classes, recode_labels
 from builder.sources.fingerprints import Fingerprints
@@ -248,9 +249,9 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         if is_narrow:
             inputs, labels = _narrow(inputs), _narrow(labels) if batch.process.has_labels_in_table else labels
         texts = codes.last_texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
-        labels = replace(targets.describe(labels), classes=first_classes(texts, batch.process.options.classes))
+        labels = replace(_with_columns(labels, targets), classes=first_classes(texts, batch.process.options.classes))
         result = ProbeResult(
-            schema=replace(schema, inputs=features.describe(inputs), labels=labels),
+            schema=replace(schema, inputs=_with_columns(inputs, features), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
             bytes_read=sum(file.state.size for file in used.read.fingerprints.values()),
@@ -261,6 +262,14 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
             return result
         without_rows.append(result)
     return without_rows[0] if without_rows else failures
+
+
+def _with_columns(rows: Rows, columns: Columns) -> Rows:
+    """Return the description of rows with the names of their columns, unless each value of a column is an array.
+
+    Names in a store are those of the last axis, where such arrays have no columns.
+    """
+    return columns.describe(rows) if len(rows.shape) < 2 else rows
 
 
 def _narrow(rows: Rows) -> Rows:

@@ -168,6 +168,16 @@ def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
         assert tuple(one.names for one in process.columns(path)) == (("a",), names)
 
 
+@pytest.mark.parametrize(("inputs", "order"), [("a:c", [0, 1, 2]), ("c,a,b", [2, 0, 1]), ("b", [1])])
+def test_columns_of_arrays_are_no_names_of_features(tmp_path, inputs, order):
+    """Features are positions on the last axis."""
+    array = np.arange(18.0).reshape(2, 3, 3)
+    process = tabular(column_names="a,b,c", inputs=inputs)
+    store = build_files(tmp_path, {"x.npy": array}, process).store
+    assert (store.schema.inputs.names, store.schema.labels.names) == (None, None)
+    assert np.array_equal(store[0][0], array[:, order])
+
+
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
 def test_numbers_in_names_beyond_int64_are_explained(tmp_path, number):
     path = write_file(tmp_path / f"x{number}_1.csv", "a\n1\n")
