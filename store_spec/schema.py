@@ -317,9 +317,13 @@ class Schema:
         return name in ROW_ARRAYS and (name, self.label_axis) != ("labels", "sequence")
 
     def chunking(self, name: str) -> Chunking:
-        """Return the chunks of an array in shards."""
-        assert self.is_sharded(name), f"{name} is a table"
-        return self.label_steps if name == "labels" and self.label_steps is not None else self.steps
+        """Return the rows of a chunk and of a file of an array; a file of a table is one chunk of about 256 KiB."""
+        if self.is_sharded(name):
+            return self.label_steps if name == "labels" and self.label_steps is not None else self.steps
+        fact = self.fact(name)
+        value_bytes = STRING_BYTES if fact.dtype == "string" else self.dtype(fact).itemsize
+        row_bytes = value_bytes * math.prod(self.shape(fact))
+        return Chunking.for_rows(row_bytes, chunk_bytes=TABLE_CHUNK_BYTES, shard_bytes=TABLE_CHUNK_BYTES)
 
     def sharded(self) -> dict[str, tuple[str, ...]]:
         """Return the arrays in shards, by axis. Arrays on the same axis have the same rows in the same shards."""
@@ -328,6 +332,11 @@ class Schema:
             if self.is_sharded(fact.name):
                 by_axis[self.axis(fact)] = (*by_axis.get(self.axis(fact), ()), fact.name)
         return by_axis
+
+    def chunk_bytes(self, name: str) -> int:
+        """Return the bytes of a decoded chunk of an array."""
+        fact = self.fact(name)
+        return self.chunking(name).chunk * self.dtype(fact).itemsize * math.prod(self.shape(fact))
 
     @property
     def labels_like_inputs(self) -> bool:
@@ -365,12 +374,10 @@ class Schema:
         Raises:
             LookupError: The store has no such array.
         """
-        fact = _FACTS.get(name)
+        columns = (ArrayFact(column.array, column.dtype, "sequence", "") for column in self.columns)
+        fact = _FACTS.get(name) or next((fact for fact in columns if fact.name == name), None)
         if fact is None:
-            column = next((one for one in self.columns if one.array == name), None)
-            if column is None:
-                raise LookupError(f"there is no array {name!r:.200}")
-            return ArrayFact(column.array, column.dtype, "sequence", "")
+            raise LookupError(f"there is no array {name!r:.200}")
         return fact
 
     def shape(self, fact: ArrayFact) -> tuple[int, ...]:

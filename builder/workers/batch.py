@@ -185,7 +185,7 @@ def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch
         return processed
     common, sources = min(len(facts), len(first_facts)), processed.summary.records.sources
     at = int(np.append((facts[:common] != first_facts[:common]).any(axis=1), True).argmax())
-    name = sources[min(at, len(sources) - 1)] if sources else "all of a batch of sources"
+    name = sources[min(at, len(sources) - 1)] if len(sources) else "all of a batch of sources"
     name += "" if at < common else ", or a source beside it,"
     raise BuildError(
         f"{name} gave other rows when it was processed again after a worker died: a source or its labels changed "

@@ -21,11 +21,10 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage, Put, WritableStorage, in_order
 from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreError, SchemaError
 from store_spec.format import retired, shard
-from store_spec.format.documents import encode_document, group_document
-from store_spec.format.layout import ROOT, Counts, Root, array_document, chunk_key, table_chunk
+from store_spec.format.layout import OFFSETS, ROOT, Counts, Root, chunk_key
 from store_spec.format.names import Classes, check_extended
-from store_spec.format.records import SOURCES, Records, no_records
-from store_spec.schema import GROUPS, MISSING_RUNS, TABLES, ArrayFact, Schema
+from store_spec.format.records import Records, no_records
+from store_spec.schema import MISSING_RUNS, ArrayFact, Schema
 
 JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
 
@@ -241,7 +240,7 @@ class Ledger:
             label_steps=self.root.counts.label_steps + int(new.label_lengths.sum()),
             **{name: getattr(self.root.counts, name) + len(each.runs) for name, each in new.missing.items()},
         )
-        replaced = [number for source in set(new.sources) for number in self._replaced.pop(source, ())]
+        replaced = [number for source in set(new.sources.tolist()) for number in self._replaced.pop(source, ())]
         root = replace(
             self.root,
             schema=self._schema,
@@ -270,18 +269,6 @@ class Ledger:
         self._pending, self._latest = [Records.concatenate(self._pending + self._latest)], []
         return self._pending[0]
 
-    def _documents(self, root: Root) -> dict[str, bytes]:
-        """Return the arrays' own metadata by key, which is for readers that skip the root.
-
-        Offsets come last, so that no such reader sees more than the other arrays have.
-        """
-        last = ("label_offsets", "offsets")
-        facts = sorted(self.schema.arrays(), key=lambda fact: (fact.name in last, fact.name))
-        documents = {f"{name}/{ROOT}": group_document() for name in GROUPS}
-        documents[f"{TABLES}/{ROOT}"] = group_document(retired.count(root.retired))
-        documents |= {f"{fact.name}/{ROOT}": array_document(self.schema, fact, root.counts) for fact in facts}
-        return {key: encode_document(document) for key, document in documents.items()}
-
     def _put_tables(self, put: Put, new: Records) -> None:
         """Write the chunks of all tables that have new rows."""
         from store_spec.disk.zarr_arrays import put_rows  # here, because zarr takes 0.1 s to import
@@ -298,7 +285,7 @@ class Ledger:
         rows = self._table_rows(fact, new)
         if rows is None or not len(rows):
             return None
-        size = table_chunk(self.schema, fact)
+        size = self.schema.chunking(fact.name).chunk
         before = 0 if self._committed is None else self.root.committed(fact.name)
         first = before - before % size
         if first < before:
@@ -310,15 +297,11 @@ class Ledger:
         """Return the new rows of a table; None for arrays in shards."""
         if fact.name in new.columns:
             return new.columns[fact.name]
-        array = "labels" if fact.name in ("label_row_size", "label_offsets", MISSING_RUNS["labels"]) else "inputs"
+        array = "labels" if fact.name in ("label_offsets", MISSING_RUNS["labels"]) else "inputs"
         lengths = self._lengths(array, new)
         ends = self.root.committed(array) + np.cumsum(lengths)
-        if fact.name in ("row_size", "label_row_size"):
-            return lengths
-        if fact.name in ("offsets", "label_offsets"):
+        if fact.name in OFFSETS:
             return ends if self._committed is not None else np.concatenate([np.zeros(1, np.int64), ends])
-        if fact.name == SOURCES:
-            return np.array(new.sources, object)
         if fact.name in new.missing:
             return new.missing[fact.name].shifted(ends - lengths)
         return None

@@ -115,7 +115,7 @@ class LocalLedger(Ledger):
     def _put_documents(self, root: Root) -> list[str]:
         """Refresh the arrays' own metadata; return the folders in which it changed, which are not synced yet."""
         folders = []
-        for key, data in self._documents(root).items():
+        for key, data in root.documents().items():
             with contextlib.suppress(MissingStoreError):
                 if self._storage.get(key) == data:
                     continue

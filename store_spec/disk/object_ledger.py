@@ -14,7 +14,7 @@ from store_spec.disk.object_storage import Version, WritableObjects
 from store_spec.disk.snapshot import check_root
 from store_spec.disk.storage import PROBE
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
-from store_spec.format.layout import ROOT, Root
+from store_spec.format.layout import OFFSETS, ROOT, Root
 from store_spec.format.records import Records
 
 
@@ -56,7 +56,7 @@ class ObjectLedger(Ledger):
         objects: dict[str, bytes] = {}
         self._put_tables(lambda key, parts: objects.update({key: b"".join(parts)}), new)
         if self._committed is None:  # there is no claim without a root, so none of these may exist yet
-            for key, first in (objects | self._documents(root)).items():
+            for key, first in (objects | root.documents()).items():
                 if not self._storage.put_new(key, first):
                     raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
         else:
@@ -68,9 +68,8 @@ class ObjectLedger(Ledger):
 
     def put_documents(self, root: Root) -> None:
         """Refresh the arrays' own metadata."""
-        documents = self._documents(root)
-        keys = (f"{name}/{ROOT}" for name in ("offsets", "label_offsets"))
-        last = {key: documents.pop(key) for key in keys if key in documents}
+        documents = root.documents()
+        last = {key: documents.pop(key) for name in OFFSETS if (key := f"{name}/{ROOT}") in documents}
         self._storage.put_all(documents)
         self._storage.put_all(last)
 

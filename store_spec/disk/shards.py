@@ -20,11 +20,21 @@ from numpy.typing import NDArray
 
 from store_spec.disk.recent import ChunkKey, RecentChunks
 from store_spec.disk.storage import LocalStorage, OpenFile, in_order, most_open_of_all
-from store_spec.disk.tables import Tables, get_part, get_whole, missing_file, part_of, wrong_size
+from store_spec.disk.tables import (
+    Tables,
+    check_count,
+    get_part,
+    get_whole,
+    missing_file,
+    part_of,
+    stored_sizes,
+    wrong_size,
+)
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format import retired, shard
-from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, Buffer
-from store_spec.format.layout import ROOT, chunk_key
+from store_spec.format.codec import Buffer
+from store_spec.format.layout import chunk_key
+from store_spec.format.runs import merged
 
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
@@ -116,20 +126,14 @@ class Shards:
         """Yield the stored bytes of consecutive chunks of a shard."""
         one = self._shard(name, number)
         ranges = shard.chunk_ranges(one.index, chunks, one.size, one.where)
-        if not ranges:
-            return
-        together, first = shard.joined(ranges), 0
-        if one.whole is not None:
-            data = one.whole
-        elif together is None:
-            yield from (self._get(one.key, offset, length) for offset, length in ranges)
-            return
-        else:
+        together = shard.joined(ranges)
+        if together is None:
+            yield from (self._get(one, offset, length) for offset, length in ranges)
+        elif ranges:
             first, size = together
-            data = self._get(one.key, first, size)
-        stored = np.frombuffer(data, np.uint8)
-        for offset, length in ranges:
-            yield stored[offset - first : offset - first + length]
+            stored = np.frombuffer(self._get(one, first, size), np.uint8)
+            for offset, length in ranges:
+                yield stored[offset - first : offset - first + length]
 
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:
@@ -145,7 +149,7 @@ class Shards:
             one, chunks = self._shard(name, number), range(low // chunking.chunk, -(-high // chunking.chunk))
             together = shard.joined(shard.chunk_ranges(one.index, chunks, one.size, one.where))
             if together is not None:
-                _FETCHED.data = self._get(one.key, *together)
+                _FETCHED.data = self._get(one, *together)
                 _FETCHED.shards, _FETCHED.key, _FETCHED.start = self, one.key, together[0]
         try:
             yield
@@ -171,13 +175,12 @@ class Shards:
             one = self._shard(name, number)
             if one.sizes_right:
                 continue
-            decoded, least, most = self._stored_bytes(name)
-            first = low // chunking.chunk
-            wrong = _outside(one.index[first : -(-high // chunking.chunk), 1], least, most)
+            first, decoded = low // chunking.chunk, self._root.schema.chunk_bytes(name)
+            wrong = _impossible(one.index[first : -(-high // chunking.chunk), 1], decoded)
             if wrong.any():
                 chunk = first + int(np.argmax(wrong))
                 _, length = shard.chunk_range(one.index, chunk, one.size, one.where)
-                raise wrong_size(f"{one.where}: chunk {chunk}", length, least, most, decoded)
+                raise wrong_size(f"{one.where}: chunk {chunk}", length, decoded)
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number.
@@ -194,11 +197,7 @@ class Shards:
             if len(stops):
                 self.check_sizes(name, int(stops[-1]) - 1, int(stops[-1]))
             return
-        due = self._visible_shards(name)
-        present = sum(file != ROOT for file in self._storage.list(name))
-        if present < due:
-            where = self._storage.path(name)
-            raise FormatError(f"{where}: {present:,} shards where {due:,} are committed; some were lost")
+        check_count(self._storage, name, self._visible_shards(name), "shards")
 
     def _visible_shards(self, name: str) -> int:
         """Return how many shards have rows of sequences that are not retired; others may be missing."""
@@ -206,9 +205,8 @@ class Shards:
             return self._root.files(name)
         starts, stops = self._live(name)
         size = self._root.schema.chunking(name).shard
-        first, last = starts // size, (stops - 1) // size
-        shared = int((first[1:] == last[:-1]).sum())  # with the previous sequence
-        return int((last - first + 1).sum()) - shared
+        first, after = merged(starts // size, -(-stops // size))
+        return int((after - first).sum())
 
     def _live(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return starts and stops of the sequences that have rows and are not retired."""
@@ -216,11 +214,6 @@ class Shards:
         live = retired.others(self._root.retired, len(bounds) - 1)
         starts, stops = bounds[live], bounds[live + 1]
         return starts[starts < stops], stops[starts < stops]
-
-    def _stored_bytes(self, name: str) -> tuple[int, int, int]:
-        """Return the decoded size of a chunk, and the smallest and largest size it can be stored in."""
-        decoded = self._root.schema.chunking(name).chunk * self._root.schema.rows(name).nbytes
-        return decoded, decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
 
     def _lock(self, name: str, number: int) -> Any:
         """Return the lock that a thread holds while it reads something that other threads wait for.
@@ -232,7 +225,7 @@ class Shards:
 
     def _largest(self, name: str) -> int:
         """Return the largest possible size of a shard."""
-        chunking, (_, _, most) = self._root.schema.chunking(name), self._stored_bytes(name)
+        chunking, most = self._root.schema.chunking(name), stored_sizes(self._root.schema.chunk_bytes(name))[-1]
         return chunking.shard // chunking.chunk * most + shard.tail_bytes(chunking)
 
     def _shard(self, name: str, number: int) -> _Shard:
@@ -262,8 +255,8 @@ class Shards:
             size = int(index[present].sum(axis=1).max(initial=0))
         else:
             size = len(whole) - tail
-        _, least, most = self._stored_bytes(name)
-        sizes_right = not _outside(index[: -(-rows // chunking.chunk), 1], least, most).any()
+        lengths = index[: -(-rows // chunking.chunk), 1]
+        sizes_right = not _impossible(lengths, self._root.schema.chunk_bytes(name)).any()
         return _Shard(key, where, index, size, sizes_right, whole)
 
     def _check_rows(self, name: str, number: int, rows: int, where: str) -> None:
@@ -281,8 +274,11 @@ class Shards:
                 "or rebuild it"
             )
 
-    def _get(self, key: str, start: int, length: int) -> bytes | memoryview:
-        """Return `length` bytes of a file: those of `fetched`, of an open file, or of the storage."""
+    def _get(self, one: _Shard, start: int, length: int) -> bytes | memoryview:
+        """Return `length` bytes of a shard: of memory, of `fetched`, of an open file, or of the storage."""
+        if one.whole is not None:
+            return part_of(one.whole, start, length)
+        key = one.key
         if _FETCHED.shards is self and _FETCHED.key == key and start >= _FETCHED.start:
             data = part_of(_FETCHED.data, start - _FETCHED.start, length)
             if len(data) == length:
@@ -345,6 +341,7 @@ def _in_shards(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int
         yield first // size, max(start, first) - first, min(stop, first + size) - first
 
 
-def _outside(lengths: NDArray[np.uint64], least: int, most: int) -> NDArray[np.bool_]:
-    """Return which lengths are impossible for a chunk."""
-    return (lengths < least) | (lengths > most)
+def _impossible(lengths: NDArray[np.uint64], decoded: int) -> NDArray[np.bool_]:
+    """Return which lengths no chunk of this decoded size can have."""
+    possible = stored_sizes(decoded)
+    return (lengths < possible[0]) | (lengths > possible[-1])

@@ -23,7 +23,7 @@ from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
 from store_spec.format.layout import BLANK, ROOT, Root, chunk_key
 from store_spec.format.names import shown
-from store_spec.format.records import SOURCES, Records, proved
+from store_spec.format.records import Records, proved
 from store_spec.format.runs import Runs, no_runs, wrong_run
 from store_spec.schema import MISSING_RUNS, ArrayFact
 
@@ -248,15 +248,11 @@ class Snapshot:
         if later.root.counts.sequences < count:
             return False
         try:
-            names = (SOURCES, *proved(schema))
+            names = proved(schema)
             columns = dict(zip(names, tables.read_all(names, 0, count), strict=True))
-            lengths = tables.read("row_size", 0, count)
-            own = schema.label_axis == "own"
-            label_lengths = tables.read("label_row_size", 0, count) if own else np.zeros_like(lengths)
-        except (*DAMAGE, KeyError):
+        except (*DAMAGE, LookupError):
             return False
-        sources = tuple(columns[SOURCES].tolist())
-        return Records(sources, lengths, label_lengths, columns).identity(BLANK, schema) == self.root.identity
+        return Records(columns).identity(BLANK, schema) == self.root.identity
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""

@@ -1,8 +1,7 @@
 """Read the tables, which are arrays that are not in shards, and other files that a commit has counted."""
 
-import math
 from collections.abc import Iterable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from store_spec.disk.storage import Storage, in_order
 from store_spec.errors import FormatError, MissingStoreError
 from store_spec.format.codec import LARGEST_OVERHEAD, LARGEST_RATIO, LARGEST_TEXT_BYTES, decode_text
-from store_spec.format.layout import ROOT, Root, chunk_key, table_chunk
+from store_spec.format.layout import BOUNDS, ROOT, Root, chunk_key
+from store_spec.format.runs import Ints
 from store_spec.schema import TABLE_CHUNK_BYTES, ArrayFact
 
 KEPT_BYTES = 2**24  # of the tables of a remote store, as they are stored
@@ -22,27 +22,23 @@ class Tables:
 
     def __init__(self, storage: Storage, root: Root) -> None:
         self.storage, self.root = storage, root
+        self._bounds: dict[str, Ints] = {}  # by axis
         self._kept: dict[tuple[str, int], bytes | memoryview] = {}  # remote chunks as stored, by table and number
         self.has_new = False  # whether remote chunks were read since `Snapshot.check_not_replaced`
 
-    @cached_property
-    def offsets(self) -> NDArray[np.int64]:
-        """Int64 (sequences + 1,), checked: sequence i has the rows offsets[i] to offsets[i + 1]."""
-        return read_only(self._offsets("offsets", "row_size", self.root.counts.steps))
+    def bounds(self, name: str) -> Ints:
+        """Return the offsets of the sequences in an array of their rows, such as `inputs`: int64 (sequences + 1,).
 
-    @cached_property
-    def label_offsets(self) -> NDArray[np.int64]:
-        """The same for `labels`, whatever their axis."""
-        axis = self.root.schema.label_axis
-        if axis == "step":
-            return self.offsets
-        if axis == "sequence":
-            return read_only(np.arange(len(self.offsets)))  # the number of offsets has been checked
-        return read_only(self._offsets("label_offsets", "label_row_size", self.root.counts.label_steps))
-
-    def bounds(self, name: str) -> NDArray[np.int64]:
-        """Return the offsets of the sequences in an array of their rows, such as `inputs`: int64 (sequences + 1,)."""
-        return self.label_offsets if name == "labels" else self.offsets
+        They are checked: sequence i has the rows bounds[i] to bounds[i + 1].
+        """
+        axis = self.root.schema.axis(self.root.schema.fact(name))
+        if axis not in self._bounds:
+            if axis == "sequence":
+                bounds = np.arange(len(self.bounds("inputs")))  # the number of offsets has been checked
+            else:
+                bounds = self.check_offsets(axis, *self.read_all(BOUNDS[axis]))
+            self._bounds[axis] = read_only(bounds)
+        return self._bounds[axis]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of a table, by default all committed ones."""
@@ -57,7 +53,7 @@ class Tables:
             stored = iter(list(stored))
         tables = []
         for fact, numbers in due:
-            size = table_chunk(self.root.schema, fact)
+            size = self.root.schema.chunking(fact.name).chunk
             out = np.empty((len(numbers) * size, *self.root.schema.shape(fact)), self.root.schema.dtype(fact))
             for at, (number, data) in enumerate(zip(numbers, stored, strict=False)):  # takes only its own chunks
                 self.decode_chunk(fact, number, data, out[at * size : (at + 1) * size])
@@ -74,16 +70,12 @@ class Tables:
         A malicious root may count more rows than there are, or larger ones, and memory is allocated for the chunks.
         """
         fact = self.root.schema.fact(name)
-        stop, size = self._stop(fact, stop), table_chunk(self.root.schema, fact)
+        stop, size = self._stop(fact, stop), self.root.schema.chunking(fact.name).chunk
         first, last = start // size, -(-stop // size)
         numbers = range(first, last if stop > start else first)
         if self.storage.requests == 1 and numbers:
-            present = sum(file != ROOT for file in self.storage.list(name))
-            if present < last:
-                raise FormatError(
-                    f"{self.storage.path(name)}: {present:,} chunks where {last:,} are committed; some were lost"
-                )
-        if self._decoded_bytes(fact) > TABLE_CHUNK_BYTES:  # chunks of one wide row
+            check_count(self.storage, name, last, "chunks")
+        if self.root.schema.chunk_bytes(name) > TABLE_CHUNK_BYTES:  # chunks of one wide row
             for _ in in_order(self.storage, partial(self.check_size, fact), numbers):
                 pass
         return fact, numbers
@@ -108,13 +100,12 @@ class Tables:
 
     def check_size(self, fact: ArrayFact, number: int) -> None:
         """Check the stored size of a chunk that is larger than usual."""
-        decoded = self._decoded_bytes(fact)
+        decoded = self.root.schema.chunk_bytes(fact.name)
         if decoded > TABLE_CHUNK_BYTES:  # one wide row
             key = chunk_key(self.root.schema, fact.name, number)
-            least, most = decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD
             size = self.storage.size(key)
-            if not least <= size <= most:
-                raise wrong_size(str(self.storage.path(key)), size, least, most, decoded)
+            if size not in stored_sizes(decoded):
+                raise wrong_size(str(self.storage.path(key)), size, decoded)
 
     def decode_chunk(self, fact: ArrayFact, number: int, stored: bytes | memoryview, out: NDArray[Any]) -> None:
         """Decode the stored bytes of one chunk into `out`."""
@@ -132,17 +123,15 @@ class Tables:
 
     def stored(self, fact: ArrayFact, number: int) -> bytes | memoryview:
         """Return the bytes of one chunk as they are stored."""
-        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else self._decoded_bytes(fact)
+        limit = LARGEST_TEXT_BYTES if fact.dtype == "string" else self.root.schema.chunk_bytes(fact.name)
         return get_whole(self.storage, chunk_key(self.root.schema, fact.name, number), limit + LARGEST_OVERHEAD)
 
-    def _decoded_bytes(self, fact: ArrayFact) -> int:
-        schema = self.root.schema
-        return table_chunk(schema, fact) * schema.dtype(fact).itemsize * math.prod(schema.shape(fact))
+    def check_offsets(self, axis: str, offsets: Ints, sizes: Ints) -> Ints:
+        """Check that offsets begin with 0, never decrease, end with the last row, and agree with `sizes`; return them.
 
-    def check_offsets(
-        self, name: str, offsets: NDArray[np.int64], sizes_name: str, sizes: NDArray[np.int64], last: int
-    ) -> NDArray[np.int64]:
-        """Check that offsets begin with 0, never decrease, end with `last`, and agree with `sizes`; return them."""
+        `axis` is that of the rows: see `BOUNDS`.
+        """
+        (name, sizes_name), last = BOUNDS[axis], self.root.counts.of(axis)
         where = self.storage.path(name)
         if offsets[0] != 0:
             raise FormatError(f"{where}: begins with {offsets[0]:,}, not with 0")
@@ -163,15 +152,18 @@ class Tables:
             )
         return offsets
 
-    def _offsets(self, name: str, sizes_name: str, last: int) -> NDArray[np.int64]:
-        offsets, sizes = self.read_all([name, sizes_name])
-        return self.check_offsets(name, offsets, sizes_name, sizes, last)
 
-
-def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+def read_only(array: Ints) -> Ints:
     """Make a cached array read-only, because later reads depend on it; return it."""
     array.setflags(write=False)
     return array
+
+
+def check_count(storage: Storage, name: str, due: int, what: str) -> None:
+    """Check that an array has as many files as are committed, before memory is allocated by their number."""
+    present = sum(file != ROOT for file in storage.list(name))
+    if present < due:
+        raise FormatError(f"{storage.path(name)}: {present:,} {what} where {due:,} are committed; some were lost")
 
 
 def get_whole(storage: Storage, key: str, limit: int) -> bytes | memoryview:
@@ -196,8 +188,14 @@ def part_of(data: bytes | memoryview, start: int, length: int | None) -> bytes |
     return data[first:] if length is None else data[first : first + max(0, length)]
 
 
-def wrong_size(where: str, size: int, least: int, most: int, decoded: int) -> FormatError:
+def stored_sizes(decoded: int) -> range:
+    """Return the possible stored sizes of a chunk from its decoded size."""
+    return range(decoded // LARGEST_RATIO, decoded + LARGEST_OVERHEAD + 1)
+
+
+def wrong_size(where: str, size: int, decoded: int) -> FormatError:
     """Return the error for a chunk whose stored size is impossible by the schema."""
+    least, most = stored_sizes(decoded)[0], stored_sizes(decoded)[-1]
     if size > most:
         return FormatError(f"{where}: a chunk of {size:,} stored bytes; it cannot have more than {most:,}")
     return FormatError(

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import zarr
@@ -13,10 +15,8 @@ from zarr.storage import MemoryStore, StorePath
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put
 from store_spec.disk.tables import part_of
-from store_spec.format.documents import encode_document, group_document
-from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number, table_chunk
-from store_spec.format.retired import count
-from store_spec.schema import GROUPS, TABLES, ArrayFact, Schema
+from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number
+from store_spec.schema import GROUPS, ArrayFact, Schema
 
 
 class SnapshotStore(Store):
@@ -64,7 +64,7 @@ class SnapshotStore(Store):
 
     async def exists(self, key: str) -> bool:
         """Return whether the state has a key."""
-        return self._document(key) is not None or self._chunk(key) is not None
+        return key in self._documents or self._chunk(key) is not None
 
     async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # zarr's signature
         """Refuse to write anything."""
@@ -76,26 +76,23 @@ class SnapshotStore(Store):
 
     async def list(self) -> AsyncIterator[str]:
         """Yield every key of the state."""
-        for key in self._keys():
+        for key in self._keys(""):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys that begin with `prefix`."""
-        for key in self._keys():
-            if key.startswith(prefix):
-                yield key
+        for key in self._keys(prefix):
+            yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names in a folder, each once."""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        inside = (key.removeprefix(folder) for key in self._keys() if key.startswith(folder))
-        for name in dict.fromkeys(key.partition("/")[0] for key in inside):
+        for name in dict.fromkeys(key.removeprefix(folder).partition("/")[0] for key in self._keys(folder)):
             yield name
 
     def _get(self, key: str, start: int, length: int | None) -> bytes | memoryview | None:
-        document = self._document(key)
-        if document is not None:
-            return part_of(document, start, length)
+        if key in self._documents:
+            return part_of(self._documents[key], start, length)
         chunk = self._chunk(key)
         if chunk is None:
             return None
@@ -103,38 +100,24 @@ class SnapshotStore(Store):
         self._snapshot.check_not_replaced()
         return data
 
-    def _document(self, key: str) -> bytes | None:
-        """Return a metadata document, computed from the root."""
+    @cached_property
+    def _documents(self) -> dict[str, bytes]:
+        """The metadata documents by key, computed from the root."""
         root = self._snapshot.root
-        if key == ROOT:
-            return root.encode()
-        name = key.removesuffix(f"/{ROOT}")
-        if name in GROUPS:
-            return encode_document(group_document(count(root.retired) if name == TABLES else 0))
-        if name == key or name not in self._facts:
-            return None
-        return encode_document(array_document(root.schema, self._facts[name], root.counts))
+        return {ROOT: root.encode()} | root.documents()
 
     def _chunk(self, key: str) -> tuple[str, int] | None:
         """Return the array and the number of a chunk or shard with committed rows."""
         name, _, file = key.rpartition("/")
-        if name not in self._facts:
-            return None
         root = self._snapshot.root
-        number = chunk_number(root.schema, name, file)
+        number = chunk_number(root.schema, name, file) if name in root.schema.folders() and name not in GROUPS else None
         return None if number is None or number >= root.files(name) else (name, number)
 
-    @property
-    def _facts(self) -> dict[str, ArrayFact]:
-        return {fact.name: fact for fact in self._snapshot.root.schema.arrays()}
-
-    def _keys(self) -> Iterator[str]:
+    def _keys(self, prefix: str) -> Iterator[str]:
         root = self._snapshot.root
-        yield ROOT
-        yield from (f"{name}/{ROOT}" for name in GROUPS)
-        for fact in root.schema.arrays():
-            yield f"{fact.name}/{ROOT}"
-            yield from (chunk_key(root.schema, fact.name, number) for number in range(root.files(fact.name)))
+        arrays = ((fact.name, range(root.files(fact.name))) for fact in root.schema.arrays())
+        chunks = (chunk_key(root.schema, name, number) for name, numbers in arrays for number in numbers)
+        return (key for key in chain(self._documents, chunks) if key.startswith(prefix))
 
 
 def put_rows(put: Put, schema: Schema, fact: ArrayFact, first: int, rows: NDArray[Any]) -> None:
@@ -142,7 +125,7 @@ def put_rows(put: Put, schema: Schema, fact: ArrayFact, first: int, rows: NDArra
 
     zarr encodes the chunks in memory, so that an exception while writing, or Ctrl-C, does not reach zarr's event loop.
     """
-    size = table_chunk(schema, fact)
+    size = schema.chunking(fact.name).chunk
     document: Any = array_document(schema, fact, Root(schema=schema).counts)
     document["shape"][0] = first + len(rows)
     chunks = dict[str, Buffer]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +21,9 @@ ROOT = "zarr.json"
 LARGEST_COUNT = 2**62
 LARGEST_DIMENSIONS = 63  # of a row: a NumPy array has 64 at most
 BLANK = "0" * 64  # the identity of an empty store, and what stands for the digest while that is computed
+# By the axis of an array with rows of sequences: the tables that say where each sequence begins, and how long it is.
+BOUNDS = {"step": ("offsets", "row_size"), "label_step": ("label_offsets", "label_row_size")}
+OFFSETS = tuple(offsets for offsets, _ in BOUNDS.values())
 ROOT_COUNTS = ("sequences", "steps", "label_steps")  # in the root of every store
 _HEX = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
@@ -67,7 +69,21 @@ class Root:
 
     def files(self, name: str) -> int:
         """Return in how many files these rows are."""
-        return -(-self.committed(name) // rows_in_file(self.schema, name))
+        return -(-self.committed(name) // self.schema.chunking(name).shard)
+
+    def documents(self) -> dict[str, bytes]:
+        """Return the own metadata of groups and arrays by key, which is for readers that skip the root.
+
+        Offsets come last, so that no such reader sees more than the other arrays have.
+        """
+        members = self._members() | {facts.TABLES: group_document(retired.count(self.retired))}
+        in_order = sorted(members, key=lambda name: (name in OFFSETS, name))
+        return {f"{name}/{ROOT}": encode_document(members[name]) for name in in_order}
+
+    def _members(self) -> dict[str, dict[str, Any]]:
+        """Return the documents of groups and arrays as the root has them, by name."""
+        arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
+        return {name: group_document() for name in facts.GROUPS} | arrays
 
     @property
     def whole_identity(self) -> str:
@@ -79,8 +95,6 @@ class Root:
 
     def encode(self) -> bytes:
         """Return the bytes of the root `zarr.json`. The digest in it is computed with 64 zeros in its place."""
-        arrays = {fact.name: array_document(self.schema, fact, self.counts) for fact in self.schema.arrays()}
-        members = {name: group_document() for name in facts.GROUPS} | arrays
         labels = self.schema.labels
         own = {
             "version": ".".join(map(str, facts.VERSION)),
@@ -102,7 +116,7 @@ class Root:
             "consolidated_metadata": {
                 "kind": "inline",
                 "must_understand": False,
-                "metadata": dict(sorted(members.items())),
+                "metadata": dict(sorted(self._members().items())),
             },
         }
         try:
@@ -166,9 +180,8 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
     chunk_codecs = [{"name": "bytes"} | endian, *schema.codec_of(fact).metadata(itemsize)]
     if fact.dtype == "string":
         chunk_codecs[0] = {"name": "vlen-utf8"}
-    codecs = chunk_codecs
+    codecs, chunking = chunk_codecs, schema.chunking(fact.name)
     if schema.is_sharded(fact.name):
-        chunking = schema.chunking(fact.name)
         codecs = [
             {
                 "name": "sharding_indexed",
@@ -185,7 +198,7 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
         "node_type": "array",
         "shape": [counts.of(axis), *shape],
         "data_type": fact.dtype or dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows_in_file(schema, fact.name), *shape]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunking.shard, *shape]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": _fill_value(fact.dtype or dtype.name),
         "codecs": codecs,
@@ -193,23 +206,6 @@ def array_document(schema: Schema, fact: ArrayFact, counts: Counts) -> dict[str,
         "dimension_names": [axis, *_tail_names(fact, len(shape))],
         "storage_transformers": [],
     }
-
-
-def table_chunk(schema: Schema, fact: ArrayFact) -> int:
-    """Return the rows of a chunk of a table: a power of two that makes about 256 KiB, at least one."""
-    value = facts.STRING_BYTES if fact.dtype == "string" else schema.dtype(fact).itemsize
-    row_bytes = value * math.prod(schema.shape(fact))
-    return Chunking.for_rows(row_bytes, chunk_bytes=facts.TABLE_CHUNK_BYTES).chunk
-
-
-def chunk_rows(schema: Schema, name: str) -> int:
-    """Return how many rows of an array are decompressed together."""
-    return schema.chunking(name).chunk if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
-
-
-def rows_in_file(schema: Schema, name: str) -> int:
-    """Return how many rows of an array are in one file: a shard, or a chunk of a table."""
-    return schema.chunking(name).shard if schema.is_sharded(name) else table_chunk(schema, schema.fact(name))
 
 
 def chunk_key(schema: Schema, name: str, number: int) -> str:

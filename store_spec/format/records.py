@@ -22,6 +22,7 @@ from store_spec.format.value_checks import check_classes, check_finite, checked_
 from store_spec.schema import LARGEST_NAME_BYTES, MISSING_RUNS, MOMENTS, NO_FILE, TABLES, Rows, Schema
 
 SOURCES = f"{TABLES}/source"
+LENGTHS = ("row_size", "label_row_size")
 SHA256_DIGITS = 64
 HASHED_TOGETHER = 2**12  # sequences whose records are lists at a time: lists take far more memory than arrays
 
@@ -36,15 +37,15 @@ def derived(array: str) -> tuple[str, ...]:
 
 
 def recorded(schema: Schema) -> tuple[str, ...]:
-    """Return the arrays in `Records.columns`; offsets and names follow from its other fields."""
-    tables = (fact.name for fact in schema.arrays() if "/" in fact.name and fact.name != SOURCES)
-    return (*tables, *(name for name in schema.row_arrays if not schema.is_sharded(name)))
+    """Return the tables in `Records.columns`: all but offsets and runs."""
+    names = (fact.name for fact in schema.arrays() if schema.axis(fact) == "sequence")
+    return tuple(names)
 
 
 def proved(schema: Schema) -> tuple[str, ...]:
-    """Return the tables that the identity in the root covers, apart from names and lengths."""
-    names = (fact.name for fact in schema.arrays() if fact.name.startswith(f"{TABLES}/"))
-    return tuple(name for name in names if name not in (SOURCES, *derived("time")))
+    """Return the tables that the identity in the root covers."""
+    names = (name for name in recorded(schema) if name in LENGTHS or name.startswith(f"{TABLES}/"))
+    return tuple(name for name in names if name not in derived("time"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,45 +72,46 @@ class SourceId:
 class Records:
     """The table rows of consecutive sequences, as columns."""
 
-    sources: tuple[str, ...]
-    lengths: NDArray[np.int64]
-    label_lengths: NDArray[np.int64]  # zeros unless labels have lengths of their own
-    columns: dict[str, NDArray[Any]]  # by array name, one row per sequence
+    columns: dict[str, NDArray[Any]]  # by table, one row per sequence
     missing: dict[str, SequenceRuns] = field(default_factory=dict)  # by array name, if missing values are allowed
 
     def __len__(self) -> int:
         return len(self.sources)
 
     @property
+    def sources(self) -> NDArray[Any]:
+        """The name of each sequence's source, (sequences,) object."""
+        return self.columns[SOURCES]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The steps of each sequence, (sequences,)."""
+        return self.columns["row_size"]
+
+    @property
+    def label_lengths(self) -> NDArray[np.int64]:
+        """The label rows of each sequence, (sequences,); zeros unless labels have lengths of their own."""
+        return self.columns.get("label_row_size", np.zeros_like(self.lengths))
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the columns and runs, without names and lengths."""
+        """Bytes of the columns and runs."""
         columns = sum(column.nbytes for column in self.columns.values())
         return columns + sum(each.runs.nbytes for each in self.missing.values())
 
     def __getitem__(self, rows: slice) -> Records:
-        return Records(
-            self.sources[rows],
-            self.lengths[rows],
-            self.label_lengths[rows],
-            {name: column[rows] for name, column in self.columns.items()},
-            {name: runs[rows] for name, runs in self.missing.items()},
-        )
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Records(columns, {name: runs[rows] for name, runs in self.missing.items()})
 
     @staticmethod
     def concatenate(several: Sequence[Records]) -> Records:
         """Join records of consecutive sequences; `several` has at least one item."""
         if len(several) == 1:
             return several[0]
-        return Records(
-            tuple(source for records in several for source in records.sources),
-            np.concatenate([records.lengths for records in several]),
-            np.concatenate([records.label_lengths for records in several]),
-            {name: np.concatenate([records.columns[name] for records in several]) for name in several[0].columns},
-            {
-                name: SequenceRuns.concatenate([records.missing[name] for records in several])
-                for name in several[0].missing
-            },
-        )
+        one = several[0]
+        columns = {name: np.concatenate([records.columns[name] for records in several]) for name in one.columns}
+        missing = {name: SequenceRuns.concatenate([each.missing[name] for each in several]) for name in one.missing}
+        return Records(columns, missing)
 
     def identity(self, before: str, schema: Schema) -> str:
         """Continue the chain of hashes that identifies the content of a store (SPEC.md, "Identity")."""
@@ -235,6 +237,8 @@ def recorded_row(
     row of the labels.
     """
     columns = {
+        SOURCES: np.array([source.name], object),
+        "row_size": np.array([lengths["inputs"]], np.int64),
         "sequences/part": np.array([source.part], np.int64),
         "sequences/source_size": np.array([source.size], np.int64),
         "sequences/source_sha256": np.frombuffer(source.sha256, np.uint8)[None],
@@ -243,24 +247,20 @@ def recorded_row(
     }
     if schema.label_axis == "sequence":
         columns["labels"] = first.rows["labels"][:1].copy()  # the caller may fill the same array again
-    own = lengths["labels"] if schema.label_axis == "own" else 0
-    return Records(
-        (source.name,),
-        np.array([lengths["inputs"]], np.int64),
-        np.array([own], np.int64),
-        columns,
-        {MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()},
-    )
+    if schema.label_axis == "own":
+        columns["label_row_size"] = np.array([lengths["labels"]], np.int64)
+    runs_by_array = {
+        MISSING_RUNS[name]: SequenceRuns(np.array([len(runs)], np.int64), runs) for name, runs in missing.items()
+    }
+    return Records(columns, runs_by_array)
 
 
 def no_records(schema: Schema) -> Records:
     """Return records without any sequence."""
-    nothing = np.zeros(0, np.int64)
     facts = map(schema.fact, recorded(schema))
     columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
     arrays = MISSING_RUNS.values() if schema.missing == "keep" else ()
-    missing = {name: SequenceRuns(nothing, no_runs()) for name in arrays}
-    return Records((), nothing, nothing, columns, missing)
+    return Records(columns, {name: SequenceRuns(np.zeros(0, np.int64), no_runs()) for name in arrays})
 
 
 class RunningRows:

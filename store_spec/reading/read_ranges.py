@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import in_order
-from store_spec.format.layout import chunk_rows, rows_in_file
 from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.selection import Selection
 
@@ -37,7 +36,7 @@ def in_requests(snapshot: Snapshot, name: str, starts: Ints, stops: Ints, most: 
     of a request are in one file and take at most `most` bytes, or are those of a single range.
     """
     schema, first = snapshot.root.schema, 0
-    span, file = most // max(1, schema.rows(name).nbytes), rows_in_file(schema, name)
+    span, file = most // max(1, schema.rows(name).nbytes), schema.chunking(name).shard
     for number, stop in enumerate(stops.tolist()):
         start = int(starts[first])
         if number > first and (stop - start > span or (stop - 1) // file > start // file):
@@ -73,7 +72,7 @@ def _chunks(
     snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_memory: int, *, recent: bool
 ) -> Iterator[ChunkRows]:
     schema, remote = snapshot.root.schema, snapshot.storage.requests > 1
-    size, row = chunk_rows(schema, name), max(1, schema.rows(name).nbytes)
+    size, row = schema.chunking(name).chunk, max(1, schema.rows(name).nbytes)
     # Adjacent chunks of a local store are read at once. Each row takes its space twice, also as it is stored.
     most = size if remote else size * max(1, in_memory // (2 * size * row))
     first = starts // most

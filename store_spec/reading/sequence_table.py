@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from store_spec.format.records import SOURCES, Records, no_records, proved, recorded
+from store_spec.format.records import Records, no_records, proved, recorded
 from store_spec.format.runs import SequenceRuns, runs_of_sequences
 from store_spec.schema import MISSING_RUNS
 
@@ -139,15 +139,12 @@ def stored_records(snapshot: Snapshot, numbers: NDArray[np.int64], *, statistics
     if not len(numbers):
         return no_records(snapshot.root.schema)
     schema, first, last = snapshot.root.schema, int(numbers.min()), int(numbers.max()) + 1
-    places = {name: snapshot.bounds(name)[first : last + 1] for name in ("inputs", "labels")}
-    starts = {name: bounds[:-1][numbers - first] for name, bounds in places.items()}
-    lengths = {name: np.diff(bounds)[numbers - first] for name, bounds in places.items()}
-    names = (SOURCES, *(recorded(schema) if statistics else proved(schema)))
+    names = recorded(schema) if statistics else proved(schema)
     tables = snapshot.read_tables(names, first, last)
     columns = {name: table[numbers - first] for name, table in zip(names, tables, strict=True)}
     missing = {}
     for name, table in MISSING_RUNS.items() if statistics and schema.missing == "keep" else ():
-        of, runs = runs_of_sequences(snapshot.missing(name), starts[name], starts[name] + lengths[name])
+        bounds = snapshot.bounds(name)
+        of, runs = runs_of_sequences(snapshot.missing(name), bounds[numbers], bounds[numbers + 1])
         missing[table] = SequenceRuns(np.bincount(of, minlength=len(numbers)), runs)
-    own = lengths["labels"] if schema.label_axis == "own" else np.zeros_like(lengths["inputs"])
-    return Records(tuple(map(str, columns.pop(SOURCES))), lengths["inputs"], own, columns, missing)
+    return Records(columns, missing)

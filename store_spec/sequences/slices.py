@@ -17,7 +17,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import checked_fractions, checked_weights
@@ -145,7 +144,7 @@ class SliceReader(RowSelection[SliceOptions]):
         for array in {column.array for column in columns}:
             converted = sum(column.nbytes for column in columns if column.array == array and not column.plain)
             # Stored, decompressed, and converted with a center and a scale for each row.
-            chunk = max(chunk, chunk_rows(schema, array) * (2 * schema.rows(array).nbytes + 3 * converted))
+            chunk = max(chunk, schema.chunking(array).chunk * (2 * schema.rows(array).nbytes + 3 * converted))
         least = chunk + batch + slices * PIECE_BYTES
         if self._memory < least:
             raise WindowError(

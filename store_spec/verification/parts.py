@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import DAMAGE, UnreadableError
 from store_spec.format import retired
-from store_spec.format.layout import chunk_key, chunk_number, chunk_rows, rows_in_file, table_chunk
+from store_spec.format.layout import chunk_key, chunk_number
 from store_spec.format.retired import Ranges
 from store_spec.format.runs import Runs
 from store_spec.format.value_checks import allowed
@@ -76,7 +76,7 @@ def cut(
         missing: Its runs of rows with a missing value; None if unknown.
     """
     schema = snapshot.root.schema
-    count, size = snapshot.root.committed(array), rows_in_file(schema, array)
+    count, size = snapshot.root.committed(array), schema.chunking(array).shard
     nbytes = schema.rows(array).nbytes
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))
@@ -125,7 +125,7 @@ def committed_files(
     `concerned(start, stop)` returns the sequences that rows of this array belong to.
     """
     root = snapshot.root
-    count, size = root.committed(name), rows_in_file(root.schema, name)
+    count, size = root.committed(name), root.schema.chunking(name).shard
     due, present = root.files(name), present_files(snapshot, name)
     lost = due - len(present)
     missing = (number for number in itertools.count() if number not in present)
@@ -155,7 +155,7 @@ class TableReader:
         schema = snapshot.root.schema
         self.count = snapshot.root.committed(fact.name)
         self.seen: set[int] = set()  # chunks that were read
-        self.size = table_chunk(schema, fact)
+        self.size = schema.chunking(fact.name).chunk
         self._snapshot, self._report, self.fact = snapshot, report, fact
         self._shape, self._dtype = schema.shape(fact), schema.dtype(fact)
         self._present = committed_files(snapshot, report, fact.name, self._concerned) if listed else None
@@ -241,7 +241,7 @@ class PartRows:
         self.snapshot, self.part = snapshot, part
         schema, array = snapshot.root.schema, part.array
         self.row_type, self._in_shards = schema.rows(array), schema.is_sharded(array)
-        self._size, self._chunk = rows_in_file(schema, array), chunk_rows(schema, array)
+        self._size, self._chunk = schema.chunking(array).shard, schema.chunking(array).chunk
         self._buffer: NDArray[Any] | None = None  # reused for each piece, because allocating memory is slow
 
     def pieces(self) -> Iterator[Piece]:

@@ -15,8 +15,8 @@ from store_spec.disk.storage import PARTIAL, PROBE, LocalStorage, Storage, stora
 from store_spec.errors import DAMAGE, FormatError, MissingStoreError, StorageError
 from store_spec.format import retired
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document, difference, group_document, same
-from store_spec.format.layout import BLANK, ROOT, Counts, array_document, chunk_number, rows_in_file
-from store_spec.format.records import SOURCES, Records, proved
+from store_spec.format.layout import BLANK, BOUNDS, ROOT, Counts, array_document, chunk_number
+from store_spec.format.records import LENGTHS, SOURCES, Records, proved
 from store_spec.format.runs import Runs, bounds_of, wrong_run
 from store_spec.format.sequence_columns import wrong_value
 from store_spec.schema import GROUPS, MISSING_RUNS, NO_FILE, TABLES
@@ -74,17 +74,17 @@ def _verify(snapshot: Snapshot, report: ProblemList, mapper: Mapper) -> Sequence
     before = _strays(snapshot)
     facts = [fact for fact in schema.arrays() if not schema.is_sharded(fact.name)]
     tables = {fact.name: TableReader(snapshot, report, fact) for fact in facts}
-    offsets = _bounds(snapshot, report, tables, "offsets", "row_size")
-    label_offsets = {
-        "step": offsets,
-        "sequence": _one_each(tables.get("labels")),
-        "own": _bounds(snapshot, report, tables, "label_offsets", "label_row_size"),
-    }[schema.label_axis]
+    offsets = _bounds(snapshot, report, tables, "step")
+    label_offsets = offsets
+    if schema.label_axis == "own":
+        label_offsets = _bounds(snapshot, report, tables, "label_step")
+    elif schema.label_axis == "sequence":  # one row of labels each
+        label_offsets = None if tables["labels"].lost else np.arange(tables["labels"].count + 1)
     bounds = {name: label_offsets if name == "labels" else offsets for name in schema.row_arrays}
     parts = list(_parts(snapshot, report, tables, bounds))
     results = iter(mapper(PartCheck(snapshot.slim()), parts))
     first = list(islice(results, 1))  # the processes of a mapper check further parts from here on
-    columns = {name: tables[name].whole() for name in (SOURCES, *proved(schema))}
+    columns = {name: tables[name].whole() for name in proved(schema) if name not in LENGTHS}
     _check_sources(report, tables, columns, snapshot.root.retired)
     _check_columns(snapshot, tables, columns)
     _check_identity(snapshot, report, columns, offsets, label_offsets)
@@ -131,29 +131,18 @@ def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bo
     return runs
 
 
-def _bounds(
-    snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], name: str, sizes_name: str
-) -> Bounds | None:
+def _bounds(snapshot: Snapshot, report: ProblemList, tables: dict[str, TableReader], axis: str) -> Bounds | None:
     """Return the bounds of the sequences, from the lengths if the offsets are wrong; None if neither can be used."""
-    if name not in tables:
-        return None
-    offsets, sizes = tables[name].whole(), tables[sizes_name].whole()
-    counts = snapshot.root.counts
-    last = counts.steps if name == "offsets" else counts.label_steps
+    (offsets, sizes), last = (tables[name].whole() for name in BOUNDS[axis]), snapshot.root.counts.of(axis)
     if offsets is not None and sizes is not None:
         try:
-            return snapshot.tables.check_offsets(name, offsets, sizes_name, sizes, last)
+            return snapshot.tables.check_offsets(axis, offsets, sizes)
         except DAMAGE as error:
             report.error(error)
     for bounds in (offsets, None if sizes is None else bounds_of(sizes)):
         if bounds is not None and bounds[0] == 0 and bounds[-1] == last and (bounds[1:] >= bounds[:-1]).all():
             return bounds
     return None
-
-
-def _one_each(labels: TableReader | None) -> Bounds | None:
-    """Return the bounds of sequences that have one row of labels each; None if rows are lost."""
-    return None if labels is None or labels.lost else np.arange(labels.count + 1)
 
 
 def _check_sources(
@@ -217,11 +206,10 @@ def _check_identity(
     readable = {name: column for name, column in columns.items() if column is not None}
     if offsets is None or label_offsets is None or len(readable) < len(columns):
         return  # the unreadable table was reported
-    own = snapshot.root.schema.label_axis == "own"
-    lengths = np.diff(offsets)
-    label_lengths = np.diff(label_offsets) if own else np.zeros_like(lengths)
-    names = tuple(readable["sequences/source"])
-    found = Records(names, lengths, label_lengths, readable).identity(BLANK, snapshot.root.schema)
+    readable["row_size"] = np.diff(offsets)
+    if snapshot.root.schema.label_axis == "own":
+        readable["label_row_size"] = np.diff(label_offsets)
+    found = Records(readable).identity(BLANK, snapshot.root.schema)
     if found != snapshot.root.identity:
         report.add(
             "sequences",
@@ -317,7 +305,7 @@ def _strays(snapshot: Snapshot) -> dict[str, tuple[str, bool]]:
             if name == ROOT or key in GROUPS or key in facts:
                 continue  # read here, or when the store was opened
             number = chunk_number(schema, folder, name) if folder in facts else None
-            if number is not None and number * rows_in_file(schema, folder) < snapshot.root.committed(folder):
+            if number is not None and number * schema.chunking(folder).shard < snapshot.root.committed(folder):
                 continue  # committed, so it is read
             kind = storage.kind(key) if isinstance(storage, LocalStorage) else "file"  # other stores show no links
             if number is not None and kind == "file":

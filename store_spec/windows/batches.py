@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from store_spec.errors import WindowError
-from store_spec.format.layout import chunk_rows
 from store_spec.format.moments import Floats
 from store_spec.format.runs import merged
 from store_spec.reading.ahead import ahead
@@ -72,7 +71,7 @@ class Epoch(TurnsPlan):
             join=all(column.plain for column in windows.columns.values()),
         )
         batch = min(self.turns.size, len(windows)) * _sample_bytes(windows)
-        chunk = _chunk_bytes(windows)
+        chunk = 2 * max(map(store.schema.chunk_bytes, _loaded_arrays(windows)))  # stored plus decompressed
         least_memory = max(-(-order.largest * EIGHTHS // POOL), batch * EIGHTHS // BATCH, chunk) if len(order) else 0
         if least_memory > memory:
             raise WindowError(
@@ -272,27 +271,20 @@ def _transformed(batches: Generator[Batch, None, None], transform: Transform) ->
 
 
 def _costs(windows: Windows) -> Costs:
-    shape, store = windows.shape, windows.store
-    of_sequence = shape.target == "sequence"
-    row = sum(column.nbytes for name, column in windows.loaded.items() if name != "labels" or not of_sequence)
-    arrays = {column.array for column in windows.columns.values()} - ({"labels"} if of_sequence else set())
-    stored = sum(store.schema.rows(array).nbytes for array in arrays)
+    shape, row = windows.shape, sum(column.nbytes for column in windows.loaded.values())
+    of_sequence = windows.columns["labels"].nbytes if shape.target == "sequence" else 0
     return Costs(
         row=row,
         window=8,  # its position takes 4, once for the pool in use and three times for the one that is being loaded
-        piece=100 + (windows.columns["labels"].nbytes if of_sequence else 0) + windows.static_bytes,
+        piece=100 + of_sequence + windows.static_bytes,
         pool=shape.span_beyond * row,
-        stored=stored,
+        stored=sum(windows.store.schema.rows(array).nbytes for array in _loaded_arrays(windows)),
         sample=_sample_bytes(windows),
     )
 
 
-def _chunk_bytes(windows: Windows) -> int:
-    """Return the bytes of the largest chunk that is read, stored plus decompressed."""
-    schema = windows.store.schema
-    arrays = {column.array for column in windows.columns.values()}
-    sharded = [name for name in arrays if schema.is_sharded(name)]
-    return max((2 * chunk_rows(schema, name) * schema.rows(name).nbytes for name in sharded), default=0)
+def _loaded_arrays(windows: Windows) -> set[str]:
+    return {column.array for column in windows.loaded.values()}
 
 
 def _rows_that_fit(windows: Windows, budget: int, row: int) -> Ranges | None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import StoreError
-from store_spec.format.layout import chunk_rows
 from store_spec.format.runs import Ints, merged, spread
 from store_spec.reading.columns import Column
 from store_spec.reading.read_ranges import in_requests
@@ -67,11 +66,7 @@ class Loader:
     def __init__(self, plan: Epoch, cached: CachedRows | None, cancelled: threading.Event) -> None:
         self._plan, self.cached, self._cancelled = plan, cached, cancelled
         self._windows, self._order, self._together = plan.rows, plan.order, plan.together
-        self._columns = {
-            name: column
-            for name, column in self._windows.loaded.items()
-            if name != "labels" or self._windows.shape.target != "sequence"
-        }
+        self._columns = self._windows.loaded
         # Each buffer is made for the largest pool: a larger one later would be new memory, which the system clears.
         rows = 0 if cached is not None else self._order.most_rows
         self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
@@ -159,14 +154,14 @@ class Loader:
 
     def _chunks(self, rows: Ranges, array: str) -> tuple[Ints, Ints]:
         """Return ranges of chunks that have these rows and are not cached; each is decompressed once."""
-        chunk = chunk_rows(self._windows.store.schema, array)
+        chunk = self._windows.store.schema.chunking(array).chunk
         low, high = merged(rows.start // chunk, -(-rows.stop // chunk))
         return (low, high) if self.cached is None else self.cached.missing(array, low, high)
 
     def _reads(self, low: Ints, high: Ints, array: str) -> Reads:
         """Return the ranges of rows of these chunks that a thread reads at once."""
         schema, last = self._windows.store.schema, self._windows.store.counts.steps
-        chunk = chunk_rows(schema, array)
+        chunk = schema.chunking(array).chunk
         together = self._together // DECOMPRESSED if self._remote else self._together
         step = max(1, together // (chunk * schema.rows(array).nbytes))
         return [

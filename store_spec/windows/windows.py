@@ -182,9 +182,10 @@ class Windows(RowSelection[WindowOptions]):
 
     @property
     def loaded(self) -> dict[str, Column]:
-        """The columns that are loaded: labels that are the same as the inputs are not loaded twice."""
+        """The columns that are loaded: not labels of whole sequences, nor labels that are the same as the inputs."""
         same = self.targets.array == "inputs" and self.targets.take == self.columns["inputs"].take
-        return {name: column for name, column in self.columns.items() if name != "labels" or not same}
+        left_out = same or self.shape.target == "sequence"
+        return {name: column for name, column in self.columns.items() if name != "labels" or not left_out}
 
     def row_bytes(self, name: str) -> int:
         """Return the bytes of a row of `inputs`, `labels` or `future` in a batch."""

@@ -8,8 +8,8 @@ import numpy as np
 import store_spec
 from store_spec.format import shard as shards
 from store_spec.format.codec import crc32c
-from store_spec.format.layout import BLANK, ROOT, chunk_key, table_chunk
-from store_spec.format.records import Records
+from store_spec.format.layout import BLANK, ROOT, chunk_key
+from store_spec.format.records import Records, proved
 from store_spec.schema import TABLE_CODEC
 from tests.store.damage import encode_text
 
@@ -32,7 +32,7 @@ def forge(path, *, seal=True, **changes):
             continue
         rows = snapshot.table(name)
         change(rows)
-        size = table_chunk(schema, schema.fact(name))
+        size = schema.chunking(name).chunk
         padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         if rows.dtype == object:
@@ -44,11 +44,7 @@ def forge(path, *, seal=True, **changes):
         crcs = [crc32c(times[start:stop]) for start, stop in itertools.pairwise(bounds)]
         forge(path, seal=False, sequences__time_crc32c=put(slice(None), crcs))
     if seal:  # the identity of the changed tables
-        tables = {
-            fact.name: snapshot.table(fact.name) for fact in schema.arrays() if fact.name.startswith("sequences/")
-        }
-        lengths, own = (snapshot.table(name) for name in ("row_size", "label_row_size"))
-        records = Records(tuple(tables["sequences/source"]), lengths, own, tables)
+        records = Records({name: snapshot.table(name) for name in proved(schema)})
         (path / ROOT).write_bytes(replace(root, identity=records.identity(BLANK, schema)).encode())
 
 

@@ -237,7 +237,7 @@ def test_the_text_has_the_written_chunks_of_tables():
         for fact in facts:
             width = schema.STRING_BYTES if dtype == "string" else planned.dtype(fact).itemsize
             assert width * int(np.prod(planned.shape(fact))) == number(row_bytes)
-            assert layout.table_chunk(planned, fact) == number(rows)
+            assert planned.chunking(fact.name).chunk == number(rows)
 
 
 def test_the_metadata_of_arrays_have_the_members_of_the_text_and_no_others():

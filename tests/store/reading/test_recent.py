@@ -177,10 +177,10 @@ def test_a_read_keeps_its_files_when_another_thread_has_an_error(tmp_path: Path,
     file.write_bytes((tmp_path / "older.zarr" / "inputs" / "c.1.0").read_bytes())
     get, met = shards.Shards._get, list[str]()
 
-    def meanwhile(found: shards.Shards, key: str, *place: int) -> bytes | memoryview:
-        data = get(found, key, *place)
-        if key == "inputs/c.1.0" and not met:
-            met.append(key)
+    def meanwhile(found: shards.Shards, one: Any, *place: int) -> bytes | memoryview:
+        data = get(found, one, *place)
+        if one.key == "inputs/c.1.0" and not met:
+            met.append(one.key)
             replace_file(file, right)
             store.snapshot._forget(found)
         return data
