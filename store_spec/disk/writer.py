@@ -1,7 +1,6 @@
 """Append sequences from arrays, one after another, in this process."""
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
@@ -14,6 +13,7 @@ from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.errors import SequenceError, StoreError
 from store_spec.format import retired
 from store_spec.format.records import SourceId, check_sequence, describe
+from store_spec.format.shard import between
 from store_spec.schema import Schema
 
 
@@ -31,9 +31,8 @@ class Writer:
         self._ledger = ledger
         self._resources = resources
         # The rows of each array that are in no shard yet.
-        self._waiting: dict[str, deque[NDArray[Any]]] = {
-            name: deque() for names in ledger.schema.sharded().values() for name in names
-        }
+        arrays = [name for names in ledger.schema.sharded().values() for name in names]
+        self._waiting: dict[str, list[NDArray[Any]]] = {name: [] for name in arrays}
         self._committed: dict[str, list[int]] = {}  # the numbers of each source's sequences that are not retired
         if ledger.root.counts.sequences:
             names = ledger.snapshot().sources()
@@ -191,7 +190,9 @@ class Writer:
 
     def _run_jobs(self, jobs: list[ShardJob]) -> None:
         for job in jobs:
-            job.write(_take(self._waiting[job.name], job.stop - job.start))
+            waiting, count = self._waiting[job.name], job.stop - job.start
+            job.write(between(waiting, 0, count))
+            self._waiting[job.name] = between(waiting, count, sum(map(len, waiting)))
             self._ledger.mark_done(job)
 
     @contextmanager
@@ -222,15 +223,3 @@ class Writer:
         except BaseException as error:
             self._broken = f"it failed before ({str(error) or type(error).__name__})"
             raise
-
-
-def _take(waiting: deque[NDArray[Any]], count: int) -> list[NDArray[Any]]:
-    """Remove the first `count` rows from consecutive arrays, and return them."""
-    parts = []
-    while count:
-        rows = waiting.popleft()
-        parts.append(rows[:count])
-        if len(rows) > count:
-            waiting.appendleft(rows[count:])
-        count -= len(parts[-1])
-    return parts

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pickle import PickleBuffer
 from typing import Any, SupportsIndex, TypeVar
 
@@ -94,7 +95,7 @@ def encode(
     The last chunk is padded with zeros; chunks without any row are left out.
     """
     index = np.full((chunking.shard // chunking.chunk, 2), ABSENT, "<u8")
-    stored = _encoded(_flat(parts), rows, chunking, codec)
+    stored = _encoded(chain.from_iterable(map(_pieces, parts)), rows, chunking, codec)
     sizes = np.array([len(chunk) for chunk in stored], "<u8")
     index[: len(stored), 1] = sizes
     index[: len(stored), 0] = np.cumsum(sizes) - sizes
@@ -110,15 +111,9 @@ def _encoded(parts: Iterable[Any], rows: Rows, chunking: Chunking, codec: Codec)
         return pool.submit(lambda: [one if isinstance(one, Stored) else codec.encode(one) for one in chunks]).result()
 
 
-def _flat(parts: Iterable[NDArray[Any] | EncodedRows]) -> Iterator[NDArray[Any] | Stored]:
-    """Yield the rows of all parts, or whole compressed chunks where a part already has them."""
-    for part in parts:
-        if isinstance(part, EncodedRows):
-            yield part.head
-            yield from part.stored
-            yield part.tail
-        else:
-            yield part
+def _pieces(part: NDArray[Any] | EncodedRows) -> tuple[NDArray[Any] | Stored, ...]:
+    """Return the rows of a part, and whole compressed chunks if it has them already."""
+    return (part.head, *part.stored, part.tail) if isinstance(part, EncodedRows) else (part,)
 
 
 SomeRows = TypeVar("SomeRows", bound=Sized)
@@ -167,29 +162,27 @@ def decode_index(data: bytes | memoryview, chunking: Chunking, where: str) -> ND
         raise FormatError(
             f"{where}: {len(data):,} bytes, where its stamp and index alone have {expected:,}; restore that file"
         )
-    tail = memoryview(data)[len(data) - index_bytes(chunking) :]
-    actual, expected_crc = crc32c(tail[:-CRC_BYTES]), int.from_bytes(tail[-CRC_BYTES:], "little")
-    if actual != expected_crc:
-        raise ChecksumError(
-            f"{where}: its index has crc32c {actual:08x}, not {expected_crc:08x} as stored; restore that file"
-        )
-    return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2)
+    index = _without_crc(memoryview(data)[len(data) - index_bytes(chunking) :], f"{where}: its index")
+    return np.frombuffer(index, "<u8").reshape(-1, 2)
 
 
 def stamped_rows(data: bytes | memoryview, chunking: Chunking, shard: ShardId, where: str) -> int:
     """Return how many rows a shard has by the stamp in its last bytes; check that the stamp is of this shard."""
     start = len(data) - tail_bytes(chunking)
-    stamp = data[start : start + STAMP.size]
-    actual, expected = crc32c(stamp), int.from_bytes(data[start + STAMP.size : start + STAMP_BYTES], "little")
-    if actual != expected:
-        raise ChecksumError(
-            f"{where}: its stamp has crc32c {actual:08x}, not {expected:08x} as stored; restore that file"
-        )
+    stamp = _without_crc(memoryview(data)[start : start + STAMP_BYTES], f"{where}: its stamp")
     name, number, rows = STAMP.unpack(stamp)
     if (name.rstrip(b"\0"), number) != (shard.name.encode(), shard.number):
         what = f"shard {number:,} of {name.rstrip(bytes(1)).decode('ascii', 'replace')!r:.40}"
         raise FormatError(f"{where}: has the stamp of {what}, so it is a copy of another file: restore or rebuild it")
     return int(rows)
+
+
+def _without_crc(data: memoryview, what: str) -> memoryview:
+    """Compare bytes with the crc32c that follows them, and return them."""
+    actual, expected = crc32c(data[:-CRC_BYTES]), int.from_bytes(data[-CRC_BYTES:], "little")
+    if actual != expected:
+        raise ChecksumError(f"{what} has crc32c {actual:08x}, not {expected:08x} as stored; restore that file")
+    return data[:-CRC_BYTES]
 
 
 def chunk_ranges(index: NDArray[np.uint64], chunks: range, size: int, where: str) -> list[tuple[int, int]]:
