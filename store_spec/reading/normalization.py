@@ -15,7 +15,6 @@ from store_spec.format.moments import moments_of_each
 from store_spec.reading.columns import Column
 from store_spec.reading.scaling import Scale, Scaler, SequenceScales, normalized_dtype, standard
 from store_spec.reading.statistics import Statistics, unchecked_stats, warn_without_steps
-from store_spec.schema import Rows
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -104,6 +103,9 @@ class GroupScaler:
 
     def scales(self, store: Store, name: str) -> SequenceScales:
         """Return the numbers of each sequence for `inputs` or `labels`."""
+        each = [getattr(scaler, name) for scaler in self.groups.values()]
+        for scale in each:
+            _check(store, name, scale)
         by, number_of = self.statistics.by, {group: number for number, group in enumerate(self.groups)}
         groups = [number_of.get(group, -1) for group in store.grouped(by)]
         if -1 in groups:
@@ -114,7 +116,6 @@ class GroupScaler:
             )
         group_of_each = np.full(store.counts.sequences, -1, np.int64)
         group_of_each[store.selection] = groups
-        each = [getattr(scaler, name) for scaler in self.groups.values()]
         shape = len(each), store.schema.rows(name).features
         numbers = Scale(
             center=np.reshape([scale.center for scale in each], shape),
@@ -160,20 +161,17 @@ def scales_of(store: Store, normalize: Normalization | None) -> Scales:
         raise WindowError(f"{store.path}: inputs are {schema.inputs.dtype}; complex numbers cannot be normalised")
     if not isinstance(normalize, Scaler) and normalize in (None, "window"):
         return {"inputs": None, "labels": None}
-    numbers = labels_are_numbers(store)
-    if isinstance(normalize, Scaler):
-        _check(store, normalize, labels=numbers)
-        return {"inputs": normalize.inputs, "labels": normalize.labels if numbers else None}
-    numbers = numbers and schema.label_axis != "sequence"
-    if isinstance(normalize, GroupScaler):
-        for scaler in normalize.groups.values():
-            _check(store, scaler, labels=numbers)
-        return {
-            "inputs": normalize.scales(store, "inputs"),
-            "labels": normalize.scales(store, "labels") if numbers else None,
-        }
-    of_labels = SequenceScales(store.snapshot, "labels") if numbers else None
-    return {"inputs": SequenceScales(store.snapshot, "inputs"), "labels": of_labels}
+    numbers = labels_are_numbers(store) and (isinstance(normalize, Scaler) or schema.label_axis != "sequence")
+    scales: Scales = {"inputs": None, "labels": None}
+    for name in ("inputs", "labels") if numbers else ("inputs",):
+        if isinstance(normalize, Scaler):
+            scales[name] = scale = getattr(normalize, name)
+            _check(store, name, scale)
+        elif isinstance(normalize, GroupScaler):
+            scales[name] = normalize.scales(store, name)
+        else:
+            scales[name] = SequenceScales(store.snapshot, name)
+    return scales
 
 
 def labels_are_numbers(store: Store) -> bool:
@@ -276,14 +274,9 @@ class WindowScales:
         return normalized_dtype(dtype) if self.cast is None else self.cast
 
 
-def _check(store: Store, scaler: Scaler, *, labels: bool) -> None:
-    """Check that a scaler is for the features of a store, and for its targets if `labels`."""
-    _check_rows(store, "inputs", store.schema.inputs, scaler.inputs)
-    if labels:
-        _check_rows(store, "labels", store.schema.labels, scaler.labels)
-
-
-def _check_rows(store: Store, name: str, rows: Rows, scale: Scale) -> None:
+def _check(store: Store, name: str, scale: Scale) -> None:
+    """Check that a scale is for the features or the targets of a store."""
+    rows = store.schema.rows(name)
     if scale.center.ndim != 1 or scale.features != rows.features:
         samples = f" of each of {len(scale.center):,} samples" if scale.center.ndim > 1 else ""
         raise WindowError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints, bounds_of
+from store_spec.format.runs import Ints, bounds_of, runs_of
 
 FEW_MORE = 8  # one row in 8 may be unneeded, when ranges are joined
 MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, testing, and one more
@@ -80,13 +80,12 @@ class CachedRows:
     def missing(self, array: str, low: Ints, high: Ints) -> tuple[Ints, Ints]:
         """Return the parts of these ranges of chunks, which ascend and do not overlap, that have not been read."""
         loaded = self.loaded.get(array, np.zeros(0, bool))
-        needed = np.zeros(int(high.max(initial=0)) + 1, bool)  # the last one is always False
+        needed = np.zeros(int(high.max(initial=0)), bool)
         for start, stop in zip(low.tolist(), high.tolist(), strict=True):
             needed[start:stop] = True
         needed[: len(loaded)] &= ~loaded[: len(needed)]
-        edges = np.diff(needed, prepend=False)
-        bounds = np.flatnonzero(edges)
-        return bounds[::2], bounds[1::2]
+        low, high = runs_of(needed).T
+        return low, high
 
     def add(self, array: str, low: Ints, high: Ints) -> None:
         """Record that these ranges of chunks have been read."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from store_spec.errors import WindowError
 from store_spec.format.moments import merge, moments, stacked
-from store_spec.format.runs import Ints, merged, spread
+from store_spec.format.runs import Ints, merged, runs_of, spread
 from store_spec.reading.statistics import Statistics, UsedRows, moments_of
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def _rows(start: Ints, count: Ints, stride: int, rows: Ints, rate: int) -> tuple
         return run, low, low + rows[run]
     found = []
     for number, (at, windows, each) in enumerate(zip(start.tolist(), count.tolist(), rows.tolist(), strict=True)):
-        used = np.zeros((windows - 1) * stride + (each - 1) * rate + 3, bool)  # with False at both ends
+        used = np.zeros((windows - 1) * stride + (each - 1) * rate + 1, bool)
         for row in range(each):
-            used[1 + row * rate : 2 + row * rate + (windows - 1) * stride : stride] = True
-        edges = np.flatnonzero(np.diff(used)) + at
-        found.append((np.full(len(edges) // 2, number), edges[::2], edges[1::2]))
+            used[row * rate : 1 + row * rate + (windows - 1) * stride : stride] = True
+        runs = runs_of(used) + at
+        found.append((np.full(len(runs), number), *runs.T))
     run, low, high = (np.concatenate(each) for each in zip(*found, strict=True))
     return run, low, high
