@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.recent import ChunkKey, RecentChunks
 from store_spec.disk.storage import LocalStorage, OpenFile, in_order, most_open_of_all
 from store_spec.disk.tables import (
     Tables,
@@ -38,7 +37,11 @@ from store_spec.format.runs import merged
 
 MOST_INDEXES = 4096  # indexes of shards that are cached, of about 10 kB each
 MOST_OPEN = 32  # files of shards that stay open
+MOST_CHUNKS = 6  # that a thread caches: two of each of inputs, labels and filled, as a window may be in two chunks
+MOST_CHUNK_BYTES = 2**20  # larger chunks are not cached
 LARGEST_BLOCK = 2**25 - 2**16  # bytes, just below the largest threshold of glibc
+
+ChunkKey = tuple[object, str, int, int]  # a unique object of the snapshot, array, shard, chunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +65,29 @@ class _FetchedBytes(threading.local):
     data: bytes | memoryview = b""
 
 
+class _RecentChunks(threading.local):
+    """The chunks that a thread decompressed last and needed only in part: it may need the rest next."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[ChunkKey, NDArray[Any]] = {}  # the oldest first
+
+    def get(self, key: ChunkKey) -> NDArray[Any] | None:
+        """Return the rows of a chunk, which is the latest from now on; None if it is not cached."""
+        rows = self.chunks.pop(key, None)
+        if rows is not None:
+            self.chunks[key] = rows
+        return rows
+
+    def add(self, key: ChunkKey, rows: NDArray[Any]) -> None:
+        """Cache the rows of a chunk, unless it is large, in place of the oldest one."""
+        if rows.nbytes <= MOST_CHUNK_BYTES:
+            self.chunks[key] = rows
+            for oldest in list(self.chunks)[:-MOST_CHUNKS]:
+                self.chunks.pop(oldest, None)  # a signal handler in this thread may read, too
+
+
 _FETCHED = _FetchedBytes()
-_RECENT = RecentChunks()
+_RECENT = _RecentChunks()
 _ALL_OPEN: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 
@@ -100,27 +124,30 @@ class Shards:
         first, after = start // size, -(-(start + len(out)) // size)
         cache_id = self._cache_id
 
-        def copy_cached(chunk: int) -> bool:
-            return _copy_cached((cache_id, name, number, chunk), chunk * size - start, size, out)
+        def copy_recent(chunk: int) -> bool:
+            rows = _RECENT.get((cache_id, name, number, chunk))
+            if rows is not None:
+                _copy(rows, chunk * size - start, out)
+            return rows is not None
 
         if recent:  # only at both ends: reads decode the chunks between into `out`, and do not cache them
-            while first < after and copy_cached(first):
+            while first < after and copy_recent(first):
                 first += 1
-            if first < after and copy_cached(after - 1):
+            if first < after and copy_recent(after - 1):
                 after -= 1
         if first == after:
             return
-        chunks, nbytes = range(first, after), size * out[:1].nbytes
+        chunks = range(first, after)
         for chunk, stored in zip(chunks, self.stored(name, number, chunks), strict=True):
             low = chunk * size - start  # the chunk's first row, counted from that of `out`
             if low >= 0 and low + size <= len(out):
                 codec.decode(stored, out[low : low + size], f"{where}: chunk {chunk}")
                 continue
-            key = (cache_id, name, number, chunk) if recent else None
-            buffer = _RECENT.buffer(key, nbytes)
-            codec.decode(stored, buffer[:nbytes].view(out.dtype), f"{where}: chunk {chunk}")
-            _copy(buffer, low, size, out)
-            _RECENT.give_back(key, buffer)
+            rows = np.empty((size, *out.shape[1:]), out.dtype)
+            codec.decode(stored, rows, f"{where}: chunk {chunk}")
+            _copy(rows, low, out)
+            if recent:
+                _RECENT.add((cache_id, name, number, chunk), rows)
 
     def stored(self, name: str, number: int, chunks: range) -> Iterator[Buffer]:
         """Yield the stored bytes of consecutive chunks of a shard."""
@@ -318,21 +345,10 @@ def _keep_freed_memory() -> None:
         np.empty(LARGEST_BLOCK, np.uint8)
 
 
-def _copy_cached(key: ChunkKey, low: int, size: int, out: NDArray[Any]) -> bool:
-    """Copy a chunk's rows to `out` as `_copy` does, if this thread has it cached; return whether it has."""
-    buffer = _RECENT.take(key)
-    if buffer is None:
-        return False
-    _copy(buffer, low, size, out)
-    _RECENT.give_back(key, buffer)
-    return True
-
-
-def _copy(chunk: NDArray[np.uint8], low: int, size: int, out: NDArray[Any]) -> None:
-    """Copy the rows of a chunk that are in `out`. The chunk has `size` rows and starts at row `low` of `out`."""
-    rows = chunk[: size * out[:1].nbytes].view(out.dtype).reshape(size, *out.shape[1:])
-    start, stop = max(0, low), min(len(out), low + size)
-    out[start:stop] = rows[start - low : stop - low]
+def _copy(chunk: NDArray[Any], low: int, out: NDArray[Any]) -> None:
+    """Copy the rows of a chunk that are in `out`; the chunk starts at row `low` of `out`."""
+    start, stop = max(0, low), min(len(out), low + len(chunk))
+    out[start:stop] = chunk[start - low : stop - low]
 
 
 def _in_shards(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:

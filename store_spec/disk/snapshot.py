@@ -152,18 +152,16 @@ class Snapshot:
         return self.rows_in(None, name, start, stop, recent=recent)
 
     def rows_in(
-        self, buffer: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
+        self, out: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
     ) -> NDArray[Any]:
-        """Return rows like `rows`; those of arrays in shards are read into `buffer` if it has enough such rows."""
+        """Return rows like `rows`; those of arrays in shards are read into `out`, unless it is None."""
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
-        count, rows = stop - start, self.root.schema.rows(name)
         with self._reading() as shards:
             shards.check_sizes(name, start, stop)  # first: a malicious root may count rows that do not exist
-            if buffer is None or len(buffer) < count or buffer.dtype != rows.dtype:
-                buffer = rows.empty(count)
-            shards.fill(name, start, buffer[:count], recent=recent)
-        return buffer[:count]
+            out = self.root.schema.rows(name).empty(stop - start) if out is None else out
+            shards.fill(name, start, out, recent=recent)
+        return out
 
     @contextmanager
     def fetched(self, name: str, start: int, stop: int) -> Iterator[None]:

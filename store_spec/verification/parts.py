@@ -242,10 +242,9 @@ class PartRows:
         schema, array = snapshot.root.schema, part.array
         self.row_type, self._in_shards = schema.rows(array), schema.is_sharded(array)
         self._size, self._chunk = schema.chunking(array).shard, schema.chunking(array).chunk
-        self._buffer: NDArray[Any] | None = None  # reused for each piece, because allocating memory is slow
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield all rows once, in order; the rows of a piece are overwritten by the next one."""
+        """Yield all rows once, in order."""
         at, stop = self.part.start, self.part.stop
         for number in self.part.files:
             first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
@@ -322,10 +321,7 @@ class PartRows:
 
     def _piece(self, start: int, stop: int) -> NDArray[Any] | None:
         if self._in_shards:
-            rows = self.snapshot.rows_in(self._buffer, self.part.array, start, stop)
-            if self._buffer is None or len(rows) > len(self._buffer):
-                self._buffer = rows
-            return rows
+            return self.snapshot.rows(self.part.array, start, stop)
         rows, known = self.table(self.part.array).rows(start, stop)
         return rows if known.all() else None
 

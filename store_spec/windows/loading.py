@@ -198,7 +198,7 @@ class Loader:
             ((start, stop, place),) = pieces
             out = targets[0][1][place : place + stop - start]
             rows = snapshot.rows_in(out, array, start, stop)
-            assert rows.base is out.base, "rows were read elsewhere"
+            assert rows is out, "rows were read elsewhere"
             return
         first, last = pieces[0][0], pieces[-1][1]
         rows = snapshot.rows(array, first, last)

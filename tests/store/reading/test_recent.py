@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import store_spec
-from store_spec.disk import recent, shards, storage
+from store_spec.disk import shards, storage
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec
@@ -64,7 +64,7 @@ def test_any_reads_return_the_rows_of_their_store(stores: Stores, reads: list[tu
         x, y = store.read(0, start, stop)
         assert np.array_equal(x, rows[start:stop])
         assert np.array_equal(y, -rows[start:stop, 0])
-    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
+    assert len(shards._RECENT.chunks) <= shards.MOST_CHUNKS
 
 
 def test_rows_near_those_read_last_are_not_decompressed_again(stores: Stores, decoded: list[str]):
@@ -84,27 +84,19 @@ def test_rows_near_those_read_last_are_not_decompressed_again(stores: Stores, de
     assert len(decoded) == 8
 
 
-def test_memory_of_the_oldest_chunk_is_reused():
-    chunks = recent.RecentChunks()
-    keys: list[recent.ChunkKey] = [(chunks, "inputs", 0, number) for number in range(recent.MOST_CHUNKS + 2)]
-    buffers = [chunks.buffer(key, 100) for key in keys]
-    for key, buffer in zip(keys, buffers, strict=True):
-        chunks.give_back(key, buffer)
-    assert list(chunks.chunks) == keys[2:]
-    assert chunks.take(keys[0]) is None
-    assert chunks.take(keys[2]) is buffers[2]
-    assert chunks.take(keys[2]) is None  # it is in use
-    chunks.give_back(keys[2], buffers[2])
-    assert chunks.buffer(keys[0], 100) is buffers[3]
-    assert chunks.take(keys[3]) is None  # it has the rows of another chunk
-    assert len(chunks.buffer(keys[0], 101)) == 101
-    spare = chunks.buffer(None, 50)
-    chunks.give_back(None, spare)
-    assert chunks.buffer(None, 50) is spare
-    assert chunks.buffer(None, 50) is not spare  # it is in use
-    large = chunks.buffer(None, recent.MOST_BYTES + 1)
-    chunks.give_back(None, large)
-    assert not chunks.spare
+def test_the_chunks_that_were_used_last_are_cached_unless_they_are_large():
+    chunks = shards._RecentChunks()
+    keys: list[shards.ChunkKey] = [(chunks, "inputs", 0, number) for number in range(shards.MOST_CHUNKS + 2)]
+    rows = [np.empty(100, np.uint8) for _ in keys]
+    for key, each in zip(keys[:-1], rows, strict=False):
+        chunks.add(key, each)
+    assert list(chunks.chunks) == keys[1:-1]
+    assert chunks.get(keys[0]) is None
+    assert chunks.get(keys[1]) is rows[1]
+    chunks.add(keys[-1], rows[-1])
+    assert list(chunks.chunks) == [*keys[3:-1], keys[1], keys[-1]]
+    chunks.add(keys[0], np.empty(shards.MOST_CHUNK_BYTES + 1, np.uint8))
+    assert chunks.get(keys[0]) is None
 
 
 def test_times_and_masks_in_order_decompress_each_chunk_once(tmp_path: Path, decoded: list[str]):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec import Rows, Schema, Store, open_store
-from store_spec.disk import recent, shards, tables
+from store_spec.disk import shards, tables
 from store_spec.errors import SequenceIndexError
 from store_spec.format.codec import Codec
 from store_spec.format.moments import moments
@@ -231,8 +231,8 @@ def test_nested_reads_and_other_threads_have_separate_memory(tmp_path, monkeypat
         with ThreadPoolExecutor(1) as pool:
             assert same(pool.submit(store.read, 0, low, low + 20).result()[0], rows[low : low + 20])
     assert begun
-    assert len(shards._RECENT.chunks) <= recent.MOST_CHUNKS
-    assert all(len(room) <= recent.MOST_BYTES for room in [*shards._RECENT.chunks.values(), *shards._RECENT.spare])
+    assert len(shards._RECENT.chunks) <= shards.MOST_CHUNKS
+    assert all(rows.nbytes <= shards.MOST_CHUNK_BYTES for rows in shards._RECENT.chunks.values())
 
 
 def test_the_last_shard_is_fetched_once_by_many_threads_and_once_more_after_a_fork(tmp_path, monkeypatch):
