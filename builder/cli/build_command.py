@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from builder.amounts import count_text, first_names, printable
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url, store_name
+from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -137,13 +137,10 @@ def build(context: click.Context, /, **_: object) -> None:
             _print_preview(result, as_json=as_json, quiet=quiet)
             _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
         from builder.execution.build import run_build
-        from builder.execution.progress_bar import of_build as view_of_build
-        from builder.execution.progress_bar import show_progress
 
-        shown = show_progress(store_name(store), view_of_build, begin="listing the sources", visible=not quiet)
-        with stdout_to_stderr(), shown as show, warnings.catch_warnings():
+        with stdout_to_stderr(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the process function uses")  # `attention` says it after the build
-            report = run_build(BuildOptions(sources, store, **of_build, on_progress=show))
+            report = run_build(BuildOptions(sources, store, **of_build, progress=not quiet))
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:

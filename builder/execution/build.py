@@ -61,8 +61,7 @@ def build(options: BuildOptions) -> Report:
             source could be used, so that no store was made, and `max_failures` is not given.
         StoreError: `store` is not a store, another build is writing to it, or the disk or the server refused.
     """
-    with _show_progress(options) as shown:
-        report = run_build(shown)
+    report = run_build(options)
     if options.max_failures is None and not report.made:
         raise BuildError(report.failures_text)
     return report
@@ -85,29 +84,30 @@ def _show_progress(options: BuildOptions) -> Iterator[BuildOptions]:
 
 def run_build(options: BuildOptions) -> Report:
     """Build like `build`, but return a report even if no source could be used."""
-    packing, plan = plan_build(options)
-    plan.sources.code.warn(stacklevel=4)
-    retiring = plan.vanished if options.retire_missing else ()
-    untried = [*plan.sources.misnamed, *plan.unreadable]
-    tally = Tally(
-        sources=len(plan.new) + len(untried),
-        done=len(untried),
-        bytes_to_read=sum(plan.new_bytes),
-        failures=untried.copy(),
-        committed=0 if plan.old_store is None else len(plan.old_store),
-        failure_limit=parse_limit(options.max_failures, len(plan.new)),
-    )
-    count = workers_for(options, plan)
-    options.on_progress(tally)
-    ledger: Ledger | None = None
-    choice: Choice | None = None
     with ExitStack() as stack:
+        options = stack.enter_context(_show_progress(options))
+        packing, plan = plan_build(options)
+        plan.sources.code.warn(stacklevel=4)
+        retiring = plan.vanished if options.retire_missing else ()
+        untried = [*plan.sources.misnamed, *plan.unreadable]
+        tally = Tally(
+            sources=len(plan.new) + len(untried),
+            done=len(untried),
+            bytes_to_read=sum(plan.new_bytes),
+            failures=untried.copy(),
+            committed=0 if plan.old_store is None else len(plan.old_store),
+            failure_limit=parse_limit(options.max_failures, len(plan.new)),
+        )
+        count = workers_for(options, plan)
+        options.on_progress(tally)
+        ledger: Ledger | None = None
+        choice: Choice | None = None
         if plan.new:
             engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store]))
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)
-            elif (first := _first_usable(engine, plan, tally)) is not None:
+            elif (first := first_usable(engine, plan, tally)) is not None:
                 plan = plan.with_first(first)
                 if packing.measure:
                     schema = schema_of(plan, first, packing)
@@ -232,7 +232,7 @@ def worker_count(workers: int | None, *, small: bool) -> int:
     return workers
 
 
-def _first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | None:
+def first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | None:
     """Probe sources, first a few, until one is usable; if none is, record the failures in the tally.
 
     A source without rows is returned only if no source has rows. Too many failures are a BuildError.
@@ -311,17 +311,8 @@ def _decoded_per_byte(store: store_spec.Store) -> float:
 def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
     """Return the schema of a new store, which its first usable source determines."""
     schema, names = first.schema, plan.sources.label_names
-    return Schema.plan(
-        schema.inputs,
-        schema.labels if names is None else replace(schema.labels, names=names),
-        label_axis=schema.label_axis,
-        missing=schema.missing,
-        codec=packing.codec,
-        columns=schema.columns,
-        time=schema.time,
-        filled=schema.filled,
-        **packing.sizes,
-    )
+    labels = schema.labels if names is None else replace(schema.labels, names=names)
+    return packing.plan(schema.inputs, labels, schema)
 
 
 def memory_in_flight(schema: Schema, batch_bytes: int, workers: int) -> int:

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from builder.execution.build import memory_in_flight, plan_build, schema_of, workers_for
+from builder.execution.build import first_usable, memory_in_flight, plan_build, schema_of, workers_for
 from builder.execution.report import SourceFacts, Tally, float64_text, source_facts
 from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
-from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
+from builder.planning.packing import SAMPLE_SOURCES, Choice, choose_by_sources
 from builder.planning.plan import Plan
 from builder.planning.provenance import failures_in
 from builder.sources.source_list import MISNAMED
-from builder.workers.batch import probe, process_batch
-from builder.workers.process_source import Failure, Skipped
+from builder.workers.batch import process_batch
+from builder.workers.engine import InProcessEngine
+from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
 from store_spec import Classes, Schema, parse_bytes
 from store_spec.building import count_files
@@ -73,10 +74,9 @@ class Preview(SourceFacts):
 
 
 @dataclass(slots=True, kw_only=True)
-class _Samples:
-    """Some sources, evenly spread, and what processing them gives."""
+class _Totals:
+    """What processing the samples gives."""
 
-    numbers: list[int]  # their indices among the sources to process
     tally: Tally
     label_steps: int = 0
     classes: Classes | None = None  # of the store and of the sampled sources
@@ -99,18 +99,21 @@ def preview(options: BuildOptions) -> Preview:
     """
     packing, plan = plan_build(options)
     workers_for(options, plan)  # refuses a wrong number, even if there is nothing to process
-    samples = _Samples(numbers=spread(len(plan.new), SAMPLES), tally=Tally(sources=len(plan.new)))
-    plan, schema = _plan_and_schema(plan, samples, packing)
-    choice = None
-    if schema is not None and packing.measure and plan.old_store is None:
-        choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
-        schema = replace(schema, codec=choice.codec)
-    result, tally = None, samples.tally
+    samples, tally = plan.take(spread(len(plan.new), SAMPLES)), Tally(sources=len(plan.new))
+    schema, choice, result = None, None, None
+    if plan.old_store is not None:
+        schema = plan.old_store.schema
+    elif (first := first_usable(InProcessEngine(), samples, tally)) is not None:
+        plan, samples = plan.with_first(first), samples.with_first(first)
+        schema = schema_of(plan, first, packing)
+        if packing.measure:
+            choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
+            schema = replace(schema, codec=choice.codec)
     if schema is not None:
-        _process_samples(plan.for_schema(schema), samples, schema)
-        schema = replace(schema, labels=replace(schema.labels, classes=samples.classes or schema.labels.classes))
+        totals = _process(samples.for_schema(schema), schema, tally)
+        schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
         if tally.sequences:
-            result = _estimate(options, plan, schema, samples, choice)
+            result = _estimate(options, plan, samples, totals, schema=schema, choice=choice)
     return Preview(
         **source_facts(plan, tally),
         exists=plan.old_store is not None,
@@ -124,7 +127,7 @@ def preview(options: BuildOptions) -> Preview:
         update=options.update,
         retire_missing=options.retire_missing,
         bytes_to_read=sum(plan.new_bytes),
-        sampled=tuple(plan.new[number] for number in samples.numbers),
+        sampled=samples.new,
         failures=(*plan.sources.misnamed, *tally.failures),
         result=result,
     )
@@ -148,51 +151,36 @@ def spread(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
-def _plan_and_schema(plan: Plan, samples: _Samples, packing: Packing) -> tuple[Plan, Schema | None]:
-    """Return the plan, and the schema of the old store, or that of a new one from the first usable source.
-
-    The schema is None if no source is usable.
-    """
-    if plan.old_store is not None:
-        return plan, plan.old_store.schema
-    batch = plan.sources.every.take([plan.numbers[number] for number in samples.numbers])
-    first = probe(batch, plan.sources.label_axis, plan.sources.missing)
-    if isinstance(first, list):
-        samples.tally.failures += [one for one in first if not isinstance(one, Skipped)]
-        samples.tally.skipped += [one for one in first if isinstance(one, Skipped)]
-        return plan, None
-    plan = plan.with_first(first)
-    return plan, schema_of(plan, first, packing)
-
-
-def _process_samples(plan: Plan, samples: _Samples, schema: Schema) -> None:
+def _process(samples: Plan, schema: Schema, tally: Tally) -> _Totals:
     """Process the samples, and count what they give."""
-    for number in samples.numbers:
-        batch = plan.batch(slice(number, number + 1))
-        batch = batch.with_classes(samples.classes or batch.process.store_classes)
+    totals = _Totals(tally=tally)
+    for number, nbytes in enumerate(samples.new_bytes):
+        batch = samples.batch(slice(number, number + 1))
+        batch = batch.with_classes(totals.classes or batch.process.store_classes)
         processed = process_batch(batch, schema, Space(memory=0)).summary
-        samples.tally.add(processed)
+        tally.add(processed)
         if processed.failures or processed.skipped:
             continue
-        samples.classes = processed.classes
-        samples.label_steps += int(processed.records.label_lengths.sum())
+        totals.classes = processed.classes
+        totals.label_steps += int(processed.records.label_lengths.sum())
         if processed.whole_bytes and not batch.process.is_custom:
-            samples.whole_bytes = max(samples.whole_bytes, 2 * processed.whole_bytes + plan.new_bytes[number])
-        samples.piece_bytes = max(samples.piece_bytes, processed.piece_bytes)
+            totals.whole_bytes = max(totals.whole_bytes, 2 * processed.whole_bytes + nbytes)
+        totals.piece_bytes = max(totals.piece_bytes, processed.piece_bytes)
+    return totals
 
 
 def _estimate(
-    options: BuildOptions, plan: Plan, schema: Schema, samples: _Samples, choice: Choice | None
+    options: BuildOptions, plan: Plan, samples: Plan, totals: _Totals, *, schema: Schema, choice: Choice | None
 ) -> StorePreview:
     """Scale up the samples: steps by the bytes of files, sequences by the number of files.
 
     Samples that failed count too, since other sources may fail.
     """
-    tally = samples.tally
-    by_bytes = sum(plan.new_bytes) / max(1, sum(plan.new_bytes[number] for number in samples.numbers))
-    by_count = len(plan.new) / len(samples.numbers)
+    tally = totals.tally
+    by_bytes = sum(plan.new_bytes) / max(1, sum(samples.new_bytes))
+    by_count = len(plan.new) / len(samples.new)
     sequences = round(tally.sequences * by_count)
-    steps, label_steps = (round(count * by_bytes) for count in (tally.steps, samples.label_steps))
+    steps, label_steps = (round(count * by_bytes) for count in (tally.steps, totals.label_steps))
     unseen = unseen_steps = 0  # retired sequences, whose rows stay in the files, and their steps
     if plan.old_store is not None:
         vanished = plan.vanished if options.retire_missing else ()
@@ -209,8 +197,8 @@ def _estimate(
     decoded = round(tally.bytes_decoded * by_bytes)
     # Other sources may be larger than the sampled ones, but their pieces are not.
     at_once = min(max(1, workers), len(plan.new))
-    whole = round(samples.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
-    sources = max(whole, 2 * samples.piece_bytes * at_once)
+    whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
+    sources = max(whole, 2 * totals.piece_bytes * at_once)
     return StorePreview(
         sequences=sequences - unseen,
         steps=steps - unseen_steps,

@@ -44,18 +44,19 @@ def of_build(tally: Tally) -> View:
         f"{tally.done:,} of {count_text(tally.sources, 'source')}, {count_text(tally.steps, 'step')}, "
         f"{bytes_text(tally.bytes_read)} in, {bytes_text(tally.bytes_written)} out{failed}"
     )
-    if not tally.done:
-        return View(fraction=None, pace="starting", account=account)
-    work = tally.bytes_to_read + FILE_COST * tally.sources
-    done = min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if work else 1.0
-    return View(fraction=done, pace=pace_text(done, tally.bytes_read, tally.seconds), account=account)
+    work = max(1, tally.bytes_to_read + FILE_COST * tally.sources)
+    done = min(1.0, (tally.bytes_read + FILE_COST * tally.done) / work) if tally.done else None
+    return view_of(account, done, tally.bytes_read, tally.seconds)
 
 
-def pace_text(done: float, nbytes: int, seconds: float) -> str:
-    """Return the finished share of some work, its speed, and its remaining time."""
-    if seconds <= 0:
-        return "starting"
-    return f"{100 * done:.0f} %, {bytes_text(nbytes / seconds)}/s, {seconds_text(seconds * (1 - done) / done)} left"
+def view_of(account: str, done: float | None, nbytes: int, seconds: float) -> View:
+    """Return the progress of some work, with its speed and remaining time; `done` is the finished share."""
+    if done is None or seconds <= 0:
+        return View(fraction=done, pace="starting", account=account)
+    left = seconds_text(seconds * (1 - done) / done)
+    return View(
+        fraction=done, pace=f"{100 * done:.0f} %, {bytes_text(nbytes / seconds)}/s, {left} left", account=account
+    )
 
 
 @contextmanager

@@ -174,15 +174,12 @@ def _choose_codec(old: store_spec.Store, schema: Schema) -> Choice:
 
 def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schema:
     """Return the schema of a copy. If the chunk sizes of the old store are the default, they are chosen anew."""
-    codec = packing.codec or old.codec
     inputs, labels = (replace(old.rows(name), dtype=dtypes.get(name, old.rows(name).dtype)) for name in ARRAYS)
-    options: dict[str, Any] = {"codec": codec, **packing.sizes}
-    options |= {name: getattr(old, name) for name in ("label_axis", "missing", "columns", "time", "filled")}
-    usual = Schema.plan(old.inputs, old.labels, **options)
+    usual = packing.plan(old.inputs, old.labels, old)
     is_usual = (old.steps, old.label_steps) == (usual.steps, usual.label_steps)
     if packing.chunk is None and packing.shard is None and not is_usual:
-        return replace(old, inputs=inputs, labels=labels, codec=codec)
-    return Schema.plan(inputs, labels, **options)
+        return replace(old, inputs=inputs, labels=labels, codec=packing.codec or old.codec)
+    return packing.plan(inputs, labels, old)
 
 
 def _row_bytes(store: store_spec.Store) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import store_spec
 from builder.amounts import bytes_text, count_text
 from builder.build_errors import BuildError
 from builder.execution.build import worker_count
-from builder.execution.progress_bar import View, pace_text
+from builder.execution.progress_bar import View, view_of
 from builder.planning.resolved_sources import split_into_batches
 from builder.workers.engine import Task, as_done, start_engine
 from store_spec import DAMAGE, Problem
@@ -42,10 +42,8 @@ def of_check(checking: Checking) -> View:
     """
     problems = f"; {count_text(checking.problems, 'problem')}" if checking.problems else ""
     account = f"{bytes_text(checking.checked)} of {bytes_text(checking.to_check)} checked{problems}"
-    if not checking.checked:
-        return View(fraction=None, pace="starting", account=account)
-    done = checking.checked / checking.to_check
-    return View(fraction=done, pace=pace_text(done, checking.checked, checking.seconds), account=account)
+    done = checking.checked / checking.to_check if checking.checked else None
+    return view_of(account, done, checking.checked, checking.seconds)
 
 
 def verify(

@@ -96,7 +96,7 @@ class Option:
 
     def to_json(self, value: Any) -> Any:
         """Return a value in a form that JSON can represent."""
-        if self.kind in ("list", "columns"):
+        if self.kind in ("list", "columns") and value is not None:
             return list(value) or (None if self.null else [])
         return value
 

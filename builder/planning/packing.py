@@ -15,7 +15,7 @@ from builder.build_errors import UsageError
 from builder.workers.batch import process_batch
 from builder.workers.process_source import SourceBatch
 from builder.workers.row_blocks import Space
-from store_spec import Chunking, Codec, Schema, SchemaError, parse_bytes
+from store_spec import Chunking, Codec, Rows, Schema, SchemaError, parse_bytes
 from store_spec.building import StorePlace, sizes_for
 
 AUTO = "auto"
@@ -55,6 +55,11 @@ class Packing:
         """The decoded bytes of a chunk and of a shard of a new store, as arguments."""
         chunk_bytes, shard_bytes = sizes_for(self.chunk, self.shard)
         return {"chunk_bytes": chunk_bytes, "shard_bytes": shard_bytes}
+
+    def plan(self, inputs: Rows, labels: Rows, like: Schema) -> Schema:
+        """Return a schema for these rows with these chunks, shards and codec, and otherwise like another schema."""
+        kept = {name: getattr(like, name) for name in ("label_axis", "missing", "columns", "time", "filled")}
+        return Schema.plan(inputs, labels, codec=self.codec or like.codec, **kept, **self.sizes)
 
     def check(self, schema: Schema, store: StorePlace) -> None:
         """Refuse options that differ from those of a store; the message names both values."""

@@ -60,6 +60,11 @@ class Plan:
         there = comparison.stored - len(comparison.vanished) + len(comparison.skipped)
         return len(comparison.new) + there + len(self.sources.misnamed)
 
+    def take(self, places: Sequence[int]) -> Self:
+        """Return the plan with some of the sources to process, by their indices among these."""
+        numbers, nbytes = ([each[place] for place in places] for each in (self.numbers, self.new_bytes))
+        return replace(self, numbers=numbers, new_bytes=nbytes)
+
     def with_first(self, first: ProbeResult) -> Self:
         """Return the plan for a new store whose first usable source is this one, which determines the dtype of text."""
         sources, process = self.sources, self.sources.every.process

@@ -31,6 +31,7 @@ import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY
+from builder.options.declaration import describe
 from builder.planning.build_options import BuildOptions
 from builder.processes.function_options import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
@@ -38,6 +39,8 @@ from builder.sources.source_list import SourceList, check_sequence_from
 from builder.workers.process_source import Failure, Skipped
 from store_spec import LabelAxis
 
+# The options of a manifest, with their names in the record.
+OF_MANIFEST: Final = {"key": "key", "label_column": "columns", "keep": "keep", "manifest_only": "only_listed"}
 ELSEWHERE = "build to another path"
 OTHERWISE = f"{ELSEWHERE}, or remove this store and build again"
 FAILURES: Final = "failures"  # in the provenance
@@ -54,14 +57,9 @@ def describe_build(
     """Return the record of a build for a new store; `manifest` is its path."""
     table = None
     if manifest is not None:
-        labels, kept = options.label_column, options.keep
-        table = {
-            "key": options.key or DEFAULT_KEY,
-            "columns": labels and list(labels),
-            "keep": kept and list(kept),
-            "only_listed": options.manifest_only,
-            "path": listing.folder.place_of(manifest),
-        }
+        described = describe(options)
+        table = {recorded: described[name] for name, recorded in OF_MANIFEST.items()}
+        table |= {"key": options.key or DEFAULT_KEY, "path": listing.folder.place_of(manifest)}
     given = {} if options.sequence_from is None else {"sequence_from": options.sequence_from}
     return {"process": process, "label_axis": options.label_axis, "manifest": table, "code": []} | given
 

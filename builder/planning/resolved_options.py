@@ -2,52 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from builder.build_errors import NoSuchProcessError, UsageError
 from builder.frames.tabular import Tabular, tabular
-from builder.options.declaration import differences, options_of, value_text
+from builder.options.declaration import describe, differences, options_of, value_text
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
-from builder.planning.provenance import OTHERWISE, RecordedBuild
+from builder.planning.provenance import OF_MANIFEST, OTHERWISE, RecordedBuild
 from builder.processes.function_options import FunctionOptions, bind_arguments
 from builder.processes.function_process import FunctionProcess, Portable, Process, asks_for_file
 from builder.processes.process import ProcessFunction, describe_process, load_process, load_recorded_process
-from builder.processes.process_code import ProcessCode, code_of
-from store_spec import StoreError, open_store
+from store_spec import LabelAxis, StoreError, open_store
 
-# The options of a function, and those of a manifest with their names in the record of a store.
-OF_FUNCTION = ("arguments", "missing", "classes", "label_pattern")
-OF_MANIFEST = {"key": "key", "label_column": "columns", "keep": "keep", "manifest_only": "only_listed"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options that determine how sources become sequences."""
-
-    process: Process  # reads a source
-    process_record: dict[str, Any]  # what the store records of the process
-    code: ProcessCode  # the fingerprint of the process function
-    build: BuildOptions  # the given options, and those that the store records
-
-    def __post_init__(self) -> None:
-        if self.build.label_column is not None and self.process.options.label_source in {"columns", "pattern"}:
-            place = "label_pattern" if self.process.options.label_source == "pattern" else "the process function"
-            raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
-        axis = self.build.label_axis
-        if (where := self.labels_of_sequences) is not None and axis not in (None, "sequence"):
-            raise UsageError(
-                f"label_axis={axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
-            )
-
-    @property
-    def labels_of_sequences(self) -> str | None:
-        """The place outside the sources that has one row of labels per sequence; None: labels are in the sources."""
-        if self.build.label_column is not None:
-            return "a manifest (label_column)"
-        return "names (label_pattern)" if self.process.options.label_source == "pattern" else None
+OF_FUNCTION = ("arguments", "missing", "classes", "label_pattern")  # options of a function that a store records
 
 
 def process_and_options(process: str | None, options: Mapping[str, Any], store: Path | str) -> dict[str, Any]:
@@ -105,39 +75,36 @@ def _recorded_process(store: Path | str) -> dict[str, Any]:
     return {}
 
 
-def options_of_new(build_options: BuildOptions) -> Options:
-    """Return the options of a first build."""
-    process, of_function = build_options.process, build_options.of_function
-    _refuse_without_manifest(build_options, None)
+def options_of_new(given: BuildOptions) -> tuple[ProcessFunction, dict[str, Any], BuildOptions]:
+    """Return the process function of a first build, the record of it, and the options."""
+    process, of_function = given.process, given.of_function
+    _refuse_without_manifest(given, None)
     if process is None:
-        process = tabular(labels_in_manifest=build_options.label_column is not None)
+        process = tabular(labels_in_manifest=given.label_column is not None)
     function = load_process(process)
     record = describe_process(function, process if isinstance(process, str) else None)
     if isinstance(function, Tabular):
         _refuse_function_options(of_function)
-    return Options(
-        process=_as_process(function, build_options),
-        process_record=record | of_function.to_record(),
-        code=code_of(function),
-        build=build_options,
-    )
+    return function, record | of_function.to_record(), given
 
 
-def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Options:
-    """Return the options of a later build, as the store records them; a given option that differs is a UsageError."""
-    process, of_function = build_options.process, build_options.of_function
-    _refuse_without_manifest(build_options, recorded)
+def options_of_old(
+    recorded: RecordedBuild, given: BuildOptions
+) -> tuple[ProcessFunction, dict[str, Any], BuildOptions]:
+    """Return the same for a later build, as the store records it; a given option that differs is a UsageError."""
+    process = given.process
+    _refuse_without_manifest(given, recorded)
     function = None if process is None else load_process(process)
     tables = function if isinstance(function, Tabular) else None
     if function is None or tables is not None:
         if "tabular" in recorded.process:
-            _refuse_function_options(of_function)
+            _refuse_function_options(given.of_function)
     else:
         _refuse_other_function(recorded, function, process if isinstance(process, str) else None)
-    given: dict[str, Any] = {name: recorded.process.get(name) for name in OF_FUNCTION}
-    given |= {name: (recorded.manifest or {}).get(one) for name, one in OF_MANIFEST.items()}
-    build = replace(build_options, label_axis=recorded.label_axis, sequence_from=recorded.sequence_from, **given)
-    for before, now in _all_differences(recorded, tables, build, build_options):
+    of_record: dict[str, Any] = {name: recorded.process.get(name) for name in OF_FUNCTION}
+    of_record |= {name: (recorded.manifest or {}).get(one) for name, one in OF_MANIFEST.items()}
+    build = replace(given, label_axis=recorded.label_axis, sequence_from=recorded.sequence_from, **of_record)
+    for before, now in _all_differences(recorded, tables, build, given):
         raise UsageError(
             f"{recorded.store}: was built with {before}, but the option is now {now}; leave it out, since the store "
             f"records it, {OTHERWISE}"
@@ -149,15 +116,10 @@ def options_of_old(recorded: RecordedBuild, build_options: BuildOptions) -> Opti
             function = load_recorded_process(recorded.process["function"])
     except UsageError as error:
         raise UsageError(f"{recorded.store}: {error}") from None
-    return Options(
-        process=_as_process(function, build),
-        process_record=recorded.process,
-        code=code_of(function),
-        build=build,
-    )
+    return function, recorded.process, build
 
 
-def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
+def as_process(function: ProcessFunction, build: BuildOptions) -> Process:
     """Return a function with its options as a process; `tabular(...)` is a process already."""
     if isinstance(function, Tabular):
         return function
@@ -167,6 +129,22 @@ def _as_process(function: ProcessFunction, build: BuildOptions) -> Process:
         takes_file=asks_for_file(function),
         options=options,
     )
+
+
+def label_axis_of(process: Process, build: BuildOptions) -> LabelAxis | None:
+    """Return the label axis, if the options determine it; refuse options that contradict each other."""
+    in_manifest, source = build.label_column is not None, process.options.label_source
+    if in_manifest and source in {"columns", "pattern"}:
+        place = "label_pattern" if source == "pattern" else "the process function"
+        raise UsageError(f"labels come from {place} and from the manifest's label_column; choose one")
+    if not in_manifest and source != "pattern":
+        return build.label_axis or process.label_axis
+    if build.label_axis not in (None, "sequence"):
+        where = "a manifest (label_column)" if in_manifest else "names (label_pattern)"
+        raise UsageError(
+            f"label_axis={build.label_axis} (--label-axis): labels in {where} are one row per sequence; leave it out"
+        )
+    return build.label_axis or process.label_axis or "sequence"
 
 
 def _refuse_other_function(recorded: RecordedBuild, process: ProcessFunction, given: str | None) -> None:
@@ -223,17 +201,15 @@ def _all_differences(
 
 def _comparable(build: BuildOptions) -> dict[str, Any]:
     """Return the options that a store records, apart from those of tables, in the order in which they are compared."""
-    labels, kept = build.label_column, build.keep
-    options = {
+    described = describe(build)
+    return {
         "label_axis": build.label_axis,
         "sequence_from": build.sequence_from,
         "manifest": None,
-        "key": build.key,
-        "label_column": labels and list(labels),
-        "keep": kept and list(kept),
+        **{name: described[name] for name in OF_MANIFEST},
         "manifest_only": build.manifest_only or None,
+        **build.of_function.given(),
     }
-    return options | build.of_function.given()
 
 
 def _tabular_differences(recorded: dict[str, Any], process: Tabular) -> Iterator[tuple[str, str]]:

@@ -20,9 +20,9 @@ from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_w
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import RecordedBuild, describe_build
-from builder.planning.resolved_options import options_of_new, options_of_old
+from builder.planning.resolved_options import as_process, label_axis_of, options_of_new, options_of_old
 from builder.processes.function_process import Process
-from builder.processes.process_code import ProcessCode
+from builder.processes.process_code import ProcessCode, code_of
 from builder.sources.label_files import LABELS_SHA256, LabelFilePattern, check_below, without_label_files
 from builder.sources.source_list import (
     MISNAMED,
@@ -104,15 +104,18 @@ def find_sources(
     With `allow_none` a folder may contain no source.
     """
     recorded = None if old_store is None else RecordedBuild.of(old_store)
-    options = options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
-    function, build = options.process, options.build
+    function, record, build = (
+        options_of_new(build_options) if recorded is None else options_of_old(recorded, build_options)
+    )
+    process, code = as_process(function, build), code_of(function)
+    label_axis = label_axis_of(process, build)
     manifest = None if build.manifest is None else Path(build.manifest)
-    listing = _discover(build, function, manifest, allow_none=allow_none)
-    if function.options.labels_from is not None:
+    listing = _discover(build, process, manifest, allow_none=allow_none)
+    if process.options.labels_from is not None:
         given = build_options.process
         if recorded is not None and not (isinstance(given, Tabular) and given.is_explicit("labels_from")):
-            check_below(listing, function.label_file, recorded.store, function.options.labels_from)
-        listing = without_label_files(listing, function.label_file, function.options.labels_from)
+            check_below(listing, process.label_file, recorded.store, process.options.labels_from)
+        listing = without_label_files(listing, process.label_file, process.options.labels_from)
     if recorded is not None and recorded.manifest is not None:
         listing, manifest = recorded.with_manifest(listing, manifest)
     resolved = ResolvedSources(
@@ -120,17 +123,17 @@ def find_sources(
         every=SourceBatch(
             folder=listing.folder,
             names=listing.names,
-            process=function,
-            search=(str(Path.cwd()),) if function.is_custom else (),
+            process=process,
+            search=(str(Path.cwd()),) if process.is_custom else (),
             converted=() if recorded is None else recorded.converted,
             skips_empty=build_options.empty == "skip",
             files=listing.files,
         ),
-        described=describe_build(options.process_record, build, listing, manifest),
-        label_axis=build.label_axis or function.label_axis or ("sequence" if options.labels_of_sequences else None),
-        code=options.code,
+        described=describe_build(record, build, listing, manifest),
+        label_axis=label_axis,
+        code=code,
         recorded=recorded,
-        missing="keep" if function.options.keeps_nan else "error",
+        missing="keep" if process.options.keeps_nan else "error",
     )
     if manifest is not None:
         resolved = _match_manifest(resolved, build, manifest, old_store)
