@@ -132,7 +132,7 @@ class Run:
             raise
 
     def _finish(self) -> None:
-        with self._interrupts:
+        with self._interrupts.delayed():
             self._submit_batches()
             while self._batches or self._jobs:
                 try:

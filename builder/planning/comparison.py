@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from builder.sources.label_files import LABELS_SHA256
 from store_spec import SequenceColumn
 
 READERS = 8  # files that are read in parallel; hashing releases the GIL
-SUBMITTED = 4_096  # sources that are submitted at once; each takes 2 kB until it is classified
+SUBMITTED = 4_096  # sources that are submitted at once; each takes 2 kB until it is read
+Verdict = Literal["new", "changed", "unchanged", "skipped"]  # fields of Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,34 +86,6 @@ class StoredSources:
         return True
 
 
-@dataclass(slots=True)
-class _Verdicts:
-    """The results of the comparison so far."""
-
-    stored: StoredSources
-    skips: RecordedSkips
-    by_name: dict[str, str] = field(default_factory=dict)  # the name of a field of Comparison; absent: `new`
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    def note_hashes(self, name: str, hashes: Sequence[bytes]) -> None:
-        """Classify a source by the hashes of its files."""
-        if name in self.stored:
-            before = self.stored.hashes(name, with_labels=len(hashes) > 1)
-            self.by_name[name] = "unchanged" if tuple(hashes) == before else "changed"
-        elif self.skips.is_same(name, hashes):
-            self.by_name[name] = "skipped"
-
-    def note_error(self, name: str, error: OSError, file: str, files: SourceFiles) -> None:
-        """Classify a source with an unreadable file; if it is not in the store, processing it reports the error."""
-        if name in self.stored:
-            what = "it" if file == name else file if file != files.labels else f"its label file {file}"
-            self.by_name[name] = "unreadable"
-            self.unreadable[name] = (
-                f"{what} cannot be read now ({error.strerror or error}), so it is unknown whether it changed; the "
-                "store keeps it"
-            )
-
-
 def compare(
     sources: ResolvedSources, stored: StoredSources, fingerprints: FingerprintCache, skips: RecordedSkips
 ) -> Comparison:
@@ -129,18 +102,17 @@ def compare(
     folder, every = sources.listing.folder, sources.every
     # Text is compared by its code in the store; a new class differs from every label.
     labels = None if every.labels is None else every.labels.codes(stored.store.schema.labels.classes or ())
-    verdicts = _Verdicts(stored, skips)
-    to_read: list[tuple[str, SourceFiles]] = []
+    verdicts = dict[str, Verdict]()  # by name
+    errors, to_read = dict[str, str](), dict[str, SourceFiles]()
     for number, name in enumerate(every.names):
         if name not in stored and name not in skips:
             continue
-        files, states = every.files_of(name), dict[str, State]()
-        file = name
+        files, states, file = every.files_of(name), dict[str, State](), name
         try:
             for file in files.every:
                 states[file] = folder.state(file)
         except OSError as error:
-            verdicts.note_error(name, error, file, files)
+            errors[name] = _error_text(error, file, name, files)
             continue
         is_same = name not in stored or (
             sum(states[file].size for file in files.own) == stored.size(name)
@@ -149,36 +121,46 @@ def compare(
         )
         hashes = [known for one, state in states.items() if (known := fingerprints.sha256(one, state)) is not None]
         if not is_same:
-            verdicts.by_name[name] = "changed"
+            verdicts[name] = "changed"
         elif len(hashes) == len(states):
-            verdicts.note_hashes(name, files.hashes(hashes))
+            verdicts[name] = _verdict(name, files.hashes(hashes), stored, skips)
         else:
-            to_read.append((name, files))
-    fingerprints.add(Fingerprints.of(_read_all(folder, to_read, verdicts)))
-    by_verdict: dict[str, list[str]] = {}
+            to_read[name] = files
+    read = _read_all(folder, to_read, errors)
+    fingerprints.add(Fingerprints.of(read))
+    for name, files in to_read.items():
+        if name not in errors:
+            verdicts[name] = _verdict(name, files.hashes([read[one].sha256 for one in files.every]), stored, skips)
+    # A source that is not in the store is processed, which reports the error.
+    unreadable = {name: why for name, why in errors.items() if name in stored}
+    named: dict[str, list[str]] = {"new": [], "changed": [], "unchanged": [], "skipped": []}
     for name in every.names:
-        by_verdict.setdefault(verdicts.by_name.get(name, "new"), []).append(name)
-    new, changed, unchanged, skipped = (
-        tuple(by_verdict.get(one, ())) for one in ("new", "changed", "unchanged", "skipped")
-    )
-    return Comparison(
-        new=new,
-        changed=changed,
-        unchanged=unchanged,
-        vanished=tuple(sorted(stored.numbers.keys() - set(every.names))),
-        unreadable=verdicts.unreadable,
-        skipped=skipped,
-    )
+        if name not in unreadable:
+            named[verdicts.get(name, "new")].append(name)
+    vanished = tuple(sorted(stored.numbers.keys() - set(every.names)))
+    by_verdict = {verdict: tuple(names) for verdict, names in named.items()}
+    return Comparison(**by_verdict, vanished=vanished, unreadable=unreadable)
 
 
-def _read_all(
-    folder: Folder, sources: Sequence[tuple[str, SourceFiles]], verdicts: _Verdicts
-) -> dict[str, Fingerprint]:
-    """Read the files of some sources, and classify each source; return the fingerprints of all files."""
-    read: dict[str, Fingerprint] = {}
+def _verdict(name: str, hashes: Sequence[bytes], stored: StoredSources, skips: RecordedSkips) -> Verdict:
+    """Classify a source by the hashes of its files."""
+    if name not in stored:
+        return "skipped" if skips.is_same(name, hashes) else "new"
+    return "unchanged" if tuple(hashes) == stored.hashes(name, with_labels=len(hashes) > 1) else "changed"
+
+
+def _error_text(error: OSError, file: str, name: str, files: SourceFiles) -> str:
+    what = "it" if file == name else file if file != files.labels else f"its label file {file}"
+    why = error.strerror or error
+    return f"{what} cannot be read now ({why}), so it is unknown whether it changed; the store keeps it"
+
+
+def _read_all(folder: Folder, sources: Mapping[str, SourceFiles], errors: dict[str, str]) -> dict[str, Fingerprint]:
+    """Return the fingerprints of the files of some sources; note the sources with files that cannot be read."""
+    every, read = [*sources.items()], dict[str, Fingerprint]()
     with ThreadPoolExecutor(READERS) as pool:
-        for first in range(0, len(sources), SUBMITTED):
-            some = sources[first : first + SUBMITTED]
+        for first in range(0, len(every), SUBMITTED):
+            some = every[first : first + SUBMITTED]
             futures = [[pool.submit(folder.read, file) for file in files.every] for _, files in some]
             for (name, files), reads in zip(some, futures, strict=True):
                 file = name
@@ -186,7 +168,5 @@ def _read_all(
                     for file, future in zip(files.every, reads, strict=True):
                         read[file] = future.result()
                 except OSError as error:
-                    verdicts.note_error(name, error, file, files)
-                else:
-                    verdicts.note_hashes(name, files.hashes([read[file].sha256 for file in files.every]))
+                    errors[name] = _error_text(error, file, name, files)
     return read

@@ -4,12 +4,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
+from typing import Any
 
 
 class Interrupts:
-    """Delays the handlers of SIGINT and SIGTERM until `check` or `allowed`. Use it as a context manager.
+    """Delays the handlers of SIGINT and SIGTERM within `delayed`, until `check` or `allowed`.
 
     Only handlers written in Python are delayed, and only in the main thread, where Python runs them.
     """
@@ -19,21 +19,20 @@ class Interrupts:
         self._waiting: tuple[int, FrameType | None] | None = None
         self._allowed = False
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Delay signals in this block; one that came meanwhile is handled after it, unless the block raised."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if callable(handler := signal.getsignal(number)):
                     self._handlers[number] = handler
                     signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if kind is None:
-            self.check()
+        try:
+            yield
+        finally:
+            for delayed, handler in self._handlers.items():
+                signal.signal(delayed, handler)
+        self.check()
 
     def check(self) -> None:
         """Call the handler of a delayed signal, if there is one. Most raise KeyboardInterrupt."""

@@ -93,11 +93,11 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
             _wait_for_workers(cluster, client, workers)
             yield client, stop
         except BaseException:
-            with Interrupts():
+            with Interrupts().delayed():
                 stop()
             raise
         finally:
-            with Interrupts():  # dask would wait ten seconds for a cluster that is half closed
+            with Interrupts().delayed():  # dask would wait ten seconds for a cluster that is half closed
                 stack.close()
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from builder import Report, build
-from builder.planning.comparison import StoredSources
 from builder.sources.fingerprints import (
     CACHE,
     SETTLED_NS,
@@ -207,20 +206,23 @@ def test_a_file_that_cannot_be_read_is_neither_changed_nor_unchanged(builds, mon
 
 def test_files_are_submitted_a_few_at_a_time(builds, monkeypatch):
     submitted: list[Any] = []
-    at_results, hashes = [], StoredSources.hashes
+    at_results: list[int] = []  # how many were submitted when each result was taken
 
     class Counting(ThreadPoolExecutor):
         def submit(self, *arguments: Any, **options: Any) -> Any:
             submitted.append(arguments)
-            return super().submit(*arguments, **options)
+            return Noted(super().submit(*arguments, **options))
 
-    def hashes_counted(*arguments: Any, **options: Any) -> tuple[bytes, ...]:
-        at_results.append(len(submitted))
-        return hashes(*arguments, **options)
+    class Noted:
+        def __init__(self, future: Any) -> None:
+            self.future = future
+
+        def result(self) -> Any:
+            at_results.append(len(submitted))
+            return self.future.result()
 
     builds.forget()
     monkeypatch.setattr("builder.planning.comparison.ThreadPoolExecutor", Counting)
     monkeypatch.setattr("builder.planning.comparison.SUBMITTED", 2)
-    monkeypatch.setattr(StoredSources, "hashes", hashes_counted)
     assert builds.again().unchanged == 3
     assert at_results == [2, 2, 3]
