@@ -94,20 +94,19 @@ class LongSequence:
         Args:
             labels_once: Labels are on the axis `sequence`; take those of the first piece.
         """
-        first: Sequence | None = None
-        arrays: dict[str, list[Any]] = {"inputs": [], "labels": [], "time": [], "filled": []}
+        names, pieces = ("inputs", "labels", "time", "filled"), list[Sequence]()
         for piece in self.sequences():
-            first = first or piece
-            for name, of_pieces in arrays.items():
-                array = getattr(piece, name)
-                of_pieces.append(None if array is None else np.array(array))  # copied: the next piece may reuse it
-        if first is None:
+            arrays = {name: getattr(piece, name) for name in names}
+            copies: dict[str, Any] = {name: np.array(rows) for name, rows in arrays.items() if rows is not None}
+            pieces.append(replace(piece, **copies))  # the next piece may reuse the arrays
+        if not pieces:
             raise ValueError("a sequence that comes in pieces has at least one; give an empty one")
         whole: dict[str, Any] = {}
-        for name, of_pieces in arrays.items():
+        for name in names:
+            of_pieces = [getattr(piece, name) for piece in pieces]
             takes_first = of_pieces[0] is None or (labels_once and name == "labels")
             whole[name] = of_pieces[0] if takes_first else np.concatenate(of_pieces)
-        return replace(first, **whole)
+        return replace(pieces[0], **whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,38 +196,24 @@ def _as_sequence(value: Any) -> Sequence | None:
         value = Sequence(*value)
     elif is_data_frame(value):
         value = Sequence(value, None)
-    return _with_names(_without_data_frames(value)) if isinstance(value, Sequence) else None
+    if not isinstance(value, Sequence):
+        return None
+    inputs, features = _read_columns(value.inputs, value.features, "inputs")
+    if value.labels is value.inputs:  # they have the same names
+        labels, targets = inputs, features if value.targets is None else Columns.of(value.targets)
+    else:
+        labels, targets = _read_columns(value.labels, value.targets, "labels")
+    return replace(value, inputs=inputs, labels=labels, features=features, targets=targets)
 
 
-def _with_names(sequence: Sequence) -> Sequence:
-    """Return a sequence whose names can be read more than once; labels that are the inputs have their names."""
-    features, targets = sequence.features, sequence.targets
-    if features is None and targets is None:
-        return sequence
-    features = None if features is None else Columns.of(features)
-    if targets is not None:
-        targets = Columns.of(targets)
-    elif sequence.labels is sequence.inputs:
-        targets = features
-    return replace(sequence, features=features, targets=targets)
-
-
-def _without_data_frames(sequence: Sequence) -> Sequence:
-    """Return a sequence with data frames replaced by arrays and the names of their columns."""
-    for what in ("inputs", "labels"):
-        _refuse_rounded_column(getattr(sequence, what), what)
-    if not is_data_frame(sequence.inputs) and not is_data_frame(sequence.labels):
-        return sequence
-    inputs, labels, features, targets = sequence.inputs, sequence.labels, sequence.features, sequence.targets
-    if is_data_frame(inputs):
-        inputs, names = read_data_frame(inputs, "inputs")
-        features = names if features is None else features
-    if sequence.labels is sequence.inputs:
-        return replace(sequence, inputs=inputs, labels=inputs, features=features)
-    if is_data_frame(labels):
-        labels, names = read_data_frame(labels, "labels")
-        targets = names if targets is None else targets
-    return replace(sequence, inputs=inputs, labels=labels, features=features, targets=targets)
+def _read_columns(value: Any, names: Iterable[str] | None, what: str) -> tuple[Any, Columns | None]:
+    """Return inputs or labels, a data frame as an array, and the names of their columns, to be read more than once."""
+    if is_data_frame(value):
+        value, own_names = read_data_frame(value, what)
+        names = own_names if names is None else names
+    elif hasattr(value, "__arrow_c_stream__"):
+        _refuse_rounded_column(value, what)
+    return value, None if names is None else Columns.of(names)
 
 
 def _type_name(value: Any) -> str:
@@ -284,10 +269,9 @@ def _refuse_rounded_column(value: Any, what: str) -> None:
 
     Its own conversion to an array makes them floats.
     """
-    if hasattr(value, "__arrow_c_stream__") and not is_data_frame(value):
-        floats = np.asarray(value)
-        if floats.dtype.kind == "f" and may_be_rounded(floats):
-            _refuse_rounded(array_of(numbers_of(pa.chunked_array(value)))[0], floats, f"its {what}")
+    floats = np.asarray(value)
+    if floats.dtype.kind == "f" and may_be_rounded(floats):
+        _refuse_rounded(array_of(numbers_of(pa.chunked_array(value)))[0], floats, f"its {what}")
 
 
 def _refuse_rounded(values: Array, rows: Array, where: str) -> None:

@@ -107,17 +107,12 @@ def describe_process(process: ProcessFunction, given_name: str | None = None) ->
     """
     if isinstance(process, Tabular):
         return {"tabular": process.recorded()}
-    return {"function": _name(process, given_name)}
-
-
-def _name(process: ProcessFunction, given_name: str | None) -> str:
-    """Return `module:name` if it can be imported by that; otherwise the given name, or one that cannot be imported."""
     module = getattr(process, "__module__", None) or "?"
     name = getattr(process, "__qualname__", type(process).__qualname__)
     if getattr(sys.modules.get(module), name, None) is process:
-        return f"{module}:{name}"
+        return {"function": f"{module}:{name}"}
     # For a callable object, or a function inside a decorated one, the plain name would find another object.
-    return given_name or f"{module}:{name}{'()' if name.isidentifier() else ''}"
+    return {"function": given_name or f"{module}:{name}{'()' if name.isidentifier() else ''}"}
 
 
 @contextmanager

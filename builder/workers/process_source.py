@@ -193,8 +193,6 @@ def read_source(
     read: SourceRead | None = None
     kept = {one.column.name: one.values[number] for one in batch.kept}
     try:
-        if name in batch.crashed:
-            raise SourceError(batch.crashed[name])
         read = _read_files(batch, name)
         size, hashes = read.size, read.hashes
         if read.files.labels is not None:
@@ -229,29 +227,29 @@ def read_source(
         return failure
     # A process function can raise anything. A panic in Rust, for example, is only a BaseException, and dask would wait
     # endlessly for a task that raises one.
-    except BaseException as error:  # noqa: BLE001
-        _raise_interrupt(error)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # it was a Ctrl-C
         place = _error_place(error) if batch.process.is_custom and not isinstance(error, MemoryError) else ""
         return _failure(batch, name, _error_text(error) + place)
     return UsedSource(results, read)
 
 
 def _read_files(batch: SourceBatch, name: str) -> SourceRead:
-    """Read and hash the files of a source; SourceError if a file cannot be read."""
+    """Read and hash the files of a source; SourceError if one cannot be read, or it crashed a worker before."""
+    if name in batch.crashed:
+        raise SourceError(batch.crashed[name])
     files, read = batch.files_of(name), dict[str, Fingerprint]()
-    for file in files.own:
+    for file in files.every:
         try:
             read[file] = read_fingerprint(os.path.join(batch.root, file))
         except OSError as error:
-            with of_source(file):
-                raise unreadable_file(error) from error
-    if files.labels is not None:
-        try:
-            read[files.labels] = read_fingerprint(batch.root / files.labels)
-        except FileNotFoundError as error:
-            raise SourceError(f"its label file {files.labels} does not exist (--labels-from)") from error
-        except OSError as error:
-            raise SourceError(f"its labels cannot be read: {files.labels}: {unreadable_file(error)}") from error
+            if file != files.labels:
+                with of_source(file):
+                    raise unreadable_file(error) from error
+            if isinstance(error, FileNotFoundError):
+                raise SourceError(f"its label file {file} does not exist (--labels-from)") from error
+            raise SourceError(f"its labels cannot be read: {file}: {unreadable_file(error)}") from error
     return SourceRead(files, read)
 
 
@@ -263,21 +261,16 @@ def _opened(path: Path, process: Process) -> AbstractContextManager[Any]:
 def _call(process: Process, source: Any, labels: NDArray[Any] | None) -> Any:
     """Call the process function. This is no generator, in which a StopIteration would become another error."""
     result = process(source)
-    _refuse_async(result)
+    if is_coroutine := inspect.iscoroutine(result):
+        result.close()  # without this Python warns on stderr
+    if is_coroutine or inspect.isasyncgen(result):
+        raise SourceError(
+            "the process function is async (async def), and nothing awaits its result; write it with def, and use "
+            "asyncio.run(...) inside it to await something"
+        )
     if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
         result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
     return result
-
-
-def _refuse_async(result: Any) -> None:
-    if inspect.iscoroutine(result):
-        result.close()  # without this Python warns on stderr
-    elif not inspect.isasyncgen(result):
-        return
-    raise SourceError(
-        "the process function is async (async def), and nothing awaits its result; write it with def, and use "
-        "asyncio.run(...) inside it to await something"
-    )
 
 
 def _complete(
@@ -302,12 +295,6 @@ def _complete(
         inputs, labels = (convert_like_store(conversions, getattr(sequence, name), name, origin) for name in ARRAYS)
         sequence = replace(sequence, inputs=inputs, labels=labels)
     return sequence
-
-
-def _raise_interrupt(error: BaseException) -> None:
-    """Raise a KeyboardInterrupt again if this is the main thread, so that it was a Ctrl-C."""
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-        raise error
 
 
 def _error_text(error: BaseException) -> str:
