@@ -120,7 +120,7 @@ def build(context: click.Context, /, **_: object) -> None:
     place = store if is_url(store) else Path(store)
     with exit_with_status(None if params["dry_run"] else place):
         from builder.planning.resolved_options import process_and_options
-        from builder.processes.function_options import parse_arguments
+        from builder.processes.function_process import parse_arguments
 
         of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
             **process_and_options(params["process"], _of_tables(context, given), place),

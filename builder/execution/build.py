@@ -16,7 +16,7 @@ from builder.execution.report import Report, Tally, parse_limit, report_of
 from builder.execution.run import Run, RunSteps
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
-from builder.planning.packing import SAMPLE_SOURCES, Choice, Packing, choose_by_sources
+from builder.planning.packing import SAMPLE_SOURCES, Packing, choose_by_sources
 from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.planning.provenance import FAILURES, SKIPPED, failures_record, note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
@@ -89,7 +89,7 @@ def run_build(options: BuildOptions) -> Report:
         packing, plan = plan_build(options)
         plan.sources.code.warn(stacklevel=4)
         retiring = plan.vanished if options.retire_missing else ()
-        untried = [*plan.sources.misnamed, *plan.unreadable]
+        untried = [*plan.sources.misnamed, *plan.comparison.unreadable]
         tally = Tally(
             sources=len(plan.new) + len(untried),
             done=len(untried),
@@ -101,20 +101,15 @@ def run_build(options: BuildOptions) -> Report:
         count = workers_for(options, plan)
         options.on_progress(tally)
         ledger: Ledger | None = None
-        choice: Choice | None = None
+        codec_why: str | None = None
         if plan.new:
             engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store]))
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)
             elif (first := first_usable(engine, plan, tally)) is not None:
-                plan = plan.with_first(first)
-                if packing.measure:
-                    schema = schema_of(plan, first, packing)
-                    sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
-                    choice = _call_on_worker(engine, sample, choose_by_sources, schema)
-                    packing = replace(packing, codec=choice.codec)
-                ledger = stack.enter_context(_open_ledger(plan, schema_of(plan, first, packing)))
+                plan, schema, codec_why = plan_schema(engine, plan, first, packing)
+                ledger = stack.enter_context(_open_ledger(plan, schema))
                 ratio = first.nbytes / max(first.bytes_read, 1)
             if ledger is not None:
                 ledger.retire(retiring)
@@ -126,7 +121,7 @@ def run_build(options: BuildOptions) -> Report:
             ledger.retire(retiring)
             note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
-    return report_of(options, plan, tally, choice)
+    return report_of(options, plan, tally, codec_why)
 
 
 def _process_sources(
@@ -308,11 +303,16 @@ def _decoded_per_byte(store: store_spec.Store) -> float:
     return decoded / int(sizes.sum()) if sizes.any() else 1.0
 
 
-def schema_of(plan: Plan, first: ProbeResult, packing: Packing) -> Schema:
-    """Return the schema of a new store, which its first usable source determines."""
-    schema, names = first.schema, plan.sources.label_names
-    labels = schema.labels if names is None else replace(schema.labels, names=names)
-    return packing.plan(schema.inputs, labels, schema)
+def plan_schema(engine: Engine, plan: Plan, first: ProbeResult, packing: Packing) -> tuple[Plan, Schema, str | None]:
+    """Return the plan and the schema of a new store, by its first usable source; with `auto` also choose the codec."""
+    plan, names, labels = plan.with_first(first), plan.sources.label_names, first.schema.labels
+    labels = labels if names is None else replace(labels, names=names)
+    schema = packing.plan(first.schema.inputs, labels, first.schema)
+    if not packing.measure:
+        return plan, schema, None
+    sample = plan.for_schema(schema).batch(slice(SAMPLE_SOURCES))
+    codec, why = _call_on_worker(engine, sample, choose_by_sources, schema)
+    return plan, replace(schema, codec=codec), why
 
 
 def memory_in_flight(schema: Schema, batch_bytes: int, workers: int) -> int:

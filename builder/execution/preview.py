@@ -1,25 +1,25 @@
 """Preview a build: read a few sources, and estimate the store. Nothing is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from builder.execution.build import first_usable, memory_in_flight, plan_build, schema_of, workers_for
+from builder.execution.build import first_usable, memory_in_flight, plan_build, plan_schema, workers_for
 from builder.execution.report import SourceFacts, Tally, float64_text, source_facts
 from builder.inspection.document import schema_facts
 from builder.options.declaration import with_options
 from builder.planning.build_options import BuildOptions
-from builder.planning.packing import SAMPLE_SOURCES, Choice, choose_by_sources
 from builder.planning.plan import Plan
 from builder.planning.provenance import failures_in
 from builder.sources.source_list import MISNAMED
-from builder.workers.batch import process_batch
+from builder.workers.batch import BatchSummary, process_batch
 from builder.workers.engine import InProcessEngine
 from builder.workers.process_source import Failure
 from builder.workers.row_blocks import Space
-from store_spec import Classes, Schema, parse_bytes
+from store_spec import Schema, parse_bytes
 from store_spec.building import count_files
 
 SAMPLES = 5
@@ -36,7 +36,7 @@ class StorePreview:
     labels: dict[str, Any]  # the same, and the classes seen; other sources may add classes before these
     label_axis: str
     codec: str
-    codec_why: str | None  # what `auto` chose, and why
+    codec_why: str | None = None  # what `auto` chose, and why
     dtype_why: str | None = None  # why numbers in text are stored as float64
     decoded_bytes: int  # of the new rows
     chunk_steps: int
@@ -73,17 +73,6 @@ class Preview(SourceFacts):
         return f"<preview of {self.store.name}: {work}, {failed}>"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Totals:
-    """What processing the samples gives."""
-
-    tally: Tally
-    label_steps: int = 0
-    classes: Classes | None = None  # of the store and of the sampled sources
-    whole_bytes: int = 0  # the most for a source that is read whole: twice its decoded rows, and its file
-    piece_bytes: int = 0  # the most for a source that is read in pieces: one piece, decoded
-
-
 @with_options(BuildOptions)
 def preview(options: BuildOptions) -> Preview:
     """Estimate what `build` with these arguments would do, from at most five new sources, evenly spread.
@@ -100,20 +89,18 @@ def preview(options: BuildOptions) -> Preview:
     packing, plan = plan_build(options)
     workers_for(options, plan)  # refuses a wrong number, even if there is nothing to process
     samples, tally = plan.take(spread(len(plan.new), SAMPLES)), Tally(sources=len(plan.new))
-    schema, choice, result = None, None, None
+    engine, schema, codec_why, result = InProcessEngine(), None, None, None
     if plan.old_store is not None:
         schema = plan.old_store.schema
-    elif (first := first_usable(InProcessEngine(), samples, tally)) is not None:
-        plan, samples = plan.with_first(first), samples.with_first(first)
-        schema = schema_of(plan, first, packing)
-        if packing.measure:
-            choice = choose_by_sources(plan.for_schema(schema).batch(slice(SAMPLE_SOURCES)), schema)
-            schema = replace(schema, codec=choice.codec)
+    elif (first := first_usable(engine, samples, tally)) is not None:
+        plan, schema, codec_why = plan_schema(engine, plan, first, packing)
+        samples = samples.with_first(first)
     if schema is not None:
-        totals = _process(samples.for_schema(schema), schema, tally)
-        schema = replace(schema, labels=replace(schema.labels, classes=totals.classes or schema.labels.classes))
+        used = _process(samples.for_schema(schema), schema, tally)
         if tally.sequences:
-            result = _estimate(options, plan, samples, totals, schema=schema, choice=choice)
+            labels = replace(schema.labels, classes=used[-1].classes or schema.labels.classes)
+            schema = replace(schema, labels=labels)
+            result = replace(_estimate(options, plan, samples, used, schema), codec_why=codec_why)
     return Preview(
         **source_facts(plan, tally),
         exists=plan.old_store is not None,
@@ -121,7 +108,7 @@ def preview(options: BuildOptions) -> Preview:
         new=plan.comparison.new,
         unchanged=len(plan.comparison.unchanged),
         changed=plan.comparison.changed,
-        unreadable=plan.unreadable,
+        unreadable=plan.comparison.unreadable,
         failed=_failed_before(plan),
         skipped_before=len(plan.comparison.skipped),
         update=options.update,
@@ -151,36 +138,30 @@ def spread(count: int, most: int) -> list[int]:
     return [number * (count - 1) // max(1, chosen - 1) for number in range(chosen)]
 
 
-def _process(samples: Plan, schema: Schema, tally: Tally) -> _Totals:
-    """Process the samples, and count what they give."""
-    totals = _Totals(tally=tally)
-    for number, nbytes in enumerate(samples.new_bytes):
+def _process(samples: Plan, schema: Schema, tally: Tally) -> list[BatchSummary]:
+    """Process each sample, and count what it gives; return the summaries of usable sources."""
+    used: list[BatchSummary] = []
+    for number in range(len(samples.new)):
         batch = samples.batch(slice(number, number + 1))
-        batch = batch.with_classes(totals.classes or batch.process.store_classes)
-        processed = process_batch(batch, schema, Space(memory=0)).summary
-        tally.add(processed)
-        if processed.failures or processed.skipped:
-            continue
-        totals.classes = processed.classes
-        totals.label_steps += int(processed.records.label_lengths.sum())
-        if processed.whole_bytes and not batch.process.is_custom:
-            totals.whole_bytes = max(totals.whole_bytes, 2 * processed.whole_bytes + nbytes)
-        totals.piece_bytes = max(totals.piece_bytes, processed.piece_bytes)
-    return totals
+        classes = (used and used[-1].classes) or batch.process.store_classes
+        summary = process_batch(batch.with_classes(classes), schema, Space(memory=0)).summary
+        tally.add(summary)
+        used += [summary] * (not summary.failures and not summary.skipped)
+    return used
 
 
 def _estimate(
-    options: BuildOptions, plan: Plan, samples: Plan, totals: _Totals, *, schema: Schema, choice: Choice | None
+    options: BuildOptions, plan: Plan, samples: Plan, used: Sequence[BatchSummary], schema: Schema
 ) -> StorePreview:
     """Scale up the samples: steps by the bytes of files, sequences by the number of files.
 
     Samples that failed count too, since other sources may fail.
     """
-    tally = totals.tally
     by_bytes = sum(plan.new_bytes) / max(1, sum(samples.new_bytes))
     by_count = len(plan.new) / len(samples.new)
-    sequences = round(tally.sequences * by_count)
-    steps, label_steps = (round(count * by_bytes) for count in (tally.steps, totals.label_steps))
+    sequences = round(by_count * sum(len(one.records) for one in used))
+    steps = round(by_bytes * sum(int(one.records.lengths.sum()) for one in used))
+    label_steps = round(by_bytes * sum(int(one.records.label_lengths.sum()) for one in used))
     unseen = unseen_steps = 0  # retired sequences, whose rows stay in the files, and their steps
     if plan.old_store is not None:
         vanished = plan.vanished if options.retire_missing else ()
@@ -194,20 +175,22 @@ def _estimate(
     workers = workers_for(options, plan)
     processes = workers + 1 if workers else 1
     flight = memory_in_flight(schema, parse_bytes(options.batch), workers)
-    decoded = round(tally.bytes_decoded * by_bytes)
+    decoded = round(by_bytes * sum(one.bytes_decoded for one in used))
     # Other sources may be larger than the sampled ones, but their pieces are not.
     at_once = min(max(1, workers), len(plan.new))
-    whole = round(totals.whole_bytes * max(1.0, by_bytes / by_count)) * at_once
-    sources = max(whole, 2 * totals.piece_bytes * at_once)
+    is_custom = plan.sources.every.process.is_custom
+    # A source that is read whole takes its file, and its decoded rows twice.
+    each = [] if is_custom else [one.bytes_read + 2 * one.whole_bytes for one in used if one.whole_bytes]
+    whole = round(max(each, default=0) * max(1.0, by_bytes / by_count)) * at_once
+    sources = max(whole, 2 * max(one.piece_bytes for one in used) * at_once)
     return StorePreview(
         sequences=sequences - unseen,
         steps=steps - unseen_steps,
-        codec_why=None if choice is None else str(choice),
         dtype_why=float64_text(plan.many_digits),
         decoded_bytes=decoded,
         files=count_files(schema, sequences=sequences, steps=steps, label_steps=label_steps),
         memory_bytes=WORKER_BYTES * processes + 2 * min(flight, decoded) + sources,
         whole_bytes=whole,
-        own_function=plan.sources.every.process.is_custom,
+        own_function=is_custom,
         **schema_facts(schema),
     )

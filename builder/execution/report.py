@@ -12,7 +12,6 @@ from builder.build_errors import BuildError, UsageError
 from builder.frames.digits import NO_DIGITS, ManyDigits
 from builder.options.table_options import COUNTS
 from builder.planning.build_options import BuildOptions
-from builder.planning.packing import Choice
 from builder.planning.plan import Plan
 from builder.planning.resolved_sources import open_if_exists
 from builder.workers.batch import BatchSummary
@@ -202,9 +201,9 @@ class Report(SourceFacts):
         return [*map(str, named[:SHOWN_FAILURES]), *([f"and {more:,} more: see failures"] if more > 0 else [])]
 
 
-def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | None) -> Report:
-    """Return the report of a build; `choice` is that of `codec="auto"`."""
-    untried = len(plan.sources.misnamed) + len(plan.unreadable)  # these failures come first
+def report_of(options: BuildOptions, plan: Plan, tally: Tally, codec_why: str | None) -> Report:
+    """Return the report of a build; `codec_why` is what `codec="auto"` chose, and why."""
+    untried = len(plan.sources.misnamed) + len(plan.comparison.unreadable)  # these failures come first
     failed = {failure.source for failure in (*tally.failures[untried:], *tally.skipped)}
     updated = sum(name not in failed for name in plan.replaced)
     comparison = plan.comparison
@@ -224,7 +223,7 @@ def report_of(options: BuildOptions, plan: Plan, tally: Tally, choice: Choice | 
         bytes_written=tally.bytes_written,
         total_sequences=tally.committed,
         seconds=tally.seconds,
-        codec=None if choice is None else str(choice),
+        codec=codec_why,
         dtype=float64_text(plan.many_digits),
         rounded=tally.rounded,
         uncompared=plan.sources.code.uncompared,

@@ -16,8 +16,8 @@ from builder.amounts import bytes_text, count_text, number_text, percent_text, r
 from builder.build_errors import UsageError
 from builder.inspection import as_text
 from builder.inspection.document import Inspection, inspect, notes_on
-from builder.inspection.examples import Line
 from builder.inspection.features import ARRAYS
+from builder.inspection.sampling import Line
 from builder.inspection.shuffle import Shuffle
 from builder.inspection.values import Bin
 from builder.planning.provenance import options_given

@@ -4,13 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from builder.amounts import count_text, percent_text, short_name
-from builder.inspection.examples import ExampleSequence, example_sequences
 from builder.inspection.features import ColumnStatistics, column_statistics
-from builder.inspection.sampling import SampledArray, sample_array
+from builder.inspection.sampling import RowSample, row_sample
 from builder.inspection.shuffle import Shuffle, ShuffleMixing, measure_shuffle, windows_of
 from builder.inspection.split_sizes import Duplicates, SplitSize, duplicates_across_splits, split_numbers, split_sizes
 from builder.inspection.values import (
@@ -24,19 +20,10 @@ from builder.inspection.values import (
     describe_times,
 )
 from builder.planning.provenance import LISTED_FAILURES, RecordedSkips, failures_in
-from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, Store, StoreLocation, open_store
+from store_spec import DEFAULT_SPLITS, VERSION, ArraySize, Schema, StoreLocation, open_store
 
 NAMED = 5  # names in a note
 MOSTLY_MISSING = 0.5  # a note names columns with a larger share of missing values
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowSample:
-    """Results from a sample of rows."""
-
-    inputs: SampledArray
-    labels: SampledArray | None  # None: labels are the inputs
-    sequences: tuple[ExampleSequence, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +153,7 @@ def inspect(
         skipped=len(skipped),
         skipped_listed=skipped[:LISTED_FAILURES],
         shuffle=mixing,
-        rows=_row_sample(opened, statistics, split_of) if rows else None,
+        rows=row_sample(opened, statistics, split_of) if rows else None,
         **schema_facts(schema),
     )
 
@@ -186,15 +173,6 @@ def schema_facts(schema: Schema) -> dict[str, Any]:
         "shard_steps": steps.shard,
         "shard_bytes": steps.shard * row_bytes,
     }
-
-
-def _row_sample(store: Store, statistics: tuple[ColumnStatistics, ...], split_of: NDArray[np.int64]) -> RowSample:
-    same = store.snapshot.labels_are_inputs()
-    return RowSample(
-        inputs=sample_array(store, "inputs", split_of),
-        labels=None if same else sample_array(store, "labels", split_of),
-        sequences=example_sequences(store, [one for one in statistics if one.array == "inputs" or not same], split_of),
-    )
 
 
 def notes_on(document: Inspection) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,23 @@ from builder.execution.report import Tally
 from builder.execution.run import Run, RunSteps
 from builder.formats.table import DType
 from builder.maintenance.copying import Copy, convert_for_copy, copy
-from builder.maintenance.partial_copy import OldRecords, PartialCopy, copy_provenance, earlier_conversions, note_copied
-from builder.maintenance.row_order import Order
+from builder.maintenance.partial_copy import (
+    OldRecords,
+    copy_provenance,
+    count_copied,
+    note_copied,
+    order_of,
+    parse_order,
+    sort_sequences,
+)
 from builder.planning.build_options import BATCH_BYTES
-from builder.planning.packing import SAMPLE_BYTES, Choice, Packing, choose_by_rows
+from builder.planning.packing import SAMPLE_BYTES, Packing, choose_by_sizes, compressed_sizes
+from builder.planning.provenance import earlier_conversions
 from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
-from store_spec import Schema
-from store_spec.building import Ledger, Snapshot, SourceId, StorePlace, place_of, store_place
+from store_spec import Codec, Schema
+from store_spec.building import Ledger, SourceId, StorePlace, place_of, store_place
 
 SMALL_BYTES = 2**26  # copying fewer decoded bytes takes less time than starting worker processes
 
@@ -97,20 +104,20 @@ def compact(
     place = store_place(new)
     old, existing = _open_both(place_of(store), place)
     packing, dtypes = Packing.parse(chunk, shard, codec), target_dtypes(old.schema, dtype, label_dtype)
-    asked_order = None if order is None else Order.parse(order)
-    earlier = None if existing is None else PartialCopy.of(existing)
-    copy_order = earlier.order if earlier is not None else asked_order or Order()
-    if copy_order.kind != "store":
-        old = old.view(copy_order.sort(old.sources, old.parts, old.lengths))
+    asked_order = None if order is None else parse_order(order)
+    new_order = asked_order or "store" if existing is None else order_of(existing)
+    if new_order != "store":
+        old = old.view(sort_sequences(new_order, old.sources, old.parts, old.lengths))
     old_records = OldRecords(old)
-    choice = None
-    if earlier is not None:
-        schema, done = earlier.store.schema, earlier.count_copied(old, old_records, packing, dtypes, asked_order)
+    why: str | None = None
+    if existing is not None:
+        schema = existing.schema
+        done = count_copied(existing, old, old_records, packing=packing, dtypes=dtypes, order=asked_order)
     else:
         schema, done = _schema(old.schema, packing, dtypes), 0
         if packing.measure:
-            choice = _choose_codec(old, schema)
-            schema = replace(schema, codec=choice.codec)
+            codec_chosen, why = _choose_codec(old, schema)
+            schema = replace(schema, codec=codec_chosen)
     changed = conversions(old.schema, schema)
     check_narrowing(earlier_conversions(old), changed)
     sizes = _row_bytes(old)
@@ -119,12 +126,12 @@ def compact(
     on_progress(tally)
     count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
-        provenance = copy_provenance(old, copy_order, changed)
+        provenance = copy_provenance(old, new_order, changed)
         started = start_engine(count, scheduler, [store, place])
-        with started as engine, _open_ledger(earlier, place, schema, old.schema, provenance) as ledger:
+        with started as engine, _open_ledger(existing, place, schema, old.schema, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
-            has_same_tables = not changed and copy_order.kind == "store"
+            has_same_tables = not changed and new_order == "store"
             batches = _batches(old, done, sizes, None if has_same_tables else old_records)
             run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
             run.finish()
@@ -137,7 +144,7 @@ def compact(
         bytes_decoded=tally.bytes_decoded,
         bytes_written=tally.bytes_written,
         seconds=tally.seconds,
-        codec=None if choice is None else str(choice),
+        codec=why,
     )
 
 
@@ -154,8 +161,8 @@ def _open_both(store: StorePlace, new: StorePlace) -> tuple[store_spec.Store, st
     return old, existing
 
 
-def _choose_codec(old: store_spec.Store, schema: Schema) -> Choice:
-    """Choose the codec by the first rows of the old store."""
+def _choose_codec(old: store_spec.Store, schema: Schema) -> tuple[Codec, str]:
+    """Choose the codec by the first rows of the old store; return it, and the reason."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for name in ARRAYS:
         if not schema.is_sharded(name):
@@ -169,7 +176,7 @@ def _choose_codec(old: store_spec.Store, schema: Schema) -> Choice:
             most -= len(rows[name][-1])
             if most <= 0:
                 break
-    return choose_by_rows(rows, schema)
+    return choose_by_sizes(*compressed_sizes(rows, schema))
 
 
 def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schema:
@@ -193,47 +200,42 @@ def _batches(
     store: store_spec.Store, done: int, sizes: NDArray[np.int64], old_records: OldRecords | None
 ) -> Iterator[tuple[Copy, int]]:
     """Yield batches of whole sources, of about BATCH_BYTES, each with its decoded bytes."""
-    snapshot = store.snapshot.slim()
-    firsts = np.flatnonzero(store.parts[done:] == 0) + done  # the first sequence of each source
-    start, size = done, 0
-    for first, next_first in pairwise([*firsts.tolist(), len(store)]):
-        more = int(sizes[first:next_first].sum())
-        if first > start and size + more > BATCH_BYTES:
-            yield _copy(store, snapshot, start, first, old_records), size
-            start, size = first, 0
-        size += more
-    if start < len(store):
-        yield _copy(store, snapshot, start, len(store), old_records), size
-
-
-def _copy(store: store_spec.Store, snapshot: Snapshot, start: int, stop: int, old_records: OldRecords | None) -> Copy:
-    """Return the sequences from `start` up to `stop` of a view of the old store, as a batch."""
-    places = {name: [each[start:stop] for each in store.places(name)] for name in store.schema.row_arrays}
-    return Copy(
-        snapshot=snapshot,
-        numbers=store.selection[start:stop],
-        names=tuple(dict.fromkeys(store.sources[start:stop])),
-        starts={name: first for name, (first, _) in places.items()},
-        stops={name: first + lengths for name, (first, lengths) in places.items()},
-        records=None if old_records is None else old_records.records(start, stop),
-    )
+    snapshot, firsts = store.snapshot.slim(), np.flatnonzero(store.parts == 0)
+    bounds = np.unique([done, *firsts[firsts > done], len(store)])  # where each source begins, and the last one ends
+    before = np.concatenate(([0], np.cumsum(sizes)))[bounds]  # bytes before each source
+    at = 0
+    while at < len(bounds) - 1:
+        last = max(at + 1, int(np.searchsorted(before, before[at] + BATCH_BYTES, "right")) - 1)
+        start, stop = bounds[[at, last]].tolist()
+        places = {name: [each[start:stop] for each in store.places(name)] for name in store.schema.row_arrays}
+        work = Copy(
+            snapshot=snapshot,
+            numbers=store.selection[start:stop],
+            names=tuple(dict.fromkeys(store.sources[start:stop])),
+            starts={name: first for name, (first, _) in places.items()},
+            stops={name: first + lengths for name, (first, lengths) in places.items()},
+            records=None if old_records is None else old_records.records[start:stop],
+        )
+        yield work, int(before[last] - before[at])
+        at = last
 
 
 @contextmanager
 def _open_ledger(
-    earlier: PartialCopy | None, place: StorePlace, schema: Schema, old_schema: Schema, provenance: dict[str, Any]
+    existing: store_spec.Store | None,
+    place: StorePlace,
+    schema: Schema,
+    old_schema: Schema,
+    provenance: dict[str, Any],
 ) -> Iterator[Ledger]:
     """Create the copy with `schema`, or open an unfinished one, which must not have changed since it was read.
 
     An unfinished copy gets the classes and the provenance of the old store as it is now, since it may have grown.
     """
-    if earlier is None:
-        with Ledger.create(place, schema, provenance) as ledger:
-            yield ledger
-        return
-    with Ledger.open(place) as ledger:
-        if ledger.root.whole_identity != earlier.store.identity:
-            raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
-        ledger.extend_classes(old_schema.labels.classes)
-        ledger.provenance = provenance
+    with Ledger.create(place, schema, provenance) if existing is None else Ledger.open(place) as ledger:
+        if existing is not None:
+            if ledger.root.whole_identity != existing.identity:
+                raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
+            ledger.extend_classes(old_schema.labels.classes)
+            ledger.provenance = provenance
         yield ledger

@@ -1,25 +1,76 @@
-"""The record that `compact` keeps in an unfinished copy, so that another call can continue it.
+"""The order of a copy, and the record that `compact` keeps in an unfinished copy, so that another call can continue it.
 
 `provenance["compacted"]` exists only if the order or a dtype differs from the old store. It contains `order`, and if a
 dtype differs also `identity`: that of the copied sequences in the old store, which cannot be computed from the copy.
 """
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 import store_spec
 from builder.build_errors import UsageError
 from builder.formats.table import DType
-from builder.maintenance.row_order import Order
 from builder.planning.packing import Packing
-from builder.planning.provenance import select_provenance
-from builder.processes.row_dtypes import ARRAYS, Conversions, conversions, parse_conversions
+from builder.planning.provenance import earlier_conversions, select_provenance
+from builder.processes.row_dtypes import ARRAYS, Conversions, conversions
 from store_spec.building import EMPTY_IDENTITY, Ledger, Records, stored_records
 
 RECORD: Final = "compacted"
+ORDERS: Final = ("store", "name", "length", "shuffle")
+_SEED: Final = re.compile(r"[0-9]{1,18}")
+
+
+def parse_order(text: str) -> str:
+    """Return an order of sources in its normalised form.
+
+    `store`: unchanged. `name`: as in a single build. `length`: by the steps of all parts, the shortest first.
+    `shuffle:SEED`: by a hash of the name and the seed, by default 0, which does not depend on other sources.
+
+    >>> parse_order("shuffle:7"), parse_order("shuffle")
+    ('shuffle:7', 'shuffle:0')
+    """
+    word, colon, seed = text.strip().partition(":")
+    if word == "shuffle" and (not colon or _SEED.fullmatch(seed)):
+        return f"shuffle:{int(seed or 0)}"
+    if word in ORDERS and not colon:
+        return word
+    raise UsageError(f"order={text!r:.80} is not one of {', '.join(ORDERS)}; a seed is a whole number: shuffle:7")
+
+
+def sort_sequences(
+    order: str, sources: Sequence[str], parts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the indices (sequences,) of the sequences in an order, which keeps the parts of a source together.
+
+    Args:
+        order: `name`, `length` or `shuffle:SEED`.
+        sources: The source of each sequence; there is at least one.
+        parts: (sequences,) the number of each sequence within its source; a source begins at part 0.
+        lengths: (sequences,) the steps of each sequence.
+
+    >>> sort_sequences("length", ["a", "b", "b"], np.array([0, 0, 1]), np.array([9, 2, 3])).tolist()
+    [1, 2, 0]
+    """
+    firsts = np.flatnonzero(parts == 0)  # the first sequence of each source
+    source_of = np.searchsorted(firsts, np.arange(len(sources)), "right") - 1
+    names = [sources[first] for first in firsts.tolist()]
+    kind, _, seed = order.partition(":")
+    keys: list[Any] = names
+    if kind == "length":
+        keys = np.add.reduceat(lengths, firsts).tolist()
+    elif kind == "shuffle":
+        keys = [hashlib.sha256(f"order {seed}:{name}".encode()).digest() for name in names]
+    rank = np.empty(len(firsts), np.int64)  # of each source in the new order
+    rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(firsts))
+    return np.argsort(rank[source_of], kind="stable")
 
 
 class OldRecords:
@@ -30,96 +81,84 @@ class OldRecords:
         self._identity = (0, EMPTY_IDENTITY)  # the number of sequences, and their identity
 
     @cached_property
-    def _records(self) -> Records:
+    def records(self) -> Records:
+        """The table rows, without statistics."""
         return stored_records(self._old.snapshot, self._old.selection, statistics=False)
-
-    def records(self, first: int, last: int) -> Records:
-        """Return the table rows of some sequences, without statistics."""
-        return self._records[first:last]
 
     def identity(self, count: int) -> str:
         """Return the identity of a store with only the first `count` sequences; fast if `count` increases."""
         done, before = self._identity if self._identity[0] <= count else (0, EMPTY_IDENTITY)
-        self._identity = count, self.records(done, count).identity(before, self._old.schema)
+        self._identity = count, self.records[done:count].identity(before, self._old.schema)
         return self._identity[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartialCopy:
-    """A copy, which may be unfinished."""
+def _record(copy: store_spec.Store) -> dict[str, Any]:
+    record = copy.provenance.get(RECORD)
+    return record if isinstance(record, dict) else {}
 
-    store: store_spec.Store
-    order: Order
-    identity: str | None  # of the copied sequences in the old store; None: it is that of the copy
 
-    @classmethod
-    def of(cls, store: store_spec.Store) -> Self:
-        """Read the record of a copy."""
-        record = store.provenance.get(RECORD)
-        record = record if isinstance(record, dict) else {}
-        order, identity = Order(), record.get("identity")
-        with suppress(UsageError):  # then `count_copied` finds that its identity differs
-            order = Order.parse(str(record.get("order", order)))
-        return cls(store=store, order=order, identity=identity if isinstance(identity, str) else None)
+def order_of(copy: store_spec.Store) -> str:
+    """Return the order of a copy, which may be unfinished."""
+    with suppress(UsageError):  # then `count_copied` finds that its identity differs
+        return parse_order(str(_record(copy).get("order", "store")))
+    return "store"
 
-    def count_copied(
-        self,
-        old: store_spec.Store,
-        old_records: OldRecords,
-        packing: Packing,
-        dtypes: Mapping[str, DType],
-        order: Order | None,
-    ) -> int:
-        """Return how many sequences were copied; refuse other stores, and copies with other options.
 
-        Args:
-            old: The old store, in the order of the copy.
-            old_records: Its table rows.
-            packing: The packing options of this call.
-            dtypes: The dtypes of this call.
-            order: The order of this call; None: that of the copy.
-        """
-        copy, done = self.store, self.store.counts.sequences
-        identity = self.identity if conversions(old.schema, copy.schema) else copy.snapshot.root.identity
-        if not (self._has_same_rows(old) and done == len(copy) <= len(old) and old_records.identity(done) == identity):
-            raise UsageError(
-                f"{copy.path}: is not a copy of the first sequences of {old.path}"
-                f"{'' if self.order.kind == 'store' else f' in the order {self.order}'}; give another path"
-            )
-        packing.check(copy.schema, copy.path)
-        for name, dtype in dtypes.items():
-            if copy.schema.rows(name).dtype != dtype:
-                raise UsageError(
-                    f"{copy.path}: {name} are {copy.schema.rows(name).dtype} there, but the option is now {dtype}; "
-                    "leave it out, or give another path"
-                )
-        if order is not None and order != self.order:
-            raise UsageError(
-                f"{copy.path}: was begun in the order {self.order}, but the option is now {order}; leave it out, or "
-                "give another path"
-            )
-        return done
+def count_copied(
+    copy: store_spec.Store,
+    old: store_spec.Store,
+    old_records: OldRecords,
+    *,
+    packing: Packing,
+    dtypes: Mapping[str, DType],
+    order: str | None,
+) -> int:
+    """Return how many sequences were copied; refuse other stores, and copies with other options.
 
-    def _has_same_rows(self, old: store_spec.Store) -> bool:
-        """Return whether the schemas agree, except for dtypes and classes."""
-        here, there = self.store.schema, old.schema
-        rows = (
-            replace(here.rows(name), dtype=there.rows(name).dtype, classes=None)
-            == replace(there.rows(name), classes=None)
-            for name in ARRAYS
+    Args:
+        copy: The copy, which may be unfinished.
+        old: The old store, in the order of the copy.
+        old_records: Its table rows.
+        packing: The packing options of this call.
+        dtypes: The dtypes of this call.
+        order: The order of this call; None: that of the copy.
+    """
+    done, before = copy.counts.sequences, order_of(copy)
+    has_changed = bool(conversions(old.schema, copy.schema))
+    identity = _record(copy).get("identity") if has_changed else copy.snapshot.root.identity
+    if not (_has_same_rows(copy, old) and done == len(copy) <= len(old) and old_records.identity(done) == identity):
+        raise UsageError(
+            f"{copy.path}: is not a copy of the first sequences of {old.path}"
+            f"{'' if before == 'store' else f' in the order {before}'}; give another path"
         )
-        return all(rows) and all(
-            getattr(here, name) == getattr(there, name) for name in ("columns", "time", "filled", "label_axis")
+    packing.check(copy.schema, copy.path)
+    for name, dtype in dtypes.items():
+        if copy.schema.rows(name).dtype != dtype:
+            raise UsageError(
+                f"{copy.path}: {name} are {copy.schema.rows(name).dtype} there, but the option is now {dtype}; "
+                "leave it out, or give another path"
+            )
+    if order not in (None, before):
+        raise UsageError(
+            f"{copy.path}: was begun in the order {before}, but the option is now {order}; leave it out, or give "
+            "another path"
         )
+    return done
 
 
-def earlier_conversions(old: store_spec.Store) -> Conversions:
-    """Return the conversions by earlier copies of the rows of a store."""
-    build = old.provenance.get("build")
-    return (parse_conversions(build.get("converted")) if isinstance(build, dict) else None) or ()
+def _has_same_rows(copy: store_spec.Store, old: store_spec.Store) -> bool:
+    """Return whether the schemas agree, except for dtypes and classes."""
+    here, there = copy.schema, old.schema
+    rows = (
+        replace(here.rows(name), dtype=there.rows(name).dtype, classes=None) == replace(there.rows(name), classes=None)
+        for name in ARRAYS
+    )
+    return all(rows) and all(
+        getattr(here, name) == getattr(there, name) for name in ("columns", "time", "filled", "label_axis")
+    )
 
 
-def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -> dict[str, Any]:
+def copy_provenance(old: store_spec.Store, order: str, changed: Conversions) -> dict[str, Any]:
     """Return the provenance of a new copy: the record of the old store's build, and that of the copy."""
     provenance = select_provenance(old.provenance, old.selection)
     provenance = {name: value for name, value in provenance.items() if name != RECORD}
@@ -127,8 +166,8 @@ def copy_provenance(old: store_spec.Store, order: Order, changed: Conversions) -
     if changed and isinstance(build, dict):
         pairs = [list(pair) for pair in (*earlier_conversions(old), *changed)]
         provenance["build"] = build | {"converted": pairs}
-    if changed or order.kind != "store":
-        provenance[RECORD] = {"order": str(order)} | ({"identity": EMPTY_IDENTITY} if changed else {})
+    if changed or order != "store":
+        provenance[RECORD] = {"order": order} | ({"identity": EMPTY_IDENTITY} if changed else {})
     return provenance
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder.options.declaration import option, parse_fields
 
 if TYPE_CHECKING:
-    from builder.processes.function_options import Argument, FunctionOptions
+    from builder.processes.function_process import Argument, FunctionOptions
     from builder.processes.process import ProcessFunction
 
 BATCH_BYTES: Final = 2**25  # smaller batches take more time, larger ones more memory
@@ -123,7 +123,7 @@ class BuildOptions:
     @property
     def of_function(self) -> FunctionOptions:
         """The options of a process function."""
-        from builder.processes.function_options import FunctionOptions
+        from builder.processes.function_process import FunctionOptions
 
         return FunctionOptions(
             arguments=self.arguments or {},

@@ -88,43 +88,27 @@ def _codec(text: str) -> Codec:
     return Codec.parse(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The chosen codec, and how the candidates compare."""
+def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> tuple[Codec, str]:
+    """Choose by the compressed size of some rows with each candidate; return the codec, and the reason as text.
 
-    codec: Codec
-    shares: Mapping[str, float]  # the compressed size with each candidate, as a share of the decoded size
-    nbytes: int  # decoded bytes of the rows that were compressed
+    `nbytes` is the decoded size of the rows.
 
-    def __str__(self) -> str:
-        """Return the choice and the reason for it."""
-        if not self.nbytes:
-            return f"codec {self.codec}: there are no rows to measure"
-        names = {"none": "uncompressed"}
-        sizes = ", ".join(f"{share:.0%} {names.get(name, f'with {name}')}" for name, share in self.shares.items())
-        why = {
-            "none": f"compression saves less than {LEAST_SAVED:.0%}",
-            "lz4": "it is read fastest",
-            "zstd": f"it saves {LEAST_SAVED_MORE:.0%} or more beyond lz4, which is read faster",
-        }
-        return f"codec {self.codec}, as {why[self.codec.name]}: the first rows take {sizes}"
-
-
-def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> Choice:
-    """Choose by the compressed size of some rows with each candidate; `nbytes` is their decoded size.
-
-    >>> str(choose_by_sizes({"none": 1000, "lz4": 600, "zstd": 500}, 1000))
+    >>> choose_by_sizes({"none": 1000, "lz4": 600, "zstd": 500}, 1000)[1]
     'codec lz4:9, as it is read fastest: the first rows take 100% uncompressed, 60% with lz4, 50% with zstd'
     """
-    codec = Codec("lz4")
-    if nbytes and min(sizes.values()) > (1 - LEAST_SAVED) * sizes["none"]:
-        codec = Codec("none")
-    elif nbytes and sizes["zstd"] <= (1 - LEAST_SAVED_MORE) * sizes["lz4"]:
-        codec = Codec("zstd")
-    return Choice(codec=codec, shares={name: size / max(1, nbytes) for name, size in sizes.items()}, nbytes=nbytes)
+    codec, why = Codec("lz4"), "it is read fastest"
+    if not nbytes:
+        return codec, f"codec {codec}: there are no rows to measure"
+    if min(sizes.values()) > (1 - LEAST_SAVED) * sizes["none"]:
+        codec, why = Codec("none"), f"compression saves less than {LEAST_SAVED:.0%}"
+    elif sizes["zstd"] <= (1 - LEAST_SAVED_MORE) * sizes["lz4"]:
+        codec, why = Codec("zstd"), f"it saves {LEAST_SAVED_MORE:.0%} or more beyond lz4, which is read faster"
+    names = {"none": "uncompressed"}
+    shares = ", ".join(f"{size / nbytes:.0%} {names.get(name, f'with {name}')}" for name, size in sizes.items())
+    return codec, f"codec {codec}, as {why}: the first rows take {shares}"
 
 
-def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
+def choose_by_sources(batch: SourceBatch, schema: Schema) -> tuple[Codec, str]:
     """Choose by the first SAMPLE_BYTES of the usable sources of a batch."""
     rows: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(batch)):
@@ -135,11 +119,11 @@ def choose_by_sources(batch: SourceBatch, schema: Schema) -> Choice:
             rows.setdefault(name, []).extend(map(np.asarray, blocks.between(0, blocks.rows)))
         if sum(block.nbytes for blocks in rows.values() for block in blocks) >= SAMPLE_BYTES:
             break
-    return choose_by_rows(rows, schema)
+    return choose_by_sizes(*compressed_sizes(rows, schema))
 
 
-def choose_by_rows(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> Choice:
-    """Choose by the first rows of some arrays, compressed in chunks of the schema's size."""
+def compressed_sizes(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -> tuple[dict[str, int], int]:
+    """Return the size of the first rows of some arrays with each candidate, in the schema's chunks, and decoded."""
     sizes, nbytes = dict.fromkeys((codec.name for codec in CANDIDATES), 0), 0
     with ThreadPoolExecutor(1) as pool:  # not in the main thread: see Codec.encode
         for name, blocks in rows.items():
@@ -150,4 +134,4 @@ def choose_by_rows(rows: Mapping[str, Sequence[NDArray[Any]]], schema: Schema) -
                 nbytes += piece.nbytes
                 for codec in CANDIDATES:
                     sizes[codec.name] += len(pool.submit(codec.encode, piece).result())
-    return choose_by_sizes(sizes, nbytes)
+    return sizes, nbytes

@@ -33,7 +33,7 @@ from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY
 from builder.options.declaration import describe
 from builder.planning.build_options import BuildOptions
-from builder.processes.function_options import is_valid_record
+from builder.processes.function_process import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
 from builder.sources.source_list import SourceList, check_sequence_from
 from builder.workers.process_source import Failure, Skipped
@@ -48,7 +48,6 @@ LISTED_FAILURES: Final = 1_000  # at most so many are listed; all are counted
 SKIPPED: Final = "skipped"  # in the provenance; absent if no source is skipped
 MOST_RECORDED: Final = 100_000  # the root document is read whole; further sources are tried again by each build
 _DIGITS: Final = 32  # of the fingerprint of a skipped source, hexadecimal
-Code = tuple[tuple[int, str], ...]  # (sequence number, fingerprint of the code from that sequence on), ascending
 
 
 def describe_build(
@@ -106,8 +105,6 @@ class RecordedBuild:
     process: dict[str, Any]  # from `describe_process`
     manifest: dict[str, Any] | None
     label_axis: LabelAxis  # of the store
-    code: Code
-    converted: Conversions = ()
     sequence_from: str | None = None
     text_dtype: str | None = None  # of tables, if the first source is text; None: they keep their dtypes
 
@@ -142,8 +139,6 @@ class RecordedBuild:
             process=build["process"],
             manifest=build["manifest"],
             label_axis=old_store.schema.label_axis,
-            code=tuple((first, code) for first, code in build["code"]),
-            converted=parse_conversions(build.get("converted")) or (),
             sequence_from=build.get("sequence_from"),
             text_dtype=build.get("text_dtype"),
         )
@@ -162,12 +157,19 @@ class RecordedBuild:
         names, ignored = ([name for name in names if name != place] for names in (listing.names, listing.ignored))
         return replace(listing, names=tuple(names), ignored=tuple(ignored)), path
 
-    def outdated(self, code: str | None, old_store: store_spec.Store) -> tuple[str, ...]:
-        """Return the sources with sequences that other code made, in the order of the store."""
-        if code is None:
-            return ()
-        other = _codes(self.code, old_store.selection) != code
-        return tuple(dict.fromkeys(old_store.sources[position] for position in np.flatnonzero(other)))
+
+def outdated_sources(store: store_spec.Store, code: str | None) -> tuple[str, ...]:
+    """Return the sources with sequences that other code made, in the order of a store whose record is valid."""
+    if code is None:
+        return ()
+    other = _codes(store.provenance["build"]["code"], store.selection) != code
+    return tuple(dict.fromkeys(store.sources[position] for position in np.flatnonzero(other)))
+
+
+def earlier_conversions(store: store_spec.Store) -> Conversions:
+    """Return the conversions of the rows of a store by earlier copies."""
+    build = store.provenance.get("build")
+    return (parse_conversions(build.get("converted")) if isinstance(build, dict) else None) or ()
 
 
 def _is_process(value: Any) -> bool:

@@ -12,8 +12,14 @@ from builder.options.declaration import describe, differences, options_of, value
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import OF_MANIFEST, OTHERWISE, RecordedBuild
-from builder.processes.function_options import FunctionOptions, bind_arguments
-from builder.processes.function_process import FunctionProcess, Portable, Process, asks_for_file
+from builder.processes.function_process import (
+    FunctionOptions,
+    FunctionProcess,
+    Portable,
+    Process,
+    asks_for_file,
+    bind_arguments,
+)
 from builder.processes.process import ProcessFunction, describe_process, load_process, load_recorded_process
 from store_spec import LabelAxis, StoreError, open_store
 

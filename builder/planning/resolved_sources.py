@@ -19,7 +19,7 @@ from builder.labels.text_classes import parse_classes
 from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_with_classes, keep_column, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
 from builder.planning.build_options import BuildOptions
-from builder.planning.provenance import RecordedBuild, describe_build
+from builder.planning.provenance import RecordedBuild, describe_build, earlier_conversions
 from builder.planning.resolved_options import as_process, label_axis_of, options_of_new, options_of_old
 from builder.processes.function_process import Process
 from builder.processes.process_code import ProcessCode, code_of
@@ -50,7 +50,6 @@ class ResolvedSources:
     described: dict[str, Any]  # the record of the build for a new store
     label_axis: LabelAxis | None  # None: the labels of the first source determine it
     code: ProcessCode  # of the process function
-    recorded: RecordedBuild | None  # None: there is no store yet
     label_names: tuple[str, ...] | None = None  # of the targets in a manifest
     absent: tuple[str, ...] = ()  # sources that the manifest lists and that do not exist, by its keys
     missing: Missing = "error"  # whether NaN may stand for missing values in a new store
@@ -125,14 +124,13 @@ def find_sources(
             names=listing.names,
             process=process,
             search=(str(Path.cwd()),) if process.is_custom else (),
-            converted=() if recorded is None else recorded.converted,
+            converted=() if old_store is None else earlier_conversions(old_store),
             skips_empty=build_options.empty == "skip",
             files=listing.files,
         ),
         described=describe_build(record, build, listing, manifest),
         label_axis=label_axis,
         code=code,
-        recorded=recorded,
         missing="keep" if process.options.keeps_nan else "error",
     )
     if manifest is not None:

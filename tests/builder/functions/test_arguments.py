@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import UsageError
-from builder.processes.function_options import parse_arguments
+from builder.processes.function_process import parse_arguments
 from tests.builder.command import recorded, seqzarr
 from tests.builder.source_files import write_files
 

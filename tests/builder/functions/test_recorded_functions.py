@@ -14,7 +14,7 @@ import pytest
 import builder
 import store_spec
 from builder import UsageError, tabular
-from builder.processes.function_options import is_valid_record
+from builder.processes.function_process import is_valid_record
 from builder.processes.process import load_process
 from builder.processes.process_code import code_of
 from tests.builder.any_order import fail_at_commit

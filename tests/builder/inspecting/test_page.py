@@ -18,7 +18,7 @@ from builder.amounts import LONGEST_NAME, number_text, short_name
 from builder.inspection import Shuffle, as_html
 from builder.inspection.as_html import LISTED_FAILURES, html_of
 from builder.inspection.as_text import inspection_text
-from builder.inspection.examples import Line
+from builder.inspection.sampling import Line
 from builder.inspection.values import CleanedSource, StoreCleaning
 from store_spec import Rows, open_store
 from store_spec.errors import MissingStoreError, StoreError

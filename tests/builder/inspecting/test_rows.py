@@ -16,8 +16,7 @@ from hypothesis.extra import numpy as nps
 
 from builder import UsageError, build, inspect, tabular
 from builder.inspection import Shuffle
-from builder.inspection.examples import SEQUENCES, spans_of
-from builder.inspection.sampling import MOST_CLASSES, count_classes, sample_rows
+from builder.inspection.sampling import MOST_CLASSES, SEQUENCES, count_classes, sample_rows, spans_of
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
 from store_spec import Store, open_store
@@ -50,14 +49,13 @@ def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factor
     retire = data.draw(st.sets(st.integers(0, len(lengths) - 1)))
     most = data.draw(st.integers(1, 4000))
     store = numbered(tmp_path_factory.mktemp("n") / "n.zarr", lengths, retire=retire)
-    sample = sample_rows(store, "inputs", most)
+    rows, sequences = sample_rows(store, "inputs", most)
     steps = [(number, step, int(x[step, 0, 0])) for number, (x, _) in enumerate(store) for step in range(len(x))]
     by_value = {value: (number, step) for number, step, value in steps}
-    places = [by_value[value] for value in sample.rows[:, 0, 0].tolist()]
+    places = [by_value[value] for value in rows[:, 0, 0].tolist()]
     assert len(set(places)) == len(places)
     assert places == sorted(places)
-    assert [number for number, _ in places] == sample.sequence.tolist()
-    assert sample.total == len(steps)
+    assert [number for number, _ in places] == sequences.tolist()
     assert bool(places) == bool(steps)
     assert len(places) <= max(1, most // 16)  # bytes of a row
     if 16 * int(store.snapshot.bounds("inputs")[-1]) <= most:
@@ -66,16 +64,17 @@ def test_sampled_rows_are_rows_of_the_store_with_their_sequences(tmp_path_factor
 
 def test_labels_of_a_table_are_sampled_too(tmp_path: Path):
     store = numbered(tmp_path / "n.zarr", [3, 0, 5], retire={0})
-    sample = sample_rows(store, "labels")
-    assert (sample.rows.tolist(), sample.total, sample.sequence.tolist()) == ([[[1]], [[2]]], 2, [0, 1])
+    rows, sequences = sample_rows(store, "labels")
+    assert (rows.tolist(), sequences.tolist()) == ([[[1]], [[2]]], [0, 1])
+    assert inspect(store.path, rows=True).to_json()["rows"]["labels"]["total"] == 2
 
 
 @pytest.mark.parametrize("retire", [(), range(1, 50)])
 def test_sampled_rows_come_from_all_over_the_store(tmp_path: Path, retire: Collection[int]):
     store = numbered(tmp_path / "n.zarr", [10] * 100, retire=retire)
     numbers = np.concatenate([x[:, 0, 0] for x, _ in store])
-    sample = sample_rows(store, "inputs", 1600)
-    assert np.histogram(np.searchsorted(numbers, sample.rows[:, 0, 0]), bins=5, range=(0, len(numbers)))[0].min() >= 8
+    rows, _ = sample_rows(store, "inputs", 1600)
+    assert np.histogram(np.searchsorted(numbers, rows[:, 0, 0]), bins=5, range=(0, len(numbers)))[0].min() >= 8
 
 
 @given(nps.arrays(st.sampled_from(["float32", "float64", "int8", "int64", "uint64", "bool"]), st.integers(0, 300)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import BuildError, UsageError, build, compact, tabular
-from builder.maintenance.row_order import Order
+from builder.maintenance.partial_copy import parse_order
 from builder.maintenance.source_checks import verify_sources
 from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
@@ -403,7 +403,7 @@ def test_complex_numbers_classes_and_words_that_are_no_option_are_refused(tmp_pa
     for text in ("size", "shuffle:x", "name:1", "shuffle:"):
         with pytest.raises(UsageError, match="not one of store, name, length, shuffle"):
             compact(tmp_path / "c", tmp_path / "new", order=text)
-    assert Order.parse("shuffle:0") == Order("shuffle")
+    assert parse_order("shuffle:0") == parse_order("shuffle")
     with pytest.raises(UsageError, match="is not a dtype"):
         compact(tmp_path / "c", tmp_path / "new", label_dtype="number")
     store_of(tmp_path / "k", [np.ones(2, np.float32)], [[0, 1]], classes=[["cat", "dog"]])

@@ -27,8 +27,7 @@ from builder.manifest.manifest_columns import SourceLabels
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches
-from builder.processes.function_options import FunctionOptions
-from builder.processes.function_process import FunctionProcess, Portable
+from builder.processes.function_process import FunctionOptions, FunctionProcess, Portable
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import (
     ProbeResult,

@@ -222,7 +222,7 @@ def test_files_are_submitted_a_few_at_a_time(builds, monkeypatch):
             return self.future.result()
 
     builds.forget()
-    monkeypatch.setattr("builder.planning.comparison.ThreadPoolExecutor", Counting)
-    monkeypatch.setattr("builder.planning.comparison.SUBMITTED", 2)
+    monkeypatch.setattr("builder.planning.plan.ThreadPoolExecutor", Counting)
+    monkeypatch.setattr("builder.planning.plan.SUBMITTED", 2)
     assert builds.again().unchanged == 3
     assert at_results == [2, 2, 3]
