@@ -103,7 +103,8 @@ def run_build(options: BuildOptions) -> Report:
         ledger: Ledger | None = None
         codec_why: str | None = None
         if plan.new:
-            engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store]))
+            process = plan.sources.every.process
+            engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store], process))
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)

@@ -121,7 +121,7 @@ def _restore(
     files, failures = list[str](), {Failure(source, "no longer exists") for source in gone}
     sizes = [resolved.file_bytes(source) for source in {source for shard in restorable for source in shard.sources}]
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
-    with start_engine(count, scheduler) as engine:
+    with start_engine(count, scheduler, process=resolved.every.process) as engine:
 
         def submit(shard: DamagedShard) -> Task:
             batch = resolved.every.take([places[source] for source in shard.sources])

@@ -15,8 +15,7 @@ from builder.formats.column_choice import list_names
 from builder.labels.text_classes import ClassCodes
 from builder.maintenance.store_checks import Checking
 from builder.planning.build_options import BATCH_BYTES
-from builder.planning.comparison import StoredSources
-from builder.planning.plan import check_root
+from builder.planning.plan import StoredSources, check_root
 from builder.planning.provenance import RecordedSkips, failures_in
 from builder.planning.resolved_sources import split_into_batches
 from builder.processes.process import ProcessFunction
@@ -68,7 +67,7 @@ def verify_sources(
     checking = Checking(to_check=sum(sizes), problems=len(problems))
     on_progress(checking)
     count = worker_count(workers, small=scheduler is None and resolved.is_small(sizes, BATCH_BYTES))
-    with start_engine(count, scheduler) as engine:
+    with start_engine(count, scheduler, process=every.process) as engine:
         batches = (
             (every.take(places[part]), sum(sizes[part])) for part, _ in split_into_batches(sizes, BATCH_BYTES, 1.0)
         )

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import pickle
 import socket
 import time
 from collections import deque
@@ -133,7 +134,7 @@ class DaskEngine:
         self._seconds_without_workers = 0.0  # only counted while `wait` waits
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
-        """Send a function to a worker; UsageError if the process function cannot be sent.
+        """Send a function to a worker.
 
         Args:
             function: The function to run.
@@ -141,20 +142,16 @@ class DaskEngine:
             watch: Return the task from `next_finished` when it is done.
             urgent: Run it before other tasks, and also while the worker processes a batch, since it frees memory.
         """
-        try:
-            future: Task = self._client.submit(
-                function,
-                *arguments,
-                pure=False,
-                priority=int(urgent),
-                # In the order of submission. By default tasks of the same tenth of a second run in any order; since
-                # batches are registered in order, they would wait for earlier ones.
-                fifo_timeout=0,
-                resources=None if urgent or self._stop is None else ONE_BATCH,
-            )
-        except TypeError as error:  # from dask, for objects that cannot be pickled
-            _raise_usage_error(error)
-            raise
+        future: Task = self._client.submit(
+            function,
+            *arguments,
+            pure=False,
+            priority=int(urgent),
+            # In the order of submission. By default tasks of the same tenth of a second run in any order; since batches
+            # are registered in order, they would wait for earlier ones.
+            fifo_timeout=0,
+            resources=None if urgent or self._stop is None else ONE_BATCH,
+        )
         self._submitted.add(future)
         if watch:
             self._completed.add(future)
@@ -196,14 +193,6 @@ class DaskEngine:
 Engine = InProcessEngine | DaskEngine
 
 
-def _raise_usage_error(error: BaseException | None) -> None:
-    """Raise the UsageError among the causes of an error, if there is one."""
-    while error is not None:
-        if isinstance(error, UsageError):
-            raise error from None
-        error = error.__cause__ or error.__context__
-
-
 def as_done(
     engine: Engine, items: Iterable[Item], submit: Callable[[Item], Task], death_error: Callable[[Item], BuildError]
 ) -> Iterator[tuple[Item, Any]]:
@@ -228,7 +217,9 @@ def as_done(
 
 
 @contextmanager
-def start_engine(workers: int, scheduler: Any = None, stores: Iterable[object] = ()) -> Iterator[Engine]:
+def start_engine(
+    workers: int, scheduler: Any = None, stores: Iterable[object] = (), process: object = None
+) -> Iterator[Engine]:
     """Start an engine, and stop it and its processes at the end.
 
     Args:
@@ -236,9 +227,11 @@ def start_engine(workers: int, scheduler: Any = None, stores: Iterable[object] =
             least this many workers, since it may still be starting them.
         scheduler: The address of a dask scheduler, or a dask client, to use instead. It is not stopped.
         stores: The paths or URLs of the stores that tasks read and write.
+        process: The process that tasks call.
 
     Raises:
-        UsageError: No scheduler answers at that address, or a store is in the memory of this process.
+        UsageError: No scheduler answers at that address, a store is in the memory of this process, or the process
+            cannot be sent to workers.
         BuildError: The processes did not start, or the connection to the scheduler was lost.
     """
     if scheduler is None and workers == 0:
@@ -250,6 +243,7 @@ def start_engine(workers: int, scheduler: Any = None, stores: Iterable[object] =
                 f"{store}: is in the memory of this process, so other processes cannot do the work; set workers=0 "
                 "(--workers 0), and no scheduler"
             )
+    pickle.dumps(process)  # its error is clear, unlike that of dask for a task that cannot be pickled
     if scheduler is None:
         with local_cluster(workers) as (client, stop):
             yield DaskEngine(client, workers, stop)
