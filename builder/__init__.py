@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from builder.inspection import inspect as inspect
     from builder.inspection import inspect_source as inspect_source
     from builder.inspection.as_html import write_report as write_report
+    from builder.maintenance.checks import verify as verify
     from builder.maintenance.compact import Compacted as Compacted
     from builder.maintenance.compact import compact as compact
     from builder.maintenance.repair import Repair as Repair
     from builder.maintenance.repair import repair as repair
-    from builder.maintenance.store_checks import verify as verify
     from builder.sequence import LongSequence as LongSequence
     from builder.sequence import Sequence as Sequence
 
@@ -35,7 +35,7 @@ _MODULES = {
     "inspection.as_html": ("write_report",),
     "maintenance.compact": ("Compacted", "compact"),
     "maintenance.repair": ("Repair", "repair"),
-    "maintenance.store_checks": ("verify",),
+    "maintenance.checks": ("verify",),
     "execution.preview": ("Preview", "preview"),
     "sequence": ("LongSequence", "Sequence"),
 }

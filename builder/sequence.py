@@ -203,6 +203,8 @@ def _as_sequence(value: Any) -> Sequence | None:
         labels, targets = inputs, features if value.targets is None else Columns.of(value.targets)
     else:
         labels, targets = _read_columns(value.labels, value.targets, "labels")
+    if inputs is value.inputs and labels is value.labels and features is targets is None:
+        return value  # the usual case, without the time of a copy
     return replace(value, inputs=inputs, labels=labels, features=features, targets=targets)
 
 

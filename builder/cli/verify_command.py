@@ -74,8 +74,8 @@ def verify(
         raise click.UsageError("--repair: for a store on a local disk")
     with exit_with_status():
         from builder.execution.progress_bar import show_progress
-        from builder.maintenance.store_checks import of_check
-        from builder.maintenance.store_checks import verify as verify_store
+        from builder.maintenance.checks import of_check
+        from builder.maintenance.checks import verify as verify_store
         from builder.planning.resolved_options import tabular_from_flags
 
         function = process if labels_from is None else tabular_from_flags({"labels_from": labels_from}, store)
@@ -105,7 +105,7 @@ def verify(
 
 def _compare(store: Path | str, sources: str, options: dict[str, Any]) -> list[Problem]:
     """Compare a store with its sources; damaged tables are returned as a problem."""
-    from builder.maintenance.source_checks import verify_sources
+    from builder.maintenance.checks import verify_sources
     from store_spec import Problem, StoreError
 
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
 from builder.execution.build import open_with_sources, worker_count
-from builder.maintenance.store_checks import Checking, verify
+from builder.maintenance.checks import Checking, verify
 from builder.planning.build_options import BATCH_BYTES
 from builder.planning.resolved_sources import ResolvedSources
 from builder.processes.process import ProcessFunction

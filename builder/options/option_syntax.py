@@ -231,7 +231,6 @@ def _columns(kind: Kind, text: str) -> tuple[str, ...]:
 
 
 def _number(kind: Kind, text: str, whole_text: str) -> float:
-    """Parse a number as int or float."""
     value = parse_number(text)
     if value is None or not math.isfinite(value):
         raise UsageError(f"{kind} {whole_text!r:.200}: {text!r:.80} is not a number; write {_FORMS[kind]}")

@@ -101,7 +101,6 @@ def _check_label_source(options: TableOptions) -> None:
 
 
 def _check_files(options: TableOptions) -> None:
-    """Check the options of files."""
     for option in ("skip_lines", "skip_after_header"):
         if getattr(options, option) < 0:
             raise UsageError(f"{option}={getattr(options, option)}; it is a number of lines, 0 or more")
@@ -129,7 +128,6 @@ def _check_files(options: TableOptions) -> None:
 
 
 def _check_times(options: TableOptions) -> None:
-    """Check the options of times."""
     if not options.time:
         for option in _OF_TIME:
             if getattr(options, option) != options_of(TableOptions)[option].default:
@@ -154,7 +152,6 @@ def _check_times(options: TableOptions) -> None:
 
 
 def _check_label_files(options: TableOptions) -> None:
-    """Check the options of label files."""
     if options.labels_from is None and (options.on or options.label_axis is not None):
         option = "on (--on)" if options.on else "label_axis (--label-axis)"
         raise UsageError(f"{option} goes with labels_from: give the files of labels with --labels-from")
@@ -181,7 +178,6 @@ def _check_label_files(options: TableOptions) -> None:
 
 
 def _check_missing(options: TableOptions) -> None:
-    """Check the options of missing values."""
     policies = parse_policies(options.missing)
     for name in options.group_by:
         if options.counts and name.removesuffix(AS_TEXT) in COUNTS:

@@ -20,7 +20,6 @@ LISTED_DEAD = 20  # sources that an error names
 MORE_SECONDS = 2.0  # for each search after a crash
 
 _END = b"end"
-_ADVICE = "the code that reads it crashed, or there was too little memory"
 
 
 def find_crashes(batch: SourceBatch, memory: int, function: Callable[..., Any], *arguments: Any) -> dict[str, str]:
@@ -102,13 +101,10 @@ def call_each() -> None:
 
 
 def _exit_reason(status: int) -> str:
-    if status >= 0:
-        return f"it ended the process that read it, with exit status {status}; {_ADVICE}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"it ended the process that read it, by {name}; {_ADVICE}"
+    how = f"with exit status {status}"
+    if status < 0:
+        how = "by " + next((one.name for one in signal.Signals if one == -status), f"signal {-status}")
+    return f"it ended the process that read it, {how}; the code that reads it crashed, or there was too little memory"
 
 
 def workers_died(names: Sequence[str]) -> BuildError:

@@ -48,7 +48,7 @@ def _decompress(index_bytes: dict[str, int], files: Sequence[str]) -> None:
 
 def verify(path: str, processes: int) -> dict[str, Any]:
     """Time `verify` without the start and the end of its worker processes; one process is this one."""
-    with engine_timed_apart("builder.maintenance.store_checks", _import_all) as ends:
+    with engine_timed_apart("builder.maintenance.checks", _import_all) as ends:
         begin = time.perf_counter()
         problems = builder.verify(path, workers=0 if processes == 1 else processes)
         whole = time.perf_counter() - begin

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import LongSequence, Sequence, tabular
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import StorageError
 from tests.builder.made_sources import Made, assert_store, read_made, sources_in, write_made

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from builder import BuildError, LongSequence, Sequence
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from store_spec import Store
 from tests.builder.source_files import build_files, write_file
 

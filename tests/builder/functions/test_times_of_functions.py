@@ -8,7 +8,7 @@ import pytest
 
 import store_spec
 from builder import Sequence, build, tabular
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from store_spec.format.times import Time
 from tests.builder.source_files import build_files, write_files
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import LongSequence, Sequence, UsageError, build
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from builder.processes.function_process import is_valid_record
 from tests.builder.command import recorded
 from tests.builder.command import seqzarr_build as run

@@ -12,7 +12,7 @@ import builder
 import store_spec
 from builder import LongSequence, SourceError, UsageError, tabular
 from builder.labels.text_classes import parse_classes
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from builder.processes.text_labels import encode_labels
 from store_spec import SequenceError
 from tests.builder.command import seqzarr_build as run

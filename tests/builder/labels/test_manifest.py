@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import store_spec
 from builder import Sequence, UsageError, build, repair, tabular
 from builder.formats.column_choice import parse_columns
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from builder.manifest.manifest_table import Manifest, read_manifest
 from tests.builder.source_files import write_file, write_files
 from tests.store.oracle import files

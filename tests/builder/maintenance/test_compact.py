@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import BuildError, UsageError, build, compact, tabular
+from builder.maintenance.checks import verify_sources
 from builder.maintenance.partial_copy import parse_order
-from builder.maintenance.source_checks import verify_sources
 from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
 from store_spec import SequenceError, StoreError

@@ -16,8 +16,7 @@ import pytest
 import builder
 import store_spec
 from builder import BuildError, UsageError, build, tabular
-from builder.maintenance.source_checks import verify_sources
-from builder.maintenance.store_checks import Checking
+from builder.maintenance.checks import Checking, verify_sources
 from builder.workers.engine import InProcessEngine
 from store_spec.errors import StorageError
 from store_spec.schema import LabelAxis
@@ -224,7 +223,7 @@ def test_if_workers_die_repeatedly_an_error_says_what_was_checked(damaged, monke
 
     engine = InProcessEngine()
     engine.death_errors = (ChildProcessError,)
-    monkeypatch.setattr("builder.maintenance.store_checks.start_engine", lambda *_: nullcontext(engine))
+    monkeypatch.setattr("builder.maintenance.checks.start_engine", lambda *_: nullcontext(engine))
     monkeypatch.setattr("store_spec.verification.described_rows.PartCheck.__call__", dying)
     with pytest.raises(BuildError, match=r"while rows [\d,]+ to [\d,]+ of inputs were checked"):
         builder.verify(damaged, workers=0)

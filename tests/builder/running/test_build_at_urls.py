@@ -19,7 +19,7 @@ import pytest
 
 import builder
 import store_spec
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from builder.sources.bucket import Bucket, list_bucket
 from builder.sources.source_list import discover
 from builder.workers.row_blocks import SpillError

@@ -15,7 +15,7 @@ from builder import build
 from builder.amounts import bytes_text, printable, seconds_text
 from builder.execution.progress_bar import Screen, View, of_build, show_progress
 from builder.execution.report import Tally
-from builder.maintenance.store_checks import Checking, of_check
+from builder.maintenance.checks import Checking, of_check
 from builder.planning.resolved_sources import FILE_COST
 from builder.workers.process_source import Failure
 from tests.builder.command import seqzarr
@@ -81,7 +81,7 @@ def test_the_screen_fits_80_columns_and_names_all_figures():
 def test_a_check_shows_progress(monkeypatch):
     checking = Checking(to_check=12_000_000, started=100.0)
     assert of_check(checking) == View(fraction=None, pace="starting", account="0 bytes of 12.0 MB checked")
-    monkeypatch.setattr("builder.maintenance.store_checks.time.monotonic", lambda: 130.0)
+    monkeypatch.setattr("builder.maintenance.checks.time.monotonic", lambda: 130.0)
     checking.checked, checking.problems = 3_000_000, 1
     assert of_check(checking) == View(
         fraction=0.25, pace="25 %, 100.0 kB/s, 1:30 left", account="3.0 MB of 12.0 MB checked; 1 problem"

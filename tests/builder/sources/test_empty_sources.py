@@ -12,7 +12,7 @@ import pytest
 import builder
 import store_spec
 from builder import LongSequence, Sequence, tabular, write_report
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from builder.planning.provenance import RecordedSkips
 from builder.sources.fingerprints import SourceFiles, SourceRead, read_fingerprint
 from builder.workers.process_source import Skipped

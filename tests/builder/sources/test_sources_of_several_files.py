@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import builder
 import store_spec
 from builder import LongSequence, Sequence, UsageError, tabular
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import rows_by_source as rows_of
 from tests.builder.source_files import write_file, write_files

@@ -15,7 +15,7 @@ import pytest
 import builder
 import store_spec
 from builder import tabular
-from builder.maintenance.source_checks import verify_sources
+from builder.maintenance.checks import verify_sources
 from store_spec.verification.verify import verify
 from tests.builder.command import recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
