@@ -1,8 +1,7 @@
 """Check the sequences of a process function against the schema of a store, or derive the schema of a new store."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -130,15 +129,19 @@ def _nbytes(checked: CheckedSequence) -> int:
 
 
 def checked_pieces(
-    schema: Schema, origin: SourceId, sequence: Sequence | LongSequence
+    schema: Schema | Callable[[SourceId, Sequence], Schema], origin: SourceId, sequence: Sequence | LongSequence
 ) -> Iterator[tuple[Sequence, CheckedSequence]]:
-    """Yield each piece of a sequence, or the whole sequence, and its rows as they will be stored."""
+    """Yield each piece of a sequence, or the whole sequence, and its rows as they will be stored.
+
+    `schema` is that of the store, or derives it from the first piece.
+    """
     start, whole = 0, dict[str, Any]()  # columns and labels of the whole sequence, which come with the first piece
     for one in sequence.sequences() if isinstance(sequence, LongSequence) else [sequence]:
         piece = replace(one, **whole)
         labels = whole.get("labels")
         if labels is not None and one.labels is not None:
             piece = replace(piece, labels=one.labels)
+        schema = schema if isinstance(schema, Schema) else schema(origin, piece)
         try:
             checked = conform_sequence(schema, origin, piece)
             if labels is not None and checked.rows["labels"].tobytes() != labels.tobytes():
@@ -159,11 +162,7 @@ def checked_pieces(
             if schema.label_axis == "sequence":
                 whole["labels"] = checked.rows["labels"].copy()
     if not whole:
-        raise _no_piece_error(origin)
-
-
-def _no_piece_error(origin: SourceId) -> SequenceError:
-    return SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
+        raise SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 
 
 @dataclass(slots=True)
@@ -179,15 +178,10 @@ class SourceProbe:
 
     def add(self, origin: SourceId, sequence: Sequence | LongSequence) -> Schema:
         """Check that a sequence fits the store, and return the schema."""
-        pieces = sequence.sequences() if isinstance(sequence, LongSequence) else iter([sequence])
-        first = next(pieces, None)
-        if first is None:
-            raise _no_piece_error(origin)
-        if self.schema is None:
-            self.schema = self._schema_of(origin, first)
-        for _, checked in checked_pieces(self.schema, origin, LongSequence(chain([first], pieces))):
+        for _, checked in checked_pieces(self.schema or self._schema_of, origin, sequence):
             self.steps += len(checked.rows["inputs"])
             self.nbytes += _nbytes(checked)
+        assert self.schema is not None  # there is a piece
         return self.schema
 
     def _schema_of(self, origin: SourceId, sequence: Sequence) -> Schema:
@@ -223,7 +217,10 @@ class SourceProbe:
             )
         time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
         filled = sequence.filled is not None
-        return Schema.plan(*rows, label_axis=axis, missing=self.missing, columns=columns, time=time, filled=filled)
+        self.schema = Schema.plan(
+            *rows, label_axis=axis, missing=self.missing, columns=columns, time=time, filled=filled
+        )
+        return self.schema
 
 
 def _with_names(rows: Rows, given: Iterable[str] | None, sequence: Sequence, what: str, origin: SourceId) -> Rows:
