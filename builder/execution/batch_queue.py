@@ -12,7 +12,6 @@ from builder.labels.text_classes import ClassCodes, Recoding
 from builder.workers.batch import BATCH_SECONDS, BatchSummary
 from builder.workers.engine import TASKS_PER_WORKER, Task
 from builder.workers.process_source import SourceBatch
-from builder.workers.row_blocks import Space
 from store_spec import Classes, Rows
 
 AHEAD_SECONDS = 60.0  # of finished work per worker that may wait behind an unfinished source, uncommitted
@@ -116,10 +115,6 @@ class BatchQueue:
         self._processing += 1
         self.nbytes += batch.nbytes
         return batch
-
-    def space(self, batch: BatchInFlight) -> Space:
-        """Return where to keep the rows of a batch until they are in shards."""
-        return Space(memory=self._batch_memory, folder=batch.folder)
 
     def note_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         """Store the summary of a batch. Sources that were not processed become the next batch."""

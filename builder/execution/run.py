@@ -279,13 +279,15 @@ class Run:
             self._submit_batch(batch)
 
     def _submit_batch(self, batch: BatchInFlight) -> None:
-        batch.rows = self._engine.submit(self._steps.process, batch.work, self._schema, self._queue.space(batch))
+        space = Space(memory=self._batch_memory, folder=batch.folder)
+        batch.rows = self._engine.submit(self._steps.process, batch.work, self._schema, space)
         self._batches[self._engine.submit(summarise, batch.rows, watch=True, urgent=True)] = batch
 
     def _note_summary(self, batch: BatchInFlight, summary: BatchSummary) -> None:
         self._queue.note_summary(batch, summary)
         if isinstance(batch.work, SourceBatch):
-            again = partial(self._steps.process, batch.work, self._schema, self._queue.space(batch), whole=True)
+            space = Space(memory=self._batch_memory, folder=batch.folder)
+            again = partial(self._steps.process, batch.work, self._schema, space, whole=True)
             batch.rows = self._engine.submit(complete_batch, batch.rows, again, summary.content, urgent=True)
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():

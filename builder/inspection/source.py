@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.build_errors import UsageError
 from builder.inspection.features import ColumnStatistics, column_statistics
@@ -152,8 +151,7 @@ def _part(every: Store, place: int, *, retired: bool) -> PartInspection:
         label_rows=int(every.label_lengths[place]),
         times=_times(every, place) if steps else None,
         columns={one.name: _value(every.sequences[one.name].tolist()[place]) for one in every.schema.columns},
-        inputs=rows["inputs"],
-        labels=rows["labels"],
+        **rows,
     )
 
 
@@ -170,14 +168,10 @@ def _rows(every: Store, array: str, place: int) -> tuple[Row, ...]:
     start, count = (int(each[place]) for each in every.places(array))
     both = [range(LISTED_ROWS), range(count - LISTED_ROWS, count)] if count > 2 * LISTED_ROWS else [range(count)]
     return tuple(
-        Row(step=step, values=_values(row))
+        Row(step=step, values=tuple(map(_value, row.reshape(-1)[:LISTED_VALUES].tolist())))
         for steps in both
         for step, row in zip(steps, every.snapshot.rows(array, start + steps.start, start + steps.stop), strict=True)
     )
-
-
-def _values(row: NDArray[Any]) -> tuple[Value, ...]:
-    return tuple(_value(value) for value in row.reshape(-1)[:LISTED_VALUES].tolist())
 
 
 def _value(value: Any) -> Value:

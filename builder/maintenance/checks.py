@@ -280,17 +280,16 @@ def _differences(
 
 def _first_difference(stored: NDArray[Any], now: NDArray[Any], names: tuple[str, ...] | None, what: str) -> str:
     """Describe the first difference of two arrays, with row (from 1) and column as in errors of a build."""
-    size = stored.dtype.itemsize
-    bits = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in (stored, now)]
-    row, byte = (int(axis[0]) for axis in np.nonzero(bits[0] != bits[1]))
-    values = int((bits[0] != bits[1]).reshape(len(stored), -1, size).any(axis=2).sum())
-    place = np.unravel_index(byte // size, stored.shape[1:]) if stored.shape[1:] else ()
-    column = [str(int(axis)) for axis in place]
+    old, new = (np.ascontiguousarray(rows).reshape(-1, 1).view(np.uint8) for rows in (stored, now))
+    differs = (old != new).any(axis=1).reshape(stored.shape)
+    place = tuple(int(axis) for axis in np.unravel_index(int(differs.argmax()), differs.shape))
+    column = [str(axis) for axis in place[1:]]
     if names is not None and column:
-        column = [names[int(place[0])], *column[1:]]
-    where = f"{what} {row + 1:,}" + (f", column {','.join(column)}" if column else "")
+        column[0] = names[place[1]]
+    where = f"{what} {place[0] + 1:,}" + (f", column {','.join(column)}" if column else "")
+    values = int(differs.sum())
     count = "1 value differs" if values == 1 else f"{values:,} values differ"
-    return f"{where} is {now[(row, *place)]}, but the store has {stored[(row, *place)]} ({count})"
+    return f"{where} is {now[place]}, but the store has {stored[place]} ({count})"
 
 
 def _problem(store: str, source: str, what: str) -> Problem:
