@@ -1,6 +1,6 @@
 """Join a source with its label file, row by row or by key columns."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,6 @@ from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, T
 from builder.frames.digits import DigitNotes
 from builder.frames.join_keys import key_text, match_label_rows
 from builder.options.table_options import Join, TableOptions
-from builder.sequence import Sequence as SourceSequence
 
 PREFIX: Final = "labels:"  # for label columns that have the name of a column of the source
 
@@ -98,13 +97,10 @@ class LabelledTable(OpenTable):
         label_rows = matched[rows]
         return frame.take(column_of(rows)), labels.take(column_of(label_rows, label_rows < 0))
 
-    def count_dropped(self, sequences: Iterable[SourceSequence]) -> Iterator[SourceSequence]:
-        """Yield the sequences; rows without labels count as dropped steps of the first."""
-        for number, sequence in enumerate(sequences):
-            columns = {**sequence.columns}
-            if not number:
-                columns["dropped"] += self.joined.get("dropped", 0)
-            yield replace(sequence, columns=columns)
+    @property
+    def dropped(self) -> int:
+        """The number of rows of the source that the join dropped, after `read`."""
+        return int(self.joined.get("dropped", 0))
 
     def why_missing(self, name: str, row: int) -> str:
         """Return why a label is missing, if the label file lacks the key of its row (from 1); otherwise ""."""

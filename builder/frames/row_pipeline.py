@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import list_names, select
 from builder.formats.convert import check_all, require_values, stack
-from builder.formats.table import Array, DType, OpenTable, Table
-from builder.frames.class_columns import read_numbers, refuse_policies, refuse_transforms, stack_labels
+from builder.formats.table import Array, DType, Table
+from builder.frames.class_columns import refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
-from builder.frames.digits import DigitNotes, narrow
+from builder.frames.digits import narrow
 from builder.frames.groups import Group, convert_group_values
+from builder.frames.label_join import LabelledTable
 from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
 from builder.frames.transforms import apply_transforms
@@ -26,10 +28,12 @@ from builder.options.table_options import COUNTS, TableOptions
 from builder.sequence import Sequence as SourceSequence
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SelectedColumns:
-    """The columns that are read from a file."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RowPipeline:
+    """Turns the rows of one file into sequences."""
 
+    read: Callable[[Sequence[str]], Iterable[Group]]  # reads some columns of the file
+    options: TableOptions
     inputs: tuple[str, ...]
     labels: tuple[str, ...]  # empty: the labels are `other`
     groups: Mapping[str, tuple[str, ...]]  # every column of the file with its elements, in file order
@@ -37,67 +41,45 @@ class SelectedColumns:
     own: bool = False  # whether the labels are the inputs
     time: tuple[str, ...] = ()  # the columns with the time of each row
     classes: tuple[str, ...] = ()  # the label columns that hold class codes
-    digits: DigitNotes | None = None  # where to note numbers with many digits
     dtype: DType | None = None  # of inputs and label columns; None: that to which NumPy promotes the columns
     text_dtype: str | None = None  # to which float64 is rounded
+    types: Mapping[str, str] = field(default_factory=dict)  # of the columns of sequences in the store, if there is one
+    decimal: str = "."  # the decimal mark of numbers in text
+    joined: LabelledTable | None = None  # the file, if its labels are in a file beside it
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Input and label columns, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.labels)))
 
-    def stack(self, table: Table) -> tuple[Array, Array | None]:
-        """Return the inputs and the label columns of rows as arrays; None if labels are not columns."""
-        x = narrow(stack(table, self.inputs, dtype=self.dtype), self.text_dtype)
-        if not self.labels:
-            return x, None
-        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype)
-        return x, narrow(y, self.text_dtype)
+    def arrays(self, before: int = 0) -> tuple[Array, Array | None]:
+        """Return inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
 
-    @contextmanager
-    def checking_others(self, check: Callable[[list[str]], object]) -> Iterator[None]:
-        """If some columns cannot be read in this block, check the others, to report all problems at once."""
-        try:
-            yield
-        except SourceError as error:
-            others = [name for name in self.columns if name not in error.columns]
-            if error.columns and (self.time or any(name in self.inputs for name in others)):
-                check_all(lambda: check(others), found=error)
-            raise
+        def read(names: Sequence[str]) -> Table:
+            ((_, rows),) = self.read(names)
+            if not rows.rows:
+                raise EmptySourceError(NO_ROWS)
+            return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
 
+        with self._checking_others(lambda names: require_values(read(names))):
+            rows = read(self.columns)
+        require_values(rows)
+        x, y = self._stack(rows)
+        if y is None:
+            return x, x if self.own else self.other
+        return x, y
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RowPipeline:
-    """Turns the rows of one file into sequences."""
-
-    selection: SelectedColumns
-    options: TableOptions
-    types: Mapping[str, str]  # of the columns of sequences in the store; empty: there is no store yet
-    decimal: str = "."  # the decimal mark of numbers in text
-    why: Callable[[str, int], str] = lambda _, __: ""  # explains a missing value, from its column and row of the file
-
-    def sequences(
-        self, groups: Iterable[Group], read: Callable[[Sequence[str]], Iterable[Group]]
-    ) -> Iterator[SourceSequence]:
+    def sequences(self) -> Iterator[SourceSequence]:
         """Yield the sequences of each group, in order; EmptySourceError if no row remains.
 
         If all steps of a group are dropped, they count with the next sequence, or with the last.
-
-        Args:
-            groups: The groups of the file.
-            read: Reads the groups with some of the columns, to check them when the other columns cannot be read.
         """
-        policies, transforms = self._policies(), self._transforms()
+        _ = self._policies, self._transforms  # refused before anything is read
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
         dropped, rows, empty_table = 0, 0, None
-
-        def check(names: Sequence[str]) -> None:
-            remaining = [(one, [name for name in changed if name in names]) for one, changed in transforms]
-            deque(self._clean_stretches(read(names), policies, remaining), maxlen=0)
-
-        with self.selection.checking_others(check):
-            for values, stretch, table, cleaned in self._clean_stretches(groups, policies, transforms):
+        with self._checking_others(lambda names: deque(self._clean_stretches(names), maxlen=0)):
+            for values, stretch, table, cleaned in self._clean_stretches(self.columns):
                 dropped += stretch.dropped
                 rows += stretch.table.rows + stretch.dropped
                 if not len(cleaned.lengths):
@@ -107,6 +89,8 @@ class RowPipeline:
                 for sequence in self._parts(cleaned, values, stretch.stamps):
                     if last is not None:
                         yield last
+                    elif self.joined is not None:
+                        dropped += self.joined.dropped
                     last, dropped = _add_dropped(sequence, dropped), 0
         if last is not None:
             yield _add_dropped(last, dropped)
@@ -115,60 +99,72 @@ class RowPipeline:
         else:
             raise EmptySourceError(NO_ROWS)
 
-    def _clean_stretches(
-        self, groups: Iterable[Group], policies: Mapping[str, Policy], transforms: Transforms
-    ) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
-        """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""
-        for group in groups:
-            values = convert_group_values(group[0], self.types)
-            table = mark_missing(group[1], self.options, self.selection.classes)
-            for stretch in self._split(table, policies, transforms):
-                yield values, stretch, *self._clean(stretch, policies, transforms)
+    @contextmanager
+    def _checking_others(self, check: Callable[[list[str]], object]) -> Iterator[None]:
+        """If some columns cannot be read in this block, check the others, to report all problems at once."""
+        try:
+            yield
+        except SourceError as error:
+            others = [name for name in self.columns if name not in error.columns]
+            if error.columns and (self.time or any(name in self.inputs for name in others)):
+                check_all(lambda: check(others), found=error)
+            raise
 
-    def _split(self, table: Table, policies: Mapping[str, Policy], transforms: Transforms) -> Iterator[Stretch]:
+    def _clean_stretches(self, names: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
+        """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""
+        for group, rows in self.read(names):
+            values = convert_group_values(group, self.types)
+            for stretch in self._split(mark_missing(rows, self.options, self.classes)):
+                yield values, stretch, *self._clean(stretch)
+
+    def _split(self, table: Table) -> Iterator[Stretch]:
         """Yield the stretches of some rows; one without rows if no row has a time."""
-        time = self.selection.time
-        if not time:
+        if not self.time:
             yield Stretch(table)
             return
-        without = policies[time[0]].end
+        without = self._policies[self.time[0]].end
         try:
-            stamps = read_stamps(table, time, self.options, self.decimal)
-            stretches = split_by_time(table, stamps, self.options, without, name=",".join(time))
+            stamps = read_stamps(table, self.time, self.options, self.decimal)
+            stretches = split_by_time(table, stamps, self.options, without, name=",".join(self.time))
             first = next(stretches, None)
         except SourceError as error:
             # Problems of values are reported at the same time, if they depend neither on times nor on other rows.
             if (
                 self.options.duplicates == "error"
                 and without not in ("drop", "split")
-                and not any(policy.fills for policy in policies.values())
-                and all(transform.kind != "diff" for transform, _ in transforms)
+                and not any(policy.fills for policy in self._policies.values())
+                and all(transform.kind != "diff" for transform, _ in self._transforms)
             ):
-                check_all(lambda: self._clean(Stretch(table), policies, transforms), found=error)
+                check_all(lambda: self._clean(Stretch(table)), found=error)
             raise
         yield first or Stretch(table.slice(0, 0), table.rows, stamps.take(np.zeros(0, np.int64)))
         yield from stretches
 
-    def _clean(
-        self, stretch: Stretch, policies: Mapping[str, Policy], transforms: Transforms
-    ) -> tuple[Table, CleanRows]:
+    def _clean(self, stretch: Stretch) -> tuple[Table, CleanRows]:
         """Return the transformed rows of a stretch, before and after cleaning."""
-        table, first = apply_transforms(stretch.table, transforms)
+        table, first = apply_transforms(stretch.table, self._transforms)
         cleaned = clean(
             table,
-            policies,
+            self._policies,
             limit=self.options.ffill_limit,
             first=first,
             time=None if stretch.stamps is None else stretch.stamps.values,
-            why=self.why,
+            why=(lambda _, __: "") if self.joined is None else self.joined.why_missing,
         )
         return table, cleaned
 
+    def _stack(self, table: Table) -> tuple[Array, Array | None]:
+        """Return the inputs and the label columns of rows as arrays; None if labels are not columns."""
+        x = narrow(stack(table, self.inputs, dtype=self.dtype), self.text_dtype)
+        if not self.labels:
+            return x, None
+        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype)
+        return x, narrow(y, self.text_dtype)
+
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Yield each part of a stretch as a sequence."""
-        selection = self.selection
-        inputs, labels = selection.stack(cleaned.table)
-        filled = _stack_fills(cleaned, selection.inputs, inputs.shape) if self.options.mask else None
+        inputs, labels = self._stack(cleaned.table)
+        filled = _stack_fills(cleaned, self.inputs, inputs.shape) if self.options.mask else None
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
             time = time.view(np.int64)  # without rows, unit and zone are unknown; int64 fits any store
@@ -179,12 +175,10 @@ class RowPipeline:
                 counts = int(cleaned.dropped[number]), int(cleaned.filled[number])
                 columns |= zip(COUNTS, counts, strict=True)
             part_inputs = inputs[start:stop]
-            part_labels = part_inputs if selection.own else selection.other
-            if labels is not None:
-                part_labels = labels[start:stop]
+            part_labels = part_inputs if self.own else self.other
             yield SourceSequence(
                 part_inputs,
-                part_labels,
+                part_labels if labels is None else labels[start:stop],
                 columns=columns,
                 time=None if time is None else time[start:stop],
                 zone=None if stamps is None else stamps.zone,
@@ -192,38 +186,38 @@ class RowPipeline:
             )
             start = stop
 
+    @cached_property
     def _transforms(self) -> Transforms:
-        """Return each transform with the columns that it changes."""
+        """Each transform with the columns that it changes."""
         transforms = [parse_transform(text) for text in self.options.transforms]
         selected = [(transform, self._select(transform.columns, transform.kind)) for transform in transforms]
-        refuse_transforms(selected, self.options.duplicates, self.selection.classes)
+        refuse_transforms(selected, self.options.duplicates, self.classes)
         return selected
 
+    @cached_property
     def _policies(self) -> Mapping[str, Policy]:
-        """Return the policy of each selected column, and of the time columns."""
+        """The policy of each selected column, and of the time columns."""
         policies = parse_policies(self.options.missing)
         special: dict[str, Policy] = {}
         for columns, policy in policies.columns:
-            for name in self._select(columns, "missing", also=self.selection.time):
+            for name in self._select(columns, "missing", also=self.time):
                 if name in special:
                     raise SourceError(
                         f"--missing gives column {name} two policies, {special[name]} and {policy}; leave one out"
                     )
                 special[name] = policy
-        by_column = {
-            name: special.get(name, policies.general) for name in (*self.selection.columns, *self.selection.time)
-        }
-        refuse_policies(by_column, self.selection.classes)
+        by_column = {name: special.get(name, policies.general) for name in (*self.columns, *self.time)}
+        refuse_policies(by_column, self.classes)
         return by_column
 
     def _select(self, columns: Sequence[str], option: str, also: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the columns that an option names; each must be an input, a label, or in `also`."""
-        names = select(columns, self.selection.groups)
+        names, known = select(columns, self.groups), self.columns
         for name in names:
-            if name not in self.selection.columns and name not in also:
+            if name not in known and name not in also:
                 raise SourceError(
                     f"--{option} names column {name}, which is neither an input nor a label; those are "
-                    f"{list_names(self.selection.columns)}; leave it out there, or name it in --inputs or --labels too"
+                    f"{list_names(known)}; leave it out there, or name it in --inputs or --labels too"
                 )
         return names
 
@@ -240,32 +234,3 @@ def _add_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:
     if not steps:
         return sequence
     return replace(sequence, columns={**sequence.columns, "dropped": sequence.columns["dropped"] + steps})
-
-
-def read_arrays(table: OpenTable, selection: SelectedColumns, before: int = 0) -> tuple[Array, Array | None]:
-    """Read inputs and labels of all rows; `before` rows of the file precede them. No value may be missing."""
-
-    def read(names: Sequence[str]) -> Table:
-        rows = read_numbers(table, names, selection.dtype)
-        if selection.digits is not None:
-            selection.digits.add(rows)
-        if not rows.rows:
-            raise EmptySourceError(NO_ROWS)
-        return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
-
-    with selection.checking_others(lambda names: require_values(read(names))):
-        rows = read(selection.columns)
-    require_values(rows)
-    x, y = selection.stack(rows)
-    if y is None:
-        return x, x if selection.own else selection.other
-    return x, y
-
-
-def read_pieces(pieces: Sequence[OpenTable], selection: SelectedColumns) -> Iterator[SourceSequence]:
-    """Read a file piece by piece."""
-    before = 0
-    for piece in pieces:
-        x, y = read_arrays(piece, selection, before)
-        before += len(x)
-        yield SourceSequence(x, y)

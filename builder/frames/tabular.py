@@ -22,7 +22,7 @@ from builder.frames.class_columns import encode_labels, read_texts
 from builder.frames.digits import DigitNotes, narrow
 from builder.frames.groups import columns_to_group_by, read_groups
 from builder.frames.label_join import LabelledTable, open_with_labels
-from builder.frames.row_pipeline import RowPipeline, SelectedColumns, read_arrays, read_pieces
+from builder.frames.row_pipeline import RowPipeline
 from builder.frames.transforms import in_other_units
 from builder.labels.name_labels import parse_name_labels, target_names
 from builder.labels.text_classes import CODES, classes_by_target, decode_classes, parse_classes
@@ -161,37 +161,37 @@ class Tabular(SourceReader):
         opened, inputs, labels = self._open(path, source)
         other = None if labels else self._labels_by_name(source)
         table, classes = encode_labels(opened, inputs, labels, self.store_classes, self.options)
-        opened = table if isinstance(table, LabelledTable) else opened
+        joined = table if isinstance(table, LabelledTable) else None
         # Before there is a store, only numbers in text are noted.
-        digits = self.digits if dtype is None and (self.text_dtype or opened.text_numbers) else None
-        if isinstance(opened, LabelledTable) and self.options.label_axis == "own":
-            other = narrow(opened.own_labels(labels, CODES if classes else dtype, digits), self.text_dtype)
+        digits = self.digits if dtype is None and (self.text_dtype or table.text_numbers) else None
+        if joined is not None and self.options.label_axis == "own":
+            other = narrow(joined.own_labels(labels, CODES if classes else dtype, digits), self.text_dtype)
             labels, classes = (), ()
-        time = select(self.options.time, opened.groups)
-        selection = SelectedColumns(
-            inputs,
-            labels,
-            opened.groups,
-            other,
+        time = select(self.options.time, table.groups)
+        by = columns_to_group_by(self.options.group_by, table.groups)
+        read = partial(read_groups, dtype=dtype, by=by, raw=time, digits=digits)
+        pipeline = RowPipeline(
+            read=partial(read, table),
+            options=self.options,
+            inputs=inputs,
+            labels=labels,
+            groups=table.groups,
+            other=other,
             own=self.options.label_source == "inputs",
             time=time,
             classes=classes,
-            digits=digits,
             dtype=dtype,
             text_dtype=self.text_dtype,
+            types=dict(self.store_columns),
+            decimal=table.decimal,
+            joined=joined,
         )
-        if self.takes_all_rows:
-            pieces = table.pieces() if (table.rows or 0) * len(selection.columns) * 8 > LONG_BYTES else ()
-            if len(pieces) <= 1:
-                return read_arrays(table, selection)
-            return LongSequence(read_pieces(pieces, selection))
-        by = columns_to_group_by(self.options.group_by, opened.groups)
-        read = partial(read_groups, table, dtype=dtype, by=by, raw=time, digits=digits)
-        pipeline = RowPipeline(selection, self.options, dict(self.store_columns), opened.decimal)
-        if not isinstance(opened, LabelledTable):
-            return pipeline.sequences(read(selection.columns), read)
-        sequences = replace(pipeline, why=opened.why_missing).sequences(read(selection.columns), read)
-        return opened.count_dropped(sequences) if self.options.on else sequences
+        if not self.takes_all_rows:
+            return pipeline.sequences()
+        pieces = table.pieces() if (table.rows or 0) * len(pipeline.columns) * 8 > LONG_BYTES else ()
+        if len(pieces) <= 1:
+            return pipeline.arrays()
+        return LongSequence(_read_pieces([replace(pipeline, read=partial(read, piece)) for piece in pieces]))
 
     def columns(self, path: Path) -> tuple[Columns, Columns]:
         """Return the features and the targets of a source: their names, units and descriptions."""
@@ -324,12 +324,26 @@ class Tabular(SourceReader):
         if self.takes_all_rows:
             x = whole(inputs)
             return x, whole(labels) if labels.columns else other
-        names = single_groups(tuple(steps.columns))
-        selection = SelectedColumns(
-            tuple(inputs.columns), tuple(labels.columns), names, other, dtype=dtype, text_dtype=self.text_dtype
-        )
-        pipeline = RowPipeline(selection, self.options, dict(self.store_columns))
-        return pipeline.sequences([({}, steps)], lambda _: [({}, steps)])
+        return RowPipeline(
+            read=lambda _: [({}, steps)],
+            options=self.options,
+            inputs=tuple(inputs.columns),
+            labels=tuple(labels.columns),
+            groups=single_groups(tuple(steps.columns)),
+            other=other,
+            dtype=dtype,
+            text_dtype=self.text_dtype,
+            types=dict(self.store_columns),
+        ).sequences()
+
+
+def _read_pieces(pieces: Iterable[RowPipeline]) -> Iterator[SourceSequence]:
+    """Read a file piece by piece."""
+    before = 0
+    for piece in pieces:
+        x, y = piece.arrays(before)
+        before += len(x)
+        yield SourceSequence(x, y)
 
 
 @with_options(TableOptions)

@@ -25,7 +25,7 @@ def apply_transforms(table: Table, transforms: Transforms) -> tuple[Table, Mappi
 
     Args:
         table: Consecutive rows.
-        transforms: The transforms, and the columns that each changes.
+        transforms: The transforms, and the columns that each changes; some may not be in the table.
 
     Returns:
         The table; and for columns that were differenced, the number of rows at the start that have no difference.
@@ -34,7 +34,7 @@ def apply_transforms(table: Table, transforms: Transforms) -> tuple[Table, Mappi
         return table, {}
     columns, missing, first = dict(table.columns), dict(table.missing), dict[str, int]()
     for transform, names in transforms:
-        for name in names:
+        for name in filter(columns.__contains__, names):
             absent = {name: missing.pop(name)} if name in missing else {}
             column = Table(columns={name: columns[name]}, missing=absent, numbers=table.numbers)
             changed = _change(column, name, transform)
