@@ -58,29 +58,27 @@ def format_of(name: str) -> str | None:
     >>> format_of("a/b.CSV.gz"), format_of("a.npy.gz"), format_of("c.wav")
     ('csv', None, None)
     """
-    stem, compression = _split_compression(name)
-    suffix = _suffix(stem)
+    _, suffix, compression = split_name(name)
     format_name = _SUFFIXES.get(suffix)
     return format_name if format_name in _TEXT or compression is None else None
 
 
-def suffix_of(name: str) -> str:
-    """Return the suffix of a file name in lower case, without that of a compression.
+def split_name(name: str) -> tuple[str, str, str | None]:
+    """Split the last part of a file's name into its stem, its suffix in lower case, and the codec of a suffix like .gz.
 
-    >>> suffix_of("a/b.CSV.gz"), suffix_of("a.csv"), suffix_of("b")
-    ('.csv', '.csv', '')
+    pathlib would be slower, and this is called for every file of a folder.
+
+    >>> split_name("a/rec_1.CSV.gz"), split_name("rec.1.npy"), split_name("b")
+    (('rec_1', '.csv', 'gzip'), ('rec.1', '.npy', None), ('b', '', None))
     """
-    return _suffix(_split_compression(name)[0])
+    stem, suffix = _split_suffix(name.rpartition("/")[2])
+    compression = _COMPRESSIONS.get(suffix)
+    return (stem, suffix, None) if compression is None else (*_split_suffix(stem), compression)
 
 
-def stem_of(name: str) -> str:
-    """Return the last part of a source's name without its suffix; `.csv.gz` counts as one suffix.
-
-    >>> stem_of("a/rec_1.csv.gz"), stem_of("rec.1.npy")
-    ('rec_1', 'rec.1')
-    """
-    stem, _ = _split_compression(name.rpartition("/")[2])
-    return stem[: len(stem) - len(_suffix(stem))]
+def _split_suffix(name: str) -> tuple[str, str]:
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:].lower()) if dot > 0 else (name, "")
 
 
 def format_for(path: Path, options: TableOptions) -> str:
@@ -107,7 +105,7 @@ def _open(path: Path, options: TableOptions) -> OpenTable:
     if format_name == "npy":
         return open_npy(path, column_names=tuple(options.column_names) or None)
     check_file(path)
-    compression = _split_compression(path.name)[1]
+    compression = split_name(path.name)[2]
     if format_name in _DELIMITERS:
         delimiter = options.delimiter or _DELIMITERS[format_name]
         return open_text(path, compression=compression, delimiter=delimiter, options=options)
@@ -124,17 +122,3 @@ def _open(path: Path, options: TableOptions) -> OpenTable:
 
         return open_netcdf(path)
     raise SourceError("an npz file is not a table: its inputs and labels are whole arrays")
-
-
-def _split_compression(name: str) -> tuple[str, str | None]:
-    """Split a name into the part before a suffix such as `.gz`, and the codec of that suffix."""
-    suffix = _suffix(name)
-    codec = _COMPRESSIONS.get(suffix)
-    return (name, None) if codec is None else (name[: -len(suffix)], codec)
-
-
-def _suffix(name: str) -> str:
-    """Return the suffix in lower case, like pathlib but faster: it is needed for every file of a folder."""
-    last = name.rpartition("/")[2]
-    dot = last.rfind(".")
-    return last[dot:].lower() if dot > 0 else ""

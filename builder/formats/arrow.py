@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -33,15 +33,7 @@ from builder.formats.table import (
 _ROWS_TO_SEARCH: Final = 1_000  # for a value to quote in an error
 _DECIMALS_AT_ONCE: Final = 2**16  # bounds the memory of their text
 _MAGIC: Final = b"ARROW1"  # at the start of Arrow files, but not of streams
-
-
-@dataclass(slots=True)
-class _TooLargeError(Exception):
-    """Some whole numbers do not fit into the requested dtype."""
-
-    row: int  # of the first of these numbers, from 0
-    value: str  # the first of these numbers
-    count: int  # how many there are
+Place = Callable[[int], str]  # returns the row and column of a value in a file, for the index of the value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +46,12 @@ class ArrowTable(OpenTable):
     named: bool = True
     row_groups: tuple[tuple[Callable[[list[str]], Any], int], ...] = ()  # for each, a `load` and the number of rows
     before: int = 0  # rows of the file before this piece
+
+    @classmethod
+    def of(cls, schema: Any, load: Callable[[list[str]], Any], **others: Any) -> Self:
+        """Return the table of a file; without `first_rows`, whole columns are loaded for their first rows."""
+        others.setdefault("first_rows", lambda column: iter(load([column]).to_batches(max_chunksize=1)))
+        return cls(schema=schema, load=load, groups=_column_groups(schema, others["first_rows"]), **others)
 
     @property
     def types(self) -> object:
@@ -121,14 +119,11 @@ class ArrowTable(OpenTable):
             rows = np.flatnonzero(column.is_valid())
             lists = column.combine_chunks()
             column = pa.chunked_array([(lists.drop_null() if lists.null_count else lists).flatten()])
-        try:
-            numbers = self._numbers(column, name, dtype)
-        except _TooLargeError as error:  # worded like the error of `convert`
-            row, element = int(rows[error.row // width]), elements[error.row % width]
-            raise SourceError(
-                f"row {self.before + row + 1:,}, column {element}: {error.value} does not fit into {dtype} "
-                f"({error.count:,} in all); choose another --dtype, or leave the column out with --exclude"
-            ) from None
+
+        def place(number: int) -> str:
+            return f"row {self.before + int(rows[number // width]) + 1:,}, column {elements[number % width]}"
+
+        numbers = self._numbers(column, name, dtype, place)
         if not is_list:
             return {name: numbers}
         values, absent = array_of(numbers)
@@ -140,14 +135,9 @@ class ArrowTable(OpenTable):
         masks = [mask if mask.any() else None for mask in missing]
         return {one: column_of(block[i], masks[i]) for i, one in enumerate(elements)}
 
-    def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:  # noqa: ARG002  # for JSON lines
-        """Return a column of single values as numbers; _TooLargeError if a decimal does not fit into the dtype."""
-        return numbers_of(column, dtype)
-
-
-def single_rows(load: Callable[[list[str]], Any]) -> Callable[[str], Iterator[Any]]:
-    """Return `first_rows` for a file without a way to read only some rows."""
-    return lambda column: iter(load([column]).to_batches(max_chunksize=1))
+    def _numbers(self, column: Any, name: str, dtype: DType | None, place: Place) -> Any:  # noqa: ARG002  # for JSON
+        """Return a column of single values as numbers."""
+        return numbers_of(column, dtype, place)
 
 
 def open_parquet(path: Path) -> ArrowTable:
@@ -165,20 +155,14 @@ def open_parquet(path: Path) -> ArrowTable:
 
     with reading(advice="is it a whole Parquet file?"):
         size, metadata = path.stat().st_size, file.metadata
-        groups = column_groups(file.schema_arrow, first_rows)
-        _check_amount(metadata.num_rows, file.schema_arrow, size)
         row_groups = tuple(
             (partial(load, partial(file.read_row_group, number)), metadata.row_group(number).num_rows)
             for number in range(metadata.num_row_groups)
         )
-    return ArrowTable(
-        schema=file.schema_arrow,
-        load=partial(load, file.read),
-        first_rows=first_rows,
-        groups=groups,
-        rows=metadata.num_rows,
-        row_groups=row_groups,
-    )
+        others = {"first_rows": first_rows, "rows": metadata.num_rows, "row_groups": row_groups}
+        table = ArrowTable.of(file.schema_arrow, partial(load, file.read), **others)
+        _check_amount(metadata.num_rows, table.schema, size)
+    return table
 
 
 def open_ipc(path: Path) -> ArrowTable:
@@ -195,13 +179,11 @@ def open_ipc(path: Path) -> ArrowTable:
             table = pa.ipc.open_file(file, options=options).read_all() if is_file else _read_stream(file, options)
         return _check_table(table, size)
 
-    first_rows = single_rows(load)
     with reading(path=path, format="Arrow", advice="is it a whole Arrow file?"):
         with pa.OSFile(str(path)) as file:
             schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).schema
         index = {name: number for number, name in enumerate(schema.names)}
-        groups = column_groups(schema, first_rows)
-    return ArrowTable(schema=schema, load=load, first_rows=first_rows, groups=groups)
+        return ArrowTable.of(schema, load)
 
 
 def _read_stream(file: Any, options: Any) -> Any:
@@ -222,25 +204,22 @@ def _read_stream(file: Any, options: Any) -> Any:
     return pa.Table.from_batches(batches, reader.schema)
 
 
-def numbers_of(column: Any, dtype: DType | None = None) -> Any:
+def numbers_of(column: Any, dtype: DType | None = None, place: Place = str) -> Any:
     """Convert a pyarrow column of numbers, bool or nulls to a type of NumPy.
 
-    Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and _TooLargeError
-    is raised if one does not fit.
+    Decimals become the nearest floats; but for an integer `dtype`, whole decimals become integers, and a SourceError
+    names the place of the first that does not fit.
     """
     column = _decode(column)
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), pa.float64())])
-    return _from_decimals(column, dtype) if pa.types.is_decimal(column.type) else column
+    return _from_decimals(column, dtype, place) if pa.types.is_decimal(column.type) else column
 
 
-def _from_decimals(column: Any, dtype: DType | None) -> Any:
+def _from_decimals(column: Any, dtype: DType | None, place: Place) -> Any:
     """Return a pyarrow column of decimals as int64 or uint64 if `dtype` is an integer type, otherwise as float64.
 
     Numbers with a fraction always become float64, and `convert` refuses them later.
-
-    Raises:
-        _TooLargeError: `dtype` is an integer type, the decimals have no fractions, and one does not fit.
     """
     if dtype is None or dtype.kind not in "iu":
         return _nearest_floats(column)
@@ -257,7 +236,10 @@ def _from_decimals(column: Any, dtype: DType | None) -> Any:
         and (not limits.min <= value <= limits.max if scale <= 0 else value != int(value) and float(value).is_integer())
     ]
     if beyond:
-        raise _TooLargeError(beyond[0], f"{values[beyond[0]]:f}", len(beyond))
+        raise SourceError(  # worded like the error of `convert`
+            f"{place(beyond[0])}: {values[beyond[0]]:f} does not fit into {dtype} ({len(beyond):,} in all); choose "
+            "another --dtype, or leave the column out with --exclude"
+        )
     return _nearest_floats(column)
 
 
@@ -342,7 +324,7 @@ def _check_amount(rows: int, schema: Any, size: int, nbytes: int = 0) -> None:
         raise unpacks_too_much(size, advice="split it into smaller files")
 
 
-def column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]]) -> dict[str, tuple[str, ...]]:
+def _column_groups(schema: Any, first_rows: Callable[[str], Iterator[Any]]) -> dict[str, tuple[str, ...]]:
     """Return the elements of each column. The first row determines the length of lists."""
     check_unique(schema.names)
     if not schema.names:

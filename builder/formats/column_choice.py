@@ -95,16 +95,7 @@ def select(selection: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> t
     >>> select(["b:e[0]", "a"], {"a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]")})
     ('b', 'e[0]', 'a')
     """
-    if not selection:
-        return ()
-    try:
-        return _select_cached(tuple(selection), tuple(groups.items()))
-    except _MisfitError as error:
-        raise SourceError(str(error)) from None
-
-
-class _MisfitError(Exception):
-    """A selection does not fit a file's columns; the message says why."""
+    return _select_cached(tuple(selection), tuple(groups.items())) if selection else ()
 
 
 # Most sources of a build have the same columns.
@@ -118,15 +109,15 @@ def _select_cached(selection: tuple[str, ...], groups: tuple[tuple[str, tuple[st
     for part in selection:
         try:
             items = _select_item(part, names, position, by_name)
-        except _MisfitError as error:
+        except SourceError as error:
             misfits.append(str(error))
             continue
         for name in items:
             if name in selected:
-                raise _MisfitError(f"column {name} is chosen twice by {','.join(map(quote, selection))}")
+                raise SourceError(f"column {name} is chosen twice by {','.join(map(quote, selection))}")
             selected[name] = None
     if misfits:
-        raise _MisfitError("; ".join([*(text.partition("; ")[0] for text in misfits[:-1]), misfits[-1]]))
+        raise SourceError("; ".join([*(text.partition("; ")[0] for text in misfits[:-1]), misfits[-1]]))
     return tuple(selected)
 
 
@@ -141,7 +132,7 @@ def _select_item(
     if columns := elements(part):
         return columns
     if part in groups:
-        raise _MisfitError(
+        raise SourceError(
             f"the list column {part} has no elements in the first row, which tells how many there are; leave it out "
             f"with --exclude {as_option(part)}"
         )
@@ -150,11 +141,11 @@ def _select_item(
         if start and stop:
             between = names[position[start[0]] : position[stop[-1]] + 1]
             if not between:
-                raise _MisfitError(f"the range {part} runs backwards: {first} comes after {last} in the file")
+                raise SourceError(f"the range {part} runs backwards: {first} comes after {last} in the file")
             return between
     ends = next(_ranges(part), (part, part))
     lacking = next(end for end in ends if not elements(end))
-    raise _MisfitError(f"there is no column {lacking!r}; {column_list(list(groups))}")
+    raise SourceError(f"there is no column {lacking!r}; {column_list(list(groups))}")
 
 
 def _ranges(part: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.build_errors import SourceError
-from builder.formats.arrow import ArrowTable, column_groups, numbers_of, single_rows
+from builder.formats.arrow import ArrowTable, Place, numbers_of
 from builder.formats.arrow_modules import pa
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.table import DType, Frame, reading, shorten
@@ -37,7 +37,7 @@ class JsonTable(ArrowTable):
             self._refuse_rounded(self.load([name])[name], name, _AS_INTEGERS)
         return ArrowTable._read(self, names, dtype, raw)  # noqa: SLF001  # super() does not work with slots
 
-    def _numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
+    def _numbers(self, column: Any, name: str, dtype: DType | None, place: Place) -> Any:  # noqa: ARG002
         """Return a column of single values as float64, or as integers if `dtype` is an integer type."""
         numbers = numbers_of(column)
         if dtype is not None and dtype.kind in "iu":
@@ -76,18 +76,7 @@ def open_json_lines(path: Path, *, compression: str | None, options: TableOption
         with open_stream(path, compression, options) as stream:
             return _find_rounded(stream)
 
-    def load(columns: list[str]) -> Any:
-        return table.select(columns)
-
-    first_rows = single_rows(load)
-    return JsonTable(
-        schema=table.schema,
-        load=load,
-        first_rows=first_rows,
-        groups=column_groups(table.schema, first_rows),
-        rows=len(table),
-        large=large,
-    )
+    return JsonTable.of(table.schema, table.select, rows=len(table), large=large)
 
 
 def _parse(path: Path, compression: str | None, options: TableOptions, kinds: dict[str, Any]) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats.arrow import ArrowTable, single_rows
+from builder.formats.arrow import ArrowTable
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import as_option, list_names
 from builder.formats.column_notes import metadata_of
 from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
-from builder.formats.table import Array, DType, check_unique, reading, single_groups
+from builder.formats.table import Array, DType, reading
 from builder.formats.text_numbers import ROUNDED
 
 
@@ -47,15 +47,7 @@ def open_netcdf(path: Path) -> ArrowTable:
     if not fields:
         but = f", but the groups {list_names(groups)}, which are not read: give --process with a function that does"
         raise SourceError("has no variables with a dimension" + (but if groups else ""))
-    fields += [pa.field(name, pa.null()) for name in groups]
-    names = tuple(one.name for one in fields)
-    check_unique(names)
-    return ArrowTable(
-        schema=pa.schema(fields),
-        load=load,
-        first_rows=single_rows(load),
-        groups=single_groups(names),
-    )
+    return ArrowTable.of(pa.schema([*fields, *(pa.field(name, pa.null()) for name in groups)]), load)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from builder.build_errors import SourceError, of_source
-from builder.formats import format_of, open_table, suffix_of
+from builder.formats import format_of, open_table, split_name
 from builder.formats.column_choice import in_order_of_store, select
 from builder.formats.convert import require_values, stack
 from builder.formats.table import HIDDEN, ROW, Array, DType, Frame, OpenTable, Table, column_of, hidden_columns
@@ -128,7 +128,7 @@ def open_with_labels(table: OpenTable, path: Path, root: Path, label_file: str, 
     """
     label_path = root / label_file
     label_format = format_of(label_path.name)
-    has_same_suffix = suffix_of(label_path.name) == suffix_of(path.name)
+    has_same_suffix = split_name(label_path.name)[1] == split_name(path.name)[1]
     if label_format is None and not has_same_suffix and options.format is None:
         raise SourceError(
             f"{label_file}: no format has the suffix {label_path.suffix!r} of this label file; --format is for it and "

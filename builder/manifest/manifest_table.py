@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from builder.amounts import count_text, first_names
 from builder.build_errors import SourceError, UsageError, of_source
-from builder.formats import format_of, open_table, stem_of
+from builder.formats import format_of, open_table, split_name
 from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, select
@@ -29,7 +29,7 @@ from store_spec import SequenceColumn
 _RULES: Final[dict[str, Callable[[str], str]]] = {
     "path": lambda name: name,
     "file name": lambda name: name.rpartition("/")[2],
-    "stem": stem_of,
+    "stem": lambda name: split_name(name)[0],
 }
 _NAME: Final = r"^\s*[+-]?0[0-9]"  # text such as 007, which is a name and not a number
 _HEXADECIMAL: Final = r"^\s*0[xX]"  # pyarrow takes 0x10 for an integer

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from builder.build_errors import SourceError, UsageError
-from builder.formats import stem_of
+from builder.formats import split_name
 from builder.sources.source_list import SourceList
 
 ARROW: Final = " -> "
@@ -50,7 +50,7 @@ class LabelFilePattern:
     def label_file(self, source: str) -> str:
         """Return the name of a source's label file, relative to the root; SourceError if the pattern does not match."""
         path = PurePosixPath(source)
-        values = {"stem": stem_of(source), "name": path.name, "parent": path.parent.as_posix(), "path": source}
+        values = {"stem": split_name(source)[0], "name": path.name, "parent": path.parent.as_posix(), "path": source}
         if self.pattern is not None:
             match = re.search(self.pattern, source)
             if match is None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import SourceError, tabular
-from builder.formats import files, format_of, json_lines, open_table, stem_of, text_header, text_table
+from builder.formats import files, format_of, json_lines, open_table, split_name, text_header, text_table
 from builder.formats.arrays import NpyTable
 from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
@@ -60,7 +60,7 @@ def test_the_suffix_determines_the_format(name, expected):
 
 def test_a_stem_is_the_last_part_without_its_suffix():
     stems = {"a/b.csv": "b", "a.b/c": "c", "c.csv.zst": "c", "r.1.npy": "r.1", ".x": ".x"}
-    assert {name: stem_of(name) for name in stems} == stems
+    assert {name: split_name(name)[0] for name in stems} == stems
 
 
 @given(
