@@ -288,6 +288,4 @@ def _npz_table(array: Array, key: str) -> Table:
         raise SourceError(f"{key} holds a single value; an array of steps is needed")
     block = array[:, None] if array.ndim == 1 else array
     names = [f"{key} {number}" for number in range(block.shape[1])]
-    if not names:
-        raise SourceError(f"{key} has shape {array.shape}, so there are no columns")
     return Table.from_block(block, names)

@@ -34,9 +34,13 @@ class JoinedTable(OpenTable):
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         columns = [*names, *(HIDDEN + name for name in raw)]
         shown = [table.read(names, dtype, raw).select(columns) for table in self.tables]
-        for name in names:
+        for place, name in enumerate(names):
             if len({frame.field(name).type for frame in shown}) > 1:  # pyarrow does not promote bool
-                shown = [_with_number(frame, name) for frame in shown]
+                numbers = [
+                    frame[name].cast(pa.uint8()) if pa.types.is_boolean(frame[name].type) else frame[name]
+                    for frame in shown
+                ]
+                shown = [frame.set_column(place, name, one) for frame, one in zip(shown, numbers, strict=True)]
         with reading(advice="are its files alike?"):
             joined = pa.concat_tables(shown, promote_options="permissive")
         if any(pa.types.is_list(kind) for kind in joined.schema.types):  # arrays of one shape have a fixed size
@@ -56,14 +60,6 @@ class JoinedTable(OpenTable):
                 return table.file, row
             row -= rows
         raise SourceError(f"has no row {row:,} more")
-
-
-def _with_number(frame: Frame, name: str) -> Frame:
-    """Return a frame with a column of bool as uint8."""
-    column = frame[name]
-    if not pa.types.is_boolean(column.type):
-        return frame
-    return frame.set_column(frame.column_names.index(name), name, column.cast(pa.uint8()))
 
 
 def join_files(root: Path | None, files: Sequence[str], options: TableOptions) -> JoinedTable:

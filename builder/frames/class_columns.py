@@ -9,13 +9,10 @@ from builder.build_errors import SourceError, of_source
 from builder.formats.arrays import NpyTable
 from builder.formats.arrow import ArrowTable, describe_type, is_all_null, is_numeric, is_text
 from builder.formats.arrow_modules import pa, pc
-from builder.formats.column_choice import as_option
-from builder.formats.convert import stack
-from builder.formats.table import HIDDEN, Array, DType, Frame, OpenTable, Table, read_raw
+from builder.formats.table import HIDDEN, DType, Frame, OpenTable, Table, read_raw
 from builder.formats.text_numbers import is_nearly_number, strip_blanks
 from builder.frames.label_join import LabelledTable
 from builder.labels.text_classes import (
-    CODES,
     MOST_CLASSES,
     MixedTextError,
     classes_by_target,
@@ -23,7 +20,6 @@ from builder.labels.text_classes import (
     parse_classes,
     unseen_class,
 )
-from builder.options.option_syntax import Policy, Transforms
 from builder.options.table_options import TableOptions
 from store_spec import Classes
 
@@ -181,43 +177,6 @@ def read_numbers(table: OpenTable, names: Sequence[str], dtype: DType | None) ->
     if isinstance(table, NpyTable):
         return Table.from_block(table.block(names), names)
     return Table.of(table.read(names, dtype))
-
-
-def refuse_policies(policies: Mapping[str, Policy], classes: Sequence[str]) -> None:
-    """Refuse policies that turn class codes into floats."""
-    for name in classes:
-        if policies[name].gives_floats:
-            raise SourceError(
-                f"column {name} holds classes, and --missing {policies[name]} would give a value that is not a class; "
-                f"say --missing {as_option(name)}=drop, or error, split or ffill"
-            )
-
-
-def refuse_transforms(transforms: Transforms, duplicates: str, classes: Sequence[str]) -> None:
-    """Refuse transforms of class codes, and their mean for `duplicates`."""
-    for transform, names in transforms:
-        for name in names:
-            if name in classes:
-                raise SourceError(
-                    f"--{transform.kind} names column {name}, which holds classes, not numbers; leave it out there"
-                )
-    if classes and duplicates == "mean":
-        raise SourceError(
-            f"--duplicates mean: column {classes[0]} holds classes, which have no mean; take the first or last"
-        )
-
-
-def stack_labels(table: Table, labels: Sequence[str], classes: Sequence[str], *, dtype: DType | None) -> Array:
-    """Return label columns as one array, like `stack`; int64 if any of them holds classes."""
-    if not classes:
-        return stack(table, labels, dtype=dtype)
-    try:
-        return stack(table, labels, dtype=CODES)
-    except SourceError as error:
-        reason = error.reason.partition(";")[0]
-        raise SourceError(
-            f"{reason}; labels beside classes ({classes[0]}) must be whole numbers; leave one of them out"
-        ) from None
 
 
 def _as_text(table: OpenTable, column: Any) -> Any:

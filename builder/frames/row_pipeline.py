@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
-from builder.formats.column_choice import list_names, select
+from builder.formats.column_choice import as_option, list_names, select
 from builder.formats.convert import check_all, require_values, stack
 from builder.formats.table import Array, DType, Table
-from builder.frames.class_columns import refuse_policies, refuse_transforms, stack_labels
 from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
 from builder.frames.digits import narrow
 from builder.frames.groups import Group, convert_group_values
@@ -23,6 +22,7 @@ from builder.frames.label_join import LabelledTable
 from builder.frames.step_times import Stamps, read_stamps
 from builder.frames.timeline import Stretch, split_by_time
 from builder.frames.transforms import apply_transforms
+from builder.labels.text_classes import CODES
 from builder.options.option_syntax import Policy, Transforms, parse_policies, parse_transform
 from builder.options.table_options import COUNTS, TableOptions
 from builder.sequence import Sequence as SourceSequence
@@ -158,7 +158,15 @@ class RowPipeline:
         x = narrow(stack(table, self.inputs, dtype=self.dtype), self.text_dtype)
         if not self.labels:
             return x, None
-        y = stack_labels(table, self.labels, self.classes, dtype=self.dtype)
+        try:
+            y = stack(table, self.labels, dtype=CODES if self.classes else self.dtype)
+        except SourceError as error:
+            if not self.classes:
+                raise
+            reason = error.reason.partition(";")[0]
+            raise SourceError(
+                f"{reason}; labels beside classes ({self.classes[0]}) must be whole numbers; leave one of them out"
+            ) from None
         return x, narrow(y, self.text_dtype)
 
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
@@ -191,7 +199,15 @@ class RowPipeline:
         """Each transform with the columns that it changes."""
         transforms = [parse_transform(text) for text in self.options.transforms]
         selected = [(transform, self._select(transform.columns, transform.kind)) for transform in transforms]
-        refuse_transforms(selected, self.options.duplicates, self.classes)
+        for transform, names in selected:
+            for name in filter(self.classes.__contains__, names):
+                raise SourceError(
+                    f"--{transform.kind} names column {name}, which holds classes, not numbers; leave it out there"
+                )
+        if self.classes and self.options.duplicates == "mean":
+            raise SourceError(
+                f"--duplicates mean: column {self.classes[0]} holds classes, which have no mean; take the first or last"
+            )
         return selected
 
     @cached_property
@@ -207,7 +223,12 @@ class RowPipeline:
                     )
                 special[name] = policy
         by_column = {name: special.get(name, policies.general) for name in (*self.columns, *self.time)}
-        refuse_policies(by_column, self.classes)
+        for name in self.classes:
+            if by_column[name].gives_floats:
+                raise SourceError(
+                    f"column {name} holds classes, and --missing {by_column[name]} would give a value that is not a "
+                    f"class; say --missing {as_option(name)}=drop, or error, split or ffill"
+                )
         return by_column
 
     def _select(self, columns: Sequence[str], option: str, also: Sequence[str] = ()) -> tuple[str, ...]:

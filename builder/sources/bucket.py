@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State
@@ -26,19 +26,11 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, err
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """An object in a listing. The e-tag, if there is one, changes when the object is replaced."""
 
-    size: int
-    modified_ns: int
+    state: State  # with a hash of the e-tag in place of the time of a change
     e_tag: str
-
-    @property
-    def state(self) -> State:
-        """The size, the time and a hash of the e-tag, in place of the size and times of a file."""
-        e_tag = int.from_bytes(hashlib.sha256(self.e_tag.encode()).digest()[:8], "big", signed=True)
-        return State(size=self.size, modified_ns=self.modified_ns, changed_ns=e_tag)
 
 
 @dataclass(frozen=True)
@@ -210,8 +202,10 @@ def _list_objects(url: str, name: str | None = None) -> Bucket:
 
         found = obstore.list(store) if name is None else [[obstore.head(store, name)]]
         for one in (one for page in found for one in page):
-            modified = int(one["last_modified"].timestamp() * 1e9)
-            objects[one["path"]] = Object(int(one["size"]), modified, one.get("e_tag") or "")
+            modified, e_tag = int(one["last_modified"].timestamp() * 1e9), one.get("e_tag") or ""
+            changed = int.from_bytes(hashlib.sha256(e_tag.encode()).digest()[:8], "big", signed=True)
+            state = State(size=one["size"], modified_ns=modified, changed_ns=changed)
+            objects[one["path"]] = Object(state, e_tag)
     except FileNotFoundError:
         pass
     except Exception as error:
@@ -219,7 +213,7 @@ def _list_objects(url: str, name: str | None = None) -> Bucket:
         raise UsageError(f"{url}: cannot be listed: {reason:.500}") from error
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
     # Web consoles represent a folder by an empty object.
-    return Bucket(Address(url), {name: one for name, one in objects.items() if one.size or name not in folders})
+    return Bucket(Address(url), {name: one for name, one in objects.items() if one.state.size or name not in folders})
 
 
 def _read_pieces(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:

@@ -144,12 +144,9 @@ def without_label_files(listing: SourceList, label_file: Callable[[str], str | N
     owners: dict[str, str] = {}
     for name in names:
         labels = pairs.get(name)
-        if labels is None:
-            continue
-        if labels in owners:
+        if labels is not None and owners.setdefault(labels, name) != name:
             raise UsageError(
                 f"{listing.folder}: labels_from={labels_from!r:.200} pairs both {owners[labels]} and {name} with "
                 f"{labels}; each source needs its own file: distinguish folders with {{parent}} or {{path}}"
             )
-        owners[labels] = name
     return replace(listing, names=names, folder=listing.folder.with_label_files(owners))
