@@ -17,7 +17,7 @@ from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, select
 from builder.formats.convert import stack
 from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
-from builder.formats.text_numbers import MISSING, ROUNDED, first_large, may_be_rounded, strip_blanks
+from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
 from builder.manifest.manifest_columns import KeptColumn, SourceLabels, check_texts, keep_column
@@ -138,7 +138,7 @@ class Manifest:
             as_text: The columns to read as text, since the user named their classes.
             order: (sources,) the row of each source.
         """
-        read = self._read(columns)
+        read, _ = self._read(columns)
         names = tuple(read.column_names)
         texts: dict[str, list[str]] = {}
         for name in names:
@@ -167,13 +167,13 @@ class Manifest:
 
     def kept(self, columns: Sequence[str], known: Mapping[str, SequenceColumn]) -> tuple[KeptColumn, ...]:
         """Return columns to keep with each sequence, (rows,) each; `known` has those of an old store, by name."""
-        read = self._read(columns)
-        if isinstance(self.opened, TextTable):
-            read = _as_written(read, self.opened)
-        return tuple(keep_column(name, read[name], known.get(name), str(self.path)) for name in read.column_names)
+        table, texts = self._read(columns)
+        return tuple(
+            keep_column(name, _as_written(table[name], texts[name]), known.get(name), str(self.path))
+            for name in table.column_names
+        )
 
-    def _read(self, columns: Sequence[str]) -> Any:
-        """Read selected columns, as a pyarrow.Table."""
+    def _read(self, columns: Sequence[str]) -> tuple[Any, Any]:
         try:
             with of_source(str(self.path)):
                 read = _read(self.opened, select(columns, single_groups(tuple(self.opened.groups))), self.text)
@@ -250,7 +250,7 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
     try:
         with of_source(str(path)):
             opened = _open(path, key)
-            keys = _read(opened, [key], [key])[key].to_pylist()
+            keys = _read(opened, [key], [key])[0][key].to_pylist()
     except SourceError as error:
         raise UsageError(f"manifest {error}") from None
     empty = [row + 1 for row, text in enumerate(keys) if text is None or not str(text).strip()]
@@ -289,51 +289,41 @@ def _open(path: Path, key: str) -> TextTable | ArrowTable:
     return opened
 
 
-def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[str]) -> Any:
-    """Read columns as a pyarrow.Table; in a text file types are inferred, except for the columns in `text`."""
+def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[str]) -> tuple[Any, Any]:
+    """Return columns as pyarrow.Tables: with a type that suits all their values, and as they are in the file.
+
+    In a text file the latter are text, and so are the columns in `text`.
+    """
     with reading():
         if isinstance(opened, ArrowTable):
-            return opened.load(list(names))
-        as_text = [name for name in names if name in text]
-        try:
-            table = opened.parse({name: pa.string() if name in as_text else None for name in names})
-        except pa.ArrowInvalid:
-            raise opened.not_utf8(as_text) from None
-        for name in names:
-            if pa.types.is_binary(table[name].type):
-                raise opened.not_utf8([name])
-            if pa.types.is_integer(table[name].type):
-                text = opened.parse({name: pa.string()})[name]
-                if pc.any(pc.match_substring_regex(text, _HEXADECIMAL)).as_py():
-                    table = table.set_column(table.column_names.index(name), name, text)
-            if pa.types.is_floating(table[name].type) and may_be_rounded(values := table[name].to_numpy()):
-                _refuse_rounded(values, name, opened)
-        return table
+            return (opened.load(list(names)),) * 2
+        texts = opened.texts(names)
+        if set(names) <= set(text):
+            return texts, texts
+        table = opened.parse({name: pa.string() if name in text else None for name in names})
+    for place, name in enumerate(names):
+        if pa.types.is_integer(table[name].type) and _any_matches(texts[name], _HEXADECIMAL):
+            table = table.set_column(place, name, texts[name])
+        if pa.types.is_floating(table[name].type) and (large := first_large(texts[name], table[name].to_numpy())):
+            row, number = large
+            raise SourceError(
+                f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names or "
+                "classes, or a decimal point after it if it may be rounded",
+            )
+    return table, texts
 
 
-def _refuse_rounded(values: Array, name: str, opened: TextTable) -> None:
-    """Refuse a column of floats in which a whole number was rounded."""
-    large = first_large(opened.parse({name: pa.string()})[name], values)
-    if large is not None:
-        row, number = large
-        raise SourceError(
-            f"row {row + 1:,}, column {name}: {number} {ROUNDED}; write a letter before each if they are names or "
-            "classes, or a decimal point after it if it may be rounded",
-        )
+def _any_matches(texts: Any, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
 
 
-def _as_written(table: Any, opened: TextTable) -> Any:
-    """Return a table with text in columns of times, and of whole numbers that are names, since one is like 007.
+def _as_written(column: Any, texts: Any) -> Any:
+    """Return the texts of a column of times, and of whole numbers that are names, since one is like 007.
 
     A later build reads them as text, and would find other values if times were written in another form here.
     """
-    for place, name in enumerate(table.column_names):
-        kind = table[name].type
-        if pa.types.is_integer(kind) or pa.types.is_temporal(kind):
-            text = opened.parse({name: pa.string()})[name]
-            if pa.types.is_temporal(kind) or pc.any(pc.match_substring_regex(text, _NAME)).as_py():
-                table = table.set_column(place, name, text)
-    return table
+    is_name = pa.types.is_integer(column.type) and column.type != texts.type and _any_matches(texts, _NAME)
+    return texts if is_name or pa.types.is_temporal(column.type) else column
 
 
 def _some(names: Sequence[str], noun: str) -> str:
