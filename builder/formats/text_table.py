@@ -53,9 +53,15 @@ class TextTable(OpenTable):
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
         columns = {}
         texts = {name: pa.string() for name in raw if name not in names}
+        first = {
+            name: pa.bool_() if word.strip() in (*TRUE, *FALSE) else pa.float64()
+            for name, word in zip(self.start.names, self.start.first, strict=False)
+        }
+        # Not integers at first, since pyarrow takes 0x10 for one.
+        kinds = {name: first.get(name, pa.float64()) for name in names}
         with reading():
             try:
-                parsed = self.parse(self._kinds(names) | texts)
+                parsed = self.parse(kinds | texts)
                 columns = {name: self._check_numbers(parsed[name], name, dtype) for name in names}
             except pa.ArrowInvalid:
                 # Rare: plus signs, blanks around words, or text, for which `parse_numbers` raises.
@@ -68,12 +74,6 @@ class TextTable(OpenTable):
         for name in raw:
             columns[HIDDEN + name] = strip_blanks(unconverted[name], self.options.missing_words)
         return pa.table(columns)
-
-    def _kinds(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the types to parse columns as: bool if the first row has such a word."""
-        words = dict(zip(self.start.names, self.start.first, strict=False))
-        # Not integers at first, since pyarrow takes 0x10 for one.
-        return {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else pa.float64() for name in names}
 
     def _check_numbers(self, column: Any, name: str, dtype: DType | None) -> Any:
         """Return a column as numbers for a dtype, with 1 for true; refuse integers that float64 would round."""

@@ -9,7 +9,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.build_errors import NO_ROWS, EmptySourceError, SourceError
 from builder.formats.column_choice import as_option, list_names, select
@@ -172,7 +171,11 @@ class RowPipeline:
     def _parts(self, cleaned: CleanRows, values: Mapping[str, Any], stamps: Stamps | None) -> Iterator[SourceSequence]:
         """Yield each part of a stretch as a sequence."""
         inputs, labels = self._stack(cleaned.table)
-        filled = _stack_fills(cleaned, self.inputs, inputs.shape) if self.options.mask else None
+        filled = None
+        if self.options.mask:
+            filled = np.zeros(inputs.shape, np.bool_)
+            for number, name in enumerate(self.inputs):
+                filled[:, number] = cleaned.fills.get(name, False)
         time = None if stamps is None else stamps.array[cleaned.rows]
         if time is not None and not len(time) and not self.options.elapsed:
             time = time.view(np.int64)  # without rows, unit and zone are unknown; int64 fits any store
@@ -241,14 +244,6 @@ class RowPipeline:
                     f"{list_names(known)}; leave it out there, or name it in --inputs or --labels too"
                 )
         return names
-
-
-def _stack_fills(cleaned: CleanRows, names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the mask of filled values in the array that `stack` makes from these columns."""
-    filled = np.zeros(shape, np.bool_)
-    for number, name in enumerate(names):
-        filled[:, number] = cleaned.fills.get(name, False)
-    return filled
 
 
 def _add_dropped(sequence: SourceSequence, steps: int) -> SourceSequence:

@@ -73,7 +73,8 @@ def split_by_time(table: Table, stamps: Stamps, options: TableOptions, without: 
     if without == "split" and not options.sort_time:
         absent_before = np.cumsum(stamps.absent)
         jumps[1:] |= absent_before[rows[first]][1:] > absent_before[rows[last]][:-1]
-    if options.every is not None and (off := _is_off(steps, options.every, size) & ~jumps[1:]).any():
+    every, fraction = divmod(0 if options.every is None else nanoseconds(options.every, "every"), size)
+    if options.every is not None and (off := ((steps != every) | (fraction > 0)) & ~jumps[1:]).any():
         what = f"is {int(steps[off.argmax()]) * size / NANOSECONDS['s']:.9g} s after"
         raise error(times, off, what, f"each step should be {options.every}; --max-gap ends a sequence at longer ones")
     time_number, number = np.cumsum(~same) - 1, np.cumsum(jumps)  # the time of each row, the stretch of each time
@@ -89,12 +90,6 @@ def split_by_time(table: Table, stamps: Stamps, options: TableOptions, without: 
     for one, count in enumerate(dropped.tolist()):
         start, stop = np.searchsorted(number, [one, one + 1]).tolist()
         yield Stretch(table.slice(start, stop - start), count, stamps.take(times[start:stop]))
-
-
-def _is_off(steps: NDArray[np.uint64], every: str, size: int) -> NDArray[np.bool_]:
-    """Return a mask of the steps, in units of `size` nanoseconds, that are not `every`."""
-    step, rest = divmod(nanoseconds(every, "every"), size)
-    return np.ones(len(steps), np.bool_) if rest else np.asarray(steps != step)
 
 
 def _means(table: Table, rows: NDArray[np.int64], time_number: NDArray[np.int64], times: NDArray[np.int64]) -> Table:

@@ -154,7 +154,12 @@ def _walk(
 
     Pipes are added to `others`, and links to folders if there is no pattern.
     """
-    for entry in _entries(folder):
+    try:
+        with os.scandir(folder or ".") as listed:
+            entries = list(listed)
+    except OSError as error:
+        raise UsageError(f"{folder}: listing this folder failed: {error.strerror}") from error
+    for entry in entries:
         name, is_folder = prefix + entry.name, entry.is_dir(follow_symlinks=False)
         if name in excluded or not is_wanted(name, pattern, is_folder=is_folder):
             continue
@@ -167,15 +172,6 @@ def _walk(
             others.append(name)
         elif not pattern:
             others.append(f"{name}/")
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """List a folder."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            return list(entries)
-    except OSError as error:
-        raise UsageError(f"{folder}: listing this folder failed: {error.strerror}") from error
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
