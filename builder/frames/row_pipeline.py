@@ -18,8 +18,7 @@ from builder.frames.cleaning import CleanRows, clean, mark_missing, no_rows_left
 from builder.frames.digits import narrow
 from builder.frames.groups import Group, convert_group_values
 from builder.frames.label_join import LabelledTable
-from builder.frames.step_times import Stamps, read_stamps
-from builder.frames.timeline import Stretch, split_by_time
+from builder.frames.step_times import Stamps, Stretch, read_stamps, split_by_time
 from builder.frames.transforms import apply_transforms
 from builder.labels.text_classes import CODES
 from builder.options.option_syntax import Policy, Transforms, parse_policies, parse_transform

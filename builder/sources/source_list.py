@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
-from builder.sources.bucket import list_bucket
-from builder.sources.folder import Folder, LocalFolder
+from builder.sources.folder import Folder, LocalFolder, list_bucket
 from builder.sources.patterns import has_wildcard, is_wanted, split_pattern
 from store_spec.building import belongs_to_store, is_url, place_of
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import SourceError, UsageError, preview, tabular
-from builder.frames.join_keys import match_label_rows
+from builder.frames.label_join import match_label_rows
 from builder.maintenance.checks import verify_sources
 from builder.sources.folder import LocalFolder
 from builder.sources.label_files import LabelFilePattern, check_below, without_label_files

@@ -20,7 +20,7 @@ import pytest
 import builder
 import store_spec
 from builder.maintenance.checks import verify_sources
-from builder.sources.bucket import Bucket, list_bucket
+from builder.sources.folder import Bucket, list_bucket
 from builder.sources.source_list import discover
 from builder.workers.row_blocks import SpillError
 from store_spec import errors

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from builder import SourceError, tabular
 from builder.formats.table import Table
-from builder.frames.step_times import Stamps
-from builder.frames.timeline import Stretch, split_by_time
+from builder.frames.step_times import Stamps, Stretch, split_by_time
 from builder.options.table_options import TableOptions
 
 
