@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from builder.amounts import first_names
 from builder.build_errors import SourceError, UsageError
@@ -146,6 +147,16 @@ def _select_item(
     ends = next(_ranges(part), (part, part))
     lacking = next(end for end in ends if not elements(end))
     raise SourceError(f"there is no column {lacking!r}; {column_list(list(groups))}")
+
+
+def is_range(part: str, groups: Mapping[str, tuple[str, ...]]) -> bool:
+    """Return whether an item of a selection is a range of columns.
+
+    >>> is_range("a:c", {"a": ("a",), "c": ("c",)}), is_range("a:c", {"a:c": ("a:c",), "a": ("a",), "c": ("c",)})
+    (True, False)
+    """
+    names = {*groups, *chain.from_iterable(groups.values())}
+    return part not in names and any(names.issuperset(ends) for ends in _ranges(part))
 
 
 def _ranges(part: str) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,13 @@ from functools import partial
 from itertools import chain
 
 from builder.build_errors import SourceError
-from builder.formats.column_choice import in_order_of_store, list_names, select
+from builder.formats.column_choice import as_option, in_order_of_store, is_range, list_names, select
 from builder.formats.convert import check_all
 from builder.formats.table import OpenTable
 from builder.frames.groups import columns_to_group_by
 from builder.frames.label_join import LabelledTable
 from builder.options.option_syntax import parse_policies, parse_transform
-from builder.options.table_options import TableOptions
+from builder.options.table_options import AS_TEXT, TableOptions
 
 Names = tuple[str, ...]
 
@@ -62,7 +62,14 @@ def select_inputs_and_labels(
 
 
 def _refuse_ranges(options: TableOptions, chosen: Names, groups: Mapping[str, Names]) -> None:
-    """Refuse a range in `missing` or `transforms` that depends on the order of columns, as that of files may differ."""
+    """Refuse ranges that depend on the order of columns, as that of files may differ."""
+    for option, parts in (("--time", options.time), ("--group-by", options.group_by), ("--on", options.on)):
+        for part in parts:
+            if any(is_range(side, groups) for side in (part, part.removesuffix(AS_TEXT), *part.split("="))):
+                raise SourceError(
+                    f"{option} {as_option(part)} has a range, but the order of columns may differ between files; name "
+                    "them one by one"
+                )
     columns = [columns for columns, _ in parse_policies(options.missing).columns]
     columns += [parse_transform(text).columns for text in options.transforms]
     for part in chain.from_iterable(columns):

@@ -170,9 +170,11 @@ def _match_manifest(
     places = np.array(list(matched.values()), np.int64)
     every, label_names = replace(every, names=tuple(matched)), None
     if columns is not None:
-        labels = manifest.labels(columns, as_text=columns_with_classes(columns, classes), order=places)
+        # A range may have other columns by now.
+        chosen = columns if old_store is None else old_store.schema.labels.names or columns
+        labels = manifest.labels(chosen, as_text=columns_with_classes(columns, classes), order=places)
         check_kinds(old_store, labels, path)
-        label_names = tuple(columns) if len(columns) == len(labels.targets) else None
+        label_names = labels.targets
         every = replace(every, labels=labels)
     if kept is not None:
         every = replace(every, kept=tuple(one[places] for one in manifest.kept(kept, types)))

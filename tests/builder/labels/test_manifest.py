@@ -338,6 +338,21 @@ def test_a_later_build_needs_neither_the_option_nor_the_same_types(root, tmp_pat
     assert kept(store, "source", "site") == repr([["d.csv", "a.csv", "b.csv", "c.csv"], ["007", "1", "2", "3"]])
 
 
+def test_a_range_of_labels_has_the_columns_of_the_first_build(tmp_path):
+    sources = write_files(tmp_path / "src", {"a.csv": "v\n1\n"})
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("k,y1,p,q,y4\na.csv,1,2,3,4\n")
+    options: dict[str, Any] = {"manifest": manifest, "key": "k", "workers": 0}
+    build(sources, tmp_path / "s.zarr", label_column="y1:y4", **options)
+    (sources / "b.csv").write_text("v\n2\n")
+    manifest.write_text("k,y1,q,p,y4\na.csv,1,3,2,4\nb.csv,10,30,20,40\n")
+    report = build(sources, tmp_path / "s.zarr", **options)
+    assert (report.unchanged, report.added) == (1, 1)
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert store.schema.labels.names == ("y1", "p", "q", "y4")
+    assert [labels.tolist() for _, labels in store] == [[1, 2, 3, 4], [10, 20, 30, 40]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value"), [("site", "Z"), ("age", 41.25), ("age", None), ("visits", 4), ("left", False)]

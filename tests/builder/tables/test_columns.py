@@ -420,6 +420,23 @@ def test_a_range_of_columns_to_change_has_the_same_columns_in_every_file(tmp_pat
     assert np.array_equal(built.store[0][0], built.store[1][0])
 
 
+@pytest.mark.parametrize(
+    ("flag", "options"),
+    [
+        ("--time y:d", {"time": "y:d"}),
+        ("--group-by y:d", {"group_by": "y:d"}),
+        ("--on y:d", {"on": "y:d", "labels_from": "a/(.*).csv -> b/{1}.csv"}),
+        ("--on h=y:d", {"on": "h=y:d", "labels_from": "a/(.*).csv -> b/{1}.csv"}),
+    ],
+)
+def test_a_range_of_columns_that_may_have_another_order_in_other_files_is_refused(tmp_path, flag, options):
+    tables = {"a/1.csv": "y,m,d,h,x\n2024,1,2,0,1\n", "b/1.csv": "y,d,m,h,l\n2024,2,1,0,1\n"}
+    built = build_files(tmp_path, tables, tabular(inputs="x", **options))
+    assert built.reasons[0] == (
+        f"{flag} has a range, but the order of columns may differ between files; name them one by one"
+    )
+
+
 def test_a_range_of_columns_to_change_with_a_label_in_it_is_refused(tmp_path):
     process, message = tabular(labels="y", transforms=["scale a:c=2"]), "the range a:c is a, y, c here, but a, c in the"
     with pytest.raises(BuildError, match=message):
