@@ -8,7 +8,7 @@ import random
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -28,8 +28,9 @@ from store_spec.disk.storage import PROBE
 from store_spec.errors import ConflictError, MissingStoreError
 from store_spec.format.layout import ROOT
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.rivals import RECIPE, find_losses, sequence
+from tests.campaigns.rivals import RECIPE, append, find_losses, sequence
 from tests.campaigns.scenarios import describe, visible_state
+from tests.campaigns.trees import difference
 from tests.store.oracle import files
 
 COMMITS = (0, 3, 7, 12)  # the number of sequences before the first commit and after each
@@ -55,11 +56,10 @@ class Requests:
         self.count, self.is_dead = 0, False
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> Any:
+        """Return a context in which requests are intercepted."""
         calls: dict[str, Any] = {name: partial(self._call, name, getattr(obstore, name)) for name in CALLS}
-        with mock.patch.multiple(obstore, **calls):
-            yield
+        return mock.patch.multiple(obstore, **calls)
 
     def _call(self, name: str, real: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         with self._lock:
@@ -84,29 +84,24 @@ class Requests:
 def campaign(*, quick: bool) -> Outcome:
     """Disturb every request, or in the quick form a sample of them."""
     expected, count = write_undisturbed()
-    outcome = Outcome(Counter(requests=count))
-    for number, fault in enumerate(FAULTS):
-        places = range(number, count, 134 if quick else 1)
-        for place in places:
-            outcome.violations += write_with_fault(fault, place, expected)
-        outcome.figures[fault] = len(places)
-    rng = random.Random(0)
-    overtaken: list[tuple[int, ...]] = [(place,) for place in range(0, count, 134 if quick else 1)]
-    overtaken += [(rng.randrange(count), rng.randrange(count + 100)) for _ in range(6 if quick else 300)]
-    outcome.figures["overtaken"] = len(overtaken)
-    for pair in overtaken:
-        rejected, problems = write_with_rivals(*pair)
-        outcome.figures["of these rejected"] += rejected
-        outcome.violations += problems
-    places = range(0, count, 29 if quick else 7)
+    outcome, rng = Outcome(Counter(requests=count)), random.Random(0)
+    places = [range(number, count, 134 if quick else 1) for number in range(len(FAULTS))]
+    for fault, some in zip(FAULTS, places, strict=True):
+        for place in some:
+            outcome.count(fault, f"{fault}, request {place}", write_with_fault(fault, place, expected))
+    pairs = [(rng.randrange(count), rng.randrange(count + 100)) for _ in range(6 if quick else 300)]
+    for overtaken in [*((place,) for place in places[0]), *pairs]:
+        rejected, problem = write_with_rivals(*overtaken)
+        outcome.figures["overtaken and rejected"] += rejected
+        outcome.count("overtaken", f"overtaken at {overtaken}", problem)
+    some = range(0, count, 29 if quick else 7)
     with mock.patch.object(ObjectLedger, "_write", _write_root_first):
-        outcome.controls["writing the root last"] = sum(
-            bool(write_with_fault("killed before", place, expected)) for place in places
-        )
+        problems = (write_with_fault("killed before", place, expected) for place in some)
+        outcome.control("writing the root last", problems)
     with mock.patch.object(WritableObjects, "check_claim", return_value=None):
-        outcome.controls["checks of the claim"] = count_damaged(places)
+        outcome.control("checks of the claim", (write_with_rivals(place)[1] for place in some))
     with mock.patch.object(WritableObjects, "_put", _put_unconditionally):
-        outcome.controls["conditional puts"] = count_damaged(places)
+        outcome.control("conditional puts", (write_with_rivals(place)[1] for place in some))
     return outcome
 
 
@@ -136,7 +131,7 @@ def write(store: Any, acknowledged: list[int]) -> None:
             continue
         with contextlib.closing(store_spec.open_store(store, "a") if acknowledged else RECIPE.create(store)) as writer:
             for one in SEQUENCES[max(start, found) : stop]:
-                writer.append(one.inputs, one.labels, source=one.source)
+                append(writer, one)
             writer.commit()
             acknowledged.append(stop)
 
@@ -147,36 +142,26 @@ def objects(store: ObjectStore[Any]) -> dict[str, bytes]:
     return {key: bytes(obstore.get(store.store, key).bytes()) for key in keys if not key.startswith(PROBE)}
 
 
-def write_with_fault(fault: str, place: int, expected: dict[str, bytes]) -> list[str]:
-    """Write a store with a fault at one request, and then complete it; return the violations."""
+def write_with_fault(fault: str, place: int, expected: dict[str, bytes]) -> str:
+    """Write a store with a fault at one request, and then complete it; return the violation, or ""."""
     store, acknowledged = ObjectStore(MemoryStore()), list[int]()
     with Requests({place: fault}).installed(), contextlib.suppress(Killed, StoreError):
         write(store, acknowledged)
-    problems = check_readers(store, acknowledged[-1] if acknowledged else 0)
+    committed = acknowledged[-1] if acknowledged else 0
+    allowed = {committed, *[count for count in COMMITS if count > committed][:1]}  # that in progress, too
     try:
+        seen = (0, *COMMITS)[visible_state(store, [None, *(SEQUENCES[:count] for count in COMMITS)])]
+        if seen not in allowed:
+            return f"readers see {seen} sequences, not one of {sorted(allowed)}"
         write(store, [])
         store_spec.open_store(store, "a").close()
-    except StoreError as error:
-        problems.append(f"the next writer fails: {error}")
-    else:
-        found = objects(store)
-        differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-        if differing:
-            problems.append(f"after the next writer these objects differ: {differing[:5]}")
-    return [f"{fault}, request {place}: {problem}" for problem in problems]
-
-
-def check_readers(store: ObjectStore[Any], acknowledged: int) -> list[str]:
-    """Return what is wrong with what readers see, which must be the last commit or the one in progress."""
-    try:
-        seen = (0, *COMMITS)[visible_state(store, (None, *(SEQUENCES[:count] for count in COMMITS)))]
     except Exception as error:  # noqa: BLE001
-        return [describe(error)]
-    allowed = {acknowledged, *[count for count in COMMITS if count > acknowledged][:1]}
-    return [] if seen in allowed else [f"readers see {seen} sequences, not one of {sorted(allowed)}"]
+        return describe(error)
+    differs = difference(objects(store), expected)
+    return differs and f"after the next writer, {differs}"
 
 
-def write_with_rivals(*places: int) -> tuple[int, list[str]]:
+def write_with_rivals(*places: int) -> tuple[int, str]:
     """Write a store, while another writer opens it, commits and closes it before each of these requests.
 
     The requests of the other writers count too, so the second may start while the first is running. Return how many
@@ -187,11 +172,11 @@ def write_with_rivals(*places: int) -> tuple[int, list[str]]:
 
     def commit_as_rival() -> None:
         nonlocal rejected
-        new = sequence(f"rival/{len(tried)}")
-        tried.append(new.source)
+        tried.append(f"rival/{len(tried)}")
+        new = sequence(tried[-1])
         try:
             with contextlib.closing(store_spec.open_store(ObjectStore(store.store), "a")) as writer:
-                writer.append(new.inputs, new.labels, source=new.source)
+                append(writer, new)
                 writer.commit()
                 acknowledged.append(new.source)
         except MissingStoreError:
@@ -210,12 +195,7 @@ def write_with_rivals(*places: int) -> tuple[int, list[str]]:
     acknowledged += tried[: own[-1] if own else 0]
     if acknowledged:
         problems += find_losses(store, acknowledged, set(tried))[1]
-    return rejected, [f"overtaken at {places}: {problem}" for problem in problems]
-
-
-def count_damaged(places: Iterable[int]) -> int:
-    """Return at how many places a rival damages the store."""
-    return sum(bool(write_with_rivals(place)[1]) for place in places)
+    return rejected, "; ".join(problems)
 
 
 def _write_root_first(ledger: ObjectLedger, new: Any, root: Any, data: bytes) -> None:

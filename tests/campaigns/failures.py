@@ -17,11 +17,10 @@ from store_spec.errors import StoreError
 from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, commits_reported
-from tests.campaigns.safeguards import Patch, ignore_write_errors, patched, skip_fsync, write_in_place
-from tests.campaigns.scenarios import STORE, Scenario, ViolationError, describe, scenarios
-from tests.campaigns.trees import Tree, read_tree, write_tree
+from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.scenarios import STORE, Scenario, describe, scenarios
+from tests.campaigns.trees import read_tree, write_tree
 
-CONTROLS: dict[str, Patch] = {"atomic rename": write_in_place, "reporting write errors": ignore_write_errors}
 SPACE = frozenset({"create", "write", "sync", "rename", "mkdir", "link", "truncate", "close"})
 ERRORS: dict[int, frozenset[str]] = {  # the kinds of operations that can fail with each error
     errno.ENOSPC: SPACE,
@@ -61,23 +60,26 @@ class Fault:
 def campaign(*, quick: bool) -> Outcome:
     """Fail every operation with every error; in the quick form, a sample of them."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory() as temporary, patched(skip_fsync):
+    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=True, third=2 if quick else None):
             checker = Checker(scenario, place / scenario.name)
-            for fault, problem in failures(scenario, checker, place / scenario.name, every=199 if quick else 1):
-                outcome.figures[f"jobs stopped by {errno.errorcode[fault.error]}"] += 1
-                if problem:
-                    outcome.violations.append(f"{scenario.name}, {fault}: {problem}")
+            for fault, problem in failures(checker, place / scenario.name, every=199 if quick else 1):
+                outcome.count(f"jobs stopped by {errno.errorcode[fault.error]}", f"{scenario.name}, {fault}", problem)
             outcome.figures["distinct trees"] += len(checker.states)
-        outcome.add(fill_disks(place / "full", quick=quick))
-        outcome.controls = {name: control(patch, place / name, quick=quick) for name, patch in CONTROLS.items()}
+        fill_disks(place / "full", outcome, quick=quick)
+        for safeguard in ("atomic rename", "reporting write errors"):
+            with WITHOUT[safeguard]:
+                appending = scenarios(place / safeguard, small=True)[1]
+                checker = Checker(appending, place / safeguard)
+                found = failures(checker, place / safeguard, every=97 if quick else 5)
+                outcome.control(safeguard, (problem for _, problem in found))
     return outcome
 
 
-def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Fault, str]]:
+def failures(checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Fault, str]]:
     """Yield faults, a fifth of them permanent, each with the violation that it causes, or ""."""
-    live = place / "live"
+    live, scenario = place / "live", checker.scenario
     live.mkdir()
     scenario.prepare(live)
     before = read_tree(live)
@@ -88,35 +90,28 @@ def failures(scenario: Scenario, checker: Checker, place: Path, *, every: int) -
             while True:
                 fault = Fault(number=number, error=error, is_permanent=is_permanent, kinds=kinds)
                 write_tree(before, live)
-                problem = run_with_fault(scenario, checker, live, fault)
+                problem = run_with_fault(checker, live, fault)
                 if not fault.failed:
                     break
                 yield fault, problem
                 number += step
 
 
-def run_with_fault(scenario: Scenario, checker: Checker, live: Path, fault: Fault) -> str:
+def run_with_fault(checker: Checker, live: Path, fault: Fault) -> str:
     """Run a job with a fault; return a message if a promise is violated, or else ""."""
-    interceptor = Interceptor(live, fault)
-    commits: list[Tree] = []
+    scenario, interceptor, states = checker.scenario, Interceptor(live, fault), [0]
 
-    def keep() -> None:
+    def add_state() -> None:
         with interceptor.paused():
-            commits.append(read_tree(live))
+            states.append(scenario.visible_state(live))
 
     try:
-        with interceptor.installed(), commits_reported(keep):
+        with interceptor.installed(), commits_reported(add_state):
             message = error_of(scenario, live)
-    except ViolationError as error:
+    except Exception as error:  # noqa: BLE001
         return describe(error)
-    allowed = range(len(scenario.states))
-    if not message:  # the fault hit something of no consequence, such as the removal of the lock file
-        allowed = allowed[-1:]
-    elif commits:
-        last = checker.state(commits[-1])
-        if isinstance(last, str):
-            return f"after its last commit: {last}"
-        allowed = allowed[last:]
+    # Without a message, the fault hit something of no consequence, such as the removal of the lock file.
+    allowed = range(states[-1] if message else len(scenario.states) - 1, len(scenario.states))
     problem = checker.check(read_tree(live), allowed)
     if problem or not message:
         return problem
@@ -130,8 +125,6 @@ def error_of(scenario: Scenario, live: Path) -> str:
         scenario.run(live)
     except (StoreError, BuildError) as error:
         return str(error)
-    except Exception as error:
-        raise ViolationError(f"{type(error).__name__} instead of a StoreError or BuildError: {error}") from error
     return ""
 
 
@@ -153,57 +146,43 @@ def names_of(live: Path, operation: Operation) -> list[str]:
     return [str(live / name) for name in (path, *removed, *targets)]
 
 
-def control(patch: Patch, place: Path, *, quick: bool) -> int:
-    """Return how many faults violate a promise without a safeguard."""
-    with patched(patch):
-        scenario = scenarios(place, small=True)[1]
-        checker = Checker(scenario, place / scenario.name)
-        found = failures(scenario, checker, place / scenario.name, every=97 if quick else 5)
-        return sum(bool(problem) for _, problem in found)
-
-
-def fill_disks(place: Path, *, quick: bool) -> Outcome:
+def fill_disks(place: Path, outcome: Outcome, *, quick: bool) -> None:
     """Run each job with every amount of free space, then with enough."""
-    outcome = Outcome()
+    figures = set()
     for scenario in scenarios(place, small=True, third=1 if quick else None):
         checker = Checker(scenario, place / scenario.name)
         folder = place / scenario.name / "mounted"
         folder.mkdir()
         with small_disk(folder) as limits:
-            for what, (limit, sizes) in limits.items():
-                for size in sizes[::49] if quick else sizes:
-                    problem = run_on_full_disk(scenario, checker, folder, limit, size)
-                    outcome.figures[f"jobs on a disk limited in {what}"] += problem is not None
-                    if problem:
-                        outcome.violations.append(f"{scenario.name}, with room for {size} {what}: {problem}")
-    if not outcome.figures.total():
+            for what, (limit, rooms) in limits.items():
+                for room in rooms[::49] if quick else rooms:
+                    problem = run_on_full_disk(checker, folder / "live", limit, room)
+                    if problem is not None:
+                        figures.add(figure := f"jobs on a disk limited in {what}")
+                        outcome.count(figure, f"{scenario.name}, with room for {room} {what}", problem)
+    if not figures:
         outcome.violations.append("no disk was ever full")
-    return outcome
 
 
-def run_on_full_disk(scenario: Scenario, checker: Checker, folder: Path, limit: Limit, room: int) -> str | None:
+def run_on_full_disk(checker: Checker, live: Path, limit: Limit, room: int) -> str | None:
     """Return the violation that a full disk causes, "" if there is none, or None if the disk was not full."""
-    live = folder / "live"
+    scenario = checker.scenario
     limit(None)
-    shutil.rmtree(live, ignore_errors=True)
-    live.mkdir()
+    write_tree({}, live)
     scenario.prepare(live)
     limit(room)
     try:
         message = error_of(scenario, live)
-    except ViolationError as error:
-        return describe(error)
-    finally:
         left = read_tree(live)
         limit(None)
-    if not message:
-        return None
-    if problem := checker.check(left, range(len(scenario.states))) or check_message(message, [str(live / STORE)]):
-        return problem
-    try:
-        return scenario.resume(live, checker.expected)
+        if not message:
+            return None
+        problem = checker.check(left, range(len(scenario.states))) or check_message(message, [str(live / STORE)])
+        return problem or scenario.resume(live, checker.expected)
     except Exception as error:  # noqa: BLE001
         return describe(error)
+    finally:
+        limit(None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 MUTATIONS = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "link", "truncate"})
-# By the name of a function of `os`, the kind of operation.
-RENAMES = {"replace": "rename", "rename": "rename", "link": "link"}
-BY_PATH = {"truncate": "truncate", "ftruncate": "truncate", "unlink": "unlink", "remove": "unlink", "mkdir": "mkdir"}
-BY_PATH |= {"rmdir": "rmdir", "pread": "read", "scandir": "list", "listdir": "list"}
+# By the name of a function of `os` whose first argument is a path, the kind of operation.
+BY_PATH = {
+    "replace": "rename", "rename": "rename", "link": "link", "truncate": "truncate", "ftruncate": "truncate",
+    "unlink": "unlink", "remove": "unlink", "mkdir": "mkdir", "rmdir": "rmdir", "pread": "read", "scandir": "list",
+    "listdir": "list",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,6 @@ class Interceptor:
         """Intercept operations while this context is open."""
         hooks: dict[str, Callable[..., Any]] = {"open": self._open, "close": self._close, "write": self._write}
         hooks |= dict.fromkeys(("fsync", "fdatasync"), self._sync)
-        hooks |= {name: partial(self._rename, kind) for name, kind in RENAMES.items()}
         hooks |= {name: partial(self._by_path, kind) for name, kind in BY_PATH.items()}
         with pytest.MonkeyPatch.context() as patch:
             for name, hook in hooks.items():
@@ -117,12 +118,10 @@ class Interceptor:
         self.log.append(operation)
         return result
 
-    def _open(
-        self, call: Callable[..., int], path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
-    ) -> int:
+    def _open(self, call: Any, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         relative = self._relative(path, dir_fd)
         if relative is None:
-            return call(path, flags, mode, dir_fd=dir_fd)
+            return int(call(path, flags, mode, dir_fd=dir_fd))
         with self.paused():
             is_new = flags & os.O_CREAT and not os.path.lexists(self.folder / relative)
         kind = "create" if is_new else "truncate" if flags & os.O_TRUNC else "open"
@@ -133,16 +132,16 @@ class Interceptor:
             file.offset = os.fstat(descriptor).st_size
         return descriptor
 
-    def _close(self, call: Callable[[int], None], descriptor: int) -> None:
+    def _close(self, call: Any, descriptor: int) -> None:
         file = self._open_files.pop(descriptor, None)
         call(descriptor)  # first, because a failing close closes the file nevertheless
         if file is not None and file.writable:
             self._report(Operation(kind="close", path=file.path))
 
-    def _write(self, call: Callable[[int, Any], int], descriptor: int, data: Any) -> int:
+    def _write(self, call: Any, descriptor: int, data: Any) -> int:
         file = self._open_files.get(descriptor)
         if file is None:
-            return call(descriptor, data)
+            return int(call(descriptor, data))
         view = memoryview(data).cast("B")
         file.is_halved = not file.is_halved and len(view) > 1
         part = bytes(view[: len(view) // 2] if file.is_halved else view)
@@ -152,7 +151,7 @@ class Interceptor:
         file.offset += written
         return written
 
-    def _sync(self, call: Callable[[int], None], descriptor: int) -> None:
+    def _sync(self, call: Any, descriptor: int) -> None:
         file = self._open_files.get(descriptor)
         if file is None:
             call(descriptor)
@@ -161,23 +160,20 @@ class Interceptor:
             is_folder = os.path.isdir(self.folder / file.path)
         self._execute(Operation(kind="sync", path=file.path, is_folder=is_folder), lambda: None)
 
-    def _by_path(self, kind: str, call: Callable[..., Any], path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+    def _by_path(self, kind: str, call: Any, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
         relative = self._relative(path, kwargs.get("dir_fd"))
         if relative is None:
             return call(path, *args, **kwargs)
-        operation = Operation(kind=kind, path=relative, offset=args[0] if kind == "truncate" else 0)
+        operation = Operation(kind=kind, path=relative)
+        if kind == "truncate":
+            operation = replace(operation, offset=args[0])
+        elif kind in {"rename", "link"}:
+            with self.paused():
+                data = Path(path).read_bytes() if os.path.isfile(path) else b""  # see the docstring of this module
+            operation = replace(operation, target=self._relative(args[0]) or "", data=data)
         return self._execute(operation, lambda: call(path, *args, **kwargs))
 
-    def _rename(self, kind: str, call: Callable[..., Any], source: Any, target: Any) -> Any:
-        relative = self._relative(source)
-        if relative is None:
-            return call(source, target)
-        with self.paused():
-            data = Path(source).read_bytes() if os.path.isfile(source) else b""  # see the docstring of this module
-        operation = Operation(kind=kind, path=relative, target=self._relative(target) or "", data=data)
-        return self._execute(operation, lambda: call(source, target))
-
-    def _open_in_python(self, call: Callable[..., Any], file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+    def _open_in_python(self, call: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         """Open files for writing with the implementation in Python, which calls the functions of `os`."""
         is_seen = not self._is_paused and set(mode) & set("wax+") and self._relative(file) is not None
         return (importlib.import_module("_pyio").open if is_seen else call)(file, mode, *args, **kwargs)

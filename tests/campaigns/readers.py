@@ -8,10 +8,9 @@ import pickle
 import random
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -19,14 +18,15 @@ import numpy as np
 import store_spec
 from store_spec import Store
 from store_spec.disk import shards
+from tests.campaigns import rivals
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import run_together
 from tests.campaigns.rot_cases import small_tables
-from tests.campaigns.safeguards import patched, skip_fsync
-from tests.store.oracle import Recipe, Sequence, random_rows, same
+from tests.campaigns.safeguards import WITHOUT
+from tests.store.oracle import Recipe, Sequence, make, same
 
 RECIPE = Recipe(inputs=("float32", (2,)), labels=("int16", ()), label_axis="own", chunk=512, shard=1536)
-LONGEST = 12  # steps of a sequence; a chunk of inputs has 64, so its bytes move as it fills, and a shard has 192
+LENGTHS = 13  # sequences have fewer steps; a chunk of inputs has 64, so its bytes move as it fills, and a shard has 192
 INITIAL = 20  # sequences in the store when the readers start
 UPDATE, BACK = 5, 17  # one in UPDATE later sequences replaces the one BACK places before it
 HANDLES = 8  # per reader
@@ -40,8 +40,7 @@ def campaign(*, quick: bool) -> Outcome:
     """Read while a writer commits without pauses."""
     reads, sequences = (600, 40) if quick else (100_000, 2_000)
     outcome = race(reads, sequences, control=False)
-    control = race(300, 30, control=True)
-    outcome.controls = {"reading the last shard in one request": control.figures["wrong or failed"]}
+    outcome.control("reading the last shard in one request", race(300, 30, control=True).violations)
     return outcome
 
 
@@ -51,9 +50,9 @@ def race(reads: int, sequences: int, *, control: bool) -> Outcome:
         path, done = Path(folder, "store.zarr"), [Path(folder, f"done-{number}") for number in range(READERS)]
         with small_tables(TABLE_CHUNK_BYTES), RECIPE.create(path) as writer:
             append(writer, range(INITIAL))
-        calls: list[Any] = [(read, (path, reads // READERS, sequences, mark, control)) for mark in done]
-        parts, failures = run_together([*calls, (write, (path, done))], seconds=SECONDS)
-    outcome = Outcome(Counter({"wrong or failed": 0}), failures)
+        calls = [partial(read, path, reads // READERS, sequences, mark, control=control) for mark in done]
+        parts, failures = run_together([*calls, partial(write, path, done)], seconds=SECONDS)
+    outcome = Outcome(violations=failures)
     for part in parts:
         outcome.add(part)
     return outcome
@@ -61,13 +60,10 @@ def race(reads: int, sequences: int, *, control: bool) -> Outcome:
 
 def sequence(number: int) -> Sequence:
     """Return a sequence by its number, which counts retired sequences too. Its rows follow from the number."""
-    rng = np.random.default_rng(number)
-    steps, label_steps = (int(length) for length in rng.integers(0, LONGEST + 1, 2))
-    inputs, labels = random_rows(rng, steps, *RECIPE.inputs), random_rows(rng, label_steps, *RECIPE.labels)
     oldest = number
     while is_update(oldest):
         oldest -= BACK
-    return Sequence(f"walk-{oldest:06}", inputs, labels)
+    return make(RECIPE, [7 * number % LENGTHS], seed=number, sources=[f"walk-{oldest:06}"])[0]
 
 
 def is_update(number: int) -> bool:
@@ -76,16 +72,15 @@ def is_update(number: int) -> bool:
 
 def append(writer: store_spec.Writer, numbers: range) -> None:
     for number in numbers:
-        new = sequence(number)
         if is_update(number):
-            writer.retire(new.source)
-        writer.append(new.inputs, new.labels, source=new.source)
+            writer.retire(sequence(number).source)
+        rivals.append(writer, sequence(number))
 
 
 def write(path: Path, done: list[Path]) -> Outcome:
     """Append one to three sequences and commit, until all readers are done."""
     outcome, number = Outcome(), INITIAL
-    with small_tables(TABLE_CHUNK_BYTES), patched(skip_fsync):
+    with small_tables(TABLE_CHUNK_BYTES), WITHOUT["fsync"]:
         while not all(mark.exists() for mark in done):
             with store_spec.open_store(path, "a") as writer:
                 for count in (1, 2, 3):
@@ -96,7 +91,7 @@ def write(path: Path, done: list[Path]) -> Outcome:
     return outcome
 
 
-def read(path: Path, reads: int, sequences: int, done: Path, control: bool) -> Outcome:  # noqa: FBT001
+def read(path: Path, reads: int, sequences: int, done: Path, *, control: bool) -> Outcome:
     """Read until there were enough reads and a handle sees enough sequences."""
     outcome, rng = Outcome(), random.Random(str(done))
     with ExitStack() as stack:
@@ -116,10 +111,8 @@ def read(path: Path, reads: int, sequences: int, done: Path, control: bool) -> O
                 problem = check_read(handles[place], rng)
             except Exception as error:  # noqa: BLE001
                 problem = f"{type(error).__name__}: {error}"
-            outcome.figures.update((f"through {kind}", "reads"))
-            if problem:
-                outcome.figures["wrong or failed"] += 1
-                outcome.violations.append(f"read {outcome.figures['reads']:,}, {kind}: {problem}")
+            outcome.figures["reads"] += 1
+            outcome.count(f"through {kind}", f"read {outcome.figures['reads']:,}, {kind}", problem)
             if outcome.figures["reads"] > reads:
                 time.sleep(0.005)  # leave the processor to the writer
     return outcome
@@ -136,21 +129,20 @@ def check_read(store: Store, rng: random.Random) -> str:
     number = rng.randrange(len(left)) if rng.random() < 0.5 else len(left) - 1 - rng.randrange(5)
     expected = sequence(left[number])
     steps = len(expected.inputs)
-    draw = rng.random()
-    if draw < 0.5:
-        what, (inputs, labels) = f"sequence {number}", store[number]
-        right = same(inputs, expected.inputs) and same(labels, expected.labels)
-    elif draw < 0.8:
-        start = rng.randint(0, steps)
-        stop = rng.randint(start, steps)
-        what, (inputs, labels) = f"steps {start} to {stop} of sequence {number}", store.read(number, start, stop)
-        right = same(inputs, expected.inputs[start:stop]) and same(labels, expected.labels)
-    elif draw < 0.95:
-        what, one = f"sequence {number} by its source", store.select(expected.source)
-        lengths = [len(one), int(one.stats().count[0]), int(one.label_lengths[0])]
-        right = lengths == [1, steps, len(expected.labels)]
-    else:
-        what = "the last sequences, padded"
-        inputs, _, mask, _ = next(store[-5:].padded(5))
-        right = same(inputs[mask], np.concatenate([sequence(each).inputs for each in left[-5:]]))
+    start, stop = sorted((rng.randint(0, steps), rng.randint(0, steps)))
+    match rng.choices(("sequence", "slice", "source", "padded"), (10, 6, 3, 1))[0]:
+        case "sequence":
+            what, (inputs, labels) = f"sequence {number}", store[number]
+            right = same(inputs, expected.inputs) and same(labels, expected.labels)
+        case "slice":
+            what, (inputs, labels) = f"steps {start} to {stop} of sequence {number}", store.read(number, start, stop)
+            right = same(inputs, expected.inputs[start:stop]) and same(labels, expected.labels)
+        case "source":
+            what, one = f"sequence {number} by its source", store.select(expected.source)
+            lengths = [len(one), int(one.stats().count[0]), int(one.label_lengths[0])]
+            right = lengths == [1, steps, len(expected.labels)]
+        case _:
+            what = "the last sequences, padded"
+            inputs, _, mask, _ = next(store[-5:].padded(5))
+            right = same(inputs[mask], np.concatenate([sequence(each).inputs for each in left[-5:]]))
     return "" if right else f"{what} of {len(store):,} is wrong"

@@ -1,13 +1,12 @@
 """Record a run of a job: its operations, and the files before each of them."""
 
+import itertools
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import pytest
+from unittest import mock
 
 from store_spec.disk.ledger import Ledger
 from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
@@ -17,7 +16,7 @@ from tests.campaigns.trees import Tree, normalize, read_tree, write_tree
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CrashPoint:
     """The moment before a mutation, or the end of a job."""
 
@@ -25,7 +24,7 @@ class CrashPoint:
     operation: Operation | None  # the mutation; None at the end
     logged: int  # operations of the recording's log that come before it
     tree: Tree
-    allowed: frozenset[int]  # what readers may see: the state of the last commit, or that of the commit in progress
+    allowed: set[int]  # what readers may see: the state of the last commit, or that of the commit in progress
 
     def __str__(self) -> str:
         return f"operation {self.number:,}, {self.operation or 'the end'}"
@@ -37,8 +36,8 @@ class Recording:
 
     scenario: Scenario
     before: Tree
-    points: tuple[CrashPoint, ...]
-    log: tuple[Operation, ...]
+    points: list[CrashPoint]
+    log: list[Operation]
 
     def sample(self, every: int) -> Iterator[CrashPoint]:
         """Yield the points around commits, and one in `every` of the others."""
@@ -53,7 +52,7 @@ def record(
     job: Callable[[Path], None] | None = None,
     *,
     every: int = 1,
-    uncertain: frozenset[int] = frozenset(),
+    uncertain: Collection[int] = (),
 ) -> Recording:
     """Run a job, by default that of the scenario, in a prepared folder, and record it.
 
@@ -61,19 +60,18 @@ def record(
     may also see the `uncertain` states, which an earlier, interrupted job may have left.
     """
     points: list[CrashPoint] = []
-    count = 0
+    numbers = itertools.count()
     states = [scenario.visible_state(folder)]
     interned: dict[bytes | None, bytes | None] = {}  # equal files share memory, because a tree is kept for each point
 
     def keep(operation: Operation | None) -> None:
-        nonlocal count
-        if operation is None or operation.kind in MUTATIONS:
-            if count % every == every // 2 or operation is None or operation.commits:
-                tree = {name: interned.setdefault(data, data) for name, data in read_tree(folder).items()}
-                allowed = frozenset({states[-1]}) | (frozenset() if states[1:] else uncertain)
-                logged = len(interceptor.log)
-                points.append(CrashPoint(number=count, operation=operation, logged=logged, tree=tree, allowed=allowed))
-            count += 1
+        if operation is not None and operation.kind not in MUTATIONS:
+            return
+        number = next(numbers)
+        if number % every == every // 2 or operation is None or operation.commits:
+            tree = {name: interned.setdefault(data, data) for name, data in read_tree(folder).items()}
+            allowed, logged = {states[-1], *(() if states[1:] else uncertain)}, len(interceptor.log)
+            points.append(CrashPoint(number=number, operation=operation, logged=logged, tree=tree, allowed=allowed))
 
     def add_state() -> None:
         with interceptor.paused():
@@ -85,11 +83,10 @@ def record(
         (job or scenario.run)(folder)
     states.append(scenario.visible_state(folder))  # because not every job ends with a commit
     keep(None)
-    following = {old: new for old, new in pairwise(states) if old != new}
-    for index, point in enumerate(points):
-        progress = {following[state] for state in point.allowed if state in following}
-        points[index] = replace(point, allowed=point.allowed | progress)
-    return Recording(scenario=scenario, before=before, points=tuple(points), log=tuple(interceptor.log))
+    following = {old: new for old, new in itertools.pairwise(states) if old != new}
+    for point in points:
+        point.allowed |= {following[state] for state in point.allowed if state in following}
+    return Recording(scenario=scenario, before=before, points=points, log=interceptor.log)
 
 
 @contextmanager
@@ -102,8 +99,7 @@ def commits_reported(callback: Callable[[], None]) -> Iterator[None]:
         callback()
         return count
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "commit", reporting_commit)
+    with mock.patch.object(Ledger, "commit", reporting_commit):
         yield
 
 
@@ -117,17 +113,12 @@ class Checker:
         self.states: dict[Any, int | str] = {}  # by tree: the state that readers see, or a violation
         self.resumed: dict[Any, str] = {}  # by tree: the violation of the resumed job, or ""
 
-    def state(self, tree: Tree) -> int | str:
-        """Return the number of the state that readers see, or a message if it is none of the scenario's states."""
+    def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
+        """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
         key = normalize(tree)
         if key not in self.states:
             self.states[key] = self._attempt(tree, self.scenario.visible_state)
-        return self.states[key]
-
-    def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
-        """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
-        state, key = self.state(tree), normalize(tree)
-        if isinstance(state, str):
+        if isinstance(state := self.states[key], str):
             return state
         if state not in allowed:
             return f"readers see state {state}, not one of {sorted(allowed)}"
@@ -143,9 +134,9 @@ class Checker:
             return describe(error)
 
 
-def record_scenario(scenario: Scenario, folder: Path, *, every: int = 1) -> tuple[Recording, Checker]:
-    """Record the job of a scenario, in `folder / "live"`."""
-    checker = Checker(scenario, folder)
-    (folder / "live").mkdir()
-    scenario.prepare(folder / "live")
-    return record(scenario, folder / "live", every=every), checker
+def record_scenario(scenario: Scenario, place: Path, *, every: int = 1) -> tuple[Recording, Checker]:
+    """Record the job of a scenario, in `place / "live"`."""
+    checker, live = Checker(scenario, place), place / "live"
+    live.mkdir()
+    scenario.prepare(live)
+    return record(scenario, live, every=every), checker

@@ -14,10 +14,9 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import pytest
+from unittest import mock
 
 import store_spec
 from store_spec import StoreError, StoreLocation
@@ -27,11 +26,12 @@ from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import run_together
-from tests.campaigns.safeguards import patched, skip_fsync
-from tests.store.oracle import Recipe, Sequence, random_rows, same
+from tests.campaigns.safeguards import WITHOUT
+from tests.store.everything import problems_in
+from tests.store.oracle import Recipe, Sequence, make, same
 
 RECIPE = Recipe(inputs=("float32", (2,)), labels=("int16", ()), chunk=32, shard=64)
-LONGEST = 9  # steps of a sequence; a shard has 8
+LENGTHS = 10  # sequences have fewer steps; a shard has 8
 MAX_ERRORS = 50  # unexpected errors in a row, after which a writer gives up
 GAVE_UP = "writers that gave up"
 SECONDS = 900
@@ -77,15 +77,14 @@ def run_round(path: Path, safeguards: str, writers: int, commits: int, violation
     """Let some writers write to one store at the same time; return what was counted."""
     with RECIPE.create(path):
         pass
-    calls = [(write, (path, f"rival-{number}", commits // writers, safeguards)) for number in range(writers)]
+    calls = [partial(write, path, f"rival-{number}", commits // writers, safeguards) for number in range(writers)]
     works, problems = run_together(calls, seconds=SECONDS)
     counts: Counter[str] = sum((work.counts for work in works), Counter())
     acknowledged = [source for work in works for source in work.acknowledged]
-    counts["acknowledged"] = len(acknowledged)
+    lost, found = find_losses(path, acknowledged, {source for work in works for source in work.tried})
+    counts.update(acknowledged=len(acknowledged), lost=lost)
     if safeguards == LOCK:
         violations += [work.errors[0] for work in works if work.errors]
-    lost, found = find_losses(path, acknowledged, {source for work in works for source in work.tried})
-    counts["lost"] = lost
     violations += [*problems, *found]
     return counts
 
@@ -93,13 +92,12 @@ def run_round(path: Path, safeguards: str, writers: int, commits: int, violation
 def find_losses(path: StoreLocation, acknowledged: list[str], tried: set[str]) -> tuple[int, list[str]]:
     """Return how many acknowledged sequences are missing, wrong or repeated, and all problems of the store."""
     try:
-        problems = [str(problem) for problem in store_spec.verify(path)][:3]
+        problems = problems_in(path)[:3]
         store = store_spec.open_store(path)
         sources = store.sources
     except StoreError as error:
         return len(acknowledged), [f"the store cannot be read: {error}"]
-    counts = Counter(sources)
-    right = set()
+    counts, right = Counter(sources), set()
     for number, source in enumerate(sources):
         with contextlib.suppress(StoreError):
             inputs, labels = store[number]
@@ -115,24 +113,26 @@ def find_losses(path: StoreLocation, acknowledged: list[str], tried: set[str]) -
 
 def sequence(source: str) -> Sequence:
     """Return the sequence of a source, whose rows follow from its name."""
-    rng = np.random.default_rng(zlib.crc32(source.encode()))
-    length = int(rng.integers(0, LONGEST + 1))
-    return Sequence(source, random_rows(rng, length, *RECIPE.inputs), random_rows(rng, length, *RECIPE.labels))
+    seed = zlib.crc32(source.encode())
+    return make(RECIPE, [seed % LENGTHS], seed=seed, sources=[source])[0]
+
+
+def append(writer: store_spec.Writer, new: Sequence) -> None:
+    writer.append(new.inputs, new.labels, source=new.source)
 
 
 def write(path: Path, name: str, commits: int, safeguards: str) -> Work:
     """Commit sequences one by one, a few each time the store is opened, until enough are acknowledged."""
     work, errors, number = Work(), 0, 0
-    with patched(skip_fsync), patched(lambda patch: keep_only(safeguards, name, patch)):
+    with WITHOUT["fsync"], only(safeguards, name):
         while len(work.acknowledged) < commits and errors < MAX_ERRORS:
             try:
                 with contextlib.closing(store_spec.open_store(path, "a")) as writer:
                     for _ in range(1 + number % 3):
-                        new = sequence(f"{name}/{number:05}")
-                        work.tried.append(new.source)
-                        writer.append(new.inputs, new.labels, source=new.source)
+                        work.tried.append(f"{name}/{number:05}")
+                        append(writer, sequence(work.tried[-1]))
                         writer.commit()
-                        work.acknowledged.append(new.source)
+                        work.acknowledged.append(work.tried[-1])
                         number, errors = number + 1, 0
             except LockedError as error:
                 holder = re.search(rf": process [0-9]+ on {re.escape(os.uname().nodename)} is writing", str(error))
@@ -151,16 +151,19 @@ def write(path: Path, name: str, commits: int, safeguards: str) -> Work:
     return work
 
 
-def keep_only(safeguards: str, name: str, patch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def only(safeguards: str, name: str) -> Iterator[None]:
     """Remove all other safeguards from this process."""
-    if safeguards == SEPARATE_LOCKS:  # as if the lock file was deleted, or the store had two paths
-        folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
-        patch.setattr("store_spec.disk.lock.build_folder", folder)
-    if safeguards in (CHECK, NOTHING):
-        patch.setattr("store_spec.disk.local_ledger.locked", _not_locked)
-    if safeguards == NOTHING:
-        patch.setattr(LocalLedger, "_check_root", lambda *_: None)
-        patch.setattr(ShardJob, "_check_uncommitted", lambda *_: None)
+    with contextlib.ExitStack() as removed:
+        if safeguards == SEPARATE_LOCKS:  # as if the lock file was deleted, or the store had two paths
+            folder = lambda store: store.with_name(f"{store.name}.build-{name}")  # noqa: E731
+            removed.enter_context(mock.patch("store_spec.disk.lock.build_folder", folder))
+        if safeguards in {CHECK, NOTHING}:
+            removed.enter_context(mock.patch("store_spec.disk.local_ledger.locked", _not_locked))
+        if safeguards == NOTHING:
+            removed.enter_context(mock.patch.object(LocalLedger, "_check_root"))
+            removed.enter_context(mock.patch.object(ShardJob, "_check_uncommitted"))
+        yield
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import random
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,8 +19,6 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-import store_spec
-from store_spec import StoreError
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format import codec, shard
@@ -29,21 +27,28 @@ from store_spec.verification.described_rows import RowCheck
 from tests.campaigns import rot_cases
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.rot_cases import RECIPES, Case, Specimen, small_tables, write_specimen
-from tests.campaigns.rot_reading import Pieces, crashes, has_error, read_all, wrong
 from tests.store.damage import ROOT
+from tests.store.everything import Pieces, crashes_in, errors_in, problems_in, read_all, wrong_in
 
 QUICK_SHARE = 0.03  # of the cases; of every third file one byte
-ROWS = ("sequence ", "padded batches ", "windows ")  # the pieces that contain rows
+ROWS = (
+    "sequence ",
+    "slice ",
+    "padded batches ",
+    "streams ",
+    "windows ",
+    "complete windows ",
+)  # pieces that contain rows
 
 
 def campaign(*, quick: bool) -> Outcome:
     """Damage a store of each label axis and codec in every way; in the quick form, in a random sample of ways."""
-    outcome = Outcome()
+    outcome, share = Outcome(), QUICK_SHARE if quick else 1.0
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        share = QUICK_SHARE if quick else 1.0
         for part in (map if quick else pool.map)(partial(damage_store, folder, share), RECIPES):
             outcome.add(part)
-        outcome.controls = run_controls(folder)
+        with small_tables():
+            run_controls(outcome, Path(folder))
     return outcome
 
 
@@ -55,21 +60,21 @@ def damage_store(folder: str, share: float, name: str) -> Outcome:
         with mock.patch.object(LocalStorage, "get", autospec=True, side_effect=LocalStorage.get) as get:
             expected = read_all(specimen.path)
         read = {str(call.args[1]) for call in get.call_args_list}
-        if has_error(expected) or crashes(expected) or is_reported_by_verify(specimen.path):
+        if errors_in(expected) or crashes_in(expected) or problems_in(specimen.path):
             outcome.violations.append(f"{name}: the undamaged store is not valid")
         for case in sample(specimen, share):
             with damaged(specimen, case):
                 # Reading need not be repeated if it does not use the damaged files.
                 is_unread = read.isdisjoint(case.files) and case.kind not in {"added", "deleted"}
                 found = expected if is_unread else read_all(specimen.path)
-                judge(outcome, case, found, expected, is_reported=is_reported_by_verify(specimen.path))
+                judge(outcome, case, found, expected, is_reported=bool(problems_in(specimen.path)))
     return outcome
 
 
 def judge(outcome: Outcome, case: Case, found: Pieces, expected: Pieces, *, is_reported: bool) -> None:
     """Judge a case by what was read, and by whether `verify` reported a problem."""
-    figures, problems = outcome.figures, crashes(found)
-    differing, is_refused = wrong(found, expected), has_error(found)
+    figures, differing, is_refused = outcome.figures, wrong_in(found, expected), bool(errors_in(found))
+    problems = [f"{type(error).__name__}: {error}" for error in crashes_in(found)]
     # An older root legitimately has other rows.
     rows = [name for name in differing if name.startswith(ROWS) and ROOT not in case.files]
     figures["cases"] += 1
@@ -103,55 +108,37 @@ def sample(specimen: Specimen, share: float) -> Iterator[Case]:
 @contextmanager
 def damaged(specimen: Specimen, case: Case) -> Iterator[None]:
     """Damage the files of a store while this context is open."""
-    put_files(specimen.path, case.files)
+    rot_cases.put_files(specimen.path, case.files)
     try:
         yield
     finally:
-        put_files(specimen.path, {name: specimen.files.get(name) for name in case.files})
+        rot_cases.put_files(specimen.path, {name: specimen.files.get(name) for name in case.files})
 
 
-def put_files(folder: Path, files: dict[str, bytes | None]) -> None:
-    for name, data in files.items():
-        if data is None:
-            (folder / name).unlink()
-        else:
-            (folder / name).write_bytes(data)
-
-
-def is_reported_by_verify(path: Path) -> bool:
-    try:
-        return bool(store_spec.verify(path))
-    except StoreError:
-        return True
-
-
-def run_controls(folder: str) -> dict[str, int]:
-    """Return by safeguard how often rows were wrong without an error, or how many swaps `verify` did not report."""
+def run_controls(outcome: Outcome, folder: Path) -> None:
+    """Count how often rows are wrong without an error, or how many swaps `verify` does not report."""
+    no_checksums = mock.patch.object(Snapshot, "check_crc"), mock.patch.object(Codec, "_body", _body_unchecked)
     no_stamps = mock.patch.object(shard, "stamped_rows", return_value=2**62)
-    with small_tables():
-        first = write_specimen(RECIPES["own, none"], Path(folder, "control.zarr"))
-        flipped = [case for case in rot_cases.flips(first, random.Random(1), each=3) if affects_shards(case)]
-        with mock.patch.object(Snapshot, "check_crc"):
-            checksums = count_wrong_reads(first, flipped, mock.patch.object(Codec, "_body", _body_unchecked))
-        verification = 0
-        with mock.patch.object(RowCheck, "_compare"), no_stamps:
-            for case in filter(affects_shards, rot_cases.swaps(first)):
-                with damaged(first, case):
-                    verification += not is_reported_by_verify(first.path)
-        second = write_specimen(RECIPES["step, zstd"], Path(folder, "windows.zarr"))
-        stamps = count_wrong_reads(second, filter(affects_shards, rot_cases.swaps(second)), no_stamps)
-    names = ("crc32c in readers", "stamps of shards in readers", "stamps and checksums in verify")
-    return dict(zip(names, (checksums, stamps, verification), strict=True))
+    first = write_specimen(RECIPES["own, none"], folder / "control.zarr")
+    second = write_specimen(RECIPES["step, zstd"], folder / "windows.zarr")
+    flips = rot_cases.flips(first, random.Random(1), each=3)
+    outcome.control("crc32c in readers", wrong_without(no_checksums, first, flips))
+    outcome.control("stamps of shards in readers", wrong_without([no_stamps], second, rot_cases.swaps(second)))
+    with mock.patch.object(RowCheck, "_compare"), no_stamps:
+        for case in filter(affects_shards, rot_cases.swaps(first)):
+            with damaged(first, case):
+                outcome.control("stamps and checksums in verify", [not problems_in(first.path)])
 
 
-def count_wrong_reads(specimen: Specimen, cases: Iterable[Case], safeguard_removed: AbstractContextManager[Any]) -> int:
-    """Return how many cases are read wrong without an error."""
-    expected, count = read_all(specimen.path), 0
-    with safeguard_removed:
-        for case in cases:
+def wrong_without(safeguards: Iterable[Any], specimen: Specimen, cases: Iterable[Case]) -> Iterator[list[str]]:
+    """Yield what is read wrong without an error in each case that affects shards."""
+    expected = read_all(specimen.path)
+    with ExitStack() as removed:
+        for safeguard in safeguards:
+            removed.enter_context(safeguard)
+        for case in filter(affects_shards, cases):
             with damaged(specimen, case):
-                count += bool(wrong(read_all(specimen.path), expected))
-    return count
+                yield wrong_in(read_all(specimen.path), expected)
 
 
 def affects_shards(case: Case) -> bool:

@@ -33,28 +33,17 @@ UNCOMMITTED_CHUNK = 999
 # Chunks of inputs have 2 rows, shards have 4.
 RECIPES = {
     "own, none": Recipe(
-        inputs=("float32", (2,)),
-        labels=("int16", (2,)),
-        label_axis="own",
-        codec="none",
-        chunk=16,
-        shard=32,
+        inputs=("float32", (2,)), labels=("int16", (2,)), label_axis="own", codec="none", chunk=16, shard=32,
         columns=(("site", "string"), ("age", "float64")),
     ),
     "step, zstd": Recipe(
-        inputs=("float64", ()),
-        labels=("uint8", (3,)),
-        label_axis="step",
-        missing="keep",
-        filled=True,
-        chunk=16,
-        shard=32,
-        time=Time("ns"),
+        inputs=("float64", ()), labels=("uint8", (3,)), label_axis="step", missing="keep", chunk=16,
+        shard=32, time=Time("ns"), filled=True,
     ),
     "sequence, lz4": Recipe(
         inputs=("int16", (4,)), labels=("float32", (2,)), label_axis="sequence", codec="lz4:9", chunk=16, shard=32
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +98,20 @@ class Case:
     kind: str  # what happened to the files
     files: dict[str, bytes | None]  # the new bytes of each file; None: it is deleted
     where: str = ""  # further words about the kind
-    is_misplaced: bool = (
-        False  # each file is valid and its checksums are right, but it is in the wrong place or too old
-    )
+    is_misplaced: bool = False  # each file is valid with the right checksums, but in the wrong place or too old
     is_harmless: bool = False  # no reader can notice it, such as other white space in JSON
 
     def __str__(self) -> str:
         return f"{', '.join(self.files)}: {self.kind}{self.where}"
+
+
+def put_files(folder: Path, contents: dict[str, bytes | None]) -> None:
+    """Write files, and remove those without content."""
+    for name, data in contents.items():
+        if data is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(data)
 
 
 def flips(specimen: Specimen, rng: random.Random, each: int | None) -> Iterator[Case]:
@@ -124,9 +120,8 @@ def flips(specimen: Specimen, rng: random.Random, each: int | None) -> Iterator[
         places = range(len(data)) if each is None else sorted(rng.sample(range(len(data)), min(each, len(data))))
         for place in places:
             mask = 1 << rng.randrange(8) if rng.random() < 0.5 else rng.randrange(1, 256)
-            changed = bytearray(data)
-            changed[place] ^= mask
-            yield _changed("flipped", name, data, bytes(changed), where=f" in byte {place:,}")
+            changed = data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
+            yield _changed("flipped", name, data, changed, where=f" in byte {place:,}")
 
 
 def losses(specimen: Specimen) -> Iterator[Case]:
@@ -134,15 +129,12 @@ def losses(specimen: Specimen) -> Iterator[Case]:
     for name, data in specimen.files.items():
         half = len(data) // 2
         yield Case(kind="deleted", files={name: None})
-        for kind, changed in (
-            ("emptied", b""),
-            ("halved", data[:half]),
-            ("halved to its end", data[half:]),
-            ("one byte short", data[:-1]),
-            ("one byte long", data + b"\0"),
-            ("doubled", data + data),
-        ):
-            yield _changed(kind, name, data, changed)
+        yield _changed("emptied", name, data, b"")
+        yield _changed("halved", name, data, data[:half])
+        yield _changed("halved to its end", name, data, data[half:])
+        yield _changed("one byte short", name, data, data[:-1])
+        yield _changed("one byte long", name, data, data + b"\0")
+        yield _changed("doubled", name, data, data + data)
 
 
 def swaps(specimen: Specimen) -> Iterator[Case]:
@@ -150,15 +142,17 @@ def swaps(specimen: Specimen) -> Iterator[Case]:
     folders: dict[str, list[str]] = {}
     for name in specimen.files:
         folders.setdefault(str(PurePosixPath(name).parent), []).append(name)
+    pairs = []
     for names in folders.values():
         chunks = sorted((name for name in names if not name.endswith(ROOT)), key=_chunk_number)
-        for one, other in pairwise(chunks):
-            yield from _swapped("swapped with its neighbour", specimen, one, other)
+        pairs += [("swapped with its neighbour", one, other) for one, other in pairwise(chunks)]
     for one, other in pairwise(sorted(folders)):
-        for name in folders[one]:
-            across = f"{other}/{PurePosixPath(name).name}"
-            if across in specimen.files:
-                yield from _swapped("swapped with another array's", specimen, name, across)
+        across = [(name, f"{other}/{PurePosixPath(name).name}") for name in folders[one]]
+        pairs += [("swapped with another array's", *pair) for pair in across if pair[1] in specimen.files]
+    for kind, one, other in pairs:
+        first, second = specimen.files[one], specimen.files[other]
+        if first != second:
+            yield Case(kind=kind, files={one: second, other: first}, is_misplaced=True)
 
 
 def older_copies(specimen: Specimen) -> Iterator[Case]:
@@ -193,12 +187,6 @@ def _json(data: bytes) -> object:
         return json.loads(data)
     except ValueError:
         return data
-
-
-def _swapped(kind: str, specimen: Specimen, one: str, other: str) -> Iterator[Case]:
-    if specimen.files[one] != specimen.files[other]:
-        files: dict[str, bytes | None] = {one: specimen.files[other], other: specimen.files[one]}
-        yield Case(kind=kind, files=files, is_misplaced=True)
 
 
 def _chunk_number(name: str) -> int:

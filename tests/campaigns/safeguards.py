@@ -1,10 +1,9 @@
 """The commit protocol without one of its safeguards, for the control runs of campaigns."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-
-import pytest
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+from unittest import mock
 
 from store_spec.disk import storage as storage_module
 from store_spec.disk.local_ledger import LocalLedger
@@ -12,65 +11,42 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
 
-Patch = Callable[[pytest.MonkeyPatch], None]
+PUT, WRITE = LocalStorage.put, LocalLedger._write
 
 
-@contextmanager
-def patched(patch: Patch) -> Iterator[None]:
-    """Apply a patch while this context is open."""
-    with pytest.MonkeyPatch.context() as context:
-        patch(context)
-        yield
+def _put_in_place(
+    storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None
+) -> None:
+    """Overwrite a file, instead of renaming a temporary one."""
+    if check is not None:
+        check()
+    with storage_module._naming(storage.path(key), "writing"), storage.path(key).open("wb", buffering=0) as file:
+        for part in parts:
+            storage_module._write(file.fileno(), part)
 
 
-def write_in_place(patch: pytest.MonkeyPatch) -> None:
-    """Overwrite files, instead of renaming temporary files."""
-
-    def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None) -> None:
-        if check is not None:
-            check()
-        try:
-            descriptor = os.open(storage.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            try:
-                for part in parts:
-                    storage_module._write(descriptor, part)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise storage_module._refused(storage.path(key), "writing", error) from error
-
-    patch.setattr(LocalStorage, "put", put)
+def _put_carelessly(*arguments: Any, **options: Any) -> None:
+    """Continue as if the file had been written."""
+    with suppress(OSError):
+        PUT(*arguments, **options)
 
 
-def write_root_first(patch: pytest.MonkeyPatch) -> None:
+def _write_root_first(ledger: LocalLedger, new: Records, root: Root, data: bytes) -> None:
     """Write the root before the tables that it describes."""
-    write = LocalLedger._write
-
-    def root_first(ledger: LocalLedger, new: Records, root: Root, data: bytes) -> None:
-        ledger._storage.put(ROOT, [data])
-        with patched(lambda inner: inner.setattr(LocalLedger, "_check_root", lambda _: None)):
-            write(ledger, new, root, data)
-
-    patch.setattr(LocalLedger, "_write", root_first)
+    ledger._storage.put(ROOT, [data])
+    with mock.patch.object(LocalLedger, "_check_root"):
+        WRITE(ledger, new, root, data)
 
 
-def skip_recovery(patch: pytest.MonkeyPatch) -> None:
-    """Open a store for writing without recovering it."""
-    patch.setattr(LocalLedger, "_recover", lambda _: None)
+def _do_nothing(descriptor: int) -> None:
+    pass
 
 
-def ignore_write_errors(patch: pytest.MonkeyPatch) -> None:
-    """Continue as if each file had been written."""
-    put = LocalStorage.put
-
-    def careless_put(*args: object, **kwargs: object) -> None:
-        with suppress(OSError):
-            put(*args, **kwargs)  # type: ignore[arg-type]
-
-    patch.setattr(LocalStorage, "put", careless_put)
-
-
-def skip_fsync(patch: pytest.MonkeyPatch) -> None:
-    """Do not call fsync. This saves time in campaigns without power cuts, where fsync has no effect on the result."""
-    patch.setattr(os, "fsync", lambda _: None)
+# By the name of a safeguard, a context without it.
+WITHOUT: dict[str, AbstractContextManager[Any]] = {
+    "atomic rename": mock.patch.object(LocalStorage, "put", _put_in_place),
+    "reporting write errors": mock.patch.object(LocalStorage, "put", _put_carelessly),
+    "writing the root last": mock.patch.object(LocalLedger, "_write", _write_root_first),
+    "recovery": mock.patch.object(LocalLedger, "_recover"),
+    "fsync": mock.patch("os.fsync", _do_nothing),  # saves time in campaigns without power cuts
+}

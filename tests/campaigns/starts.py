@@ -5,18 +5,15 @@ batches of these, and a stream. In the last state, the threads that read ahead a
 """
 
 import itertools
-import json
-import multiprocessing
 import os
 import pickle
-import sys
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +31,7 @@ from store_spec.windows.pools import Pool
 from store_spec.windows.shape import WindowShape
 from store_spec.windows.windows import Windows
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.processes import run_module
+from tests.campaigns.processes import in_process
 from tests.store.oracle import Recipe, assert_holds, make, same, write
 from tests.store.window_oracle import listed
 
@@ -63,36 +60,30 @@ def campaign(*, quick: bool) -> Outcome:
         for method, state in itertools.product(METHODS, STATES)
         if not quick or method == "fork" or state == STATES[-1]
     ] * (1 if quick else 10)
+    outcome = Outcome(Counter({"cases": len(cases)}))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         path = write(RECIPE, Path(folder, "store.zarr"), make(RECIPE, LENGTHS))
-        results = list(pool.map(lambda case: run_case(path, *case), cases))
+        for case, results in zip(cases, pool.map(lambda case: run_case(path, *case), cases), strict=True):
+            for name, result in results.items():
+                problem = "" if result in ALLOWED else result
+                outcome.count("wrong" if problem else result, f"{', '.join(case)}: {name}", problem)
         for _ in range(CONTROLS):  # repeated, because sometimes no thread reads ahead yet when the process forks
-            control = run_case(path, "fork", "reading ahead", "control")
-            control_violations = sum(result not in ALLOWED for result in control.values())
-            if control_violations:
+            results = run_case(path, "fork", "reading ahead", control=True)
+            outcome.control("the check of the process in batches", (one not in ALLOWED for one in results.values()))
+            if all(outcome.controls.values()):
                 break
-    found = [
-        (f"{method}, {state}: {name}: ", result)
-        for (method, state), case_results in zip(cases, results, strict=True)
-        for name, result in case_results.items()
-    ]
-    hung = sum("hangs" in result for _, result in found)
-    return Outcome(
-        Counter({"cases": len(cases), "hung": hung, **Counter(result for _, result in found if result in ALLOWED)}),
-        violations=[where + result for where, result in found if result not in ALLOWED],
-        controls={"the check of the process in batches": control_violations},
-    )
+    return outcome
 
 
-def run_case(path: Path, method: str, state: str, kind: str = "promised") -> Results:
+def run_case(path: Path, method: str, state: str, *, control: bool = False) -> Results:
     try:
-        results: Results = run_module("starts", str(path), method, state, kind, seconds=3 * SECONDS)
+        results: Results = in_process(partial(pass_on, path, method, state, control=control), seconds=3 * SECONDS)
     except RuntimeError as error:
         return {"all": str(error)}
     return results
 
 
-def main(path: Path, method: str, state: str, kind: str) -> Results:
+def pass_on(path: Path, method: str, state: str, *, control: bool) -> Results:
     """Bring a store into a state, pass it on, and return the results."""
     windows = store_spec.open_store(path).windows(WINDOW, stride=WINDOW)
     objects: dict[str, Any] = {
@@ -103,7 +94,7 @@ def main(path: Path, method: str, state: str, kind: str) -> Results:
     }
     taken = 0  # batches taken before
     with threads_stopped(objects["batches"], objects["stream"]) as release:
-        if kind == "control":
+        if control:
             mock.patch.object(Batches, "__next__", take_unchecked).start()
         if state == "used before":
             check(objects["store"], taken)
@@ -120,8 +111,12 @@ def main(path: Path, method: str, state: str, kind: str) -> Results:
         if method == "pickle":
             copies = {name: pickle.loads(pickle.dumps(each)) for name, each in objects.items()}
             return results | check_all(copies, taken)
-        seconds = CONTROL_SECONDS if kind == "control" else SECONDS
-        return results | check_in_process(multiprocessing.get_context(method), objects, taken, seconds)
+        seconds = CONTROL_SECONDS if control else SECONDS
+        try:
+            found: Results = in_process(partial(check_all, objects, taken), seconds=seconds, method=method)
+        except RuntimeError as error:
+            return results | dict.fromkeys(objects, str(error))
+        return results | found
 
 
 @contextmanager
@@ -163,20 +158,6 @@ def take_unchecked(batches: Batches) -> Any:
     """Return the next batch in any process: `Batches.__next__` without its check."""
     batches._batches = batches._batches or batches._open()
     return next(batches._batches)
-
-
-def check_in_process(context: Any, objects: dict[str, Any], taken: int, seconds: float) -> Results:
-    receiver, sender = context.Pipe()
-    process = context.Process(target=check_and_send, args=(sender, objects, taken), daemon=True)
-    process.start()
-    sender.close()
-    results: Results = receiver.recv() if receiver.poll(seconds) else dict.fromkeys(objects, "hangs")
-    process.kill()
-    return results
-
-
-def check_and_send(sender: Connection, objects: dict[str, Any], taken: int) -> None:
-    sender.send(check_all(objects, taken))
 
 
 def check_in_threads(objects: dict[str, Any], taken: int, release: Callable[[], None]) -> Results:
@@ -229,7 +210,3 @@ def check(found: object, taken: int) -> None:
     wanted = [np.stack(parts) for parts in zip(*samples[taken * BATCH :], strict=True)]
     assert same(inputs, wanted[0]), "wrong inputs"
     assert same(labels, wanted[1]), "wrong labels"
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), *sys.argv[2:])))

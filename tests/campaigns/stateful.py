@@ -23,7 +23,7 @@ import store_spec
 from store_spec.errors import SequenceError
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.safeguards import patched, write_root_first
+from tests.campaigns.safeguards import WITHOUT
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
 
 
@@ -214,6 +214,6 @@ def campaign(*, quick: bool) -> Outcome:
     outcome = Outcome(Counter({"histories": examples, **{name: Histories.counts[name] for name in names}}))
     if violation:
         outcome.violations.append(violation)
-    with patched(write_root_first):
+    with WITHOUT["writing the root last"]:
         outcome.controls["writing the root last"] = int(bool(run(50, 40, Phase.generate)))
     return outcome

@@ -1,8 +1,8 @@
 """The content of a folder as a value that can be kept, compared and written again."""
 
-import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 Tree = dict[str, bytes | None]  # by POSIX path: the bytes of a file, or None for a folder
@@ -14,20 +14,8 @@ _CACHE = re.compile(r"\.build(/seen\.[a-z]+(\.[0-9a-f]{16}\.partial)?)?$")
 
 
 def read_tree(folder: Path) -> Tree:
-    tree: Tree = {}
-    folders = [""]
-    while folders:
-        parent = folders.pop()
-        with os.scandir(folder / parent) as entries:
-            for entry in entries:
-                name = f"{parent}/{entry.name}" if parent else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    tree[name] = None
-                    folders.append(name)
-                else:
-                    with open(entry.path, "rb") as file:
-                        tree[name] = file.read()
-    return tree
+    paths = folder.rglob("*")
+    return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
 def write_tree(tree: Tree, folder: Path) -> None:
@@ -35,12 +23,11 @@ def write_tree(tree: Tree, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in sorted(tree):  # parents first
-        data = tree[name]
+        data, path = tree[name], folder / name
         if data is None:
-            os.mkdir(f"{folder}/{name}")
+            path.mkdir()
         else:
-            with open(f"{folder}/{name}", "wb") as file:
-                file.write(data)
+            path.write_bytes(data)
 
 
 def normalize(tree: Tree) -> frozenset[tuple[str, bytes | None]]:
@@ -61,7 +48,7 @@ def without_spilled(tree: Tree) -> Tree:
     return {name: data for name, data in tree.items() if not _SPILLED.search(name)}
 
 
-def difference(found: Tree, expected: Tree) -> str:
+def difference(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
     """Describe how two trees differ; return an empty string if they are equal."""
     names = sorted(name for name in found.keys() | expected.keys() if found.get(name, 0) != expected.get(name, 0))
     if not names:

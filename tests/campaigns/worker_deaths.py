@@ -1,19 +1,19 @@
 """The command `seqzarr` and a preload module of dask workers, with which workers kill themselves at chosen places.
 
-Kills from outside would rarely hit these places. Environment variables say what to do.
+Kills from outside would rarely hit these places. An environment variable says what to do.
 """
 
+import itertools
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import numpy as np
-import pytest
+from unittest import mock
 
 from builder.execution import run
 from builder.execution.run import Run
@@ -23,9 +23,10 @@ from store_spec.building import compress_rows
 from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import PARTIAL, LocalStorage
-from tests.campaigns.safeguards import Patch, write_in_place
+from tests.builder.made_sources import read_made
+from tests.campaigns import safeguards
 
-DELAY, DEATH, DEATHS, PATCH = (f"CAMPAIGN_{what}" for what in ("DELAY", "DEATH", "DEATHS", "PATCH"))
+VARIABLE = "CAMPAIGN_WORKERS"
 SECONDS = 0.03  # the minimum time to read a source, so that there is time for a kill
 
 Place = Literal["reading", "compressing", "before a put", "in a put", "before the rename", "after the rename"]
@@ -44,32 +45,22 @@ class Death:
 def environment(folder: Path, death: Death | None, safeguard: str | None, *, gives_up: bool) -> dict[str, str]:
     """Return the environment variables for a build.
 
-    Each worker that kills itself creates a file in `folder`. A `safeguard` of SAFEGUARDS is removed. If the build
+    Each worker that kills itself creates a file in `folder`. A safeguard of WITHOUT is removed. If the build
     `gives_up`, the first death of a worker ends its task.
     """
-    variables = {DELAY: str(SECONDS), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"[{__name__!r}]"}
-    if death is not None:
-        variables |= {DEATH: json.dumps(asdict(death)), DEATHS: str(folder)}
-    if safeguard is not None:
-        variables[PATCH] = safeguard
-    if gives_up:
-        variables["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = "0"
-    return variables
+    orders = {"folder": str(folder), "death": asdict(death) if death else None, "safeguard": safeguard}
+    variables = {VARIABLE: json.dumps(orders), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"[{__name__!r}]"}
+    return variables | ({"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"} if gives_up else {})
 
 
 def read(path: Path) -> Any:
-    """Read a source slowly: the process function of the builds."""
-    time.sleep(float(os.environ.get(DELAY, "0")))
-    rows = np.load(path)
-    return rows, rows[:, :1]
+    """Read a source, slowly in a campaign: the process function of the builds."""
+    time.sleep(SECONDS if VARIABLE in os.environ else 0)
+    return read_made(path)
 
 
-def keep_partial_files(patch: pytest.MonkeyPatch) -> None:
-    """Do not remove the temporary files of interrupted puts."""
-    patch.setattr(LocalLedger, "tidy", lambda _: None)
-
-
-def commit_early(patch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def commits_before_shards() -> Iterator[None]:
     """Commit shards before they are written."""
     jobs = Ledger.jobs
 
@@ -79,40 +70,42 @@ def commit_early(patch: pytest.MonkeyPatch) -> None:
             ledger.mark_done(job)
         return pending
 
-    patch.setattr(Ledger, "jobs", finished_jobs)
-    patch.setattr(Run, "_is_due", lambda _: True)
-    patch.setattr(Run, "_has_open_jobs", lambda _: False)
+    with (
+        mock.patch.object(Ledger, "jobs", finished_jobs),
+        mock.patch.multiple(Run, _is_due=lambda _: True, _has_open_jobs=lambda _: False),
+    ):
+        yield
 
 
-SAFEGUARDS: dict[str, Patch] = {
-    "removing temporary files": keep_partial_files,
-    "waiting for shards": commit_early,
-    "atomic rename": write_in_place,
+WITHOUT: dict[str, AbstractContextManager[Any]] = {
+    "removing temporary files": mock.patch.object(LocalLedger, "tidy"),
+    "waiting for shards": commits_before_shards(),
+    "atomic rename": safeguards.WITHOUT["atomic rename"],
 }
+FOR_EVER = ExitStack()
 
 
 def dask_setup(worker: object) -> None:
     """Prepare a worker; dask calls this when the worker starts."""
     del worker
     remove_safeguard()
-    if DEATH in os.environ:
-        arrange(Death(**json.loads(os.environ[DEATH])))
+    if (death := json.loads(os.environ[VARIABLE])["death"]) is not None:
+        arrange(Death(**death))
 
 
 def remove_safeguard() -> None:
-    if PATCH in os.environ:
-        SAFEGUARDS[os.environ[PATCH]](pytest.MonkeyPatch())
+    if (safeguard := json.loads(os.environ[VARIABLE])["safeguard"]) is not None:
+        FOR_EVER.enter_context(WITHOUT[safeguard])
 
 
 def arrange(death: Death) -> None:
     """Make this worker count the calls of a place, and kill itself at one of them."""
-    calls = 0
+    calls = itertools.count()
+    put, replace = LocalStorage.put, os.replace
 
     def count() -> None:
-        nonlocal calls
-        if calls == death.call:
+        if next(calls) == death.call:
             die(death)
-        calls += 1
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
         def count_and_call(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +128,6 @@ def arrange(death: Death) -> None:
         if is_put and death.place == "after the rename":
             count()
 
-    put, replace = LocalStorage.put, os.replace
     replacements: dict[Place, tuple[Any, str, Callable[..., Any]]] = {
         "reading": (batch, "read_source", counted(read_source)),
         "compressing": (batch, "compress_rows", counted(compress_rows)),
@@ -151,7 +143,7 @@ def die(death: Death) -> None:
     """Kill this process, unless enough workers have died."""
     for number in range(death.times):
         try:
-            os.close(os.open(Path(os.environ[DEATHS]) / str(number), os.O_CREAT | os.O_EXCL))
+            (Path(json.loads(os.environ[VARIABLE])["folder"]) / str(number)).touch(exist_ok=False)
         except FileExistsError:
             continue
         os.kill(os.getpid(), signal.SIGKILL)

@@ -4,28 +4,38 @@ The build must end with the same bytes as without the kills. Otherwise it must s
 do, readers must see one of its commits, and the next build must end with the same bytes. No process may keep running.
 """
 
+import math
+import os
 import random
+import subprocess
+import sys
 import tempfile
+import time
+import uuid
 from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import psutil
 
 import builder
+from tests.builder.made_sources import Made, expected, write_made
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.processes import SECONDS, BuildResult, cluster, run_build, workers_of
+from tests.campaigns.processes import POLL_SECONDS, ROOT, cluster, kill_all, select, workers_of
 from tests.campaigns.scenarios import STORE, State, describe, visible_state
 from tests.campaigns.trees import Tree, difference, read_tree, without_cache, write_tree
 from tests.campaigns.worker_deaths import PLACES, Death, environment
-from tests.store.oracle import Sequence
 
 SOURCES, FIRST = 100, 30  # files, and how many of them are in the store to which a build appends
+MADE = {f"{number:03}.made": Made(lengths=(70 + number % 37,), seed=number) for number in range(SOURCES)}
 PROCESS = "tests.campaigns.worker_deaths:read"
-SIZES: dict[str, Any] = {"chunk": "4kB", "shard": "16kB", "batch": "4kB"}
+SIZES: dict[str, Any] = {"chunk": "4kB", "shard": "16kB", "batch": 300}
+SECONDS = 60.0  # limit for a build after the last kill
+EXIT_SECONDS = 10.0  # limit for the processes of a build to exit after it
+MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of one build
 ALLOWED_DEATHS = 3  # of workers with the same task, before dask gives it up
 ATTEMPTS = 4  # to kill something before the build ends
 HINTS = ("workers=0", "repeat the command")  # one of them is in each error message
@@ -50,49 +60,6 @@ class Case:
         return not self.gives_up and self.kills != "the scheduler" and deaths <= ALLOWED_DEATHS
 
 
-class Sources:
-    """The source files, and the stores that undisturbed builds make from them."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.folder = place / "all"
-        self.sequences: list[Sequence] = []
-        for folder in ("first", "all"):
-            (place / folder).mkdir()
-        for number in range(SOURCES):
-            inputs = np.random.default_rng(number).normal(size=(50 + number % 37, 4)).astype(np.float32)
-            self.sequences.append(Sequence(f"{number:03}.npy", inputs, inputs[:, :1]))
-            for folder in ("first", "all") if number < FIRST else ("all",):
-                np.save(place / folder / self.sequences[-1].source, inputs)
-        self.first = build(place / "first", place / "of first")
-        self.all = build(place / "all", place / "of all")
-
-    def check(self, folder: Path, case: Case, result: BuildResult) -> str:
-        """Return a message if a build violates a promise, or else ""."""
-        if result.code is None:
-            return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
-        if result.left:
-            return f"{result.left} of its processes are still running"
-        if not result.kills:
-            return "nothing was killed"
-        if not result.code and result.error:
-            return f"it printed {result.error!r:.200}"
-        if result.code and case.must_finish:
-            return f"it stopped: {result.error[-300:]!r}"
-        if result.code and (not result.error.startswith("Error: ") or result.error.count("\n") != 1):
-            return f"it did not print one line with an error, but {result.error[-300:]!r}"
-        if result.code and not any(hint in result.error for hint in HINTS):
-            return f"its error does not say what to do: {result.error}"
-        states: list[State] = [self.sequences[:count] for count in range(FIRST if case.appends else 0, SOURCES + 1)]
-        try:
-            if not result.code:
-                return difference(without_cache(read_tree(folder)), self.all)
-            visible_state(folder / STORE, tuple(states if case.appends else [None, *states]))
-            return difference(build(self.folder, folder), self.all)
-        except Exception as error:  # noqa: BLE001
-            return describe(error)
-
-
 # By the safeguard that is removed in the control, without which the case fails.
 CONTROLS = {
     "removing temporary files": Case(name="a worker dies in a put", death=Death(place="in a put", call=1, times=1)),
@@ -113,24 +80,28 @@ CONTROLS = {
 QUICK_CONTROLS = ("waiting for shards", "atomic rename")  # no worker is replaced in these, which takes seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """How a build ended."""
+
+    code: int | None  # the exit status; None: it hung and was killed
+    error: str  # what it printed to standard error
+    kills: int
+    left: int  # processes that were still running afterwards
+
+
 def campaign(*, quick: bool) -> Outcome:
     """Run all cases; in the quick form, one of each kind."""
-    cases = quick_cases() if quick else all_cases()
-    names = ("workers killed", "schedulers killed", "finished", "stopped and resumed", "hung", "processes left running")
-    outcome = Outcome(Counter({"builds": len(cases), **dict.fromkeys(names, 0)}))
+    outcome = Outcome(Counter({"workers killed": 0, "schedulers killed": 0}))
     with tempfile.TemporaryDirectory() as temporary:
-        sources = Sources(Path(temporary).resolve())
-        for case in cases:
-            result, problem = run_until_killed(sources, case)
+        builds = Builds(Path(temporary).resolve())
+        for case in quick_cases() if quick else all_cases():
+            result, problem = builds.run_until_killed(case)
             outcome.figures["schedulers killed" if case.kills == "the scheduler" else "workers killed"] += result.kills
-            outcome.figures[
-                "hung" if result.code is None else "stopped and resumed" if result.code else "finished"
-            ] += 1
-            outcome.figures["processes left running"] += result.left
-            if problem:
-                outcome.violations.append(f"{case.name}: {problem}")
+            how = "hung" if result.code is None else "stopped and resumed" if result.code else "finished"
+            outcome.count(f"builds that {how}", case.name, problem)
         for name in QUICK_CONTROLS if quick else CONTROLS:
-            outcome.controls[name] = int(bool(run_case(sources, CONTROLS[name], name)[1]))
+            outcome.control(name, [builds.run(CONTROLS[name], name)[1]])
     return outcome
 
 
@@ -162,46 +133,116 @@ def all_cases() -> list[Case]:
     return cases
 
 
-def run_until_killed(sources: Sources, case: Case) -> tuple[BuildResult, str]:
-    """Run a case. If the build ends before the first kill, try again with earlier kills."""
-    for _ in range(ATTEMPTS):
-        result, problem = run_case(sources, case)
-        if result.kills or not case.gaps:
-            break
-        case = replace(case, gaps=tuple(gap / 2 for gap in case.gaps))
-    return result, problem
+class Builds:
+    """Builds from the same source files, and what undisturbed ones make from them."""
 
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        write_made(place / "all", MADE)
+        write_made(place / "first", {name: MADE[name] for name in sorted(MADE)[:FIRST]})
+        self._first = self._finish(place / "first", place / "of first")
+        self._all = self._finish(place / "all", place / "of all")
 
-def run_case(sources: Sources, case: Case, safeguard: str | None = None) -> tuple[BuildResult, str]:
-    """Run a case, possibly without a safeguard; return its result and a message if a promise is violated, or ""."""
-    rng = random.Random(case.name) if case.kills == "a worker" else None
-    with tempfile.TemporaryDirectory(dir=sources.place) as temporary, ExitStack() as stack:
-        place = Path(temporary)
-        folder, deaths = place / "folder", place / "deaths"
-        deaths.mkdir()
-        write_tree(sources.first if case.appends else {}, folder)
-        variables = environment(deaths, case.death, safeguard, gives_up=case.gives_up)
-        options = [f"--{name}={size}" for name, size in SIZES.items()]
-        if case.kills == "the scheduler":
-            other = stack.enter_context(cluster(place, variables))
-            options.append(f"--scheduler={other.address}")
-        else:
-            options.append(f"--workers={case.workers}")
+    def run_until_killed(self, case: Case) -> tuple[BuildResult, str]:
+        """Run a case. If the build ends before the first kill, try again with earlier kills."""
+        for _ in range(ATTEMPTS):
+            result, problem = self.run(case)
+            if result.kills or not case.gaps:
+                break
+            case = replace(case, gaps=tuple(gap / 2 for gap in case.gaps))
+        return result, problem
 
-        def targets(coordinator: int) -> list[psutil.Process]:
+    def run(self, case: Case, safeguard: str | None = None) -> tuple[BuildResult, str]:
+        """Run a case, possibly without a safeguard; return its result and a message if it violates a promise, or ""."""
+        with tempfile.TemporaryDirectory(dir=self._place) as temporary, ExitStack() as stack:
+            place = Path(temporary)
+            folder, deaths = place / "folder", place / "deaths"
+            deaths.mkdir()
+            write_tree(self._first if case.appends else {}, folder)
+            variables = environment(deaths, case.death, safeguard, gives_up=case.gives_up)
+            arguments = [str(self._place / "all"), str(folder / STORE), f"--process={PROCESS}"]
+            arguments += [f"--{name}={size}" for name, size in SIZES.items()]
             if case.kills == "the scheduler":
-                return [psutil.Process(other.scheduler.pid)] if (folder / f"{STORE}.build").exists() else []
-            return workers_of(coordinator)
+                other = stack.enter_context(cluster(place, variables))
+                arguments.append(f"--scheduler={other.address}")
+            else:
+                arguments.append(f"--workers={case.workers}")
 
-        arguments = [str(sources.folder), str(folder / STORE), f"--process={PROCESS}", *options]
-        result = run_build(arguments, place / "log", variables, case.gaps, targets, rng)
-        if case.death is not None:
-            result = replace(result, kills=len(list(deaths.iterdir())))
-        return result, sources.check(folder, case, result)
+            def targets(coordinator: int) -> list[psutil.Process]:
+                if case.kills == "the scheduler":
+                    return [psutil.Process(other.scheduler.pid)] if (folder / f"{STORE}.build").exists() else []
+                return workers_of(coordinator)
+
+            result = run_build(arguments, place / "log", variables, case, targets)
+            if case.death is not None:
+                result = replace(result, kills=len(list(deaths.iterdir())))
+            return result, self._check(folder, case, result)
+
+    def _check(self, folder: Path, case: Case, result: BuildResult) -> str:
+        """Return a message if a build violates a promise, or else ""."""
+        if result.code is None:
+            return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
+        if result.left:
+            return f"{result.left} of its processes are still running"
+        if not result.kills:
+            return "nothing was killed"
+        if not result.code and result.error:
+            return f"it printed {result.error!r:.200}"
+        if result.code and case.must_finish:
+            return f"it stopped: {result.error[-300:]!r}"
+        if result.code and (not result.error.startswith("Error: ") or result.error.count("\n") != 1):
+            return f"it did not print one line with an error, but {result.error[-300:]!r}"
+        if result.code and not any(hint in result.error for hint in HINTS):
+            return f"its error does not say what to do: {result.error}"
+        try:
+            if not result.code:
+                return difference(without_cache(read_tree(folder)), self._all)
+            sequences = expected(MADE)
+            states: list[State] = [sequences[:count] for count in range(FIRST if case.appends else 0, SOURCES + 1)]
+            visible_state(folder / STORE, states if case.appends else [None, *states])
+            return difference(self._finish(self._place / "all", folder), self._all)
+        except Exception as error:  # noqa: BLE001
+            return describe(error)
+
+    def _finish(self, sources: Path, folder: Path) -> Tree:
+        """Build without kills; return the content of the folder."""
+        folder.mkdir(exist_ok=True)
+        builder.build(sources, folder / STORE, process=PROCESS, workers=0, **SIZES)
+        return without_cache(read_tree(folder))
 
 
-def build(sources: Path, folder: Path) -> Tree:
-    """Build without kills; return the content of the folder."""
-    folder.mkdir(exist_ok=True)
-    builder.build(sources, folder / STORE, process=PROCESS, workers=0, **SIZES)
-    return without_cache(read_tree(folder))
+def run_build(
+    arguments: list[str],
+    log: Path,
+    variables: Mapping[str, str],
+    case: Case,
+    targets: Callable[[int], list[psutil.Process]],
+) -> BuildResult:
+    """Run `seqzarr build`, log what it prints to standard error, and kill processes meanwhile.
+
+    `targets` returns what can be killed, given the process ID of the coordinator.
+    """
+    mark, count, rng = uuid.uuid4().hex, 0, random.Random(case.name)
+    command = [sys.executable, "-m", "tests.campaigns.worker_deaths", "build", "--quiet", *arguments]
+    environ = {**os.environ, **variables, MARK: mark}
+    with log.open("wb") as file:  # a pipe would stay open until the last worker exits
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=file)
+    remaining, due, deadline = iter(case.gaps), math.inf, time.monotonic() + SECONDS
+    has_begun = False
+    while process.poll() is None and (now := time.monotonic()) < deadline:
+        if not has_begun and targets(process.pid):
+            has_begun, due = True, now + next(remaining, math.inf)
+        if now >= due:
+            found = targets(process.pid)
+            count += kill_all(rng.sample(found, min(1, len(found))) if case.kills == "a worker" else found)
+            due, deadline = now + next(remaining, math.inf), now + SECONDS
+        time.sleep(POLL_SECONDS)
+    code = process.poll()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + EXIT_SECONDS
+    while left := select(psutil.process_iter(), lambda process: process.environ().get(MARK) == mark):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    return BuildResult(code=code, error=log.read_text(), kills=count, left=kill_all(left))

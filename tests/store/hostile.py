@@ -1,10 +1,8 @@
-"""Everything that a reader does with a hostile store, and a process that does it under an audit hook."""
+"""Everything that a reader does with a hostile store, and its events under an audit hook."""
 
 import importlib
-import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,70 +10,22 @@ from typing import Any
 
 from zarr.storage import MemoryStore
 
-import store_spec
 from store_spec import StoreError
-from store_spec.windows.shape import Target
 from tests.store.damage import ROOT
+from tests.store.everything import crashes_in, errors_in, problems_in, read_all
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HARMLESS = (
     *("cpython.", "gc.", "object.", "builtins.id", "sys._getframe", "sys._current_frames", "_thread.start"),
     *("code.__new__", "sys.excepthook", "sys.unraisablehook"),
 )
 
 
-def read_windows(store: store_spec.Store) -> None:
-    """Read all windows of a store in batches, also with selections by time and by missing values."""
-    if store.schema.label_axis == "own":
-        return
-    target: Target = {"step": "future", "sequence": "sequence"}[store.schema.label_axis]  # type: ignore[assignment]
-    list(store.windows(2, target=target).batches(4, shuffle=True))
-    list(store.windows(2, target=target, missing="skip").batches(4, shuffle=True))
-    if store.schema.filled or store.schema.missing == "keep":
-        list(store.windows(2, target=target, value_mask=True).batches(4))
-    if store.schema.time is not None:
-        moment = 0 if store.schema.time.since is None else "1970-01-01"
-        len(store.windows(2, target=target, before=moment))
-
-
 def use(path: Path | MemoryStore) -> tuple[StoreError | None, list[str]]:
     """Read everything in a store; return the first error, and the problems that `verify` finds."""
-    first: StoreError | None = None
-
-    def tried(read: Callable[[], object]) -> None:
-        nonlocal first
-        try:
-            read()
-        except StoreError as error:
-            first = first or error
-
-    def everything() -> None:
-        store = store_spec.open_store(path)
-        for number in range(min(len(store), 9)):
-            tried(lambda number=number: store[number])  # type: ignore[misc]
-        tried(lambda: store[:2])
-        tried(lambda: next(iter(store.padded(2)), None))
-        tried(lambda: next(iter(store.streams(2, 3)), None))
-        if store.schema.filled or store.schema.missing == "keep":
-            tried(lambda: next(iter(store.padded(2, value_mask=True)), None))
-            tried(lambda: next(iter(store.streams(2, 3, value_mask=True)), None))
-        tried(store.stats)
-        tried(lambda: store.sources)
-        for name in list(store.sequences)[:9]:
-            tried(lambda name=name: store.sequences[name])  # type: ignore[misc]
-        if store.schema.time is not None:
-            for number in range(min(len(store), 9)):
-                tried(lambda number=number: store.times(number))  # type: ignore[misc]
-        tried(lambda: read_windows(store))
-
-    tried(everything)
-    try:
-        return first, [str(problem) for problem in store_spec.verify(path)]
-    except StoreError as error:
-        return first, [str(error)]
-
-
-# Events of a process that reads hostile stores.
+    found = read_all(path)
+    for crash in crashes_in(found):
+        raise crash
+    return next(iter(errors_in(found)), None), problems_in(path)
 
 
 class Watch:
@@ -150,16 +100,3 @@ TEMPTATIONS: dict[str, Callable[[Path], object]] = {
     "connect": lambda _: socket.socket().close(),
     "remove": lambda path: os.unlink(path / "link"),
 }
-
-
-def child(what: str, *given: Any) -> Any:
-    """Run a function of this module in a new process, by its name."""
-    command = [sys.executable, "-W", "error", "-m", "tests.store.hostile", what, json.dumps(given)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"status {done.returncode}: {done.stderr[-2000:]}"
-    return json.loads(done.stdout)
-
-
-if __name__ == "__main__":
-    functions: dict[str, Callable[..., Any]] = {each.__name__: each for each in (watched, tempted)}
-    print(json.dumps(functions[sys.argv[1]](*json.loads(sys.argv[2]))))

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ import pytest
 import store_spec
 from store_spec import errors
 from store_spec.errors import FormatError, StorageError
+from tests.campaigns.processes import in_process
 from tests.store.damage import ROOT, attribute, metadata, removed, root
-from tests.store.hostile import TEMPTATIONS, child, use
+from tests.store.hostile import TEMPTATIONS, tempted, use, watched
 from tests.store.hostile_stores import (
     FOREIGN,
     LINKED,
@@ -81,6 +83,7 @@ def test_every_fault_has_a_unique_name_and_text():
 
 
 MEMORY = 2**28  # bytes; the stores claim more
+SECONDS = 200
 
 
 @pytest.mark.slow
@@ -132,7 +135,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.slow
 def test_hostile_stores_execute_and_open_nothing_outside(hostile):
-    seen = child("watched", hostile)
+    seen = in_process(partial(watched, hostile), seconds=SECONDS)
     assert len(seen) == len(hostile)
     assert {path: what for path, what in seen.items() if what} == {}
 
@@ -141,7 +144,7 @@ def test_the_audit_hook_finds_what_it_should(tmp_path):
     (tmp_path / "outside").write_text("outside")
     path = copy_of_steps(tmp_path / "store")
     (path / "link").symlink_to("../outside")
-    seen = child("tempted", str(path))
+    seen = in_process(partial(tempted, str(path)), seconds=SECONDS)
     assert {name for name, what in seen.items() if what} == set(TEMPTATIONS)
 
 
