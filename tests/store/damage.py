@@ -1,13 +1,14 @@
-"""Ways to damage a store. Each function returns a function that damages a store."""
+"""Ways to damage a store. Each function returns a damage, which is a function of the store."""
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import google_crc32c
 import numpy as np
@@ -22,7 +23,8 @@ ROOT = "zarr.json"
 GONE = object()  # instead of a value: remove the member
 
 Document = dict[str, Any]
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
+P = ParamSpec("P")
 
 
 def encode_text(strings: Sequence[str], chunk: int) -> bytes:
@@ -51,16 +53,36 @@ def put_at(document: Document, place: str, value: object) -> None:
         inside[last] = value
 
 
-def root(change: Callable[[Document], object]) -> Damage:
+def damage(function: Callable[Concatenate[Path, P], object]) -> Callable[P, Damage]:
+    """Make a function of a store and other arguments a function of these, which returns a damage."""
+
+    def prepared(*args: P.args, **kwargs: P.kwargs) -> Damage:
+        return lambda store: function(store, *args, **kwargs)
+
+    return prepared
+
+
+def contents(name: str, change: Callable[[bytes], bytes]) -> Damage:
+    """Change the bytes of a file."""
+    return lambda store: (store / name).write_bytes(change((store / name).read_bytes()))
+
+
+def file_damage(function: Callable[Concatenate[bytes, P], bytes]) -> Callable[Concatenate[str, P], Damage]:
+    """Make a function of the bytes of a file and other arguments a function of its name and these."""
+
+    def prepared(name: str, /, *args: P.args, **kwargs: P.kwargs) -> Damage:
+        return contents(name, lambda data: function(data, *args, **kwargs))
+
+    return prepared
+
+
+@damage
+def root(store: Path, change: Callable[[Document], object]) -> None:
     """Change the root document, and update its digest."""
-
-    def damage(store: Path) -> None:
-        document = json.loads((store / ROOT).read_text())
-        change(document)
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        (store / ROOT).write_bytes(signed(text.encode()))
-
-    return damage
+    document = json.loads((store / ROOT).read_text())
+    change(document)
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (store / ROOT).write_bytes(signed(text.encode()))
 
 
 def member(place: str, value: object) -> Damage:
@@ -78,29 +100,18 @@ def metadata(place: str, value: object) -> Damage:
     return root(lambda document: put_at(document["consolidated_metadata"]["metadata"], place, value))
 
 
-def contents(name: str, change: Callable[[bytes], bytes]) -> Damage:
-    """Change the bytes of a file."""
-
-    def damage(store: Path) -> None:
-        (store / name).write_bytes(change((store / name).read_bytes()))
-
-    return damage
-
-
-def swapped(name: str, old: bytes, new: bytes) -> Damage:
+@file_damage
+def swapped(data: bytes, old: bytes, new: bytes) -> bytes:
     """Replace the first bytes that match a pattern."""
-    return contents(name, lambda data: re.sub(old, lambda _: new, data, count=1))
+    return re.sub(old, lambda _: new, data, count=1)
 
 
-def flipped(name: str, place: int) -> Damage:
+@file_damage
+def flipped(data: bytes, place: int) -> bytes:
     """Flip a bit of the byte at a place."""
-
-    def flip(data: bytes) -> bytes:
-        changed = bytearray(data)
-        changed[place] ^= 1
-        return bytes(changed)
-
-    return contents(name, flip)
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
 
 
 def checksummed(body: bytes) -> bytes:
@@ -121,9 +132,10 @@ def garbled(chunk: bytes) -> bytes:
     return checksummed(chunk[:16] + b"\xff" * (len(chunk) - 20))
 
 
-def table(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Damage:
+@file_damage
+def table(data: bytes, change: Callable[[NDArray[Any]], NDArray[Any]]) -> bytes:
     """Replace the rows of a chunk of int64; it stays valid."""
-    return contents(name, lambda old: compressed(change(np.frombuffer(blosc.decompress(old[:-4]), "<i8").copy())))
+    return compressed(change(np.frombuffer(blosc.decompress(data[:-4]), "<i8").copy()))
 
 
 def values(name: str, new: dict[int, int]) -> Damage:
@@ -141,43 +153,35 @@ def column(name: str, dtype: str = "string") -> Damage:
     return root(lambda document: document["attributes"]["seqzarr"][0]["columns"].append({"name": name, "dtype": dtype}))
 
 
-def table_bytes(place: slice, new: bytes, name: str = "sequences/source/c.0") -> Damage:
-    """Change some bytes in a chunk of strings or bools, by default that of the sources' names; it stays valid."""
-
-    def put(old: bytes) -> bytes:
-        data = bytearray(blosc.decompress(old[:-4]))
-        data[place] = new
-        return compressed(np.frombuffer(bytes(data), np.uint8))
-
-    return contents(name, put)
+@file_damage
+def table_bytes(data: bytes, place: slice, new: bytes) -> bytes:
+    """Change some bytes in a chunk of strings or bools; it stays valid."""
+    changed = bytearray(blosc.decompress(data[:-4]))
+    changed[place] = new
+    return compressed(np.frombuffer(bytes(changed), np.uint8))
 
 
-def index(name: str, chunk: int, entry: tuple[int, int]) -> Damage:
+@file_damage
+def index(data: bytes, chunk: int, entry: tuple[int, int]) -> bytes:
     """Change where the index of a shard with two chunks places a chunk; the index stays valid."""
-
-    def put(old: bytes) -> bytes:
-        entries = np.frombuffer(old[-36:-4], "<u8").reshape(2, 2).copy()
-        entries[chunk] = entry
-        return old[:-36] + checksummed(entries.tobytes())
-
-    return contents(name, put)
+    entries = np.frombuffer(data[-36:-4], "<u8").reshape(2, 2).copy()
+    entries[chunk] = entry
+    return data[:-36] + checksummed(entries.tobytes())
 
 
-def second_chunk(new: Callable[[bytes], bytes], name: str = "inputs/c.0.0") -> Damage:
+@file_damage
+def second_chunk(data: bytes, new: Callable[[bytes], bytes]) -> bytes:
     """Replace the second of the two chunks of a shard, and adapt the index."""
-
-    def put(old: bytes) -> bytes:
-        start, size = np.frombuffer(old[-20:-4], "<u8").tolist()
-        chunk = new(old[start : start + size])
-        entries = np.array([0, start, start, len(chunk)], "<u8")
-        return old[:start] + chunk + old[-36 - STAMP_BYTES : -36] + checksummed(entries.tobytes())
-
-    return contents(name, put)
+    start, size = np.frombuffer(data[-20:-4], "<u8").tolist()
+    chunk = new(data[start : start + size])
+    entries = np.array([0, start, start, len(chunk)], "<u8")
+    return data[:start] + chunk + data[-36 - STAMP_BYTES : -36] + checksummed(entries.tobytes())
 
 
-def stamped(name: str, place: ShardId, rows: int) -> Damage:
+@file_damage
+def stamped(data: bytes, place: ShardId, rows: int) -> bytes:
     """Change the stamp of a shard with two chunks; it stays valid."""
-    return contents(name, lambda old: old[: -36 - STAMP_BYTES] + place.stamp(rows) + old[-36:])
+    return data[: -36 - STAMP_BYTES] + place.stamp(rows) + data[-36:]
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -198,60 +202,52 @@ def _stamped_like(shard: bytes, rows: bytes, name: str) -> bytes:
     return rows[:begin] + shard[own : own + STAMP_BYTES] + rows[begin + STAMP_BYTES :]
 
 
-def removed(name: str) -> Damage:
+@damage
+def removed(store: Path, name: str) -> None:
     """Remove a file or a folder."""
-
-    def damage(store: Path) -> None:
-        if (store / name).is_dir():
-            shutil.rmtree(store / name)
-        else:
-            (store / name).unlink()
-
-    return damage
+    if (store / name).is_dir():
+        shutil.rmtree(store / name)
+    else:
+        (store / name).unlink()
 
 
-def renamed(name: str, new: str) -> Damage:
+@damage
+def renamed(store: Path, name: str, new: str) -> None:
     """Rename a file."""
-
-    def damage(store: Path) -> None:
-        (store / name).rename(store / new)
-
-    return damage
+    (store / name).rename(store / new)
 
 
-def link(name: str) -> Damage:
+@damage
+def link(store: Path, name: str) -> None:
     """Move a file or a folder out of the store, and put a link to it in its place."""
-
-    def damage(store: Path) -> None:
-        outside = store.with_name("outside")
-        (store / name).rename(outside)
-        (store / name).symlink_to(outside)
-
-    return damage
+    outside = store.with_name("outside")
+    (store / name).rename(outside)
+    (store / name).symlink_to(outside)
 
 
-def replaced(name: str, inside: str | None) -> Damage:
-    """Put a file in place of a folder, or (`inside`: the name of a file in it) a folder in place of a file."""
-
-    def damage(store: Path) -> None:
+@damage
+def linked(store: Path, name: str, target: str) -> None:
+    """Put a link in place of a file or a folder, if it is there."""
+    if (store / name).exists():
         removed(name)(store)
-        if inside is None:
-            (store / name).write_bytes(b"")
-        else:
-            (store / name).mkdir()
-            (store / name / inside).write_bytes(b"")
-
-    return damage
+    (store / name).symlink_to(target)
 
 
-def sparse(name: str, size: int) -> Damage:
+@damage
+def replaced(store: Path, name: str, inside: str | None) -> None:
+    """Put a file in place of a folder, or (`inside`: the name of a file in it) a folder in place of a file."""
+    removed(name)(store)
+    if inside is None:
+        (store / name).write_bytes(b"")
+    else:
+        (store / name).mkdir()
+        (store / name / inside).write_bytes(b"")
+
+
+@damage
+def sparse(store: Path, name: str, size: int) -> None:
     """Make a file long without using space on the disk."""
-
-    def damage(store: Path) -> None:
-        with (store / name).open("r+b") as file:
-            file.truncate(size)
-
-    return damage
+    os.truncate(store / name, size)
 
 
 def codec_twice(store: Path) -> None:

@@ -19,9 +19,9 @@ from tests.store.damage import (
     checksummed,
     compressed,
     contents,
+    damage,
     encode_text,
     metadata,
-    removed,
     second_chunk,
     signed,
     values,
@@ -33,9 +33,7 @@ STEPS = GOLDEN / "steps.zarr"
 
 
 def copy_of_steps(path: Path, *damages: Damage) -> Path:
-    shutil.copytree(STEPS, path)
-    for each in damages:
-        each(path)
+    all_of(*damages)(shutil.copytree(STEPS, path))
     return path
 
 
@@ -52,12 +50,10 @@ def lie_of_schema(**members: Any) -> Damage:
     return lie(lambda root: replace(root, schema=replace(root.schema, **members)))
 
 
-def all_of(*damages: Damage) -> Damage:
-    def damage(store: Path) -> None:
-        for each in damages:
-            each(store)
-
-    return damage
+@damage
+def all_of(store: Path, *damages: Damage) -> None:
+    for each in damages:
+        each(store)
 
 
 def claims(size: int) -> Callable[[bytes], bytes]:
@@ -78,11 +74,6 @@ def long_text(old: bytes) -> Callable[[], bytes]:
     return lambda: old + b'"x": "' + b"x" * 10**8 + b'",'
 
 
-def second_time(new: Callable[[bytes], bytes]) -> Damage:
-    """Replace the second of the two chunks of a shard of times, and adapt the index."""
-    return second_chunk(new, "time/c.0")
-
-
 @cache
 def bomb() -> bytes:
     """Return a valid chunk of some 20 KB that decodes to 300 MB."""
@@ -91,19 +82,20 @@ def bomb() -> bytes:
     return stored
 
 
-OFFSETS, SHARD, SOURCE, OWN = "offsets/c.0", "inputs/c.0.0", "sequences/source/c.0", f"offsets/{ROOT}"
+OFFSETS, SHARD, TIMES, OWN = "offsets/c.0", "inputs/c.0.0", "time/c.0", f"offsets/{ROOT}"
+SOURCE = "sequences/source/c.0"
 PROVENANCE, DIMENSIONS = b'"provenance": {', b'"attributes": {'
 # By name: the golden store, the damage, and a part of the error or of the first problem. `test_malformed` has more.
 TOO_LARGE: dict[str, tuple[str, Damage, str]] = {
     "bomb in a table": ("steps", contents(OFFSETS, lambda _: bomb()), "a chunk of 314,572,800 bytes where"),
-    "bomb in a shard": ("steps", second_chunk(lambda _: bomb()), "stored bytes; it cannot have more than 68"),
+    "bomb in a shard": ("steps", second_chunk(SHARD, lambda _: bomb()), "stored bytes; it cannot have more than 68"),
     "bomb of names": ("steps", contents(SOURCE, lambda _: bomb()), "at most 67,108,864 are read"),
     "header in a table": ("steps", contents(OFFSETS, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
-    "header in a shard": ("steps", second_chunk(claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
+    "header in a shard": ("steps", second_chunk(SHARD, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
     "header of names": ("steps", contents(SOURCE, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes; at most"),
     "bomb of a column": ("patients", contents("sequences/site/c.0", lambda _: bomb()), "at most 67,108,864 are read"),
-    "bomb of times": ("rivers", second_time(lambda _: bomb()), "stored bytes; it cannot have more than"),
-    "header of times": ("rivers", second_time(claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
+    "bomb of times": ("rivers", second_chunk(TIMES, lambda _: bomb()), "stored bytes; it cannot have more than"),
+    "header of times": ("rivers", second_chunk(TIMES, claims(2**31 - 1)), "a chunk of 2,147,483,647 bytes where"),
     "steps with times": ("rivers", lie_of_counts(steps=2**62), "4,611,686,018,427,387,904 steps are committed"),
     "steps": ("steps", lie_of_counts(steps=2**62), "ends with 23, but 4,611,686,018,427,387,904 steps are committed"),
     "sequences": ("steps", lie_of_counts(sequences=2**62), "1 chunks where"),
@@ -151,17 +143,6 @@ def columns_twice(document: Document) -> None:
 
 def classes_twice(document: Document) -> None:
     document["attributes"]["seqzarr"][0]["labels"]["classes"] = [[*map(str, range(200_000)), "199998"]]
-
-
-def linked(name: str, target: str) -> Damage:
-    """Put a link in place of a file or a folder."""
-
-    def damage(store: Path) -> None:
-        if (store / name).exists():
-            removed(name)(store)
-        (store / name).symlink_to(target)
-
-    return damage
 
 
 def secret_sources(store: Path) -> None:

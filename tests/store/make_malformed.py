@@ -281,15 +281,15 @@ BYTES = (
     Fault("last-shard-older", 17, "has 0 rows, by its stamp", stamped(LAST_SHARD, ShardId("inputs", 2), 0)),
     Fault("table-chunk-short", 18, "a chunk of 64 bytes where", table(OFFSETS, lambda rows: rows[:8])),
     Fault("table-chunk-long", 18, "a chunk of 524,288 bytes", table(OFFSETS, lambda rows: rows.repeat(2))),
-    Fault("shard-chunk-short", 18, "chunk 1: a chunk of 36 bytes where", second_chunk(lambda _: compressed(NINE))),
-    Fault("blosc-header", 18, "too few for a Blosc buffer", second_chunk(lambda _: checksummed(b"\2\1"))),
-    Fault("blosc-length", 18, "says that it has", second_chunk(lambda chunk: checksummed(chunk[:-5]))),
+    Fault("shard-chunk-short", 18, "a chunk of 36 bytes", second_chunk(FULL_SHARD, lambda _: compressed(NINE))),
+    Fault("blosc-header", 18, "too few for a Blosc buffer", second_chunk(FULL_SHARD, lambda _: checksummed(b"\2\1"))),
+    Fault("blosc-length", 18, "says that it has", second_chunk(FULL_SHARD, lambda chunk: checksummed(chunk[:-5]))),
     Fault("blosc-body", 18, "Blosc cannot decompress it", contents(OFFSETS, garbled)),
-    Fault("text-count", 19, "a chunk of 8,191 strings where", table_bytes(slice(4), (8191).to_bytes(4, "little"))),
-    Fault("text-overrun", 19, "its strings end beyond its", table_bytes(slice(-4, None), b"\0\0\0\x80")),
-    Fault("text-rest", 19, "its strings end at byte", table_bytes(slice(-1, None), b"\0more")),
-    Fault("column-not-utf8", 19, "is not UTF-8", table_bytes(slice(8, 9), b"\xff", SITES), base="patients"),
-    Fault("text-not-utf8", 19, "one of its strings is not UTF-8", table_bytes(slice(8, 9), b"\xff")),
+    Fault("text-count", 19, "8,191 strings where", table_bytes(SOURCE, slice(4), (8191).to_bytes(4, "little"))),
+    Fault("text-overrun", 19, "its strings end beyond its", table_bytes(SOURCE, slice(-4, None), b"\0\0\0\x80")),
+    Fault("text-rest", 19, "its strings end at byte", table_bytes(SOURCE, slice(-1, None), b"\0more")),
+    Fault("column-not-utf8", 19, "is not UTF-8", table_bytes(SITES, slice(8, 9), b"\xff"), base="patients"),
+    Fault("text-not-utf8", 19, "one of its strings is not UTF-8", table_bytes(SOURCE, slice(8, 9), b"\xff")),
 )
 VALUES = (
     Fault("offsets-begin", 20, "begins with 1, not with 0", values(OFFSETS, {0: 1})),
@@ -320,7 +320,7 @@ GAPS = (
     Fault("filled-bit", 16, "have crc32c", flipped("filled/c.0.0", 20), base="holes", error=CHECKSUM),
 )
 BOOLS = (
-    Fault("bool-of-two", 22, "a bool of 2, where 0 or 1 is due", table_bytes(slice(1), b"\2", FLAGS), base="patients"),
+    Fault("bool-of-two", 22, "a bool of 2, where 0 or 1 is due", table_bytes(FLAGS, slice(1), b"\2"), base="patients"),
 )
 FAULTS = (*ROOT_BYTES, *ROOT_MEMBERS, *ARRAY_METADATA, *FILES, *BYTES, *VALUES, *GAPS, *BOOLS)
 

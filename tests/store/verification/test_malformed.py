@@ -18,7 +18,7 @@ import store_spec
 from store_spec import errors
 from store_spec.errors import FormatError, StorageError
 from tests.campaigns.processes import in_process
-from tests.store.damage import ROOT, attribute, metadata, removed, root
+from tests.store.damage import ROOT, attribute, linked, metadata, removed, root
 from tests.store.hostile import TEMPTATIONS, tempted, use, watched
 from tests.store.hostile_stores import (
     FOREIGN,
@@ -33,7 +33,6 @@ from tests.store.hostile_stores import (
     classes_twice,
     columns_twice,
     copy_of_steps,
-    linked,
     members_twice,
     names_twice,
     secret_sources,
