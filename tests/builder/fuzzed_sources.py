@@ -30,6 +30,8 @@ from tests.builder.broken_sources import arrow_bytes, npy_bytes, npz_bytes, parq
 
 # The end of such a file shows that it is complete.
 ENDS: frozenset[str] = frozenset({"csv.gz", "csv.zst", "csv.bz2", "csv.xz", "parquet", "arrow", "ipc", "npy", "npz"})
+# For many examples, each run once.
+CAMPAIGN = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(slots=True)
@@ -106,13 +108,7 @@ def fuzz(format: str, examples: int, seed: int) -> Outcomes:  # noqa: A002 - wha
         path = Path(folder, f"x.{format}")
 
         @hypothesis.seed(seed)
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(CAMPAIGN, max_examples=examples, phases=[Phase.generate, Phase.shrink])
         @given(whole=st.sampled_from(valid), damages=st.lists(damage(), min_size=1, max_size=3))
         def one(whole: bytes, damages: list[Callable[[bytes], bytes]]) -> None:
             data = whole

@@ -91,8 +91,6 @@ class Disk:
                 if name not in folder.current:  # a library wrote it, unseen by the interceptor
                     self._change((path, File(unsynced=[(0, operation.data)])))
                 self._change((path, None), (target, self._node(path)))
-            case "link":
-                self._change((target, self._node(path)))
             case "write" | "truncate":
                 node = self._node(path)
                 assert isinstance(node, File), path
@@ -166,7 +164,6 @@ class Disk:
 
 def _tree(root: Folder, names_of: Callable[[Folder], dict[str, Node]], fate: Callable[[bytes | None], Fate]) -> Tree:
     tree: Tree = {}
-    contents: dict[int, bytes] = {}  # by file, because a file with two names has one content
     waiting: list[tuple[str, Folder]] = [("", root)]
     while waiting:
         parent, folder = waiting.pop()
@@ -176,7 +173,5 @@ def _tree(root: Folder, names_of: Callable[[Folder], dict[str, Node]], fate: Cal
                 tree[path] = None
                 waiting.append((f"{path}/", node))
             else:
-                if id(node) not in contents:
-                    contents[id(node)] = node.content(fate) if node.unsynced else node.synced
-                tree[path] = contents[id(node)]
+                tree[path] = node.content(fate) if node.unsynced else node.synced
     return tree

@@ -33,12 +33,12 @@ from unittest import mock
 
 import hypothesis
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from tests.builder.fuzzed_sources import FORMATS, fuzz
+from tests.builder.fuzzed_sources import CAMPAIGN, FORMATS, fuzz
 from tests.campaigns.fuzz_damage import Change, damages, forgeries
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import in_process
@@ -128,13 +128,7 @@ def fuzz_stores(folder: Path, examples: int, seed: int, *, control: bool = False
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
     @hypothesis.seed(seed)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate] if control else [Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(CAMPAIGN, max_examples=examples, phases=[Phase.generate, Phase.shrink][: 1 if control else 2])
     @given(example=drawn_examples(control=control))
     def run(example: Example) -> None:
         (folder / "last").write_text(f"{example!r:.2000}", "utf-8", "backslashreplace")  # in case this process dies

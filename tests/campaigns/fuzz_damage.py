@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -23,7 +23,6 @@ from tests.builder.fuzzed_sources import damage as byte_damage
 
 How = Literal["replaced", "deleted", "inserted", "twice", "copied"]
 Change = Callable[[bytes], bytes | None]  # None: the change is impossible
-Forgery = Callable[[Root], Root]
 MARK = "\ue000"  # around the numbers of values that json.dumps cannot write
 OBJECT_ARRAY = {
     "zarr_format": 2, "shape": [7], "chunks": [7], "dtype": "|O", "order": "C", "fill_value": None,
@@ -42,7 +41,7 @@ TEXTS = (
 )  # fmt: skip
 # By name, because reports of examples show the name instead of the value.
 ODD: dict[str, Callable[[], str]] = {
-    "a text of 3 MB": lambda: '"' + "x" * 3_000_000 + '"',
+    "a text of 3 MB": lambda: json.dumps("x" * 3_000_000),
     "a number of 4,299 digits": lambda: "9" * 4_299,
     "a number of 5,000 digits": lambda: "9" * 5_000,
     "a range to a number of 4,299 digits": lambda: "[[0, " + "9" * 4_299 + "]]",
@@ -74,6 +73,14 @@ class Edit:
     name: str  # of a new member of an object
     other: int  # the number of the value to copy
     inside: bool  # only count values in the attribute `seqzarr`, if there is one
+
+
+class Forgery(NamedTuple):
+    """A change of a root, or of its schema."""
+
+    name: str
+    change: Callable[[Root, Any], dict[str, Any]]
+    drawn: Any
 
 
 def edits() -> st.SearchStrategy[list[Edit]]:
@@ -156,75 +163,59 @@ def forgeries() -> st.SearchStrategy[tuple[str, Change]]:
     codecs = st.tuples(st.sampled_from(["zstd", "lz4", "none"]), st.integers(1, 9))
     columns = st.lists(st.tuples(names, st.sampled_from(COLUMN_TYPES)), max_size=4)
     times = st.sampled_from([None, Time("s"), Time("ns", None), Time("us", zone="UTC")])
-    changes: dict[str, tuple[st.SearchStrategy[Any], Callable[[Root, Any], Root]]] = {
-        "set count": (counts, lambda root, drawn: replace(root, counts=replace(root.counts, **dict([drawn])))),
-        "set rows": (rows, lambda root, drawn: _with_schema(root, **{drawn[0]: Rows(np.dtype(drawn[1]), drawn[2])})),
-        "regroup bytes": (st.tuples(dtypes, st.integers(1, 4)), _regroup_bytes),
-        "set chunking": (st.tuples(size, st.integers(1, 4)), _set_chunking),
-        "multiply chunks": (st.integers(1, 2**27), _multiply_chunks),
-        "retire": (ranges, lambda root, drawn: replace(root, retired=drawn)),
-        "set label axis": (st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size), _set_label_axis),
-        "set codec": (codecs, lambda root, drawn: _with_schema(root, codec=Codec(*drawn))),
-        "set columns": (columns, _set_columns),
-        "set classes": (st.lists(st.none() | st.lists(names, max_size=3), max_size=2), _set_classes),
-        "set time": (times, lambda root, drawn: _with_schema(root, time=drawn)),
+    axes = st.tuples(st.sampled_from(LABEL_AXES), st.sampled_from(MISSING), size)
+    classes = st.lists(st.none() | st.lists(names, max_size=3).map(tuple), max_size=2).map(tuple)
+    # By name: what is drawn, and the members of the root or of its schema that follow from it.
+    changes: dict[str, tuple[st.SearchStrategy[Any], Callable[[Root, Any], dict[str, Any]]]] = {
+        "set count": (counts, lambda root, drawn: {"counts": replace(root.counts, **dict([drawn]))}),
+        "set rows": (rows, lambda _, drawn: {drawn[0]: Rows(np.dtype(drawn[1]), drawn[2])}),
+        "regroup bytes": (st.tuples(dtypes, st.integers(1, 4)), _regrouped),
+        "set chunking": (st.tuples(size, st.integers(1, 4)), lambda _, drawn: {"steps": _chunking(*drawn)}),
+        "multiply chunks": (st.integers(1, 2**27), _multiplied),
+        "retire": (ranges, lambda _, drawn: {"retired": drawn}),
+        "set label axis": (axes, _with_label_axis),
+        "set codec": (codecs, lambda _, drawn: {"codec": Codec(*drawn)}),
+        "set columns": (columns, lambda _, drawn: {"columns": tuple(SequenceColumn(*one) for one in drawn)}),
+        "set classes": (classes, lambda root, drawn: {"labels": replace(root.schema.labels, classes=drawn)}),
+        "set time": (times, lambda _, drawn: {"time": drawn}),
     }
-
-    def described(name: str, drawn: Any) -> tuple[str, Forgery]:
-        return f"{name} {drawn!r}", lambda root: changes[name][1](root, drawn)
-
-    one = st.one_of([drawn.map(partial(described, name)) for name, (drawn, _) in changes.items()])
+    one = st.one_of([drawn.map(partial(Forgery, name, change)) for name, (drawn, change) in changes.items()])
     return st.lists(one, min_size=1, max_size=2).map(
-        lambda drawn: (", ".join(text for text, _ in drawn), partial(_forge, [change for _, change in drawn]))
+        lambda drawn: (", ".join(f"{one.name} {one.drawn!r}" for one in drawn), partial(_forge, drawn))
     )
 
 
 def _forge(changes: list[Forgery], data: bytes) -> bytes | None:
     root = Root.decode(data, "an undamaged store")
     try:
-        for change in changes:
-            root = change(root)
+        for forgery in changes:
+            members = forgery.change(root, forgery.drawn)
+            own = {name: members.pop(name) for name in ("counts", "retired") if name in members}
+            root = replace(root, schema=replace(root.schema, **members), **own)
         return root.encode()
     except SchemaError:
         return None
 
 
-def _with_schema(root: Root, **members: Any) -> Root:
-    return replace(root, schema=replace(root.schema, **members))
+def _chunking(chunk: int, chunks: int) -> Chunking:
+    return Chunking(chunk, chunk * chunks)
 
 
-def _regroup_bytes(root: Root, drawn: tuple[str, int]) -> Root:
+def _regrouped(root: Root, drawn: tuple[str, int]) -> dict[str, Any]:
     """Divide the bytes of each chunk of inputs into other rows."""
-    dtype, features = drawn
-    rows = Rows(np.dtype(dtype), (features,))
-    chunk = root.schema.steps.chunk * root.schema.inputs.nbytes // rows.nbytes
-    shards = root.schema.steps.shard // root.schema.steps.chunk
-    return _with_schema(root, inputs=rows, steps=Chunking(chunk, chunk * shards))
+    rows, steps = Rows(np.dtype(drawn[0]), (drawn[1],)), root.schema.steps
+    chunk = steps.chunk * root.schema.inputs.nbytes // rows.nbytes
+    return {"inputs": rows, "steps": _chunking(chunk, steps.shard // steps.chunk)}
 
 
-def _set_chunking(root: Root, drawn: tuple[int, int]) -> Root:
-    chunk, shards = drawn
-    return _with_schema(root, steps=Chunking(chunk, chunk * shards))
-
-
-def _set_columns(root: Root, drawn: list[tuple[str, Any]]) -> Root:
-    return _with_schema(root, columns=tuple(SequenceColumn(name, dtype) for name, dtype in drawn))
-
-
-def _multiply_chunks(root: Root, times: int) -> Root:
+def _multiplied(root: Root, times: int) -> dict[str, Any]:
     """Multiply the sizes of chunks and shards, so that an index still has as many entries."""
-    return _with_schema(root, steps=Chunking(root.schema.steps.chunk * times, root.schema.steps.shard * times))
+    return {"steps": Chunking(root.schema.steps.chunk * times, root.schema.steps.shard * times)}
 
 
-def _set_label_axis(root: Root, drawn: tuple[Any, Any, int]) -> Root:
+def _with_label_axis(_: Root, drawn: tuple[Any, Any, int]) -> dict[str, Any]:
     axis, missing, chunk = drawn
-    label_steps = Chunking(chunk, 2 * chunk) if axis == "own" else None
-    return _with_schema(root, label_axis=axis, missing=missing, label_steps=label_steps)
-
-
-def _set_classes(root: Root, drawn: list[list[str] | None]) -> Root:
-    classes = tuple(None if names is None else tuple(names) for names in drawn)
-    return _with_schema(root, labels=replace(root.schema.labels, classes=classes))
+    return {"label_axis": axis, "missing": missing, "label_steps": _chunking(chunk, 2) if axis == "own" else None}
 
 
 def damages() -> st.SearchStrategy[tuple[str, Change]]:

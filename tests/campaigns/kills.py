@@ -9,18 +9,21 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from pathlib import Path
-from unittest import mock
 
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
+from tests.campaigns.processes import in_process
 from tests.campaigns.recording import Checker, CrashPoint, Recording, record, record_scenario
 from tests.campaigns.safeguards import WITHOUT
 from tests.campaigns.scenarios import Repair, scenarios
 from tests.campaigns.trees import Tree, difference, normalize, read_tree, without_cache, without_spilled, write_tree
+
+SECONDS = 60.0  # limit for a job in a process
+KILLED = f"the process ended with {-signal.SIGKILL}"
 
 
 def campaign(*, quick: bool) -> Outcome:
@@ -67,52 +70,41 @@ def kill_processes(
 ) -> None:
     """Kill processes that do the job at operations and, unless `quick`, at random times."""
     name, count = recording.scenario.name, 2 if quick else 60  # kills of each kind
-    job = partial(_run_scenario, live, sources, name, small=quick)
+    get_context("forkserver").set_forkserver_preload([__name__])
     rng, points = random.Random(name), recording.points[:-1]
+
+    def run(kill_at: int | None = None, seconds: float = SECONDS) -> str:
+        write_tree(recording.before, live)
+        job = partial(_run_scenario, live, sources, name, small=quick, kill_at=kill_at)
+        try:
+            in_process(job, seconds=seconds, method="forkserver")
+        except RuntimeError as error:
+            return str(error)
+        return "the process was not killed"
+
     for point in rng.sample(points, min(count, len(points))):
-        left, code = _run_process(live, recording.before, partial(job, kill_at=point.number))
-        where = f"{name}, process killed before {point}"
-        outcome.count("processes killed at an operation", where, _check_killed(left, code, checker, point))
+        ended = run(point.number)
+        problem = _compare(read_tree(live), point) if ended == KILLED else ended
+        problem = problem or checker.check(read_tree(live), point.allowed)
+        outcome.count("processes killed at an operation", f"{name}, process killed before {point}", problem)
     if quick:
         return
     begin = time.monotonic()
-    _run_process(live, recording.before, job)
+    run()
     duration = time.monotonic() - begin
     for _ in range(count):
-        left, _ = _run_process(live, recording.before, job, rng.random() * duration)
-        problem = checker.check(left, range(len(recording.scenario.states)))
+        run(seconds=rng.random() * duration)
+        problem = checker.check(read_tree(live), range(len(recording.scenario.states)))
         outcome.count("processes killed at a random time", f"{name}, process killed at a random time", problem)
 
 
-def _check_killed(left: Tree, code: int | None, checker: Checker, point: CrashPoint) -> str:
-    """Return a message if the files that a killed process left are not those recorded, or violate a promise."""
-    if code != -signal.SIGKILL:
-        return f"the process ended with {code}"
+def _compare(left: Tree, point: CrashPoint) -> str:
+    """Return a message if the files that a killed process left are not those recorded."""
     found, recorded = (normalize(without_spilled(without_cache(tree))) for tree in (left, point.tree))
-    if found != recorded:
-        return f"the files differ from those recorded: {difference(left, point.tree)}"
-    return checker.check(left, point.allowed)
+    return "" if found == recorded else f"the files differ from those recorded: {difference(left, point.tree)}"
 
 
-def _run_process(
-    folder: Path, before: Tree, job: Callable[[], None], seconds: float | None = None
-) -> tuple[Tree, int | None]:
-    """Run a job in a process for at most `seconds`; return the files that it leaves, and its exit code."""
-    # numcodecs makes a semaphore in each process, and the tracker warns when it removes those of killed processes.
-    with mock.patch.dict(os.environ, PYTHONWARNINGS="ignore:resource_tracker"):
-        resource_tracker.ensure_running()
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    write_tree(before, folder)
-    process = context.Process(target=job)
-    process.start()
-    process.join(seconds)
-    process.kill()
-    process.join()
-    return read_tree(folder), process.exitcode
-
-
-def _run_scenario(folder: Path, sources: Path, name: str, *, small: bool, kill_at: int | None = None) -> None:
+def _run_scenario(folder: Path, sources: Path, name: str, *, small: bool, kill_at: int | None) -> None:
     """Run a job in a prepared folder, with its own source files; kill this process before a mutation."""
     scenario = next(scenario for scenario in scenarios(sources, small=small) if scenario.name == name)
     if kill_at is None:

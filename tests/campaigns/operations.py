@@ -1,12 +1,10 @@
 """Intercept the file operations of Python in a folder: record them, fail them, or stop before one.
 
-`Interceptor` replaces functions of `os` and `open`. It cannot see writes of C libraries; the log has the content of
-such a file once the file is renamed. The `power-cuts` campaign checks that each log reproduces the files.
+`Interceptor` replaces the functions of `os` with which stores are written. It cannot see other writes, as those of C
+libraries; the log has the content of such a file once the file is renamed. The `power-cuts` campaign checks that each
+log reproduces the files.
 """
 
-import builtins
-import importlib
-import io
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -18,12 +16,11 @@ from typing import Any
 
 import pytest
 
-MUTATIONS = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "link", "truncate"})
+MUTATIONS = frozenset({"create", "write", "sync", "rename", "unlink", "mkdir", "rmdir", "truncate"})
 # By the name of a function of `os` whose first argument is a path, the kind of operation.
 BY_PATH = {
-    "replace": "rename", "rename": "rename", "link": "link", "truncate": "truncate", "ftruncate": "truncate",
-    "unlink": "unlink", "remove": "unlink", "mkdir": "mkdir", "rmdir": "rmdir", "pread": "read", "scandir": "list",
-    "listdir": "list",
+    "replace": "rename", "rename": "rename", "truncate": "truncate", "ftruncate": "truncate", "unlink": "unlink",
+    "remove": "unlink", "mkdir": "mkdir", "rmdir": "rmdir", "pread": "read", "scandir": "list", "listdir": "list",
 }  # fmt: skip
 
 
@@ -33,9 +30,9 @@ class Operation:
 
     kind: str  # one of MUTATIONS, or "open", "read", "list" or "close"
     path: str
-    target: str = ""  # the new name, for "rename" and "link"
+    target: str = ""  # the new name, for "rename"
     offset: int = 0  # where "write" writes; the new length, for "truncate"
-    data: bytes = b""  # the bytes written; for "rename" and "link", the whole content
+    data: bytes = b""  # the bytes written; for "rename", the whole content
     is_folder: bool = False  # for "sync"
 
     @property
@@ -79,8 +76,6 @@ class Interceptor:
         with pytest.MonkeyPatch.context() as patch:
             for name, hook in hooks.items():
                 patch.setattr(os, name, partial(self._dispatch, hook, getattr(os, name)))
-            for module in (builtins, io):
-                patch.setattr(module, "open", partial(self._open_in_python, builtins.open))
             yield
 
     @contextmanager
@@ -127,9 +122,7 @@ class Interceptor:
         kind = "create" if is_new else "truncate" if flags & os.O_TRUNC else "open"
         operation = Operation(kind=kind, path=relative)
         descriptor: int = self._execute(operation, lambda: call(path, flags, mode, dir_fd=dir_fd))
-        file = self._open_files[descriptor] = _OpenFile(relative, bool(flags & (os.O_WRONLY | os.O_RDWR)))
-        if flags & os.O_APPEND:
-            file.offset = os.fstat(descriptor).st_size
+        self._open_files[descriptor] = _OpenFile(relative, bool(flags & (os.O_WRONLY | os.O_RDWR)))
         return descriptor
 
     def _close(self, call: Any, descriptor: int) -> None:
@@ -167,16 +160,11 @@ class Interceptor:
         operation = Operation(kind=kind, path=relative)
         if kind == "truncate":
             operation = replace(operation, offset=args[0])
-        elif kind in {"rename", "link"}:
+        elif kind == "rename":
             with self.paused():
                 data = Path(path).read_bytes() if os.path.isfile(path) else b""  # see the docstring of this module
             operation = replace(operation, target=self._relative(args[0]) or "", data=data)
         return self._execute(operation, lambda: call(path, *args, **kwargs))
-
-    def _open_in_python(self, call: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        """Open files for writing with the implementation in Python, which calls the functions of `os`."""
-        is_seen = not self._is_paused and set(mode) & set("wax+") and self._relative(file) is not None
-        return (importlib.import_module("_pyio").open if is_seen else call)(file, mode, *args, **kwargs)
 
 
 def before_mutation(number: int, action: Callable[[], None]) -> Callable[[Operation], None]:

@@ -27,11 +27,12 @@ def in_process(call: Callable[[], Any], *, seconds: float, method: str = "spawn"
     context: Any = get_context(method)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(sender, call))
-    process.start()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of forks while threads run
+        process.start()
     sender.close()
     try:
         if not receiver.poll(seconds):
-            raise RuntimeError("hangs")
+            raise RuntimeError("the process hangs")
         result, failure = receiver.recv()
     except EOFError:
         process.join()

@@ -1,5 +1,6 @@
 """The commit protocol without one of its safeguards, for the control runs of campaigns."""
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -20,9 +21,13 @@ def _put_in_place(
     """Overwrite a file, instead of renaming a temporary one."""
     if check is not None:
         check()
-    with storage_module._naming(storage.path(key), "writing"), storage.path(key).open("wb", buffering=0) as file:
-        for part in parts:
-            storage_module._write(file.fileno(), part)
+    with storage_module._naming(storage.path(key), "writing"):
+        descriptor = os.open(storage.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            for part in parts:
+                storage_module._write(descriptor, part)
+        finally:
+            os.close(descriptor)
 
 
 def _put_carelessly(*arguments: Any, **options: Any) -> None:

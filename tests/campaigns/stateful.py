@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 import builder
 import store_spec
 from store_spec.errors import SequenceError
+from tests.builder.fuzzed_sources import CAMPAIGN
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.scenarios import State, visible_state
+from tests.store.everything import problems_in
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
 
 
@@ -122,7 +119,9 @@ class Histories(RuleBasedStateMachine):
             self.close()
             self.lives += 1
             self.counts["crashes"] += 1
-            self._check_after_crash()
+            # Readers see the last commit, or the one that was in progress.
+            states: list[State] = [self.committed, self.pending, *([] if self.committed else [None])]
+            self.committed = states[visible_state(self.path, states)] or []
         else:
             self.committed = list(self.pending)
             if halfway:
@@ -154,7 +153,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.path.exists())
     @rule()
     def verify(self) -> None:
-        assert [str(problem) for problem in store_spec.verify(self.path) if not problem.leftover] == []
+        assert problems_in(self.path, leftovers=False) == []
 
     @invariant()
     def readers_see_the_last_commit(self) -> None:
@@ -174,32 +173,12 @@ class Histories(RuleBasedStateMachine):
             self.writer.append(sequence.inputs, sequence.labels, source=sequence.source)
             self.pending.append(sequence)
 
-    def _check_after_crash(self) -> None:
-        """Check that readers see the last commit or the one that was in progress, and nothing else."""
-        if not self.path.exists():
-            assert not self.committed
-            self.pending = []
-            return
-        store = store_spec.open_store(self.path)
-        before = [(one.source, one.inputs.tobytes()) for one in self.committed]
-        if before != [(source, store[number][0].tobytes()) for number, source in enumerate(store.sources)]:
-            self.committed = self.pending
-        assert_holds(store, self.committed)
-
 
 def run(examples: int, steps: int, *phases: Phase) -> str:
     """Run histories until the first that violates a promise, shrunk if that is a phase; return its message, or ""."""
-    options = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=phases,
-    )
+    options: Any = {"max_examples": examples, "stateful_step_count": steps, "derandomize": True, "phases": phases}
     try:
-        run_state_machine_as_test(Histories, settings=options)
+        run_machine(Histories, settings=settings(CAMPAIGN, **options))
     except Exception as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"
     return ""
@@ -210,10 +189,7 @@ def campaign(*, quick: bool) -> Outcome:
     examples, steps = (15, 40) if quick else (1_000, 100)
     Histories.counts.clear()
     violation = run(examples, steps, Phase.generate, Phase.shrink)
-    names = ("steps", "commits", "crashes", "compactions", "sequences compared")
-    outcome = Outcome(Counter({"histories": examples, **{name: Histories.counts[name] for name in names}}))
-    if violation:
-        outcome.violations.append(violation)
+    outcome = Outcome(Counter(histories=examples) + Histories.counts, [violation] if violation else [])
     with WITHOUT["writing the root last"]:
-        outcome.controls["writing the root last"] = int(bool(run(50, 40, Phase.generate)))
+        outcome.control("writing the root last", [run(50, 40, Phase.generate)])
     return outcome

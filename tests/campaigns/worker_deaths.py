@@ -6,38 +6,42 @@ Kills from outside would rarely hit these places. An environment variable says w
 import itertools
 import json
 import os
+import pkgutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 from unittest import mock
 
 from builder.execution import run
 from builder.execution.run import Run
-from builder.workers import batch
-from builder.workers.process_source import read_source
-from store_spec.building import compress_rows
 from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.disk.local_ledger import LocalLedger
-from store_spec.disk.storage import PARTIAL, LocalStorage
 from tests.builder.made_sources import read_made
 from tests.campaigns import safeguards
 
 VARIABLE = "CAMPAIGN_WORKERS"
 SECONDS = 0.03  # the minimum time to read a source, so that there is time for a kill
 
-Place = Literal["reading", "compressing", "before a put", "in a put", "before the rename", "after the rename"]
-PLACES: tuple[Place, ...] = get_args(Place)
+# By the place where a worker dies, the function at whose call it does; "after" it, once the call is done.
+PLACES = {
+    "reading": "builder.workers.batch.read_source",
+    "compressing": "builder.workers.batch.compress_rows",
+    "before a put": "store_spec.disk.storage.LocalStorage.put",
+    "in a put": "store_spec.disk.storage._write",
+    "before the rename": "os.replace",
+    "after the rename": "os.replace",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
     """Where workers die."""
 
-    place: Place
+    place: str  # one of PLACES
     call: int  # the number of the call, counted in each worker
     times: int  # how many workers die, one after another
 
@@ -99,44 +103,19 @@ def remove_safeguard() -> None:
 
 
 def arrange(death: Death) -> None:
-    """Make this worker count the calls of a place, and kill itself at one of them."""
-    calls = itertools.count()
-    put, replace = LocalStorage.put, os.replace
+    """Make this worker count the calls of a function, and kill itself at one of them."""
+    calls, function = itertools.count(), pkgutil.resolve_name(PLACES[death.place])
 
-    def count() -> None:
-        if next(calls) == death.call:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        is_due, is_after = next(calls) == death.call, death.place.startswith("after")
+        if is_due and not is_after:
             die(death)
+        result = function(*args, **kwargs)
+        if is_due and is_after:
+            die(death)
+        return result
 
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def count_and_call(*args: Any, **kwargs: Any) -> Any:
-            count()
-            return call(*args, **kwargs)
-
-        return count_and_call
-
-    def halved(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-        data = b"".join(parts)
-        yield data[: len(data) // 2]
-        count()
-        yield data[len(data) // 2 :]
-
-    def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-        is_put = os.fspath(source).endswith(PARTIAL)
-        if is_put and death.place == "before the rename":
-            count()
-        replace(source, target)
-        if is_put and death.place == "after the rename":
-            count()
-
-    replacements: dict[Place, tuple[Any, str, Callable[..., Any]]] = {
-        "reading": (batch, "read_source", counted(read_source)),
-        "compressing": (batch, "compress_rows", counted(compress_rows)),
-        "before a put": (LocalStorage, "put", counted(put)),
-        "in a put": (LocalStorage, "put", lambda self, key, parts, check=None: put(self, key, halved(parts), check)),
-        "before the rename": (os, "replace", rename),
-        "after the rename": (os, "replace", rename),
-    }
-    setattr(*replacements[death.place])
+    FOR_EVER.enter_context(mock.patch(PLACES[death.place], counted))
 
 
 def die(death: Death) -> None:

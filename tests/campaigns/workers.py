@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ import psutil
 import builder
 from tests.builder.made_sources import Made, expected, write_made
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.processes import POLL_SECONDS, ROOT, cluster, kill_all, select, workers_of
+from tests.campaigns.processes import POLL_SECONDS, ROOT, Cluster, cluster, kill_all, select, workers_of
 from tests.campaigns.scenarios import STORE, State, describe, visible_state
 from tests.campaigns.trees import Tree, difference, read_tree, without_cache, write_tree
 from tests.campaigns.worker_deaths import PLACES, Death, environment
@@ -162,18 +162,11 @@ class Builds:
             variables = environment(deaths, case.death, safeguard, gives_up=case.gives_up)
             arguments = [str(self._place / "all"), str(folder / STORE), f"--process={PROCESS}"]
             arguments += [f"--{name}={size}" for name, size in SIZES.items()]
+            other = None
             if case.kills == "the scheduler":
                 other = stack.enter_context(cluster(place, variables))
-                arguments.append(f"--scheduler={other.address}")
-            else:
-                arguments.append(f"--workers={case.workers}")
-
-            def targets(coordinator: int) -> list[psutil.Process]:
-                if case.kills == "the scheduler":
-                    return [psutil.Process(other.scheduler.pid)] if (folder / f"{STORE}.build").exists() else []
-                return workers_of(coordinator)
-
-            result = run_build(arguments, place / "log", variables, case, targets)
+            arguments.append(f"--scheduler={other.address}" if other else f"--workers={case.workers}")
+            result = run_build(arguments, folder, variables, case, other)
             if case.death is not None:
                 result = replace(result, kills=len(list(deaths.iterdir())))
             return result, self._check(folder, case, result)
@@ -212,28 +205,27 @@ class Builds:
 
 
 def run_build(
-    arguments: list[str],
-    log: Path,
-    variables: Mapping[str, str],
-    case: Case,
-    targets: Callable[[int], list[psutil.Process]],
+    arguments: list[str], folder: Path, variables: Mapping[str, str], case: Case, other: Cluster | None
 ) -> BuildResult:
-    """Run `seqzarr build`, log what it prints to standard error, and kill processes meanwhile.
-
-    `targets` returns what can be killed, given the process ID of the coordinator.
-    """
-    mark, count, rng = uuid.uuid4().hex, 0, random.Random(case.name)
+    """Run `seqzarr build`, keep what it prints to standard error, and kill processes of its own or another cluster."""
+    mark, count, rng, log = uuid.uuid4().hex, 0, random.Random(case.name), folder.with_name("log")
     command = [sys.executable, "-m", "tests.campaigns.worker_deaths", "build", "--quiet", *arguments]
     environ = {**os.environ, **variables, MARK: mark}
     with log.open("wb") as file:  # a pipe would stay open until the last worker exits
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=file)
+
+    def targets() -> list[psutil.Process]:
+        if other is None:
+            return workers_of(process.pid)
+        return [psutil.Process(other.scheduler.pid)] if (folder / f"{STORE}.build").exists() else []
+
     remaining, due, deadline = iter(case.gaps), math.inf, time.monotonic() + SECONDS
     has_begun = False
     while process.poll() is None and (now := time.monotonic()) < deadline:
-        if not has_begun and targets(process.pid):
+        if not has_begun and targets():
             has_begun, due = True, now + next(remaining, math.inf)
         if now >= due:
-            found = targets(process.pid)
+            found = targets()
             count += kill_all(rng.sample(found, min(1, len(found))) if case.kills == "a worker" else found)
             due, deadline = now + next(remaining, math.inf), now + SECONDS
         time.sleep(POLL_SECONDS)
