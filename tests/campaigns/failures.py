@@ -17,7 +17,7 @@ from builder.build_errors import BuildError
 from store_spec.errors import StoreError
 from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.recording import Checker, commits_reported
+from tests.campaigns.recording import Checker, states_seen
 from tests.campaigns.safeguards import WITHOUT
 from tests.campaigns.scenarios import STORE, Scenario, describe, scenarios
 from tests.campaigns.trees import read_tree, write_tree
@@ -98,20 +98,16 @@ def failures(checker: Checker, place: Path, *, every: int) -> Iterator[tuple[Fau
 
 def run_with_fault(checker: Checker, live: Path, fault: Fault) -> str:
     """Run a job with a fault; return a message if a promise is violated, or else ""."""
-    scenario, interceptor, states = checker.scenario, Interceptor(live, fault), [0]
-
-    def add_state() -> None:
-        with interceptor.paused():
-            states.append(scenario.visible_state(live))
-
+    interceptor, last = Interceptor(live, fault), len(checker.scenario.states) - 1
     try:
-        with interceptor.installed(), commits_reported(add_state):
-            message = error_of(scenario, live)
+        with states_seen(lambda: checker.state(read_tree(live)), interceptor) as states, interceptor.installed():
+            message = error_of(checker.scenario, live)
     except Exception as error:  # noqa: BLE001
         return describe(error)
+    if isinstance(seen := states[-1], str):
+        return f"after its last commit: {seen}"
     # Without a message, the fault hit something of no consequence, such as the removal of the lock file.
-    allowed = range(states[-1] if message else len(scenario.states) - 1, len(scenario.states))
-    problem = checker.check(read_tree(live), allowed)
+    problem = checker.check(read_tree(live), range(seen if message else last, last + 1))
     if problem or not message:
         return problem
     names = [name for operation in fault.failed for name in names_of(live, operation)]

@@ -61,7 +61,6 @@ def record(
     """
     points: list[CrashPoint] = []
     numbers = itertools.count()
-    states = [scenario.visible_state(folder)]
     interned: dict[bytes | None, bytes | None] = {}  # equal files share memory, because a tree is kept for each point
 
     def keep(operation: Operation | None) -> None:
@@ -73,13 +72,9 @@ def record(
             allowed, logged = {states[-1], *(() if states[1:] else uncertain)}, len(interceptor.log)
             points.append(CrashPoint(number=number, operation=operation, logged=logged, tree=tree, allowed=allowed))
 
-    def add_state() -> None:
-        with interceptor.paused():
-            states.append(scenario.visible_state(folder))
-
     before = read_tree(folder)
     interceptor = Interceptor(folder, keep)
-    with interceptor.installed(), commits_reported(add_state):
+    with states_seen(lambda: scenario.visible_state(folder), interceptor) as states, interceptor.installed():
         (job or scenario.run)(folder)
     states.append(scenario.visible_state(folder))  # because not every job ends with a commit
     keep(None)
@@ -90,17 +85,18 @@ def record(
 
 
 @contextmanager
-def commits_reported(callback: Callable[[], None]) -> Iterator[None]:
-    """Call a function whenever a commit has returned."""
-    commit = Ledger.commit
+def states_seen(look: Callable[[], T], interceptor: Interceptor) -> Iterator[list[T]]:
+    """Yield a list of what readers see: now, and whenever a commit has returned."""
+    commit, states = Ledger.commit, [look()]
 
-    def reporting_commit(ledger: Ledger) -> int:
+    def observed_commit(ledger: Ledger) -> int:
         count = commit(ledger)
-        callback()
+        with interceptor.paused():
+            states.append(look())
         return count
 
-    with mock.patch.object(Ledger, "commit", reporting_commit):
-        yield
+    with mock.patch.object(Ledger, "commit", observed_commit):
+        yield states
 
 
 class Checker:
@@ -113,12 +109,17 @@ class Checker:
         self.states: dict[Any, int | str] = {}  # by tree: the state that readers see, or a violation
         self.resumed: dict[Any, str] = {}  # by tree: the violation of the resumed job, or ""
 
-    def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
-        """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
+    def state(self, tree: Tree) -> int | str:
+        """Return the number of the state that readers see, or a message if it is none of the scenario's states."""
         key = normalize(tree)
         if key not in self.states:
             self.states[key] = self._attempt(tree, self.scenario.visible_state)
-        if isinstance(state := self.states[key], str):
+        return self.states[key]
+
+    def check(self, tree: Tree, allowed: Collection[int], *, resume: bool = True) -> str:
+        """Return a message if readers see a state that is not allowed, or if the job cannot be resumed; else ""."""
+        key, state = normalize(tree), self.state(tree)
+        if isinstance(state, str):
             return state
         if state not in allowed:
             return f"readers see state {state}, not one of {sorted(allowed)}"

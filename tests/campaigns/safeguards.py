@@ -1,12 +1,14 @@
 """The commit protocol without one of its safeguards, for the control runs of campaigns."""
 
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from unittest import mock
 
+from builder.execution.run import Run
 from store_spec.disk import storage as storage_module
+from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.storage import LocalStorage
 from store_spec.format.layout import ROOT, Root
@@ -47,11 +49,31 @@ def _do_nothing(descriptor: int) -> None:
     pass
 
 
+@contextmanager
+def _commits_before_shards() -> Iterator[None]:
+    """Commit shards before they are written."""
+    jobs = Ledger.jobs
+
+    def finished_jobs(ledger: Ledger, *, final: bool = False) -> list[ShardJob]:
+        pending = jobs(ledger, final=final)
+        for job in pending:
+            ledger.mark_done(job)
+        return pending
+
+    with (
+        mock.patch.object(Ledger, "jobs", finished_jobs),
+        mock.patch.multiple(Run, _is_due=lambda _: True, _has_open_jobs=lambda _: False),
+    ):
+        yield
+
+
 # By the name of a safeguard, a context without it.
 WITHOUT: dict[str, AbstractContextManager[Any]] = {
     "atomic rename": mock.patch.object(LocalStorage, "put", _put_in_place),
     "reporting write errors": mock.patch.object(LocalStorage, "put", _put_carelessly),
     "writing the root last": mock.patch.object(LocalLedger, "_write", _write_root_first),
     "recovery": mock.patch.object(LocalLedger, "_recover"),
+    "removing temporary files": mock.patch.object(LocalLedger, "tidy"),
+    "waiting for shards": _commits_before_shards(),
     "fsync": mock.patch("os.fsync", _do_nothing),  # saves time in campaigns without power cuts
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import store_spec
@@ -53,6 +53,11 @@ def visible_state(location: StoreLocation, states: Several[State]) -> int:
     raise ViolationError(f"readers see {len(store):,} sequences, which are not those of any commit")
 
 
+def compare(folder: Path, expected: Tree) -> str:
+    """Describe how a folder differs from a tree, apart from caches of builds; return an empty string if it does not."""
+    return difference(without_cache(read_tree(folder)), without_cache(expected))
+
+
 class Scenario(ABC):
     """A job on a store. If it is interrupted and run again, it ends with the same bytes as without interruption."""
 
@@ -93,7 +98,7 @@ class Scenario(ABC):
     def resume(self, folder: Path, expected: Tree) -> str:
         """Run the job again after an interruption; return a message if it ends with other bytes, or else ""."""
         self.run(folder)
-        differs = difference(without_cache(read_tree(folder)), without_cache(expected))
+        differs = compare(folder, expected)
         return differs and f"the resumed job ends with other bytes: {differs}"
 
 
@@ -164,14 +169,20 @@ def _deterministic_builds() -> Iterator[None]:
 
 
 class Building(Scenario):
-    """Build a store from files, one of which is broken."""
+    """Build a store from files."""
+
+    process: Any = staticmethod(read_made)
+    options: ClassVar[dict[str, Any]] = {
+        "batch": 1, "chunk": 48, "shard": 96, "update": True, "retire_missing": True,
+    }  # fmt: skip
 
     def __init__(self, name: str, place: Path, *, before: dict[str, Made], after: dict[str, Made]) -> None:
-        self.name, self._place, self._begins_empty = name, place / name, not before
-        write_made(self._place / "before", before)
-        write_made(self._place / "after", after)
-        # Sources are added or replaced one by one, in the order of their names.
-        self.states = [expected(before) if before else None]
+        self.name, self.sources = name, place / name / "after"
+        self._first = place / name / "before" if before else None
+        write_made(place / name / "before", before)
+        write_made(self.sources, after)
+        # A new store may be empty at first. Sources are added or replaced one by one, in the order of their names.
+        self.states = [expected(before)] if before else [None, []]
         changed = sorted(source for source, made in after.items() if made != before.get(source) and not made.fault)
         for count in range(1, len(changed) + 1):
             added = {source: after[source] for source in changed[:count]}
@@ -179,16 +190,15 @@ class Building(Scenario):
             self.states.append(expected(kept) + expected(added))
 
     def prepare(self, folder: Path) -> None:
-        if not self._begins_empty:
-            self._build(folder, "before")
+        if self._first:
+            self._build(self._first, folder)
 
     def run(self, folder: Path) -> None:
-        self._build(folder, "after")
+        self._build(self.sources, folder)
 
-    def _build(self, folder: Path, sources: str) -> None:
-        options: dict[str, Any] = {"batch": 1, "chunk": 48, "shard": 96, "update": True, "retire_missing": True}
+    def _build(self, sources: Path, folder: Path) -> None:
         with _deterministic_builds():
-            build(self._place / sources, folder / STORE, process=read_made, workers=0, **options)
+            build(sources, folder / STORE, process=self.process, workers=0, **self.options)
 
 
 class Repair(Scenario):

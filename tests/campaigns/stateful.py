@@ -186,7 +186,7 @@ def run(examples: int, steps: int, *phases: Phase) -> str:
 
 def campaign(*, quick: bool) -> Outcome:
     """Run histories; in the quick form, few and short ones."""
-    examples, steps = (15, 40) if quick else (1_000, 100)
+    examples, steps = (20, 40) if quick else (1_000, 100)
     Histories.counts.clear()
     violation = run(examples, steps, Phase.generate, Phase.shrink)
     outcome = Outcome(Counter(histories=examples) + Histories.counts, [violation] if violation else [])

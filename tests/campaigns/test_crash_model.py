@@ -61,10 +61,7 @@ def sample(disk: Disk) -> list[Tree]:
         lambda folder: write(folder / "new", bytes(range(200))),
         lambda folder: write(folder / "old", b"shorter"),
         lambda folder: os.truncate(folder / "old", 1),
-        lambda folder: (folder / "full/of").rename(folder / "old"),
-        lambda folder: (folder / "full").rename(folder / "moved"),
         lambda folder: (folder / "a/b/c").mkdir(parents=True),
-        lambda folder: shutil.rmtree(folder / "full"),
         lambda folder: (folder / "old").unlink(),
     ],
 )
@@ -80,18 +77,6 @@ def test_a_file_written_by_a_library_is_logged_when_it_is_renamed(folder):
         (folder / "new.partial").rename(folder / "new")
     assert disk.synced() == BEFORE
     assert [disk.current(fate)["new"] for fate in Fate] == [b"", b"bytes", bytes(5), b"by"]
-
-
-def test_a_write_is_split_into_two(folder):
-    contents: list[bytes] = []
-
-    def look(operation: Operation) -> None:
-        if operation.kind == "close" or (operation.kind == "write" and operation.offset):
-            contents.append((folder / "a").read_bytes())
-
-    with Interceptor(folder, look).installed():
-        write(folder / "a", b"abcdef")
-    assert contents == [b"abc", b"abcdef"]
 
 
 def test_a_failed_operation_is_not_executed(folder):

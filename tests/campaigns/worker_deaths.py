@@ -9,19 +9,17 @@ import os
 import pkgutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from builder.execution import run
-from builder.execution.run import Run
-from store_spec.disk.ledger import Ledger, ShardJob
-from store_spec.disk.local_ledger import LocalLedger
+from store_spec.disk.storage import LocalStorage
 from tests.builder.made_sources import read_made
-from tests.campaigns import safeguards
+from tests.campaigns.safeguards import WITHOUT
 
 VARIABLE = "CAMPAIGN_WORKERS"
 SECONDS = 0.03  # the minimum time to read a source, so that there is time for a kill
@@ -31,7 +29,7 @@ PLACES = {
     "reading": "builder.workers.batch.read_source",
     "compressing": "builder.workers.batch.compress_rows",
     "before a put": "store_spec.disk.storage.LocalStorage.put",
-    "in a put": "store_spec.disk.storage._write",
+    "in a put": "store_spec.disk.storage.LocalStorage.put",
     "before the rename": "os.replace",
     "after the rename": "os.replace",
 }
@@ -63,29 +61,6 @@ def read(path: Path) -> Any:
     return read_made(path)
 
 
-@contextmanager
-def commits_before_shards() -> Iterator[None]:
-    """Commit shards before they are written."""
-    jobs = Ledger.jobs
-
-    def finished_jobs(ledger: Ledger, *, final: bool = False) -> list[ShardJob]:
-        pending = jobs(ledger, final=final)
-        for job in pending:
-            ledger.mark_done(job)
-        return pending
-
-    with (
-        mock.patch.object(Ledger, "jobs", finished_jobs),
-        mock.patch.multiple(Run, _is_due=lambda _: True, _has_open_jobs=lambda _: False),
-    ):
-        yield
-
-
-WITHOUT: dict[str, AbstractContextManager[Any]] = {
-    "removing temporary files": mock.patch.object(LocalLedger, "tidy"),
-    "waiting for shards": commits_before_shards(),
-    "atomic rename": safeguards.WITHOUT["atomic rename"],
-}
 FOR_EVER = ExitStack()
 
 
@@ -106,16 +81,28 @@ def arrange(death: Death) -> None:
     """Make this worker count the calls of a function, and kill itself at one of them."""
     calls, function = itertools.count(), pkgutil.resolve_name(PLACES[death.place])
 
+    def count() -> None:
+        if next(calls) == death.call:
+            die(death)
+
     def counted(*args: Any, **kwargs: Any) -> Any:
-        is_due, is_after = next(calls) == death.call, death.place.startswith("after")
-        if is_due and not is_after:
-            die(death)
+        if not death.place.startswith("after"):
+            count()
         result = function(*args, **kwargs)
-        if is_due and is_after:
-            die(death)
+        if death.place.startswith("after"):
+            count()
         return result
 
-    FOR_EVER.enter_context(mock.patch(PLACES[death.place], counted))
+    def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Any = None) -> None:
+        function(storage, key, halved(b"".join(parts)), check)
+
+    def halved(data: bytes) -> Iterator[bytes]:
+        yield data[: len(data) // 2]
+        count()
+        yield data[len(data) // 2 :]
+
+    counting = put if death.place == "in a put" else counted
+    FOR_EVER.enter_context(mock.patch(PLACES[death.place], counting))
 
 
 def die(death: Death) -> None:

@@ -17,22 +17,21 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import psutil
 
-import builder
-from tests.builder.made_sources import Made, expected, write_made
+from tests.builder.made_sources import Made
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import POLL_SECONDS, ROOT, Cluster, cluster, kill_all, select, workers_of
-from tests.campaigns.scenarios import STORE, State, describe, visible_state
-from tests.campaigns.trees import Tree, difference, read_tree, without_cache, write_tree
+from tests.campaigns.recording import Checker
+from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.scenarios import STORE, Building, compare
+from tests.campaigns.trees import read_tree
 from tests.campaigns.worker_deaths import PLACES, Death, environment
 
 SOURCES, FIRST = 100, 30  # files, and how many of them are in the store to which a build appends
 MADE = {f"{number:03}.made": Made(lengths=(70 + number % 37,), seed=number) for number in range(SOURCES)}
-PROCESS = "tests.campaigns.worker_deaths:read"
-SIZES: dict[str, Any] = {"chunk": "4kB", "shard": "16kB", "batch": 300}
 SECONDS = 60.0  # limit for a build after the last kill
 EXIT_SECONDS = 10.0  # limit for the processes of a build to exit after it
 MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of one build
@@ -93,7 +92,7 @@ class BuildResult:
 def campaign(*, quick: bool) -> Outcome:
     """Run all cases; in the quick form, one of each kind."""
     outcome = Outcome(Counter({"workers killed": 0, "schedulers killed": 0}))
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:  # processes of their own call it
         builds = Builds(Path(temporary).resolve())
         for case in quick_cases() if quick else all_cases():
             result, problem = builds.run_until_killed(case)
@@ -133,15 +132,23 @@ def all_cases() -> list[Case]:
     return cases
 
 
+class SlowBuild(Building):
+    """A build with commits and shards of few sources, slow enough for kills."""
+
+    process = "tests.campaigns.worker_deaths:read"
+    options: ClassVar[dict[str, Any]] = {"chunk": "4kB", "shard": "16kB", "batch": 300}
+
+
 class Builds:
-    """Builds from the same source files, and what undisturbed ones make from them."""
+    """Builds of the same source files, of a new store or appended to one with the first of them."""
 
     def __init__(self, place: Path) -> None:
+        first = {name: MADE[name] for name in sorted(MADE)[:FIRST]}
         self._place = place
-        write_made(place / "all", MADE)
-        write_made(place / "first", {name: MADE[name] for name in sorted(MADE)[:FIRST]})
-        self._first = self._finish(place / "first", place / "of first")
-        self._all = self._finish(place / "all", place / "of all")
+        self._checkers = [
+            Checker(SlowBuild(f"after {len(before)}", place, before=before, after=MADE), place / f"of {len(before)}")
+            for before in ({}, first)
+        ]
 
     def run_until_killed(self, case: Case) -> tuple[BuildResult, str]:
         """Run a case. If the build ends before the first kill, try again with earlier kills."""
@@ -155,13 +162,15 @@ class Builds:
     def run(self, case: Case, safeguard: str | None = None) -> tuple[BuildResult, str]:
         """Run a case, possibly without a safeguard; return its result and a message if it violates a promise, or ""."""
         with tempfile.TemporaryDirectory(dir=self._place) as temporary, ExitStack() as stack:
-            place = Path(temporary)
+            place, checker = Path(temporary), self._checkers[case.appends]
+            build: Any = checker.scenario
             folder, deaths = place / "folder", place / "deaths"
             deaths.mkdir()
-            write_tree(self._first if case.appends else {}, folder)
+            folder.mkdir()
+            build.prepare(folder)
             variables = environment(deaths, case.death, safeguard, gives_up=case.gives_up)
-            arguments = [str(self._place / "all"), str(folder / STORE), f"--process={PROCESS}"]
-            arguments += [f"--{name}={size}" for name, size in SIZES.items()]
+            arguments = [str(build.sources), str(folder / STORE), f"--process={build.process}"]
+            arguments += [f"--{name}={size}" for name, size in build.options.items()]
             other = None
             if case.kills == "the scheduler":
                 other = stack.enter_context(cluster(place, variables))
@@ -169,39 +178,27 @@ class Builds:
             result = run_build(arguments, folder, variables, case, other)
             if case.death is not None:
                 result = replace(result, kills=len(list(deaths.iterdir())))
-            return result, self._check(folder, case, result)
+            return result, check(checker, folder, case, result)
 
-    def _check(self, folder: Path, case: Case, result: BuildResult) -> str:
-        """Return a message if a build violates a promise, or else ""."""
-        if result.code is None:
-            return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
-        if result.left:
-            return f"{result.left} of its processes are still running"
-        if not result.kills:
-            return "nothing was killed"
-        if not result.code and result.error:
-            return f"it printed {result.error!r:.200}"
-        if result.code and case.must_finish:
-            return f"it stopped: {result.error[-300:]!r}"
-        if result.code and (not result.error.startswith("Error: ") or result.error.count("\n") != 1):
-            return f"it did not print one line with an error, but {result.error[-300:]!r}"
-        if result.code and not any(hint in result.error for hint in HINTS):
-            return f"its error does not say what to do: {result.error}"
-        try:
-            if not result.code:
-                return difference(without_cache(read_tree(folder)), self._all)
-            sequences = expected(MADE)
-            states: list[State] = [sequences[:count] for count in range(FIRST if case.appends else 0, SOURCES + 1)]
-            visible_state(folder / STORE, states if case.appends else [None, *states])
-            return difference(self._finish(self._place / "all", folder), self._all)
-        except Exception as error:  # noqa: BLE001
-            return describe(error)
 
-    def _finish(self, sources: Path, folder: Path) -> Tree:
-        """Build without kills; return the content of the folder."""
-        folder.mkdir(exist_ok=True)
-        builder.build(sources, folder / STORE, process=PROCESS, workers=0, **SIZES)
-        return without_cache(read_tree(folder))
+def check(checker: Checker, folder: Path, case: Case, result: BuildResult) -> str:
+    """Return a message if a build violates a promise, or else ""."""
+    if result.code is None:
+        return f"it hung: {SECONDS:.0f} s after the last kill it had not ended"
+    if result.left:
+        return f"{result.left} of its processes are still running"
+    if not result.kills:
+        return "nothing was killed"
+    if not result.code:
+        printed = result.error and f"it printed {result.error!r:.200}"
+        return printed or compare(folder, checker.expected)
+    if case.must_finish:
+        return f"it stopped: {result.error[-300:]!r}"
+    if not result.error.startswith("Error: ") or result.error.count("\n") != 1:
+        return f"it did not print one line with an error, but {result.error[-300:]!r}"
+    if not any(hint in result.error for hint in HINTS):
+        return f"its error does not say what to do: {result.error}"
+    return checker.check(read_tree(folder), range(SOURCES + 1))
 
 
 def run_build(
