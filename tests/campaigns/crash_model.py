@@ -7,8 +7,6 @@
 * A rename is atomic. A rename between two folders is safe once either is synced.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,22 +46,21 @@ class File:
         return bytes(data)
 
 
-@dataclass(slots=True, eq=False)
 class Folder:
-    current: dict[str, Node] = field(default_factory=dict)
-    synced: dict[str, Node] = field(default_factory=dict)
+    """A folder; the disk has its names."""
 
 
 Node = File | Folder
-NameChange = tuple[tuple[Folder, str, Node | None], ...]  # atomic: the new node of each name; None: removed
+Name = tuple[Node, str]  # in a folder
+Change = dict[Name, Node | None]  # atomic: the new node of each name; None: removed
 
 
-def _change_names(change: NameChange, names_of: Callable[[Folder], dict[str, Node]]) -> None:
-    for folder, name, node in change:
+def _change_names(names: dict[Name, Node], change: Change) -> None:
+    for name, node in change.items():
         if node is None:
-            names_of(folder).pop(name, None)
+            names.pop(name, None)
         else:
-            names_of(folder)[name] = node
+            names[name] = node
 
 
 class Disk:
@@ -71,26 +68,28 @@ class Disk:
 
     def __init__(self, tree: Tree) -> None:
         self._root = Folder()
-        self._unsynced: list[NameChange] = []  # in the order of the operations
-        for name in sorted(tree):
-            data = tree[name]
-            self._change((name, Folder() if data is None else File(data)))
-        self._sync_changes(self._unsynced)
+        self._current: dict[Name, Node] = {}
+        self._synced: dict[Name, Node] = {}
+        self._unsynced: list[Change] = []  # in the order of the operations
+        for path in sorted(tree):
+            data = tree[path]
+            self._change({self._name(path): Folder() if data is None else File(data)})
+        self._sync_names(self._unsynced)
 
     def apply(self, operation: Operation) -> None:
-        path, target = operation.path, operation.target
+        path = operation.path
         match operation.kind:
             case "create":
-                self._change((path, File()))
+                self._change({self._name(path): File()})
             case "mkdir":
-                self._change((path, Folder()))
+                self._change({self._name(path): Folder()})
             case "unlink" | "rmdir":
-                self._change((path, None))
+                self._change({self._name(path): None})
             case "rename":
-                folder, name = self._parent(path)
-                if name not in folder.current:  # a library wrote it, unseen by the interceptor
-                    self._change((path, File(unsynced=[(0, operation.data)])))
-                self._change((path, None), (target, self._node(path)))
+                name = self._name(path)
+                if name not in self._current:  # a library wrote it, unseen by the interceptor
+                    self._change({name: File(unsynced=[(0, operation.data)])})
+                self._change({name: None, self._name(operation.target): self._current[name]})
             case "write" | "truncate":
                 node = self._node(path)
                 assert isinstance(node, File), path
@@ -100,11 +99,11 @@ class Disk:
 
     def synced(self) -> Tree:
         """Return the state in which only synced changes survive."""
-        return _tree(self._root, lambda folder: folder.synced, lambda _: Fate.LOST)
+        return self._tree(self._synced, lambda _: Fate.LOST)
 
     def current(self, fate: Fate = Fate.KEPT) -> Tree:
         """Return the state in which all names and truncations survive, and unsynced writes have this fate."""
-        return _tree(self._root, lambda folder: folder.current, lambda written: Fate.KEPT if written is None else fate)
+        return self._tree(self._current, lambda written: Fate.KEPT if written is None else fate)
 
     def sample(self, rng: random.Random) -> Tree:
         """Return a state in which a random subset of the unsynced changes survives, in random order."""
@@ -112,32 +111,24 @@ class Disk:
         changes = [change for change in self._unsynced if rng.random() < odds]
         if rng.random() < 0.5:
             rng.shuffle(changes)
-        names: dict[int, dict[str, Node]] = {}
-
-        def names_of(folder: Folder) -> dict[str, Node]:
-            return names.setdefault(id(folder), dict(folder.synced))
-
+        names = dict(self._synced)
         for change in changes:
-            _change_names(change, names_of)
+            _change_names(names, change)
         fates = list(Fate) if rng.random() < 0.5 else [Fate.LOST, Fate.KEPT]
-        return _tree(self._root, names_of, lambda _: rng.choice(fates))
+        return self._tree(names, lambda _: rng.choice(fates))
 
     def _node(self, path: str) -> Node:
         node: Node = self._root
         for name in filter(None, path.split("/")):
-            assert isinstance(node, Folder), path
-            node = node.current[name]
+            node = self._current[node, name]
         return node
 
-    def _parent(self, path: str) -> tuple[Folder, str]:
+    def _name(self, path: str) -> Name:
         parent, _, name = path.rpartition("/")
-        folder = self._node(parent)
-        assert isinstance(folder, Folder), path
-        return folder, name
+        return self._node(parent), name
 
-    def _change(self, *names: tuple[str, Node | None]) -> None:
-        change = tuple((*self._parent(path), node) for path, node in names)
-        _change_names(change, lambda folder: folder.current)
+    def _change(self, change: Change) -> None:
+        _change_names(self._current, change)
         self._unsynced.append(change)
 
     def _sync(self, node: Node) -> None:
@@ -146,32 +137,33 @@ class Disk:
             node.unsynced.clear()
             return
         # Earlier changes of a name are synced together with a later one.
-        names: set[tuple[int, str]] = set()
-        synced = []
+        names: set[Name] = set()
+        changes: list[Change] = []
         for change in reversed(self._unsynced):
-            changed = {(id(folder), name) for folder, name, _ in change}
-            if any(folder is node for folder, _, _ in change) or names & changed:
-                names |= changed
-                synced.append(change)
-        self._sync_changes(synced[::-1])
+            if any(folder is node for folder, _ in change) or names & change.keys():
+                names |= change.keys()
+                changes.insert(0, change)
+        self._sync_names(changes)
 
-    def _sync_changes(self, changes: list[NameChange]) -> None:
+    def _sync_names(self, changes: list[Change]) -> None:
         for change in changes:
-            _change_names(change, lambda folder: folder.synced)
+            _change_names(self._synced, change)
         done = set(map(id, changes))
         self._unsynced = [change for change in self._unsynced if id(change) not in done]
 
-
-def _tree(root: Folder, names_of: Callable[[Folder], dict[str, Node]], fate: Callable[[bytes | None], Fate]) -> Tree:
-    tree: Tree = {}
-    waiting: list[tuple[str, Folder]] = [("", root)]
-    while waiting:
-        parent, folder = waiting.pop()
-        for name, node in names_of(folder).items():
-            path = f"{parent}{name}"
-            if isinstance(node, Folder):
-                tree[path] = None
-                waiting.append((f"{path}/", node))
-            else:
-                tree[path] = node.content(fate) if node.unsynced else node.synced
-    return tree
+    def _tree(self, names: dict[Name, Node], fate: Callable[[bytes | None], Fate]) -> Tree:
+        content: dict[Node, list[tuple[str, Node]]] = {}
+        for (folder, name), node in names.items():
+            content.setdefault(folder, []).append((name, node))
+        tree: Tree = {}
+        waiting: list[tuple[str, Node]] = [("", self._root)]
+        while waiting:
+            parent, folder = waiting.pop()
+            for name, node in content.get(folder, ()):
+                path = f"{parent}{name}"
+                if isinstance(node, File):
+                    tree[path] = node.content(fate) if node.unsynced else node.synced
+                else:
+                    tree[path] = None
+                    waiting.append((f"{path}/", node))
+        return tree
