@@ -7,65 +7,50 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.buckets import benchmark_buckets
 from tests.benchmarks.building import benchmark_build
 from tests.benchmarks.memory import benchmark_memory
-from tests.benchmarks.reading.tables import TABLES, benchmark_reading
+from tests.benchmarks.reading import TABLES, benchmark_reading
 from tests.benchmarks.tiny import benchmark_tiny
 from tests.benchmarks.training import benchmark_training
 from tests.benchmarks.verifying import benchmark_verify
 
-VOWELS = Path(__file__).parents[1] / "data" / "japanese-vowels"
-
-Run = Callable[[Path, argparse.Namespace], None]
-
-SECTIONS: dict[str, tuple[Run, Run | None]] = {
+SECTIONS: dict[str, tuple[Callable[..., None], dict[str, Any], dict[str, Any] | None]] = {
     # Each with its arguments, and with those for --quick.
     "build": (
-        lambda folder, _: benchmark_build(folder, megabytes={"npy": 1000, "csv": 300}, rounds=3, workers=(1, 2)),
-        lambda folder, _: benchmark_build(folder, megabytes={"npy": 20, "csv": 8}, rounds=1, workers=(1,)),
+        benchmark_build,
+        {"megabytes": {"npy": 1000, "csv": 300}, "rounds": 3, "workers": (1, 2)},
+        {"megabytes": {"npy": 20, "csv": 8}, "rounds": 1, "workers": (1,)},
     ),
     "reading": (
-        lambda folder, given: benchmark_reading(
-            given.keep or folder,
-            megabytes={"walks": 1050, "wide": 400, "tiny": 640},
-            seconds=4,
-            rounds=given.rounds or 3,
-            limit=400_000_000,
-            workers=2,
-            tables=given.tables,
-        ),
-        lambda folder, given: benchmark_reading(
-            given.keep or folder,
-            megabytes={"walks": 20, "wide": 20, "tiny": 6},
-            seconds=0.2,
-            rounds=given.rounds or 1,
-            limit=400_000_000,
-            workers=0,
-            tables=given.tables or [name for name in TABLES if name != "others"],  # they are measured as the main ones
-        ),
+        benchmark_reading,
+        {"megabytes": {"walks": 1050, "wide": 400, "tiny": 640}, "seconds": 4, "rounds": 3, "tables": [*TABLES]},
+        {
+            "megabytes": {"walks": 20, "wide": 20, "tiny": 6},
+            "seconds": 0.2,
+            "rounds": 1,
+            "tables": [name for name in TABLES if name != "others"],  # they are measured as the main ones
+        },
     ),
     "verify": (
-        lambda folder, _: benchmark_verify(folder, megabytes=840, rounds=5, workers=(1, 2)),
-        lambda folder, _: benchmark_verify(folder, megabytes=60, rounds=1, workers=(1,)),
+        benchmark_verify,
+        {"megabytes": 840, "rounds": 5, "workers": (1, 2)},
+        {"megabytes": 60, "rounds": 1, "workers": (1,)},
     ),
     "tiny": (
-        lambda folder, _: benchmark_tiny(folder, counts=(10_000, 100_000, 1_000_000), workers=2, rounds=1),
-        lambda folder, _: benchmark_tiny(folder, counts=(200, 2_000), workers=1, rounds=1),
+        benchmark_tiny,
+        {"counts": (10_000, 100_000, 1_000_000), "workers": 2},
+        {"counts": (200, 2_000), "workers": 1},
     ),
     "buckets": (
-        lambda folder, _: benchmark_buckets(folder, megabytes=1050, tiny=64, memories=("256MB", "1GB"), rounds=1),
-        lambda folder, _: benchmark_buckets(folder, megabytes=20, tiny=6, memories=("256MB",), rounds=1),
+        benchmark_buckets,
+        {"megabytes": 1050, "tiny": 64, "memories": ("256MB", "1GB")},
+        {"megabytes": 20, "tiny": 6, "memories": ("256MB",)},
     ),
-    "training": (
-        lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=10),
-        lambda folder, given: benchmark_training(folder, sets=given.data or [VOWELS], seeds=2),
-    ),
-    "memory": (
-        lambda folder, _: benchmark_memory(folder, megabytes=4_000, limit=1_500_000_000, workers=(1, 2)),
-        None,
-    ),
+    "training": (benchmark_training, {"seeds": 10}, {"seeds": 2}),
+    "memory": (benchmark_memory, {"megabytes": 4_000, "limit": 1_500_000_000, "workers": (1, 2)}, None),
 }
 
 
@@ -91,11 +76,15 @@ def main() -> None:
     packages = ("numpy", "numcodecs", "zarr", "dask", "pyarrow")
     print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages))
     begin = time.perf_counter()
+    changes = {"rounds": given.rounds, "tables": given.tables}
+    more = {"reading": {name: value for name, value in changes.items() if value}, "training": {"sets": given.data}}
     for name in given.sections or SECTIONS:
-        run = SECTIONS[name][given.quick]
-        if run is not None:
+        run, whole, quick = SECTIONS[name]
+        arguments = quick if given.quick else whole
+        if arguments is not None:
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-                run(Path(folder), given)
+                place = given.keep if name == "reading" and given.keep else Path(folder)
+                run(place, **arguments | more.get(name, {}))
     print(f"\n{time.perf_counter() - begin:.0f} seconds in all.")
 
 

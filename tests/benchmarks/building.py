@@ -1,12 +1,12 @@
 """Build rates, compared with reading, parsing and compressing alone."""
 
 import importlib
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ import pytest
 from builder.execution.build import build
 from builder.frames.tabular import Tabular, tabular
 from builder.workers.engine import DaskEngine, Engine, start_engine
-from tests.benchmarks.children import measure, processor_seconds, processor_seconds_since
+from tests.benchmarks.children import Figures, measure, processor_seconds, processor_seconds_since
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
-from tests.benchmarks.reading.rounds import Key, Round, median, ratio
-from tests.benchmarks.reading.stores import warm
-from tests.benchmarks.sources import FEATURES, write_sources
-from tests.benchmarks.table import print_table
+from tests.benchmarks.results import Results, print_table, repeat
+from tests.benchmarks.sources import FEATURES, draw_lengths, write_sources
+from tests.benchmarks.stores import into_page_cache
 
 GOAL = 1.6
 
@@ -31,11 +30,11 @@ def process_for(kind: str) -> Tabular:
     return tabular(inputs=inputs, labels=labels, dtype="float32")
 
 
-def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
+def build_once(kind: str, folder: Path, processes: int) -> Figures:
     """Build a store; return the time without the start and the end of the worker processes."""
-    first = str(min(Path(folder).iterdir()))
+    first = min(folder.rglob(f"*.{kind}"))
     apart = engine_timed_apart("builder.execution.build", partial(_import_all, kind, first))
-    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as place, apart as ends:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place, apart as ends:
         begin = time.perf_counter()
         report = build(folder, Path(place, "store"), process=process_for(kind), workers=processes)
         whole = time.perf_counter() - begin
@@ -44,7 +43,7 @@ def build_once(kind: str, folder: str, processes: int) -> dict[str, Any]:
 
 
 @contextmanager
-def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dict[str, float]]:
+def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[Figures]:
     """Let a module start its engine; yield the seconds of its start and end, and the processor time between them.
 
     Args:
@@ -71,49 +70,43 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[dic
         yield ends
 
 
-def _import_all(kind: str, path: str) -> None:
+def _import_all(kind: str, path: Path) -> None:
     importlib.import_module("builder.workers.batch")
-    process_for(kind)(Path(path))
+    process_for(kind)(path)
 
 
-def into_page_cache(folder: Path) -> None:
-    """Read all files once, after they are on the disk: otherwise the system writes them while something is timed."""
-    os.sync()
-    warm(folder)
-
-
-def benchmark_build(folder: Path, *, megabytes: dict[str, float], rounds: int, workers: tuple[int, ...]) -> None:
+def benchmark_build(folder: Path, *, megabytes: Mapping[str, float], rounds: int, workers: Sequence[int]) -> None:
     """Print a table for each kind of source."""
     for kind, size in megabytes.items():
         sources = folder / f"build-{kind}"
-        decoded = write_sources(sources, kind, size) / 1e6
+        decoded = write_sources(sources, chain.from_iterable(draw_lengths(size)), kind) / 1e6
         into_page_cache(sources)
-        found: list[Round] = []
-        for _ in range(rounds):
-            found.append({})
-            for processes in workers:
-                for step in STEPS:
-                    found[-1][step, processes] = measure(floor, step, str(sources), processes)
-                found[-1]["build", processes] = measure(build_once, kind, str(sources), processes)
-        count = len(list(sources.iterdir()))
+        steps: dict[Hashable, Callable[[], Figures]] = {}
+        for processes in workers:
+            for step in STEPS:
+                steps[step, processes] = partial(measure, floor, step, sources, processes)
+            steps["build", processes] = partial(measure, build_once, kind, sources, processes)
+        found = repeat(rounds, steps)
+        count = sum(1 for _ in sources.rglob("*.*"))
         print(f"\nBuild from .{kind}: {count:,} sources, {decoded:,.0f} MB decoded, median of {rounds} rounds\n")
         print_table(
             ["", "processes", "MB/s", "seconds", "of floor", "of all", "CPU s", "CPU of floor", "start s", "whole s"],
-            [[key[0], str(key[1]), *_cells(found, key, decoded)] for key in sorted(found[0], key=lambda key: key[1])],
+            [_row(found, name, processes, decoded) for processes in workers for name in (*STEPS, "build")],
         )
     print(f"\nof floor: time over that of {FLOOR} in the same round. Goal for the build: {GOAL}.")
     print("of all: time over that of the same, with what else a build has to do, but none of our code.")
 
 
-def _cells(rounds: list[Round], key: Key, decoded: float) -> list[str]:
-    seconds, alone, whole = median(rounds, key, "seconds"), (FLOOR, key[1]), (WHOLE, key[1])
-    ends = [f"{median(rounds, key, name):.2f}" if name in rounds[0][key] else "" for name in ("start", "whole")]
+def _row(found: Results, name: str, processes: int, decoded: float) -> list[str]:
+    step, bare, whole = ((each, processes) for each in (name, FLOOR, WHOLE))
     return [
-        f"{decoded / seconds:,.0f}",
-        f"{seconds:.2f}",
-        f"{ratio(rounds, key, alone, 'seconds'):.2f}",
-        f"{ratio(rounds, key, whole, 'seconds'):.2f}",
-        f"{median(rounds, key, 'cpu'):.2f}",
-        f"{ratio(rounds, key, alone, 'cpu'):.2f}",
-        *ends,
+        name,
+        str(processes),
+        f"{decoded / found.median(step, 'seconds'):,.0f}",
+        f"{found.median(step, 'seconds'):.2f}",
+        f"{found.ratio(step, bare, 'seconds'):.2f}",
+        f"{found.ratio(step, whole, 'seconds'):.2f}",
+        f"{found.median(step, 'cpu'):.2f}",
+        f"{found.ratio(step, bare, 'cpu'):.2f}",
+        *(f"{found.median(step, each):.2f}" if name == "build" else "" for each in ("start", "whole")),
     ]

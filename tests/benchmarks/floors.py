@@ -5,27 +5,25 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numcodecs import blosc
-from numpy.typing import NDArray
 
-from tests.benchmarks.children import ready_pool, timed
-from tests.benchmarks.sources import COLUMNS, FEATURES
+from tests.benchmarks.children import Figures, ready_pool, timed
+from tests.benchmarks.sources import COLUMNS, FEATURES, Rows
 
 CHUNK_ROWS = 2**13  # 256 KiB of inputs, as in the store
 SHARES = 8  # of the sources for each process, so that they end at about the same time
 
-Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+Pair = tuple[Rows, Rows]
 
 
-def floor(step: str, folder: str, processes: int) -> dict[str, Any]:
+def floor(step: str, folder: Path, processes: int) -> Figures:
     """Time one step on all files of a folder, in processes that are running and have imported everything."""
-    paths = sorted(map(str, Path(folder).iterdir()))
-    shares = [list(share) for share in np.array_split(np.array(paths, object), SHARES * processes) if len(share)]
+    paths = sorted(map(str, folder.rglob("*.*")))
+    shares = [paths[one :: SHARES * processes] for one in range(min(len(paths), SHARES * processes))]
     with ready_pool(processes, _parse, paths[0]) as pool:
         if step != "compress":
             return timed(pool.imap_unordered(_STEPS[step], shares))
@@ -49,7 +47,7 @@ def _read_parse_compress(paths: Sequence[str]) -> None:
 
 
 def _all_of_it(paths: Sequence[str]) -> None:
-    with tempfile.TemporaryFile(dir=Path(paths[0]).parents[1]) as file:
+    with tempfile.TemporaryFile(dir=Path(paths[0]).parents[2]) as file:
         _compress_in_thread(map(_hashed_and_described, paths), file.write)
         file.flush()
         os.fsync(file.fileno())
@@ -68,44 +66,41 @@ def _hashed_and_described(path: str) -> Pair:
 def _time_compressing(paths: Sequence[str]) -> tuple[float, float]:
     pairs = [_parse(path) for path in paths]
     cpu, start = time.process_time(), time.perf_counter()
-    _compress_in_thread(iter(pairs))
+    _compress_in_thread(pairs)
     return time.perf_counter() - start, time.process_time() - cpu
 
 
-def _compress_in_thread(pairs: Iterator[Pair], write: Callable[[bytes], object] = len) -> None:
+def _compress_in_thread(pairs: Iterable[Pair], write: Callable[[bytes], object] = len) -> None:
     # Blosc uses more threads in a process's main thread.
     thread = threading.Thread(target=_compress, args=(pairs, write))
     thread.start()
     thread.join()
 
 
-def _compress(pairs: Iterator[Pair], write: Callable[[bytes], object]) -> None:
-    """Compress rows in chunks of one size, whatever the files' sizes."""
+def _compress(pairs: Iterable[Pair], write: Callable[[bytes], object]) -> None:
+    for pair in _chunks(pairs):
+        for rows in pair:
+            write(
+                blosc.compress(rows.reshape(-1), b"lz4", 9, blosc.SHUFFLE, 0)
+            )  # like a build without the option codec
+
+
+def _chunks(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Yield chunks of the same number of rows, whatever the files' sizes; the last one may be smaller."""
     waiting: list[Pair] = []
     rows = 0
     for pair in pairs:
         waiting.append(pair)
         rows += len(pair[0])
         if rows >= CHUNK_ROWS:
-            rows = _compress_chunks(waiting, CHUNK_ROWS, write)
-    _compress_chunks(waiting, 1, write)
-
-
-def _compress_chunks(waiting: list[Pair], least: int, write: Callable[[bytes], object]) -> int:
-    """Compress full chunks, or all rows if `least` is 1, and return the remaining rows."""
-    inputs, labels = (np.concatenate([pair[which] for pair in waiting]) if waiting else None for which in (0, 1))
-    waiting.clear()
-    if inputs is None or labels is None:
-        return 0
-    start = 0
-    while len(inputs) - start >= least:
-        for array in (inputs, labels):
-            chunk = array[start : start + CHUNK_ROWS].reshape(-1)
-            write(blosc.compress(chunk, b"lz4", 9, blosc.SHUFFLE, 0))  # like a build without the option codec
-        start += CHUNK_ROWS
-    if start < len(inputs):
-        waiting.append((inputs[start:], labels[start:]))
-    return max(0, len(inputs) - start)
+            inputs, labels = map(np.concatenate, zip(*waiting, strict=True))
+            whole = rows - rows % CHUNK_ROWS
+            for start in range(0, whole, CHUNK_ROWS):
+                yield inputs[start : start + CHUNK_ROWS], labels[start : start + CHUNK_ROWS]
+            waiting, rows = [(inputs[whole:], labels[whole:])], rows - whole
+    if rows:
+        inputs, labels = map(np.concatenate, zip(*waiting, strict=True))
+        yield inputs, labels
 
 
 def _parse(path: str) -> Pair:
@@ -113,7 +108,7 @@ def _parse(path: str) -> Pair:
     return np.ascontiguousarray(table[:, :FEATURES]), np.ascontiguousarray(table[:, FEATURES:])
 
 
-def _parse_csv(path: str) -> NDArray[np.float32]:
+def _parse_csv(path: str) -> Rows:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -122,11 +117,11 @@ def _parse_csv(path: str) -> NDArray[np.float32]:
     return np.stack([column.to_numpy() for column in columns], 1)
 
 
+FLOOR, WHOLE = "read + parse + compress", "+ hash, describe, write"
+STEPS = ("read", "parse", "compress", FLOOR, WHOLE)
 _STEPS: dict[str, Callable[[Sequence[str]], None]] = {
     "read": _read,
     "parse": _parse_all,
-    "read + parse + compress": _read_parse_compress,
-    "+ hash, describe, write": _all_of_it,
+    FLOOR: _read_parse_compress,
+    WHOLE: _all_of_it,
 }
-FLOOR, WHOLE = "read + parse + compress", "+ hash, describe, write"
-STEPS = ("read", "parse", "compress", FLOOR, WHOLE)

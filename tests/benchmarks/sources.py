@@ -1,8 +1,6 @@
-"""The sources of the benchmarks:
+"""The sources of the benchmarks: series of seeded random walks rounded to 3 decimals, 8 inputs and 1 label."""
 
-seeded random walks rounded to 3 decimals, 8 inputs and 1 label, one series per file.
-"""
-
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,82 +9,77 @@ from numpy.typing import NDArray
 FEATURES = 8
 COLUMNS = (*(f"f{number}" for number in range(FEATURES)), "label")
 ROW_BYTES = 4 * len(COLUMNS)
+IN_A_FOLDER = 1000  # files
+
+Rows = NDArray[np.float32]
 
 
-def walk(rng: np.random.Generator, steps: int, features: int = FEATURES) -> NDArray[np.float32]:
+def walk(rng: np.random.Generator, steps: int, features: int = FEATURES) -> Rows:
     """Return (steps, features + 1) float32: walks, and the change of the first one in the next 16 steps."""
     places = 100 + rng.normal(0, 0.05, (steps + 16, features)).cumsum(0)
     moves = places[16:, :1] - places[:steps, :1]
     return np.concatenate([places[:steps].round(3), moves.round(3)], 1).astype(np.float32)
 
 
-def draw_length(rng: np.random.Generator) -> int:
-    """Return the length of a source: most have some thousand steps, a few have very few, as measured series do."""
-    return int(rng.integers(50, 200)) if rng.random() < 0.02 else int(rng.lognormal(np.log(4000), 0.668))
+def draw_lengths(megabytes: float, features: int = FEATURES, *, tiny: bool = False) -> Iterator[list[int]]:
+    """Yield the lengths of the sequences of each source, until they have about this decoded size in MB.
 
-
-def write_sources(folder: Path, kind: str, megabytes: float, *, seed: int = 0) -> int:
-    """Write .npy or .csv files of about this decoded size in MB; return their decoded bytes."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    decoded, number = 0, 0
-    while decoded < megabytes * 1e6:
-        rows = walk(rng, draw_length(rng))
-        path = folder / f"{number:05d}.{kind}"
-        if kind == "npy":
-            np.save(path, rows)
-        else:
-            np.savetxt(path, rows, "%.3f", ",", header=",".join(COLUMNS), comments="")
-        decoded, number = decoded + rows.nbytes, number + 1
-    return decoded
-
-
-def write_tiny_sources(folder: Path, count: int, *, steps: int = 20, seed: int = 0) -> int:
-    """Write many small .npy files; return their decoded bytes."""
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(count, steps, len(COLUMNS))).astype(np.float32)
-    for first in range(0, count, 1000):
-        (folder / f"{first // 1000:04d}").mkdir(parents=True)
-        for number in range(first, min(first + 1000, count)):
-            np.save(folder / f"{first // 1000:04d}" / f"{number:06d}.npy", rows[number])
-    return rows.nbytes
-
-
-def write_large_sources(folder: Path, sizes: list[int], *, seed: int = 0) -> int:
-    """Write .npy files of about these sizes in bytes; return their decoded bytes."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    # A walk takes long to make, so its rows are permuted each time.
-    block, decoded = walk(rng, 100_000), 0
-    for number, size in enumerate(sizes):
-        steps = size // ROW_BYTES
-        path = folder / f"{number:05d}.npy"
-        rows = np.lib.format.open_memmap(path, "w+", np.dtype(np.float32), (steps, len(COLUMNS)))
-        for first in range(0, steps, len(block)):
-            shifted = np.roll(block, int(rng.integers(len(block))), axis=0)
-            rows[first : first + len(block)] = shifted[: steps - first]
-        rows.flush()
-        decoded += rows.nbytes
-    return decoded
-
-
-def write_grouped_source(path: Path, megabytes: int, *, steps: int = 100_000, seed: int = 0) -> int:
-    """Write a Parquet file of sequences with this number of steps, by `g`, in row groups; return their decoded bytes.
-
-    `steps=0`: all rows are one sequence.
+    Most sources have one sequence of some thousand steps, a few one of very few, as measured series do; tiny sequences
+    have 5 to 30 steps, and a source has many of them.
     """
+    rng = np.random.default_rng(0)
+    left = megabytes * 1e6 / (4 * (features + 1))
+    while left > 0:
+        if tiny:
+            lengths = rng.integers(5, 31, 1000).tolist()
+        elif rng.random() < 0.02:
+            lengths = [int(rng.integers(50, 200))]
+        else:
+            lengths = [int(rng.lognormal(np.log(4000), 0.668))]
+        yield lengths
+        left -= sum(lengths)
+
+
+def write_sources(folder: Path, lengths: Iterable[int], kind: str = "npy") -> int:
+    """Write a .npy or .csv file with one sequence for each length; return their decoded bytes."""
+    rng = np.random.default_rng(0)
+    rows, decoded = walk(rng, 100_000), 0
+    for number, steps in enumerate(lengths):
+        path = folder / f"{number // IN_A_FOLDER:04d}" / f"{number:07d}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "csv":
+            series = np.concatenate(list(_pieces(rng, rows, steps)))
+            np.savetxt(path, series, "%.3f", ",", header=",".join(COLUMNS), comments="")
+        else:
+            header = {"descr": rows.dtype.str, "fortran_order": False, "shape": (steps, len(COLUMNS))}
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.writelines(piece.data for piece in _pieces(rng, rows, steps))
+        decoded += steps * ROW_BYTES
+    return decoded
+
+
+def write_grouped_source(path: Path, steps: int, group: int) -> int:
+    """Write a Parquet file in row groups; each `group` steps have the same `g`. Return their decoded bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rng = np.random.default_rng(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    block = walk(rng, 100_000)
-    parts = max(1, megabytes * 10**6 // block.nbytes)
+    rng = np.random.default_rng(0)
+    path.parent.mkdir(parents=True)
     schema = pa.schema([("g", pa.int32()), *((name, pa.float32()) for name in COLUMNS)])
+    written = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for part in range(parts):
-            rows = np.roll(block, int(rng.integers(len(block))), axis=0)
-            numbers = (np.arange(len(block)) + part * len(block)) // steps if steps else np.zeros(len(block))
-            columns = dict(zip(COLUMNS, np.ascontiguousarray(rows.T), strict=True))
+        for piece in _pieces(rng, walk(rng, 100_000), steps):
+            numbers = np.arange(written, written := written + len(piece)) // group
+            columns = dict(zip(COLUMNS, np.ascontiguousarray(piece.T), strict=True))
             writer.write_table(pa.table({"g": numbers.astype(np.int32), **columns}, schema), row_group_size=50_000)
-    return parts * block.nbytes
+    return steps * ROW_BYTES
+
+
+def _pieces(rng: np.random.Generator, rows: Rows, steps: int) -> Iterator[Rows]:
+    """Yield pieces of a walk from random places: a series of its own would take longer to make than to write."""
+    while steps > 0:
+        start = int(rng.integers(len(rows)))
+        piece = rows[start : start + steps]
+        yield piece
+        steps -= len(piece)

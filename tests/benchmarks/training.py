@@ -19,19 +19,21 @@ import store_spec
 from store_spec.reading.argument_checks import parse_bytes
 from store_spec.windows.mixing import measure
 from store_spec.windows.windows import Windows
-from tests.benchmarks.table import print_table
+from tests.benchmarks.results import print_table
 
 if TYPE_CHECKING:
     import torch
 
+VOWELS = Path(__file__).parents[1] / "data" / "japanese-vowels"
 SPLITS = {"train": 0.7, "test": 0.3}
 HIDDEN = 24
 LEAST_POOLS = 8
 # Two-sided, 5 %, by degrees of freedom: chance exceeds this paired t once in twenty runs.
 CRITICAL = {1: 12.71, 9: 2.26}
+HEADS = ("set", "windows", "pools", "sequences", "ours", "global", "difference", "t", "minutes")
 
 Sequences = Iterator[tuple[str, NDArray[np.float32], Any]]
-Batch = tuple["torch.Tensor", "torch.Tensor"]
+Epoch = Callable[..., Iterator[tuple[NDArray[Any], ...]]]  # the batches of `epoch=`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,6 @@ class Task:
     """A data set, what is learnt from it, and so little memory that only a part of the set is in a pool."""
 
     read: Callable[[Path], Sequences]
-    label_axis: Literal["step", "sequence"]
     target: Literal["future", "last", "sequence"]
     window: int
     stride: int
@@ -76,34 +77,33 @@ def read_metrics(folder: Path) -> Sequences:
 TASKS = {
     # By a file or folder that only this set has.
     "train/utt_001_spk1.csv": Task(
-        read=read_vowels, label_axis="sequence", target="sequence", window=6, stride=1, classes=9, batch=16,
+        read=read_vowels, target="sequence", window=6, stride=1, classes=9, batch=16,
         memory="88kB", epochs=12,
     ),
     "RUL_FD001.txt": Task(
-        read=read_engines, label_axis="step", target="last", window=30, stride=2, classes=0, batch=16,
+        read=read_engines, target="last", window=30, stride=2, classes=0, batch=16,
         memory="700kB", epochs=4,
     ),
     "labels/combined_windows.json": Task(
-        read=read_metrics, label_axis="step", target="future", window=32, stride=8, classes=0, batch=128,
+        read=read_metrics, target="future", window=32, stride=8, classes=0, batch=128,
         memory="800kB", epochs=3,
     ),
 }  # fmt: skip
 
 
-def benchmark_training(folder: Path, *, sets: Sequence[Path], seeds: int) -> None:
+def benchmark_training(folder: Path, *, sets: Sequence[Path] | None, seeds: int) -> None:
     """Train on each set `seeds` times, with the same initial weights for both orders."""
     print("\n## Training: an LSTM, our batches beside a global shuffle of windows in RAM\n")
     if importlib.util.find_spec("torch") is None:
         print("Left out: torch is not installed.")
         return
     rows = []
-    for number, data in enumerate(sets):
+    for number, data in enumerate(sets or [VOWELS]):
         task = next((task for mark, task in TASKS.items() if (data / mark).exists()), None)
         if task is None:
             raise SystemExit(f"{data}: none of {', '.join(TASKS)} is there, by which a set is known")
-        rows.append(_compared(folder / f"{number}.zarr", data, task, seeds))
-    heads = ("set", "windows", "pools", "sequences", "ours", "global", "difference", "t", "minutes")
-    print_table(heads, rows)
+        rows.append(_row(folder / f"{number}.zarr", data, task, seeds))
+    print_table(HEADS, rows)
     print(
         "\nThe loss on test sequences after the last epoch (cross entropy, or mean square in standard units), mean ± "
         f"standard deviation over {seeds} seeds. `difference` is ours less global, and t that of the paired test: by "
@@ -111,9 +111,9 @@ def benchmark_training(folder: Path, *, sets: Sequence[Path], seeds: int) -> Non
     )
 
 
-def _compared(path: Path, data: Path, task: Task, seeds: int) -> list[str]:
+def _row(path: Path, data: Path, task: Task, seeds: int) -> list[str]:
     start = time.perf_counter()
-    store = _written(path, data, task)
+    store = _write(path, data, task)
     train, test = (store.split(name, SPLITS) for name in SPLITS)
     stats = train.stats()
     windows, others = (
@@ -121,39 +121,36 @@ def _compared(path: Path, data: Path, task: Task, seeds: int) -> list[str]:
     )
     mixing = measure(windows, task.batch, memory=task.memory)
     assert mixing.pools >= LEAST_POOLS, f"{data.name}: {mixing.pools} pools; the order of fewer is a global one"
-    inputs, labels = _all(windows)
-    losses = np.array(
-        [
-            [
-                _trained(task, seed, len(windows), partial(_ours, windows, task, seed), others),
-                _trained(task, seed, len(windows), partial(_shuffled, inputs, labels, task, seed), others),
-            ]
-            for seed in range(seeds)
-        ]
-    )
-    difference = losses[:, 0] - losses[:, 1]
+    losses = []
+    for seed in range(seeds):
+        ours = partial(windows.batches, task.batch, shuffle=True, seed=seed, memory=task.memory)
+        shuffled = partial(_shuffled, *_all(windows), task.batch, seed)
+        losses.append([_train(task, seed, len(windows), epoch, *_all(others)) for epoch in (ours, shuffled)])
+    pairs = np.array(losses)
+    difference = pairs[:, 0] - pairs[:, 1]
     deviation = float(difference.std(ddof=1)) / math.sqrt(seeds)
     return [
         data.name,
         f"{len(windows):,}",
         f"{mixing.pools:,}",
         f"{mixing.sequences:.2f}",
-        *(f"{mean:.4f} ± {std:.4f}" for mean, std in zip(losses.mean(axis=0), losses.std(axis=0, ddof=1), strict=True)),
+        *(f"{mean:.4f} ± {std:.4f}" for mean, std in zip(pairs.mean(axis=0), pairs.std(axis=0, ddof=1), strict=True)),
         f"{difference.mean():+.4f}",
         f"{difference.mean() / deviation:+.2f}",
         f"{(time.perf_counter() - start) / 60:.1f}",
     ]
 
 
-def _written(path: Path, data: Path, task: Task) -> store_spec.Store:
+def _write(path: Path, data: Path, task: Task) -> store_spec.Store:
     """Write the set, in chunks so small that a pool holds many of them."""
     sequences = list(task.read(data))
     _, rows, label = sequences[0]
+    of_sequences = task.target == "sequence"
     with store_spec.create_store(
         path,
         inputs=(rows.dtype, rows.shape[1:]),
-        labels=(label.dtype, label.shape[1:] if task.label_axis == "step" else label.shape),
-        label_axis=task.label_axis,
+        labels=(label.dtype, label.shape if of_sequences else label.shape[1:]),
+        label_axis="sequence" if of_sequences else "step",
         chunk=parse_bytes(task.memory) // 64,
     ) as writer:
         for source, inputs, labels in sequences:
@@ -167,24 +164,17 @@ def _all(windows: Windows) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.concatenate(inputs), np.concatenate(labels)
 
 
-def _ours(windows: Windows, task: Task, seed: int, epoch: int) -> Iterator[Batch]:
-    import torch
-
-    for inputs, labels in windows.batches(task.batch, shuffle=True, seed=seed, epoch=epoch, memory=task.memory):
-        yield torch.from_numpy(inputs), torch.from_numpy(labels)
-
-
-def _shuffled(inputs: NDArray[Any], labels: NDArray[Any], task: Task, seed: int, epoch: int) -> Iterator[Batch]:
-    import torch
-
+def _shuffled(
+    inputs: NDArray[Any], labels: NDArray[Any], batch: int, seed: int, *, epoch: int
+) -> Iterator[tuple[NDArray[Any], ...]]:
     numbers = np.random.default_rng((seed, epoch)).permutation(len(inputs))
-    for first in range(0, len(inputs), task.batch):
-        some = numbers[first : first + task.batch]
-        yield torch.from_numpy(inputs[some]), torch.from_numpy(labels[some])
+    for first in range(0, len(inputs), batch):
+        some = numbers[first : first + batch]
+        yield inputs[some], labels[some]
 
 
-def _trained(task: Task, seed: int, windows: int, epoch: Callable[[int], Iterator[Batch]], others: Windows) -> float:
-    """Train on this number of windows per epoch, and return the loss on the others.
+def _train(task: Task, seed: int, windows: int, epoch: Epoch, *test: NDArray[Any]) -> float:
+    """Train on this number of windows per epoch, and return the loss on the windows of the test.
 
     The seed determines initial weights.
     """
@@ -193,7 +183,7 @@ def _trained(task: Task, seed: int, windows: int, epoch: Callable[[int], Iterato
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    inputs, labels = map(torch.from_numpy, _all(others))
+    inputs, labels = map(torch.from_numpy, test)
     lstm = nn.LSTM(inputs.shape[-1], HIDDEN, batch_first=True)
     head = nn.Linear(HIDDEN, task.classes or labels[0].numel())
     parameters = [*lstm.parameters(), *head.parameters()]
@@ -209,9 +199,9 @@ def _trained(task: Task, seed: int, windows: int, epoch: Callable[[int], Iterato
     steps = task.epochs * -(-windows // task.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for number in range(task.epochs):
-        for x, y in epoch(number):
+        for batch in epoch(epoch=number):
             optimizer.zero_grad()
-            loss_of(x, y).backward()
+            loss_of(*map(torch.from_numpy, batch)).backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()

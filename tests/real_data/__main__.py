@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.table import print_table
+from tests.benchmarks.results import print_table
 from tests.documents import DocumentError
 from tests.real_data.compared import first_of
 from tests.real_data.gallery import gallery
