@@ -12,10 +12,19 @@ from typing import Any
 
 import pytest
 
+import store_spec
 from builder.execution.build import build
 from builder.frames.tabular import Tabular, tabular
 from builder.workers.engine import DaskEngine, Engine, start_engine
-from tests.benchmarks.children import Figures, measure, processor_seconds, processor_seconds_since
+from tests.benchmarks.children import (
+    Figures,
+    limit_memory,
+    measure,
+    memory_since,
+    processor_seconds,
+    processor_seconds_since,
+    start_of_memory,
+)
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
 from tests.benchmarks.results import Results, print_table, repeat
 from tests.benchmarks.sources import FEATURES, draw_lengths, write_sources
@@ -40,6 +49,23 @@ def build_once(kind: str, folder: Path, processes: int) -> Figures:
         whole = time.perf_counter() - begin
     assert not report.failures
     return {"seconds": whole - ends["start"], "whole": whole, **ends}
+
+
+def build_whole(process: Any, sources: Path, store: Path, workers: int, limit: int, sizes: dict[str, Any]) -> Figures:
+    """Build with at most `limit` bytes of memory for all processes, if the system can limit it, and open the store.
+
+    The start of the processes counts, as it does for a user.
+    """
+    limited = limit > 0 and limit_memory(limit)
+    held, start, cpu = start_of_memory(), time.perf_counter(), time.process_time()
+    report = build(sources, store, process=process, workers=workers, **sizes)
+    assert not report.failures
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    memory = memory_since(held)["peak"]
+    start = time.perf_counter()
+    assert len(store_spec.open_store(store)) == report.sequences
+    found = {"seconds": seconds, "coordinator": cpu, "memory": memory, "open": time.perf_counter() - start}
+    return found | {"limited": limited, "decoded": report.bytes_decoded}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from tests.benchmarks.children import Figures, limit_memory, memory_since, processor_seconds, start_of_memory
-from tests.benchmarks.readers import READERS, Work, epoch_of, gather_of, window_starts, windows_of
+from tests.benchmarks.readers import READERS, Work, epoch_of, uncompressed, window_starts, windows_of
 from tests.benchmarks.stores import shards_of
 
 BATCHES = 32  # compared with the uncompressed rows
@@ -73,15 +73,15 @@ def distinct_sequences(work: Work, place: Path, seconds: float) -> Figures:
     Batches are read for the given time, and some of them are compared with the uncompressed rows.
     """
     windows = windows_of(place, work)
-    rows, starts = gather_of(work, place, mapped=True), window_starts(windows)
+    due, labels_due = uncompressed(work, place, mapped=True)
+    starts = window_starts(windows)
     taken: list[NDArray[np.int64]] = []
     start = time.perf_counter()
     for inputs, labels, index in epoch_of(windows, work, 0, index=True):
         passed = time.perf_counter() - start
         if len(inputs) == min(work.batch, len(windows)) and passed >= len(taken) * seconds / BATCHES:
-            due = rows.windows[starts[index]], rows.labels[starts[index] + work.window - 1]
-            assert np.array_equal(inputs, due[0])
-            assert np.array_equal(labels, due[1])
+            assert np.array_equal(inputs, due[starts[index]])
+            assert np.array_equal(labels, labels_due[starts[index] + work.window - 1])
             taken.append(index)
         if len(taken) == BATCHES:
             break

@@ -1,17 +1,15 @@
 """A build of sources far larger than the memory that it may use."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import builder
 from builder.frames.tabular import tabular
-from tests.benchmarks.building import process_for
-from tests.benchmarks.children import Figures, limit_memory, measure
+from tests.benchmarks.building import build_whole, process_for
+from tests.benchmarks.children import measure
 from tests.benchmarks.results import print_table
 from tests.benchmarks.sources import COLUMNS, ROW_BYTES, write_grouped_source, write_sources
 
@@ -44,40 +42,31 @@ def write_one(folder: Path, steps: int) -> int:
     return write_sources(folder, [steps // 2])
 
 
-SOURCES: dict[str, tuple[Write, Callable[[], Any]]] = {
-    # Each with the function that makes the sources, and with that which returns their process function.
-    "NPY files": (write_many, lambda: process_for("npy")),
+SOURCES: dict[str, tuple[Write, Any]] = {
+    # Each with the function that makes the sources, and their process function.
+    "NPY files": (write_many, process_for("npy")),
     "one Parquet file, by groups": (
         lambda folder, steps: write_grouped_source(folder / "x.parquet", steps, PART),
-        lambda: tabular(inputs="f0:f7", labels="label", group_by="g"),
+        tabular(inputs="f0:f7", labels="label", group_by="g"),
     ),
     "one Parquet file, one sequence": (
         lambda folder, steps: write_grouped_source(folder / "x.parquet", steps // 2, steps),
-        lambda: tabular(inputs="f0:f7", labels="label"),
+        tabular(inputs="f0:f7", labels="label"),
     ),
-    "one NPY file": (write_one, lambda: process_for("npy")),
-    "a function that yields parts": (write_one, lambda: in_parts),
+    "one NPY file": (write_one, process_for("npy")),
+    "a function that yields parts": (write_one, in_parts),
 }
-
-
-def build_large(kind: str, sources: Path, store: Path, workers: int, limit: int) -> Figures:
-    """Build with at most `limit` bytes of memory for all processes, if the system can limit it."""
-    limited = limit_memory(limit)
-    start = time.perf_counter()
-    report = builder.build(sources, store, process=SOURCES[kind][1](), workers=workers)
-    assert not report.failures
-    return {"seconds": time.perf_counter() - start, "limited": limited, "decoded": report.bytes_decoded}
 
 
 def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: Sequence[int]) -> None:
     """Print the peak of all processes together, for builds whose memory is limited if the system can do that."""
     sources, store = folder / "memory-sources", folder / "memory-store"
     rows = []
-    for kind, (write, _) in SOURCES.items():
+    for kind, (write, process) in SOURCES.items():
         write(sources, megabytes * 10**6 // ROW_BYTES)
         name = kind if write is not write_many else f"{sum(1 for _ in sources.rglob('*.npy')):,} {kind}"
         for count in workers:
-            found = measure(build_large, kind, sources, store, count, limit, memory=True)
+            found = measure(build_whole, process, sources, store, count, limit, {}, memory=True)
             held = f"{limit / 1e6:,.0f} MB by a cgroup" if found["limited"] else "not held"
             decoded = found["decoded"] / 1e6
             cells = f"{found['peak'] / 1e6:,.0f}", held, f"{found['seconds']:.1f}", f"{decoded / found['seconds']:,.0f}"

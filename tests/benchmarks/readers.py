@@ -19,7 +19,8 @@ from store_spec.windows.windows import Windows
 
 WINDOW = 128
 
-Epoch = Callable[[int], Iterable[tuple[Any, ...]]]
+Batch = tuple[Any, ...]
+Epoch = Callable[[int], Iterable[Batch]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,47 +72,34 @@ def _through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
     return lambda _: loader
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gather:
-    """Windows from uncompressed rows: one fancy index per batch, of starts that were shuffled before.
-
-    Args:
-        windows: The window that begins at each row.
-        labels: The label of each row.
-        starts: The row where each window starts, in random order.
-        work: What is read.
-    """
-
-    windows: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    work: Work
-
-    def batches(self, first: int = 0, step: int = 1) -> Iterator[tuple[Any, ...]]:
-        """Yield every `step`-th batch, from `first` on."""
-        size = self.work.batch
-        for at in range(first * size, len(self.starts), step * size):
-            start = self.starts[at : at + size]
-            yield self.windows[start], self.labels[start + (self.work.window - 1)]
-
-
-def gather_of(work: Work, place: Path, *, mapped: bool) -> Gather:
-    """Prepare the gather, from memory or from a memory map."""
-    inputs, labels = (np.load(place / f"{name}.npy", "r" if mapped else None) for name in ("inputs", "labels"))
-    windows = np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1)
-    starts = np.random.default_rng(0).permutation(window_starts(windows_of(place, work)))
-    return Gather(windows=windows, labels=labels, starts=starts, work=work)
-
-
 def window_starts(windows: Windows) -> NDArray[np.int64]:
     """Return the row where each window starts, in the order of their numbers."""
     sequences, steps = windows.index.locate_many(np.arange(len(windows)))
     return windows.store.starts[sequences] + steps
 
 
+def uncompressed(work: Work, place: Path, *, mapped: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the window that begins at each row, and the labels of rows: in memory, or as a memory map."""
+    inputs, labels = (np.load(place / f"{name}.npy", "r" if mapped else None) for name in ("inputs", "labels"))
+    return np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1), labels
+
+
+def _gather_every(work: Work, place: Path, *, mapped: bool = False) -> Callable[[int, int], Iterator[Batch]]:
+    """One fancy index per batch, of starts that were shuffled before: only the gather is timed."""
+    windows, labels = uncompressed(work, place, mapped=mapped)
+    starts = np.random.default_rng(0).permutation(window_starts(windows_of(place, work)))
+
+    def batches(first: int, step: int) -> Iterator[Batch]:
+        for at in range(first * work.batch, len(starts), step * work.batch):
+            start = starts[at : at + work.batch]
+            yield windows[start], labels[start + (work.window - 1)]
+
+    return batches
+
+
 def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
-    gather = gather_of(work, place, mapped=mapped)
-    return lambda _: gather.batches()
+    gather = _gather_every(work, place, mapped=mapped)
+    return lambda _: gather(0, 1)
 
 
 def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
@@ -119,12 +107,12 @@ def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-    gather = gather_of(work, place, mapped=False)
+    gather = _gather_every(work, place)
 
     class InMemory(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:
             worker: Any = get_worker_info()
-            for batch in gather.batches(worker.id, worker.num_workers):
+            for batch in gather(worker.id, worker.num_workers):
                 yield tuple(map(torch.from_numpy, batch))
 
     # Forked workers have the arrays without a copy.
@@ -136,33 +124,30 @@ def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
 
 def _store_read(work: Work, place: Path) -> Epoch:
     windows = windows_of(place, work)
-
-    def epoch(number: int) -> Iterator[tuple[Any, ...]]:
-        for sequence, first in _one_by_one(windows, number):
-            inputs, labels = windows.store.read(sequence, first, first + work.window)
-            yield inputs[None], labels[-1:]
-
-    return epoch
+    return _one_by_one(windows, lambda sequence, first: windows.store.read(sequence, first, first + work.window))
 
 
 def _plain_zarr(work: Work, place: Path) -> Epoch:
     windows = windows_of(place, work)
     inputs, labels = (zarr.open_array(place / "store.zarr", path=name, mode="r") for name in ("inputs", "labels"))
-    starts = windows.store.starts
 
-    def epoch(number: int) -> Iterator[tuple[Any, ...]]:
-        for sequence, first in _one_by_one(windows, number):
-            start = int(starts[sequence]) + first
-            yield np.asarray(inputs[start : start + work.window])[None], labels[start + work.window - 1]
+    def read(sequence: int, first: int) -> Batch:
+        start = int(windows.store.starts[sequence]) + first
+        return np.asarray(inputs[start : start + work.window]), labels[start + work.window - 1]
+
+    return _one_by_one(windows, read)
+
+
+def _one_by_one(windows: Windows, read: Callable[[int, int], Batch]) -> Epoch:
+    """Read random windows by sequence and first step: as good as an epoch, since few of them are read."""
+
+    def epoch(number: int) -> Iterator[Batch]:
+        rng = np.random.default_rng(number)
+        for _ in range(len(windows)):
+            inputs, labels = read(*windows.index.locate(int(rng.integers(len(windows)))))
+            yield inputs[None], labels[-1:]
 
     return epoch
-
-
-def _one_by_one(windows: Windows, epoch: int) -> Iterator[tuple[int, int]]:
-    """Yield sequence and first step of random windows: as good as an epoch, since few of them are read."""
-    rng = np.random.default_rng(epoch)
-    for _ in range(len(windows)):
-        yield windows.index.locate(int(rng.integers(len(windows))))
 
 
 READERS: dict[str, Callable[[Work, Path], Epoch]] = {
