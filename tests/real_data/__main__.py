@@ -12,11 +12,10 @@ from pathlib import Path
 
 from tests.benchmarks.results import print_table
 from tests.documents import DocumentError
-from tests.real_data.compared import first_of
 from tests.real_data.gallery import gallery
-from tests.real_data.sets import seen
+from tests.real_data.sets import COUNTS, compare_set
 
-HEADS = ("set", "store", "sources", "sequences", "steps", "dropped", "filled", "windows", "s", "")
+SHOWN = 10  # differences of a store
 
 
 def main() -> int:
@@ -35,18 +34,18 @@ def main() -> int:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                stores = seen(every[name], given.folder, Path(folder))
+                stores = compare_set(every[name], given.folder, Path(folder))
             except DocumentError as error:
                 problems.append(str(error))
                 continue
-        seconds = [f"{time.monotonic() - start:.0f}", *[""] * len(stores)]
-        for store, took in zip(stores, seconds, strict=False):
-            counts = (store.sources, store.sequences, store.steps, store.dropped, store.filled, store.windows)
-            verdict = "differs" if store.differences else "equal"
-            rows.append((name, store.name, *(f"{count:,}" for count in counts), took, verdict))
-            problems += first_of(store.differences)
+        seconds = f"{time.monotonic() - start:.0f}"
+        for store, (counts, found) in stores.items():
+            rows.append((name, store, *(f"{count:,}" for count in counts), seconds, "differs" if found else "equal"))
+            problems += found[:SHOWN]
+            problems += [f"and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
+            seconds = ""  # only at the first
     if rows:
-        print_table(HEADS, rows)
+        print_table(("set", "store", *COUNTS, "s", ""), rows)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -28,20 +28,13 @@ def basin(folder: Path, name: str, path: Path, *, every_day: bool) -> Plain:
     flow = {as_date(row[1:4]): float(row[4]) for row in blank_separated(beside.read_text().splitlines())}
     rows = blank_separated(path.read_text().splitlines()[4:])
     kept = [row for row in rows if every_day or as_date(row[:3]) in flow]
-    columns: dict[str, int | str] = {
-        "dropped": len(rows) - len(kept),
-        "filled": 0,
-        "labels_sha256": hashlib.sha256(beside.read_bytes()).hexdigest(),
-    }
+    digest = hashlib.sha256(beside.read_bytes()).hexdigest()
+    columns: dict[str, int | str] = {"dropped": len(rows) - len(kept), "filled": 0, "labels_sha256": digest}
+    inputs = floats(row[4:11] for row in kept).astype(np.float32)
+    labels = np.array([[flow.get(as_date(row[:3]), math.nan)] for row in kept], np.float32)
     seconds = [(as_date(row[:3]) - date(1970, 1, 1)).days * 86_400 for row in kept]
-    return Plain(
-        source=name,
-        file=path,
-        inputs=floats(row[4:11] for row in kept).astype(np.float32),
-        labels=np.array([[flow.get(as_date(row[:3]), math.nan)] for row in kept], np.float32),
-        time=np.array(seconds, np.int64) if every_day else None,
-        columns=columns,
-    )
+    time = np.array(seconds, np.int64) if every_day else None
+    return Plain(source=name, file=path, inputs=inputs, labels=labels, time=time, columns=columns)
 
 
 def as_date(fields: list[str]) -> date:

@@ -3,6 +3,8 @@
 import itertools
 import math
 from datetime import datetime
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -49,46 +51,24 @@ def stamped(path: Path) -> Rows:
 def one_sequence(name: str, path: Path, rows: Rows, part: int = 0, **counts: int) -> Plain:
     """Return rows as a sequence whose labels are its inputs, with the counts of cleaning, if any."""
     values = np.array([[value] for _, value in rows])
-    return Plain(
-        source=name,
-        file=path,
-        part=part,
-        inputs=values,
-        labels=values,
-        time=np.array([second * 10**9 for second, _ in rows], np.int64),
-        columns={**counts},
-    )
+    time = np.array([second * 10**9 for second, _ in rows], np.int64)
+    return Plain(source=name, file=path, part=part, inputs=values, labels=values, time=time, columns={**counts})
 
 
 def parts_of(name: str, path: Path, rows: Rows) -> list[Plain]:
     """Sort rows by time, average those of one time, and cut at gaps of more than two hours."""
     at: dict[int, list[float]] = {}
-    for second, value in rows:
+    for second, value in sorted(rows, key=lambda row: row[0]):
         at.setdefault(second, []).append(value)
-    parts: list[list[int]] = []
-    for second in sorted(at):
-        if not parts or second - parts[-1][-1] > LONGEST_GAP:
-            parts.append([])
-        parts[-1].append(second)
-    return [
-        one_sequence(
-            name,
-            path,
-            [(second, mean(at[second])) for second in seconds],
-            part=number,
-            dropped=sum(len(at[second]) - 1 for second in seconds),
-            filled=0,
-        )
-        for number, seconds in enumerate(parts)
-    ]
-
-
-def mean(values: list[float]) -> float:
-    """Return the mean; `sum` rounds differently from Python 3.12 on."""
-    total = 0.0
-    for value in values:
-        total += value
-    return total / len(values)
+    seconds = list(at)
+    cuts = [number for number in range(1, len(seconds)) if seconds[number] - seconds[number - 1] > LONGEST_GAP]
+    parts: list[Plain] = []
+    for start, stop in itertools.pairwise([0, *cuts, len(seconds)]):
+        # `sum` rounds differently from Python 3.12 on.
+        means = [(second, reduce(add, at[second], 0.0) / len(at[second])) for second in seconds[start:stop]]
+        dropped = sum(len(at[second]) - 1 for second in seconds[start:stop])
+        parts.append(one_sequence(name, path, means, part=len(parts), dropped=dropped, filled=0))
+    return parts
 
 
 def busy_roads(name: str, path: Path, rows: Rows) -> Plain:
@@ -104,12 +84,6 @@ def busy_roads(name: str, path: Path, rows: Rows) -> Plain:
         inputs.append(value if value != 0 else kept[number - 1][1] if fills else math.nan)
         filled.append(fills)
     values = np.array(inputs, np.float32)[:, None]  # few digits; other files of this set have up to 17
-    return Plain(
-        source=name,
-        file=path,
-        inputs=values,
-        labels=values,
-        time=np.array([second for second, _ in kept], np.int64),
-        filled=np.array(filled)[:, None],
-        columns={"dropped": len(rows) - len(kept), "filled": sum(filled)},
-    )
+    time, mask = np.array([second for second, _ in kept], np.int64), np.array(filled)[:, None]
+    columns: dict[str, int | str] = {"dropped": len(rows) - len(kept), "filled": sum(filled)}
+    return Plain(source=name, file=path, inputs=values, labels=values, time=time, filled=mask, columns=columns)

@@ -14,15 +14,9 @@ def expected(folder: Path) -> dict[str, Expected]:
     sequences = []
     for name, path in files_below(folder / "recordings", ".wav"):
         digit, speaker, _ = name.split("_")
-        sequences.append(
-            Plain(
-                source=name,
-                file=path,
-                inputs=(samples(path.read_bytes()) / 32768).astype(np.float32)[:, None],
-                labels=np.array([int(digit)], np.int64),
-                columns={"speaker": speaker},
-            )
-        )
+        inputs = (samples(path.read_bytes()) / 32768).astype(np.float32)[:, None]
+        labels = np.array([int(digit)], np.int64)
+        sequences.append(Plain(source=name, file=path, inputs=inputs, labels=labels, columns={"speaker": speaker}))
     return {"digits.zarr": Expected(sequences=sequences, window=800, stride=400, target="sequence", by="speaker")}
 
 

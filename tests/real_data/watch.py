@@ -12,16 +12,12 @@ def expected(folder: Path) -> dict[str, Expected]:
     table = {record: row for record, *row in csv_rows(folder / "labels.csv")}
     files = files_below(folder / "npy", ".npy")
     names, codes = class_codes(table[path.stem][1] for _, path in files)
-    sequences = [
-        Plain(
-            source=name,
-            file=path,
-            inputs=np.load(path),
-            labels=np.array([code], np.int64),
-            columns={"subject": int(table[path.stem][2]), "side": int(table[path.stem][3])},
-        )
-        for (name, path), code in zip(files, codes, strict=True)
-    ]
+    sequences = []
+    for (name, path), code in zip(files, codes, strict=True):
+        _, _, subject, side = table[path.stem]
+        columns: dict[str, int | str] = {"subject": int(subject), "side": int(side)}
+        labels = np.array([code], np.int64)
+        sequences.append(Plain(source=name, file=path, inputs=np.load(path), labels=labels, columns=columns))
     return {
         "watch.zarr": Expected(
             sequences=sequences, classes=[names], window=100, stride=25, target="sequence", by="subject"
