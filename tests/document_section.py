@@ -99,19 +99,24 @@ def environment_in(programs: Path, module: str = "builder") -> dict[str, str]:
 def run_console(block: Block, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
     """Run the commands of a block, by default in the working folder, and compare what they print."""
     for command in commands(block):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command.text],
-            cwd=folder,
-            env=environment,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            raise DocumentError(f"{command.place}: exit status {done.returncode} from {command.text}\n{done.stdout}")
-        if not doctest.OutputChecker().check_output(command.expected, PROGRESS.sub("", done.stdout), OPTIONS):
-            raise DocumentError(f"{command.place}: {command.text}\nExpected:\n{command.expected}\nGot:\n{done.stdout}")
+        printed = bash(command.text, command.place, folder, environment)
+        if not doctest.OutputChecker().check_output(command.expected, PROGRESS.sub("", printed), OPTIONS):
+            raise DocumentError(f"{command.place}: {command.text}\nExpected:\n{command.expected}\nGot:\n{printed}")
+
+
+def bash(text: str, place: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Run commands, by default in the working folder; return what they print.
+
+    Raises:
+        DocumentError: They failed.
+    """
+    command, output = ["bash", "-euo", "pipefail", "-c", text], subprocess.PIPE
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=False, stdout=output, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        raise DocumentError(f"{place}: exit status {done.returncode} from {text}\n{done.stdout}")
+    return done.stdout
 
 
 def write_file(block: Block) -> None:

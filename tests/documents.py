@@ -13,6 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
 DOCUMENTS = ("README.md", "builder/README.md", "store_spec/README.md")  # whose code blocks are run
+SETUP = "python3 -m venv .venv && .venv/bin/pip install . && "  # how README.md begins
 BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>ci|file|set|untested): (?P<name>[\w.-]+) -->\n+)?(?P<fence>`{3,})(?P<language>[^`\n]*)\n"
     r"(?P<text>.*?)^(?P=fence)$",
@@ -97,6 +98,17 @@ def command(name: str, text: str) -> str:
             "put that comment on the line before the block's fence"
         )
     return marked[0].text.rstrip("\n")
+
+
+def installed(job: str) -> str:
+    """Return a command of README.md as it is where the package is installed already.
+
+    >>> installed("python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/seqzarr --help")
+    'seqzarr --help'
+    """
+    if not job.startswith(SETUP):
+        raise DocumentError(f"README.md: {job!r} does not install the package first")
+    return job.removeprefix(SETUP).replace(".venv/bin/seqzarr", "seqzarr")
 
 
 if __name__ == "__main__":

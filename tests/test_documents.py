@@ -17,8 +17,8 @@ import pytest
 import builder
 import store_spec
 from tests.campaigns.processes import cluster
-from tests.document_section import environment_in, needs_frameworks
-from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, read_document, sections
+from tests.document_section import bash, environment_in, needs_frameworks
+from tests.documents import DOCUMENTS, REPOSITORY, blocks, command, installed, read_document, sections
 from tests.frozen.cases import write_recordings
 from tests.real_data.gallery import SECTION as GALLERY
 from tests.store.cloud_servers import s3_bucket
@@ -29,7 +29,6 @@ SECTIONS = {
     for title, found in sections(read_document(name), name).items()
     if title != GALLERY  # tests/real_data runs it
 }
-SETUP = "python3 -m venv .venv && .venv/bin/pip install . && "
 TRAINING = ("README.md", "Train an LSTM")
 FRAMEWORKS = ("store_spec/README.md", "Use it with torch, Keras and JAX")
 BUCKETS = ("README.md", "Buckets and clusters")
@@ -51,13 +50,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory, environment) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     (folder / "tests").mkdir()
     (folder / "tests" / "data").symlink_to(REPOSITORY / "tests" / "data")
-    whole = command("main-job", read_document("README.md"))
-    assert whole.startswith(SETUP)
-    job = whole.removeprefix(SETUP).replace(".venv/bin/seqzarr", "seqzarr")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", job], cwd=folder, env=environment, check=True, capture_output=True, text=True
-    )
-    assert "270 sequences" in done.stdout
+    job = installed(command("main-job", read_document("README.md")))
+    assert "270 sequences" in bash(job, "README.md", folder, environment)
     write_recordings(folder / "recordings")  # a reader has other files there
     return folder
 

@@ -1,22 +1,18 @@
 """The commands of the documents and of the gallery, as they are written, and some others."""
 
-from __future__ import annotations
-
 import doctest
 import wave
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tests.document_section import commands
-from tests.documents import DOCUMENTS, REPOSITORY, Block, DocumentError, blocks, command, read_document, sections
+from tests.documents import DOCUMENTS, REPOSITORY, Block, blocks, command, installed, read_document, sections
 from tests.real_data.gallery import SECTION, gallery
 
 HERE = REPOSITORY / "tests" / "data"  # has the vowels, the data set of the gallery that needs no other folder
-SETUP = "pip install . && "  # completes the README's first command before it runs seqzarr
 SMALL = {  # bytes of a shard of which a store has about ten
     "builder/README.md, Files with gaps, dates and many sequences": 32,
     "builder/README.md, Files of any other kind": 512,
@@ -87,19 +83,10 @@ class Case:
     """
 
     name: str
-    commands: tuple[str, ...]
+    commands: list[str]
     files: dict[str, str] = field(default_factory=dict)
     data_set: str = ""
     small: int = USUAL_SMALL
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Case:
-        """Return the case that `to_json` returned."""
-        return cls(**document | {"commands": tuple(document["commands"])})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields for JSON."""
-        return asdict(self) | {"commands": list(self.commands)}
 
     def lay_out(self, folder: Path, data: Path) -> None:
         """Write the files of the commands into an empty folder; `data` holds the real data sets."""
@@ -129,7 +116,7 @@ def of_repository() -> list[Case]:
     others = [
         Case(
             name=name,
-            commands=tuple(line.strip() for line in text.strip().splitlines()),
+            commands=[line.strip() for line in text.strip().splitlines()],
             files={"parts.py": PARTS, "pumps.csv": files["pumps.csv"]},
             small=SMALL.get(name, USUAL_SMALL),
         )
@@ -160,15 +147,15 @@ def of_documents(texts: Mapping[str, str]) -> list[Case]:
         session = ""
         for block in section:
             if block.mark == "ci" and "seqzarr build" in block.text:
-                new.append(_without_setup(command(block.name, texts[block.document])))
+                new.append(installed(command(block.name, texts[block.document])))
             elif block.mark != "ci" and block.language in {"console", "sh"} and "seqzarr build" in block.text:
                 new += [each for each in _texts(block) if each not in known and "s3://" not in each]
             elif block.language == "python" and ("build(" in block.text or "create_store(" in block.text):
                 session += "".join(example.source for example in doctest.DocTestParser().get_examples(block.text))
         if session:
-            cases.append(Case(name=name, commands=("python session.py",), files={"session.py": session}, small=0))
+            cases.append(Case(name=name, commands=["python session.py"], files={"session.py": session}, small=0))
         elif any("seqzarr build" in each for each in new):
-            cases.append(Case(name=name, commands=tuple(new), files=files, small=SMALL.get(name, USUAL_SMALL)))
+            cases.append(Case(name=name, commands=new, files=files, small=SMALL.get(name, USUAL_SMALL)))
         known |= set(new)
     return cases
 
@@ -178,7 +165,7 @@ def of_gallery(names: set[str] | None = None) -> list[Case]:
     return [
         Case(
             name=f"gallery, {entry.name}",
-            commands=tuple(_texts(entry.block)),
+            commands=_texts(entry.block),
             files={block.name: block.text for block in entry.files},
             data_set=entry.name,
             small=SMALL.get(f"gallery, {entry.name}", USUAL_SMALL),
@@ -190,10 +177,3 @@ def of_gallery(names: set[str] | None = None) -> list[Case]:
 
 def _texts(block: Block) -> list[str]:
     return [each.text for each in commands(block)] if block.language == "console" else [block.text.strip()]
-
-
-def _without_setup(text: str) -> str:
-    before, setup, job = text.partition(SETUP)
-    if not setup:
-        raise DocumentError(f"README.md: {before!r} does not install the package first")
-    return job.replace(".venv/bin/seqzarr", "seqzarr")

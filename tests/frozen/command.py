@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder.cli import main
@@ -33,9 +33,10 @@ class Way:
     shard: int = 0
     killed: bool = False
 
-    def environment(self) -> dict[str, str]:
-        """Return the variable with the way."""
-        return {WAY: json.dumps(asdict(self))}
+    @property
+    def first(self) -> bool:
+        """Whether it is the first way of a variant, the stores of which are also read."""
+        return not self.workers and not self.killed
 
     def options(self, command: str) -> list[str]:
         """Return further options for `build` or `compact`."""

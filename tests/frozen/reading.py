@@ -19,7 +19,7 @@ BATCH = 32
 Options = dict[str, Any]
 SHUFFLED: Options = {"shuffle": True, "seed": 0}
 
-# Arguments of `windows`, and of its batches.
+# Arguments of `windows`, and of its batches. A function is called with the store.
 WINDOWS_OF: Mapping[str, tuple[Options, Options]] = {
     "in order": ({}, {}),
     "seed 0": ({}, SHUFFLED),
@@ -38,6 +38,9 @@ WINDOWS_OF: Mapping[str, tuple[Options, Options]] = {
     "future inputs": ({"future": [0]}, SHUFFLED),
     "without missing values": ({"missing": "skip"}, SHUFFLED),
     "mask": ({"value_mask": True}, SHUFFLED),
+    "normalized": ({"normalize": lambda store: store.stats()}, {"index": False}),
+    "normalized from 0 to 1": ({"normalize": lambda store: store.stats().minmax()}, {"index": False}),
+    "normalized by quantiles": ({"normalize": lambda store: store.stats().robust()}, {"index": False}),
     "normalized by window": ({"normalize": "window"}, {}),
     "normalized by sequence": ({"normalize": "sequence"}, {}),
 }
@@ -49,6 +52,7 @@ PADDED_OF: Mapping[str, Options] = {
     "rank 1 of 2": SHUFFLED | {"rank": 1, "world_size": 2},
     "mask of values": {"value_mask": True},
     "normalized by sequence": {"normalize": "sequence"},
+    "by steps": {"batch_size": None, "index": False, "max_steps": lambda store: 3 * int(store.lengths.max(initial=1))},
 }
 STREAMS_OF: Mapping[str, Options] = {
     "in order": {"mask": True},
@@ -69,15 +73,10 @@ def readings(path: Path) -> dict[str, str]:
         usual["target"] = "sequence"
     for name, (shape, options) in WINDOWS_OF.items():
         found[f"windows, {name}"] = digest_or_error(epoch_of, store, usual | shape, {"index": True} | options)
-    for name, scale in SCALES.items():
-        found[f"windows, {name}"] = digest_or_error(normalized, store, usual, scale)
     found["windows, resumed"] = digest_or_error(resumed, store, usual)
-    padded: dict[str, Options] = {
-        name: {"batch_size": 8, "index": True} | options for name, options in PADDED_OF.items()
-    }
-    padded["by steps"] = {"max_steps": 3 * int(store.lengths.max(initial=1))}
-    for name, options in padded.items():
-        found[f"padded, {name}"] = digest_or_error(partial(store.padded, **options))
+    for name, options in PADDED_OF.items():
+        wanted = {"batch_size": 8, "index": True} | options
+        found[f"padded, {name}"] = digest_or_error(partial(store.padded, **resolved(store, wanted)))
     for name, options in STREAMS_OF.items():
         found[f"streams, {name}"] = digest_or_error(partial(store.streams, 4, span, **options))
     return found
@@ -90,14 +89,14 @@ def window_of(store: Store) -> tuple[int, int]:
     return span, max(span // 3, int(lengths.sum()) // WINDOWS, 1)
 
 
+def resolved(store: Store, options: Options) -> Options:
+    """Return options with the results of their functions."""
+    return {name: value(store) if callable(value) else value for name, value in options.items()}
+
+
 def epoch_of(store: Store, shape: Options, options: Options) -> Iterable[Any]:
     """Return the batches of windows."""
-    return store.windows(**shape).batches(BATCH, **options)
-
-
-def normalized(store: Store, shape: Options, scale: Callable[[Any], Any]) -> Iterable[Any]:
-    """Return the batches of windows, normalised by statistics of the store."""
-    return store.windows(**shape, normalize=scale(store.stats())).batches(BATCH)
+    return store.windows(**resolved(store, shape)).batches(BATCH, **options)
 
 
 def resumed(store: Store, shape: Options) -> Iterable[Any]:
@@ -109,12 +108,6 @@ def resumed(store: Store, shape: Options) -> Iterable[Any]:
     rest.load_state_dict(first.state_dict())
     return rest
 
-
-SCALES: Mapping[str, Callable[[Any], Any]] = {
-    "normalized": lambda stats: stats,
-    "normalized from 0 to 1": lambda stats: stats.minmax(),
-    "normalized by quantiles": lambda stats: stats.robust(),
-}
 
 FACTS: Mapping[str, Callable[[Store], Any]] = {
     "sequences": lambda store: (store[number] for number in range(len(store))),

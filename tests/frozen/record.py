@@ -1,15 +1,17 @@
 """The digests of all cases in one JSON document, and their comparison."""
 
+import json
 import platform
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.frozen.building import BuildingError, Job, Made, Stores, jobs, make
+from tests.documents import DocumentError
+from tests.frozen.building import Made, Stores, make, ways
 from tests.frozen.cases import Case
 from tests.frozen.samples import SAMPLES
 
@@ -26,92 +28,90 @@ QUICK = (
 )
 
 Record = dict[str, Any]
+Names = tuple[str, str, str]  # of a case, a variant and a way
 
 
-@dataclass(slots=True)
-class Counts:
-    """The numbers of things that were made and compared."""
+def record(file: Path, cases: list[Case], data: Path, samples: Iterable[str]) -> None:
+    """Make all cases in all ways, and write their digests.
 
-    cases: int = 0
-    stores: int = 0
-    killed: int = 0  # processes
+    Raises:
+        DocumentError: A command failed, or two ways give different files.
+    """
+    kept: Record = {case.name: {"case": asdict(case), "stores": {}} for case in cases}
+    made = make_all(cases, data, samples)
+    problems: list[str] = []
+    for names, (stores, _) in made.items():
+        name, variant, _ = names
+        first = kept.setdefault(name, {"stores": {}})["stores"].setdefault(variant, stores)
+        problems += differences(", ".join(names), first, stores)
+    if problems:
+        raise DocumentError("\n".join(problems))
+    document = {"cases": kept, "made by": made_by()}
+    file.write_text(json.dumps(document, sort_keys=True, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{file}: {count_text(made)}; by {', '.join(f'{name} {which}' for name, which in made_by().items())}")
 
-    def add(self, made: Made) -> None:
-        """Count what one job made."""
-        self.stores += len(made.stores)
-        self.killed += made.killed
 
-    def __str__(self) -> str:
-        return f"{self.cases:,} cases, {self.stores:,} stores built, {self.killed:,} processes killed"
+def compare(file: Path, now: list[Case], data: Path, *, quick: bool) -> int:
+    """Make all recorded cases again, and print a line for each difference.
+
+    Args:
+        file: The record.
+        now: The current cases. The recorded ones are compared, even if these differ.
+        data: The folder of real files.
+        quick: Whether only the cases in `QUICK` are made, as written and without workers.
+
+    Returns:
+        The number of differences.
+
+    Raises:
+        DocumentError: A command of a case failed.
+    """
+    recorded: Record = json.loads(file.read_text(encoding="utf-8"))
+    for line in other_cases(recorded, now):
+        print(f"note: {line}")
+    kept = {name: each for name, each in recorded["cases"].items() if not quick or name in QUICK}
+    cases = [Case(**each["case"]) for each in kept.values() if "case" in each]
+    made = make_all(cases, data, [name for name in kept if name in SAMPLES], quick=quick)
+    found = 0
+    for names, (stores, _) in made.items():
+        name, variant, _ = names
+        for line in differences(", ".join(names), kept[name]["stores"].get(variant, {}), stores):
+            print(line)
+            found += 1
+    old = recorded["made by"].items()
+    others = [f"{name} {made_by()[name]}, and not {which}" for name, which in old if made_by().get(name) != which]
+    if others:
+        print(f"note: run by {', '.join(others)}" + ("; compressed bytes may differ by that" if found else ""))
+    left_out = f"; quick: {len(recorded['cases']) - len(kept):,} cases left out, and all ways but one" if quick else ""
+    print(f"{file}: {found:,} differences in {count_text(made)}{left_out}")
+    return found
+
+
+def make_all(cases: list[Case], data: Path, samples: Iterable[str], *, quick: bool = False) -> dict[Names, Made]:
+    """Make cases in all ways, or if `quick` in the first, and read samples, some at a time."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        futures: dict[Names, Future[Made]] = {}
+        for case in sorted(cases, key=lambda case: -case.small):  # the longest first
+            for (variant, name), way in list(ways(case).items())[: 1 if quick else None]:
+                futures[case.name, variant, name] = pool.submit(make, case, way, data)
+        for name in samples:
+            futures[name, "as made", "in process"] = pool.submit(SAMPLES[name])
+        try:
+            return {names: future.result() for names, future in futures.items()}
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def count_text(made: dict[Names, Made]) -> str:
+    """Return the numbers of things that were made."""
+    stores, killed = sum(len(one.stores) for one in made.values()), sum(one.killed for one in made.values())
+    return f"{len({name for name, *_ in made}):,} cases, {stores:,} stores built, {killed:,} processes killed"
 
 
 def made_by() -> dict[str, str]:
     """Return the versions on which digests may depend."""
     here = {"machine": platform.machine(), "python": platform.python_version()}
     return {name: version(name) for name in LIBRARIES} | here
-
-
-def results(todo: list[Job], data: Path, samples: Iterable[str]) -> Iterator[tuple[str, str, str, Made]]:
-    """Run jobs and read samples, some at a time; yield the case, variant and way of each, and its stores.
-
-    Raises:
-        BuildingError: A command of a case failed.
-    """
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        made: dict[tuple[str, str, str], Future[Made]] = {}
-        for job in sorted(todo, key=lambda job: -job.case.small):  # the longest first
-            made[job.case.name, job.variant, job.name] = pool.submit(make, job, data)
-        for name in samples:
-            made[name, "as made", "in process"] = pool.submit(SAMPLES[name])
-        try:
-            for names, future in made.items():
-                done = future.result()
-                if done.error:
-                    raise BuildingError(done.error)
-                yield *names, done
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def record(cases: list[Case], data: Path, samples: Iterable[str]) -> tuple[Record, Counts]:
-    """Make all cases in all ways, and return their digests.
-
-    Raises:
-        BuildingError: A command failed, or two ways give different files.
-    """
-    kept: Record = {case.name: {"case": case.to_json(), "stores": {}} for case in cases}
-    problems: list[str] = []
-    counts = Counts()
-    for name, variant, way, made in results([job for case in cases for job in jobs(case)], data, samples):
-        first = kept.setdefault(name, {"stores": {}})["stores"].setdefault(variant, made.stores)
-        problems += differences(f"{name}, {variant}, {way}", first, made.stores)
-        counts.add(made)
-    if problems:
-        raise BuildingError("\n".join(problems))
-    counts.cases = len(kept)
-    return {"cases": kept, "made by": made_by()}, counts
-
-
-def compare(recorded: Record, data: Path, counts: Counts, *, quick: bool) -> Iterator[str]:
-    """Make all recorded cases again, and return a line for each difference.
-
-    Args:
-        recorded: The result of `record`.
-        data: The folder of real files.
-        counts: The numbers to which those of this comparison are added.
-        quick: Whether only the cases in `QUICK` are made, as written and without workers.
-
-    Raises:
-        BuildingError: A command of a case failed.
-    """
-    kept = {name: each for name, each in recorded["cases"].items() if not quick or name in QUICK}
-    cases = [Case.from_json(each["case"]) for each in kept.values() if "case" in each]
-    todo = [job for case in cases for job in jobs(case)[: 1 if quick else None]]
-    for name, variant, way, made in results(todo, data, [name for name in kept if name in SAMPLES]):
-        before = kept[name]["stores"].get(variant, {})
-        yield from differences(f"{name}, {variant}, {way}", before, made.stores)
-        counts.add(made)
-    counts.cases = len(kept)
 
 
 def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
@@ -136,7 +136,7 @@ def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
 def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
     """Return lines about cases of the current documents that differ from the recorded ones, which are compared."""
     old = {name: each["case"] for name, each in recorded["cases"].items() if "case" in each}
-    new = {case.name: case.to_json() for case in now}
+    new = {case.name: asdict(case) for case in now}
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
             yield f"{name}: not recorded"
@@ -144,9 +144,3 @@ def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
             yield f"{name}: recorded, and no longer in the texts"
         elif old[name] != new[name]:
             yield f"{name}: recorded with other commands or files"
-
-
-def other_versions(recorded: Record) -> list[str]:
-    """Return lines about versions that differ from those of a record."""
-    now = made_by()
-    return [f"{name} {now[name]}, and not {old}" for name, old in recorded["made by"].items() if now.get(name) != old]
