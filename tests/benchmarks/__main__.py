@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.buckets import benchmark_buckets
-from tests.benchmarks.building import benchmark_build
-from tests.benchmarks.memory import benchmark_memory
+from tests.benchmarks.building import benchmark_build, benchmark_memory, benchmark_tiny
 from tests.benchmarks.reading import TABLES, benchmark_reading
-from tests.benchmarks.tiny import benchmark_tiny
 from tests.benchmarks.training import benchmark_training
 from tests.benchmarks.verifying import benchmark_verify
 

@@ -1,6 +1,7 @@
-"""Build rates, compared with reading, parsing and compressing alone."""
+"""Builds: their rates, compared with bare code; very many small sources; sources far larger than memory."""
 
 import importlib
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import store_spec
@@ -27,10 +29,19 @@ from tests.benchmarks.children import (
 )
 from tests.benchmarks.floors import FLOOR, STEPS, WHOLE, floor
 from tests.benchmarks.results import Results, print_table, repeat
-from tests.benchmarks.sources import FEATURES, draw_lengths, write_sources
+from tests.benchmarks.sources import COLUMNS, FEATURES, ROW_BYTES, draw_lengths, write_grouped_source, write_sources
 from tests.benchmarks.stores import into_page_cache
 
 GOAL = 1.6
+TINY_GOAL = 1.2
+TINY_STEPS = 20
+# Small shards, so that the smaller number fills some too: the rows of a shard are in memory until it is full.
+TINY_SIZES: dict[str, Any] = {"chunk": "256kB", "shard": "2MB", "batch": "8MB"}
+TINY_HEADS = ("sources", "µs each", "of the first", "µs of the coordinator", "its peak MB", "peak MB of all",
+              "s to open the store")  # fmt: skip
+SOURCE = 20_000_000 // ROW_BYTES  # steps
+LARGE_SOURCE = 200_000_000 // ROW_BYTES
+PART = 100_000  # steps of a sequence of a large source
 
 
 def process_for(kind: str) -> Tabular:
@@ -39,37 +50,36 @@ def process_for(kind: str) -> Tabular:
     return tabular(inputs=inputs, labels=labels, dtype="float32")
 
 
-def build_once(kind: str, folder: Path, processes: int) -> Figures:
-    """Build a store; return the time without the start and the end of the worker processes."""
-    first = min(folder.rglob(f"*.{kind}"))
-    apart = engine_timed_apart("builder.execution.build", partial(_import_all, kind, first))
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place, apart as ends:
-        begin = time.perf_counter()
-        report = build(folder, Path(place, "store"), process=process_for(kind), workers=processes)
-        whole = time.perf_counter() - begin
-    assert not report.failures
-    return {"seconds": whole - ends["start"], "whole": whole, **ends}
+def build_once(
+    process: Any, sources: Path, store: Path, workers: int, *, first: Path | None = None, limit: int = 0, **sizes: Any
+) -> Figures:
+    """Build a store and open it; `seconds` is the time without the start and the end of the worker processes.
 
-
-def build_whole(process: Any, sources: Path, store: Path, workers: int, limit: int, sizes: dict[str, Any]) -> Figures:
-    """Build with at most `limit` bytes of memory for all processes, if the system can limit it, and open the store.
-
-    The start of the processes counts, as it does for a user.
+    Args:
+        process: The process function.
+        sources: Their folder.
+        store: Where the store is to be.
+        workers: Worker processes.
+        first: A source that each worker processes before the clock starts, as the bare processes do.
+        limit: Bytes of memory of all processes, if the system can limit it.
+        sizes: Sizes of chunks, shards and batches.
     """
     limited = limit > 0 and limit_memory(limit)
-    held, start, cpu = start_of_memory(), time.perf_counter(), time.process_time()
-    report = build(sources, store, process=process, workers=workers, **sizes)
+    prepare = partial(_import_all, process, first) if first else None
+    with engine_timed_apart("builder.execution.build", prepare) as ends:
+        held, start, cpu = start_of_memory(), time.perf_counter(), time.process_time()
+        report = build(sources, store, process=process, workers=workers, **sizes)
+        whole, coordinator = time.perf_counter() - start, time.process_time() - cpu
     assert not report.failures
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     memory = memory_since(held)["peak"]
     start = time.perf_counter()
     assert len(store_spec.open_store(store)) == report.sequences
-    found = {"seconds": seconds, "coordinator": cpu, "memory": memory, "open": time.perf_counter() - start}
-    return found | {"limited": limited, "decoded": report.bytes_decoded}
+    found = {"seconds": whole - ends["start"], "whole": whole, "open": time.perf_counter() - start, **ends}
+    return found | {"coordinator": coordinator, "memory": memory, "limited": limited, "decoded": report.bytes_decoded}
 
 
 @contextmanager
-def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[Figures]:
+def engine_timed_apart(module: str, prepare: Callable[[], None] | None) -> Iterator[Figures]:
     """Let a module start its engine; yield the seconds of its start and end, and the processor time between them.
 
     Args:
@@ -82,7 +92,7 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[Fig
     def timed_engine(*arguments: Any) -> Iterator[Engine]:
         begin = time.perf_counter()
         with start_engine(*arguments) as engine:
-            if isinstance(engine, DaskEngine):
+            if prepare and isinstance(engine, DaskEngine):
                 engine._client.run(prepare)
             ends["start"] += time.perf_counter() - begin
             cpu = processor_seconds()
@@ -96,9 +106,9 @@ def engine_timed_apart(module: str, prepare: Callable[[], None]) -> Iterator[Fig
         yield ends
 
 
-def _import_all(kind: str, path: Path) -> None:
+def _import_all(process: Tabular, first: Path) -> None:
     importlib.import_module("builder.workers.batch")
-    process_for(kind)(path)
+    process(first)
 
 
 def benchmark_build(folder: Path, *, megabytes: Mapping[str, float], rounds: int, workers: Sequence[int]) -> None:
@@ -111,7 +121,7 @@ def benchmark_build(folder: Path, *, megabytes: Mapping[str, float], rounds: int
         for processes in workers:
             for step in STEPS:
                 steps[step, processes] = partial(measure, floor, step, sources, processes)
-            steps["build", processes] = partial(measure, build_once, kind, sources, processes)
+            steps["build", processes] = partial(_measure_build, kind, sources, processes)
         found = repeat(rounds, steps)
         count = sum(1 for _ in sources.rglob("*.*"))
         print(f"\nBuild from .{kind}: {count:,} sources, {decoded:,.0f} MB decoded, median of {rounds} rounds\n")
@@ -121,6 +131,12 @@ def benchmark_build(folder: Path, *, megabytes: Mapping[str, float], rounds: int
         )
     print(f"\nof floor: time over that of {FLOOR} in the same round. Goal for the build: {GOAL}.")
     print("of all: time over that of the same, with what else a build has to do, but none of our code.")
+
+
+def _measure_build(kind: str, sources: Path, processes: int) -> Figures:
+    first = min(sources.rglob(f"*.{kind}"))
+    with tempfile.TemporaryDirectory(dir=sources.parent) as folder:
+        return measure(partial(build_once, first=first), process_for(kind), sources, Path(folder, "store"), processes)
 
 
 def _row(found: Results, name: str, processes: int, decoded: float) -> list[str]:
@@ -136,3 +152,80 @@ def _row(found: Results, name: str, processes: int, decoded: float) -> list[str]
         f"{found.ratio(step, bare, 'cpu'):.2f}",
         *(f"{found.median(step, each):.2f}" if name == "build" else "" for each in ("start", "whole")),
     ]
+
+
+def benchmark_tiny(folder: Path, *, counts: Sequence[int], workers: int) -> None:
+    """Print time and memory for several numbers of sources."""
+    rows, each = [], []
+    for count in counts:
+        sources, store = folder / f"tiny-{count}", folder / "tiny-store"
+        write_sources(sources, [TINY_STEPS] * count)
+        run = measure(partial(build_once, **TINY_SIZES), process_for("npy"), sources, store, workers, memory=True)
+        shutil.rmtree(store)
+        shutil.rmtree(sources)
+        each.append(run["whole"] / count)
+        cells = [f"{each[-1] * 1e6:,.0f}", f"{each[-1] / each[0]:.2f}", f"{run['coordinator'] / count * 1e6:,.0f}"]
+        memory = f"{run['memory'] / 1e6:,.0f}", f"{run['peak'] / 1e6:,.0f}"
+        rows.append([f"{count:,}", *cells, *memory, f"{run['open']:.3f}"])
+    print(f"\nTiny sources: {TINY_STEPS} steps each, {workers} workers, their start included\n")
+    print_table(TINY_HEADS, rows)
+    print(f"\nGoal: {TINY_GOAL} times the time of each at ten times the number.")
+
+
+def in_parts(path: Path) -> Iterator[Any]:
+    """Yield sequences, and keep none."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        while len(values := np.fromfile(file, np.float32, PART * len(COLUMNS))):
+            part = values.reshape(-1, len(COLUMNS))
+            yield part[:, :-1], part[:, -1:]
+
+
+def write_many(folder: Path, steps: int) -> None:
+    """Write sources of 20 MB, and in their midst one of 200 MB."""
+    lengths = [SOURCE] * max(1, (steps - LARGE_SOURCE) // SOURCE)
+    lengths.insert(len(lengths) // 2, LARGE_SOURCE)
+    write_sources(folder, lengths)
+
+
+def write_one(folder: Path, steps: int) -> None:
+    """Write one source of half of the size."""
+    write_sources(folder, [steps // 2])
+
+
+SOURCES: dict[str, tuple[Callable[[Path, int], None], Any]] = {
+    # Each with the function that makes the sources, and their process function.
+    "NPY files": (write_many, process_for("npy")),
+    "one Parquet file, by groups": (
+        lambda folder, steps: write_grouped_source(folder / "x.parquet", steps, PART),
+        tabular(inputs="f0:f7", labels="label", group_by="g"),
+    ),
+    "one Parquet file, one sequence": (
+        lambda folder, steps: write_grouped_source(folder / "x.parquet", steps // 2, steps),
+        tabular(inputs="f0:f7", labels="label"),
+    ),
+    "one NPY file": (write_one, process_for("npy")),
+    "a function that yields parts": (write_one, in_parts),
+}
+
+
+def benchmark_memory(folder: Path, *, megabytes: int, limit: int, workers: Sequence[int]) -> None:
+    """Print the peak of all processes together, for builds whose memory is limited if the system can do that."""
+    sources, store = folder / "memory-sources", folder / "memory-store"
+    rows = []
+    for kind, (write, process) in SOURCES.items():
+        write(sources, megabytes * 10**6 // ROW_BYTES)
+        name = kind if write is not write_many else f"{sum(1 for _ in sources.rglob('*.npy')):,} {kind}"
+        for count in workers:
+            found = measure(partial(build_once, limit=limit), process, sources, store, count, memory=True)
+            held = f"{limit / 1e6:,.0f} MB by a cgroup" if found["limited"] else "not held"
+            decoded = found["decoded"] / 1e6
+            cells = f"{found['peak'] / 1e6:,.0f}", held, f"{found['whole']:.1f}", f"{decoded / found['whole']:,.0f}"
+            rows.append([name, str(count), f"{decoded:,.0f}", *cells])
+            shutil.rmtree(store)
+        shutil.rmtree(sources)
+    large = LARGE_SOURCE * ROW_BYTES / 1e6
+    print(f"\nMemory: sources far larger than it; one of the many has {large:,.0f} MB\n")
+    print_table(["", "workers", "decoded MB", "peak MB", "limit", "seconds", "MB/s"], rows)
+    print("\npeak: of the proportional set sizes of all processes of the build together, sampled ten times a second.")

@@ -57,10 +57,10 @@ def ready_pool(processes: int, initializer: Callable[..., object], *arguments: o
         pool.join()  # leaving the context would kill the processes, which then print errors
 
 
-def timed(work: Iterable[object]) -> Figures:
-    """Return the seconds and the processor time that all work takes."""
+def timed(work: Callable[[], Iterable[object]]) -> Figures:
+    """Return the seconds and the processor time that all work takes, its start included."""
     cpu, start = processor_seconds(), time.perf_counter()
-    for _ in work:
+    for _ in work():
         pass
     return {"seconds": time.perf_counter() - start, "cpu": processor_seconds_since(cpu)}
 

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def floor(step: str, folder: Path, processes: int) -> Figures:
     shares = [paths[one :: SHARES * processes] for one in range(min(len(paths), SHARES * processes))]
     with ready_pool(processes, _parse, paths[0]) as pool:
         if step != "compress":
-            return timed(pool.imap_unordered(_STEPS[step], shares))
+            return timed(partial(pool.imap_unordered, _STEPS[step], shares))
         # Parsed before the clock starts: each process has its share in memory.
         times = pool.map(_time_compressing, [paths[one::processes] for one in range(processes)], 1)
     return {"seconds": max(seconds for seconds, _ in times), "cpu": sum(cpu for _, cpu in times)}

@@ -59,8 +59,8 @@ def write_sources(folder: Path, lengths: Iterable[int], kind: str = "npy") -> in
     return decoded
 
 
-def write_grouped_source(path: Path, steps: int, group: int) -> int:
-    """Write a Parquet file in row groups; each `group` steps have the same `g`. Return their decoded bytes."""
+def write_grouped_source(path: Path, steps: int, group: int) -> None:
+    """Write a Parquet file in row groups; each `group` steps have the same `g`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,7 +73,6 @@ def write_grouped_source(path: Path, steps: int, group: int) -> int:
             numbers = np.arange(written, written := written + len(piece)) // group
             columns = dict(zip(COLUMNS, np.ascontiguousarray(piece.T), strict=True))
             writer.write_table(pa.table({"g": numbers.astype(np.int32), **columns}, schema), row_group_size=50_000)
-    return steps * ROW_BYTES
 
 
 def _pieces(rng: np.random.Generator, rows: Rows, steps: int) -> Iterator[Rows]:

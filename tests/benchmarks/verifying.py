@@ -22,9 +22,9 @@ def decompress(path: Path, processes: int) -> Figures:
     """Time bare processes that read all shards and decompress every chunk, without their start."""
     shards = shards_of(path)
     if processes == 1:
-        return timed(map(_decompress, [shards]))
+        return timed(partial(map, _decompress, [shards]))
     with ready_pool(processes, _decompress, []) as pool:
-        return timed(pool.imap_unordered(_decompress, [shards[one::processes] for one in range(processes)]))
+        return timed(partial(pool.imap_unordered, _decompress, [shards[one::processes] for one in range(processes)]))
 
 
 def _decompress(shards: Sequence[tuple[str, Sequence[Chunk]]]) -> None:
