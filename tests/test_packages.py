@@ -4,10 +4,10 @@
 """
 
 import ast
-import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -47,17 +47,28 @@ EXTRAS = {extra: needs for extra, needs in PROJECT["optional-dependencies"].item
 OURS = {"builder", "store_spec"}
 
 
+def imports_of(module: Path) -> Iterator[tuple[int, str, set[str]]]:
+    """Yield the line, the module and the names of each import of a module, at its top or anywhere below."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, set()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            yield node.lineno, node.module, {alias.name for alias in node.names}
+
+
+def modules_of(*folders: str) -> list[Path]:
+    return [module for folder in folders for module in sorted((ROOT / folder).rglob("*.py"))]
+
+
 def imported(folder: Path) -> set[str]:
     """Return what the modules of a package import from its top package: the first name below that."""
-    top, own = folder.parent.name, folder.name
     found = set()
     for module in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module is not None:
-                first, _, below = node.module.partition(".")
-                if first == top:
-                    found |= {below.partition(".")[0]} if below else {alias.name for alias in node.names}
-    return found - {own}
+        for _, name, names in imports_of(module):
+            first, _, below = name.partition(".")
+            if first == folder.parent.name:
+                found |= {below.partition(".")[0]} if below else names
+    return found - {folder.name}
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -68,15 +79,10 @@ def test_packages_import_only_lower_layers(package):
 def test_builder_uses_only_the_public_names_of_store_spec():
     public = {"store_spec": set(store_spec.__all__), "store_spec.building": set(vars(building))}
     wrong = [
-        f"{module.relative_to(ROOT)}:{node.lineno}"
+        f"{module.relative_to(ROOT)}:{line}"
         for module in modules_of("builder")
-        for node in ast.walk(ast.parse(module.read_text()))
-        if (
-            isinstance(node, ast.ImportFrom)
-            and str(node.module).partition(".")[0] == "store_spec"
-            and not {alias.name for alias in node.names} <= public.get(str(node.module), set())
-        )
-        or (isinstance(node, ast.Import) and any(alias.name.startswith("store_spec.") for alias in node.names))
+        for line, name, names in imports_of(module)
+        if name.partition(".")[0] == "store_spec" and (name not in public or not names <= public[name])
     ]
     assert not wrong
 
@@ -89,32 +95,14 @@ def test_every_package_has_its_layer():
 
 
 def third_party(*modules: Path) -> set[str]:
-    """Return the top-level packages of other projects that modules import, at their top or anywhere below."""
-    found = set()
-    for module in modules:
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
-                found.add(node.module)
-    return {name.partition(".")[0] for name in found} - OURS - sys.stdlib_module_names
-
-
-def modules_of(*folders: str) -> list[Path]:
-    return [module for folder in folders for module in sorted((ROOT / folder).rglob("*.py"))]
+    """Return the top-level packages of other projects that modules import."""
+    found = {name.partition(".")[0] for module in modules for _, name, _ in imports_of(module)}
+    return found - OURS - sys.stdlib_module_names
 
 
 def packages_of(requirements: list[str]) -> set[str]:
-    """Return the packages that requirements install:
-
-    each project, and each extra of one, has the name of its package.
-    """
-    names = [name for each in requirements for name in re.findall(r"[\w-]+", re.split("[<>=!~;]", each)[0])]
-    return {name.replace("-", "_").lower() for name in names}
-
-
-def test_requirements_name_packages():
-    assert packages_of(["Dask[distributed] >= 2025.1", "google-crc32c"]) == {"dask", "distributed", "google_crc32c"}
+    """Return the packages that requirements install: each project, and each extra, has the name of its package."""
+    return {name for each in map(Requirement, requirements) for name in (each.name, *each.extras)}
 
 
 def test_every_import_is_declared():
@@ -249,11 +237,10 @@ def test_the_hiding_of_packages_in_the_test_above_works():
 def test_importing_store_spec_changes_nothing_of_zarr_and_starts_nothing():
     code = """
 import threading, zarr
-before = zarr.config.to_dict() if hasattr(zarr.config, "to_dict") else dict(zarr.config.config)
-before = repr(before)
+def settings(): return repr(zarr.config.to_dict() if hasattr(zarr.config, "to_dict") else zarr.config.config)
+before = settings()
 import store_spec
-after = zarr.config.to_dict() if hasattr(zarr.config, "to_dict") else dict(zarr.config.config)
-assert repr(after) == before
+assert settings() == before
 assert threading.active_count() == 1
 """
     run(code)
