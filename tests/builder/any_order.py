@@ -45,7 +45,6 @@ class JumpyClock:
         self.random, self.now = random.Random(seed), 0.0
 
     def monotonic(self) -> float:
-        """Return a time after the last one."""
         self.now += self.random.choice([0.0, 0.0, 0.001, 1.0, 9.0])
         return self.now
 
@@ -61,7 +60,6 @@ class Shuffled:
         self.watched: list[Later] = []
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Later:
-        """Run it later, urgent or not."""
         del urgent
         later = Later(self, function, arguments)
         if watch:
@@ -69,16 +67,13 @@ class Shuffled:
         return later
 
     def next_finished(self) -> Later:
-        """Return any of the watched tasks."""
         return self.watched.pop(self.random.randrange(len(self.watched)))
 
     def wait(self, seconds: float) -> bool:
-        """Return whether there is a watched task."""
         del seconds
         return bool(self.watched)
 
     def abandon(self) -> None:
-        """Nothing is running."""
         self.watched.clear()
 
 
@@ -90,7 +85,6 @@ class Later:
         self.results: list[Any] = []
 
     def result(self) -> Any:
-        """Return the result of the last run."""
         if not self.results or self.engine.random.random() < 0.2:
             values = [one.result() if isinstance(one, Later) else one for one in self.arguments]
             self.results.append(self.function(*values))

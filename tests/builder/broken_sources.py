@@ -201,7 +201,6 @@ def no_text() -> Iterator[Source]:
 
 
 def packed() -> Iterator[Source]:
-    """Yield compressed text."""
     whole = b"a,b\n" + b"1,2\n3,4\n" * 50
     member, frame = gzip.compress(whole, mtime=0), zstd(whole)
     yield Source("empty.csv.gz", b"")
@@ -461,7 +460,6 @@ def arrow_bytes(table: pa.Table, *, stream: bool = False, compression: str | Non
 
 
 def write(folder: Path, sources: list[Source]) -> Path:
-    """Write the files into a folder, and return it."""
     for source in sources:
         path = folder / source.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -492,7 +490,6 @@ def escaped(text: str) -> str:
 
 
 def main() -> None:
-    """Write the snapshot again."""
     files.UNPACKED_FREELY = UNPACKED_FREELY  # type: ignore[misc]
     failures = {}
     with tempfile.TemporaryDirectory() as folder:

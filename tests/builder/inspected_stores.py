@@ -48,7 +48,6 @@ def hostile_store(path: Path) -> Path:
 
 
 def wide_store(path: Path) -> Path:
-    """Make a store of 500 features."""
     random = np.random.default_rng(1)
     rows = [random.normal(size=(60, 500)) * np.arange(1, 501) for _ in range(20)]
     store_of(path, rows, [each[:, :1].astype(np.float32) for each in rows])

@@ -30,7 +30,6 @@ def as_objects(path: Path) -> Any:
 
 
 def inputs_alone(path: Path) -> Any:
-    """Return the inputs; the manifest has the labels."""
     return given(path)[0]
 
 

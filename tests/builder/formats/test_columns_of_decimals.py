@@ -48,8 +48,7 @@ def test_decimals_become_the_nearest_floats(tmp_path, monkeypatch, suffix, kind)
 
 def test_dictionaries_of_decimals_are_numbers(tmp_path):
     column = pa.array([Decimal("0.1"), None, Decimal("0.7")], pa.decimal128(5, 1)).dictionary_encode()
-    opened = open_table(write_file(tmp_path / "x.arrow", {"a": column}))
-    found = Table.of(opened.read(["a"], None))
+    found = Table.of(open_table(write_file(tmp_path / "x.arrow", {"a": column})).read(["a"], None))
     assert found.columns["a"].tobytes() == np.array([0.1, np.nan, 0.7]).tobytes()
 
 

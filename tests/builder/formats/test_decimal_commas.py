@@ -119,8 +119,7 @@ def test_a_file_read_in_parts_has_the_same_start(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(text_table, "_BLOCK", 1_000)
     values = np.random.default_rng(5).normal(size=(600, 2))
     rows = [["a", "b"], *([repr(one) for one in row] for row in values.tolist())]
-    text = text_of(rows, SUFFIXES[suffix], ",")
-    path = write_file(tmp_path / f"x{suffix}", text)
+    path = write_file(tmp_path / f"x{suffix}", text_of(rows, SUFFIXES[suffix], ","))
     process = tabular(decimal=",", header=True, delimiter={";": ";", "|": "|"}.get(SUFFIXES[suffix]))
     inputs, _ = process(path)
     assert inputs.tobytes() == values.tobytes()

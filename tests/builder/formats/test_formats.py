@@ -77,8 +77,7 @@ def test_delimited_text_is_parsed_like_float(tmp_path, rows, suffix, end, final,
     width = len(rows[0]) if rows else 3
     names = [f"c{i}" for i in range(width)]
     lines = [(delimiter + blank).join(names), *(delimiter.join(map(repr, row)) for row in rows)]
-    path = write_file(tmp_path / f"x{suffix}", end.join(lines) + final.replace("\n", end))
-    table = open_table(path)
+    table = open_table(write_file(tmp_path / f"x{suffix}", end.join(lines) + final.replace("\n", end)))
     assert (names_of(table), table.named) == (names, True)
     read = Table.of(table.read(names, None))
     assert same(array_of(read), np.array(rows, np.float64).reshape(len(rows), width))
@@ -124,8 +123,7 @@ def test_collapsing_blanks_is_independent_of_the_pieces(pieces):
 
 @given(st.lists(st.text("x \r\n", max_size=4).map(str.encode)))
 def test_only_the_last_blank_lines_are_dropped(pieces):
-    drop = DropLastBlankLines()
-    assert b"".join(map(drop, pieces)) == b"".join(pieces).rstrip(b"\r\n ")
+    assert b"".join(map(DropLastBlankLines(), pieces)) == b"".join(pieces).rstrip(b"\r\n ")
 
 
 @given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
@@ -218,8 +216,7 @@ def test_a_header_longer_than_the_first_read(tmp_path):
 def test_integers_are_parsed_exactly_on_request(tmp_path, dtype):
     """Also beyond 2**53, with signs, and in a column with floats elsewhere."""
     limits = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
-    path = write_file(tmp_path / "x.csv", f"a,b\n{limits.max},+1\n{limits.min},2\n")
-    read = read_all(path, dtype=dtype)
+    read = read_all(write_file(tmp_path / "x.csv", f"a,b\n{limits.max},+1\n{limits.min},2\n"), dtype=dtype)
     assert read.columns["a"].tolist() == [limits.max, limits.min]
     assert read.columns["b"].tolist() == [1, 2]
     assert {column.dtype for column in read.columns.values()} == {limits.dtype}
@@ -240,8 +237,7 @@ def test_json_lines_are_what_json_says(tmp_path, suffix, size):
     ]
     del rows[2]["b"]
     rows[1]["a"] = None
-    path = write_file(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows)))
-    opened = open_table(path)
+    opened = open_table(write_file(tmp_path / f"x{suffix}", "\n".join(map(json.dumps, rows))))
     assert opened.groups == {"t": ("t",), "a": ("a",), "b": ("b",), "e": ("e[0]", "e[1]"), "w": ("w",)}
     frame = opened.read(["a", "b", "e[1]"], None, ["t", "w"])
     assert [str(kind) for kind in frame.schema.types] == ["double", "double", "double", "string", "string"]

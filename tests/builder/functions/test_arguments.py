@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import builder
@@ -33,7 +33,6 @@ def values(store):
     return [float(inputs[0, 0]) for inputs, _ in store_spec.open_store(store)]
 
 
-@settings(deadline=None)
 @given(st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()))
 def test_values_written_as_json_are_read_back(value):
     (found,) = parse_arguments([f"k={json.dumps(value)}"]).values()
@@ -52,8 +51,7 @@ def test_other_values_are_text(text):
 def test_a_function_receives_its_arguments_and_the_store_records_them(src, tmp_path, workers):
     store = tmp_path / "t.zarr"
     command = ["build", str(src), str(store), "--process", ME, "--workers", str(workers)]
-    result = seqzarr(*command, "--arg", "factor=2.5", "--arg", "name=ab")
-    assert result.exit_code == 0, result.output
+    seqzarr(*command, "--arg", "factor=2.5", "--arg", "name=ab", status=0)
     assert values(store) == [number * 2.5 + 2 for number in range(3)]
     assert recorded(store)["process"] == {"function": ME, "arguments": {"factor": 2.5, "name": "ab"}}
     # A later build needs none of them; the same ones are accepted.

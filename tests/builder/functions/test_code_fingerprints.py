@@ -4,7 +4,6 @@ import functools
 import json
 import linecache
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -392,10 +391,7 @@ def read(path):
 def test_the_command_warns_of_incomparable_values_in_one_line(folder):
     (folder / "my_reader.py").write_text(LOCKED)
     for process in (["--process", "my_reader:read"], []):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            result = seqzarr("build", "src", "store", *process, "--workers", "0")
-        assert result.exit_code == 0
+        result = seqzarr("build", "src", "store", *process, "--workers", "0", status=0)
         assert result.stderr.startswith(
             "the process function uses values that cannot be compared between builds (_thread.lock)"
         )

@@ -179,9 +179,7 @@ OF_A_SHUFFLE = ("--stride", "--batch", "--memory", "--seed", "--sampling-rate", 
     ],
 )
 def test_options_that_do_not_go_together_are_refused(store, options, message):
-    result = run(store, *options.split())
-    assert message in result.stderr
-    assert result.exit_code == 2
+    assert message in run(store, *options.split(), status=2).stderr
 
 
 def test_times_and_columns_belong_to_the_rows(tmp_path):
@@ -258,8 +256,7 @@ def test_an_empty_split_is_mentioned_in_the_text(tmp_path):
     store_of(path, [np.arange(3, dtype="float32")], sources="a")
     (held,) = (split.name for split in inspect(path).splits if split.sequences)
     empty = " and ".join(name for name in ("train", "val", "test") if name != held)
-    text = shown(path)
-    assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in text
+    assert f"Look at this first\n  No sequence is in {empty} of the default splits.\n" in shown(path)
 
 
 def test_splits_that_a_column_names_are_shown_as_they_are(tmp_path):

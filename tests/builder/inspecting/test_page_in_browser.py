@@ -37,8 +37,6 @@ POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The result of opening a page."""
-
     dom: str
     console: tuple[str, ...]
     asked: frozenset[str]  # addresses other than files of this machine
@@ -59,7 +57,6 @@ def widths(opened: Opened) -> tuple[int, int]:
 
 
 def browse(page: Path, folder: Path) -> Opened:
-    """Open a page, and return the result."""
     browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
     assert browser, f"no browser: looked for {', '.join(BROWSERS)} on PATH; apt-get install chromium"
     log = folder / "net.json"

@@ -132,8 +132,7 @@ def test_a_dry_run_and_inspect_show_the_classes(tmp_path):
     assert seen.result.labels["classes"] == [["cat", "dog"]]
     build(tmp_path / "src", tmp_path / "t.zarr", process=process, workers=0)
     assert inspect(tmp_path / "t.zarr").labels == seen.result.labels
-    shown = seqzarr("inspect", tmp_path / "t.zarr").stdout
-    assert "classes     0 cat, 1 dog" in shown
+    assert "classes     0 cat, 1 dog" in seqzarr("inspect", tmp_path / "t.zarr").stdout
     write_files(tmp_path / "src", sources_of(("eel", "v"), first=2))
     arguments = ["build", str(tmp_path / "src"), str(tmp_path / "t.zarr"), "--dry-run"]
     assert "classes seen  0 cat, 1 dog, 2 eel" in seqzarr(*arguments).stdout
@@ -327,7 +326,7 @@ class InOrder(Shuffled):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=8, phases=[Phase.reuse, Phase.generate])
 @given(
     axis=st.sampled_from(AXES),
     sources=st.lists(st.lists(st.sampled_from(WORDS), max_size=9), min_size=1, max_size=9).filter(any),

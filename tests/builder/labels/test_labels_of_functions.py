@@ -150,15 +150,13 @@ def test_classes_are_recorded_and_a_later_build_needs_none_and_refuses_others(tm
     assert run(src, tmp_path / "t").exit_code == 0
     before = files(tmp_path / "t")
     for again in (["--classes", "cat, dog"], [*BUILD, "--classes", "cat,dog"], ["--missing", "error"]):
-        result = run(src, tmp_path / "t", *again)
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert run(src, tmp_path / "t", *again, status=0).stderr == ""
     for other, words in (
         (["--classes", "dog,cat"], "was built with classes cat,dog, but the option is now classes dog,cat"),
         (["--missing", "keep"], "was built with missing error, but the option is now missing keep"),
     ):
         for dry in ([], ["--dry-run"]):
-            result = run(src, tmp_path / "t", *other, *dry)
-            assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
+            assert words in run(src, tmp_path / "t", *other, *dry, status=2).stderr
     assert files(tmp_path / "t") == before
 
 
@@ -190,16 +188,14 @@ def test_nan_of_a_process_function_is_kept_on_request_and_otherwise_refused(tmp_
     assert "a.json: inputs: row 1 is nan, where this store has finite numbers" in result.stderr
     assert 'make a store of missing="keep" (--missing keep)' in result.stderr
     assert run(src, tmp_path / "u", *process, "--missing", "keep", "--dry-run").exit_code == 0
-    result = run(src, tmp_path / "u", *process, "--missing", "keep")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert run(src, tmp_path / "u", *process, "--missing", "keep", status=0).stderr == ""
     store = store_spec.open_store(tmp_path / "u")
     assert store.schema.missing == "keep"
     assert np.array_equal(store[0][0], [1, nan, 3], equal_nan=True)
     assert store.stats().inputs.count.tolist() == [4]
     write(src, c=([nan], [1]))
     for options in ([], ["--missing", "keep"]):
-        result = run(src, tmp_path / "u", *options)
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert run(src, tmp_path / "u", *options, status=0).stderr == ""
     assert len(store_spec.open_store(tmp_path / "u")) == 3
     result = run(src, tmp_path / "u", "--missing", "error")
     assert "was built with missing keep, but the option is now missing error" in result.stderr

@@ -68,9 +68,8 @@ def test_a_store_is_not_compacted_into_itself(tmp_path, retired, way):
     (tmp_path / "hop").symlink_to(tmp_path)
     before = files(tmp_path / "store")
     for one, other in (("store", way), (way, "store")):
-        result = seqzarr("compact", tmp_path / one, tmp_path / other, "--workers", "0")
         message = f"{tmp_path / other}: STORE and NEW are the same folder, also known as {tmp_path / one}; give NEW"
-        assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)
+        assert message in seqzarr("compact", tmp_path / one, tmp_path / other, "--workers", "0", status=2).stderr
     assert files(tmp_path / "store") == before
 
 
@@ -136,8 +135,7 @@ def test_the_command_reports_what_it_copied_and_left_out(tmp_path):
     assert (again["sequences"], again["copied"]) == (24, 0)
     new = store_spec.open_store(tmp_path / "new.zarr")
     assert (new.schema.inputs.dtype.name, new.provenance["compacted"]["order"]) == ("float64", "name")
-    result = seqzarr("compact", tmp_path / "none", tmp_path / "x")
-    assert (result.exit_code, "none: there is no store" in result.stderr) == (2, True)
+    assert "none: there is no store" in seqzarr("compact", tmp_path / "none", tmp_path / "x", status=2).stderr
 
 
 def test_a_continued_copy_has_the_classes_that_the_store_got_since(tmp_path):
@@ -243,8 +241,7 @@ def test_everything_in_a_store_is_copied(tmp_path, feature):
     store = build_feature(feature, source, tmp_path / "store")
     compact(store, tmp_path / "same", workers=0)
     assert files(tmp_path / "same") == files(store)
-    lost = sorted(path for path in source.iterdir() if path.name != "manifest.csv")[1]
-    lost.unlink()
+    sorted(path for path in source.iterdir() if path.name != "manifest.csv")[1].unlink()
     build_feature(feature, source, store, retire_missing=True)
     compact(store, tmp_path / "new", workers=0, **options)
     assert everything_of(tmp_path / "new") == everything_of(store)
@@ -285,7 +282,7 @@ def test_another_order_or_dtype_equals_appending_like_that(tmp_path_factory, rec
 
 
 @pytest.mark.slow
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     kills=st.lists(st.integers(1, 400), min_size=1, max_size=4),
     options=st.sampled_from([{}, {"order": "shuffle", "dtype": "float32"}]),

@@ -130,8 +130,7 @@ def test_damaged_and_swapped_shards_are_restored(tmp_path, feature):
             damaged = [data[:9] + b"\0\1\2\3" + data[13:], other, None]
             for new in damaged + [b"", data[:-7]] * (array in ("time", "filled")):
                 (store / name).unlink() if new is None else (store / name).write_bytes(new)
-                done = repair(store, source, workers=0)
-                assert (done.left, files(store)) == ((), before)
+                assert (repair(store, source, workers=0).left, files(store)) == ((), before)
 
 
 @pytest.fixture
@@ -201,10 +200,9 @@ def test_an_update_takes_the_changed_source_out_of_the_damage(damaged):
     """As the message says: the lost rows then belong to a retired sequence."""
     (damaged / "src" / "b.csv").write_text("x,y\n1,2\n")
     assert seqzarr("build", damaged / "src", damaged / "s.zarr", "--update", "--workers", "0").exit_code == 0
-    verified = seqzarr("verify", damaged / "s.zarr")
-    assert (verified.exit_code, verified.stdout.splitlines()[-1]) == (
-        0,
-        "all well but for what is retired: 3 sequences, 201 steps checked",
+    assert (
+        seqzarr("verify", damaged / "s.zarr", status=0).stdout.splitlines()[-1]
+        == "all well but for what is retired: 3 sequences, 201 steps checked"
     )
     result = run_repair(damaged)
     assert result.exit_code == 0
@@ -302,8 +300,7 @@ def test_a_shard_of_another_store_is_found_by_checksums_and_restored_alone(tmp_p
     """Its own checksums and its stamp are right."""
     options: dict[str, Any] = {"process": read_made, "workers": 0, "chunk": 60, "shard": 120}
     for place, seed in (("one", 0), ("two", 5)):
-        made = {f"{name}.made": Made(lengths=(50,), seed=seed) for name in "abc"}
-        write_made(tmp_path / place, made)
+        write_made(tmp_path / place, {f"{name}.made": Made(lengths=(50,), seed=seed) for name in "abc"})
         build(tmp_path / place, tmp_path / f"{place}.zarr", **options)
     before = files(tmp_path / "one.zarr")
     shutil.copy(tmp_path / "two.zarr/inputs/c.7.0", tmp_path / "one.zarr/inputs/c.7.0")
@@ -456,8 +453,7 @@ def test_shards_of_an_older_snapshot_are_refused(damaged):
 def test_without_sources_nothing_can_be_repaired(damaged, monkeypatch, options, message):
     monkeypatch.chdir(damaged)
     (damaged / "empty").mkdir()
-    result = seqzarr("verify", "s.zarr", *options, "--repair")
-    assert (result.exit_code, message in result.stderr) == (2, True)
+    assert message in seqzarr("verify", "s.zarr", *options, "--repair", status=2).stderr
 
 
 @pytest.mark.parametrize(

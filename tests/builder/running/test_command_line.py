@@ -89,8 +89,7 @@ def test_a_source_that_fails_is_named_with_its_reason_and_the_others_are_built(t
     assert seqzarr("build", tables, tmp_path / "good.zarr", "--workers", 0, "--quiet").output == ""
     (tables / "bad.csv").write_text("a,b\n1,x\n")
     for number, flags in enumerate(([], ["--quiet"], ["--json"])):
-        result = seqzarr("build", tables, tmp_path / f"{number}.zarr", "--workers", 0, *flags)
-        assert result.exit_code == 1
+        result = seqzarr("build", tables, tmp_path / f"{number}.zarr", "--workers", 0, *flags, status=1)
         assert result.stderr.startswith("bad.csv: ")
         assert result.stderr.count("\n") == 1
         if flags == ["--quiet"]:
@@ -121,8 +120,7 @@ def test_a_changed_file_and_files_that_make_no_store_are_named_also_quietly(tabl
 def test_twenty_of_many_failures_are_named_and_the_others_counted(tables, tmp_path):
     for number in range(23):
         (tables / f"bad{number:02}.csv").write_text("")
-    result = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0)
-    advice, *lines = result.stderr.splitlines()
+    advice, *lines = seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).stderr.splitlines()
     assert advice.startswith("23 of 26 sources failed")
     assert len(lines) == 21
     assert lines[19].startswith("bad19.csv: is empty")
@@ -198,26 +196,21 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     before = everything_in(tmp_path)
     for dry in ([], ["--dry-run"]):
-        result = seqzarr("build", *arguments, *dry)
-        assert message in result.stderr
-        assert (result.exit_code, result.stdout) == (2, "")
+        assert message in seqzarr("build", *arguments, *dry, status=2).stderr
         assert everything_in(tmp_path) == before
 
 
 def test_a_tab_can_be_written_as_backslash_t(tmp_path):
     (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
-    result = seqzarr(
-        "build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0
+    seqzarr(
+        "build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0, status=0
     )
-    assert result.exit_code == 0, result.stderr
     assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
-    result = seqzarr(command, tmp_path / "nothing")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "there is no store" in result.stderr
+    assert "there is no store" in seqzarr(command, tmp_path / "nothing", status=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -235,9 +228,7 @@ def test_inspect_and_verify_of_no_store_are_wrong_usage(tmp_path, command):
 def test_an_empty_path_is_not_the_working_folder(tables, tmp_path, monkeypatch, arguments, name):
     assert seqzarr("build", tables, tmp_path / "t.zarr", "--workers", 0).exit_code == 0
     monkeypatch.chdir(tmp_path / "t.zarr")
-    result = seqzarr(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert f"Invalid value for '{name}': is empty, like an unset shell variable" in result.stderr
+    assert f"Invalid value for '{name}': is empty, like an unset shell variable" in seqzarr(*arguments, status=2).stderr
 
 
 def test_a_closed_pipe_is_not_an_error(tables, tmp_path):

@@ -81,8 +81,7 @@ def test_a_dry_run_prints_a_table_or_json_and_fails_if_a_source_does(tmp_path):
     assert "float32, (3) per step" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
     (sources / "000.npy").write_bytes(b"broken")
-    failed = seqzarr(*arguments, "--json")
-    assert failed.exit_code == 1
+    failed = seqzarr(*arguments, "--json", status=1)
     assert json.loads(failed.stdout)["failures"][0]["source"] == "000.npy"
     assert failed.stderr.startswith("000.npy: ")
     assert read_tree(tmp_path).keys() == before
@@ -140,8 +139,7 @@ def test_a_file_of_groups_counts_as_one_source(tmp_path, name, adjacent):
 
 
 def test_the_text_says_whether_sources_are_read_whole(tmp_path):
-    sources = make_arrays(tmp_path / "arrays", 2)
-    command = ["build", str(sources), str(tmp_path / "t.zarr")]
+    command = ["build", str(make_arrays(tmp_path / "arrays", 2)), str(tmp_path / "t.zarr")]
     said = " ".join(seqzarr(*command, "--dry-run").stdout.split())
     # Twice the 240 bytes of inputs and labels, and the 248 of the file.
     assert "memory at most about 130.0 MB while building, 728 bytes of them for sources, which are read whole" in said

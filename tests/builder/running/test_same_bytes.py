@@ -86,9 +86,7 @@ def killed(folder: Path, job: Callable[[], object], at: int) -> None:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate]
-)  # a shorter history takes minutes to find
+@settings(max_examples=6, phases=[Phase.reuse, Phase.generate])  # a shorter history takes minutes to find
 @given(data=st.data(), axis=st.sampled_from(["step", "sequence", "own"]))
 def test_any_tasks_kills_and_appends_in_order_give_the_bytes_of_one_build(data, axis):
     """Builds of more and more sources, some killed several times; each runs its tasks in another order."""
@@ -149,8 +147,7 @@ def test_the_bytes_do_not_depend_on_the_places_of_sources_and_store(tmp_path, mo
 
 
 def only_inputs(path: Path) -> Any:
-    result = read_made(path)
-    return next(iter(result))[0]
+    return next(iter(read_made(path)))[0]
 
 
 # Of the store of the test below, with zarr 3.1.6 and numcodecs 0.16.6, and also with zarr 3.4.2 and numcodecs 0.17.1.

@@ -19,7 +19,7 @@ from builder import LongSequence, Sequence, UsageError, tabular
 from builder.maintenance.checks import verify_sources
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import rows_by_source as rows_of
-from tests.builder.source_files import write_file, write_files
+from tests.builder.source_files import build_files, write_file, write_files
 from tests.store.oracle import files
 
 DAYS = {
@@ -59,8 +59,7 @@ def test_files_with_the_same_groups_of_a_pattern_form_one_sequence_in_order(src,
     assert store.provenance["build"]["sequence_from"] == BY_DEVICE
     assert store_spec.verify(tmp_path / "t.zarr") == []
     assert verify_sources(tmp_path / "t.zarr", src, workers=0) == []
-    splits = store.splits({"train": 0.5, "test": 0.5}, by="device")
-    assert sum(map(len, splits.values())) == 2
+    assert sum(map(len, store.splits({"train": 0.5, "test": 0.5}, by="device").values())) == 2
 
 
 def test_a_pattern_that_ends_in_a_slash_makes_each_folder_a_source(src, tmp_path):
@@ -129,17 +128,16 @@ def test_functions_for_several_files_return_the_usual_results(src, tmp_path):
 def test_files_with_different_labels_are_not_one_sequence(tmp_path, is_array):
     labels = {"a0": 1, "a1": 1, "b0": 1, "b1": 2}
     arrays = {f"{name}.npz": {"inputs": np.ones((2, 1)), "labels": np.int64(one)} for name, one in labels.items()}
-    write_files(tmp_path / "src", arrays)
 
     def read(path: Path) -> Any:
         arrays = np.load(path)
         return arrays["inputs"], arrays["labels"]
 
-    report = build(tmp_path / "src", sequence_from=r"(\w)\d", process=tabular() if is_array else read)
-    assert [(one.source, one.reason) for one in report.failures] == [
+    built = build_files(tmp_path, arrays, tabular() if is_array else read, sequence_from=r"(\w)\d")
+    assert [(one.source, one.reason) for one in built.report.failures] == [
         ("b", "b1.npz has the label 2, but b0.npz has 1; all files of a source form one sequence, which has one label")
     ]
-    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    x, y = built.store[0]
     assert (len(x), y.tolist()) == (4, 1)
     report = build(
         tmp_path / "src", "", "rows.zarr", sequence_from=r"(\w)\d", label_axis="sequence",
@@ -222,9 +220,7 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
     for number, rows in enumerate(files):
         lines = [json.dumps({"g": value, "a": at, "t": at}) for value, at in rows]
         write_files(tmp_path / "src", {f"p1_{number + 1}.jsonl": "\n".join(lines)})
-    options: dict[str, Any] = {"group_by": "g", "time": "t", "time_unit": "s"}
-    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(**options))
-    opened = store_spec.open_store(tmp_path / "t.zarr")
+    opened = build_files(tmp_path, {}, tabular(group_by="g", time="t", time_unit="s"), sequence_from=r"(p\d)_").store
     wanted = {value: [at for one, at in [*files[0], *files[1]] if one == value] for value in {1, 2, group}}
     found = zip(opened.sequences["g"].tolist(), opened, strict=True)
     assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
@@ -232,30 +228,26 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
 
 def test_bools_of_one_file_may_be_numbers_or_missing_in_another(tmp_path):
     columns = [pa.array([True, None]), pa.nulls(2), pa.array([2, 0], pa.int8())]
-    write_files(tmp_path / "src", {f"p1_{number}.parquet": {"a": column} for number, column in enumerate(columns)})
-    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(missing="drop"))
-    assert store_spec.open_store(tmp_path / "t.zarr")[0][0].ravel().tolist() == [1, 2, 0]
+    contents = {f"p1_{number}.parquet": {"a": column} for number, column in enumerate(columns)}
+    store = build_files(tmp_path, contents, tabular(missing="drop"), sequence_from=r"(p\d)_").store
+    assert store[0][0].ravel().tolist() == [1, 2, 0]
 
 
 def test_text_of_one_file_may_be_a_dictionary_in_another(tmp_path):
     texts = pa.array(["x", "y", "x"])
-    for number, column in enumerate([texts, texts.dictionary_encode(), texts.cast(pa.string_view())]):
-        write_files(tmp_path / "src", {f"p1_{number}.parquet": {"g": column, "a": [number] * 3}})
-    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
-    opened = store_spec.open_store(tmp_path / "t.zarr")
-    assert opened.sequences["g"].tolist() == ["x", "y"]
-    assert [inputs.ravel().tolist() for inputs, _ in opened] == [[0, 0, 1, 1, 2, 2], [0, 1, 2]]
+    columns = [texts, texts.dictionary_encode(), texts.cast(pa.string_view())]
+    contents = {f"p1_{number}.parquet": {"g": column, "a": [number] * 3} for number, column in enumerate(columns)}
+    store = build_files(tmp_path, contents, tabular(group_by="g"), sequence_from=r"(p\d)_").store
+    assert store.sequences["g"].tolist() == ["x", "y"]
+    assert [inputs.ravel().tolist() for inputs, _ in store] == [[0, 0, 1, 1, 2, 2], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(("first", "values"), [("7,1\n7,2\n", ["7", "x"]), ("7,1\n8,2\n", ["7", "8", "x"])])
 def test_groups_are_text_in_all_files_of_a_source_if_one_has_text(tmp_path, first, values):
-    write_files(
-        tmp_path / "src", {"p1_1.csv": f"g,a\n{first}", "p1_2.csv": "g,a\n7,3\nx,4\n", "p0_1.csv": "g,a\ny,0\n"}
-    )
-    build(tmp_path / "src", sequence_from=r"(p\d)_", process=tabular(group_by="g"))
-    opened = store_spec.open_store(tmp_path / "t.zarr")
-    assert opened.sequences["g"].tolist() == ["y", *values]
-    assert opened[1][0].ravel().tolist() == [int(line[2:]) for line in [*first.split(), "7,3"] if line[0] == "7"]
+    contents = {"p1_1.csv": f"g,a\n{first}", "p1_2.csv": "g,a\n7,3\nx,4\n", "p0_1.csv": "g,a\ny,0\n"}
+    store = build_files(tmp_path, contents, tabular(group_by="g"), sequence_from=r"(p\d)_").store
+    assert store.sequences["g"].tolist() == ["y", *values]
+    assert store[1][0].ravel().tolist() == [int(line[2:]) for line in [*first.split(), "7,3"] if line[0] == "7"]
 
 
 def test_the_fingerprint_covers_all_files(src, tmp_path):
@@ -310,12 +302,12 @@ def test_labels_come_from_a_manifest_or_a_file_for_each_source(src, tmp_path):
 
 def test_npz_files_are_joined_as_they_are(tmp_path):
     days = [{"inputs": np.full((day + 1, 2), day), "labels": np.full(day + 1, day)} for day in range(3)]
-    write_files(tmp_path / "src", {f"a{day}.npz": arrays for day, arrays in enumerate(days)})
-    build(tmp_path / "src", sequence_from="(a)")
-    x, y = store_spec.open_store(tmp_path / "t.zarr")[0]
+    x, y = build_files(tmp_path, {f"a{day}.npz": arrays for day, arrays in enumerate(days)}, sequence_from="(a)").store[
+        0
+    ]
     assert (x[:, 0].tolist(), y.ravel().tolist()) == ([0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2])
-    report = build(tmp_path / "src", "", "u.zarr", sequence_from="(a)", process=tabular(missing="drop"), max_failures=1)
-    assert "cannot be changed" in report.failures[0].reason
+    built = build_files(tmp_path, {}, tabular(missing="drop"), "u.zarr", sequence_from="(a)")
+    assert "cannot be changed" in built.reasons[0]
 
 
 def test_errors_about_a_file_name_it_and_its_own_row(tmp_path):
