@@ -82,7 +82,15 @@ def three_files(tmp_path):
     return tmp_path
 
 
-def test_a_failed_source_leaves_no_trace_among_the_others(tmp_path):
+REASONS = {
+    "raises": f"ValueError: {{name}}: cannot be read{RAISED}",
+    "raises midway": f"RuntimeError: half way{RAISED_MIDWAY}",
+    "nonsense": "TypeError: a process function returns (inputs, labels), or yields such pairs; it gave a int",
+    "wrong shape": "inputs have shape (7, 4), where this store has (rows, 3)",
+}
+
+
+def test_a_failed_source_leaves_only_its_reason(tmp_path):
     for bad in range(4):
         for fault in FAULTS[1:]:
             folder = tmp_path / f"{bad} {fault}"
@@ -90,6 +98,9 @@ def test_a_failed_source_leaves_no_trace_among_the_others(tmp_path):
             sources[f"{bad}.made"] = Made(lengths=(4, 2), seed=bad, fault=fault)
             write_made(folder, sources)
             processed = process_batch(batch_of(folder, *sorted(sources)), schema_for("step"))
+            if fault in REASONS:
+                reason = REASONS[fault].format(name=f"{bad}.made")
+                assert processed.summary.failures == (Failure(f"{bad}.made", reason),)
             wanted = expected(sources)
             assert [one.source for one in (*processed.summary.failures, *processed.summary.skipped)] == [f"{bad}.made"]
             assert len(processed.summary.skipped) == (fault == "nothing")
@@ -100,28 +111,11 @@ def test_a_failed_source_leaves_no_trace_among_the_others(tmp_path):
             assert processed.summary.bytes_read == sum(path.stat().st_size for path in good)
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("raises", f"ValueError: x.made: cannot be read{RAISED}"),
-        ("raises midway", f"RuntimeError: half way{RAISED_MIDWAY}"),
-        ("nonsense", "TypeError: a process function returns (inputs, labels), or yields such pairs; it gave a int"),
-        ("wrong shape", "inputs have shape (7, 4), where this store has (rows, 3)"),
-    ],
-)
-def test_the_reason_of_a_failure_names_what_is_wrong_and_no_path_of_this_machine(tmp_path, fault, reason):
-    write_made(tmp_path, {"x.made": Made(fault=fault)})
-    processed = process_batch(batch_of(tmp_path, "x.made"), schema_for("step"))
-    assert processed.summary.failures == (Failure("x.made", reason),)
-    assert str(processed.summary.failures[0]) == f"x.made: {reason}"
-    assert str(tmp_path) not in processed.summary.failures[0].reason
-
-
 def raising(_: Path) -> Any:
     raise ValueError(f"cannot open {os.fsdecode(b'caf' + bytes([233]))}")
 
 
-REASONS: dict[str, tuple[Any, str]] = {
+OTHER_REASONS: dict[str, tuple[Any, str]] = {
     "too little memory": (
         lambda _: (np.ones((2**57, 3)), None),
         r"it needs more memory than there is \(Unable to allocate 3\.00 EiB .*; use fewer --workers, .*\(--process\)",
@@ -135,7 +129,7 @@ REASONS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("process", "reason"), REASONS.values(), ids=REASONS)
+@pytest.mark.parametrize(("process", "reason"), OTHER_REASONS.values(), ids=OTHER_REASONS)
 def test_the_reason_says_what_to_do_or_names_the_line_and_can_be_stored(tmp_path, process, reason):
     (tmp_path / "x").write_text("x")
     failures = probe(batch_of(tmp_path, "x", process=process), None, "error")

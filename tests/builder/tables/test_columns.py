@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from builder import BuildError, LongSequence, Sequence, SourceError, UsageError, tabular
+from builder import LongSequence, Sequence, SourceError, UsageError, tabular
 from builder.build_errors import EmptySourceError
 from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
@@ -434,9 +434,3 @@ def test_a_range_of_columns_that_may_have_another_order_in_other_files_is_refuse
     assert built.reasons[0] == (
         f"{flag} has a range, but the order of columns may differ between files; name them one by one"
     )
-
-
-def test_a_range_of_columns_to_change_with_a_label_in_it_is_refused(tmp_path):
-    process, message = tabular(labels="y", transforms=["scale a:c=2"]), "the range a:c is a, y, c here, but a, c in the"
-    with pytest.raises(BuildError, match=message):
-        build_files(tmp_path, {"1.csv": "a,y,c\n1,2,3\n"}, process, max_failures=None)
