@@ -125,24 +125,18 @@ def test_a_file_read_in_parts_has_the_same_start(tmp_path, monkeypatch, suffix):
     assert inputs.tobytes() == values.tobytes()
 
 
+# The decimal mark, what the message says, and cells.
+OTHER_MARKS = [
+    (",", "with --decimal , decimals have a comma", ["1.5", ".5", "1.500", "1.0e3"]),
+    (",", "thousands have no separators, as in 1234,5; write the file without points", ["1.234.567", "1.234,56"]),
+    (",", "correct it", ["1,234.56", "1,2,3", ",", "1?5"]),
+    (".", "say --decimal ,", ["1,5", ",5", "1,5e-3"]),
+    (".", "thousands have no separators, as in 1234.5; write the file without commas", ["1,234.56"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("cell", "decimal", "says"),
-    [
-        ("1.5", ",", "with --decimal , decimals have a comma"),
-        (".5", ",", "with --decimal , decimals have a comma"),
-        ("1.500", ",", "with --decimal , decimals have a comma"),
-        ("1.0e3", ",", "with --decimal , decimals have a comma"),
-        ("1.234.567", ",", "thousands have no separators, as in 1234,5; write the file without points"),
-        ("1.234,56", ",", "thousands have no separators, as in 1234,5; write the file without points"),
-        ("1,234.56", ",", "correct it"),
-        ("1,2,3", ",", "correct it"),
-        (",", ",", "correct it"),
-        ("1?5", ",", "correct it"),
-        ("1,5", ".", "say --decimal ,"),
-        (",5", ".", "say --decimal ,"),
-        ("1,5e-3", ".", "say --decimal ,"),
-        ("1,234.56", ".", "thousands have no separators, as in 1234.5; write the file without commas"),
-    ],
+    ("cell", "decimal", "says"), [(cell, decimal, says) for decimal, says, cells in OTHER_MARKS for cell in cells]
 )
 @pytest.mark.parametrize("role", ["input", "label"])
 @pytest.mark.parametrize("dtype", [None, "int64", "float32"])

@@ -54,11 +54,10 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my_reader", "is not of the form module:function"),
-        (":read", "is not of the form module:function"),
-        ("./my_reader.py:read", "is not of the form module:function"),
-        (".my_reader:read", "is not of the form module:function"),
-        ("my_reader:", "is not of the form module:function"),
+        *(
+            (name, "is not of the form module:function")
+            for name in ("my_reader", ":read", "./my_reader.py:read", ".my_reader:read", "my_reader:")
+        ),
         ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run the command in th"),
         ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
         ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
