@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from builder import Report, build
+from builder import Report, SourceError, build, tabular
 from store_spec import Store, open_store
 
 Content = str | bytes | NDArray[Any] | Mapping[str, Any]
@@ -87,3 +88,10 @@ def build_files(
     folder = write_files(place / "src", contents)
     given = {"workers": 0, "max_failures": 99} | options
     return Built(build(folder, place / store, process=process, **given), place / store)
+
+
+def refusal(path: Path, **options: Any) -> str:
+    """Return the reason for which a file is refused with these options of `tabular`."""
+    with pytest.raises(SourceError) as caught:
+        list(tabular(**options).sequences(path))
+    return caught.value.reason

@@ -1,6 +1,7 @@
 """Columns of decimals in Parquet and Arrow files are read as the numbers that Python's decimal module gives."""
 
 import random
+import re
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -12,7 +13,7 @@ import store_spec
 from builder import SourceError, tabular
 from builder.formats import arrow, open_table
 from builder.formats.table import Table
-from tests.builder.source_files import build_files, write_file
+from tests.builder.source_files import build_files, refusal, write_file
 
 TYPES = [
     getattr(pa, name)(digits, scale)
@@ -90,12 +91,11 @@ def test_decimals_that_do_not_fit_are_refused_by_row(tmp_path, values, kind, dty
     values = [None if value is None else Decimal(value) for value in values]
     values = [Decimal(1)] * 3 + values
     path = write_file(tmp_path / "x.parquet", {"a": pa.array(values, kind)}, row_group=3)
-    with pytest.raises(SourceError, match=message):
-        list(tabular(inputs="a", dtype=dtype, missing="drop").sequences(path))
+    assert re.search(message, refusal(path, inputs="a", dtype=dtype, missing="drop"))
     table = {"a": pa.array([[value, None] for value in values], pa.list_(kind))}
     path = write_file(tmp_path / "x.parquet", table, row_group=3)
-    with pytest.raises(SourceError, match=message.replace("column a", r"column a\[0\]")):
-        list(tabular(inputs="a[0]", dtype=dtype, missing="drop").sequences(path))
+    message = message.replace("column a", r"column a\[0\]")
+    assert re.search(message, refusal(path, inputs="a[0]", dtype=dtype, missing="drop"))
 
 
 def test_rows_without_a_list_count_when_a_row_is_named(tmp_path):

@@ -13,7 +13,7 @@ from builder import SourceError, UsageError, tabular
 from builder.formats import files, open_table
 from builder.formats.table import Table, read_raw
 from tests.builder.command import seqzarr
-from tests.builder.source_files import build_files
+from tests.builder.source_files import build_files, refusal
 
 ROWS = 50
 SUFFIXES = [".nc", ".nc4", ".h5", ".hdf5"]
@@ -92,8 +92,7 @@ def test_large_integers_of_a_variable_with_a_fill_value_are_not_rounded(tmp_path
     path = written(tmp_path / "a.nc", {"x": series(1, 2**53 + 1, -1), "y": series(1, 2**53 - 1, -1)}, x=FILL, y=FILL)
     every: list[dict[str, Any]] = [{"inputs": "x"}, {"inputs": "y", "group_by": "x"}]
     for options in every:
-        with pytest.raises(SourceError, match=r"row 2, column x: a whole number is beyond 2\*\*53"):
-            list(tabular(**options, missing="drop").sequences(path))
+        assert "row 2, column x: a whole number is beyond 2**53" in refusal(path, **options, missing="drop")
     (only,) = tabular(exclude="x", missing="drop").sequences(path)
     assert only.inputs.tolist() == [[1], [2**53 - 1]]
 
@@ -111,8 +110,7 @@ def test_text_and_more_dimensions_are_refused_unless_they_are_left_out(tmp_path)
     assert tabular(exclude="grid,name,fixed").under(tmp_path)(path)[0].tolist() == [[1.0], [2.0]]
     with pytest.raises(SourceError, match=r"grid has 2 dimensions \(time, level\); .* --exclude grid, .* --process"):
         tabular(exclude="name,fixed").under(tmp_path)(path)
-    with pytest.raises(SourceError, match=r"column name holds text, not numbers \('a' in row 1\)"):
-        tabular(exclude="grid,fixed").under(tmp_path)(path)
+    assert "column name holds text, not numbers ('a' in row 1)" in refusal(path, exclude="grid,fixed")
     for column, texts in (("name", ["a", "b"]), ("fixed", ["a", "é"])):
         assert read_raw(open_table(path), [column])[column].to_pylist() == texts
 

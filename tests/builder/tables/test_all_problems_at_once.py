@@ -3,7 +3,6 @@
 import re
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import store_spec
 from builder import SourceError, tabular
 from builder.frames.cleaning import clean
 from tests.builder.command import seqzarr
-from tests.builder.source_files import write_file, write_files
+from tests.builder.source_files import refusal, write_file, write_files
 
 VALUES = {
     "right": "1",
@@ -25,12 +24,6 @@ VALUES = {
     "infinite": "inf",
     "missing": "",
 }
-
-
-def message(path: Path, **options: object) -> str:
-    with pytest.raises(SourceError) as caught:
-        list(tabular(**options)(path))  # type: ignore[arg-type]
-    return caught.value.reason
 
 
 CLOCKS = {
@@ -75,7 +68,7 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
             unsure = wrong - {"clock"}
     assume(wrong)
     path.write_text("".join(",".join(row) + "\n" for row in [[*columns], *zip(*columns.values(), strict=True)]))
-    assert wrong - unsure <= set(re.findall(r"\b(c\d|clock)\b", message(path, **options))) <= wrong
+    assert wrong - unsure <= set(re.findall(r"\b(c\d|clock)\b", refusal(path, **options))) <= wrong
 
 
 @pytest.mark.parametrize(
@@ -90,8 +83,8 @@ def test_every_column_with_a_problem_is_named_and_no_other(tmp_path_factory, kin
 )
 def test_values_that_depend_on_wrong_times_are_not_named(tmp_path, rows, options):
     path = write_file(tmp_path / "a.csv", "t,a\n" + rows)
-    assert "column t" in message(path, time="t", **options)
-    assert "column a" not in message(path, time="t", **options)
+    assert "column t" in refusal(path, time="t", **options)
+    assert "column a" not in refusal(path, time="t", **options)
 
 
 def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, monkeypatch):
@@ -106,14 +99,14 @@ def test_groups_are_checked_one_by_one_where_a_column_cannot_be_read(tmp_path, m
         return result
 
     monkeypatch.setattr("builder.frames.row_pipeline.clean", counted)
-    assert "column b" in message(path, group_by=["g"])
+    assert "column b" in refusal(path, group_by=["g"])
     assert len(alive) == 20
     assert max(alive) <= 2
 
 
 def test_policies_and_infinite_values_hide_no_problem_of_each_other(tmp_path):
     path = write_file(tmp_path / "a.csv", "a,b,c\n1,,1\ninf,1,\n")
-    assert message(path, missing=["b=drop"]) == (
+    assert refusal(path, missing=["b=drop"]) == (
         "row 2, column a: infinite value (1 in all); correct it, or leave the column out with --exclude; also row 2, "
         "column c: missing value (1 in all); fill it in, say what to do with such steps with --missing, or leave the "
         "column out with --exclude"
@@ -122,10 +115,8 @@ def test_policies_and_infinite_values_hide_no_problem_of_each_other(tmp_path):
 
 def test_columns_that_do_not_exist_are_named_for_all_options_at_once(tmp_path):
     path = write_file(tmp_path / "a.csv", "a,b\n1,2\n")
-    assert message(path, inputs=["a", "p", "q"]) == (
-        "there is no column 'p'; there is no column 'q'; there are 2: a, b"
-    )
-    assert message(path, labels=["y"], exclude=["x"], time=["t"], group_by=["g"]) == (
+    assert refusal(path, inputs=["a", "p", "q"]) == "there is no column 'p'; there is no column 'q'; there are 2: a, b"
+    assert refusal(path, labels=["y"], exclude=["x"], time=["t"], group_by=["g"]) == (
         "there is no column 'x'; also there is no column 'y'; also there is no column 't'; "
         "also there is no column 'g'; there are 2: a, b"
     )
@@ -141,7 +132,7 @@ def test_problems_of_label_files_name_them_and_are_reported_once(tmp_path):
         "columns to take with --inputs; also y/a.csv: column u holds text, such as '4x', but labels are numbers; "
         "give numbers, or build to another path with --classes"
     )
-    assert message(tmp_path / "x/b.csv").count("row 2") == 1
+    assert refusal(tmp_path / "x/b.csv").count("row 2") == 1
     (tmp_path / "x/a.csv").write_text("a\nwalk\n")  # without inputs, the labels belong to no rows
     with pytest.raises(SourceError, match=r"^x/a.csv: column a holds text[^;]*;[^;]*$"):
         list(replace(process, options=replace(process.options, missing=["drop"]))(tmp_path / "x/a.csv"))
@@ -159,10 +150,10 @@ def test_rows_with_a_wrong_number_of_fields_are_counted(tmp_path):
     """Also if some are not UTF-8."""
     first = "row 2 has 3 fields, but the first line has 2 ('1,2,3'"
     many = write_file(tmp_path / "a.csv", "a,b\n1,2\n1,2,3\n5\n1,2\n" + 10**5 * "1,2\n" + "6\n")
-    assert message(many).startswith(f"{first}; 3 such rows in all); ")
-    assert message(write_file(tmp_path / "b.csv", "a,b\n1,2\n1,2,3\n1,x\n")).startswith(f"{first}); ")
+    assert refusal(many).startswith(f"{first}; 3 such rows in all); ")
+    assert refusal(write_file(tmp_path / "b.csv", "a,b\n1,2\n1,2,3\n1,x\n")).startswith(f"{first}); ")
     (tmp_path / "c.csv").write_bytes(b"a,b\n1,2\n1,2,3\n\xff\n4\n")
-    assert message(tmp_path / "c.csv").startswith(f"{first}; 3 such rows in all); ")
+    assert refusal(tmp_path / "c.csv").startswith(f"{first}; 3 such rows in all); ")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

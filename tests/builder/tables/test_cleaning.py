@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from builder.frames.cleaning import clean, mark_missing
 from builder.frames.transforms import apply_transforms
 from builder.options.option_syntax import parse_policies, parse_transform
 from builder.options.table_options import TableOptions
-from tests.builder.source_files import write_file
+from tests.builder.source_files import refusal, write_file
 
 POLICIES = (
     *("drop", "split", "keep", "ffill+drop", "ffill+split", "ffill+keep", "interpolate+drop", "interpolate+split"),
@@ -190,8 +191,7 @@ def test_numbers_for_missing_values_are_found_in_every_format(tmp_path, suffix):
     (only,) = tabular(missing="drop", na_values="?,-999")(path)
     assert only.inputs.tolist() == [[2, 5], [4, 7]]
     assert only.columns == {"dropped": 3 if suffix == ".csv" else 2, "filled": 0}
-    with pytest.raises(SourceError, match=r"row 1, column [1b]: missing value"):
-        list(tabular(na_values=["-999", "?"])(path))
+    assert re.match(r"row 1, column [1b]: missing value", refusal(path, na_values=["-999", "?"]))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -209,13 +209,11 @@ def test_words_for_missing_values_are_missing_in_columns_of_times_groups_and_key
     dated = options | ({} if "?" in values else {"time_unit": "s"})
     (only,) = tabular(time="k", missing="drop", **dated).sequences(path)
     assert (only.inputs.tolist(), len(only.time)) == ([[0], [2]], 2)
-    with pytest.raises(SourceError, match=r"row 2, column k: missing value \(1 in all\); fill it in, or drop"):
-        list(tabular(time="k", sort_time=True, **dated).sequences(path))
-    with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are grouped by this column"):
-        list(tabular(group_by="k", **options).sequences(path))
-    paired = tabular(inputs="a", labels="a", labels_from="{stem}_labels" + suffix, on="k", **options)
-    with pytest.raises(SourceError, match="row 2, column k: missing value, but rows are paired by this column"):
-        list(paired.sequences(path))
+    missing = "row 2, column k: missing value"
+    assert f"{missing} (1 in all); fill it in, or drop" in refusal(path, time="k", sort_time=True, **dated)
+    assert f"{missing}, but rows are grouped by this column" in refusal(path, group_by="k", **options)
+    paired = {"inputs": "a", "labels": "a", "labels_from": "{stem}_labels" + suffix, "on": "k"}
+    assert f"{missing}, but rows are paired by this column" in refusal(path, **paired, **options)
 
 
 @pytest.mark.parametrize(
@@ -374,9 +372,7 @@ def sequences_by_loop(
             name = transform.split()[1][0]
             columns[name] = changed_by_loop(columns[name], transform, "float64")
         # The time is another column without gaps, so that the loop shows which steps are left.
-        parts = cleaned_by_loop(
-            [columns["a"], columns["b"], [float(time) for time in times]], [*policies, "error"], None
-        )
+        parts = cleaned_by_loop([columns["a"], columns["b"], [float(one) for one in times]], [*policies, "error"], None)
         if parts is None:
             return None
         for part in parts:

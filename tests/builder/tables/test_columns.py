@@ -19,7 +19,7 @@ from builder.formats.column_choice import as_option, parse_columns, select
 from builder.sequence import sequences_of
 from store_spec import open_store
 from tests.builder.command import seqzarr
-from tests.builder.source_files import build_files, write_file, write_files
+from tests.builder.source_files import build_files, refusal, write_file, write_files
 
 
 def as_lists(pair):
@@ -31,11 +31,8 @@ def as_lists(pair):
 def test_chosen_columns_equal_a_loop_over_the_rows(tmp_path, data):
     """In any order of the columns in the file, in any format."""
     names = data.draw(st.permutations(["a", "b", "c", "d", "e"]))
-    rows = data.draw(
-        st.lists(
-            st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=5, max_size=5), min_size=1, max_size=5
-        )
-    )
+    floats = st.floats(allow_nan=False, allow_infinity=False)
+    rows = data.draw(st.lists(st.lists(floats, min_size=5, max_size=5), min_size=1, max_size=5))
     inputs = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
     labels = data.draw(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
     content: Any = {name: np.array([row[place] for row in rows]) for place, name in enumerate(names)}
@@ -108,8 +105,7 @@ def test_list_columns_count_as_their_elements(tmp_path):
 def test_a_list_column_without_rows_has_no_features(tmp_path):
     table = {"emb": pa.array([], pa.list_(pa.float32())), "z": pa.array([], pa.int8())}
     path = write_file(tmp_path / "x.pq", table)
-    with pytest.raises(SourceError, match="the list column emb has no elements in the first row"):
-        tabular()(path)
+    assert "the list column emb has no elements in the first row" in refusal(path)
     with pytest.raises(EmptySourceError, match="has no rows"):
         tabular(exclude="emb")(path)
 
@@ -271,8 +267,7 @@ def test_a_requested_dtype_changes_values_only_by_rounding(tmp_path, held, asked
 
 def test_large_integers_in_text_need_a_dtype(tmp_path):
     path = write_file(tmp_path / "x.csv", f"id,v\n{2**53 + 1},1\n-5,2\n")
-    with pytest.raises(SourceError, match=r"row 1, column id: 9007199254740993 is beyond 2\*\*53"):
-        tabular()(path)
+    assert "row 1, column id: 9007199254740993 is beyond 2**53" in refusal(path)
     assert as_lists(tabular(labels="id", dtype="int64")(path)) == ([[1], [2]], [[2**53 + 1], [-5]])
     assert as_lists(tabular(labels="id", dtype="float32")(path)) == ([[1], [2]], [[2.0**53], [-5.0]])
     assert as_lists(tabular(exclude="id")(path)) == ([[1], [2]], [[1], [2]])
@@ -290,8 +285,8 @@ def test_steps_of_any_shape_are_kept(tmp_path):
     np.testing.assert_array_equal(inputs, array[:, :3])
     np.testing.assert_array_equal(labels, array[:, 3:])
     array[2, 1, 0, 1] = 1e6
-    with pytest.raises(SourceError, match=r"row 3, column 1\[0, 1\]: 1000000.0 does not fit into float16"):
-        tabular(dtype="float16")(write_file(tmp_path / "x.npy", array))
+    path = write_file(tmp_path / "x.npy", array)
+    assert "row 3, column 1[0, 1]: 1000000.0 does not fit into float16" in refusal(path, dtype="float16")
 
 
 def test_npz_files_hold_whole_inputs_and_labels(tmp_path):
