@@ -54,10 +54,12 @@ def by_axis(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
 
 
 @pytest.fixture(scope="session")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Known]:
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Known]:
     """Return a function that writes a store with inputs of a dtype and labels on an axis, once."""
     folder = tmp_path_factory.mktemp("known")
-    return functools.cache(lambda dtype, axis: write_known(folder / f"{dtype}-{axis}.zarr", dtype, axis))
+
+    write = functools.cache(lambda *named: write_known(folder / f"{'-'.join(map(str, named))}.zarr", *named))
+    return lambda dtype, axis, chunk=160: write(dtype, axis, chunk)
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +75,6 @@ def by_sequence(by_axis: dict[str, Written]) -> Written:
 @pytest.fixture(scope="session", params=["step", "sequence", "own"])
 def on_any_axis(request: pytest.FixtureRequest, by_axis: dict[str, Written]) -> Written:
     return by_axis[request.param]
-
-
-@pytest.fixture(scope="session", params=[1, 8, 64])
-def in_any_chunks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """Written sequences with labels per step, few or many steps per chunk."""
-    return write_numbered(tmp_path_factory.mktemp("chunks") / "step.zarr", "step", chunk=request.param)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from tests.store.window_oracle import LENGTHS, center_and_scale, normalise
 
 NAMES = ("open", "high", "still", "close")
 TARGETS = ("close", "load", "open")
+SECOND_PART = 6  # the sequence that is of the same source as the one before it
+SOURCES = [f"s{number - (number == SECOND_PART)}" for number in range(len(LENGTHS))]
 START = 10**9  # seconds, of the first step of each sequence
 KEPT: dict[str, dict[str, Any]] = {  # by dtype of the inputs
     "float32": {"missing": "keep", "filled": True},
@@ -37,7 +39,7 @@ class Known:
     store: store_spec.Store
 
 
-def write_known(path: Path, dtype: str, axis: Any) -> Known:
+def write_known(path: Path, dtype: str, axis: Any, chunk: int) -> Known:
     """Write walks far from 0 with a constant feature, and with NaN in floats; two of the targets are features.
 
     On the `own` axis there are no labels.
@@ -70,7 +72,7 @@ def write_known(path: Path, dtype: str, axis: Any) -> Known:
         "label_axis": axis,
         "time": "s",
     }
-    store = store_of(path, xs, ys, more=more, chunk=160, shard=800, **options)
+    store = store_of(path, xs, ys, sources=SOURCES, more=more, chunk=chunk, shard=5 * chunk, **options)
     real = [~np.isnan(x) & ~mask for x, mask in zip(xs, filled, strict=True)]
     return Known(xs, ys, real, static | {"length": list(LENGTHS)}, store)
 

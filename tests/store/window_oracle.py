@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 import store_spec
 from store_spec.format.moments import moments
 from store_spec.reading.argument_checks import fraction_of
+from store_spec.reading.scaling import LEAST_REST
 from store_spec.windows.index import WindowIndex
 from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
@@ -48,22 +49,6 @@ def write_numbered(path: Path, axis: Any, *, chunk: int) -> Written:
     sources = [f"s{number:02}" for number in range(len(LENGTHS))]
     options = {"label_axis": axis, "chunk": 16 * chunk, "shard": 80 * chunk}
     return Written(sequences, store_of(path, inputs, labels, sources=sources, **options))
-
-
-def write_with_gaps(path: Path) -> Written:
-    """Write sequences of LENGTHS; a step may lack a value in two features, or in its label, like a few after it."""
-    rng, share = np.random.default_rng(0), 0.04
-    sequences: Sequences = []
-    for length in LENGTHS:
-        rows = rng.normal(size=(length, 2))
-        for start in np.flatnonzero(rng.random(length) < share).tolist():
-            rows[start : start + int(rng.integers(1, 5)), int(rng.integers(0, 2))] = np.nan
-        label = rng.normal(size=(length, 1))
-        label[rng.random(label.shape) < share] = np.nan
-        sequences.append((rows, label))
-    more = [{"time": np.arange(len(x))} for x, _ in sequences]
-    inputs, labels = (list(each) for each in zip(*sequences, strict=True))
-    return Written(sequences, store_of(path, inputs, labels, more=more, missing="keep", time="s", chunk=128, shard=640))
 
 
 def index_of_lengths(lengths: ArrayLike, shape: WindowShape) -> WindowIndex:
@@ -124,12 +109,18 @@ def usable(
 
 
 def list_windows(
-    lengths: Iterable[int], shape: WindowShape, *, after: int | None = None, before: int | None = None
+    lengths: Iterable[int],
+    shape: WindowShape,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    starts: Sequence[int] | None = None,
 ) -> list[Listed]:
-    """Try every start, and keep those whose rows and label rows are all usable."""
+    """Try every start, and keep those whose rows and label rows are all usable; the first ones may be given."""
     windows: list[Listed] = []
     for sequence, length in enumerate(lengths):
         begin, end = usable(length, shape.steps, after, before)
+        begin = begin if starts is None or begin == end else starts[sequence]
         found: list[Listed] = []
 
         def tried(start: int, real: int, sequence: int = sequence, end: int = end, found: Any = found) -> bool:
@@ -166,7 +157,7 @@ def sample_of(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowSha
     else:
         labels = y if shape.target == "sequence" else y[window.labels[0]]
     sample: Sample = (inputs, labels)
-    if shape.short == "pad" or (shape.pad_end and shape.target != "future"):
+    if shape.short == "pad" or shape.least_window or (shape.pad_end and shape.target != "future"):
         sample = (*sample, np.array(real))
     if shape.pad_end and shape.target == "future":
         sample = (*sample, np.array([k < len(window.labels) for k in range(shape.horizon)]))
@@ -174,9 +165,12 @@ def sample_of(x: NDArray[Any], y: NDArray[Any], window: Listed, shape: WindowSha
 
 
 def normalise(rows: NDArray[Any], center: Any, scale: Any) -> NDArray[Any]:
-    """Normalise by the definition, in the dtype of results."""
+    """Normalise by the definition, in the dtype of results; what the center loses in it counts if it is much."""
     dtype = np.dtype("float32" if rows.dtype in (np.dtype("float32"), np.dtype("int16")) else "float64")
-    return (rows.astype(dtype) - np.asarray(center).astype(dtype)) / np.asarray(scale).astype(dtype)
+    rounded, scale = np.asarray(center).astype(dtype), np.asarray(scale).astype(dtype)
+    lost = center - rounded
+    rest = np.where(np.abs(lost) > LEAST_REST * scale, lost, 0).astype(dtype)
+    return np.asarray((rows.astype(dtype) - rounded - rest) / scale)
 
 
 def center_and_scale(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -205,16 +199,6 @@ def same(found: Sample, wanted: Sample) -> bool:
 def all_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> bool:
     """Return whether two lists of samples or batches are equal."""
     return len(found) == len(wanted) and all(map(same, found, wanted))
-
-
-def assert_windows_are(windows: Windows, samples: Sequence[Sample], size: int = 7, memory: str = "80kB") -> None:
-    """Check windows by number and in batches: in order, and each once if shuffled."""
-    assert all_same(list(windows), samples)
-    assert all_same(unbatched(list(windows.batches(size, memory=memory))), samples)
-    shuffled = unbatched(list(windows.batches(size, memory=memory, shuffle=True, index=True)))
-    numbers = [int(sample[-1]) for sample in shuffled]
-    assert sorted(numbers) == list(range(len(samples)))
-    assert all_same([sample[:-1] for sample in shuffled], [samples[number] for number in numbers])
 
 
 def unbatched(batches: Sequence[Sample]) -> list[Sample]:

@@ -2,18 +2,15 @@
 
 import itertools
 import math
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from store_spec.errors import SequenceIndexError, StoreError, WindowError
-from store_spec.windows import index as index_module
 from store_spec.windows.shape import Short, Target, WindowShape
 from tests.store.window_oracle import index_of_lengths, list_windows, shapes, usable
 
@@ -21,31 +18,6 @@ TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 
 
 length_lists = st.lists(st.integers(0, 40), max_size=8)
-
-
-@settings(max_examples=50)
-@given(length_lists, shapes(TARGETS))
-def test_any_shape_agrees_with_listing_its_windows(lengths: list[int], shape: WindowShape) -> None:
-    index, listed = index_of_lengths(lengths, shape), list_windows(lengths, shape)
-    places = [(window.sequence, window.start) for window in listed]
-    total = len(listed)
-    assert len(index) == total
-    assert [index.locate(number) for number in range(total)] == places
-    assert [index.locate(number - total) for number in range(total)] == places
-
-    sequences, starts = index.locate_many(np.arange(-total, total))
-    assert sequences.dtype == starts.dtype == np.int64
-    assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == places + places
-
-    real = index.real_rows(sequences[:total], starts[:total])
-    last = index.last_rows(sequences[:total], starts[:total])
-    assert real.dtype == last.dtype == np.int64
-    assert real.tolist() == [len(window.rows) for window in listed]
-    assert last.tolist() == [window.rows[-1] for window in listed]
-    if shape.target == "future":
-        assert (last + shape.label_offset).tolist() == [window.labels[0] for window in listed]
-    if not shape.pads_inputs:
-        assert (real == shape.window).all()
 
 
 @given(length_lists, shapes(TARGETS, ("error",)))
@@ -83,14 +55,6 @@ def test_steps_cut_a_sequence_of_any_length_in_two(length: int, at: float) -> No
     middle = math.floor(round(length * at, 6))
     assert bounds == [0, middle, middle, length]
     assert len(early) + len(late) == length
-
-
-def test_steps_in_hundredths_are_exact() -> None:
-    """For every length to 1,000, `p / 100` of it is computed as with integers: 0.29 of 100 is 29, not 28."""
-    lengths = np.arange(1001)
-    for hundredths in range(1, 101):
-        shape = WindowShape(window=1, steps=(0, hundredths / 100))
-        assert (index_of_lengths(lengths, shape).stop == lengths * hundredths // 100).all()
 
 
 def test_two_to_the_62_windows_are_the_most() -> None:
@@ -133,19 +97,6 @@ def test_narrow_and_unsigned_integers_are_taken_at_their_value(dtype: type[Any],
     assert [index.locate(number) for number in range(len(index))] == listed
     sequences, starts = index.locate_many(np.arange(len(index), dtype=dtype))
     assert list(zip(sequences.tolist(), starts.tolist(), strict=True)) == listed
-
-
-@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 3], np.zeros(4, np.int64)])
-@pytest.mark.parametrize("short", ["drop", "pad"])
-def test_no_sequences_and_empty_ones_give_no_windows(lengths: Any, short: Short) -> None:
-    index = index_of_lengths(lengths, WindowShape(window=4, horizon=3, short=short))
-    assert len(index) == 0
-    assert index.first.tolist() == [0] * (len(lengths) + 1)
-    assert [part.tolist() for part in index.locate_many([])] == [[], []]
-    assert index.real_rows([], []).tolist() == index.last_rows([], []).tolist() == []
-    for number in (0, -1):
-        with pytest.raises(SequenceIndexError, match=f"^windows: window {number} asked for, but there are 0, by whole"):
-            index.locate(number)
 
 
 BAD_COUNTS = (True, 1.0, "3", None, 2**63, -(2**70), np.float64(2), np.bool_(1))
@@ -224,15 +175,3 @@ def test_errors_also_have_the_matching_type_of_python() -> None:
     assert issubclass(SequenceIndexError, IndexError)
     assert issubclass(WindowError, ValueError)
     assert issubclass(WindowError, StoreError)
-
-
-def test_the_module_imports_numpy_and_nothing_that_reads() -> None:
-    modules = re.findall(
-        r"^(?:from|import) (\S+)", Path(index_module.__file__).read_text(encoding="utf-8"), re.MULTILINE
-    )
-    assert {name for name in modules if name.startswith("store_spec")} == {
-        "store_spec.errors",
-        "store_spec.format.runs",
-        "store_spec.reading.argument_checks",
-        "store_spec.windows.shape",
-    }

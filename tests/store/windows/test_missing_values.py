@@ -4,7 +4,9 @@
 """
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -19,58 +21,38 @@ from store_spec.format.runs import missing_runs
 from store_spec.windows import index as index_module
 from store_spec.windows.index import Gaps, GapUse, WindowIndex
 from store_spec.windows.order import EpochOrder
-from store_spec.windows.shape import WindowShape
+from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.units import Costs
+from store_spec.windows.windows import Windows
 from tests.store.damage import values
-from tests.store.oracle import store_of
+from tests.store.known import Known
+from tests.store.oracle import assert_moments, store_of
 from tests.store.window_oracle import (
     Listed,
-    Written,
     index_of_lengths,
     list_windows,
+    rows_of_windows,
     shapes,
-    write_with_gaps,
 )
 from tests.store.windows.test_index import TARGETS
 
 
-@pytest.fixture(scope="module")
-def by_step(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return write_with_gaps(tmp_path_factory.mktemp("missing") / "step.zarr")
+@pytest.fixture
+def with_gaps(known: Any) -> Known:
+    found: Known = known("float64", "step")
+    return found
 
 
-def test_finding_windows_without_missing_values_reads_no_rows(by_step: Written, monkeypatch: pytest.MonkeyPatch):
-    store = store_spec.open_store(by_step.store.path)
+def test_finding_windows_without_missing_values_reads_no_rows(with_gaps: Known, monkeypatch: pytest.MonkeyPatch):
+    store = store_spec.open_store(with_gaps.store.path)
     monkeypatch.setattr(Snapshot, "rows_in", mock.Mock(side_effect=AssertionError("rows were read")))
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
     assert [windows.index.locate(number) for number in (0, -1)]
 
 
-def test_phases_are_random_and_no_sequence_loses_all_of_its_windows(by_step: Written):
-    store = by_step.store
-    windows = store.windows(4, stride=7, phase="random", missing="skip")
-    seen = set()
-    for epoch in range(30):
-        now = windows.of_epoch(3, epoch)
-        assert ((np.diff(now.index.first) > 0) >= (np.diff(windows.index.first) > 0)).all()
-        found = [now.index.locate(number) for number in range(len(now))]
-        begin = now.index.start
-        wanted = []
-        for number, (x, y) in enumerate(by_step.sequences):
-            for start in range(int(begin[number]), len(x) - 4, 7):
-                touched = np.isnan(x[start : start + 4]).any() or np.isnan(y[start + 4]).any()
-                wanted += [] if touched else [(number, start)]
-        assert found == wanted
-        seen |= set(found)
-        batches = windows.batches(5, shuffle=True, seed=3, epoch=epoch, index=True)
-        assert sorted(number for *_, numbers in batches for number in numbers.tolist()) == list(range(len(now)))
-    plain = store.windows(4, missing="skip")
-    assert len(windows) * 4 < len(seen) <= len(plain)
-
-
-def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Written):
-    windows = by_step.store.windows(6, missing="skip")
+def test_weights_are_of_sequences_with_their_remaining_steps(with_gaps: Known):
+    windows = with_gaps.store.windows(6, missing="skip")
     counts = np.diff(windows.index.first)
     some = counts >= 5
     weights = np.where(some, 1 / np.maximum(counts, 1), 0)
@@ -84,6 +66,22 @@ def test_weights_are_of_sequences_with_their_remaining_steps(by_step: Written):
     assert (times[~some] == 0).all()
     expected = len(found) / some.sum()
     assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
+
+
+@given(shape=shapes(), missing=st.sampled_from(["keep", "skip"]))
+def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Known, shape: WindowShape, missing: Any):
+    options = WindowOptions(missing=missing)
+    windows = Windows(with_gaps.store, replace(shape, phase="random"), options)
+    if not len(windows):
+        return
+
+    found = rows_of_windows(Windows(with_gaps.store, replace(shape, stride=1), options))
+    for epoch in range(4):
+        of_epoch = windows.of_epoch(0, epoch)
+        assert all(one <= every for one, every in zip(rows_of_windows(of_epoch), found, strict=True))
+        stats = of_epoch.stats()
+        for moments, steps, array in zip((stats.inputs, stats.labels), found, (0, 1), strict=True):
+            assert_moments(moments, np.array([(with_gaps.x, with_gaps.y)[array][at][row] for at, row in sorted(steps)]))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +174,10 @@ def small_shapes() -> st.SearchStrategy[WindowShape]:
 
 
 sequences_of_rows = st.builds(
-    draw_missing, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([0.01, 0.05, 0.2]), st.integers(0, 10**6)
+    draw_missing,
+    st.lists(st.integers(0, 60), max_size=6),
+    st.sampled_from([0, 0.01, 0.05, 0.2]),
+    st.integers(0, 10**6),
 )
 any_shape = small_shapes() | small_shapes() | shapes(TARGETS)
 
@@ -198,6 +199,7 @@ def test_remaining_windows_equal_those_of_a_loop_over_rows(missing, shape, known
     found, starts = index.locate_many(numbers)
     assert list(zip(found.tolist(), starts.tolist(), strict=True)) == places + places
     assert index.real_rows(found, starts).tolist() == [len(window.rows) for window in expected] * 2
+    assert index.last_rows(found, starts).tolist() == [window.rows[-1] for window in expected] * 2
     counts = [sum(place[0] == number for place in places) for number in range(len(missing))]
     assert np.diff(index.first).tolist() == counts
 

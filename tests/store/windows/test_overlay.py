@@ -66,6 +66,7 @@ def test_an_overlay_equals_a_loop(by_step, selection, shape, tail, dtype, data):
         assert same(each.count, count)
         assert overlay[each.source] is overlay[each.source, each.part] is each
         assert each.source == windows.store.sources[each.sequence]
+        assert each.time is None  # of a store without times
 
 
 @pytest.mark.parametrize("how", ["sequence", "window", "standard"])
@@ -188,9 +189,3 @@ def test_times_of_steps_are_stored_with_rows(known: Any, target: Any):
         else:
             assert np.array_equal(each.time, store.times(number))
             assert len(each.time) == len(each.count)
-
-
-def test_a_store_without_times_has_none(by_step: Written):
-    windows = by_step.store.windows(4)
-    (each,) = windows.overlay(np.zeros((1, 1, 1)), [0])
-    assert each.time is None

@@ -3,15 +3,12 @@
 import pickle
 import threading
 import time
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import store_spec
 from store_spec.disk.snapshot import Snapshot
@@ -19,10 +16,9 @@ from store_spec.errors import ChecksumError, StoreError, WindowError
 from store_spec.windows import loading, order
 from store_spec.windows import rows_in_memory as rows_module
 from store_spec.windows.rows_in_memory import MOST_IDLE, CachedRows, Ranges, RowCache
-from store_spec.windows.shape import WindowOptions
 from store_spec.windows.windows import Windows
 from tests.store.forks import in_fork
-from tests.store.window_oracle import LENGTHS, all_same, selections, shapes, write_numbered
+from tests.store.window_oracle import LENGTHS, all_same, write_numbered
 
 
 @pytest.fixture
@@ -48,50 +44,6 @@ def empty_shards(store: store_spec.Store) -> None:
 def batches_read(batches: Any) -> list[tuple[Any, ...]]:
     """Return copies of batches, made as soon as they come."""
     return [tuple(array.copy() for array in batch) for batch in batches]
-
-
-options = st.fixed_dictionaries(
-    {},
-    optional={
-        "shuffle": st.booleans(),
-        "epoch": st.integers(0, 3),
-        "index": st.booleans(),
-        "drop_last": st.booleans(),
-        "memory": st.sampled_from(["30kB", "50kB", "1MB"]),  # some hold all rows, others those of some pools
-    },
-)
-
-
-@pytest.mark.slow
-@given(
-    selection=selections(),
-    shape=shapes(),
-    phase=st.sampled_from(["first", "random"]),
-    epochs=st.lists(st.tuples(options, st.integers(1, 3)), min_size=2, max_size=4),
-    features=st.sampled_from([None, [1, 0]]),
-    normalize=st.sampled_from([None, "sequence", "window"]),
-    weighted=st.booleans(),
-)
-def test_epochs_of_used_windows_equal_those_of_new_ones(
-    in_any_chunks, selection, shape, phase, epochs, features, normalize, weighted
-):
-    """Whatever was read before, of any epoch, by any rank, with any memory."""
-    options = WindowOptions(allow_later=True, features=features, normalize=normalize)
-
-    def make() -> Windows:
-        return Windows(in_any_chunks.store.select(selection), replace(shape, phase=phase), options)
-
-    windows = make()
-    for one, world_size in epochs:
-        for rank in range(world_size):
-            arguments = one | {"rank": rank, "world_size": world_size}
-            if weighted and one.get("shuffle") and len(windows):
-                arguments["weights"] = (np.diff(windows.index.first) > 0).astype(float)
-            try:
-                wanted = batches_read(make().batches(5, **arguments))
-            except WindowError:  # too little memory, or too few windows for the ranks
-                continue
-            assert all_same(batches_read(windows.batches(5, **arguments)), wanted)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -152,21 +104,26 @@ def test_two_epochs_at_a_time_have_rows_of_their_own(store: store_spec.Store):
 
 
 @pytest.mark.slow
-def test_rows_are_kept_within_the_memory_and_dropped_where_there_is_less(store: store_spec.Store):
-    windows, rows = store.windows(4), sum(LENGTHS)
+@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_are_kept_within_the_memory_beside_that_of_pools_and_dropped_where_there_is_less(store, options, weighted):
+    windows, rows = store.windows(4, **options), sum(LENGTHS)
     needed = rows * windows.columns["inputs"].nbytes + rows * windows.columns["labels"].nbytes
+    weights = np.ones(len(LENGTHS)) if weighted else None
     sizes = {}
     for memory in range(4000, 100_000, 1500):
         try:
-            list(windows.batches(2, shuffle=True, memory=memory))
+            batches = windows.batches(2, shuffle=True, memory=memory, weights=weights)
         except WindowError:
             continue
+        order, planned = batches._plan.order, batches._plan.kept is not None
+        list(batches)
         kept = cached_rows(windows)
         sizes[memory] = 0 if kept is None else sum(array.nbytes for array in kept.space.values())
-        assert sizes[memory] in (0, needed)
-        assert sizes[memory] <= memory * 6 // 8
-    assert set(sizes.values()) == {0, needed}
-    assert max(memory for memory, size in sizes.items() if not size) < 8 * needed  # pieces take the most here
+        assert sizes[memory] >= needed if planned else not sizes[memory]  # more with a row of padding
+        assert sizes[memory] + 2 * order.beside * planned <= memory * 6 // 8
+    assert max(sizes.values()) < needed + 100
+    assert needed < max(memory for memory, size in sizes.items() if not size) < 12 * needed  # pieces take the most here
     list(windows.batches(2, memory=min(sizes)))
     assert cached_rows(windows) is None
 
@@ -191,26 +148,6 @@ def fits(windows: Windows, memory: int) -> bool:
         return windows.batches(5, memory=memory)._plan.kept is not None
     except WindowError:
         return False
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"short": "pad"}])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_rows_and_the_overhead_of_pools_fit(store: store_spec.Store, options: dict[str, Any], weighted: Any):
-    windows = store.windows(4, **options)
-    weights = np.ones(len(LENGTHS)) if weighted else None
-    most = 0
-    for memory in range(4000, 300_000, 1000):
-        try:
-            planned = windows.batches(5, memory=memory, shuffle=True, weights=weights)._plan
-        except WindowError:
-            continue
-        if planned.kept is not None:
-            beside = planned.order.beside
-            rows = planned.kept.rows * (windows.columns["inputs"].nbytes + windows.columns["labels"].nbytes)
-            assert rows + 2 * beside <= memory * 6 // 8
-            most = max(most, memory)
-    assert most
 
 
 def test_rows_are_returned_to_the_cache_after_the_last_write(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
