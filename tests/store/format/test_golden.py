@@ -117,16 +117,6 @@ def test_xarray_reads_the_store_as_a_contiguous_ragged_array(golden):
                 assert same(found, sequence.rows(name))
 
 
-def test_xarray_reads_the_groups(golden):
-    path, sequences = golden.path, golden.sequences()
-    with xarray.open_zarr(path, group="sequences") as table:
-        assert table["source"].values.tolist() == [sequence.source for sequence in sequences]
-        assert table["part"].dims == ("sequence",)
-        assert table["source_sha256"].shape == (len(sequences), 32)
-    with xarray.open_zarr(path, group="stats") as stats:
-        assert same(stats["inputs_mean"].values, store_spec.open_store(path).snapshot.table("stats/inputs_mean"))
-
-
 def test_tensorstore_reads_the_arrays(golden):
     arrays = {}
     optional = {"label_offsets": golden.label_axis == "own", "filled": golden.filled, "time": golden.time}

@@ -147,19 +147,6 @@ def test_readers_without_a_cache_read_a_damaged_last_shard_once(tmp_path: Path, 
     assert [call.args[1] for call in get.call_args_list].count(key) == 1
 
 
-def test_a_replaced_table_is_read_after_an_error(tmp_path: Path, stores: Stores):
-    rows = stores[0][1]
-    write(tmp_path / "other.zarr", rows + 1)
-    store = write(tmp_path / "s.zarr", rows)
-    name = "sequences/inputs_crc32c/c.0"
-    right = (store.path / name).read_bytes()
-    (store.path / name).write_bytes((tmp_path / "other.zarr" / name).read_bytes())
-    with pytest.raises(ChecksumError):
-        store.read(0)
-    (store.path / name).write_bytes(right)
-    assert np.array_equal(store.read(0)[0], rows)
-
-
 def test_a_read_keeps_its_files_when_another_thread_has_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Indexes and rows of different files are never combined, or cached as if they were of one file."""
     rows = np.arange(STEPS * WIDTH, dtype="float32").reshape(-1, WIDTH)

@@ -74,12 +74,6 @@ def test_columns_of_a_selection_are_those_of_its_sequences_in_its_order(store):
     assert store.select(store.sequences["age"] > 40).sources == ("s0", "s3")
 
 
-def test_columns_are_read_only(store):
-    for name in store.sequences:
-        with pytest.raises(ValueError, match="read-only"):
-            store.sequences[name][0] = store.sequences[name][1]
-
-
 def test_an_unknown_column_is_a_key_error_that_lists_the_columns(store):
     with pytest.raises(KeyError, match="no column 'sites'; there are source, part, length, site, age"):
         store.sequences["sites"]

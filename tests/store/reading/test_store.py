@@ -205,9 +205,10 @@ def test_arrays_of_a_store_are_read_only(tmp_path):
         for one in (store, store.select([1, 0]))
         for name in ("selection", "starts", "lengths", "label_starts", "label_lengths", "parts")
     ]
-    for array in (*arrays, store.snapshot.bounds("inputs"), store.snapshot.bounds("labels")):
+    arrays += [*store.sequences.values(), store.snapshot.bounds("inputs"), store.snapshot.bounds("labels")]
+    for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1
+            array[0] = array[1]
 
 
 @pytest.mark.parametrize("chunk", [64, 2**21])

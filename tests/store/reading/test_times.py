@@ -281,12 +281,6 @@ def test_a_sequence_too_short_before_a_moment_is_an_error_on_request(tmp_path):
         store.windows(0, before="2019-12-31")
 
 
-def test_other_times_change_identity_and_contents(tmp_path):
-    one, two = (write(tmp_path / name, [DATES + np.timedelta64(shift, "D")]) for name, shift in (("a", 0), ("b", 1)))
-    assert one.identity != two.identity
-    assert one.contents != two.contents
-
-
 def test_lost_files_of_times_are_an_error(tmp_path):
     path = tmp_path / "store"
     write(path, [DATES])

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 import time
@@ -215,36 +214,6 @@ def test_the_hit_rate_of_the_next_epoch_is_at_least_the_size_of_the_cache(share,
     assert second.hit_bytes / (second.hit_bytes + second.fetched_bytes) >= min(1, share) * 0.97
     assert second.cached_bytes <= size
     assert first.fetched_bytes > 0
-
-
-@pytest.mark.slow
-def test_two_stores_that_do_not_fit_have_hits_in_equal_parts(tmp_path):
-    stores = [walks(tmp_path / f"{seed}.zarr", sequences=20, seed=seed, chunk="8kB", shard="200kB") for seed in (0, 1)]
-    size = sum(file.stat().st_size for name in ("inputs", "labels") for file in (stores[0] / name).iterdir())
-    with serving(tmp_path) as server:
-        for number in range(2):
-            uses = [
-                epochs(f"{server.url}/{store.name}", tmp_path / "cache", size, range(number, number + 1))[1]
-                for store in stores
-            ]
-    for use in uses:
-        assert 0.45 <= use.hit_bytes / (use.hit_bytes + use.fetched_bytes) <= 0.75
-        assert use.cached_bytes <= size
-
-
-@pytest.mark.slow
-def test_a_store_that_is_rebuilt_has_all_of_the_cache(tmp_path):
-    path = tmp_path / "walks.zarr"
-    walks(path, sequences=20, chunk="8kB", shard="200kB")
-    with serving(tmp_path) as server:
-        epochs(f"{server.url}/walks.zarr", tmp_path / "cache", 10**6, range(1))
-        shutil.rmtree(path)
-        walks(path, sequences=15, seed=1, chunk="8kB", shard="200kB")
-        batches, _ = epochs(f"{server.url}/walks.zarr", tmp_path / "cache", 10**6, range(1))
-        _, use = epochs(f"{server.url}/walks.zarr", tmp_path / "cache", 10**6, range(1, 2))
-    local = store_spec.open_store(path).windows(32, stride=8)
-    assert batches == [bits(batch) for batch in local.batches(64, shuffle=True, epoch=0, memory="600kB")]
-    assert use.hit_bytes > 0.9 * (use.hit_bytes + use.fetched_bytes)
 
 
 def _take(url: str, folder: Path, rank: int, barrier: Any, results: Any) -> None:
