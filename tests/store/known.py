@@ -59,7 +59,11 @@ def write_known(path: Path, dtype: str, axis: Any, chunk: int) -> Known:
         ys.append({"step": y, "sequence": of_sequence, "own": y[:0]}[axis])
         filled.append((rng.random(x.shape) < 0.2) & ~np.isnan(x) & ("filled" in KEPT[dtype]))
     numbers = range(len(xs))
-    static: dict[str, list[float]] = {"visits": [at % 3 for at in numbers], "age": [at / 4 for at in numbers]}
+    static: dict[str, list[float]] = {
+        "visits": [at % 3 for at in numbers],
+        "age": [at / 4 for at in numbers],
+        "left": [at % 2 == 0 for at in numbers],
+    }
     more: list[dict[str, Any]] = [
         {"time": np.arange(len(mask)) + START, "columns": {name: each[number] for name, each in static.items()}}
         | ({"filled": mask} if "filled" in KEPT[dtype] else {})
@@ -68,7 +72,7 @@ def write_known(path: Path, dtype: str, axis: Any, chunk: int) -> Known:
     options: dict[str, Any] = KEPT[dtype] | {
         "inputs": store_spec.Rows(np.dtype(dtype), (4,), NAMES),
         "labels": store_spec.Rows(np.dtype("float64"), (3,), TARGETS),
-        "columns": {"visits": "int64", "age": "float64"},
+        "columns": {"visits": "int64", "age": "float64", "left": "bool"},
         "label_axis": axis,
         "time": "s",
     }
@@ -85,7 +89,7 @@ moments = st.none() | st.integers(-2, 70)
 common: dict[str, Any] = {
     "features": st.none() | named | numbered,
     "targets": st.none() | st.just("inputs") | named | numbered,
-    "static": st.none() | st.lists(st.sampled_from(["visits", "age", "length"]), min_size=1, unique=True),
+    "static": st.none() | st.lists(st.sampled_from(["visits", "age", "left", "length"]), min_size=1, unique=True),
     "value_mask": st.booleans(),
     "before": moments,
     "after": moments,
@@ -149,6 +153,5 @@ def targets_of(known: Known, targets: Any) -> list[int]:
 
 
 def static_of(known: Known, number: int, static: list[str] | None) -> Rows:
-    """Return the static columns of a sequence."""
-    values = [known.static[name][number] for name in static or ()]
-    return np.array(values, np.float64 if "age" in (static or ()) else np.int64)
+    """Return the static columns of a sequence, in the dtype that holds them all."""
+    return np.array([known.static[name][number] for name in static or ()])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.format.sequence_columns import SequenceColumn
 from store_spec.format.times import Time
-from store_spec.schema import LabelAxis, Missing, Rows
+from store_spec.schema import LabelAxis, Missing, Rows, rows_of
 from tests.store.oracle import Sequence
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "v1"
@@ -94,10 +94,6 @@ def ramp(steps: int, row: Rows, first: int) -> NDArray[Any]:
     return values.reshape(steps, *row.shape).astype(row.dtype)
 
 
-def _rows(dtype: str, shape: tuple[int, ...], names: tuple[str, ...] | None = None) -> Rows:
-    return Rows(np.dtype(dtype), shape, names)
-
-
 def _steps() -> list[Sequence]:
     """Full shards, some of which a later commit replaces, and a last, partial one."""
     lengths = {"a/walk-0.csv": [5], "a/walk-1.csv": [0], "b/größe 二.csv": [2, 11], "c.csv": [1, 0, 4]}
@@ -143,7 +139,7 @@ def _gaps() -> list[Sequence]:
 def _waves() -> list[Sequence]:
     sequences = []
     for number, steps in enumerate([3, 6]):
-        real = ramp(steps, _rows("float32", (2,)), number)
+        real = ramp(steps, rows_of("float32", (2,)), number)
         inputs = (real - 1j * real).astype(np.complex64)
         sequences.append(Sequence(f"wave-{number}", inputs, np.array([number / 2, -1], np.float16)))
     return sequences
@@ -212,15 +208,15 @@ def _holes() -> list[Sequence]:
 
 STEPS = Golden(
     name="steps",
-    inputs=_rows("float32", (3,)),
-    labels=_rows("int64", ()),
+    inputs=rows_of("float32", (3,)),
+    labels=rows_of("int64", ()),
     sequences=_steps,
     commits=(1, 2, 4, 7),
 )
 NAMED = Golden(
     name="named",
-    inputs=_rows("int16", (2,), ("speed", "größe")),
-    labels=_rows("int64", ()),
+    inputs=rows_of("int16", (2,), ("speed", "größe")),
+    labels=rows_of("int64", ()),
     sequences=_named,
     commits=(2, 4),
     label_axis="sequence",
@@ -228,8 +224,8 @@ NAMED = Golden(
 )
 OWN = Golden(
     name="own",
-    inputs=_rows("float64", ()),
-    labels=_rows("int32", (2,), ("left", "right")),
+    inputs=rows_of("float64", ()),
+    labels=rows_of("int32", (2,), ("left", "right")),
     sequences=_own,
     commits=(1, 4),
     label_axis="own",
@@ -237,32 +233,32 @@ OWN = Golden(
 )
 IMAGES = Golden(
     name="images",
-    inputs=_rows("uint8", (4, 4, 3)),
-    labels=_rows("bool", (2,)),
+    inputs=rows_of("uint8", (4, 4, 3)),
+    labels=rows_of("bool", (2,)),
     sequences=_images,
     commits=(3,),
     codec="none",
 )
 GAPS = Golden(
     name="gaps",
-    inputs=_rows("float64", (2,)),
-    labels=_rows("float32", ()),
+    inputs=rows_of("float64", (2,)),
+    labels=rows_of("float32", ()),
     sequences=_gaps,
     commits=(2,),
     missing="keep",
 )
 WAVES = Golden(
     name="waves",
-    inputs=_rows("complex64", (2,)),
-    labels=_rows("float16", (2,)),
+    inputs=rows_of("complex64", (2,)),
+    labels=rows_of("float16", (2,)),
     sequences=_waves,
     commits=(2,),
     label_axis="sequence",
 )
 UPDATED = Golden(
     name="updated",
-    inputs=_rows("float32", (2,)),
-    labels=_rows("int8", ()),
+    inputs=rows_of("float32", (2,)),
+    labels=rows_of("int8", ()),
     sequences=_updated,
     commits=(5, 8, 8),
     label_axis="sequence",
@@ -271,8 +267,8 @@ UPDATED = Golden(
 )
 PATIENTS = Golden(
     name="patients",
-    inputs=_rows("float32", (2,)),
-    labels=_rows("int8", ()),
+    inputs=rows_of("float32", (2,)),
+    labels=rows_of("int8", ()),
     sequences=_patients,
     commits=(2, 3),
     columns=(
@@ -284,8 +280,8 @@ PATIENTS = Golden(
 )
 RIVERS = Golden(
     name="rivers",
-    inputs=_rows("float32", (2,)),
-    labels=_rows("int16", ()),
+    inputs=rows_of("float32", (2,)),
+    labels=rows_of("int16", ()),
     sequences=_rivers,
     commits=(1, 4),
     label_axis="sequence",
@@ -294,8 +290,8 @@ RIVERS = Golden(
 )
 RACES = Golden(
     name="races",
-    inputs=_rows("float64", ()),
-    labels=_rows("int8", ()),
+    inputs=rows_of("float64", ()),
+    labels=rows_of("int8", ()),
     sequences=lambda: _races(np.arange(9) * 20, np.array([5, 5])),
     commits=(2,),
     time=Time("ms", None),
@@ -303,8 +299,8 @@ RACES = Golden(
 )
 ANIMALS = Golden(
     name="animals",
-    inputs=_rows("float32", (2,)),
-    labels=_rows("int8", (2,), ("kind", "offset")),
+    inputs=rows_of("float32", (2,)),
+    labels=rows_of("int8", (2,), ("kind", "offset")),
     sequences=_animals,
     commits=(1, 3),
     label_axis="sequence",
@@ -319,8 +315,8 @@ GAUGES = Golden(
 )
 HOLES = Golden(
     name="holes",
-    inputs=_rows("float32", (3,)),
-    labels=_rows("float64", ()),
+    inputs=rows_of("float32", (3,)),
+    labels=rows_of("float64", ()),
     sequences=_holes,
     commits=(1, 4),
     label_axis="own",
@@ -329,8 +325,8 @@ HOLES = Golden(
 )
 EMPTY = Golden(
     name="empty",
-    inputs=_rows("uint64", (1,)),
-    labels=_rows("int8", (1,)),
+    inputs=rows_of("uint64", (1,)),
+    labels=rows_of("int8", (1,)),
     sequences=list,
     commits=(0,),
 )

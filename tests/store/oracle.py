@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,20 +37,8 @@ class Recipe:
     filled: bool = False
 
     def create(self, path: Path) -> store_spec.Writer:
-        return store_spec.create_store(
-            path,
-            inputs=self.inputs,
-            labels=self.labels,
-            label_axis=self.label_axis,
-            missing=self.missing,
-            codec=self.codec,
-            chunk=self.chunk,
-            shard=self.shard,
-            columns=dict(self.columns),
-            time=self.time,
-            filled=self.filled,
-            provenance={"made": "by a test"},
-        )
+        arguments = {each.name: getattr(self, each.name) for each in fields(self)} | {"columns": dict(self.columns)}
+        return store_spec.create_store(path, **arguments, provenance={"made": "by a test"})
 
     def schema(self) -> Schema:
         """Return the schema that `create` makes of it."""

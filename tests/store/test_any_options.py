@@ -115,7 +115,8 @@ class Loops:
     def windows(self, starts: list[int] | None = None) -> list[Listed]:
         """Return all windows; `starts` has the first step of those of each sequence, if it is random."""
         asked, lengths = self.asked, [LENGTHS[number] for number in self.selection]
-        every = list_windows(lengths, self.shape, after=asked["after"], before=asked["before"], starts=starts)
+        period = {name: asked[name] for name in ("after", "before", "context")}
+        every = list_windows(lengths, self.shape, **period, starts=starts)
         return every if asked["missing"] == "keep" else [window for window in every if not self.lacks_values(window)]
 
     def lacks_values(self, window: Listed) -> bool:
@@ -188,7 +189,7 @@ USUAL: dict[str, Any] = {
     "phase": "first",
     "how": None,
     "dtype": None,
-    "drawn": NOTHING | {"future": None, "missing": "keep", "mask": False},
+    "drawn": NOTHING | {"future": None, "missing": "keep", "mask": False, "context": False},
     "batched": (7, 80_000, 0),
 }
 
@@ -211,7 +212,8 @@ def usual_but(**changes: Any) -> Any:
     dtype=dtypes,
     drawn=st.fixed_dictionaries(
         common
-        | {"future": st.none() | named | numbered, "missing": st.sampled_from(["keep", "skip"]), "mask": st.booleans()}
+        | {"future": st.none() | named | numbered, "missing": st.sampled_from(["keep", "skip"])}
+        | {"mask": st.booleans(), "context": st.booleans()}
     ),
     batched=st.tuples(st.integers(1, 12), st.integers(1, 40_000) | st.just(10**6), st.integers(0, 3)),
 )
@@ -223,6 +225,10 @@ def usual_but(**changes: Any) -> Any:
     drawn={"future": ["open"], "missing": "skip"},
 )
 @usual_but(shape=WindowShape(window=3, horizon=2), how="window", drawn={"future": ["open"]})
+@usual_but(
+    shape=WindowShape(window=2, sampling_rate=3, target="last", short="pad", steps=(0.4, 1.0)), drawn={"context": True}
+)
+@usual_but(shape=WindowShape(window=3, horizon=2, short="pad", steps=(0.5, 1.0)), drawn={"context": True})
 def test_windows_with_any_options_equal_those_of_loops(
     known, kind, axis, chunk, selection, shape, least, phase, how, dtype, drawn, batched
 ):
@@ -282,6 +288,7 @@ def add_steps(found: Steps, batch: Any) -> None:
     assert list(batch._fields) == sorted(batch._fields, key=ORDER.index)
     assert all(array.flags.writeable for array in batch)
     mask, index = batch.mask, batch.index
+    assert "lengths" not in batch._fields or batch.lengths.tolist() == mask.sum(axis=1).tolist()
     arrays = [batch._asdict()[name] for name in ("inputs", "labels", "value_mask", "static") if name in batch._fields]
     assert not any(array[~mask].any() for array in arrays if array.ndim == 3)
     if "cu_seqlens" in batch._fields:
@@ -310,6 +317,7 @@ sides = st.sampled_from(["start", "end"])
             "side": sides,
             "truncate": st.none() | st.integers(1, 60),
             "truncate_side": sides,
+            "lengths": st.booleans(),
             "memory": st.sampled_from([600_000, "256MB"]),
         }
     ),

@@ -19,6 +19,7 @@ from store_spec.windows.order import EpochOrder, Share
 from store_spec.windows.shape import Short, Target, WindowShape
 from store_spec.windows.units import Costs
 from store_spec.windows.windows import Windows
+from tests.store import oracle
 from tests.store.oracle import store_of
 
 Sample = tuple[NDArray[Any], ...]
@@ -114,13 +115,18 @@ def list_windows(
     *,
     after: int | None = None,
     before: int | None = None,
+    context: bool = False,
     starts: Sequence[int] | None = None,
 ) -> list[Listed]:
-    """Try every start, and keep those whose rows and label rows are all usable; the first ones may be given."""
+    """Try every start, and keep those whose rows and label rows are all usable; the first ones may be given.
+
+    With `context` only label rows have to be after the first usable step.
+    """
+    reach = (rows_used(0, shape.least_window or shape.window, shape)[1] or [0])[0] if context else 0
     windows: list[Listed] = []
     for sequence, length in enumerate(lengths):
-        begin, end = usable(length, shape.steps, after, before)
-        begin = begin if starts is None or begin == end else starts[sequence]
+        first, end = usable(length, shape.steps, after, before)
+        begin = first if first == end else max(0, first - reach) if starts is None else starts[sequence]
         found: list[Listed] = []
 
         def tried(start: int, real: int, sequence: int = sequence, end: int = end, found: Any = found) -> bool:
@@ -136,6 +142,7 @@ def list_windows(
         # Only a sequence without a whole window is padded: with as many rows as fit, if one does.
         if not found and shape.short == "pad" and begin < end:
             any(tried(begin, real) for real in range(shape.window - 1, 0, -1))
+            found = [window for window in found if (window.labels or window.rows)[0] >= first]
         windows += found
     return windows
 
@@ -190,10 +197,7 @@ def center_and_scale(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[n
 
 def same(found: Sample, wanted: Sample) -> bool:
     """Return whether two samples or batches are equal bit for bit, with their shapes and dtypes."""
-    return len(found) == len(wanted) and all(
-        a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-        for a, b in zip(found, wanted, strict=True)
-    )
+    return len(found) == len(wanted) and all(map(oracle.same, found, wanted))
 
 
 def all_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> bool:

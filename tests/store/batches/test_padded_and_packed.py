@@ -17,7 +17,7 @@ from store_spec.sequences.padded import PaddedOptions
 from store_spec.sequences.slices import SliceReader
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, store_of, write
-from tests.store.window_oracle import LENGTHS, Written, all_same, keys, selections
+from tests.store.window_oracle import LENGTHS, Written, keys, selections
 
 Samples = list[tuple[Any, ...]]
 
@@ -66,6 +66,7 @@ options = st.fixed_dictionaries(
         "side": sides,
         "truncate": st.none() | st.integers(1, 120),
         "truncate_side": sides,
+        "lengths": st.booleans(),
         "memory": st.sampled_from([600_000, "256MB"]),
     }
 )
@@ -101,29 +102,16 @@ def test_each_sequence_occurs_once_over_all_ranks_within_every_limit(on_any_axis
             assert 1 <= len(mask) <= (size or len(mask))
             assert mask.size <= (max_steps or mask.size)
             computed, real = computed + mask.size, real + mask.sum()
-            found += unpadded(batch, axis, asked["side"])
+            masks = batch[2 : 4 if axis == "own" else 3]
+            lengths = batch[2 + len(masks) :]  # of the steps that are used, and of labels with their own axis
+            assert [each.dtype for each in lengths] == [np.dtype(np.int64)] * len(masks) * asked["lengths"]
+            assert all(np.array_equal(each, mask.sum(axis=1)) for each, mask in zip(lengths, masks, strict=False))
+            found += unpadded(batch[: 2 + len(masks)], axis, asked["side"])
     assert sorted(keys(found)) == sorted(keys(wanted))
     if ranks == 1 and not (asked["shuffle"] or asked["bucket"]):
         assert keys(found) == keys(wanted)
         assert max_steps or {len(batch[0]) for batch in batches[:-1]} <= {size}
     assert shares[0].padding == (1 - real / computed if computed else 0)
-
-
-@pytest.mark.parametrize("side", ["start", "end"])
-@pytest.mark.parametrize("truncate", [None, 5])
-def test_lengths_are_returned_on_request(on_any_axis: Written, side: Any, truncate: int | None):
-    """They count the steps that are used, also of labels with their own axis, and come before static columns."""
-    store = on_any_axis.store
-    asked: dict[str, Any] = {"side": side, "truncate": truncate, "static": ["length"]}
-    plain = list(store.padded(4, **asked))
-    found = list(store.padded(4, **asked, lengths=True))
-    masks = 2 if store.schema.label_axis == "own" else 1
-    for batch, other in zip(found, plain, strict=True):
-        assert all_same([batch[: 2 + masks] + batch[-1:]], [other])
-        lengths = batch[2 + masks : -1]
-        assert [each.dtype for each in lengths] == [np.dtype(np.int64)] * masks
-        assert [each.tolist() for each in lengths] == [mask.sum(axis=1).tolist() for mask in other[2 : 2 + masks]]
-        assert lengths[0].tolist() == np.minimum(batch[-1][:, 0], truncate or 1000).tolist()
 
 
 def test_buckets_pad_little_and_mix_differently_in_each_epoch():
@@ -260,14 +248,6 @@ def test_other_ranks_continue_from_a_state_between_any_two_batches(tmp_path: Pat
     assert (refused > 0) == (not bucket and not drop_last)
 
 
-lengths_and_sizes = {
-    "tokens": st.integers(1, 120),
-    "batch_size": st.integers(1, 3),
-    "shuffle": st.booleans(),
-    "epoch": st.integers(0, 3),
-}
-
-
 def pieces_of(batch: Any) -> list[tuple[int, Any, Any]]:
     """Return sequence, inputs and labels of each piece of a batch, after comparing all arrays that locate it."""
     rows, tokens = batch.mask.shape
@@ -292,7 +272,14 @@ def pieces_of(batch: Any) -> list[tuple[int, Any, Any]]:
     return found
 
 
-@given(**lengths_and_sizes, max_steps=st.integers(1, 120), ranks=st.integers(1, 3))
+@given(
+    tokens=st.integers(1, 120),
+    batch_size=st.integers(1, 3),
+    max_steps=st.integers(1, 120),
+    ranks=st.integers(1, 3),
+    shuffle=st.booleans(),
+    epoch=st.integers(0, 3),
+)
 def test_each_step_is_packed_once_and_pieces_are_whole_if_they_fit(
     by_step: Written, tokens: int, batch_size: int, max_steps: int, ranks: int, **more: Any
 ):

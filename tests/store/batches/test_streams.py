@@ -1,6 +1,5 @@
 """Streams: lanes of sequences one after another, compared with plain loops over the arrays that were written."""
 
-import itertools
 import re
 from typing import Any
 
@@ -15,7 +14,7 @@ from store_spec.sequences import streams as streams_module
 from store_spec.sequences.streams import plan_lanes
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, write
-from tests.store.window_oracle import selections
+from tests.store.window_oracle import LENGTHS, selections
 
 Arrays = list[tuple[Any, Any]]
 
@@ -73,49 +72,39 @@ def assert_batch(batch: tuple[Any, ...], wanted: list[list[Any]]) -> None:
     align=st.booleans(),
     ranks=st.integers(1, 3),
     more_memory=st.sampled_from([0, 10_000, 256_000_000]),
+    shuffle=st.booleans(),
 )
-def test_streams_equal_those_of_loops(by_axis, axis, selection, lanes, steps, ranks, more_memory, align):
-    """For any number of ranks, which share the lanes and have the same number of batches."""
+def test_streams_equal_those_of_loops(by_axis, axis, selection, lanes, steps, align, ranks, more_memory, shuffle):
+    """For any number of ranks, which share the lanes and have the same number of batches.
+
+    If they are shuffled, the order of the sequences is taken from the batches; everything else must follow from it.
+    """
     store = by_axis[axis].store.select(selection)
     sequences = [by_axis[axis].sequences[number] for number in selection]
-    sequences_by_lane = sequences_of_lanes([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
-    wanted = expected_batches(sequences, sequences_by_lane, steps, axis, align=align)
-    real = sum(step is not None for batch in wanted for lane in batch for step in lane)
     with pytest.raises(WindowError) as error:
         store.streams(lanes, steps, memory=1)
     least = int(re.findall(r"give memory=(\d+)", str(error.value))[0])
-    for rank in range(ranks):
-        more: dict[str, Any] = {"align": align, "memory": least + more_memory, "rank": rank, "world_size": ranks}
-        streams = store.streams(lanes, steps, mask=True, **more)
-        assert len(streams) == len(wanted)
-        assert streams.padding == (1 - real / (len(wanted) * lanes * ranks * steps) if wanted else 0)
-        found = list(streams)
-        assert len(found) == len(wanted)
-        for batch, lines in zip(found, wanted, strict=True):
+    more: dict[str, Any] = {"align": align, "memory": least + more_memory, "shuffle": shuffle, "world_size": ranks}
+    streams = [store.streams(lanes, steps, mask=True, rank=rank, **more) for rank in range(ranks)]
+    found = [list(each) for each in streams]
+    sequences_by_lane = sequences_of_lanes([len(x) for x, _ in sequences], lanes * ranks, steps, align=align)
+    if shuffle and found[0]:
+        first = {int(x[0, 0]): at for at, (x, _) in enumerate(sequences) if len(x)}
+        whole = [[np.concatenate(arrays, axis=1) for arrays in zip(*each, strict=True)] for each in found]
+        rows_and_resets = [pair for x, _, reset, _ in whole for pair in zip(x, reset, strict=True)]
+        sequences_by_lane = [[first[value] for value in rows[reset, 0].tolist()] for rows, reset in rows_and_resets]
+        places = sorted(selection[at] for lane in sequences_by_lane for at in lane)
+        assert places == sorted(number for number in selection if LENGTHS[number])
+    wanted = expected_batches(sequences, sequences_by_lane, steps, axis, align=align)
+    real = sum(step is not None for batch in wanted for lane in batch for step in lane)
+    for rank, (each, batches) in enumerate(zip(streams, found, strict=True)):
+        assert len(each) == len(batches) == len(wanted)
+        assert each.padding == (1 - real / (len(wanted) * lanes * ranks * steps) if wanted else 0)
+        for batch, lines in zip(batches, wanted, strict=True):
             assert_batch(batch, lines[rank * lanes : (rank + 1) * lanes])
-        for batch, three in zip(found, store.streams(lanes, steps, **more), strict=True):
+        for batch, three in zip(batches, store.streams(lanes, steps, rank=rank, **more), strict=True):
             assert len(three) == 3
             assert all(np.array_equal(a, b) for a, b in zip(batch, three, strict=False))
-
-
-def lanes_of(batches: Any) -> list[list[int]]:
-    """Return the sequences of each lane in order, each by its first value."""
-    xs, _, resets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
-    return [x[reset, 0].tolist() for x, reset in zip(xs, resets, strict=True)]
-
-
-@given(lanes=st.integers(1, 4), steps=st.integers(1, 20), align=st.booleans(), epoch=st.integers(0, 9))
-def test_shuffled_streams_give_each_step_once_in_the_order_of_its_sequence(by_step, lanes, steps, epoch, align):
-    """The order of the sequences is taken from the batches; everything else must follow from it."""
-    streams = by_step.store.streams(lanes, steps, align=align, mask=True, shuffle=True, epoch=epoch)
-    batches = list(streams)
-    number_of = {int(x[0, 0]): number for number, (x, _) in enumerate(by_step.sequences) if len(x)}
-    sequences_by_lane = [[number_of[value] for value in lane] for lane in lanes_of(batch[:3] for batch in batches)]
-    assert sorted(itertools.chain(*sequences_by_lane)) == sorted(number_of.values())
-    wanted = expected_batches(by_step.sequences, sequences_by_lane, steps, "step", align=align)
-    assert len(wanted) == len(batches)
-    for batch, lines in zip(batches, wanted, strict=True):
-        assert_batch(batch, lines)
 
 
 def test_other_sequences_share_a_lane_in_each_epoch():

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import WindowError
-from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.shape import WindowOptions
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, every_kind
-from tests.store.known import START
+from tests.store.known import START, Known
 from tests.store.oracle import assert_moments, store_of
-from tests.store.window_oracle import LENGTHS, rows_of_windows, same, selections, shapes, used_by
+from tests.store.window_oracle import rows_of_windows, same, selections, shapes
 
 
 @pytest.fixture
@@ -59,29 +59,40 @@ def test_statistics_of_a_period_are_those_of_its_rows(store, low, width, before,
 @hypothesis.given(
     shape=shapes(),
     least=st.none() | st.integers(1, 9),
+    phase=st.sampled_from(["first", "random"]),
     targets=st.sampled_from([None, "inputs"]),
+    missing=st.sampled_from(["keep", "skip"]),
     selection=selections(),
 )
-def test_statistics_of_windows_are_those_of_the_rows_that_they_use(by_axis, axis, shape, least, targets, selection):
-    """At any of their lengths, if these are random; each row counts once, also of a sequence that is selected twice."""
-    store = by_axis[axis].store.select(selection)
-    shape = replace(shape, least_window=least and min(least, shape.window))
+def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
+    known, axis, shape, least, phase, targets, missing, selection
+):
+    """At any of their lengths and in any epoch; each row counts once, also of a sequence that is selected twice."""
+    one: Known = known("float64", axis)
+    store = one.store.select(selection)
+    shape = replace(shape, least_window=least and min(least, shape.window), phase=phase)
     if axis == "sequence" and targets is None:
         shape = replace(shape, target="sequence")
-    windows = Windows(store, shape, WindowOptions(targets=targets))
+    options = WindowOptions(targets=targets, missing=missing)
+    windows = Windows(store, shape, options)
     if not len(windows):
         with pytest.raises(WindowError, match="statistics of 0 windows"):
             windows.stats()
         return
-    used = [{(selection[at], row) for at, row in rows} for rows in rows_of_windows(windows)]
+    every = windows if phase == "first" else Windows(store, replace(shape, stride=1), options)
+    used = rows_of_windows(every)
+    of_epoch = windows.of_epoch(0, 1)
+    assert all(some <= rows for some, rows in zip(rows_of_windows(of_epoch), used, strict=True))
+    rows, label_rows = (sorted({(selection[at], row) for at, row in each}) for each in used)
     if targets == "inputs":
-        used[0] |= used[1]
-    stats = windows.stats()
-    assert_moments(stats.inputs, np.array([by_axis[axis].sequences[at][0][row] for at, row in sorted(used[0])]))
-    if axis == "step":
-        labels = np.array([by_axis[axis].sequences[at][1][row] for at, row in sorted(used[1])])
-        assert_moments(stats.labels, labels)
-        assert np.allclose(stats.quantiles(0.5).labels, np.median(labels, axis=0))
+        rows = sorted({*rows, *label_rows})
+    for stats in (windows.stats(), of_epoch.stats()):
+        assert_moments(stats.inputs, np.array([one.x[at][row] for at, row in rows]))
+        if axis == "step":
+            labels = np.array([one.y[at][row] for at, row in label_rows])
+            assert_moments(stats.labels, labels)
+            if stats.labels.count.all():
+                assert np.allclose(stats.quantiles(0.5).labels, np.nanmedian(labels, axis=0))
 
 
 @pytest.mark.parametrize("axis", ["sequence", "own"])
@@ -145,26 +156,6 @@ def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
         store.windows(3, steps=(0, 0.5), normalize=stats)
     pickled = pickle.loads(pickle.dumps(store.windows(3, steps=(0, 0.8), normalize=stats)))
     assert same(pickled[0], store.windows(3, steps=(0, 0.8), normalize=stats)[0])
-
-
-@hypothesis.given(shape=shapes(), low=st.integers(0, 9))
-@hypothesis.example(shape=WindowShape(window=2, sampling_rate=3, target="last", short="pad"), low=4)
-@hypothesis.example(shape=WindowShape(window=3, horizon=2, short="pad"), low=5)
-def test_windows_with_context_have_all_their_targets_and_no_earlier_ones_in_the_period(by_step, shape, low):
-    store = by_step.store
-    period = replace(shape, stride=1, steps=(low / 10, 1.0))
-    whole = Windows(store, replace(shape, stride=1, steps=None, short="drop"))
-    found = Windows(store, period, WindowOptions(context=True))
-    begin = [int(round(length * low / 10, 6)) for length in LENGTHS]
-    wanted = []
-    for number in range(len(whole)):
-        sequence, start = whole.index.locate(number)
-        if start + shape.context_span >= begin[sequence]:
-            wanted.append((sequence, start))
-    used = [used_by(found, number) for number in range(len(found))]
-    padded = [each for each in used if shape.short == "pad" and len(each.rows) < shape.window]
-    assert [each[:2] for each in used if each not in padded or each[:2] in wanted] == wanted
-    assert all(min(each.labels) >= begin[each.sequence] for each in padded)
 
 
 BEFORE_ALL = np.datetime64("1900-01-01")

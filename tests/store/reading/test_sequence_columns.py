@@ -194,16 +194,6 @@ def test_a_damaged_column_is_an_error_and_rows_stay_readable(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "dtype"),
-    [(["left"], "bool"), (["left", "visits"], "int64"), (["visits"], "int64"), (["age", "left"], "float64")],
-)
-def test_static_columns_have_the_dtype_that_holds_them_all(store, wanted, dtype):
-    (*_, static) = store.windows(2, static=wanted)[0]
-    assert static.dtype == dtype
-    assert static.tolist() == [ROWS[0][name] for name in wanted]
-
-
-@pytest.mark.parametrize(
     ("static", "message"),
     [
         ("age", "static='age'; give a list of names"),

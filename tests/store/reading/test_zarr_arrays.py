@@ -112,20 +112,19 @@ def test_arrays_are_those_of_the_state_that_was_opened(tmp_path):
         store_spec.open_store(path).array("inputs")[:]
 
 
-def committed_chunks(path: Path) -> list[str]:
-    return sorted(file.relative_to(path).as_posix() for file in path.rglob("c.*") if file.is_file())
-
-
-def test_each_missing_chunk_and_shard_is_an_error(steps, tmp_path):
-    """Plain zarr returns its fill value for each."""
-    for key in committed_chunks(steps):
-        path = Path(shutil.copytree(steps, tmp_path / "damaged"))
-        (path / key).unlink()
+def test_each_missing_or_damaged_chunk_and_shard_is_an_error(steps):
+    """For a missing one plain zarr returns its fill value; zarr's checksum may find the damage."""
+    for file in [each for each in steps.rglob("c.*") if each.is_file()]:
+        key, data = file.relative_to(steps).as_posix(), file.read_bytes()
         name = key.rpartition("/")[0]
-        zarr.open_group(path, mode="r")[name][:]  # type: ignore[index]
+        flipped(key, len(data) // 3)(steps)
+        with pytest.raises((errors.StoreError, ValueError)):
+            store_spec.open_store(steps).array(name)[:]
+        file.unlink()
+        zarr.open_group(steps, mode="r")[name][:]  # type: ignore[index]
         with pytest.raises(errors.FormatError, match=rf"{key}: missing; every committed chunk"):
-            store_spec.open_store(path).array(name)[:]
-        shutil.rmtree(path)
+            store_spec.open_store(steps).array(name)[:]
+        file.write_bytes(data)
 
 
 @pytest.mark.parametrize(("shard", "chunk"), [(FULL_SHARD, 1), (LAST_SHARD, 0)])
@@ -135,15 +134,6 @@ def test_a_chunk_that_is_missing_within_a_shard_is_an_error(shard, chunk, steps)
     zarr.open_group(steps, mode="r")["inputs"][:]  # type: ignore[index]
     with pytest.raises(errors.FormatError, match=f"{shard}: chunk {chunk} is missing"):
         store_spec.open_store(steps).array("inputs")[:]
-
-
-def test_damage_is_our_error_or_that_of_zarrs_checksum(steps, tmp_path):
-    for key in committed_chunks(steps):
-        path = Path(shutil.copytree(steps, tmp_path / "damaged"))
-        flipped(key, (path / key).stat().st_size // 3)(path)
-        with pytest.raises((errors.StoreError, ValueError)):
-            store_spec.open_store(path).array(key.rpartition("/")[0])[:]
-        shutil.rmtree(path)
 
 
 def test_zarr_arrays_are_read_only(steps):

@@ -25,10 +25,6 @@ def write_labels(path: Path, labels: list[NDArray[Any]], axis: Axis, /, **option
     return store_of(path, inputs, labels, label_axis=axis, **options)
 
 
-def count_classes(labels: list[NDArray[Any]]) -> list[tuple[int, int]]:
-    return sorted(Counter(value for each in labels for value in each.ravel().tolist()).items())
-
-
 @settings(max_examples=10, deadline=None)
 @given(
     axis=st.sampled_from(["step", "sequence", "own"]),
@@ -54,8 +50,8 @@ def test_rows_of_each_class_are_counted(tmp_path_factory, axis, dtype, shape, le
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_ranges_module, "BLOCK_BYTES", block)
         counts = store.select(some).class_counts()
-    found = zip(counts.values.tolist(), counts.rows.tolist(), strict=True)
-    assert list(found) == count_classes([labels[number] for number in some])
+    wanted = Counter(value for number in some for value in labels[number].ravel().tolist())
+    assert [*zip(counts.values.tolist(), counts.rows.tolist(), strict=True)] == sorted(wanted.items())
     assert counts.values.dtype == dtype
     assert len(counts) == len(counts.values)
 

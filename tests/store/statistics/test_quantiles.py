@@ -129,13 +129,11 @@ def values(sequence: Sequence, name: str, recipe: Recipe) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("q", [-0.1, 1.5, [0.5, float("nan")], [[0.5]], "x", [[0.5], [0.1, 0.2]], 1j])
-def test_invalid_quantiles_are_refused(tmp_path: Path, q: Any):
-    recipe = Recipe()
-    store = store_spec.open_store(write(recipe, tmp_path / "s.zarr", make(recipe, [4])))
+def test_invalid_quantiles_are_refused(by_step: Written, q: Any):
     with pytest.raises(WindowError, match="quantiles are numbers from 0 to 1"):
-        store.quantiles(q)
+        by_step.store.quantiles(q)
     with pytest.raises(WindowError, match=r"robust\(low=0.7, high=0.7\)"):
-        store.stats().robust(0.7, 0.7)
+        by_step.store.stats().robust(0.7, 0.7)
 
 
 def test_statistics_without_a_store_have_no_quantiles():

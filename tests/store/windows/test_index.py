@@ -17,10 +17,7 @@ from tests.store.window_oracle import index_of_lengths, list_windows, shapes, us
 TARGETS: tuple[Target, ...] = ("future", "last", "aligned", "sequence")
 
 
-length_lists = st.lists(st.integers(0, 40), max_size=8)
-
-
-@given(length_lists, shapes(TARGETS, ("error",)))
+@given(st.lists(st.integers(0, 40), max_size=8), shapes(TARGETS, ("error",)))
 def test_short_error_refuses_what_short_drop_would_drop(lengths: list[int], shape: WindowShape) -> None:
     dropping = replace(shape, short="drop")
     whole = {window.sequence for window in list_windows(lengths, dropping)}

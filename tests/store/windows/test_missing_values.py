@@ -4,7 +4,6 @@
 """
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,17 +20,15 @@ from store_spec.format.runs import missing_runs
 from store_spec.windows import index as index_module
 from store_spec.windows.index import Gaps, GapUse, WindowIndex
 from store_spec.windows.order import EpochOrder
-from store_spec.windows.shape import WindowOptions, WindowShape
+from store_spec.windows.shape import WindowShape
 from store_spec.windows.units import Costs
-from store_spec.windows.windows import Windows
 from tests.store.damage import values
 from tests.store.known import Known
-from tests.store.oracle import assert_moments, store_of
+from tests.store.oracle import store_of
 from tests.store.window_oracle import (
     Listed,
     index_of_lengths,
     list_windows,
-    rows_of_windows,
     shapes,
 )
 from tests.store.windows.test_index import TARGETS
@@ -66,22 +63,6 @@ def test_weights_are_of_sequences_with_their_remaining_steps(with_gaps: Known):
     assert (times[~some] == 0).all()
     expected = len(found) / some.sum()
     assert (np.abs(times[some] - expected) < 6 * np.sqrt(expected)).all()
-
-
-@given(shape=shapes(), missing=st.sampled_from(["keep", "skip"]))
-def test_statistics_are_of_the_rows_of_all_phases(with_gaps: Known, shape: WindowShape, missing: Any):
-    options = WindowOptions(missing=missing)
-    windows = Windows(with_gaps.store, replace(shape, phase="random"), options)
-    if not len(windows):
-        return
-
-    found = rows_of_windows(Windows(with_gaps.store, replace(shape, stride=1), options))
-    for epoch in range(4):
-        of_epoch = windows.of_epoch(0, epoch)
-        assert all(one <= every for one, every in zip(rows_of_windows(of_epoch), found, strict=True))
-        stats = of_epoch.stats()
-        for moments, steps, array in zip((stats.inputs, stats.labels), found, (0, 1), strict=True):
-            assert_moments(moments, np.array([(with_gaps.x, with_gaps.y)[array][at][row] for at, row in sorted(steps)]))
 
 
 @pytest.mark.parametrize(
