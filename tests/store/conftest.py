@@ -67,11 +67,6 @@ def by_step(by_axis: dict[str, Written]) -> Written:
     return by_axis["step"]
 
 
-@pytest.fixture(scope="session")
-def by_sequence(by_axis: dict[str, Written]) -> Written:
-    return by_axis["sequence"]
-
-
 @pytest.fixture(scope="session", params=["step", "sequence", "own"])
 def on_any_axis(request: pytest.FixtureRequest, by_axis: dict[str, Written]) -> Written:
     return by_axis[request.param]

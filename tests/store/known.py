@@ -11,8 +11,23 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.reading.scaling import Scale, Scaler
+from store_spec.windows.batches import Batches
+from store_spec.windows.shape import WindowShape
 from tests.store.oracle import store_of
-from tests.store.window_oracle import LENGTHS, center_and_scale, normalise
+from tests.store.window_oracle import (
+    LENGTHS,
+    Listed,
+    Sample,
+    all_same,
+    center_and_scale,
+    list_windows,
+    normalise,
+    rows_used,
+    sample_of,
+    unbatched,
+    usable,
+    used_by,
+)
 
 NAMES = ("open", "high", "still", "close")
 TARGETS = ("close", "load", "open")
@@ -155,3 +170,110 @@ def targets_of(known: Known, targets: Any) -> list[int]:
 def static_of(known: Known, number: int, static: list[str] | None) -> Rows:
     """Return the static columns of a sequence, in the dtype that holds them all."""
     return np.array([known.static[name][number] for name in static or ()])
+
+
+def rows_of(
+    known: Known,
+    sequence: int,
+    normalize: Any,
+    dtype: Any,
+    asked: dict[str, Any],
+    window: tuple[list[int], int] = ([], 0),
+) -> tuple[Rows, Rows, Rows]:
+    """Return the inputs, the targets and the `future` of a sequence, normalised and converted.
+
+    With `normalize="window"` by the real rows of a window, padded to its number of rows.
+    """
+    take, of_inputs = positions(asked["features"] or NAMES, NAMES), are_inputs(known, asked["targets"])
+    x, y = (known.x[sequence], known.y[sequence]) if normalize == "window" else scaled(known, sequence, normalize)
+    y, ahead = x if of_inputs else y, x
+    if normalize == "window":
+        if dtype is not None:  # values are rounded last
+            x, y = (rows.astype(np.promote_types(rows.dtype, dtype)) for rows in (x, y))
+        real, steps = window
+        missing = np.full((steps - len(real), len(NAMES)), np.nan)
+        center, scale = center_and_scale(np.concatenate([x[real].astype(float), missing]))
+        numbers = {NAMES[at]: (center[at], scale[at]) for at in take}
+        of_features, of_targets = (
+            np.transpose([numbers.get(name, (0, 1)) for name in names]) for names in (NAMES, TARGETS)
+        )
+        if y.ndim == 2:
+            y = normalise(y, *(of_features if of_inputs else of_targets))
+        x, ahead = normalise(x, center, scale), normalise(x, *of_features)
+    found = (
+        x[:, take],
+        y[..., targets_of(known, asked["targets"])],
+        ahead[:, positions(asked.get("future") or (), NAMES)],
+    )
+    inputs, targets, future = found if dtype is None else (rows.astype(dtype) for rows in found)
+    return inputs, targets, future
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The windows of selected sequences, and their samples, by loops."""
+
+    known: Known
+    selection: list[int]
+    shape: WindowShape
+    normalize: Any
+    dtype: Any
+    asked: dict[str, Any]
+
+    def windows(self, starts: list[int] | None = None) -> list[Listed]:
+        """Return all windows; `starts` has the first step of those of each sequence, if it is random."""
+        asked, lengths = self.asked, [LENGTHS[number] for number in self.selection]
+        period = {name: asked[name] for name in ("after", "before", "context")}
+        every = list_windows(lengths, self.shape, **period, starts=starts)
+        return every if asked["missing"] == "keep" else [window for window in every if not self.lacks_values(window)]
+
+    def lacks_values(self, window: Listed) -> bool:
+        """Return whether an input, a label or a `future` is missing at any length of a window."""
+        shape, asked, sequence, most = self.shape, self.asked, self.selection[window.sequence], len(window.rows)
+        x = self.known.x[sequence]
+        y = x if are_inputs(self.known, asked["targets"]) else self.known.y[sequence]
+        _, end = usable(len(x), shape.steps, asked["after"], asked["before"])
+        for real in range(min(shape.least_window or most, most), most + 1):
+            rows, after = rows_used(window.start, real, shape)
+            labels = [row for row in after if row < end]
+            used = [x[rows], y if shape.target == "sequence" else y[labels], x[labels if asked["future"] else []]]
+            if any(np.isnan(each).any() for each in used):
+                return True
+        return False
+
+    def sample(self, window: Listed) -> Sample:
+        """Return the sample of a window, which is cut out, normalised and converted on its own."""
+        known, shape, asked, sequence = self.known, self.shape, self.asked, self.selection[window.sequence]
+        x, y, ahead = rows_of(known, sequence, self.normalize, self.dtype, asked, (window.rows, shape.window))
+        sample = sample_of(x, y, window, shape)
+        if asked["mask"] and not shape.pads_inputs:
+            sample = (*sample[:2], np.ones(shape.window, bool), *sample[2:])
+        if asked["value_mask"]:
+            real = known.real[sequence][:, positions(asked["features"] or NAMES, NAMES)]
+            sample = (*sample, sample_of(real, y, window, shape)[0])
+        if asked["future"]:
+            sample = (*sample, sample_of(x, ahead, window, shape)[1])
+        if asked["static"]:
+            sample = (*sample, static_of(known, sequence, asked["static"]))
+        return sample
+
+    def assert_epoch(self, batches: Batches, every: list[Listed], size: int, *, shuffle: bool) -> None:
+        """Check that the batches of an epoch have each of these windows once, at one of its lengths, and its place."""
+        found, now = list(batches), batches.windows
+        assert len(batches) == len(found) == -(-len(every) // size)
+        assert all(len(batch.index) == size for batch in found[:-1])
+        assert all(array.flags.c_contiguous and array.flags.writeable for batch in found for array in batch)
+        order = [int(number) for batch in found for number in batch.index]
+        assert (sorted(order) if shuffle else order) == list(range(len(every)))
+        used = [used_by(now, number) for number in order]
+        for window, number in zip(used, order, strict=True):
+            most = len(every[number].rows)
+            assert window[:2] == every[number][:2]
+            assert min(self.shape.least_window or most, most) <= len(window.rows) <= most
+        wanted = [self.sample(window) for window in used]
+        assert all_same([sample[:-1] for sample in unbatched(found)], wanted)
+        assert all_same(now.__getitems__(order), wanted)
+        place, taken = now.locate(order), [self.selection[window.sequence] for window in used]
+        assert place.source.tolist() == [SOURCES[number] for number in taken]
+        assert place.part.tolist() == [int(number == SECOND_PART) for number in taken]
+        assert np.array_equal(place.time, np.array([START + window.start for window in used], "datetime64[s]"))

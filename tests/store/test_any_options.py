@@ -4,7 +4,7 @@ Which steps are in a batch of sequences, and where, is compared in the tests of 
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import store_spec
 from store_spec.errors import WindowError
@@ -25,11 +24,8 @@ from tests.store.known import (
     NAMES,
     NORMALIZATIONS,
     NOTHING,
-    SECOND_PART,
-    SOURCES,
-    START,
-    TARGETS,
     Known,
+    Loops,
     are_inputs,
     asked_of,
     common,
@@ -38,137 +34,18 @@ from tests.store.known import (
     normalization,
     numbered,
     positions,
-    scaled,
+    rows_of,
     static_of,
-    targets_of,
 )
 from tests.store.oracle import Recipe, make, same, store_of, write
 from tests.store.window_oracle import (
     LENGTHS,
-    Listed,
-    Sample,
     Written,
     all_same,
-    center_and_scale,
-    list_windows,
-    normalise,
-    rows_used,
-    sample_of,
     selections,
     shapes,
-    unbatched,
     usable,
-    used_by,
 )
-
-Rows = NDArray[Any]
-
-
-def rows_of(
-    known: Known,
-    sequence: int,
-    normalize: Any,
-    dtype: Any,
-    asked: dict[str, Any],
-    window: tuple[list[int], int] = ([], 0),
-) -> tuple[Rows, Rows, Rows]:
-    """Return the inputs, the targets and the `future` of a sequence, normalised and converted.
-
-    With `normalize="window"` by the real rows of a window, padded to its number of rows.
-    """
-    take, of_inputs = positions(asked["features"] or NAMES, NAMES), are_inputs(known, asked["targets"])
-    x, y = (known.x[sequence], known.y[sequence]) if normalize == "window" else scaled(known, sequence, normalize)
-    y, ahead = x if of_inputs else y, x
-    if normalize == "window":
-        if dtype is not None:  # values are rounded last
-            x, y = (rows.astype(np.promote_types(rows.dtype, dtype)) for rows in (x, y))
-        real, steps = window
-        missing = np.full((steps - len(real), len(NAMES)), np.nan)
-        center, scale = center_and_scale(np.concatenate([x[real].astype(float), missing]))
-        numbers = {NAMES[at]: (center[at], scale[at]) for at in take}
-        of_features, of_targets = (
-            np.transpose([numbers.get(name, (0, 1)) for name in names]) for names in (NAMES, TARGETS)
-        )
-        if y.ndim == 2:
-            y = normalise(y, *(of_features if of_inputs else of_targets))
-        x, ahead = normalise(x, center, scale), normalise(x, *of_features)
-    found = (
-        x[:, take],
-        y[..., targets_of(known, asked["targets"])],
-        ahead[:, positions(asked.get("future") or (), NAMES)],
-    )
-    inputs, targets, future = found if dtype is None else (rows.astype(dtype) for rows in found)
-    return inputs, targets, future
-
-
-@dataclass(frozen=True)
-class Loops:
-    """The windows of selected sequences, and their samples, by loops."""
-
-    known: Known
-    selection: list[int]
-    shape: WindowShape
-    normalize: Any
-    dtype: Any
-    asked: dict[str, Any]
-
-    def windows(self, starts: list[int] | None = None) -> list[Listed]:
-        """Return all windows; `starts` has the first step of those of each sequence, if it is random."""
-        asked, lengths = self.asked, [LENGTHS[number] for number in self.selection]
-        period = {name: asked[name] for name in ("after", "before", "context")}
-        every = list_windows(lengths, self.shape, **period, starts=starts)
-        return every if asked["missing"] == "keep" else [window for window in every if not self.lacks_values(window)]
-
-    def lacks_values(self, window: Listed) -> bool:
-        """Return whether an input, a label or a `future` is missing at any length of a window."""
-        shape, asked, sequence, most = self.shape, self.asked, self.selection[window.sequence], len(window.rows)
-        x = self.known.x[sequence]
-        y = x if are_inputs(self.known, asked["targets"]) else self.known.y[sequence]
-        _, end = usable(len(x), shape.steps, asked["after"], asked["before"])
-        for real in range(min(shape.least_window or most, most), most + 1):
-            rows, after = rows_used(window.start, real, shape)
-            labels = [row for row in after if row < end]
-            used = [x[rows], y if shape.target == "sequence" else y[labels], x[labels if asked["future"] else []]]
-            if any(np.isnan(each).any() for each in used):
-                return True
-        return False
-
-    def sample(self, window: Listed) -> Sample:
-        """Return the sample of a window, which is cut out, normalised and converted on its own."""
-        known, shape, asked, sequence = self.known, self.shape, self.asked, self.selection[window.sequence]
-        x, y, ahead = rows_of(known, sequence, self.normalize, self.dtype, asked, (window.rows, shape.window))
-        sample = sample_of(x, y, window, shape)
-        if asked["mask"] and not shape.pads_inputs:
-            sample = (*sample[:2], np.ones(shape.window, bool), *sample[2:])
-        if asked["value_mask"]:
-            real = known.real[sequence][:, positions(asked["features"] or NAMES, NAMES)]
-            sample = (*sample, sample_of(real, y, window, shape)[0])
-        if asked["future"]:
-            sample = (*sample, sample_of(x, ahead, window, shape)[1])
-        if asked["static"]:
-            sample = (*sample, static_of(known, sequence, asked["static"]))
-        return sample
-
-    def assert_epoch(self, batches: Batches, every: list[Listed], size: int, *, shuffle: bool) -> None:
-        """Check that the batches of an epoch have each of these windows once, at one of its lengths, and its place."""
-        found, now = list(batches), batches.windows
-        assert len(batches) == len(found) == -(-len(every) // size)
-        assert all(len(batch.index) == size for batch in found[:-1])
-        assert all(array.flags.c_contiguous and array.flags.writeable for batch in found for array in batch)
-        order = [int(number) for batch in found for number in batch.index]
-        assert (sorted(order) if shuffle else order) == list(range(len(every)))
-        used = [used_by(now, number) for number in order]
-        for window, number in zip(used, order, strict=True):
-            most = len(every[number].rows)
-            assert window[:2] == every[number][:2]
-            assert min(self.shape.least_window or most, most) <= len(window.rows) <= most
-        wanted = [self.sample(window) for window in used]
-        assert all_same([sample[:-1] for sample in unbatched(found)], wanted)
-        assert all_same(now.__getitems__(order), wanted)
-        place, taken = now.locate(order), [self.selection[window.sequence] for window in used]
-        assert place.source.tolist() == [SOURCES[number] for number in taken]
-        assert place.part.tolist() == [int(number == SECOND_PART) for number in taken]
-        assert np.array_equal(place.time, np.array([START + window.start for window in used], "datetime64[s]"))
 
 
 def fitting(windows: Windows, size: int, memory: int, **options: Any) -> Batches:

@@ -107,6 +107,7 @@ def test_the_memory_that_an_error_names_is_just_enough(by_step: Written, kind: s
 
 def test_limits_may_be_larger_than_any_store(by_step: Written):
     assert len(by_step.store.padded(10**30, max_steps=10**30)) == 1
+    assert len(by_step.store.padded(10**30, bucket=True)) == 1
 
 
 @pytest.mark.parametrize(

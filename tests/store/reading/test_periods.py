@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import store_spec
 from store_spec.errors import WindowError
-from store_spec.windows.shape import WindowOptions
+from store_spec.windows.shape import WindowOptions, WindowShape
 from store_spec.windows.windows import Windows
 from tests.store.kinds import begin, every_kind
 from tests.store.known import START, Known
@@ -29,12 +29,17 @@ def store(known: Any) -> store_spec.Store:
 
 @hypothesis.given(
     low=st.integers(0, 9), width=st.integers(1, 10), before=st.none() | st.integers(0, 110),
-    after=st.none() | st.integers(-1, 60),
+    after=st.none() | st.integers(-1, 60), selection=selections(),
 )  # fmt: skip
-def test_statistics_of_a_period_are_those_of_its_rows(store, low, width, before, after):
-    share = (low / 10, min(10, low + width) / 10)
+@hypothesis.example(low=0, width=10, before=None, after=None, selection=[12, 6, 4])
+@hypothesis.example(low=0, width=10, before=None, after=None, selection=[])
+def test_statistics_of_a_selection_or_a_period_are_those_of_its_rows(store, low, width, before, after, selection):
+    store, share = store.select(selection), (low / 10, min(10, low + width) / 10)
     given = {"before": before, "after": after}
-    moments = {name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()}
+    period: dict[str, Any] = {
+        name: None if at is None else np.datetime64(START + at, "s") for name, at in given.items()
+    }
+    period["steps"] = None if share == (0, 1) else share
     rows: list[Any] = [[np.zeros((0, 4))], [np.zeros((0, 3))]]
     for x, y in store:
         start, stop = (int(round(len(x) * each, 6)) for each in share)
@@ -43,11 +48,11 @@ def test_statistics_of_a_period_are_those_of_its_rows(store, low, width, before,
         for array, part in zip(rows, (x, y), strict=True):
             array.append(part[start : max(start, stop)])
     inputs, labels = (np.concatenate(each) for each in rows)
-    if not len(inputs):
-        with pytest.raises(WindowError, match="there are no steps in this period, of 308 in all"):
-            store.stats(steps=share, **moments)
+    if not len(inputs) and any(bound is not None for bound in period.values()):
+        with pytest.raises(WindowError, match=f"there are no steps in this period, of {store.lengths.sum()} in all"):
+            store.stats(**period)
         return
-    stats = store.stats(steps=share, **moments)
+    stats = store.stats(**period)
     assert_moments(stats.inputs, inputs)
     assert_moments(stats.labels, labels)
     if stats.count.all():
@@ -63,6 +68,14 @@ def test_statistics_of_a_period_are_those_of_its_rows(store, low, width, before,
     targets=st.sampled_from([None, "inputs"]),
     missing=st.sampled_from(["keep", "skip"]),
     selection=selections(),
+)
+@hypothesis.example(
+    shape=WindowShape(window=3, stride=7, target="last"),
+    least=None,
+    phase="first",
+    targets=None,
+    missing="keep",
+    selection=[2, 6],
 )
 def test_statistics_of_windows_are_those_of_the_rows_that_they_use(
     known, axis, shape, least, phase, targets, missing, selection

@@ -134,7 +134,8 @@ def test_stores_share_a_full_cache_equally(tmp_path):
     for _ in range(2):
         for store in stores:
             for start in range(0, 12 * PAGE, 2 * PAGE):
-                assert store.get("a shard", "1", start, 2 * PAGE, server.fetch) == BYTES[start : start + 2 * PAGE]
+                shard = f"shard {start // (4 * PAGE)}"
+                assert store.get(shard, "1", start, 2 * PAGE, server.fetch) == BYTES[start : start + 2 * PAGE]
             assert store.use.cached_bytes <= limit
         kept.append([_page_bytes(tmp_path / cache._hash(f"store {number}")) // PAGE for number in range(3)])
     assert kept == [[4, 4, 4], [4, 4, 4]]

@@ -104,18 +104,6 @@ def statistics_of(x: NDArray[Any], y: NDArray[Any]) -> Statistics:
     return Statistics(inputs=moments(x), labels=moments(y))
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (4, 5, 3)])
-@pytest.mark.parametrize("selection", [[0, 1, 2, 3, 4], [3], [4, 1], [2], []])
-def test_statistics_equal_those_of_all_rows(tmp_path: Path, shape: tuple[int, ...], selection: list[int]):
-    """Of any selection, also with empty sequences; features are the last axis."""
-    rng = np.random.default_rng(0)
-    x = [rng.normal(1000, 3, (length, *shape)) for length in (7, 100, 0, 1, 33)]
-    y = [rng.normal(size=(len(rows), 2)) for rows in x]
-    stats = store_of(tmp_path / "s.zarr", x, y).select(selection).stats()
-    for each, rows in ((stats.inputs, x), (stats.labels, y)):
-        assert_moments(each, np.concatenate([rows[0][:0], *(rows[number] for number in selection)]))
-
-
 def test_float32_represents_the_kept_numbers():
     for dtype in ("int16", "uint16", "int8", "uint8", "bool", "float16", "float32"):
         assert np.can_cast(dtype, "float32", "safe")

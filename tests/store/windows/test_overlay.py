@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,27 @@ from numpy.typing import NDArray
 from store_spec.errors import SequenceIndexError, WindowError
 from store_spec.windows.windows import Windows
 from tests.store.oracle import same, store_of
-from tests.store.window_oracle import LENGTHS, Written, selections, shapes, used_by, write_numbered
+from tests.store.window_oracle import LENGTHS, Written, selections, shapes, used_by
 
 
 def overlay_by_loops(windows: Windows, predictions: NDArray[Any], index: list[int]) -> dict[int, Any]:
-    """Return mean and count of each sequence of the store, window by window and step by step."""
+    """Return mean and count of each sequence of the store, window by window and step by step.
+
+    Predictions for whole sequences are averaged as if these had one step.
+    """
     found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
     shape = windows.shape
     tail = predictions.shape[1 if shape.label_steps is None else 2 :]
     for number, predicted in zip(index, predictions, strict=True):
         at, _, _, steps = used_by(windows, number)
         sequence = int(windows.store.selection[at])
+        length = LENGTHS[sequence]
+        if shape.target == "sequence":
+            steps, length = [0], 1
         if shape.label_steps is None:
             predicted = predicted[None]  # noqa: PLW2901  # as if it had steps
         if sequence not in found:
-            found[sequence] = np.zeros((LENGTHS[sequence], *tail)), np.zeros(LENGTHS[sequence], np.int64)
+            found[sequence] = np.zeros((length, *tail)), np.zeros(length, np.int64)
         for step, one in zip(steps, predicted, strict=False):
             found[sequence][0][step] += one
             found[sequence][1][step] += 1
@@ -43,14 +50,16 @@ def overlay_by_loops(windows: Windows, predictions: NDArray[Any], index: list[in
 
 
 @given(
+    axis=st.sampled_from(["step", "sequence"]),
     selection=selections(),
     shape=shapes(),
     tail=st.sampled_from([(), (1,), (2, 3)]),
     dtype=st.sampled_from(["float32", "float64", "int16", "bool"]),
     data=st.data(),
 )
-def test_an_overlay_equals_a_loop(by_step, selection, shape, tail, dtype, data):
-    windows = Windows(by_step.store.select(selection), shape)
+def test_an_overlay_equals_a_loop(by_axis, axis, selection, shape, tail, dtype, data):
+    shape = shape if axis == "step" else replace(shape, target="sequence")
+    windows = Windows(by_axis[axis].store.select(selection), shape)
     some = st.lists(st.integers(0, len(windows) - 1), max_size=12) if len(windows) else st.just([])
     index = data.draw(some | st.just(list(range(len(windows)))))
     steps = () if shape.label_steps is None else (shape.label_steps,)
@@ -96,17 +105,6 @@ def test_an_overlay_of_labels_equals_the_labels(tmp_path: Path, how: Any):
     assert (
         repr(windows.overlay(np.zeros((0, 3, 2)), np.zeros(0, int))) == "<predictions for 0 of 0 steps of 0 sequences>"
     )
-
-
-def test_predictions_for_whole_sequences_are_averaged_over_windows(tmp_path: Path):
-    given = write_numbered(tmp_path / "s.zarr", "sequence", chunk=8)
-    windows = given.store.windows(5, target="sequence")
-    votes = np.arange(2 * len(windows), dtype=float).reshape(-1, 2)
-    overlay = windows.overlay(votes, np.arange(len(windows)))
-    for each in overlay:
-        low, high = windows.index.first[each.sequence], windows.index.first[each.sequence + 1]
-        assert each.count.tolist() == [high - low]
-        np.testing.assert_allclose(each.mean, votes[low:high].mean(axis=0)[None])
 
 
 @pytest.mark.parametrize(
