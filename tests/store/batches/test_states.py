@@ -143,25 +143,41 @@ def test_another_process_continues_with_the_same_batches(by_step: Written):
         assert json.loads(line) == [batch.inputs.tolist() for batch in batches]
 
 
+HALF = {"train": 0.5, "val": 0.5}
+FOUND: dict[str, Any] = {  # statistics of a store, or of another one
+    "standard": lambda store, _: store.stats(),
+    "minmax": lambda store, _: store.stats().minmax(),
+    "robust": lambda store, _: store.stats().robust(0.1, 0.8),
+    "of a split": lambda store, _: store.split("train", HALF).stats(),
+    "of groups": lambda store, _: store.stats_by("site"),
+    "of another store": lambda _, other: other.stats(),
+}
+
+
 @every_kind
-@pytest.mark.parametrize(("part", "weighted"), [(False, False), (True, False), (False, True)])
-def test_an_epoch_keeps_its_sequences_on_a_store_that_has_grown(grown, kind, part, weighted):
+@pytest.mark.parametrize(
+    "given", ["all", "a split", "weighted", *(pytest.param(name, marks=pytest.mark.slow) for name in FOUND)]
+)
+def test_an_epoch_keeps_its_sequences_and_statistics_on_a_store_that_has_grown(grown, by_step, kind, given):
     """The next epoch has the new sequences too; weights are those of the first store."""
 
     def begun(store: store_spec.Store) -> Any:
-        view = store.split("train", {"train": 0.5, "val": 0.5}) if part else store
-        weights = np.arange(len(view)) if weighted else None
-        return begin(view, kind, shuffle=True, static=["age"], weights=weights)
+        view = store.split("train", HALF) if given == "a split" else store
+        weights = np.arange(len(view)) if given == "weighted" else None
+        normalize = FOUND[given](store, by_step.store) if given in FOUND else None
+        return begin(view, kind, shuffle=True, static=["age"], weights=weights, normalize=normalize)
 
     before, resumed, once_more, longer = map(begun, (grown[0], *[grown[1]] * 3))
     next(before)
     state = saved(before)
     assert len(resumed) > len(before)
     resumed.load_state_dict(state)
+    assert saved(resumed) == state
     assert len(resumed) == len(before)
     assert all_same(list(resumed), list(before))
     resumed.load_state_dict(state)
     next(resumed)
+    once_more = pickle.loads(pickle.dumps(once_more))
     once_more.load_state_dict(saved(resumed))
     assert all_same(list(once_more), list(resumed))
     # The same iterator can then load a state of the longer store.
@@ -285,52 +301,6 @@ def test_a_state_is_small_with_any_options(tmp_path: Path):
     for others in (range(499), range(1, 501), [1, 0, *range(2, 500)]):
         with pytest.raises(StateError, match=r"of features=\[500, '[0-9a-f]{16}'\], and these"):
             batches(others).load_state_dict(state)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "found",
-    [
-        lambda store: store.stats(),
-        lambda store: store.stats().minmax(),
-        lambda store: store.stats().robust(0.1, 0.8),
-        lambda store: store.split("train", {"train": 0.5, "val": 0.5}).stats(),
-        lambda store: store.stats_by("site"),
-    ],
-    ids=["standard", "minmax", "robust", "of a split", "of groups"],
-)
-def test_an_epoch_keeps_its_statistics(grown: Stores, found: Any):
-    """If they come from the store, which has grown; a late state is loaded after an earlier one too."""
-    before, after = grown
-    begun, longer = in_each_way(before, found(before)), in_each_way(after, found(after))
-    others = in_each_way(after, found(after))
-    for one, other, third in zip(begun, longer, others, strict=True):
-        next(one)
-        state = saved(one)
-        other.load_state_dict(state)
-        assert saved(other) == state  # so that it can be loaded twice
-        expected = list(one)
-        assert all_same(list(other), expected)
-        next(third)
-        later, left = saved(third), list(third)
-        assert len(left) != len(expected)
-        other.load_state_dict(later)
-        assert all_same(list(other), left)
-    windows = pickle.loads(pickle.dumps(after.windows(4, normalize=found(after))))
-    resumed = windows.batches(30, shuffle=True)
-    resumed.load_state_dict(saved(in_each_way(before, found(before))[0]))
-    assert all_same(list(resumed), list(in_each_way(before, found(before))[0]))
-
-
-def test_statistics_of_another_store_are_not_changed(grown: Stores, tmp_path: Path):
-    before, after = grown
-    sequences = [[rows * number for rows in after[number % 30]] for number in range(50)]
-    inputs, labels = map(list, zip(*sequences, strict=True))
-    stats = store_of(tmp_path / "t", inputs, labels, missing="keep").stats()
-    for begun, longer in zip(in_each_way(before, stats), in_each_way(after, stats), strict=True):
-        next(begun)
-        longer.load_state_dict(saved(begun))
-        assert all_same(list(longer), list(begun))
 
 
 def test_a_state_of_labels_that_are_no_longer_the_inputs_is_refused(tmp_path: Path):
