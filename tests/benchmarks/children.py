@@ -25,10 +25,9 @@ def measure(function: Callable[..., Figures], *arguments: object, memory: bool =
         while memory and not future.done():
             peak = max(peak, sum(tree_memory(child.pid) for child in active_children() if child.pid))
             time.sleep(SAMPLE_SECONDS)
-        found = future.result()
     with contextlib.suppress(OSError):
         _limited_group(os.getpid()).rmdir()
-    return found | ({"peak": peak} if memory else {})
+    return future.result() | ({"peak": peak} if memory else {})
 
 
 def limit_memory(limit: int) -> bool:
