@@ -53,12 +53,9 @@ class TextTable(OpenTable):
         """Parse columns as float64, or as int64 or uint64 for integer dtypes; raw ones are stripped."""
         columns = {}
         texts = {name: pa.string() for name in raw if name not in names}
-        first = {
-            name: pa.bool_() if word.strip() in (*TRUE, *FALSE) else pa.float64()
-            for name, word in zip(self.start.names, self.start.first, strict=False)
-        }
-        # Not integers at first, since pyarrow takes 0x10 for one.
-        kinds = {name: first.get(name, pa.float64()) for name in names}
+        words = dict(zip(self.start.names, self.start.first, strict=False))
+        # Bool if the first row has such a word. Not integers at first, since pyarrow takes 0x10 for one.
+        kinds = {name: pa.bool_() if words.get(name, "").strip() in (*TRUE, *FALSE) else pa.float64() for name in names}
         with reading():
             try:
                 parsed = self.parse(kinds | texts)
