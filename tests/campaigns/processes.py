@@ -74,30 +74,23 @@ def _call_after(barrier: Any, call: Callable[[], Any]) -> Any:
 
 def workers_of(coordinator: int) -> list[psutil.Process]:
     """Return the worker processes that a build has now."""
+    found = []
     with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(coordinator).children(recursive=True)
-        return select(children, lambda child: "spawn_main" in " ".join(child.cmdline()))
-    return []
-
-
-def select(processes: Iterable[psutil.Process], condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
-    """Return the processes that fulfil a condition, without those that have ended meanwhile."""
-    selected = []
-    for process in processes:
-        with suppress(psutil.Error):
-            if condition(process):
-                selected.append(process)
-    return selected
+        for child in psutil.Process(coordinator).children(recursive=True):
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> int:
     """Kill processes; return how many were still running."""
-
-    def kill(process: psutil.Process) -> bool:
-        process.kill()
-        return True
-
-    return len(select(processes, kill))
+    count = 0
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+            count += 1
+    return count
 
 
 class Cluster(NamedTuple):

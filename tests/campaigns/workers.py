@@ -23,7 +23,7 @@ import psutil
 
 from tests.builder.made_sources import Made
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.processes import POLL_SECONDS, ROOT, Cluster, cluster, kill_all, select, workers_of
+from tests.campaigns.processes import POLL_SECONDS, ROOT, Cluster, cluster, kill_all, workers_of
 from tests.campaigns.recording import Checker
 from tests.campaigns.safeguards import WITHOUT
 from tests.campaigns.scenarios import STORE, Building, compare
@@ -201,6 +201,12 @@ def check(checker: Checker, folder: Path, case: Case, result: BuildResult) -> st
     return checker.check(read_tree(folder), range(SOURCES + 1))
 
 
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes of a build that are running."""
+    running = psutil.process_iter(["environ"])
+    return [process for process in running if (process.info["environ"] or {}).get(MARK) == mark]
+
+
 def run_build(
     arguments: list[str], folder: Path, variables: Mapping[str, str], case: Case, other: Cluster | None
 ) -> BuildResult:
@@ -230,8 +236,6 @@ def run_build(
     process.kill()
     process.wait()
     deadline = time.monotonic() + EXIT_SECONDS
-    while left := select(psutil.process_iter(), lambda process: process.environ().get(MARK) == mark):
-        if time.monotonic() > deadline:
-            break
+    while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return BuildResult(code=code, error=log.read_text(), kills=count, left=kill_all(left))
