@@ -18,7 +18,7 @@ from store_spec.errors import StoreError
 from tests.campaigns.operations import MUTATIONS, Interceptor, Operation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, states_seen
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.campaigns.scenarios import STORE, Scenario, describe, scenarios
 from tests.campaigns.trees import read_tree, write_tree
 
@@ -61,7 +61,7 @@ class Fault:
 def campaign(*, quick: bool) -> Outcome:
     """Fail every operation with every error; in the quick form, a sample of them."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:
+    with tempfile.TemporaryDirectory() as temporary, without("fsync"):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=True, third=2 if quick else None):
             checker = Checker(scenario, place / scenario.name)
@@ -70,7 +70,7 @@ def campaign(*, quick: bool) -> Outcome:
             outcome.figures["distinct trees"] += len(checker.states)
         fill_disks(place / "full", outcome, quick=quick)
         for safeguard in ("atomic rename", "reporting write errors"):
-            with WITHOUT[safeguard]:
+            with without(safeguard):
                 appending = scenarios(place / safeguard, small=True)[1]
                 checker = Checker(appending, place / safeguard)
                 found = failures(checker, place / safeguard, every=97 if quick else 5)

@@ -18,7 +18,7 @@ from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import in_process
 from tests.campaigns.recording import Checker, CrashPoint, Recording, record, record_scenario
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.campaigns.scenarios import Repair, scenarios
 from tests.campaigns.trees import Tree, difference, normalize, read_tree, without_cache, without_spilled, write_tree
 
@@ -29,7 +29,7 @@ KILLED = f"the process ended with {-signal.SIGKILL}"
 def campaign(*, quick: bool) -> Outcome:
     """Kill at every operation; in the quick form, at a sample of them."""
     outcome, every = Outcome(), 89 if quick else 1
-    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:
+    with tempfile.TemporaryDirectory() as temporary, without("fsync"):
         place = Path(temporary).resolve()
         for scenario in scenarios(place, small=quick, third=0 if quick else None):
             live = place / scenario.name / "live"
@@ -58,7 +58,7 @@ def check(outcome: Outcome, figure: str, checker: Checker, recording: Recording,
 def problems_without(safeguard: str, place: Path, *, quick: bool) -> Iterator[str]:
     """Yield the result of each kill without a safeguard. Repairs are left out, because they recover first."""
     writing = [scenario for scenario in scenarios(place, small=True) if not isinstance(scenario, Repair)]
-    with WITHOUT[safeguard]:
+    with without(safeguard):
         for scenario in writing[: 2 if quick else None]:
             recording, checker = record_scenario(scenario, place / scenario.name, every=43 if quick else 5)
             for point in recording.points:

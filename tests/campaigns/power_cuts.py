@@ -11,7 +11,7 @@ from tests.campaigns.crash_model import Disk, Fate
 from tests.campaigns.operations import Operation
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.recording import Checker, CrashPoint, Recording, record, record_scenario
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.campaigns.scenarios import scenarios
 from tests.campaigns.trees import Tree, difference, write_tree
 
@@ -28,7 +28,7 @@ class Effort(NamedTuple):
 def campaign(*, quick: bool) -> Outcome:
     """Cut the power at every operation; in the quick form, at a sample of them."""
     outcome, effort = Outcome(), Effort(157, 1999, 1, 20) if quick else Effort(1, 200, 3, 25)
-    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:  # a sync is recorded, not executed
+    with tempfile.TemporaryDirectory() as temporary, without("fsync"):  # a sync is recorded, not executed
         for scenario in scenarios(Path(temporary).resolve(), small=True, third=1 if quick else None):
             folder = Path(temporary).resolve() / scenario.name
             recording, checker = record_scenario(scenario, folder, every=effort.every)

@@ -22,7 +22,7 @@ from tests.campaigns import rivals
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import run_together
 from tests.campaigns.rot_cases import small_tables
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.store.oracle import Recipe, Sequence, make, same
 
 RECIPE = Recipe(inputs=("float32", (2,)), labels=("int16", ()), label_axis="own", chunk=512, shard=1536)
@@ -80,7 +80,7 @@ def append(writer: store_spec.Writer, numbers: range) -> None:
 def write(path: Path, done: list[Path]) -> Outcome:
     """Append one to three sequences and commit, until all readers are done."""
     outcome, number = Outcome(), INITIAL
-    with small_tables(TABLE_CHUNK_BYTES), WITHOUT["fsync"]:
+    with small_tables(TABLE_CHUNK_BYTES), without("fsync"):
         while not all(mark.exists() for mark in done):
             with store_spec.open_store(path, "a") as writer:
                 for count in (1, 2, 3):

@@ -26,7 +26,7 @@ from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, LockedError, SequenceError
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import run_together
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.store.everything import problems_in
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
 
@@ -118,7 +118,7 @@ def append(writer: store_spec.Writer, new: Sequence) -> None:
 def write(path: Path, name: str, commits: int, safeguards: str) -> Work:
     """Commit sequences one by one, a few each time the store is opened, until enough are acknowledged."""
     work, errors, number = Work(), 0, 0
-    with WITHOUT["fsync"], only(safeguards, name):
+    with without("fsync"), only(safeguards, name):
         while len(work.acknowledged) < commits and errors < MAX_ERRORS:
             try:
                 with contextlib.closing(store_spec.open_store(path, "a")) as writer:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 from unittest import mock
 
@@ -14,7 +14,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.format.layout import ROOT, Root
 from store_spec.format.records import Records
 
-PUT, WRITE = LocalStorage.put, LocalLedger._write
+PUT, WRITE, JOBS = LocalStorage.put, LocalLedger._write, Ledger.jobs
 
 
 def _put_in_place(
@@ -49,31 +49,32 @@ def _do_nothing(descriptor: int) -> None:
     pass
 
 
-@contextmanager
-def _commits_before_shards() -> Iterator[None]:
-    """Commit shards before they are written."""
-    jobs = Ledger.jobs
+def _done_before(ledger: Ledger, *, final: bool = False) -> list[ShardJob]:
+    """Take shards for written when they are not yet."""
+    pending = JOBS(ledger, final=final)
+    for job in pending:
+        ledger.mark_done(job)
+    return pending
 
-    def finished_jobs(ledger: Ledger, *, final: bool = False) -> list[ShardJob]:
-        pending = jobs(ledger, final=final)
-        for job in pending:
-            ledger.mark_done(job)
-        return pending
 
-    with (
-        mock.patch.object(Ledger, "jobs", finished_jobs),
+PATCHES: dict[str, tuple[AbstractContextManager[Any], ...]] = {
+    "atomic rename": (mock.patch.object(LocalStorage, "put", _put_in_place),),
+    "reporting write errors": (mock.patch.object(LocalStorage, "put", _put_carelessly),),
+    "writing the root last": (mock.patch.object(LocalLedger, "_write", _write_root_first),),
+    "recovery": (mock.patch.object(LocalLedger, "_recover"),),
+    "removing temporary files": (mock.patch.object(LocalLedger, "tidy"),),
+    "waiting for shards": (
+        mock.patch.object(Ledger, "jobs", _done_before),
         mock.patch.multiple(Run, _is_due=lambda _: True, _has_open_jobs=lambda _: False),
-    ):
-        yield
-
-
-# By the name of a safeguard, a context without it.
-WITHOUT: dict[str, AbstractContextManager[Any]] = {
-    "atomic rename": mock.patch.object(LocalStorage, "put", _put_in_place),
-    "reporting write errors": mock.patch.object(LocalStorage, "put", _put_carelessly),
-    "writing the root last": mock.patch.object(LocalLedger, "_write", _write_root_first),
-    "recovery": mock.patch.object(LocalLedger, "_recover"),
-    "removing temporary files": mock.patch.object(LocalLedger, "tidy"),
-    "waiting for shards": _commits_before_shards(),
-    "fsync": mock.patch("os.fsync", _do_nothing),  # saves time in campaigns without power cuts
+    ),
+    "fsync": (mock.patch("os.fsync", _do_nothing),),  # saves time in campaigns without power cuts
 }
+
+
+@contextmanager
+def without(safeguard: str) -> Iterator[None]:
+    """Remove a safeguard while this context is open."""
+    with ExitStack() as removed:
+        for patch in PATCHES[safeguard]:
+            removed.enter_context(patch)
+        yield

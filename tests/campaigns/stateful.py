@@ -18,7 +18,7 @@ from store_spec.errors import SequenceError
 from tests.builder.fuzzed_sources import CAMPAIGN
 from tests.campaigns.operations import Interceptor, before_mutation
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.campaigns.scenarios import State, visible_state
 from tests.store.everything import problems_in
 from tests.store.oracle import Recipe, Sequence, assert_holds, make
@@ -190,6 +190,6 @@ def campaign(*, quick: bool) -> Outcome:
     Histories.counts.clear()
     violation = run(examples, steps, Phase.generate, Phase.shrink)
     outcome = Outcome(Counter(histories=examples) + Histories.counts, [violation] if violation else [])
-    with WITHOUT["writing the root last"]:
+    with without("writing the root last"):
         outcome.control("writing the root last", [run(50, 40, Phase.generate)])
     return outcome

@@ -19,7 +19,7 @@ from unittest import mock
 from builder.execution import run
 from store_spec.disk.storage import LocalStorage
 from tests.builder.made_sources import read_made
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 
 VARIABLE = "CAMPAIGN_WORKERS"
 SECONDS = 0.03  # the minimum time to read a source, so that there is time for a kill
@@ -47,7 +47,7 @@ class Death:
 def environment(folder: Path, death: Death | None, safeguard: str | None, *, gives_up: bool) -> dict[str, str]:
     """Return the environment variables for a build.
 
-    Each worker that kills itself creates a file in `folder`. A safeguard of WITHOUT is removed. If the build
+    Each worker that kills itself creates a file in `folder`. The `safeguard` is removed. If the build
     `gives_up`, the first death of a worker ends its task.
     """
     orders = {"folder": str(folder), "death": asdict(death) if death else None, "safeguard": safeguard}
@@ -74,7 +74,7 @@ def dask_setup(worker: object) -> None:
 
 def remove_safeguard() -> None:
     if (safeguard := json.loads(os.environ[VARIABLE])["safeguard"]) is not None:
-        FOR_EVER.enter_context(WITHOUT[safeguard])
+        FOR_EVER.enter_context(without(safeguard))
 
 
 def arrange(death: Death) -> None:

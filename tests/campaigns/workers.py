@@ -25,7 +25,7 @@ from tests.builder.made_sources import Made
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.processes import POLL_SECONDS, ROOT, Cluster, cluster, kill_all, workers_of
 from tests.campaigns.recording import Checker
-from tests.campaigns.safeguards import WITHOUT
+from tests.campaigns.safeguards import without
 from tests.campaigns.scenarios import STORE, Building, compare
 from tests.campaigns.trees import read_tree
 from tests.campaigns.worker_deaths import PLACES, Death, environment
@@ -92,7 +92,7 @@ class BuildResult:
 def campaign(*, quick: bool) -> Outcome:
     """Run all cases; in the quick form, one of each kind."""
     outcome = Outcome(Counter({"workers killed": 0, "schedulers killed": 0}))
-    with tempfile.TemporaryDirectory() as temporary, WITHOUT["fsync"]:  # processes of their own call it
+    with tempfile.TemporaryDirectory() as temporary, without("fsync"):  # processes of their own call it
         builds = Builds(Path(temporary).resolve())
         for case in quick_cases() if quick else all_cases():
             result, problem = builds.run_until_killed(case)
