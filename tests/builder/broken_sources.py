@@ -209,9 +209,7 @@ def packed() -> Iterator[Source]:
     yield Source("cut by a byte.csv.gz", member[:-1])
     yield Source("wrong checksum.csv.gz", member[:-8] + b"\0" * 4 + member[-4:])
     yield Source("rubbish behind.csv.gz", member + b"rubbish")
-    yield Source(
-        "in two members.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0) + gzip.compress(b"3,4\n", mtime=0), GOOD
-    )
+    yield Source("two members.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0) + gzip.compress(b"3,4\n", mtime=0), GOOD)
     yield Source("packed twice.csv.gz", gzip.compress(member, mtime=0))
     yield Source("not packed.csv.gz", b"a,b\n1,2\n")
     yield Source("bomb.csv.gz", gzip.compress(b"a,b\n" + b"0,0\n" * 2**19, mtime=0))

@@ -66,10 +66,7 @@ FEATURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         )
         for axis in times.AXES
     },
-    "missing values kept": (
-        GAPS,
-        {"process": tabular(inputs="a,b", labels="y", missing="keep", dtype="float32")},
-    ),
+    "missing values kept": (GAPS, {"process": tabular(inputs="a,b", labels="y", missing="keep", dtype="float32")}),
     "a mask of filled values": (
         GAPS,
         {"process": tabular(inputs="a,b", labels="a", missing="ffill+drop", mask=True, dtype="float32")},

@@ -217,9 +217,7 @@ def damage() -> st.SearchStrategy[Callable[[bytes], bytes]]:
         st.builds(lambda at: lambda data: data[: at % max(1, len(data))], place),
         st.builds(lambda at, new: lambda data: put_in(data, at, new), place, odd),
         st.builds(lambda at, new: lambda data: over(data, at, new), place, odd),
-        st.builds(
-            lambda at, start, length: lambda data: twice(data, at, start, length), place, place, st.integers(1, 64)
-        ),
+        st.builds(lambda at, start, size: lambda data: twice(data, at, start, size), place, place, st.integers(1, 64)),
     )
 
 

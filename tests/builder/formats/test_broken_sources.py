@@ -82,9 +82,7 @@ def test_a_store_equals_that_without_the_broken_sources(built, group):
 
 def test_messages_are_those_that_were_reviewed(built):
     """After an improvement, run python -m tests.builder.broken_sources, and read the difference."""
-    failures = {
-        group: {failure.source: failure.reason for failure in one.report.failures} for group, one in built.items()
-    }
+    failures = {group: {each.source: each.reason for each in one.report.failures} for group, one in built.items()}
     assert messages(failures) == SNAPSHOT.read_text(encoding="utf-8")
 
 

@@ -39,9 +39,7 @@ def test_values_written_as_json_are_read_back(value):
     assert repr(found) == repr(value)
 
 
-@pytest.mark.parametrize(
-    "text", ["007", "null", "NaN", "Infinity", "1e999", "[1]", "True", "a=b", "", '"open', "1_000"]
-)
+@pytest.mark.parametrize("text", ["007", "null", "NaN", "Infinity", "1e999", "[1]", "True", "a=b", "", '"open', "1_0"])
 def test_other_values_are_text(text):
     assert parse_arguments([f"k={text}"]) == {"k": text}
 

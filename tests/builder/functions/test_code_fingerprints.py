@@ -131,9 +131,7 @@ EDITS = {
     "a dictionary in it": Edit(f"{MAKE}process = make({{'a': 1}})", ": 1", ": 2"),
     "the order of columns": Edit(f"{MAKE}process = make(dict(a=1, b=2))", "a=1, b=2", "b=2, a=1"),
     "equal objects in place of one": Edit(f"{MAKE}x = [1]\nprocess = make([x, x])", "[x, x]", "[[1], [1]]", same=True),
-    "closures that change places": Edit(
-        f"{MAKE}process = make([make(1), make(2)])", "make(1), make(2)", "make(2), make(1)"
-    ),
+    "two closures swapped": Edit(f"{MAKE}process = make([make(1), make(2)])", "make(1), make(2)", "make(2), make(1)"),
     "a large number": Edit(f"{MAKE}process = make(10 ** 5000)", "5000", "5001"),
     "a path": Edit(f"from pathlib import Path\n{MAKE}process = make(Path('a'))", "'a'", "'b'"),
     "a pattern": Edit(f"import re\n{MAKE}process = make(re.compile('a'))", "'a'", "'b'"),
@@ -167,9 +165,7 @@ EDITS = {
     "a class that is called": Edit(f"{READER}def process(path): return Reader(1)(path)", "return 10\n", "return 20\n"),
     "a dataclass's value": Edit(f"{OPTIONS}process = Options(4)", "Options(4)", "Options(5)"),
     "a dataclass's method": Edit(f"{OPTIONS}process = Options(4)", "return self.rate", "return self.names"),
-    "a dataclass's default": Edit(
-        f"{OPTIONS}def process(path): return Options().rate", "rate: int = 3", "rate: int = 4"
-    ),
+    "a dataclass's default": Edit(f"{OPTIONS}def process(path): return Options().rate", "int = 3", "int = 4"),
     "a dataclass in another": Edit(f"{OPTIONS}process = Further(options=Options(4))", "ns(4)", "ns(5)"),
     "what makes a default": Edit(f"{OPTIONS}process = Further(options=Options(4))", '["a"]', '["b"]'),
     "what is decorated": Edit(DECORATED, "+ 7", "+ 8"),
@@ -392,7 +388,5 @@ def test_the_command_warns_of_incomparable_values_in_one_line(folder):
     (folder / "my_reader.py").write_text(LOCKED)
     for process in (["--process", "my_reader:read"], []):
         result = seqzarr("build", "src", "store", *process, "--workers", "0", status=0)
-        assert result.stderr.startswith(
-            "the process function uses values that cannot be compared between builds (_thread.lock)"
-        )
+        assert "uses values that cannot be compared between builds (_thread.lock)" in result.stderr
         assert result.stderr.count("\n") == 1

@@ -78,9 +78,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         pytest.param(parts, {"workers": 1}, marks=pytest.mark.slow),
     ],
 )
-def test_a_function_that_asks_for_a_file_gives_the_rows_of_one_that_takes_a_path(
-    places, tmp_path, where, process, options
-):
+def test_a_function_that_asks_for_a_file_gives_the_rows_of_one_by_path(places, tmp_path, where, process, options):
     OPENED.clear()
     report = builder.build(places[where], tmp_path / "s.zarr", process=process, **({"workers": 0} | options))
     assert (report.added, report.failures) == (5, ())

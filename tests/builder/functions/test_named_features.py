@@ -112,10 +112,9 @@ def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     def frame(path: Path) -> Any:
         return pa.table(columns_of(path)).select(list(fields)).cast(schema)
 
-    def read(path: Path) -> Sequence:
-        return Sequence(frame(path), frame(path).select(["y", "z"]), units={"z": "A"})
-
-    store = build(tmp_path, read, "abcdef")
+    store = build(
+        tmp_path, lambda path: Sequence(frame(path), frame(path).select(["y", "z"]), units={"z": "A"}), "abcdef"
+    )
     assert (store.schema.inputs.units, store.schema.labels.units) == (("mV", "s", "A"), ("s", "A"))
     assert (store.schema.inputs.descriptions, store.schema.labels.descriptions) == (("the voltage", "", ""), None)
     rows = np.ones((2, 1))

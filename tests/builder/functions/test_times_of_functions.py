@@ -70,10 +70,6 @@ def odd(path: Path) -> Sequence:
     return Sequence(rows, rows, **given[path.stem])
 
 
-def without_unit(_: Path) -> Sequence:
-    return Sequence(np.zeros((2, 1)), np.zeros((2, 1)), time=np.array([1, 2]))
-
-
 def test_sources_with_unsuitable_times_fail_alone(root, tmp_path):
     report = build(root, tmp_path / "store", process=odd, workers=0)
     assert report.added == 1
@@ -86,7 +82,8 @@ def test_sources_with_unsuitable_times_fail_alone(root, tmp_path):
 
 
 def test_a_first_source_without_a_unit_fails(root, tmp_path):
-    report = build(root, tmp_path / "store", process=without_unit, workers=0, max_failures=99)
+    sequence = Sequence(np.zeros((2, 1)), np.zeros((2, 1)), time=np.array([1, 2]))
+    report = build(root, tmp_path / "store", process=lambda _: sequence, workers=0, max_failures=99)
     assert report.added == 0
     assert "time is int64, which tells no unit of s, ms, us, ns" in report.failures[0].reason
 

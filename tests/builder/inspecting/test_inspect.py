@@ -121,9 +121,7 @@ def test_labels_with_lengths_of_their_own_and_complex_numbers_can_be_inspected(t
 
 
 def test_the_first_of_many_statistics_are_shown_and_json_has_all(tmp_path):
-    write_files(
-        tmp_path / "arrays", {"good.npy": np.zeros((2, 30)), **{f"bad{number:02}.npy": b"" for number in range(25)}}
-    )
+    write_files(tmp_path / "arrays", {"good.npy": np.zeros((2, 30)), **{f"bad{at:02}.npy": b"" for at in range(25)}})
     build(tmp_path / "arrays", tmp_path / "t.zarr", workers=0)
     text = shown(tmp_path / "t.zarr")
     assert "and 40 more, see --json" in text

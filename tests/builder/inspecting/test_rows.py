@@ -421,9 +421,7 @@ def test_windows_of_each_split_are_counted_also_if_there_are_none(tmp_path: Path
     rows = np.arange(200, dtype=np.float32)[:, None]
     names = [f"s{number:02}" for number in range(60)]
     # Those of the test split are shorter.
-    store = store_of(
-        tmp_path / "s.zarr", [rows[: 8 if position(name, 0) >= 0.9 else 9] for name in names], sources=names
-    )
+    store = store_of(tmp_path / "s.zarr", [rows[: 8 if position(one, 0) >= 0.9 else 9] for one in names], sources=names)
     found = inspect(tmp_path / "s.zarr", shuffle=Shuffle(window=8))
     assert [split.windows for split in found.splits] == [len(store.split(one.name).windows(8)) for one in found.splits]
     assert found.splits[2].windows == 0

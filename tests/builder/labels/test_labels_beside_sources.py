@@ -219,10 +219,7 @@ def test_labels_beside_that_are_text_are_classes(tmp_path, options):
 def test_a_column_of_the_same_name_in_both_files_and_groups(tmp_path):
     contents = {"a.csv": "g,t,x\n5,1,10\n6,2,20\n5,3,30\n6,9,90\n", "y/a.csv": "d,x\n3,-30\n2,-20\n1,-10\n"}
     store = build_files(tmp_path, contents, tabular(labels="x", labels_from="y/{name}", on="t=d", group_by="g")).store
-    assert read(tmp_path / "t.zarr") == {
-        ("a.csv", 0): ([[10], [30]], [[-10], [-30]]),
-        ("a.csv", 1): ([[20]], [[-20]]),
-    }
+    assert read(tmp_path / "t.zarr") == {("a.csv", 0): ([[10], [30]], [[-10], [-30]]), ("a.csv", 1): ([[20]], [[-20]])}
     assert (store.schema.inputs.names, store.schema.labels.names) == (("x",), ("x",))
     assert store.sequences["g"].tolist() == [5, 6]
     assert store.sequences["dropped"].tolist() == [1, 0]

@@ -78,9 +78,7 @@ def test_a_store_equals_that_of_a_manifest_of_the_same_labels(made, targets, pro
         parts = [{"kind": kind, "n": str(n), "f": f} for kind, n, f in made]
         names = [f"{at}/" + "_".join(part[name] for name in targets) + ".json" for at, part in enumerate(parts)]
         write(place / "src", *names)
-        rows = [
-            ",".join([name, *(part[target] for target in targets)]) for name, part in zip(names, parts, strict=True)
-        ]
+        rows = [",".join([name, *(part[one] for one in targets)]) for name, part in zip(names, parts, strict=True)]
         (place / "m.csv").write_text("\n".join([",".join(["source", *targets]), *rows]) + "\n")
         groups = {"kind": "(?P<kind>[a-z]+)", "n": r"(?P<n>-?\d+)", "f": r"(?P<f>-?\d+\.\d+)"}
         pattern = r"^\d+/" + "_".join(groups[target] for target in targets) + r"\.json$"

@@ -31,9 +31,7 @@ from tests.store.damage import ROOT, flipped
 from tests.store.oracle import files
 
 AGAIN = "build a new store with the same options (seqzarr build SOURCES NEW ...), which gives the same rows"
-SOURCES = {
-    f"{letter}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, letter in enumerate("abcdefg")
-}
+SOURCES = {f"{name}.made": Made(lengths=(3, number + 1, 0, 7), seed=number) for number, name in enumerate("abcdefg")}
 
 
 @pytest.fixture(scope="module", params=["step", "sequence", "own"])

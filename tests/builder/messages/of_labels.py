@@ -39,9 +39,7 @@ BESIDE: Final = (
     Mistake("labels of their own length, joined", _FROM + " --on t --label-axis own", _PAIR),
     Mistake("labels beside, one a sequence", _FROM + " --label-axis sequence", _PAIR),
     Mistake("labels from two places", _FROM + " --label-pattern (1)", _PAIR),
-    Mistake(
-        "label files of no known format", "--labels-from y/{stem}.lab", {"a.csv": "t,x\n1,1\n", "y/a.lab": "1 5\n"}
-    ),
+    Mistake("label files of no known format", "--labels-from y/{stem}.lab", {"a.csv": "t,x\n1,1\n", "y/a.lab": "5\n"}),
     Mistake("another file of labels than the store was built with", "--labels-from z/{stem}.csv", _PAIR, before=_FROM),
     Mistake("labels beside whole arrays", _FROM, {"a.npz": {"inputs": [1.0]}, "y/a.csv": "y\n1\n"}),
 )

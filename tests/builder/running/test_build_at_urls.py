@@ -153,11 +153,7 @@ def test_a_build_from_a_bucket_has_the_bytes_of_one_from_a_folder(request, serve
     upload(tables, url)
     options: dict[str, Any] = {"process": builder.tabular(labels="label"), "workers": workers, **PACKING}
     made = f"{bucket}/stores/made-{workers}.zarr"
-    places: tuple[tuple[Any, Any], ...] = (
-        (url, made),
-        (url, tmp_path / "of-bucket.zarr"),
-        (tables, tmp_path / "s.zarr"),
-    )
+    places: list[tuple[Any, Any]] = [(url, made), (url, tmp_path / "of-bucket.zarr"), (tables, tmp_path / "s.zarr")]
     for sources, store in places:
         report = builder.build(sources, store, **options)
         assert (report.added, report.failures) == (7, ())

@@ -11,7 +11,7 @@ import pytest
 
 from builder.formats import FORMATS
 from store_spec import open_store
-from tests.builder.command import python, seqzarr
+from tests.builder.command import python, seqzarr, seqzarr_build
 from tests.builder.source_files import write_files
 from tests.store.oracle import store_of
 
@@ -202,9 +202,7 @@ def test_a_mistake_has_a_message_and_status_2_and_changes_nothing(tmp_path, monk
 
 def test_a_tab_can_be_written_as_backslash_t(tmp_path):
     (tmp_path / "t.txt").write_text("1\t2\n3\t4\n")
-    seqzarr(
-        "build", tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", "--workers", 0, status=0
-    )
+    seqzarr_build(tmp_path / "t.txt", tmp_path / "t.zarr", "--delimiter", r"\t", "--no-header", status=0)
     assert open_store(tmp_path / "t.zarr")[0][0].tolist() == [[1, 2], [3, 4]]
 
 

@@ -309,10 +309,7 @@ def test_dask_may_hear_late_that_workers_died_as_they_started(monkeypatch: pytes
 
 def test_the_build_waits_for_a_worker_that_restarts_slowly() -> None:
     """dask would give up earlier, here long before it can have started."""
-    with (
-        config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
-        local_cluster(1) as (client, _),
-    ):
+    with config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}), local_cluster(1) as (client, _):
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
         assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid

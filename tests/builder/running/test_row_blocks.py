@@ -136,9 +136,7 @@ def test_full_disks_and_lost_or_short_files_are_named(tmp_path, monkeypatch):
         raise StorageError(28, f"{storage.path(key)}: writing failed: No space left on device")
 
     monkeypatch.setattr(LocalStorage, "put_for_now", full)
-    with pytest.raises(
-        SpillError, match=r"0/inputs\.\w+: writing failed: No space .*; 60 bytes of rows were to be stored there"
-    ) as told:
+    with pytest.raises(SpillError, match=r"0/inputs\.\w+: writing failed: No space .*; 60 bytes of rows were") as told:
         rows.add(arrays_of(2, (5, 2)))
     assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
     assert told.value.errno == 28

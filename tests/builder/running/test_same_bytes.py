@@ -128,7 +128,7 @@ def test_the_bytes_do_not_depend_on_the_places_of_sources_and_store(tmp_path, mo
     first = dict(sorted(sources.items())[:15])
     for name, some in (("m.csv", sources), ("first.csv", first)):
         (tmp_path / name).write_text("source,x\n" + "".join(f"{source},{len(source)}\n" for source in some))
-    options: dict[str, Any] = {"process": only_inputs, "label_column": "x"}
+    options: dict[str, Any] = {"process": lambda path: next(iter(read_made(path)))[0], "label_column": "x"}
     write_made(tmp_path / "hither", sources)
     build(tmp_path / "hither", tmp_path / "one", manifest=tmp_path / "m.csv", **options)
     one = files(tmp_path / "one")
@@ -146,10 +146,6 @@ def test_the_bytes_do_not_depend_on_the_places_of_sources_and_store(tmp_path, mo
     assert files(tmp_path / "three") == one
 
 
-def only_inputs(path: Path) -> Any:
-    return next(iter(read_made(path)))[0]
-
-
 # Of the store of the test below, with zarr 3.1.6 and numcodecs 0.16.6, and also with zarr 3.4.2 and numcodecs 0.17.1.
 DIGEST = "2d280e8d096d638b5c1e543f3f4ae424b1da57220e6b22269470c52a71ee9683"
 
@@ -161,9 +157,7 @@ def test_every_supported_release_of_zarr_and_numcodecs_gives_the_same_bytes(tmp_
     so here, and compare the rows.
     """
     rows = [(np.arange(number * 7 * 3) ** 2 % 1_009).astype("f4").reshape(-1, 3) for number in range(40)]
-    write_files(
-        tmp_path / "src", {f"{number:02}.npy": each for number, each in enumerate(rows)} | {"bad.npy": b"no array"}
-    )
+    write_files(tmp_path / "src", {f"{at:02}.npy": each for at, each in enumerate(rows)} | {"bad.npy": b"no array"})
     stores = {codec: tmp_path / codec for codec in ("zstd", "lz4", "none")}
     for codec, store in stores.items():
         build(tmp_path / "src", store, process=None, codec=codec)

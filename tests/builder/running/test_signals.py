@@ -59,10 +59,7 @@ assert threading.enumerate() == [threading.main_thread()]
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     "lose",
-    [
-        "Losing()",
-        "gc.callbacks.append(collecting); gc.collect(); gc.callbacks.clear()",
-    ],
+    ["Losing()", "gc.callbacks.append(collecting); gc.collect(); gc.callbacks.clear()"],
     ids=["a finalizer", "a collection"],
 )
 @pytest.mark.parametrize("before", ["", "exit_status.SimpleQueue = Twice"], ids=["one", "two at once"])

@@ -172,9 +172,7 @@ def test_globs_agree_with_pathlib_in_folders_and_in_buckets(tmp_path_factory, pa
     base = root.joinpath(*pattern[:first])
     # Up to Python 3.12, pathlib finds only folders by a last **; ours finds the files in them.
     parts = [*pattern[first:], "*"] if pattern[-1] == "**" else pattern[first:]
-    globbed = (
-        {path.relative_to(base) for path in base.glob("/".join(parts)) if path.is_file()} if base.is_dir() else set()
-    )
+    globbed = {one.relative_to(base) for one in base.glob("/".join(parts)) if one.is_file()} if base.is_dir() else set()
     expected = sorted(p.as_posix() for p in globbed if not any(part.startswith(".") for part in p.parts))
     assert list(discover("/".join([url, *pattern]), allow_none=True).names) == expected
     if expected:

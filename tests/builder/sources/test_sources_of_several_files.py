@@ -301,10 +301,8 @@ def test_labels_come_from_a_manifest_or_a_file_for_each_source(src, tmp_path):
 
 
 def test_npz_files_are_joined_as_they_are(tmp_path):
-    days = [{"inputs": np.full((day + 1, 2), day), "labels": np.full(day + 1, day)} for day in range(3)]
-    x, y = build_files(tmp_path, {f"a{day}.npz": arrays for day, arrays in enumerate(days)}, sequence_from="(a)").store[
-        0
-    ]
+    days = {f"a{day}.npz": {"inputs": np.full((day + 1, 2), day), "labels": np.full(day + 1, day)} for day in range(3)}
+    x, y = build_files(tmp_path, days, sequence_from="(a)").store[0]
     assert (x[:, 0].tolist(), y.ravel().tolist()) == ([0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2])
     built = build_files(tmp_path, {}, tabular(missing="drop"), "u.zarr", sequence_from="(a)")
     assert "cannot be changed" in built.reasons[0]

@@ -20,25 +20,15 @@ from store_spec.verification.verify import verify
 from tests.builder.command import recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
 from tests.builder.features import build_feature, write_feature
+from tests.builder.made_sources import rows_by_source as rows
 from tests.builder.source_files import build_files, write_files
 
 
 @pytest.fixture
 def src(tmp_path: Path) -> Path:
     """Return four sources: with a gap in the middle, without one, with gaps at both ends, and with only gaps."""
-    rows = {
-        "gap": "1,10\n2,\n3,30\n4,40\n",
-        "none": "5,50\n6,60\n",
-        "ends": "7,\n8,80\n9,\n",
-        "only": "1,\n2,\n",
-    }
+    rows = {"gap": "1,10\n2,\n3,30\n4,40\n", "none": "5,50\n6,60\n", "ends": "7,\n8,80\n9,\n", "only": "1,\n2,\n"}
     return write_files(tmp_path / "src", {f"{name}.csv": f"a,b\n{text}" for name, text in rows.items()})
-
-
-def rows(store: Path) -> dict[tuple[str, int], list[list[float]]]:
-    opened = store_spec.open_store(store)
-    names = zip(opened.sources, opened.parts.tolist(), strict=True)
-    return {name: inputs.tolist() for name, (inputs, _) in zip(names, opened, strict=True)}
 
 
 @pytest.mark.slow
@@ -58,7 +48,7 @@ def test_likely_words_for_missing_values_work_as_advised(tmp_path, mark, first, 
     advice = re.search(r"say (--na-values .*?) if it means a missing value, ", done.stderr)
     assert advice is not None
     assert build(tmp_path / "src", tmp_path / "t.zarr", *options, *shlex.split(advice[1])).exit_code == 0
-    assert len(rows(tmp_path / "t.zarr")["a.csv", 0]) == 1
+    assert len(rows(tmp_path / "t.zarr")["a.csv"]) == 1
 
 
 @pytest.mark.parametrize("text", ["W", "x1", "1;2", "remarks", "*********"])
@@ -80,8 +70,8 @@ def test_transforms_are_done_in_the_order_in_which_they_are_given(src, tmp_path)
         build(src, store, "--inputs", "a", *options)
         expected = " ".join(options).replace("=a", " a").split("--")[1:]
         assert recorded(store)["process"]["tabular"]["transforms"] == [text.strip() for text in expected]
-    assert rows(tmp_path / "0.zarr")["none.csv", 0] == [[0.75]]
-    assert rows(tmp_path / "1.zarr")["none.csv", 0] == [[0.0]]
+    assert rows(tmp_path / "0.zarr")["none.csv"] == [[0.75]]
+    assert rows(tmp_path / "1.zarr")["none.csv"] == [[0.0]]
 
 
 def test_cleaning_is_counted_in_the_report_the_store_and_inspect(src, tmp_path):
