@@ -95,16 +95,17 @@ def test_indices_that_are_not_numbers_are_refused_with_advice(store, number):
             ask()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 2), (3, 2), (6, None)])
-def test_steps_beyond_a_sequence_are_refused(store, start, stop):
-    with pytest.raises(SequenceIndexError, match="sequence 0 has 5 steps"):
-        store.read(0, start, stop)
-
-
-@pytest.mark.parametrize(("start", "stop"), [(0, 2.0), (None, 2), ("0", 1)])
-def test_steps_that_are_not_integers_are_refused(store, start, stop):
-    with pytest.raises(SequenceIndexError, match="of sequence 0; they are whole numbers"):
-        store.read(0, start, stop)
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([(0, 6), (-1, 2), (3, 2), (6, None)], "sequence 0 has 5 steps"),
+        ([(0, 2.0), (None, 2), ("0", 1)], "of sequence 0; they are whole numbers"),
+    ],
+)
+def test_steps_beyond_a_sequence_and_other_values_are_refused(store, steps, message):
+    for start, stop in steps:
+        with pytest.raises(SequenceIndexError, match=message):
+            store.read(0, start, stop)
 
 
 WAYS = {
