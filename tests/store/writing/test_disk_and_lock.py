@@ -135,7 +135,7 @@ def test_a_lock_file_that_was_removed_under_a_waiting_writer_gives_no_second_loc
         flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_lock_that_the_disk_refuses_is_an_error(tmp_path):
+def test_a_lock_that_the_disk_refuses_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="locking failed"), locked(tmp_path / "file/store"):
         pass
@@ -144,6 +144,10 @@ def test_a_lock_that_the_disk_refuses_is_an_error(tmp_path):
     with pytest.raises(StorageError, match="locking failed"), locked(tmp_path / "store"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+    # For example below /proc, where the system says that there is no such file.
+    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=OSError(errno.ENOENT, os.strerror(errno.ENOENT))))
+    with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
+        pass
 
 
 HOLDER = """
@@ -170,13 +174,6 @@ def test_a_writer_in_another_process_is_named_and_its_lock_is_free_when_it_is_ki
         append(writer, make(Recipe(), [4], seed=1))
     assert len(store_spec.open_store(path)) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
-
-
-def test_a_place_where_no_folder_can_be_made_is_an_error(tmp_path, monkeypatch):
-    """For example below /proc, where the system says that there is no such file."""
-    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=OSError(errno.ENOENT, os.strerror(errno.ENOENT))))
-    with pytest.raises(StorageError, match="locking failed: making the folder"), locked(tmp_path / "x.zarr"):
-        pass
 
 
 def test_a_writer_with_another_lock_file_is_refused_by_the_folder(tmp_path):
