@@ -47,10 +47,11 @@ def exit_with_status(store: Path | str | None = None) -> Iterator[None]:
         except Exception as error:
             if signals and not _has_imports():  # modules in C turn an exception during their import into ImportError
                 _exit_interrupted(signals[0], store)
-            status = _status(error)
-            if status is None:
+            explained = _explain(error)
+            if explained is None:
                 raise
-            click.echo(f"Error: {printable(_text(error))}", err=True)
+            status, text = explained
+            click.echo(f"Error: {printable(text)}", err=True)
             sys.exit(status)
 
 
@@ -69,8 +70,8 @@ def _has_imports() -> bool:
     return "builder.execution.build" in sys.modules
 
 
-def _status(error: Exception) -> int | None:
-    """Return the exit status for an error that the user can fix; None for a bug.
+def _explain(error: Exception) -> tuple[int, str] | None:
+    """Return the exit status and the text of an error that the user can fix; None for a bug.
 
     The user can also fix errors of the system, such as a path that is too long or a folder without permission.
     """
@@ -78,19 +79,13 @@ def _status(error: Exception) -> int | None:
     from store_spec import MissingStoreError, SchemaError, StoreError, StoreExistsError
 
     if isinstance(error, UsageError | SchemaError | StoreExistsError | MissingStoreError):
-        return WRONG_USAGE
-    if isinstance(error, OSError) and not isinstance(error, StoreError) and error.filename is not None:
-        return WRONG_USAGE
-    return FAILED if isinstance(error, BuildError | StoreError | OSError) else None
-
-
-def _text(error: Exception) -> str:
-    """Return the text of an error; for errors of the system, the path and the reason."""
-    from store_spec import StoreError
-
-    if not isinstance(error, OSError) or isinstance(error, StoreError) or error.strerror is None:
-        return str(error)
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        return WRONG_USAGE, str(error)
+    if isinstance(error, BuildError | StoreError):
+        return FAILED, str(error)
+    if not isinstance(error, OSError):
+        return None
+    text = error.strerror or str(error)
+    return (FAILED, text) if error.filename is None else (WRONG_USAGE, f"{error.filename}: {text}")
 
 
 def _committed_text(store: Path | str) -> str:

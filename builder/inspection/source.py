@@ -104,13 +104,16 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
     every = Store(opened.snapshot, numbers)
     is_retired = np.isin(numbers, opened.selection, invert=True)
     current = every if is_retired.all() else Store(opened.snapshot, numbers[~is_retired])
-    size, sha256 = _file(every)
+    last = int(every.selection[-1])  # the latest sequence
+    (size,), (sha256,) = (
+        opened.snapshot.table(f"sequences/source_{name}", last, last + 1) for name in ("size", "sha256")
+    )
     return SourceInspection(
         store=opened.path,
         source=source,
         split=tuple(DEFAULT_SPLITS)[split_numbers(every)[0]],
-        file_size=size,
-        file_sha256=sha256,
+        file_size=int(size) if size >= 0 else None,
+        file_sha256=sha256.tobytes().hex() if size >= 0 else None,
         sequences=int((~is_retired).sum()),
         retired=int(is_retired.sum()),
         steps=int(every.lengths[~is_retired].sum()),
@@ -129,15 +132,6 @@ def _suggestion(names: list[str], source: str) -> str:
     near |= dict.fromkeys(name for name in names if source and source in name)
     first = list(near)[:SUGGESTED]
     return f"it has {', '.join(map(repr, first))}" if first else f"its sources are named like {names[0]!r}"
-
-
-def _file(every: Store) -> tuple[int | None, str | None]:
-    """Return the size and hash of the file of the latest sequence."""
-    last = int(every.selection[-1])
-    size = int(every.snapshot.table("sequences/source_size", last, last + 1)[0])
-    if size < 0:
-        return None, None
-    return size, every.snapshot.table("sequences/source_sha256", last, last + 1)[0].tobytes().hex()
 
 
 def _part(every: Store, place: int, *, retired: bool) -> PartInspection:

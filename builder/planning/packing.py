@@ -43,10 +43,16 @@ class Packing:
     @classmethod
     def parse(cls, chunk: int | str | None, shard: int | str | None, codec: str | None) -> Self:
         """Parse sizes such as `"1MB"`, and a codec such as `"zstd:5"` or `"auto"`; invalid text is a SchemaError."""
+        given = None if codec == AUTO else codec
+        if given is not None and given.partition(":")[0] not in Codec.NAMES:
+            known = ", ".join(Codec.NAMES)
+            raise SchemaError(
+                f"codec {given!r:.80} is not known; use one of {known}, {AUTO}, or with a level as 'zstd:5'"
+            )
         return cls(
             chunk=None if chunk is None else parse_bytes(chunk),
             shard=None if shard is None else parse_bytes(shard),
-            codec=None if codec is None or codec == AUTO else _codec(codec),
+            codec=None if given is None else Codec.parse(given),
             measure=codec == AUTO,
         )
 
@@ -79,13 +85,6 @@ class Packing:
                 raise UsageError(
                     f"{store}: has {before}, but the option is now {now}; leave it out, or build to another path"
                 )
-
-
-def _codec(text: str) -> Codec:
-    if text.partition(":")[0] not in Codec.NAMES:
-        known = ", ".join(Codec.NAMES)
-        raise SchemaError(f"codec {text!r:.80} is not known; use one of {known}, {AUTO}, or with a level as 'zstd:5'")
-    return Codec.parse(text)
 
 
 def choose_by_sizes(sizes: Mapping[str, int], nbytes: int) -> tuple[Codec, str]:

@@ -43,7 +43,10 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, Argument]:
         key = key.strip()
         if key in arguments:
             raise UsageError(f"arg {key} is given twice, as {arguments[key]!r:.80} and as {value!r:.80}")
-        arguments[key] = _value(value.strip())
+        arguments[key] = value.strip()
+        with suppress(ValueError, RecursionError):
+            parsed = json.loads(value)
+            arguments[key] = parsed if is_recordable(parsed) else value.strip()
     return arguments
 
 
@@ -79,14 +82,6 @@ def bind_arguments(function: Callable[..., Any], arguments: Mapping[str, Argumen
                 f"the process function cannot take the arguments {given} (--arg): {error}; it takes {takes:.300}"
             ) from None
     return partial(function, **arguments)
-
-
-def _value(text: str) -> Argument:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if is_recordable(value) else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

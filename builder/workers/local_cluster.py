@@ -174,23 +174,17 @@ def _block_interrupts() -> Iterator[None]:
     A terminal sends Ctrl-C to all its processes. The coordinator handles it and stops the workers, which would
     otherwise each print a traceback.
     """
-    _start_tracker()  # now, since it unblocks the signal in the thread that starts it
+    # Python's process that removes the semaphores of killed workers; importing numcodecs creates one in each. It is
+    # started now, since it unblocks the signal in the thread that starts it, and it does not warn of each semaphore.
+    name = "PYTHONWARNINGS"
+    with _restore_environment():
+        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), "ignore:resource_tracker"])
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_tracker() -> None:
-    """Start Python's process that removes the semaphores of killed processes, and silence its warnings.
-
-    Importing numcodecs creates a semaphore, so each killed worker leaves one.
-    """
-    name = "PYTHONWARNINGS"
-    with _restore_environment():
-        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), "ignore:resource_tracker"])
-        resource_tracker.ensure_running()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -207,7 +207,8 @@ def read_source(
             has_rows |= np.shape(piece.inputs)[:1] != (0,)  # reads nothing if the inputs are read when needed
             return _complete(labels, kept, batch.converted, origin, piece)
 
-        with _opened(path, process) as source:
+        with ExitStack() as stack:
+            source = stack.enter_context(path.open("rb")) if process.takes_file else path
             for sequence in sequences_of(_call(process, source, labels)):
                 origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
                 results.append(each(origin, map_sequence(sequence, partial(complete, origin))))
@@ -251,11 +252,6 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
                 raise SourceError(f"its label file {file} does not exist (--labels-from)") from error
             raise SourceError(f"its labels cannot be read: {file}: {unreadable_file(error)}") from error
     return SourceRead(files, read)
-
-
-def _opened(path: Path, process: Process) -> AbstractContextManager[Any]:
-    """Return a context with what the process function takes: the path of a source, or the open file."""
-    return path.open("rb") if process.takes_file else nullcontext(path)
 
 
 def _call(process: Process, source: Any, labels: NDArray[Any] | None) -> Any:
