@@ -37,8 +37,8 @@ RECIPES = {
         columns=(("site", "string"), ("age", "float64")),
     ),
     "step, zstd": Recipe(
-        inputs=("float64", ()), labels=("uint8", (3,)), label_axis="step", missing="keep", chunk=16,
-        shard=32, time=Time("ns"), filled=True,
+        inputs=("float64", ()), labels=("uint8", (3,)), label_axis="step", missing="keep",
+        codec="zstd", chunk=16, shard=32, time=Time("ns"), filled=True,
     ),
     "sequence, lz4": Recipe(
         inputs=("int16", (4,)), labels=("float32", (2,)), label_axis="sequence", codec="lz4:9", chunk=16, shard=32
