@@ -1,10 +1,11 @@
 """Read NetCDF files of version 4, and other HDF5 files: variables with one dimension are columns."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from builder.formats.convert import EXACT_IN_FLOAT64
 from builder.formats.files import first_bytes, unpacked_limit, unpacks_too_much
 from builder.formats.table import Array, DType, reading
 from builder.formats.text_numbers import ROUNDED
+
+# In the units of times, the zone after the date and the time of day: hours since 2000-07-01 00:00 +2:00.
+_ZONE: Final = re.compile(r"since\s+\d+-\d+-\d+([T\s]\s*\d[\d:.]*)?\s*(Z|UTC|GMT|[+-]\d+(:\d+)?)\s*$", re.IGNORECASE)
 
 
 def open_netcdf(path: Path) -> ArrowTable:
@@ -40,7 +44,7 @@ def open_netcdf(path: Path) -> ArrowTable:
 
     with _dataset(path) as (dataset, groups):
         fields = [
-            pa.field(name, _kind(variable.dtype), metadata=metadata_of(variable.attrs))
+            pa.field(name, _kind(variable), metadata=metadata_of(variable.attrs))
             for name, variable in dataset.variables.items()
             if variable.dims
         ]
@@ -105,16 +109,19 @@ def _check_dimensions(dimensions: dict[str, tuple[Any, ...]]) -> None:
             )
 
 
-def _kind(dtype: DType) -> Any:
-    """Return the pyarrow type of a variable's values."""
+def _kind(variable: Any) -> Any:
+    """Return the pyarrow type of a variable's values; xarray converts times with a zone to UTC."""
+    dtype: DType = variable.dtype
     if dtype.kind in "biufMm":
-        return pa.from_numpy_dtype(dtype.newbyteorder("="))
+        kind = pa.from_numpy_dtype(dtype.newbyteorder("="))
+        has_zone = dtype.kind == "M" and _ZONE.search(str(variable.encoding.get("units", "")))
+        return pa.timestamp(kind.unit, "UTC") if has_zone else kind
     return pa.string() if dtype.kind in "OSUT" else pa.binary()
 
 
 def _column(name: str, variable: Any) -> Any:
     """Return the values of a variable as a pyarrow array."""
-    values, kind = variable.values, _kind(variable.dtype)
+    values, kind = variable.values, _kind(variable)
     coding = variable.encoding
     if values.dtype.kind == "f" and coding["dtype"].kind in "iu" and not {"scale_factor", "add_offset"} & coding.keys():
         _refuse_rounded(name, values)
@@ -122,7 +129,7 @@ def _column(name: str, variable: Any) -> Any:
         return pa.array([value.tobytes() for value in values], kind)
     if pa.types.is_string(kind):
         return pa.array(np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.tolist(), kind)
-    return pa.array(np.ascontiguousarray(values, values.dtype.newbyteorder("=")), kind)
+    return pa.array(np.ascontiguousarray(values, values.dtype.newbyteorder("="))).cast(kind)
 
 
 def _refuse_rounded(name: str, values: Array) -> None:

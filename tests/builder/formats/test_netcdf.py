@@ -65,6 +65,26 @@ def test_variables_are_what_xarray_decodes_bit_for_bit(tmp_path, suffix):
     assert read_raw(table, ["time"])["time"].to_numpy().tolist() == expected["time"].to_numpy().tolist()
 
 
+@pytest.mark.parametrize(
+    ("since", "zone", "hour"),
+    [
+        ("2000-07-01 00:00:00 +2:00", "UTC", -2),
+        ("2000-07-01T12:30 -0530", "UTC", 18),
+        ("2000-07-01T06:00:00Z", "UTC", 6),
+        ("2000-07-01 06:00 UTC", "UTC", 6),
+        ("2000-07-01", None, 0),
+        ("2000-07-01 06:00:00.0", None, 6),
+    ],
+)
+def test_times_have_the_zone_of_their_units(tmp_path, since, zone, hour):
+    variables = {"time": ("time", np.arange(3), {"units": f"hours since {since}"}), "x": ("time", np.ones(3))}
+    path = written(tmp_path / "a.nc", variables)
+    (only,) = tabular(time="time").sequences(path)
+    assert (only.zone, only.time[0]) == (zone, np.datetime64("2000-07-01", "ns") + np.timedelta64(hour, "h"))
+    (local,) = tabular(time="time", time_zone="Asia/Tokyo").sequences(path)
+    assert local.time[0] == only.time[0] - np.timedelta64(0 if zone else 9, "h")
+
+
 @pytest.mark.parametrize("name", ["a.h5", "a.data"])
 def test_data_sets_of_plain_hdf5_are_columns_if_they_have_one_length(tmp_path, name):
     values = np.arange(8.0).reshape(4, 2)
