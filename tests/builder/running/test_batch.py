@@ -124,7 +124,7 @@ OTHER_REASONS: dict[str, tuple[Any, str]] = {
         lambda _: np.stack([np.zeros(1), np.zeros(2)]),
         r"ValueError: all input arrays .* \(test_batch\.py, line \d+, in <lambda>\)",
     ),
-    "our own error, without a place": (lambda _: (np.zeros(3, "M8[s]"), np.zeros(3)), r"dtype datetime64.*[^)]"),
+    "our own error, without a place": (lambda _: (np.zeros(3, "M8[s]"),) * 2, r"dtype datetime64.*[^)]"),
     "text that is not UTF-8": (raising, r"ValueError: cannot open caf\\udce9 .*"),
 }
 
