@@ -83,7 +83,8 @@ class Tabular(SourceReader):
         """Yield the sequences of one source, for use in your own process function.
 
         Sequences have no names of features: without the option `inputs`, columns are in the order of each file.
-        (`build` calls the object instead, which finds columns by name, and takes less time and memory.)
+        (`build` calls the object instead, which finds columns by name, and takes less time and memory.) The options
+        `label_pattern` and `labels_from` apply to the name of the file, without folders.
 
         Args:
             path: The path of the source.
@@ -289,8 +290,9 @@ class Tabular(SourceReader):
         if self.options.label_pattern is None:
             return None
         dtype = parse_dtype(self.options.dtype)
+        name = source if self.root is not None else source.rpartition("/")[2]  # folders above the sources are no labels
         return parse_name_labels(
-            source, self.options.label_pattern, dtype, self.store_classes, from_user=bool(self.options.classes)
+            name, self.options.label_pattern, dtype, self.store_classes, from_user=bool(self.options.classes)
         )
 
     def _is_npz(self, path: Path) -> bool:

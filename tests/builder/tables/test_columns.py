@@ -163,6 +163,13 @@ def test_labels_from_the_name_are_one_row_for_the_sequence(tmp_path):
         assert tuple(one.names for one in process.columns(path)) == (("a",), names)
 
 
+def test_names_of_folders_above_the_sources_are_no_labels(tmp_path):
+    path = write_file(tmp_path / "run2024/spk3.csv", "a\n1\n2\n")
+    process = tabular(inputs="a", label_pattern=r"(\d+)")
+    assert process.under(path.parent)(path)[1].tolist() == [3]
+    assert [one.labels.tolist() for one in process.sequences(path)] == [[3]]  # in a function of the user
+
+
 @pytest.mark.parametrize(("inputs", "order"), [("a:c", [0, 1, 2]), ("c,a,b", [2, 0, 1]), ("b", [1])])
 def test_columns_of_arrays_are_no_names_of_features(tmp_path, inputs, order):
     """Features are positions on the last axis."""
