@@ -247,8 +247,11 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         is_narrow = many_digits is not None and not many_digits.values  # None: no number of the source is text
         inputs, labels = schema.inputs, schema.labels
         if is_narrow:
-            inputs, labels = _narrow(inputs), _narrow(labels) if batch.process.has_labels_in_table else labels
-        texts = codes.last_texts or dict.fromkeys(map(str, range(labels.features)))  # targets of a function: by place
+            is_in_table = batch.labels is None and batch.process.has_labels_in_table
+            inputs, labels = _narrow(inputs), _narrow(labels) if is_in_table else labels
+        texts = codes.last_texts
+        if len(texts) != labels.features:  # targets of a function, or on the last axis of arrays: by place
+            texts = dict.fromkeys(map(str, range(labels.features)))
         labels = replace(_with_columns(labels, targets), classes=first_classes(texts, batch.process.options.classes))
         result = ProbeResult(
             schema=replace(schema, inputs=_with_columns(inputs, features), labels=labels),

@@ -328,6 +328,17 @@ def test_a_later_build_needs_neither_the_option_nor_the_same_types(root, tmp_pat
     assert kept(store, "source", "site") == repr([["d.csv", "a.csv", "b.csv", "c.csv"], ["007", "1", "2", "3"]])
 
 
+@pytest.mark.parametrize("process", [None, tabular(), tabular(labels_in_manifest=True)])
+def test_fractions_are_labels_beside_numbers_in_text(tmp_path, process):
+    sources = write_files(tmp_path / "src", {"a.csv": "v\n1\n", "b.csv": "v\n0.5\n"})
+    write_files(tmp_path, {"m.csv": "source,y\na.csv,0.1\nb.csv,2.5\n"})
+    options: dict[str, Any] = {"manifest": tmp_path / "m.csv", "label_column": "y", "process": process, "workers": 0}
+    assert build(sources, tmp_path / "s.zarr", **options).failures == ()
+    store = store_spec.open_store(tmp_path / "s.zarr")
+    assert [labels.tolist() for _, labels in store] == [[0.1], [2.5]]
+    assert store.schema.inputs.dtype == "float32"
+
+
 def test_a_range_of_labels_has_the_columns_of_the_first_build(tmp_path):
     sources = write_files(tmp_path / "src", {"a.csv": "v\n1\n"})
     manifest = tmp_path / "m.csv"

@@ -178,6 +178,8 @@ def test_columns_of_arrays_are_no_names_of_features(tmp_path, inputs, order):
     store = build_files(tmp_path, {"x.npy": array}, process).store
     assert (store.schema.inputs.names, store.schema.labels.names) == (None, None)
     assert np.array_equal(store[0][0], array[:, order])
+    labelled = build_files(tmp_path / "labelled", {"x.npy": array}, tabular(column_names="a,b,c", labels="c")).store
+    assert np.array_equal(labelled[0][1], array[:, [2]])
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
