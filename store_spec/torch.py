@@ -81,8 +81,8 @@ class _Epochs:
 
     def __init__(self, epoch: int) -> None:
         self._next = torch.tensor(epoch).share_memory_()
-        # What workers took last: the seed and the number of the pass, the worker, the epoch.
-        self._taken = torch.full((1024, 4), -1, dtype=torch.int64).share_memory_()
+        # What workers took last: the seed and the worker's number of the pass, the worker, the epoch, the pass of all.
+        self._taken = torch.full((1024, 5), -1, dtype=torch.int64).share_memory_()
         self._lock = get_context("spawn").Lock()  # forked workers can use it too
         self._passes = 0
 
@@ -116,11 +116,12 @@ class _Epochs:
                 # if the user seeds torch before each pass. But a worker takes only one epoch of a pass.
                 key = [worker.seed - worker.id, self._passes]
                 same = self._taken[(self._taken[:, :2] == torch.tensor(key)).all(dim=1)]
-                last = same[same[:, 3] == same[-1:, 3]]
+                last = same[same[:, 4] == same[-1:, 4]]
+                number = int(self._taken[:, 4].max()) + 1
                 if len(last) and worker.id not in last[:, 2]:
-                    epoch = int(last[0, 3])
+                    epoch, number = int(last[0, 3]), int(last[0, 4])
                 self._taken[:-1] = self._taken[1:].clone()
-                self._taken[-1] = torch.tensor([*key, worker.id, epoch])
+                self._taken[-1] = torch.tensor([*key, worker.id, epoch, number])
             self._passes += 1
             self._next.fill_(max(epoch + 1, int(self._next)))
         return epoch

@@ -68,7 +68,7 @@ def _refuse_ranges(options: TableOptions, chosen: Names, groups: Mapping[str, Na
             if any(is_range(side, groups) for side in (part, part.removesuffix(AS_TEXT), *part.split("="))):
                 raise SourceError(
                     f"{option} {as_option(part)} has a range, but the order of columns may differ between files; name "
-                    "them one by one"
+                    "them one by one, and build to another path if there is a store"
                 )
     columns = [columns for columns, _ in parse_policies(options.missing).columns]
     columns += [parse_transform(text).columns for text in options.transforms]

@@ -86,8 +86,10 @@ def parse_name_labels(
         raise SourceError(f"label_pattern={pattern!r} finds {groups} in its name; each must be a number")
     whole = [int(text) for text in groups if _WHOLE.fullmatch(text)]
     is_whole = len(whole) == len(groups)
-    most, limit = (2**63 - 1, "is beyond int64") if is_whole or dtype is not None else (EXACT_IN_FLOAT64, ROUNDED)
-    large = next((number for number in whole if abs(number) > most), None)
+    numbers, limit = range(-(2**63), 2**63), "is beyond int64"
+    if not is_whole and dtype is None:
+        numbers, limit = range(-EXACT_IN_FLOAT64, EXACT_IN_FLOAT64 + 1), ROUNDED
+    large = next((number for number in whole if number not in numbers), None)
     if large is not None:
         raise SourceError(
             f"label_pattern={pattern!r} finds {large} in its name, which {limit}; correct the pattern, or name all "

@@ -144,7 +144,7 @@ def checked_pieces(
         schema = schema if isinstance(schema, Schema) else schema(origin, piece)
         try:
             checked = conform_sequence(schema, origin, piece)
-            if labels is not None and checked.rows["labels"].tobytes() != labels.tobytes():
+            if labels is not None and not np.array_equal(checked.rows["labels"], labels, equal_nan=True):
                 raise SequenceError(
                     f"{origin}: has labels {checked.rows['labels'][0].tolist()!r:.80}, but {labels[0].tolist()!r:.80} "
                     "in the first piece; a sequence has one label, or one row of them"

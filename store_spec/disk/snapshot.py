@@ -5,6 +5,7 @@ Everything is clipped to the counts of the one root document that was read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,7 +46,8 @@ class Snapshot:
         self._shards = Shards(self._tables)
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
-        self._same = {root.identity}  # of this state, and of later ones that begin with it
+        self._same = {root.identity}  # identities, and hashes of roots, of this state and of later ones
+        self._checked_reads = 0  # the `reads` of the tables before the last successful `check_not_replaced`
 
     @classmethod
     def of(cls, storage: Storage, data: bytes | None = None) -> Snapshot:
@@ -80,7 +82,7 @@ class Snapshot:
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of a table, by default all."""
         rows = self.tables.read(name, start, stop)
-        if self._tables.has_new:
+        if self._tables.reads != self._checked_reads:
             self.check_not_replaced()
         return rows
 
@@ -228,29 +230,38 @@ class Snapshot:
         """
         if self.storage.keeps_state:
             return
-        self._tables.has_new = False  # first, since other threads may read tables meanwhile
+        reads = self._tables.reads  # first, since other threads may read tables meanwhile
         folder = self.storage.folder if isinstance(self.storage, LocalStorage) else None
         root_file = None if folder is None else folder.root_file()
-        now = Snapshot.of(self.storage)
-        if now.root.identity not in self._same and not self._begins(now):
-            raise FormatError(
-                f"{self.storage.root}: another store was written here since this one was opened; open it again"
-            )
-        self._same.add(now.root.identity)
+        data = read_root(self.storage)
+        seen = hashlib.sha256(data).hexdigest()
+        if seen not in self._same:
+            now = Snapshot.of(self.storage, data)
+            if now.root.identity not in self._same and not self._begins(now):
+                self._tables.forget()
+                raise FormatError(
+                    f"{self.storage.root}: another store was written here since this one was opened; open it again"
+                )
+            self._same |= {seen, now.root.identity}
+        self._checked_reads = reads
         if folder is not None:
             folder.confirmed = root_file
 
     def _begins(self, later: Snapshot) -> bool:
-        """Return whether a later state begins with the sequences of this one, by their hash."""
-        schema, count, tables = self.root.schema, self.root.counts.sequences, later._tables
-        if later.root.counts.sequences < count:
+        """Return whether a later state begins with the sequences of this one, and its tables are complete.
+
+        A root may be new already while the tables are those of this state: files are not copied at once.
+        """
+        schema, count, every = self.root.schema, self.root.counts.sequences, later.root.counts.sequences
+        if every <= count:
             return False
         try:
             names = proved(schema)
-            columns = dict(zip(names, tables.read_all(names, 0, count), strict=True))
+            records = Records(dict(zip(names, later._tables.read_all(names, 0, every), strict=True)))
         except (*DAMAGE, LookupError):
             return False
-        return Records(columns).identity(BLANK, schema) == self.root.identity
+        first = records[:count].identity(BLANK, schema)
+        return first == self.root.identity and records[count:].identity(first, schema) == later.root.identity
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""

@@ -156,7 +156,7 @@ class OpenFolder:
         """Whether it certainly holds the store that was opened, in the same state."""
         return self.confirmed is not None and self.confirmed == self.root_file()
 
-    def root_file(self) -> tuple[int, int] | None:
+    def root_file(self) -> tuple[int, ...] | None:
         """Return what identifies the present file of the root; None if it or the folder cannot be looked at."""
         if self.descriptor is None:
             return None
@@ -164,7 +164,7 @@ class OpenFolder:
             status = os.stat(ROOT, dir_fd=self.descriptor, follow_symlinks=False)
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
         if self.descriptor is not None:

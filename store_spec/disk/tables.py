@@ -24,7 +24,7 @@ class Tables:
         self.storage, self.root = storage, root
         self._bounds: dict[str, Ints] = {}  # by axis
         self._kept: dict[tuple[str, int], bytes | memoryview] = {}  # remote chunks as stored, by table and number
-        self.has_new = False  # whether remote chunks were read since `Snapshot.check_not_replaced`
+        self.reads = 0  # how many remote chunks were read
 
     def bounds(self, name: str) -> Ints:
         """Return the offsets of the sequences in an array of their rows, such as `inputs`: int64 (sequences + 1,).
@@ -87,7 +87,8 @@ class Tables:
         key = fact.name, number
         data = self._kept.get(key)
         if data is None:
-            data, self.has_new = self.stored(fact, number), True
+            data = self.stored(fact, number)
+            self.reads += 1
             if sum(map(len, list(self._kept.values()))) + len(data) > KEPT_BYTES:
                 self._kept.clear()
             if len(data) <= KEPT_BYTES:

@@ -83,6 +83,21 @@ def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(mon
     assert found == [3, 3, 8, 8]
 
 
+def test_workers_of_one_pass_have_the_same_epoch_if_torch_is_seeded_before_each(monkeypatch):
+    import store_spec.torch as adapter
+
+    epochs = adapter._Epochs(0)
+    for number in (None, 0, 1, None, 1, 0, None):
+        if number is not None:
+            epochs.upcoming = number
+        due = epochs.upcoming
+        for worker in (0, 1, 2):
+            of_worker = object.__new__(adapter._Epochs)  # like another process, with the same shared memory
+            of_worker.__dict__ |= epochs.__dict__
+            monkeypatch.setattr(adapter, "get_worker_info", lambda at=worker: SimpleNamespace(id=at, seed=70 + at))
+            assert of_worker.take() == due
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stateful_loader_continues_after_any_batch_and_then_with_whole_epochs(

@@ -436,5 +436,6 @@ def test_a_range_of_columns_that_may_have_another_order_in_other_files_is_refuse
     tables = {"a/1.csv": "y,m,d,h,x\n2024,1,2,0,1\n", "b/1.csv": "y,d,m,h,l\n2024,2,1,0,1\n"}
     built = build_files(tmp_path, tables, tabular(inputs="x", **options))
     assert built.reasons[0] == (
-        f"{flag} has a range, but the order of columns may differ between files; name them one by one"
+        f"{flag} has a range, but the order of columns may differ between files; name them one by one, and build to "
+        "another path if there is a store"
     )

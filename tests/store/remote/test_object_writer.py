@@ -78,7 +78,7 @@ def test_rows_of_another_store_that_was_written_there_are_refused(memory, reads)
     later = store_spec.open_store(memory).select(range(12))
     obstore.delete(memory.store, list(objects(memory)))
     write(2, 15)
-    for opened in unread, later:
+    for opened in unread, later, unread, later:
         with pytest.raises(FormatError, match="another store was written here since this one was opened"):
             reads(opened)
 
