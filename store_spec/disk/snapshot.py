@@ -6,6 +6,8 @@ Everything is clipped to the counts of the one root document that was read.
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +49,7 @@ class Snapshot:
         self._crcs: dict[str, NDArray[np.uint32]] | None = None
         self._missing: dict[str, Runs] = {}
         self._same = {root.identity}  # identities, and hashes of roots, of this state and of later ones
+        self._lock = os.getpid(), threading.RLock()
         self._checked_reads = 0  # the `reads` of the tables before the last successful `check_not_replaced`
 
     @classmethod
@@ -235,17 +238,27 @@ class Snapshot:
         root_file = None if folder is None else folder.root_file()
         data = read_root(self.storage)
         seen = hashlib.sha256(data).hexdigest()
-        if seen not in self._same:
-            now = Snapshot.of(self.storage, data)
-            if now.root.identity not in self._same and not self._begins(now):
-                self._tables.forget()
-                raise FormatError(
-                    f"{self.storage.root}: another store was written here since this one was opened; open it again"
-                )
-            self._same |= {seen, now.root.identity}
+        with self._comparing():
+            if seen not in self._same:
+                now = Snapshot.of(self.storage, data)
+                if now.root.identity not in self._same and not self._begins(now):
+                    self._tables.forget()
+                    raise FormatError(
+                        f"{self.storage.root}: another store was written here since this one was opened; open it again"
+                    )
+                self._same |= {seen, now.root.identity}
         self._checked_reads = reads
         if folder is not None:
             folder.confirmed = root_file
+
+    def _comparing(self) -> threading.RLock:
+        """Return a lock, so that one thread compares a new root: this takes 1 s for a million sequences.
+
+        A child process has a lock of its own, since a thread of its parent may have held the other at the fork.
+        """
+        if self._lock[0] != os.getpid():
+            self._lock = os.getpid(), threading.RLock()
+        return self._lock[1]
 
     def _begins(self, later: Snapshot) -> bool:
         """Return whether a later state begins with the sequences of this one, and its tables are complete.
