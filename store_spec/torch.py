@@ -81,7 +81,7 @@ class _Epochs:
 
     def __init__(self, epoch: int) -> None:
         self._next = torch.tensor(epoch).share_memory_()
-        # What workers took last: the seed and the worker's number of the pass, the worker, the epoch, the pass of all.
+        # What workers took last: seed, number of passes of the worker, worker, epoch, number of the pass.
         self._taken = torch.full((1024, 5), -1, dtype=torch.int64).share_memory_()
         self._lock = get_context("spawn").Lock()  # forked workers can use it too
         self._passes = 0
@@ -113,7 +113,7 @@ class _Epochs:
             epoch = int(self._next)
             if worker is not None:
                 # `seed - id` is the same for all workers of a loader, and for all its passes if the workers persist, or
-                # if the user seeds torch before each pass. But a worker takes only one epoch of a pass.
+                # if the user seeds torch before each pass. A worker that has taken its epoch of a pass begins another.
                 key = [worker.seed - worker.id, self._passes]
                 same = self._taken[(self._taken[:, :2] == torch.tensor(key)).all(dim=1)]
                 last = same[same[:, 4] == same[-1:, 4]]

@@ -438,7 +438,11 @@ def test_packed_text_that_is_cut_or_unpacks_to_much_is_refused(tmp_path, monkeyp
     twice = tmp_path / f"twice{suffix}"
     twice.write_bytes(whole + write_file(tmp_path / f"y{suffix}", "3,4\n").read_bytes())
     assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
-    twice.write_bytes(whole + b"?" + twice.read_bytes()[len(whole) + 1 :])
+    second = twice.read_bytes()[len(whole) :]
+    if suffix == ".csv.xz":
+        twice.write_bytes(whole + bytes(8) + second + bytes(4))  # xz allows zeros after each stream
+        assert array_of(read_all(twice))[-2:].tolist() == [[1, 2], [3, 4]]
+    twice.write_bytes(whole + b"?" + second[1:])
     with pytest.raises(SourceError, match="is it whole"):  # the second stream is damaged
         read_all(twice)
     monkeypatch.setattr(files, "UNPACKED_FREELY", 1_000)
