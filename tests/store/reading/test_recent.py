@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec
 from tests.store.damage import contents, flipped, index, replace_file
+from tests.store.forks import in_fork
 from tests.store.oracle import same, store_of
 
 STEPS, WIDTH = 60, 64
@@ -295,6 +297,28 @@ def test_a_store_that_takes_the_place_of_one_whose_folder_is_not_open_is_refused
         else:
             with pytest.raises(FormatError, match="another store was written here since this one was opened"):
                 read()
+
+
+def test_a_forked_child_compares_a_new_root_while_a_thread_of_its_parent_does(tmp_path):
+    rows = np.ones((20, 2), "float32")
+    snapshot = store_of(tmp_path / "s.zarr", [rows], [rows[:, 0]], chunk=32, shard=64).snapshot
+    with store_spec.open_store(tmp_path / "s.zarr", "a") as writer:
+        writer.append(rows, rows[:, 0], source="later")
+    held, done = threading.Event(), threading.Event()
+
+    def compare() -> None:
+        with snapshot._comparing():
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=compare)
+    thread.start()
+    try:
+        assert held.wait(60)
+        in_fork(snapshot.check_not_replaced)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_all_stores_of_a_process_keep_a_quarter_of_the_files_open_that_it_may_have():
