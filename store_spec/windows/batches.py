@@ -21,7 +21,7 @@ from store_spec.reading.one_epoch import EpochOptions, OneEpoch, Transform, Turn
 from store_spec.reading.read_ranges import requests_within
 from store_spec.windows.loading import Loader, threads
 from store_spec.windows.order import VERSION, EpochOrder
-from store_spec.windows.pools import Pool, gather
+from store_spec.windows.pools import BLOCKS, Pool, gather
 from store_spec.windows.rows_in_memory import CachedRows, Ranges, join_ranges
 from store_spec.windows.units import Costs
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 EIGHTHS = 8
 POOL, BATCH = 3, 1
 # Batches in memory at a time: more than a few only for the threads that gather, and if they take half of their share.
-# With 16 on 2 cores they do not stay in the processor's cache, and windows in order are read half as fast.
-FEW_BATCHES, BATCHES_OF_THREAD = 4, 4
+FEW_BATCHES = 4
+BLOCK_BYTES, MOST_IN_BLOCK = 2**22, 64  # of batches that are gathered at once; larger blocks are not faster
 READ_BYTES = 2**21  # reading more at once is not faster
 READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools; all requests an eighth
 
@@ -80,8 +80,9 @@ class Epoch(TurnsPlan):
                 f"{chunk:,}; give memory={least_memory}"
             )
         fitting = memory * BATCH // EIGHTHS // max(1, batch)
+        in_block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // max(1, batch)))
         # How many batches are in memory at a time.
-        self.slots = max(2, min(FEW_BATCHES, 2 * fitting), min(BATCHES_OF_THREAD * threads(), fitting))
+        self.slots = max(2, min(FEW_BATCHES, 2 * fitting), min(in_block * BLOCKS * threads(), fitting))
         # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.
         self.kept = _rows_that_fit(windows, memory * 2 * POOL // EIGHTHS - 2 * order.beside, costs.row)
         # How many requests of a remote store are made at once, and the bytes of rows that a thread reads at once.
@@ -128,6 +129,7 @@ class Epoch(TurnsPlan):
             threads=threads() if gathered_ahead else 0,
             slots=slots,
             cancelled=cancelled,
+            help_load=loader.help,
         )
         if transform is None:
             yield from batches

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,8 +51,23 @@ class _PendingPool:
     """A pool whose rows are being read."""
 
     pool: Pool
-    tasks: deque[Future[None]]
+    parts: deque[Callable[[], None]]  # that no thread has begun to read
+    tasks: deque[Future[None]]  # one for each thread that reads parts
     chunks: dict[str, tuple[Ints, Ints]]  # by array: the ranges of chunks that are read
+
+
+def _read_all(parts: deque[Callable[[], None]]) -> None:
+    """Read parts until none is left, or until one cannot be read; other threads may take parts, too."""
+    while parts:
+        try:
+            part = parts.popleft()
+        except IndexError:  # another thread took it
+            return
+        try:
+            part()
+        except BaseException:
+            parts.clear()
+            raise
 
 
 class Loader:
@@ -71,9 +87,12 @@ class Loader:
         rows = 0 if cached is not None else self._order.most_rows
         self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
         self._remote = plan.store.snapshot.storage.requests > 1
-        workers = plan.requests if self._remote else threads(plan.order.decompressed)
-        self._parts = PARTS * workers
-        self._threads = ThreadPoolExecutor(workers, "seqzarr rows")
+        # How many threads read while others gather, and when these have nothing to gather, as before the first pool.
+        self._workers = plan.requests if self._remote else threads(plan.order.decompressed)
+        self._most = self._count = max(self._workers, threads())
+        self._threads = ThreadPoolExecutor(self._most, "seqzarr rows")
+        self._helpers = threading.Semaphore(self._most - self._workers)
+        self._pending: _PendingPool | None = None  # the pool that is being read
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
         self._overlaps = self._remote and cached is None
@@ -81,13 +100,16 @@ class Loader:
         self._last: Callable[[], Pool | None] = lambda: None  # the pool before, while it is in use
 
     def close(self) -> None:
-        """End the threads, and free the memory."""
+        """End the threads, wait for those that help, and free the memory."""
         self._threads.shutdown(cancel_futures=True)
+        for _ in range(self._most - self._workers):
+            self._helpers.acquire()
         self._buffers = []
 
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
-        pending, self._next = self._next or self._begin(number), None
+        self._pending = pending = self._next or self._begin(number)
+        self._next = None
         while pending.tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
             # If the consumer waits for this pool, the buffer of the one before is free for the next.
             if self._overlaps and self._next is None and number + 1 < len(self._order) and self._last() is None:
@@ -119,16 +141,34 @@ class Loader:
                 continue
             chunks[array] = self._chunks(share, array)
             groups = self._groups(array, self._reads(*chunks[array], array))
-            size = -(-len(groups) // self._parts) or 1
+            size = -(-len(groups) // (PARTS * self._most)) or 1
             parts.append([(array, groups[at : at + size], ranges, targets) for at in range(0, len(groups), size)])
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
-        tasks = deque(self._threads.submit(self._read_part, *part) for part in turns if part)
+        waiting = deque[Callable[[], None]](partial(self._read_part, *part) for part in turns if part)
+        tasks = deque(self._threads.submit(_read_all, waiting) for _ in range(min(self._count, len(waiting))))
+        self._count = self._workers
         position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":
             labels = windows.labels_of_sequences(share.pieces.sequence)
         pool = Pool(windows=windows, rows=space, labels=labels, position=position, index=self._plan.options.index)
-        return _PendingPool(pool, tasks, chunks)
+        return _PendingPool(pool, waiting, tasks, chunks)
+
+    def help(self) -> None:
+        """Read parts of the next pool in the calling thread, which waits for it, if a processor is free."""
+        pending = self._pending
+        if pending is None or not pending.parts or not self._helpers.acquire(blocking=False):
+            return
+        task = Future[None]()
+        pending.tasks.append(task)  # before a part is taken: the pool is complete once all tasks are
+        try:
+            _read_all(pending.parts)
+        except BaseException as error:  # noqa: BLE001  # it is raised where the pool is waited for
+            task.set_exception(error)
+        else:
+            task.set_result(None)
+        finally:
+            self._helpers.release()
 
     def _positions(self, number: int, share: Share, ranges: Ranges) -> NDArray[np.signedinteger] | Slots:
         """Return where each window of a pool starts, in the order of the epoch."""

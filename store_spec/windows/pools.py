@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.errors import StoreError
 from store_spec.reading.ahead import Maker, NoThreadError, in_turn, start
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.ranks import Turns
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 UNLOCKED = 501  # with at least so many values, NumPy gathers without the interpreter's lock
 LEAST_PART = 512  # bytes: with smaller parts of windows, gathering loses more time than releasing the lock gains
 
-Block = tuple[list[Batch], StoreError | None]  # batches, and the error in place of the next one
-MOST_IN_BLOCK = 2  # batches: each block wakes the consumer once
-LEAST_SLOTS = 2  # blocks of a thread: one in use, and one that is being gathered
+BLOCKS = 2  # of a thread: one in use, and one that is being gathered, which wakes the consumer once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,6 +154,11 @@ def join(parts: list[Batch]) -> Batch:
     return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
+def split(batch: Batch, bounds: list[tuple[int, int]]) -> list[Batch]:
+    """Return some ranges of the windows of a batch as batches, which share its memory."""
+    return [type(batch)(*(array[start:stop] for array in batch)) for start, stop in bounds]
+
+
 def _blank(*arrays: tuple[NDArray[np.bool_] | None, NDArray[Any] | None]) -> None:
     """Set rows to zero where they are padding."""
     for padding, rows in arrays:
@@ -196,11 +199,12 @@ def take_windows(rows: NDArray[Any], at: NDArray[np.intp], count: int, step: int
 class SharedPools:
     """The pools of an epoch, for threads that each take all of them in order.
 
-    The next pool is loaded once all threads have dropped the one before, because its memory is reused.
+    The next pool is loaded once all threads have dropped the one before, because its memory is reused. A thread that
+    waits for it calls `help_load`.
     """
 
-    def __init__(self, pools: Generator[Pool, None, None], threads: int) -> None:
-        self._pools, self._threads = pools, threads
+    def __init__(self, pools: Generator[Pool, None, None], threads: int, help_load: Callable[[], None]) -> None:
+        self._pools, self._threads, self._help_load = pools, threads, help_load
         self._taken = self._waiting = 0
         self._pool: Pool | None = None
         self._error: BaseException | None = None
@@ -208,6 +212,7 @@ class SharedPools:
 
     def take(self) -> Pool:
         """Return the next pool. The thread must have dropped the one before; an error is raised in all threads."""
+        self._help_load()
         with self._changed:
             taken = self._taken
             self._waiting += 1
@@ -242,7 +247,7 @@ class SharedPools:
 
 
 class _Blocks:
-    """An iterator over some blocks of batches, each batch gathered from one or several pools; see `gather`.
+    """An iterator over some blocks of batches, each block gathered at once; see `gather`.
 
     `pools` begins with the pool of the first batch of all threads.
     """
@@ -255,14 +260,11 @@ class _Blocks:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Block:
-        batches: list[Batch] = []
-        for number in next(self._blocks):
-            try:
-                batches.append(self._batch(*self._turns[number]))
-            except StoreError as error:
-                return batches, error
-        return batches, None
+    def __next__(self) -> list[Batch]:
+        bounds = [self._turns[number] for number in next(self._blocks)]
+        first = bounds[0][0]
+        block = self._batch(first, bounds[-1][1])
+        return [block] if len(bounds) == 1 else split(block, [(low - first, high - first) for low, high in bounds])
 
     def _batch(self, start: int, stop: int) -> Batch:
         parts = []
@@ -291,6 +293,7 @@ def gather(
     threads: int,
     slots: int,
     cancelled: threading.Event,
+    help_load: Callable[[], None],
 ) -> Generator[Batch, None, None]:
     """Yield batches in order. Threads gather them ahead: of n threads, each gathers every n-th block of batches.
 
@@ -302,39 +305,43 @@ def gather(
         threads: The largest number of threads. With 0, or if none can be started, batches are gathered when needed.
         slots: How many batches may be in memory, with the one in use.
         cancelled: Set when the generator is closed.
+        help_load: Called by a thread that has nothing to gather before the next pool is there.
     """
-    threads = min(threads, slots // LEAST_SLOTS, len(numbers))
-    makers: list[Maker[Block]] = []
+    threads = min(threads, slots // BLOCKS, len(numbers))
+    makers: list[Maker[list[Batch]]] = []
     if threads:
-        shared, size = SharedPools(pools, threads), min(MOST_IN_BLOCK, slots // (LEAST_SLOTS * threads))
-        each = (islice(_blocks(numbers, threads, size), first, None, threads) for first in range(threads))
+        shared, size = SharedPools(pools, threads, help_load), slots // (BLOCKS * threads)
+        each = (islice(_blocks(numbers, turns, bounds, size), first, None, threads) for first in range(threads))
         makes = [partial(_Blocks, shared, bounds, turns, some) for some in each]
         with suppress(NoThreadError):
             makers = start(makes, slots // (threads * size), "seqzarr batches", cancelled)
     if makers:
         blocks = in_turn(makers)
     else:
-        blocks = _closed(_Blocks(SharedPools(pools, 1), bounds, turns, _blocks(numbers, len(numbers), 1)))
+        blocks = _closed(_Blocks(SharedPools(pools, 1, help_load), bounds, turns, _blocks(numbers, turns, bounds, 1)))
     with closing(blocks):
-        for batches, error in blocks:
+        for batches in blocks:
             batches.reverse()
             while batches:
                 yield batches.pop()
-            if error is not None:
-                try:
-                    raise error
-                finally:
-                    del error  # an error in its own traceback would keep the caller's objects alive
 
 
-def _closed(blocks: _Blocks) -> Generator[Block, None, None]:
+def _closed(blocks: _Blocks) -> Generator[list[Batch], None, None]:
     with closing(blocks):
         yield from blocks
 
 
-def _blocks(numbers: range, singles: int, size: int) -> Iterator[range]:
-    """Divide numbers into blocks of `size`; the first ones are single, so that the first batches come soon."""
-    for at in range(min(singles, len(numbers))):
-        yield numbers[at : at + 1]
-    for at in range(singles, len(numbers), size):
-        yield numbers[at : at + size]
+def _blocks(numbers: range, turns: Turns, bounds: list[int], most: int) -> Iterator[range]:
+    """Divide numbers into blocks of batches from the same pool; a batch from several pools is a block of its own.
+
+    A block has at most `most` batches, and at most as many as come before it, so that the first batches come soon.
+    """
+    at = 0
+    while at < len(numbers):
+        block = numbers[at : at + max(1, min(most, at))]
+        if len(block) > 1:
+            end = bounds[bisect_right(bounds, turns[block[0]][0])]  # of the pool of its first window
+            if turns[block[-1]][1] > end:
+                block = block[: max(1, bisect_right(block, end, key=lambda number: turns[number][1]))]
+        yield block
+        at += len(block)

@@ -3,7 +3,6 @@
 import gc
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
 )
 def test_an_epoch_stays_within_its_memory(stores, monkeypatch, store, windows, batches, memory):
     """Apart from the lengths, and what NumPy needs to add them up."""
-    monkeypatch.setattr(loading, "threads", lambda _: 2)  # each has chunks in flight
+    monkeypatch.setattr(loading, "threads", lambda *_: 2)  # each has chunks in flight
     view = stores[store].windows(**windows)
     allowed = int(memory[0]) * 10**6
     options: dict[str, Any] = {"batch_size": 100, "shuffle": True, "memory": memory} | batches
@@ -156,10 +155,10 @@ def test_a_cut_sequence_is_read_only_to_the_cut(tmp_path: Path, name: str):
         next(store.padded(1, truncate=25, value_mask=True))
 
 
-def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Written, spy: Any):
+def test_parts_of_inputs_and_labels_are_read_by_turns(by_step: Written, spy: Any, monkeypatch: pytest.MonkeyPatch):
     """Labels have small chunks: threads that read only labels wait for each other."""
-    submit = spy(ThreadPoolExecutor, "submit")
+    monkeypatch.setattr(loading, "threads", lambda *_: 1)  # so that the order is certain
+    read = spy(loading.Loader, "_read_part")
     list(by_step.store.windows(4).batches(8, shuffle=True, memory="40kB"))
-    calls = [call.args for call in submit.call_args_list]
-    arrays = [array for _, function, array, *_ in calls if function.__name__ == "_read_part"]
+    arrays = [call.args[1] for call in read.call_args_list]
     assert arrays[:4] == ["inputs", "labels"] * 2  # inputs may have more parts

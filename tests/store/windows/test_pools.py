@@ -94,6 +94,7 @@ def load(sizes: list[int], fails_at: int | None, cancelled: threading.Event) -> 
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pools_module, "join", lambda parts: [*chain.from_iterable(parts)])
+    monkeypatch.setattr(pools_module, "split", lambda batch, bounds: [batch[start:stop] for start, stop in bounds])
 
 
 def gather_numbers(sizes: list[int], batch: int, threads: int, slots: int, fails_at: int | None = None) -> Any:
@@ -101,7 +102,9 @@ def gather_numbers(sizes: list[int], batch: int, threads: int, slots: int, fails
     turns, cancelled = Turns(samples=bounds[-1], size=batch), threading.Event()
     pools = load(sizes, fails_at, cancelled)
     numbers = range(len(turns))
-    return gather(pools, bounds, turns, numbers, threads=threads, slots=slots, cancelled=cancelled)
+    return gather(
+        pools, bounds, turns, numbers, threads=threads, slots=slots, cancelled=cancelled, help_load=lambda: None
+    )
 
 
 options: dict[str, Any] = {

@@ -150,7 +150,8 @@ def fits(windows: Windows, memory: int) -> bool:
         return False
 
 
-def test_rows_are_returned_to_the_cache_after_the_last_write(store: store_spec.Store, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("readers", [1, 2])  # with one, a thread that gathers helps it
+def test_rows_are_returned_to_the_cache_after_the_last_write(store, readers, monkeypatch):
     windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
     rows_in = Snapshot.rows_in
 
@@ -164,7 +165,7 @@ def test_rows_are_returned_to_the_cache_after_the_last_write(store: store_spec.S
         return rows_in(self, buffer, name, start, stop, **more)
 
     monkeypatch.setattr(Snapshot, "rows_in", slow)
-    monkeypatch.setattr(loading, "threads", lambda _: 2)
+    monkeypatch.setattr(loading, "threads", lambda *share: readers if share else 2)
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)
     monkeypatch.setattr(order, "unit_size", lambda *_, **__: 4)
     batches = windows.batches(1)
