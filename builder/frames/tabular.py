@@ -190,6 +190,7 @@ class Tabular(SourceReader):
         if not self.takes_all_rows:
             return pipeline.sequences()
         pieces = table.pieces() if (table.rows or 0) * len(pipeline.columns) * 8 > LONG_BYTES else ()
+        pieces = [piece for piece in pieces if piece.rows != 0]  # files or row groups without rows
         if len(pieces) <= 1:
             return pipeline.arrays()
         return LongSequence(_read_pieces([replace(pipeline, read=partial(read, piece)) for piece in pieces]))

@@ -213,6 +213,18 @@ def test_long_files_are_read_piece_by_piece_to_the_bytes_that_they_have_when_rea
             assert verify_sources(place / f"{kind} pieces", source.parent, workers=0) == []
 
 
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_long_source_may_have_files_without_rows(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
+    parts = np.split(np.arange(36.0).reshape(12, 3), [5, 5])  # the second is empty
+    for number, values in enumerate(parts):
+        columns = {str(i): values[:, i] for i in range(3)}
+        write_file(tmp_path / "src" / f"x_{number}.{kind}", columns if kind == "parquet" else values)
+    report = builder.build(tmp_path / "src", tmp_path / "store", sequence_from=r"(x)_", **SMALL)
+    assert not report.skipped
+    np.testing.assert_array_equal(store_spec.open_store(tmp_path / "store")[0][0], np.concatenate(parts))
+
+
 def test_a_value_that_is_missing_in_a_long_file_is_named_by_its_row(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["builder.frames.tabular"], "LONG_BYTES", 0)
     values = np.arange(100.0)
