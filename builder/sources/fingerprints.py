@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,18 +31,18 @@ LEAST_BYTES = 2**12  # read at a time from a file that grows meanwhile
 SETTLED_NS = 2_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """The size and times of a file, which change when it is written."""
+class State(NamedTuple):
+    """What changes when a file is written, or when another one takes its place."""
 
     size: int
     modified_ns: int
     changed_ns: int
+    inode: int = 0  # small files that are written at almost the same time have equal times
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
         """Return the state from the result of `os.stat`."""
-        return cls(size=status.st_size, modified_ns=status.st_mtime_ns, changed_ns=status.st_ctime_ns)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
 
     def is_settled(self, now_ns: int) -> bool:
         """Return whether the state changes if the file is written after `now_ns`."""
@@ -55,13 +55,7 @@ class Fingerprint:
 
     sha256: bytes
     state: State
-    inode: int = 0
     settled: bool = False  # whether another write would change the state
-
-    def is_of(self, status: os.stat_result) -> bool:
-        """Return whether the file was neither written nor replaced since; links and permissions do not matter."""
-        before = self.inode, self.state.size, self.state.modified_ns
-        return before == (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     if size != status.st_size:
         raise OSError(f"it had {status.st_size:,} bytes, but {size:,} were read: it changed while it was read")
     state = State.of(status)
-    return Fingerprint(sha256=digest.digest(), state=state, inode=status.st_ino, settled=state.is_settled(now))
+    return Fingerprint(sha256=digest.digest(), state=state, settled=state.is_settled(now))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +124,16 @@ class Fingerprints:
     """The states and hashes of files, as columns, since there may be millions."""
 
     names: tuple[str, ...]
-    states: NDArray[np.int64]  # (files, 3): size, modified_ns, changed_ns
+    states: NDArray[np.int64]  # (files, 4), the fields of `State`
     hashes: NDArray[np.uint8]  # (files, 32)
 
     @classmethod
     def of(cls, read: Mapping[str, Fingerprint]) -> Self:
         """Return the fingerprints of the files whose state is settled."""
         known = {name: one for name, one in read.items() if one.settled}
-        states = [(one.state.size, one.state.modified_ns, one.state.changed_ns) for one in known.values()]
+        states = [one.state for one in known.values()]
         hashes = np.frombuffer(b"".join(one.sha256 for one in known.values()), np.uint8).reshape(-1, 32)
-        return cls(names=tuple(known), states=np.array(states, np.int64).reshape(-1, 3), hashes=hashes)
+        return cls(names=tuple(known), states=np.array(states, np.int64).reshape(-1, len(State._fields)), hashes=hashes)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -155,7 +149,7 @@ class FingerprintCache:
     def sha256(self, name: str, state: State) -> bytes | None:
         """Return the hash of a file that had this state in an earlier build; None if it is unknown."""
         row, before = self._rows.get(name), self._parts[0]
-        if row is None or before.states[row].tolist() != [state.size, state.modified_ns, state.changed_ns]:
+        if row is None or before.states[row].tolist() != [*state]:
             return None
         return bytes(before.hashes[row])
 
@@ -175,7 +169,7 @@ class FingerprintCache:
             with (build_folder(store) / CACHE).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 names, states, hashes = (file[name] for name in ("names", "states", "hashes"))
             files = tuple(names.tobytes().decode().split("\0")) if names.size else ()
-            fit = states.shape == (len(files), 3) and hashes.shape == (len(files), 32)
+            fit = states.shape == (len(files), len(State._fields)) and hashes.shape == (len(files), 32)
             if fit and (states.dtype, hashes.dtype) == (np.int64, np.uint8):
                 before = Fingerprints(names=files, states=states, hashes=hashes)
         return cls(before)

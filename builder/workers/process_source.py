@@ -28,7 +28,7 @@ from builder.processes.function_process import Process
 from builder.processes.process import searching
 from builder.processes.row_dtypes import ARRAYS, Conversions, convert_like_store
 from builder.sequence import LongSequence, Sequence, is_data_frame, map_sequence, sequences_of
-from builder.sources.fingerprints import Fingerprint, SourceFiles, SourceRead, read_fingerprint
+from builder.sources.fingerprints import Fingerprint, SourceFiles, SourceRead, State, read_fingerprint
 from builder.sources.folder import Folder
 from builder.sources.label_files import LABELS_SHA256
 from builder.workers.row_blocks import SpillError
@@ -216,7 +216,7 @@ def read_source(
         if not has_rows:
             raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
         for file, one in read.fingerprints.items():
-            if not one.is_of(os.stat(os.path.join(batch.root, file))):
+            if one.state != State.of(os.stat(os.path.join(batch.root, file))):
                 what = "it" if file == name else file
                 raise SourceError(f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):

@@ -268,7 +268,7 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path):
     write_made(tmp_path / "src", {"a.made": Made(seed=1), "b.made": Made(seed=2)})
 
     def touched(path: Path) -> Any:
-        if path.name == "a.made":
+        if path.name == "a.made" and path.stat().st_mtime_ns:
             os.utime(path, ns=(0, 0))
         return read_made(path)
 
@@ -283,11 +283,20 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path):
             file.write(" ")
         return pairs
 
-    report = build(tmp_path / "src", tmp_path / "other", process=growing, workers=0, max_failures=99)
-    assert [failure.reason for failure in report.failures] == [
-        "it changed while it was read; the next build tries it again"
-    ] * 2
-    assert not (tmp_path / "other").exists()
+    def swapped(path: Path) -> Any:
+        """Read another file that is in this place for a moment."""
+        path.rename(tmp_path / "away")
+        write_made(path.parent, {path.name: Made(seed=3)})
+        pairs = list(read_made(path))
+        (tmp_path / "away").rename(path)
+        return pairs
+
+    for process in (growing, swapped):
+        report = build(tmp_path / "src", tmp_path / "other", process=process, workers=0, max_failures=99)
+        assert [failure.reason for failure in report.failures] == [
+            "it changed while it was read; the next build tries it again"
+        ] * 2
+        assert not (tmp_path / "other").exists()
 
 
 NAMES = "abcdef"

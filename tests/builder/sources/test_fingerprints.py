@@ -112,6 +112,17 @@ def test_a_file_that_was_touched_is_not_known(tmp_path, change):
     assert FingerprintCache.load(store).sha256("a", State.of(os.stat(path))) is None
 
 
+@pytest.mark.usefixtures("settled")
+def test_another_file_of_the_same_size_and_times_is_not_known(tmp_path):
+    """If two folders change names, no time of their files changes."""
+    found, other = write(tmp_path / "a", b"1"), write(tmp_path / "b", b"2")
+    assert found.state.inode != other.state.inode
+    remember(tmp_path / "store", a=found)
+    seen = FingerprintCache.load(tmp_path / "store")
+    assert seen.sha256("a", found.state) == found.sha256
+    assert seen.sha256("a", found.state._replace(inode=other.state.inode)) is None
+
+
 @pytest.mark.parametrize("cut", [0, 1, 100, -1, -20])
 @pytest.mark.usefixtures("settled")
 def test_a_broken_cache_is_an_empty_one(tmp_path, cut):
@@ -134,7 +145,7 @@ def test_names_that_came_from_another_process_are_not_kept_twice():
     assert own is not theirs
     seen = FingerprintCache(Fingerprints.of({}))
     seen.add(
-        Fingerprints(names=(theirs, other), states=np.zeros((2, 3), np.int64), hashes=np.zeros((2, 32), np.uint8)),
+        Fingerprints(names=(theirs, other), states=np.zeros((2, 4), np.int64), hashes=np.zeros((2, 32), np.uint8)),
         [own],
     )
     (kept,) = seen._parts[1:]
