@@ -66,12 +66,19 @@ def describe_build(
 def note_code(provenance: dict[str, Any], first: int, code: str) -> None:
     """Record that the sequences from number `first` on come from this code.
 
-    Nothing is added if the last entry has the same code, so that the record does not depend on interruptions.
+    Nothing is added if the last entry has the same code, so that the record does not depend on interruptions. An
+    unfinished copy (`compact`) has entries of sequences that were not copied; they are dropped.
+
+    >>> provenance = {"build": {"code": [[0, "a"], [30, "b"]]}}
+    >>> note_code(provenance, 12, "c")
+    >>> provenance
+    {'build': {'code': [[0, 'a'], [12, 'c']]}}
     """
     build = provenance["build"]
-    pairs = build["code"]
+    pairs = [pair for pair in build["code"] if pair[0] < first]
     if not pairs or pairs[-1][1] != code:
-        provenance["build"] = build | {"code": [*pairs, [first, code]]}
+        pairs.append([first, code])
+    provenance["build"] = build | {"code": pairs}
 
 
 def select_provenance(provenance: dict[str, Any], numbers: NDArray[np.int64]) -> dict[str, Any]:

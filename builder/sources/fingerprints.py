@@ -74,11 +74,12 @@ class SourceFiles:
     def hashes(self, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
         """Return the hash of the source, and that of its label file if it has one, from the hashes of all files.
 
-        The hash of a source of several files is the SHA-256 of the concatenated SHA-256 of its files.
+        The hash of a source of several files is the SHA-256 of what `sha256sum` prints for them.
         """
         if not self.joined:
             return tuple(hashes)
-        return hashlib.sha256(b"".join(hashes[: len(self.own)])).digest(), *hashes[len(self.own) :]
+        lines = [f"{sha256.hex()}  {name}\n" for sha256, name in zip(hashes, self.own, strict=False)]
+        return hashlib.sha256("".join(lines).encode()).digest(), *hashes[len(self.own) :]
 
 
 @dataclass(frozen=True, slots=True)
