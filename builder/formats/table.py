@@ -31,6 +31,7 @@ ROW: Final = "\0row"  # the hidden column with the number of each row in the fil
 
 Result = TypeVar("Result")
 _EXCLUDING: Final = re.compile(r",? ?(?:or )?leave (?:it|the column) out with --exclude")  # in the advice on a column
+_NUMBER: Final = re.compile(r"(?P<sign>[+-]?)(?=[0-9.]*[0-9])0*(?P<whole>[0-9]*)([.](?P<fraction>[0-9]*?)0*)?")
 _MOST_REASONS: Final = 5  # how many refused columns of a source a message explains
 _MOST_COLUMNS: Final = 2**20  # each column gets a name in memory
 
@@ -186,10 +187,11 @@ class OpenTable:
         """
         with of_source(self.file):
             frame = self._read(names, dtype, raw)
-        if self.na_values and not self.is_text:  # text files are read with these words
+        if self.na_values:
+            missing = "|".join(_pattern(word, self.decimal) for word in self.na_values)
             for name in raw:
                 place = frame.column_names.index(HIDDEN + name)
-                frame = frame.set_column(place, HIDDEN + name, _without(self.na_values, frame[place]))
+                frame = frame.set_column(place, HIDDEN + name, _without(f"^({missing})$", frame[place]))
         return frame
 
     def _read(self, names: Sequence[str], dtype: DType | None, raw: Sequence[str]) -> Frame:
@@ -210,12 +212,24 @@ class OpenTable:
         return {one.name: getattr(self, one.name) for one in fields(OpenTable)} | others
 
 
-def _without(na_values: Sequence[str], column: Any) -> Any:
-    """Return a pyarrow column with nulls for values whose text is one of these words."""
+def _pattern(word: str, decimal: str) -> str:
+    """Return a regular expression for a word, or for all ways to write the same number without an exponent."""
+    number = _NUMBER.fullmatch(word.replace(decimal, "."))
+    if number is None:
+        return re.escape(word)
+    sign, whole, fraction = number["sign"], number["whole"], number["fraction"] or ""
+    mark = "[.,]" if decimal == "," else r"\."  # numbers that are not written as text have a point
+    if not whole and not fraction:
+        return f"[+-]?0+({mark}0*)?"
+    return f"{'-' if sign == '-' else '[+]?'}0*{whole}" + (f"{mark}{fraction}0*" if fraction else f"({mark}0*)?")
+
+
+def _without(missing: str, column: Any) -> Any:
+    """Return a pyarrow column with nulls for values whose text matches a regular expression."""
     with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # types that have no text are refused elsewhere
         texts = column.cast(pa.string())
         column = texts if pa.types.is_string_view(column.type) else column
-        return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(texts), value_set=pa.array(na_values)), None, column)
+        return pc.if_else(pc.match_substring_regex(pc.utf8_trim_whitespace(texts), missing), None, column)
     return column
 
 
