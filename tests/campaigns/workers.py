@@ -37,7 +37,7 @@ EXIT_SECONDS = 10.0  # limit for the processes of a build to exit after it
 MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of one build
 ALLOWED_DEATHS = 3  # of workers with the same task, before dask gives it up
 ATTEMPTS = 4  # to kill something before the build ends
-HINTS = ("workers=0", "repeat the command")  # one of them is in each error message
+HINTS = ("workers=0", "repeat the command", "no dask scheduler answers")  # one of them is in each error message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

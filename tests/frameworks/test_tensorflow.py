@@ -3,6 +3,7 @@
 import gc
 import itertools
 import time
+import warnings
 from functools import partial
 
 import numpy as np
@@ -120,6 +121,25 @@ def test_epochs_may_have_different_numbers_of_batches(store, tf, dataset):
     assert found.cardinality() == tf.data.UNKNOWN_CARDINALITY
     for epoch in range(8):
         assert same(found.as_numpy_iterator(), begin(epoch=epoch))
+
+
+def test_keras_sees_all_of_each_epoch_if_fit_is_called_once_for_each(store, keras, dataset):
+    """In one call, it ends all later epochs after as many batches as the first one had, and one."""
+    begin, seen = partial(store.padded, max_steps=45, shuffle=True, index=True), list[list[int]]()
+
+    class Seeing(keras.Model):
+        def train_step(self, batch):
+            seen[-1].extend(batch[-1].numpy().tolist())
+            return {"loss": 0.0}
+
+    model, batches = Seeing(), dataset(begin)
+    model.compile(run_eagerly=True)
+    assert len({len(begin(epoch=epoch)) for epoch in range(8)}) > 1
+    for epoch in range(8):
+        seen.append([])
+        with warnings.catch_warnings(action="ignore"):  # the input ran out of data
+            model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0)
+    assert seen == [[one for *_, index in begin(epoch=epoch) for one in index] for epoch in range(8)]
 
 
 @pytest.mark.parametrize("side", ["end", "start"])
