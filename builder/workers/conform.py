@@ -140,7 +140,7 @@ def checked_pieces(
         piece = replace(one, **whole)
         labels = whole.get("labels")
         if labels is not None and one.labels is not None:
-            piece = replace(piece, labels=one.labels)
+            piece = replace(piece, labels=one.labels, targets=one.targets)
         schema = schema if isinstance(schema, Schema) else schema(origin, piece)
         try:
             checked = conform_sequence(schema, origin, piece)
@@ -160,7 +160,7 @@ def checked_pieces(
         if not whole:  # copied, since the process function may reuse the objects for the next piece
             whole = {"columns": dict(piece.columns or {})}
             if schema.label_axis == "sequence":
-                whole["labels"] = checked.rows["labels"].copy()
+                whole |= {"labels": checked.rows["labels"].copy(), "targets": None}  # in the order of the store
     if not whole:
         raise SequenceError(f"{origin}: a sequence that comes in pieces has at least one; give an empty one")
 

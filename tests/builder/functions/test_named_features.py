@@ -124,6 +124,15 @@ def test_units_come_from_the_fields_of_pyarrow_or_by_name(tmp_path):
     assert (named.schema.inputs.descriptions, named.schema.labels.descriptions) == (None, ("the kind",))
 
 
+def test_labels_that_come_with_the_first_piece_follow_the_order_of_targets(tmp_path):
+    def read(path: Path) -> LongSequence:
+        targets = ["k", "l"] if path.name == "a" else ["l", "k"]
+        pieces = [Sequence(np.ones((2, 1)), labels, targets=targets) for labels in (np.array([5, 9]), None)]
+        return LongSequence(pieces)
+
+    assert [y.tolist() for _, y in build(tmp_path, read, "ab", label_axis="sequence")] == [[5, 9], [9, 5]]
+
+
 def test_labels_from_elsewhere_with_pieces_and_columns(tmp_path):
     labelled = build(tmp_path, lambda path: pd.DataFrame(columns_of(path)), label_pattern="(?P<kind>[ab])")
     assert (labelled.schema.inputs.names, labelled.schema.labels.names) == (tuple(NAMES), ("kind",))
