@@ -87,11 +87,12 @@ class Loader:
         rows = 0 if cached is not None else self._order.most_rows
         self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
         self._remote = plan.store.snapshot.storage.requests > 1
-        # How many threads read while others gather, and when these have nothing to gather, as before the first pool.
-        self._workers = plan.requests if self._remote else threads(plan.order.decompressed)
-        self._most = self._count = max(self._workers, threads())
+        # How many threads read while others gather; and with those that help because they have nothing to gather.
+        self._readers = plan.requests if self._remote else threads(plan.order.decompressed)
+        self._most = max(self._readers, threads())
         self._threads = ThreadPoolExecutor(self._most, "seqzarr rows")
-        self._helpers = threading.Semaphore(self._most - self._workers)
+        self._helpers = threading.Semaphore(self._most - self._readers)
+        self._begun = 0  # pools
         self._pending: _PendingPool | None = None  # the pool that is being read
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
@@ -102,7 +103,7 @@ class Loader:
     def close(self) -> None:
         """End the threads, wait for those that help, and free the memory."""
         self._threads.shutdown(cancel_futures=True)
-        for _ in range(self._most - self._workers):
+        for _ in range(self._most - self._readers):
             self._helpers.acquire()
         self._buffers = []
 
@@ -146,8 +147,9 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         waiting = deque[Callable[[], None]](partial(self._read_part, *part) for part in turns if part)
-        tasks = deque(self._threads.submit(_read_all, waiting) for _ in range(min(self._count, len(waiting))))
-        self._count = self._workers
+        count = min(self._readers if self._begun else self._most, len(waiting))  # nothing to gather before the first
+        tasks = deque(self._threads.submit(_read_all, waiting) for _ in range(count))
+        self._begun += 1
         position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":
             labels = windows.labels_of_sequences(share.pieces.sequence)
