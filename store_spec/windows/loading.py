@@ -33,6 +33,8 @@ DECOMPRESSED = 8  # a thread decompresses an eighth of a request at a time
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
 Reads = list[tuple[int, int]]  # the first row of each read, and the row after its last
+Parts = deque[Callable[[], None]]  # parts of a pool that no thread has begun to read
+Tasks = deque[Future[None]]  # one for each thread that reads parts of a pool
 
 
 def threads(decompressed: float = np.inf) -> int:
@@ -51,12 +53,11 @@ class _PendingPool:
     """A pool whose rows are being read."""
 
     pool: Pool
-    parts: deque[Callable[[], None]]  # that no thread has begun to read
-    tasks: deque[Future[None]]  # one for each thread that reads parts
+    tasks: Tasks
     chunks: dict[str, tuple[Ints, Ints]]  # by array: the ranges of chunks that are read
 
 
-def _read_all(parts: deque[Callable[[], None]]) -> None:
+def _read_all(parts: Parts) -> None:
     """Read parts until none is left, or until one cannot be read; other threads may take parts, too."""
     while parts:
         try:
@@ -93,7 +94,7 @@ class Loader:
         self._threads = ThreadPoolExecutor(self._most, "seqzarr rows")
         self._helpers = threading.Semaphore(self._most - self._readers)
         self._begun = 0  # pools
-        self._pending: _PendingPool | None = None  # the pool that is being read
+        self._reading: tuple[Parts, Tasks] = deque(), deque()  # the parts and the tasks of the pool that is being read
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
         self._overlaps = self._remote and cached is None
@@ -109,8 +110,7 @@ class Loader:
 
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
-        self._pending = pending = self._next or self._begin(number)
-        self._next = None
+        pending, self._next = self._next or self._begin(number), None
         while pending.tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
             # If the consumer waits for this pool, the buffer of the one before is free for the next.
             if self._overlaps and self._next is None and number + 1 < len(self._order) and self._last() is None:
@@ -146,25 +146,26 @@ class Loader:
             parts.append([(array, groups[at : at + size], ranges, targets) for at in range(0, len(groups), size)])
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
-        waiting = deque[Callable[[], None]](partial(self._read_part, *part) for part in turns if part)
-        count = min(self._readers if self._begun else self._most, len(waiting))  # nothing to gather before the first
-        tasks = deque(self._threads.submit(_read_all, waiting) for _ in range(count))
+        waiting = Parts(partial(self._read_part, *part) for part in turns if part)
+        count = self._readers if self._begun else self._most  # nothing is gathered before the first pool
+        tasks = Tasks(self._threads.submit(_read_all, waiting) for _ in range(min(count, len(waiting))))
         self._begun += 1
+        self._reading = waiting, tasks
         position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":
             labels = windows.labels_of_sequences(share.pieces.sequence)
         pool = Pool(windows=windows, rows=space, labels=labels, position=position, index=self._plan.options.index)
-        return _PendingPool(pool, waiting, tasks, chunks)
+        return _PendingPool(pool, tasks, chunks)
 
     def help(self) -> None:
         """Read parts of the next pool in the calling thread, which waits for it, if a processor is free."""
-        pending = self._pending
-        if pending is None or not pending.parts or not self._helpers.acquire(blocking=False):
+        parts, tasks = self._reading
+        if not parts or not self._helpers.acquire(blocking=False):
             return
         task = Future[None]()
-        pending.tasks.append(task)  # before a part is taken: the pool is complete once all tasks are
+        tasks.append(task)  # before a part is taken: the pool is complete once all tasks are
         try:
-            _read_all(pending.parts)
+            _read_all(parts)
         except BaseException as error:  # noqa: BLE001  # it is raised where the pool is waited for
             task.set_exception(error)
         else:

@@ -203,7 +203,9 @@ class SharedPools:
     waits for it calls `help_load`.
     """
 
-    def __init__(self, pools: Generator[Pool, None, None], threads: int, help_load: Callable[[], None]) -> None:
+    def __init__(
+        self, pools: Generator[Pool, None, None], threads: int, help_load: Callable[[], None] = lambda: None
+    ) -> None:
         self._pools, self._threads, self._help_load = pools, threads, help_load
         self._taken = self._waiting = 0
         self._pool: Pool | None = None
@@ -305,7 +307,8 @@ def gather(
         threads: The largest number of threads. With 0, or if none can be started, batches are gathered when needed.
         slots: How many batches may be in memory, with the one in use.
         cancelled: Set when the generator is closed.
-        help_load: Called by a thread that has nothing to gather before the next pool is there.
+        help_load: Called by one of these threads when it has nothing to gather before the next pool is there. It may
+            not run in the caller's thread, where a Ctrl-C could interrupt it anywhere.
     """
     threads = min(threads, slots // BLOCKS, len(numbers))
     makers: list[Maker[list[Batch]]] = []
@@ -318,7 +321,7 @@ def gather(
     if makers:
         blocks = in_turn(makers)
     else:
-        blocks = _closed(_Blocks(SharedPools(pools, 1, help_load), bounds, turns, _blocks(numbers, turns, bounds, 1)))
+        blocks = _closed(_Blocks(SharedPools(pools, 1), bounds, turns, _blocks(numbers, turns, bounds, 1)))
     with closing(blocks):
         for batches in blocks:
             batches.reverse()

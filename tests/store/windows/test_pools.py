@@ -97,14 +97,17 @@ def joined(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pools_module, "split", lambda batch, bounds: [batch[start:stop] for start, stop in bounds])
 
 
+def help_load() -> None:
+    """In the caller's thread, a Ctrl-C could interrupt it anywhere."""
+    assert threading.current_thread().name == "seqzarr batches"
+
+
 def gather_numbers(sizes: list[int], batch: int, threads: int, slots: int, fails_at: int | None = None) -> Any:
     bounds = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
     turns, cancelled = Turns(samples=bounds[-1], size=batch), threading.Event()
     pools = load(sizes, fails_at, cancelled)
     numbers = range(len(turns))
-    return gather(
-        pools, bounds, turns, numbers, threads=threads, slots=slots, cancelled=cancelled, help_load=lambda: None
-    )
+    return gather(pools, bounds, turns, numbers, threads=threads, slots=slots, cancelled=cancelled, help_load=help_load)
 
 
 options: dict[str, Any] = {
