@@ -128,6 +128,11 @@ class Snapshot:
         """Compare all rows of a sequence with its checksum: this also shows swapped files and older copies."""
         self.check_crc(name, number, crc32c(rows))
 
+    def check_crcs(self, name: str, numbers: NDArray[np.int64], crcs: NDArray[np.uint32]) -> None:
+        """Compare the crc32c of all rows of each of some sequences with the recorded one."""
+        for place in np.flatnonzero(crcs != self._checksums()[name][numbers])[:1].tolist():
+            self.check_crc(name, int(numbers[place]), int(crcs[place]))
+
     def check_crc(self, name: str, number: int, actual: int) -> None:
         """Compare the crc32c of all rows of a sequence with the recorded one."""
         expected = int(self._checksums()[name][number])

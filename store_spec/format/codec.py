@@ -1,7 +1,9 @@
 """Encode and decode single chunks, of rows or text. A chunk is compressed by Blosc and always ends with its crc32c."""
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import crc32c as checksum
@@ -31,7 +33,13 @@ _STRINGS = VLenUTF8()
 
 def crc32c(data: Buffer | NDArray[Any], before: int = 0) -> int:
     """Return the crc32c (Castagnoli) of a contiguous buffer; `before` is the crc32c of the preceding bytes."""
-    return checksum.crc32c(flat_bytes(data).data, before)
+    return checksum.crc32c(data if isinstance(data, memoryview) else flat_bytes(data).data, before)
+
+
+def crc32c_each(rows: NDArray[Any], bounds: Iterable[int]) -> list[int]:
+    """Return the crc32c of each range of contiguous rows; `bounds` are where each begins, and the last one ends."""
+    data, size = flat_bytes(rows).data, rows.dtype.itemsize * rows[:1].size
+    return [checksum.crc32c(data[start * size : stop * size]) for start, stop in pairwise(bounds)]
 
 
 def flat_bytes(data: Buffer | NDArray[Any]) -> NDArray[np.uint8]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store_spec.errors import SequenceError
-from store_spec.format.codec import crc32c, flat_bytes
+from store_spec.format.codec import crc32c, crc32c_each
 from store_spec.format.moments import Moments, RunningMoments, moments_of_sequences
 from store_spec.format.names import check_text
 from store_spec.format.runs import Runs, SequenceRuns, cut_at, missing_runs, no_runs
@@ -201,12 +200,8 @@ def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> 
 
     `rows` are contiguous, and `bounds` is (sequences + 1,): where each sequence begins in them, and the last one ends.
     """
-    if len(bounds) == 2:
-        crcs = [crc32c(rows)]
-    else:
-        data, size = flat_bytes(rows), rows.dtype.itemsize * rows[:1].size
-        crcs = [crc32c(data[start:stop]) for start, stop in pairwise((bounds * size).tolist())]
-    columns: dict[str, NDArray[Any]] = {f"{TABLES}/{array}_crc32c": np.array(crcs, np.uint32)}
+    crcs = np.array(crc32c_each(rows, bounds.tolist()), np.uint32)
+    columns: dict[str, NDArray[Any]] = {f"{TABLES}/{array}_crc32c": crcs}
     if array in WITH_MOMENTS:
         columns |= _moment_columns(array, moments_of_sequences(rows, bounds))
     if array == "time":

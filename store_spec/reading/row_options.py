@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
+from store_spec.format.codec import crc32c_each
 from store_spec.format.runs import Ints
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.normalization import (
@@ -146,10 +147,10 @@ class RowSelection(Generic[Options]):
         """Return the labels (sequences, *target shape) of whole sequences, each compared with its checksum."""
         store, column = self.store, self.columns["labels"]
         row = store.label_starts[sequences]
-        labels = read_ranges(store.snapshot, "labels", row, row + 1)
-        for number, rows in zip(store.selection[sequences].tolist(), labels, strict=True):
-            store.snapshot.check("labels", number, rows)
-        return column(np.concatenate([column.rows.empty(0), *labels]))
+        labels = np.concatenate([column.rows.empty(0), *read_ranges(store.snapshot, "labels", row, row + 1)])
+        crcs = np.array(crc32c_each(labels, range(len(labels) + 1)), np.uint32)
+        store.snapshot.check_crcs("labels", store.selection[sequences], crcs)
+        return column(labels)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of these rows, for a state, in types of JSON."""

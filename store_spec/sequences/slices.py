@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.codec import crc32c
+from store_spec.format.codec import crc32c, flat_bytes
 from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import checked_fractions, checked_weights
@@ -181,21 +181,21 @@ class SliceReader(RowSelection[SliceOptions]):
         store, columns = self.store, [self.columns[name] for name in names]
         starts, lengths = store.places(array)
         first = starts[slices.sequence] + slices.start
-        whole = (slices.count == lengths[slices.sequence]).tolist()
+        is_whole = slices.count == lengths[slices.sequence]
         chunks = read_by_chunk(store.snapshot, array, first, first + slices.count, in_flight=self.in_flight)
         results, crcs = [slices.zeros(column.shape, column.dtype) for column in columns], [0] * len(first)
-        batch, lane, step = (each.tolist() for each in (slices.batch, slices.lane, slices.column))
+        batch, lane, step, whole = (each.tolist() for each in (slices.batch, slices.lane, slices.column, is_whole))
         for start, rows, pieces in chunks:
+            data, size = flat_bytes(rows).data, rows.dtype.itemsize * rows[:1].size
             converted = list(zip(results, [column(rows, start) for column in columns], strict=True))
             for number, at, low, high in pieces:
                 some, to_step = slice(low - start, high - start), step[number] + at
                 if whole[number]:
-                    crcs[number] = crc32c(rows[some], crcs[number])
+                    crcs[number] = crc32c(data[some.start * size : some.stop * size], crcs[number])
                 for arrays, values in converted:
                     arrays[batch[number]][lane[number], to_step : to_step + high - low] = values[some]
-        for number, crc, is_whole in zip(store.selection[slices.sequence].tolist(), crcs, whole, strict=True):
-            if is_whole:
-                store.snapshot.check_crc(array, number, crc)
+        numbers = store.selection[slices.sequence[is_whole]]
+        store.snapshot.check_crcs(array, numbers, np.array(crcs, np.uint32)[is_whole])
         return dict(zip(names, results, strict=True))
 
 
