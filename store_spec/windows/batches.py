@@ -35,6 +35,7 @@ POOL, BATCH = 3, 1
 # Batches in memory at a time: more than a few only for the threads that gather, and if they take half of their share.
 FEW_BATCHES = 4
 BLOCK_BYTES, MOST_IN_BLOCK = 2**22, 64  # of batches that are gathered at once; larger blocks are not faster
+INDEX_BYTES = 100  # at most, of a window while it is gathered
 READ_BYTES = 2**21  # reading more at once is not faster
 READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools; all requests an eighth
 
@@ -79,8 +80,9 @@ class Epoch(TurnsPlan):
                 f"{order.largest:,} and may take {POOL} eighths, a batch takes {batch:,} and may take one, a chunk "
                 f"{chunk:,}; give memory={least_memory}"
             )
-        fitting = memory * BATCH // EIGHTHS // max(1, batch)
-        in_block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // max(1, batch)))
+        gathered = max(1, batch + min(self.turns.size, len(windows)) * INDEX_BYTES)
+        fitting = memory * BATCH // EIGHTHS // gathered
+        in_block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // gathered))
         # How many batches are in memory at a time.
         self.slots = max(2, min(FEW_BATCHES, 2 * fitting), min(in_block * BLOCKS * threads(), fitting))
         # All rows of the windows, if they fit into memory and are read once for all epochs; otherwise None.

@@ -57,6 +57,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
         "one": write_walks(folder / "one.zarr", [300_000], "step"),
         "many": write_walks(folder / "many.zarr", rng.integers(1, 4_000, 150).tolist(), "step"),
         "tiny": write_walks(folder / "tiny.zarr", rng.integers(5, 30, 6_000).tolist(), "step"),
+        "narrow": store_of(folder / "narrow.zarr", *[[np.zeros(200_000, "int8")] * 20] * 2, chunk="8kB", shard="160kB"),
         "labelled": write_walks(folder / "labelled.zarr", rng.integers(1, 4_000, 100).tolist(), "sequence"),
     }
 
@@ -76,6 +77,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, store_spec.Sto
         ("tiny", {"window": 5, "target": "last"}, {}, "2MB"),
         ("tiny", {"window": 5, "target": "last", "short": "pad"}, {"index": True}, "2MB"),
         ("labelled", {"window": 20, "target": "sequence"}, {}, "2MB"),
+        ("narrow", {"window": 1}, {"batch_size": 4096}, "8MB"),
     ],
 )
 def test_an_epoch_stays_within_its_memory(stores, monkeypatch, store, windows, batches, memory):
