@@ -26,9 +26,9 @@ from store_spec.building import LocalStorage, StorePlace, build_folder
 CACHE = "seen.npz"
 BUFFER_BYTES = 2**16  # what was read is hashed while it is in the CPU cache
 LEAST_BYTES = 2**12  # read at a time from a file that grows meanwhile
-# A file that was written more recently can be written again without a change of its time, since some file systems count
-# whole seconds. Its state does not show that its bytes are the same.
-SETTLED_NS = 2_000_000_000
+# A file that was written more recently can be written again without a change of its time: some file systems count whole
+# seconds, and Linux sets the time of a page of a memory map once until it writes the page to the disk, after some 35 s.
+SETTLED_NS = 60_000_000_000
 
 
 class State(NamedTuple):
