@@ -92,10 +92,10 @@ class ObjectStorage(ZarrStorage):
     def _get(self, store: Any, key: str, start: int, length: int | None) -> Data | None:
         e_tag = self._e_tags.get(key)
         if self.cache is None or e_tag is None or start < 0 or length is None:
-            return self._fetch(store, key, start, length)
-        return self.cache.get(key, e_tag, start, length, partial(self._fetch, store, key))
+            return self._fetch(store, key, start, length, e_tag=e_tag)
+        return self.cache.get(key, e_tag, start, length, partial(self._fetch, store, key, e_tag=e_tag))
 
-    def _fetch(self, store: Any, key: str, start: int, length: int | None) -> Data:
+    def _fetch(self, store: Any, key: str, start: int, length: int | None, *, e_tag: str | None) -> Data:
         options: Any = {}
         if start < 0:
             options = {"range": {"suffix": -start}}
@@ -103,14 +103,14 @@ class ObjectStorage(ZarrStorage):
             options = {"range": (start, start + length)}
         elif start:
             options = {"range": {"offset": start}}
-        if start >= 0 and key in self._e_tags:
-            options["if_match"] = self._e_tags[key]
+        if start >= 0 and e_tag is not None:
+            options["if_match"] = e_tag
         try:
             result = obstore.get(store.store, key, options=options)
         except PreconditionError as error:
             raise FormatError(f"{self.path(key)}: replaced since its index was read; open the store again") from error
-        if start < 0 and (e_tag := result.meta["e_tag"]):
-            self._e_tags[key] = e_tag
+        if start < 0 and (now := result.meta["e_tag"]):
+            self._e_tags[key] = now
         return memoryview(result.bytes())
 
     def _size(self, store: Any, key: str) -> int:

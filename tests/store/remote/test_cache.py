@@ -14,15 +14,18 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import obstore
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
+from zarr.storage import ObjectStore
 
 import store_spec
 from store_spec.disk import cache
 from store_spec.disk.cache import PAGE, Cache, _page_bytes
-from store_spec.disk.object_storage import _in_memory
-from store_spec.errors import SchemaError, StorageError
+from store_spec.disk.object_storage import ObjectStorage, _in_memory
+from store_spec.errors import FormatError, SchemaError, StorageError
 from tests.store.object_server import ObjectServer, serving, walks
 from tests.store.zarr_stores import bits
 
@@ -162,6 +165,24 @@ def test_pages_of_an_older_build_are_removed(tmp_path):
         pages.get(shard, "1", 0, 4 * PAGE, server.fetch)
     pages.get("a shard", "2", 0, 2 * PAGE, server.fetch)
     assert pages.use.cached_bytes == 2 * PAGE == _page_bytes(tmp_path / cache._hash("a store"))
+
+
+def test_pages_of_a_shard_that_another_thread_found_replaced_are_not_kept(tmp_path, monkeypatch):
+    memory, get = MemoryStore(), Cache.get
+    storage = ObjectStorage(ObjectStore(memory), cached=(tmp_path, 10**6))
+    obstore.put(memory, "shard", bytes(PAGE))
+    storage.get("shard", -8)
+
+    def get_late(*arguments: Any) -> Any:
+        obstore.put(memory, "shard", b"1" * PAGE)
+        storage.get("shard", -8)  # as another thread, which reads the index again
+        return get(*arguments)
+
+    monkeypatch.setattr(Cache, "get", get_late)
+    with pytest.raises(FormatError, match="shard: replaced since its index was read"):
+        storage.get("shard", 0, 8)
+    assert storage.cache is not None
+    assert storage.cache.use.cached_bytes == 0
 
 
 def test_a_cache_that_cannot_be_used_is_an_error(tmp_path):
