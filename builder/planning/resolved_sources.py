@@ -184,7 +184,7 @@ def _match_manifest(
 def _discover(options: BuildOptions, process: Process, manifest: Path | None, *, allow_none: bool) -> SourceList:
     """List the files that can be sources, without the store, its build folder and the manifest."""
     store, sequence_from = place_of(options.store), options.sequence_from
-    exclude = [store, build_folder(store)] if isinstance(store, Path) else []
+    exclude: list[StorePlace] = [store, build_folder(store)] if isinstance(store, Path) else [store]
     if manifest is not None:
         exclude.append(manifest)
     listing = discover(

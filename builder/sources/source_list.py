@@ -13,7 +13,7 @@ from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
 from builder.sources.folder import Folder, LocalFolder, list_bucket
 from builder.sources.patterns import has_wildcard, is_wanted, split_pattern
-from store_spec.building import belongs_to_store, is_url, place_of
+from store_spec.building import StorePlace, belongs_to_store, is_url, place_of
 
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
 MISNAMED = (
@@ -51,7 +51,7 @@ def discover(
     sources: str | PathLike[str],
     *,
     any_suffix: bool = False,
-    exclude: Collection[Path] = (),
+    exclude: Collection[StorePlace] = (),
     allow_none: bool = False,
 ) -> SourceList:
     """List the sources in a folder, or those that a glob pattern matches.
@@ -73,7 +73,7 @@ def discover(
         raise UsageError("the name of the sources is empty; give a folder, a file or a pattern")
     if is_url(text):
         if not text.startswith("file:"):
-            return _discover_objects(text, any_suffix=any_suffix, allow_none=allow_none)
+            return _discover_objects(text, any_suffix=any_suffix, exclude=exclude, allow_none=allow_none)
         text = f"{place_of(text)}/" if text.endswith("/") else str(place_of(text))
     path = Path(text)
     # An existing file takes precedence over a pattern: run[1].csv can be a file.
@@ -106,8 +106,10 @@ def discover(
     )
 
 
-def _discover_objects(url: str, *, any_suffix: bool, allow_none: bool) -> SourceList:
+def _discover_objects(url: str, *, any_suffix: bool, exclude: Collection[StorePlace], allow_none: bool) -> SourceList:
     bucket, names = list_bucket(url)
+    excluded = tuple(f"{place}/" for place in exclude)
+    names = [name for name in names if not f"{bucket.url}/{name}".startswith(excluded)]
     one = list(bucket.objects) == [url.rpartition("/")[2]]
     every = any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
@@ -181,10 +183,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def _excluded(root: Path, exclude: Collection[Path]) -> frozenset[str]:
+def _excluded(root: Path, exclude: Collection[StorePlace]) -> frozenset[str]:
     """Return the excluded paths below `root`, relative to it."""
     base = root.resolve()
-    paths = [path.resolve() for path in exclude]
+    paths = [place.resolve() for place in exclude if isinstance(place, Path)]
     return frozenset(path.relative_to(base).as_posix() for path in paths if path.is_relative_to(base))
 
 

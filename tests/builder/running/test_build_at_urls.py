@@ -231,6 +231,25 @@ def test_a_bucket_is_listed_with_the_current_environment():
             assert vars(pickle.loads(pickle.dumps(listed))).keys() == {"url", "objects"}
 
 
+def test_an_unfinished_store_is_no_source_of_its_next_build(bucket, tmp_path):
+    upload(make_sources(tmp_path / "src", 0, 3), f"{bucket}/below")
+    url, put, place = f"{bucket}/below/out.zarr", obstore.put, 0
+
+    def killed(*arguments, **options):
+        nonlocal place
+        place += 1
+        if place > 10:
+            raise KeyboardInterrupt
+        return put(*arguments, **options)
+
+    with mock.patch.multiple(obstore, put=killed, delete=mock.DEFAULT), pytest.raises(KeyboardInterrupt):
+        builder.build(f"{bucket}/below", url, process=halves, workers=0)
+    assert {key for key in objects_at(f"{bucket}/below") if key.startswith("out.zarr/")}
+    report = builder.build(f"{bucket}/below", url, process=halves, workers=0)
+    assert (report.added, report.failures) == (3, ())
+    assert store_spec.open_store(url).sources == ("000.npy", "001.npy", "002.npy")
+
+
 def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
     sources = make_sources(tmp_path / "src", 0, 8)
     places: list[Any] = [f"{bucket}/compact/from.zarr", tmp_path / "from.zarr"]
