@@ -80,21 +80,26 @@ class Snapshot:
 
     def bounds(self, name: str) -> NDArray[np.int64]:
         """Return where each sequence begins in the rows of an array, and where the last one ends."""
-        return self.tables.bounds(name)
+        with self._reading():
+            bounds = self.tables.bounds(name)
+            self._check_reads()
+        return bounds
 
     def table(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows of a table, by default all."""
-        rows = self.tables.read(name, start, stop)
-        if self._tables.reads != self._checked_reads:
-            self.check_not_replaced()
-        return rows
+        return self.read_tables([name], start, stop)[0]
 
     def read_tables(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> list[NDArray[Any]]:
-        """Return rows of several tables, by default all; a remote store is asked for all at once.
+        """Return rows of several tables, by default all; a remote store is asked for all at once."""
+        with self._reading():
+            tables = self.tables.read_all(names, start, stop)
+            self._check_reads()
+        return tables
 
-        After a remote store was read, the caller calls `check_not_replaced`.
-        """
-        return self.tables.read_all(names, start, stop)
+    def _check_reads(self) -> None:
+        """Check that no other store took the place of this one, if remote tables were read since the last check."""
+        if self._tables.reads != self._checked_reads:
+            self.check_not_replaced()
 
     def slim(self) -> Snapshot:
         """Return a copy for other processes, which read everything once, without the data they do not need."""
@@ -241,17 +246,18 @@ class Snapshot:
         reads = self._tables.reads  # first, since other threads may read tables meanwhile
         folder = self.storage.folder if isinstance(self.storage, LocalStorage) else None
         root_file = None if folder is None else folder.root_file()
-        data = read_root(self.storage)
-        seen = hashlib.sha256(data).hexdigest()
-        with self._comparing():
-            if seen not in self._same:
-                now = Snapshot.of(self.storage, data)
-                if now.root.identity not in self._same and not self._begins(now):
-                    self._tables.forget()
-                    raise FormatError(
-                        f"{self.storage.root}: another store was written here since this one was opened; open it again"
-                    )
-                self._same |= {seen, now.root.identity}
+        with self._reading():  # after an error, caches may have content of the other store
+            data = read_root(self.storage)
+            seen = hashlib.sha256(data).hexdigest()
+            with self._comparing():
+                if seen not in self._same:
+                    now = Snapshot.of(self.storage, data)
+                    if now.root.identity not in self._same and not self._begins(now):
+                        raise FormatError(
+                            f"{self.storage.root}: another store was written here since this one was opened; open it "
+                            "again"
+                        )
+                    self._same |= {seen, now.root.identity}
         self._checked_reads = reads
         if folder is not None:
             folder.confirmed = root_file
@@ -283,11 +289,12 @@ class Snapshot:
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""
-        self._shards.check_files()
+        with self._reading() as shards:
+            shards.check_files()
 
     @contextmanager
     def _reading(self) -> Iterator[Shards]:
-        """Yield the shards with their caches, which are dropped after an error."""
+        """Yield the shards; after an error, all caches are dropped."""
         shards = self._shards
         try:
             yield shards

@@ -32,17 +32,14 @@ class Tables:
         They are checked: sequence i has the rows bounds[i] to bounds[i + 1].
         """
         axis = self.root.schema.axis(self.root.schema.fact(name))
-        if axis not in self._bounds:
+        bounds = self._bounds.get(axis)
+        if bounds is None:
             if axis == "sequence":
                 bounds = np.arange(len(self.bounds("inputs")))  # the number of offsets has been checked
             else:
                 bounds = self.check_offsets(axis, *self.read_all(BOUNDS[axis]))
-            self._bounds[axis] = read_only(bounds)
-        return self._bounds[axis]
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return rows of a table, by default all committed ones."""
-        return self.read_all([name], start, stop)[0]
+            self._bounds[axis] = read_only(bounds)  # another thread may clear this, so `bounds` is returned
+        return bounds
 
     def read_all(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> list[NDArray[Any]]:
         """Return rows of several tables, by default all committed ones; a remote store is asked for all at once."""
@@ -96,7 +93,8 @@ class Tables:
         return data
 
     def forget(self) -> None:
-        """Drop the chunks that were kept, so that they are read again."""
+        """Drop the bounds and chunks that were kept, so that they are read again."""
+        self._bounds.clear()
         self._kept.clear()
 
     def check_size(self, fact: ArrayFact, number: int) -> None:

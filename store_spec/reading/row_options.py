@@ -228,7 +228,6 @@ def _checked_dtype(store: Store, dtype: DTypeLike, array: str) -> np.dtype[Any]:
         raise WindowError(f"{store.path}: dtype={dtype!r:.80} for {stored} {array}; give one of {', '.join(FLOATS)}")
     if cast.itemsize < stored.itemsize:
         moments = moments_of(store, array)
-        store.snapshot.check_not_replaced()
         largest = float(np.nanmax(np.abs([moments.min, moments.max]), initial=0.0))
         if largest > float(np.finfo(cast).max):
             raise WindowError(

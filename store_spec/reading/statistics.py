@@ -231,10 +231,7 @@ def warn_without_steps(store: Selection, stacklevel: int) -> None:
 
 
 def moments_of(store: Store, name: str) -> Moments:
-    """Return the moments of `inputs` or `labels` of all these sequences together, from the tables.
-
-    The caller calls `Snapshot.check_not_replaced` afterwards.
-    """
+    """Return the moments of `inputs` or `labels` of all these sequences together, from the tables."""
     tables = [f"stats/{name}_{moment}" for moment in MOMENTS]
     numbers = store.selection
     # A power of 2 gives the same bits as merging all sequences at once.

@@ -140,6 +140,7 @@ def place_of(windows: Windows, numbers: ArrayLike) -> Place:
     if (time := windows.store.schema.time) is not None:
         rows = (windows.store.starts[sequences] + steps).reshape(-1)
         read = read_ranges(windows.store.snapshot, "time", rows, rows + 1, recent=True)
+        windows.store.snapshot.check_not_replaced()
         times = np.concatenate([np.zeros(0, np.int64), *read]).view(time.dtype).reshape(sequences.shape)[()]
     if not sequences.ndim:
         return Place(windows.store.sources[int(sequences)], int(parts), int(sequences), int(steps), times)

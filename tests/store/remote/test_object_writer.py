@@ -52,6 +52,7 @@ READS: dict[str, Any] = {
     "windows of a period": lambda store: store.windows(8, before=np.datetime64(9, "s")),
     "a column": lambda store: store.sequences["site"],
     "sources": lambda store: store.sources,
+    "contents": lambda store: store.contents,
     "a place": lambda store: store.windows(8).locate(3),
     "an array of zarr": lambda store: store.array("inputs")[:3],
     "a table of zarr": lambda store: store.group["sequences/site"][:],
@@ -81,6 +82,53 @@ def test_rows_of_another_store_that_was_written_there_are_refused(memory, reads)
     for opened in unread, later, unread, later:
         with pytest.raises(FormatError, match="another store was written here since this one was opened"):
             reads(opened)
+
+
+FIRST_READS: dict[str, Any] = {
+    "lengths": lambda store: store.lengths,
+    "steps": lambda store: store.read(2, 0, 2),
+    "files": lambda store: (store.snapshot.check_files(), store.snapshot.check_not_replaced()),
+    "windows": lambda store: [*store.windows(2, targets="inputs").batches(9)],
+}
+
+
+@pytest.mark.parametrize("other", [[(4, 2), (3, 3), (2, 4)], [(2, 2), (3, 3), (4, 3)], [(2, 2), (3, 3), (5, 4)]])
+@pytest.mark.parametrize("reads", FIRST_READS.values(), ids=FIRST_READS)
+def test_nothing_of_another_store_is_kept_after_the_error(memory, reads, other):
+    def write(lengths: list[tuple[int, int]], value: float) -> None:
+        obstore.delete(memory.store, list(objects(memory)))
+        with store_spec.create_store(memory, **WALKS, label_axis="own") as writer:
+            for number, (steps, rows) in enumerate(lengths):
+                inputs, labels = np.full((steps, 3), value, np.float32), np.full(rows, value, np.float32)
+                writer.append(inputs, labels, source=f"walk-{number}")
+
+    write([(2, 2), (3, 3), (4, 4)], 1)
+    before, store = objects(memory), store_spec.open_store(memory)
+    write(other, 2)
+    with pytest.raises(FormatError):
+        reads(store)
+    obstore.delete(memory.store, list(objects(memory)))
+    for key, data in before.items():
+        obstore.put(memory.store, key, data)
+    assert store.lengths.tolist() == [2, 3, 4]
+    batches = [(batch.inputs, batch.labels) for batch in store.windows(1, targets="inputs").batches(9)]
+    found = [array.ravel() for pair in (store.read(2, 0, 2), *store, *batches) for array in pair]
+    assert {*np.concatenate(found).tolist()} == {1}
+
+
+def test_a_moment_of_another_store_is_an_error(memory):
+    def write(first: int) -> None:
+        obstore.delete(memory.store, list(objects(memory)))
+        with store_spec.create_store(memory, **WALKS, time="s") as writer:
+            rows = np.zeros((900, 3), np.float32)
+            writer.append(rows, rows[:, 0], source="walk", time=np.arange(first, first + 900))
+
+    write(0)
+    windows = store_spec.open_store(memory).windows(8)
+    assert windows.locate(3).time == np.datetime64(3, "s")
+    write(1000)
+    with pytest.raises(FormatError, match="another store was written here since this one was opened"):
+        windows.locate(800)
 
 
 def test_a_store_has_the_bytes_of_a_folder_after_each_writer(memory, tmp_path):
