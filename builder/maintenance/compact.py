@@ -130,7 +130,7 @@ def compact(
         started = start_engine(count, scheduler, [store, place])
         with started as engine, _open_ledger(existing, place, schema, old.schema, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
-            steps = RunSteps(process=copy, before_commit=partial(note_copied, old_records=old_records))
+            steps = RunSteps(process=copy, before_commit=partial(_before_commit, old, old_records))
             has_same_tables = not changed and new_order == "store"
             batches = _batches(old, done, sizes, None if has_same_tables else old_records)
             run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
@@ -176,7 +176,14 @@ def _choose_codec(old: store_spec.Store, schema: Schema) -> tuple[Codec, str]:
             most -= len(rows[name][-1])
             if most <= 0:
                 break
+    old.snapshot.check_not_replaced()
     return choose_by_sizes(*compressed_sizes(rows, schema))
+
+
+def _before_commit(old: store_spec.Store, old_records: OldRecords, ledger: Ledger) -> None:
+    """Check that all rows to commit are of the old store, not of one that replaced it; record what was copied."""
+    old.snapshot.check_not_replaced()
+    note_copied(ledger, old_records)
 
 
 def _schema(old: Schema, packing: Packing, dtypes: Mapping[str, DType]) -> Schema:

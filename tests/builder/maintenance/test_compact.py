@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,17 +16,19 @@ from hypothesis import strategies as st
 import builder
 import store_spec
 from builder import BuildError, UsageError, build, compact, tabular
+from builder.execution.report import Tally
 from builder.maintenance.checks import verify_sources
 from builder.maintenance.partial_copy import parse_order
 from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
 from store_spec import SequenceError, StoreError
-from store_spec.building import Ledger
+from store_spec.building import Ledger, object_store
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, expected, read_made, write_made
 from tests.builder.running.test_same_bytes import killed
 from tests.builder.source_files import write_files
+from tests.campaigns.buckets import objects
 from tests.store.damage import change_places, flipped
 from tests.store.hostile_stores import lie_of_counts
 from tests.store.make_golden import GOLDEN
@@ -167,6 +170,38 @@ def test_a_copy_that_another_call_continued_meanwhile_is_refused(tmp_path, monke
     with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was copied: start again"):
         compact(tmp_path / "store", tmp_path / "new", workers=0)
     assert files(tmp_path / "new") == files(tmp_path / "store")
+
+
+@pytest.mark.parametrize("order", ["store", "shuffle"])
+def test_a_copy_has_no_rows_of_a_store_that_replaced_the_old_one(tmp_path, monkeypatch, order):
+    def write(place: Any, letter: str, value: float) -> None:
+        with store_spec.create_store(place, inputs=("float32", (1,)), labels=("float32", ())) as writer:
+            for number in range(20):
+                rows = np.full((100, 1), value + number, np.float32)
+                writer.append(rows, rows[:, 0], source=f"{letter}{number}")
+
+    def replace_it(tally: Tally) -> None:
+        if tally.committed == 5:
+            obstore.delete(old.store, list(objects(old)))
+            write(old, "b", 1000)
+
+    monkeypatch.setattr("builder.maintenance.compact.BATCH_BYTES", 4000)
+    monkeypatch.setattr("builder.execution.run.COMMIT_SECONDS", 0)
+    url: Any = f"memory://{tmp_path}/old.zarr"
+    old = object_store(url)
+    write(old, "a", 0)
+    before = objects(old)
+    with pytest.raises(StoreError, match="another store was written here since this one was opened"):
+        compact(url, tmp_path / "new", order=order, workers=0, on_progress=replace_it)
+    copied = store_spec.open_store(tmp_path / "new")
+    assert len(copied) == 5
+    assert [f"a{inputs[0, 0]:.0f}" for inputs, _ in copied] == list(copied.sources)
+    obstore.delete(old.store, list(objects(old)))
+    for key, data in before.items():
+        obstore.put(old.store, key, data)
+    compact(url, tmp_path / "new", order=order, workers=0)
+    compact(url, tmp_path / "whole", order=order, workers=0)
+    assert files(tmp_path / "new") == files(tmp_path / "whole")
 
 
 ORDERS = ("store", "name", "length", "shuffle:3")
