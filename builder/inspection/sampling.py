@@ -271,8 +271,10 @@ class RowSample:
 def row_sample(store: Store, statistics: Sequence[ColumnStatistics], split_of: NDArray[np.int64]) -> RowSample:
     """Read some rows; `split_of` (sequences,) is the split of each sequence."""
     same = store.snapshot.labels_are_inputs()
-    return RowSample(
+    sample = RowSample(
         inputs=sample_array(store, "inputs", split_of),
         labels=None if same else sample_array(store, "labels", split_of),
         sequences=example_sequences(store, [one for one in statistics if one.array == "inputs" or not same], split_of),
     )
+    store.snapshot.check_not_replaced()
+    return sample

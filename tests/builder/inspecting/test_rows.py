@@ -9,23 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from obstore.store import MemoryStore
+from zarr.storage import ObjectStore
 
 from builder import UsageError, build, inspect, tabular
 from builder.inspection import Shuffle
-from builder.inspection.sampling import MOST_CLASSES, SEQUENCES, count_classes, sample_rows, spans_of
+from builder.inspection.features import column_statistics
+from builder.inspection.sampling import MOST_CLASSES, SEQUENCES, count_classes, row_sample, sample_rows, spans_of
 from builder.inspection.split_sizes import duplicates_across_splits, split_numbers
 from builder.inspection.values import BINS, COMMON, describe_column, histogram
-from store_spec import Store, open_store
+from store_spec import FormatError, Store, create_store, open_store
 from store_spec.reading.splits import DEFAULT_SPLITS, position
 from store_spec.schema import LabelAxis
 from store_spec.windows.mixing import measure
 from tests.builder.command import run_inspect as run
 from tests.builder.inspected_stores import HOSTILE, hostile_store
 from tests.builder.source_files import write_files
+from tests.campaigns.buckets import objects
 from tests.store.oracle import Recipe, store_of
 
 
@@ -39,6 +44,24 @@ def numbered(path: Path, lengths: list[int], *, retire: Collection[int] = (), ch
         for number in retire:
             writer.retire(f"s{number}")
     return open_store(path)
+
+
+def test_rows_of_another_store_are_not_in_a_sample():
+    memory = ObjectStore(MemoryStore())
+
+    def write(first: int) -> None:
+        obstore.delete(memory.store, list(objects(memory)))
+        with create_store(memory, inputs=("float32", (1,)), labels=("float32", ())) as writer:
+            for number in range(3):
+                writer.append(np.full((4, 1), first + number, np.float32), np.zeros(4, np.float32), source=f"s{number}")
+
+    write(0)
+    store = open_store(memory)
+    split_of, statistics = split_numbers(store), column_statistics(store)
+    assert row_sample(store, statistics, split_of).inputs.rows == 12
+    write(100)
+    with pytest.raises(FormatError, match="another store was written here since this one was opened"):
+        row_sample(store, statistics, split_of)
 
 
 @pytest.mark.slow
