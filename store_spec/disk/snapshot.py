@@ -50,6 +50,7 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
         self._same = {root.identity}  # identities, and hashes of roots, of this state and of later ones
         self._lock = os.getpid(), threading.RLock()
+        self._check_first = False  # before the next read: see `_reading`
         self._checked_reads = 0  # the `reads` of the tables before the last successful `check_not_replaced`
 
     @classmethod
@@ -294,7 +295,14 @@ class Snapshot:
 
     @contextmanager
     def _reading(self) -> Iterator[Shards]:
-        """Yield the shards; after an error, all caches are dropped."""
+        """Yield the shards; after an error, all caches are dropped.
+
+        The next read then checks first that no other store is there: other threads of a call that failed may still
+        read, and nothing checks what they keep.
+        """
+        if self._check_first:
+            self._check_first = False
+            self.check_not_replaced()
         shards = self._shards
         try:
             yield shards
@@ -305,6 +313,7 @@ class Snapshot:
     def _forget(self, shards: Shards) -> None:
         shards.close_files()
         if not self._once:
+            self._check_first = True
             self._shards = Shards(self._tables)
             self._crcs = None
             self._missing.clear()

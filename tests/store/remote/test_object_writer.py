@@ -107,6 +107,8 @@ def test_nothing_of_another_store_is_kept_after_the_error(memory, reads, other):
     write(other, 2)
     with pytest.raises(FormatError):
         reads(store)
+    with pytest.raises(FormatError):
+        store.snapshot.rows("inputs", 0, 9)  # as by another thread of the same batches
     obstore.delete(memory.store, list(objects(memory)))
     for key, data in before.items():
         obstore.put(memory.store, key, data)
