@@ -213,19 +213,19 @@ def read_source(
                 origin = SourceId(name=name, part=len(results), size=size, sha256=hashes[0])
                 results.append(each(origin, map_sequence(sequence, partial(complete, origin))))
                 del sequence  # frees its memory before the next sequence is made
+        if changed := _changed(batch, name, read):
+            raise SourceError(changed)
         if not has_rows:
             raise EmptySourceError(NO_ROWS if results else "it gave no sequence")
-        for file, one in read.fingerprints.items():
-            if one.state != State.of(os.stat(os.path.join(batch.root, file))):
-                what = "it" if file == name else file
-                raise SourceError(f"{what} changed while it was read; the next build tries it again")
     except (UsageError, SpillError):
         raise  # not the fault of a source
     except (SourceError, SequenceError, SchemaError) as error:
-        failure = _failure(batch, name, str(error))
         if isinstance(error, EmptySourceError) and read is not None and batch.skips_empty:
+            if changed := _changed(batch, name, read):  # another program may be writing it again
+                return _failure(batch, name, changed)
+            failure = _failure(batch, name, str(error))
             return Skipped(failure.source, failure.reason, read)
-        return failure
+        return _failure(batch, name, str(error))
     # A process function can raise anything. A panic in Rust, for example, is only a BaseException, and dask would wait
     # endlessly for a task that raises one.
     except BaseException as error:
@@ -252,6 +252,18 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
                 raise SourceError(f"its label file {file} does not exist (--labels-from)") from error
             raise SourceError(f"its labels cannot be read: {file}: {unreadable_file(error)}") from error
     return SourceRead(files, read)
+
+
+def _changed(batch: SourceBatch, name: str, read: SourceRead) -> str:
+    """Return which file of a source changed since it was hashed, as a message; empty if none did."""
+    for file, one in read.fingerprints.items():
+        try:
+            is_same = one.state == State.of(os.stat(os.path.join(batch.root, file)))
+        except OSError:
+            is_same = False
+        if not is_same:
+            return f"{'it' if file == name else file} changed while it was read; the next build tries it again"
+    return ""
 
 
 def _call(process: Process, source: Any, labels: NDArray[Any] | None) -> Any:

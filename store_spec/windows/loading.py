@@ -171,6 +171,7 @@ class Loader:
         else:
             task.set_result(None)
         finally:
+            del task  # its error has a traceback with this frame
             self._helpers.release()
 
     def _positions(self, number: int, share: Share, ranges: Ranges) -> NDArray[np.signedinteger] | Slots:
