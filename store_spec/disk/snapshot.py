@@ -24,7 +24,7 @@ from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreEr
 from store_spec.format import shard
 from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
-from store_spec.format.layout import BLANK, ROOT, Root, chunk_key
+from store_spec.format.layout import ROOT, Root, chunk_key
 from store_spec.format.names import shown
 from store_spec.format.records import Records, proved
 from store_spec.format.runs import Runs, no_runs, wrong_run
@@ -50,6 +50,7 @@ class Snapshot:
         self._missing: dict[str, Runs] = {}
         self._same = {root.identity}  # identities, and hashes of roots, of this state and of later ones
         self._lock = os.getpid(), threading.RLock()
+        self._latest = root  # the latest root that continues this state
         self._check_first = False  # before the next read: see `_reading`
         self._checked_reads = 0  # the `reads` of the tables before the last successful `check_not_replaced`
 
@@ -253,18 +254,20 @@ class Snapshot:
             with self._comparing():
                 if seen not in self._same:
                     now = Snapshot.of(self.storage, data)
-                    if now.root.identity not in self._same and not self._begins(now):
+                    known = self._latest, self.root
+                    if now.root.identity not in self._same and not any(map(now.follows, known)):
                         raise FormatError(
                             f"{self.storage.root}: another store was written here since this one was opened; open it "
                             "again"
                         )
                     self._same |= {seen, now.root.identity}
+                    self._latest = max(self._latest, now.root, key=lambda root: root.counts.sequences)
         self._checked_reads = reads
         if folder is not None:
             folder.confirmed = root_file
 
     def _comparing(self) -> threading.RLock:
-        """Return a lock, so that one thread compares a new root: this takes 1 s for a million sequences.
+        """Return a lock, so that one thread compares a new root: this takes 1 s for a million new sequences.
 
         A child process has a lock of its own, since a thread of its parent may have held the other at the fork.
         """
@@ -272,21 +275,20 @@ class Snapshot:
             self._lock = os.getpid(), threading.RLock()
         return self._lock[1]
 
-    def _begins(self, later: Snapshot) -> bool:
-        """Return whether a later state begins with the sequences of this one, and its tables are complete.
+    def follows(self, earlier: Root) -> bool:
+        """Return whether this state begins with the sequences of an earlier one, and the tables have the others.
 
-        A root may be new already while the tables are those of this state: files are not copied at once.
+        Identities form a chain. A root may be new already while the tables are old: files are not copied at once.
         """
-        schema, count, every = self.root.schema, self.root.counts.sequences, later.root.counts.sequences
+        count, every = earlier.counts.sequences, self.root.counts.sequences
         if every <= count:
             return False
         try:
-            names = proved(schema)
-            records = Records(dict(zip(names, later._tables.read_all(names, 0, every), strict=True)))
+            names = proved(earlier.schema)
+            records = Records(dict(zip(names, self._tables.read_all(names, count, every), strict=True)))
         except (*DAMAGE, LookupError):
             return False
-        first = records[:count].identity(BLANK, schema)
-        return first == self.root.identity and records[count:].identity(first, schema) == later.root.identity
+        return records.identity(earlier.identity, earlier.schema) == self.root.identity
 
     def check_files(self) -> None:
         """Check that all shards with visible rows exist, before memory is allocated by their number."""

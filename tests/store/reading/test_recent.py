@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import store_spec
 from store_spec.disk import shards, storage
 from store_spec.disk.storage import LocalStorage
+from store_spec.disk.tables import Tables
 from store_spec.errors import ChecksumError, FormatError
 from store_spec.format.codec import Codec
 from tests.store.damage import contents, flipped, index, replace_file
@@ -297,6 +298,23 @@ def test_a_store_that_takes_the_place_of_one_whose_folder_is_not_open_is_refused
         else:
             with pytest.raises(FormatError, match="another store was written here since this one was opened"):
                 read()
+
+
+def test_a_new_root_is_compared_by_the_sequences_since_the_last_one(tmp_path, monkeypatch):
+    rows, compared, read_all = np.ones((20, 2), "float32"), list[tuple[int, int]](), Tables.read_all
+    snapshot = pickle.loads(pickle.dumps(store_of(tmp_path / "s.zarr", [rows] * 3))).snapshot
+
+    def noted(self: Tables, names: Any, start: int = 0, stop: int | None = None) -> Any:
+        compared.append((start, stop or -1))
+        return read_all(self, names, start, stop)
+
+    monkeypatch.setattr(Tables, "read_all", noted)
+    for count in (4, 5):
+        with store_spec.open_store(tmp_path / "s.zarr", "a") as writer:
+            writer.append(rows, rows, source=f"later-{count}")
+        compared.clear()
+        snapshot.check_not_replaced()
+        assert compared == [(count - 1, count)]
 
 
 def test_a_forked_child_compares_a_new_root_while_a_thread_of_its_parent_does(tmp_path):
