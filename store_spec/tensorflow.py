@@ -21,8 +21,8 @@ def dataset(method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P
     The first iteration is the epoch `epoch`, the next one the epoch after it, and so on: `model.fit(dataset(...),
     epochs=20)` and `repeat(20)` see 20 orders. Use another dataset to evaluate. Shapes are known as far as they are the
     same for all batches, and the number of batches if it is the same for all epochs. If it is not, as for shuffled
-    streams, call `model.fit(batches, initial_epoch=n, epochs=n + 1)` for each epoch n. In one call, Keras ends all
-    later epochs after as many batches as the first one had, and one. It warns each time that its input ran out of data.
+    streams, call `model.fit(batches, initial_epoch=n, epochs=n + 1)` for each epoch n. In one call, later epochs get
+    at most one batch more than the first one had. Keras warns each time that its input ran out of data.
 
     After each batch glibc returns TensorFlow's memory to the system, and allocates it again for the next batch, which
     may take longer than everything else. With `MALLOC_TOP_PAD_=67108864` in the environment when Python starts, glibc

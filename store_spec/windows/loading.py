@@ -88,12 +88,12 @@ class Loader:
         rows = 0 if cached is not None else self._order.most_rows
         self._buffers = [{name: self._space(column, rows) for name, column in self._columns.items()} for _ in range(2)]
         self._remote = plan.store.snapshot.storage.requests > 1
-        # How many threads read while others gather; and with those that help because they have nothing to gather.
+        # How many threads read while others gather, and how many read if those that gather have nothing to do.
         self._readers = plan.requests if self._remote else threads(plan.order.decompressed)
         self._most = max(self._readers, threads())
         self._threads = ThreadPoolExecutor(self._most, "seqzarr rows")
         self._helpers = threading.Semaphore(self._most - self._readers)
-        self._begun = 0  # pools
+        self._has_begun = False  # whether a pool was begun
         self._reading: tuple[Parts, Tasks] = deque(), deque()  # the parts and the tasks of the pool that is being read
         # While the last requests of a pool are under way, those of the next one begin. Threads that decompress would
         # only wait for each other: disjoint windows of a local store are a tenth slower with this.
@@ -147,9 +147,9 @@ class Loader:
         # Alternating: labels have small chunks, and threads that read only such chunks wait for the interpreter's lock.
         turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
         waiting = Parts(partial(self._read_part, *part) for part in turns if part)
-        count = self._readers if self._begun else self._most  # nothing is gathered before the first pool
+        count = self._readers if self._has_begun else self._most  # nothing is gathered before the first pool
         tasks = Tasks(self._threads.submit(_read_all, waiting) for _ in range(min(count, len(waiting))))
-        self._begun += 1
+        self._has_begun = True
         self._reading = waiting, tasks
         position, labels = self._positions(number, share, ranges), None
         if shape.target == "sequence":

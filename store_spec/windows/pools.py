@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNLOCKED = 501  # with at least so many values, NumPy gathers without the interpreter's lock
 LEAST_PART = 512  # bytes: with smaller parts of windows, gathering loses more time than releasing the lock gains
 
-BLOCKS = 2  # of a thread: one in use, and one that is being gathered, which wakes the consumer once
+BLOCKS = 2  # of a thread: one in use, and one that is being gathered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

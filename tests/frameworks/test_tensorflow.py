@@ -124,7 +124,7 @@ def test_epochs_may_have_different_numbers_of_batches(store, tf, dataset):
 
 
 def test_keras_sees_all_of_each_epoch_if_fit_is_called_once_for_each(store, keras, dataset):
-    """In one call, it ends all later epochs after as many batches as the first one had, and one."""
+    """In one call, later epochs get at most one batch more than the first one had."""
     begin, seen = partial(store.padded, max_steps=45, shuffle=True, index=True), list[list[int]]()
 
     def see(_, batch):
