@@ -8,7 +8,7 @@ from typing import Any
 from store_spec.disk.ledger import Ledger, ShardJob, replace_shard
 from store_spec.disk.local_ledger import LocalLedger
 from store_spec.disk.lock import belongs_to_store, build_folder, locked
-from store_spec.disk.places import Address, StorePlace, checked_url, is_root, is_url, place_of, store_place
+from store_spec.disk.places import StorePlace, is_root, is_url, place_of, store_place
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format.codec import crc32c
@@ -21,8 +21,6 @@ from store_spec.format.records import (
     RunningRows,
     SourceId,
     check_sequence,
-    describe,
-    no_records,
 )
 from store_spec.format.sequence_columns import column_type
 from store_spec.format.shard import EncodedRows, between
@@ -46,4 +44,4 @@ def object_store(url: str) -> Any:
     """
     from store_spec.disk import object_storage  # here, because zarr takes 0.1 s to import
 
-    return object_storage.object_store(checked_url(url))
+    return object_storage.object_store(str(place_of(url)))

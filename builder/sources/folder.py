@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
 from builder.sources.patterns import is_wanted, split_pattern
-from store_spec.building import Address, checked_url, is_root, object_store
+from store_spec.building import is_root, object_store, place_of
 
 _PIECE_BYTES = 2**20
 REQUESTS = 16  # in parallel
@@ -259,7 +259,7 @@ def _find_stores(bucket: Bucket) -> set[str]:
 
 def _list_objects(url: str, name: str | None = None) -> Bucket:
     """List a folder, or only the object with this name in it; an unknown folder or object gives an empty bucket."""
-    url = checked_url(url)
+    url = str(place_of(url))  # checked, without a slash at its end
     objects: dict[str, Object] = {}
     try:
         store = object_store(url).store  # refused if obstore is not installed
@@ -278,7 +278,7 @@ def _list_objects(url: str, name: str | None = None) -> Bucket:
         raise UsageError(f"{url}: cannot be listed: {reason:.500}") from error
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
     # Web consoles represent a folder by an empty object.
-    return Bucket(Address(url), {name: one for name, one in objects.items() if one.state.size or name not in folders})
+    return Bucket(url, {name: one for name, one in objects.items() if one.state.size or name not in folders})
 
 
 def _read_pieces(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:

@@ -20,7 +20,7 @@ from builder.workers.conform import SourceProbe, append_checked
 from builder.workers.process_source import Failure, Skipped, SourceBatch, UsedSource, read_source
 from builder.workers.row_blocks import BatchRows, RowBlocks, Space, SpilledRows, bytes_in_memory
 from store_spec import Classes, LabelAxis, Missing, Rows, Schema
-from store_spec.building import EncodedRows, Records, RunningRows, compress_rows, no_records
+from store_spec.building import EncodedRows, Records, RunningRows, compress_rows
 
 TEXT_DTYPE = "float32"  # of numbers in text, unless numbers in the first source need more digits
 BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left,
@@ -136,7 +136,7 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     if len(marks) > len(finished):  # the last source was interrupted
         rows.truncate(marks[-1][0])
         codes.truncate(marks[-1][1])
-    records = [no_records(schema), *(row for one in finished if isinstance(one, UsedSource) for row in one.results)]
+    records = [Records.empty(schema), *(row for one in finished if isinstance(one, UsedSource) for row in one.results)]
     read = [one.read for one in finished if isinstance(one, UsedSource | Skipped)]
     files = {file: batch.folder.as_listed(found, file) for one in read for file, found in one.fingerprints.items()}
     blocks = rows.close()

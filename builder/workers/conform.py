@@ -20,7 +20,6 @@ from store_spec.building import (
     SourceId,
     check_sequence,
     column_type,
-    describe,
     refuse_masked_rows,
 )
 
@@ -109,7 +108,7 @@ def append_checked(rows: BatchRows, origin: SourceId, sequence: Sequence | LongS
             _append(rows, piece, checked, owned=owned)
         return described.record()
     checked = conform_sequence(schema, origin, sequence)
-    record = describe(schema, checked, origin)
+    record = checked.record(schema, origin)
     rows.whole_bytes += _nbytes(checked)
     _append(rows, sequence, checked, owned=owned)
     return record

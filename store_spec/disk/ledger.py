@@ -23,7 +23,7 @@ from store_spec.errors import DAMAGE, ConflictError, FormatError, MissingStoreEr
 from store_spec.format import retired, shard
 from store_spec.format.layout import OFFSETS, ROOT, Counts, Root, chunk_key
 from store_spec.format.names import Classes, check_extended
-from store_spec.format.records import Records, no_records
+from store_spec.format.records import Records
 from store_spec.schema import MISSING_RUNS, ArrayFact, Schema
 
 JOIN_RECORDS = 1024  # records are joined in groups of so many: separately they take six times the memory
@@ -99,7 +99,7 @@ class Ledger:
         self._schema = root.schema  # of the next commit
         self._storage = storage
         self._committed = committed
-        self._pending = [no_records(root.schema)]  # registered and not committed, joined in groups
+        self._pending = [Records.empty(root.schema)]  # registered and not committed, joined in groups
         self._latest: list[Records] = []  # registered after these, and not joined yet
         self.waiting = 0  # sequences registered and not committed
         self.waiting_bytes = 0  # of their table rows

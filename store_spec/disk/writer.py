@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.disk.ledger import Ledger, ShardJob
 from store_spec.errors import SequenceError, StoreError
 from store_spec.format import retired
-from store_spec.format.records import SourceId, check_sequence, describe
+from store_spec.format.records import SourceId, check_sequence
 from store_spec.format.shard import between
 from store_spec.schema import Schema
 
@@ -113,7 +113,7 @@ class Writer:
             # The caller may fill the same array again for the next sequence.
             if np.may_share_memory(rows[name], np.asarray(arrays[name])):
                 rows[name] = rows[name].copy()
-        record = describe(self.schema, checked, origin)
+        record = checked.record(self.schema, origin)
         # Nothing above changed this writer; from here on a disk error or Ctrl-C leaves it unusable.
         with self._broken_by_errors():
             self._ledger.register(record)

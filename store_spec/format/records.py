@@ -103,6 +103,14 @@ class Records:
         return Records(columns, {name: runs[rows] for name, runs in self.missing.items()})
 
     @staticmethod
+    def empty(schema: Schema) -> Records:
+        """Return records without any sequence."""
+        facts = map(schema.fact, recorded(schema))
+        columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
+        arrays = MISSING_RUNS.values() if schema.missing == "keep" else ()
+        return Records(columns, {name: SequenceRuns(np.zeros(0, np.int64), no_runs()) for name in arrays})
+
+    @staticmethod
     def concatenate(several: Sequence[Records]) -> Records:
         """Join records of consecutive sequences; `several` has at least one item."""
         if len(several) == 1:
@@ -128,6 +136,21 @@ class CheckedSequence:
     # `filled` (steps, *feature shape); contiguous, of the schema's dtypes.
     rows: dict[str, NDArray[Any]]
     columns: dict[str, NDArray[Any]]  # the further columns by the names of their arrays, (1,) each
+
+    def record(self, schema: Schema, source: SourceId) -> Records:
+        """Return its table rows."""
+        columns: dict[str, NDArray[Any]] = {}
+        missing: dict[str, Runs] = {}
+        for name, rows in self.rows.items():  # `inputs` come first
+            if name == "labels" and rows is self.rows["inputs"]:  # the same array is described once
+                columns |= {table.replace("inputs", "labels"): column for table, column in columns.items()}
+            else:
+                columns |= describe_rows(name, rows, np.array([0, len(rows)]))
+            if schema.missing == "keep" and name in WITH_MOMENTS:
+                whole = int(columns[f"stats/{name}_count"].sum()) == rows.size  # the usual case: no value is NaN
+                missing[name] = no_runs() if whole else missing_runs(rows)
+        lengths = {name: len(rows) for name, rows in self.rows.items()}
+        return recorded_row(schema, source, lengths=lengths, columns=columns, missing=missing, first=self)
 
 
 def check_sequence(
@@ -177,22 +200,6 @@ def check_sequence(
             "and with --process the first sequence of the first source must give filled"
         )
     return CheckedSequence(rows, checked_columns(schema.columns, columns, source))
-
-
-def describe(schema: Schema, checked: CheckedSequence, source: SourceId) -> Records:
-    """Return the table rows of one sequence that `check_sequence` has returned."""
-    columns: dict[str, NDArray[Any]] = {}
-    missing: dict[str, Runs] = {}
-    for name, rows in checked.rows.items():  # `inputs` come first
-        if name == "labels" and rows is checked.rows["inputs"]:  # the same array is described once
-            columns |= {table.replace("inputs", "labels"): column for table, column in columns.items()}
-        else:
-            columns |= describe_rows(name, rows, np.array([0, len(rows)]))
-        if schema.missing == "keep" and name in WITH_MOMENTS:
-            whole = int(columns[f"stats/{name}_count"].sum()) == rows.size  # the usual case: no value is NaN
-            missing[name] = no_runs() if whole else missing_runs(rows)
-    lengths = {name: len(rows) for name, rows in checked.rows.items()}
-    return recorded_row(schema, source, lengths=lengths, columns=columns, missing=missing, first=checked)
 
 
 def describe_rows(array: str, rows: NDArray[Any], bounds: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -250,14 +257,6 @@ def recorded_row(
     return Records(columns, runs_by_array)
 
 
-def no_records(schema: Schema) -> Records:
-    """Return records without any sequence."""
-    facts = map(schema.fact, recorded(schema))
-    columns = {fact.name: np.zeros((0, *schema.shape(fact)), schema.dtype(fact)) for fact in facts}
-    arrays = MISSING_RUNS.values() if schema.missing == "keep" else ()
-    return Records(columns, {name: SequenceRuns(np.zeros(0, np.int64), no_runs()) for name in arrays})
-
-
 class RunningRows:
     """Describes one sequence of an array from pieces of its rows; the bits do not depend on where these are cut."""
 
@@ -298,7 +297,7 @@ class Piecewise:
     >>> whole = Piecewise(schema, source)
     >>> for piece in (x[:4], x[4:]):
     ...     whole.add(check_sequence(schema, piece, piece[:, 0], source))
-    >>> at_once = describe(schema, check_sequence(schema, x, x[:, 0], source), source)
+    >>> at_once = check_sequence(schema, x, x[:, 0], source).record(schema, source)
     >>> columns = whole.record().columns
     >>> all(columns[name].tobytes() == at_once.columns[name].tobytes() for name in columns)
     True

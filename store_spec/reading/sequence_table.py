@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from store_spec.format.records import Records, no_records, proved, recorded
+from store_spec.format.records import Records, proved, recorded
 from store_spec.format.runs import SequenceRuns, runs_of_sequences
 from store_spec.schema import MISSING_RUNS
 
@@ -137,7 +137,7 @@ def stored_records(snapshot: Snapshot, numbers: NDArray[np.int64], *, statistics
     Without `statistics`, only the columns that identify the sequences, without moments and runs of missing values.
     """
     if not len(numbers):
-        return no_records(snapshot.root.schema)
+        return Records.empty(snapshot.root.schema)
     schema, first, last = snapshot.root.schema, int(numbers.min()), int(numbers.max()) + 1
     names = recorded(schema) if statistics else proved(schema)
     tables = snapshot.read_tables(names, first, last)

@@ -14,7 +14,7 @@ import numpy as np
 
 from store_spec import open_store
 from store_spec.disk.ledger import Ledger
-from store_spec.format.records import SourceId, describe
+from store_spec.format.records import SourceId
 from store_spec.format.times import Time
 from store_spec.schema import ROW_ARRAYS
 from tests.store.damage import ROOT
@@ -75,7 +75,7 @@ def write_specimen(recipe: Recipe, path: Path) -> Specimen:
             for number in range(start, stop):
                 sequence, file = sequences[number], number // PARTS + 1
                 source = SourceId(name=sequence.source, part=number % PARTS, size=file, sha256=bytes([file]) * 32)
-                ledger.register(describe(schema, checked(schema, sequence, source), source))
+                ledger.register(checked(schema, sequence, source).record(schema, source))
             for job in ledger.jobs(final=True):
                 rows = np.concatenate([sequence.rows(job.name) for sequence in sequences])
                 job.write([rows[job.start : job.stop]])

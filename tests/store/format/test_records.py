@@ -19,8 +19,6 @@ from store_spec.format.records import (
     Records,
     SourceId,
     check_sequence,
-    describe,
-    no_records,
 )
 from store_spec.format.times import Time
 from store_spec.schema import MOMENTS, Schema, rows_of
@@ -37,8 +35,8 @@ def records(*names: str) -> Records:
     for number, name in enumerate(names, 1):
         inputs, labels = np.full((number, 2), number, "float32"), np.full(number % 3, number, "int8")
         source = SourceId(name=name, size=number, sha256=hashlib.sha256(name.encode()).digest())
-        each.append(describe(SCHEMA, check_sequence(SCHEMA, inputs, labels, source), source))
-    return Records.concatenate([no_records(SCHEMA), *each])
+        each.append(check_sequence(SCHEMA, inputs, labels, source).record(SCHEMA, source))
+    return Records.concatenate([Records.empty(SCHEMA), *each])
 
 
 def test_the_identity_takes_no_memory_per_sequence(monkeypatch):
@@ -67,7 +65,7 @@ def test_labels_that_are_the_inputs_are_described_like_equal_ones(missing):
         x[2, 1] = np.nan
     same, equal = (check_sequence(schema, x, y, SourceId(name="a")) for y in (x, x.copy()))
     assert same.rows["labels"] is same.rows["inputs"]
-    assert_same_records(*(describe(schema, each, SourceId(name="a")) for each in (same, equal)))
+    assert_same_records(*(each.record(schema, SourceId(name="a")) for each in (same, equal)))
     x[0] = np.inf
     with pytest.raises(SequenceError, match="inputs: row 0"):
         check_sequence(schema, x, x, SourceId(name="a"))
@@ -124,7 +122,7 @@ def test_any_pieces_have_the_records_of_the_whole(monkeypatch, recipe, length, p
         running.add(CheckedSequence(arrays, piece.columns))
         for rows in arrays.values():
             rows[...] = 0  # the same arrays may be filled again
-    assert_same_records(running.record(), describe(schema, whole, SOURCE))
+    assert_same_records(running.record(), whole.record(schema, SOURCE))
 
 
 def test_decreasing_times_between_pieces_are_refused_with_their_place():

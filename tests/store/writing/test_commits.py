@@ -17,7 +17,7 @@ from store_spec.building import Ledger, LocalStorage
 from store_spec.disk.lock import build_folder
 from store_spec.errors import ConflictError, FormatError, SchemaError, StorageError, StoreError
 from store_spec.format.layout import ROOT
-from store_spec.format.records import Records, SourceId, describe
+from store_spec.format.records import Records, SourceId
 from store_spec.format.times import Time
 from tests.store.oracle import Recipe, append, assert_holds, checked, files, make, write
 
@@ -91,7 +91,7 @@ SCHEMA = RECIPE.schema()
 
 def described(sequence, part=0):
     source = SourceId(name=sequence.source, part=part)
-    return describe(SCHEMA, checked(SCHEMA, sequence, source), source)
+    return checked(SCHEMA, sequence, source).record(SCHEMA, source)
 
 
 def rows_of_job(job, sequences):

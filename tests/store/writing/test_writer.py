@@ -436,7 +436,7 @@ def test_a_copy_that_fails_leaves_the_writer_as_it_was(tmp_path, monkeypatch):
     with Recipe().create(tmp_path / "store") as writer:
         append(writer, sequences[:1])
         with monkeypatch.context() as patch:
-            patch.setattr("store_spec.disk.writer.describe", Mock(side_effect=MemoryError))
+            patch.setattr("store_spec.format.records.describe_rows", Mock(side_effect=MemoryError))
             with pytest.raises(MemoryError):
                 append(writer, sequences[1:])
         assert len(writer) == 1
