@@ -125,8 +125,8 @@ def compact(
     tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
     count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
+    provenance = copy_provenance(old, new_order, changed)
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
-        provenance = copy_provenance(old, new_order, changed)
         started = start_engine(count, scheduler, [store, place])
         with started as engine, _open_ledger(existing, place, schema, old.schema, provenance) as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
@@ -135,6 +135,9 @@ def compact(
             batches = _batches(old, done, sizes, None if has_same_tables else old_records)
             run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
             run.finish()
+    else:  # a killed call may have left the arrays' own metadata behind the root
+        with _open_ledger(existing, place, schema, old.schema, provenance):
+            pass
     return Compacted(
         store=place,
         sequences=tally.committed,

@@ -16,11 +16,12 @@ from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import unquote
 
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
 from builder.sources.patterns import is_wanted, split_pattern
-from store_spec.building import is_root, object_store, place_of
+from store_spec.building import BUILD_SUFFIX, is_root, object_store, place_of
 
 _PIECE_BYTES = 2**20
 REQUESTS = 16  # in parallel
@@ -226,9 +227,10 @@ def list_bucket(url: str) -> tuple[Bucket, list[str]]:
     scheme, _, place = url.partition("://")
     fixed, pattern = split_pattern(place.rstrip("/").split("/"), in_folders=url.endswith("/"))
     bucket = _list_objects(f"{scheme}://{'/'.join(fixed)}")
-    if not bucket.objects and not pattern:  # one object?
-        folder, _, name = bucket.url.rpartition("/")
-        bucket = _list_objects(folder, name) if not folder.endswith(":/") else bucket
+    # An existing object takes precedence over a pattern: run[1].csv can be an object.
+    if "/".join(pattern) in bucket.objects or not (bucket.objects or pattern):
+        folder, _, name = url.rstrip("/").rpartition("/")
+        bucket, pattern = bucket if folder.endswith(":/") else _list_objects(folder, unquote(name)), ()
     stores = _find_stores(bucket)
     names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
     return bucket, [name for name in names if is_wanted(name, pattern)]
@@ -245,13 +247,14 @@ def _folders(name: str) -> Iterator[str]:
 
 
 def _find_stores(bucket: Bucket) -> set[str]:
-    """Return the folders in a bucket that are stores of seqzarr, each with a slash at its end."""
+    """Return the stores of seqzarr in a bucket, and the folders beside them; each has a slash at its end."""
     stores: set[str] = set()
     for name in sorted(bucket.objects):
         if name.endswith("/zarr.json") and not stores.intersection(_folders(name)):
             try:
                 if is_root(bucket.content(name)):
-                    stores.add(name.removesuffix("zarr.json"))
+                    store = name.removesuffix("/zarr.json")
+                    stores |= {f"{store}/", f"{store}{BUILD_SUFFIX}/"}
             except OSError as error:
                 raise UsageError(f"{bucket.url}/{name}: cannot be read: {error}") from error
     return stores
@@ -270,14 +273,15 @@ def _list_objects(url: str, name: str | None = None) -> Bucket:
             modified, e_tag = int(one["last_modified"].timestamp() * 1e9), one.get("e_tag") or ""
             changed = int.from_bytes(hashlib.sha256(e_tag.encode()).digest()[:8], "big", signed=True)
             state = State(size=one["size"], modified_ns=modified, changed_ns=changed)
-            objects[one["path"]] = Object(state, e_tag)
+            if one["size"] or one["path"] not in objects:
+                objects[one["path"]] = Object(state, e_tag)
     except FileNotFoundError:
         pass
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{url}: cannot be listed: {reason:.500}") from error
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
-    # Web consoles represent a folder by an empty object.
+    # Web consoles represent a folder by an empty object; obstore drops the slash at the end of its name.
     return Bucket(url, {name: one for name, one in objects.items() if one.state.size or name not in folders})
 
 

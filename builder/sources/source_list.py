@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
 from builder.sources.folder import Folder, LocalFolder, list_bucket
 from builder.sources.patterns import has_wildcard, is_wanted, split_pattern
-from store_spec.building import StorePlace, belongs_to_store, is_url, place_of
+from store_spec.building import BUILD_SUFFIX, StorePlace, is_store, is_url, place_of
 
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
 MISNAMED = (
@@ -108,9 +109,9 @@ def discover(
 
 def _discover_objects(url: str, *, any_suffix: bool, exclude: Collection[StorePlace], allow_none: bool) -> SourceList:
     bucket, names = list_bucket(url)
-    excluded = tuple(f"{place}/" for place in exclude)
-    names = [name for name in names if not f"{bucket.url}/{name}".startswith(excluded)]
-    one = list(bucket.objects) == [url.rpartition("/")[2]]
+    excluded = tuple(unquote(f"{place}/") for place in exclude)
+    names = [name for name in names if not f"{unquote(bucket.url)}/{name}".startswith(excluded)]
+    one = list(bucket.objects) == [unquote(url).rpartition("/")[2]]
     every = any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
@@ -165,7 +166,7 @@ def _walk(
         if name in excluded or not is_wanted(name, pattern, is_folder=is_folder):
             continue
         if is_folder:
-            if not belongs_to_store(entry.path):
+            if not is_store(entry.path.removesuffix(BUILD_SUFFIX)):
                 yield from _walk(entry.path, f"{name}/", pattern, excluded, others)
         elif _is_file(entry):
             yield name

@@ -120,6 +120,8 @@ class Cache:
                 for file in others:
                     with contextlib.suppress(OSError), _claim(file):
                         pass
+                    if file.exists():  # such as in a folder that became read-only
+                        free = pages.missing.copy()
             yield free
 
     def _keep(self, path: Path, first: int, data: Data) -> None:
@@ -219,15 +221,29 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+_LOCKED: set[int] = set()  # descriptors of files that threads of this process have locked, or wait for
+
+
+def _close_locked() -> None:
+    """Close these files in a forked process, which otherwise would keep the locks of a parent that is killed."""
+    while _LOCKED:
+        os.close(_LOCKED.pop())
+
+
+os.register_at_fork(after_in_child=_close_locked)
+
+
 @contextmanager
 def _locked_file(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which ends with this context or with the process."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _LOCKED.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked process may have the file open
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked before `add` has the file open, too
+        _LOCKED.discard(descriptor)
         os.close(descriptor)
 
 
@@ -239,7 +255,8 @@ def _claim(file: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def _is_unused(store: Path) -> bool:

@@ -9,24 +9,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from store_spec.disk.places import is_store
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 HOLDER_TRIES = 50
-SUFFIX = ".build"  # of the build folder, after the name of its store
+BUILD_SUFFIX = ".build"  # of the build folder, after the name of its store
 
 
 def build_folder(store: Path) -> Path:
     """Return the folder beside a store that has the lock, and other files that are not part of the store."""
     # Resolved, so that a store has the same lock when it is reached through a link, or as ".".
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
-    return place.with_name(place.name + SUFFIX)
-
-
-def belongs_to_store(folder: str) -> bool:
-    """Return whether a folder is a store, or the build folder of one."""
-    return is_store(folder.removesuffix(SUFFIX))
+    return place.with_name(place.name + BUILD_SUFFIX)
 
 
 @contextlib.contextmanager

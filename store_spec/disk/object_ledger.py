@@ -58,7 +58,10 @@ class ObjectLedger(Ledger):
         if self._committed is None:  # there is no claim without a root, so none of these may exist yet
             for key, first in (objects | root.documents()).items():
                 if not self._storage.put_new(key, first):
-                    raise StoreExistsError(f"{self._storage.path(key)}: is there already, of another store; remove it")
+                    raise StoreExistsError(
+                        f"{self._storage.path(key)}: is there already, of another store, which may be unfinished; "
+                        f"remove everything below {self._storage.root}"
+                    )
         else:
             self._storage.put_all(objects)
         self._storage.put_root(replace(root, writer=self._storage.writer).encode())

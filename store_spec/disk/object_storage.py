@@ -26,6 +26,7 @@ with contextlib.suppress(ImportError):  # it is an extra: `object_store` refuses
     from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError
     from obstore.store import MemoryStore
 
+REPLACED = "replaced since its index was read; open the store again"
 TRIES = 8  # attempts to replace an object that another process keeps replacing
 
 Version = dict[str, Any]  # identifies the present content of an object, as obstore names it
@@ -108,10 +109,16 @@ class ObjectStorage(ZarrStorage):
         try:
             result = obstore.get(store.store, key, options=options)
         except PreconditionError as error:
-            raise FormatError(f"{self.path(key)}: replaced since its index was read; open the store again") from error
-        if start < 0 and (now := result.meta["e_tag"]):
+            raise FormatError(f"{self.path(key)}: {REPLACED}") from error
+        now = result.meta["e_tag"]
+        if start >= 0 and e_tag not in (None, now):  # the server ignores conditions, or this answers another request
+            raise FormatError(f"{self.path(key)}: {REPLACED}")
+        if start < 0 and now:
             self._e_tags[key] = now
-        return memoryview(result.bytes())
+        data, (first, stop) = memoryview(result.bytes()), result.range
+        if len(data) != stop - first:
+            raise FormatError(f"{self.path(key)}: the server sent {len(data):,} bytes, and claims {stop - first:,}")
+        return data
 
     def _size(self, store: Any, key: str) -> int:
         return int(obstore.head(store.store, key)["size"])

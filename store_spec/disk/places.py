@@ -44,6 +44,8 @@ def checked_url(url: str) -> str:
             f"{shown}: this URL may have no user name, and nothing after ? or #; obstore takes credentials from "
             "the environment, or give zarr.storage.ObjectStore(store) with a store of obstore"
         )
+    if {".", ".."}.intersection(unquote(parts.path).split("/")):  # obstore would resolve them
+        raise SchemaError(f"{shown}: has . or .. as a component; write the URL without it")
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
         raise SchemaError(f"{shown}: a file of another machine; file:// URLs have three slashes")
     return shown

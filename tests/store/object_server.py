@@ -28,7 +28,9 @@ class ObjectServer(ThreadingHTTPServer):
     Attributes:
         delay: Seconds before each answer.
         speed: Bytes per second of a connection.
-        faults: Faults by the number of a request, from 0: a status, or `"cut"` for half of the body.
+        faults: Faults by the number of a request, from 0: a status, `"cut"` for a body that ends after half of its
+            length, or `"short"` for half of the range.
+        obeys_conditions: Whether it compares the e-tag that a client expects.
         requests: How often each method was used for each path.
         body_bytes: How many bytes were sent.
         most_at_once: The largest number of requests that waited for their answer at the same time.
@@ -42,7 +44,7 @@ class ObjectServer(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
-        self.delay, self.speed = 0.0, float("inf")
+        self.delay, self.speed, self.obeys_conditions = 0.0, float("inf"), True
         self.faults: Any = {}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.body_bytes = self.most_at_once = self.at_once = self.count = 0
@@ -125,11 +127,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._status(416, 0)
                 return
         e_tag = f'"{os.fstat(file.fileno()).st_ino}"'
-        if self.headers.get("If-Match", e_tag) != e_tag:
+        if server.obeys_conditions and self.headers.get("If-Match", e_tag) != e_tag:
             self._status(412, 0)
             return
         self.e_tag = e_tag
-        self._status(206 if asked else 200, stop - start, f"bytes {start}-{stop - 1}/{size}" if asked else None)
+        content_range = f"bytes {start}-{stop - 1}/{size}" if asked else None
+        if fault == "short":
+            stop = start + (stop - start) // 2
+        self._status(206 if asked else 200, stop - start, content_range)
         if self.command == "HEAD":
             return
         if fault == "cut":

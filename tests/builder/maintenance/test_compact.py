@@ -22,7 +22,7 @@ from builder.maintenance.partial_copy import parse_order
 from builder.processes.row_dtypes import convert_like_store
 from builder.workers.engine import start_engine
 from store_spec import SequenceError, StoreError
-from store_spec.building import Ledger, object_store
+from store_spec.building import Ledger, LocalLedger, object_store
 from tests.builder.command import seqzarr
 from tests.builder.features import FEATURES, build_feature, write_feature
 from tests.builder.made_sources import Made, expected, read_made, write_made
@@ -335,6 +335,27 @@ def test_a_copy_that_is_killed_anywhere_ends_with_the_same_bytes(tmp_path_factor
         compact(place / "old", place / "copy/new", workers=0)  # it was started with these, and continues with them
     compact(place / "old", place / "copy/new", workers=0, **options)
     assert files(place / "copy/new") == files(place / "whole")
+
+
+def test_a_copy_that_is_killed_after_its_last_root_is_completed(tmp_path, monkeypatch):
+    write(Recipe(), tmp_path / "old", several(Recipe(), list(range(12)), 5), {})
+    compact(tmp_path / "old", tmp_path / "whole", workers=0)
+    put = LocalLedger._put_documents
+
+    def killed(ledger: LocalLedger, root: Any) -> list[str]:
+        if root.counts.sequences == 12:
+            raise MemoryError
+        return put(ledger, root)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builder.execution.run.COMMIT_SECONDS", 0.0)
+        patch.setattr(sys.modules["builder.maintenance.compact"], "BATCH_BYTES", 100)
+        patch.setattr(LocalLedger, "_put_documents", killed)
+        with pytest.raises(MemoryError):
+            compact(tmp_path / "old", tmp_path / "copy", workers=0)
+    assert len(store_spec.open_store(tmp_path / "copy")) == 12
+    compact(tmp_path / "old", tmp_path / "copy", workers=0)
+    assert files(tmp_path / "copy") == files(tmp_path / "whole")
 
 
 def begun(place, **options):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import numpy as np
 import obstore
@@ -231,9 +233,11 @@ def test_a_bucket_is_listed_with_the_current_environment():
             assert vars(pickle.loads(pickle.dumps(listed))).keys() == {"url", "objects"}
 
 
-def test_an_unfinished_store_is_no_source_of_its_next_build(bucket, tmp_path):
-    upload(make_sources(tmp_path / "src", 0, 3), f"{bucket}/below")
-    url, put, place = f"{bucket}/below/out.zarr", obstore.put, 0
+@pytest.mark.parametrize(("name", "url_name"), [("out.zarr", "out.zarr"), ("o%t.zarr", "o%25t.zarr")])
+def test_an_unfinished_store_is_no_source_of_its_next_build(bucket, tmp_path, name, url_name):
+    below = f"{bucket}/below{len(url_name)}"
+    upload(make_sources(tmp_path / "src", 0, 3), below)
+    url, put, place = f"{below}/{url_name}", obstore.put, 0
 
     def killed(*arguments, **options):
         nonlocal place
@@ -243,11 +247,40 @@ def test_an_unfinished_store_is_no_source_of_its_next_build(bucket, tmp_path):
         return put(*arguments, **options)
 
     with mock.patch.multiple(obstore, put=killed, delete=mock.DEFAULT), pytest.raises(KeyboardInterrupt):
-        builder.build(f"{bucket}/below", url, process=halves, workers=0)
-    assert {key for key in objects_at(f"{bucket}/below") if key.startswith("out.zarr/")}
-    report = builder.build(f"{bucket}/below", url, process=halves, workers=0)
+        builder.build(below, url, process=halves, workers=0)
+    assert {key for key in objects_at(below) if key.startswith(f"{name}/")}
+    report = builder.build(below, url, process=halves, workers=0)
     assert (report.added, report.failures) == (3, ())
     assert store_spec.open_store(url).sources == ("000.npy", "001.npy", "002.npy")
+
+
+def test_a_new_store_with_another_schema_at_the_place_of_an_unfinished_one_is_refused(tmp_path):
+    url = f"memory://{tmp_path}"
+    obstore.put(object_store(url).store, "inputs/zarr.json", b"{}")
+    with pytest.raises(errors.StoreExistsError, match=f"which may be unfinished; remove everything below {url}"):
+        builder.build(make_sources(tmp_path / "src", 0, 1), url, workers=0)
+
+
+def test_the_folder_beside_a_store_in_a_bucket_has_no_sources(bucket, tmp_path):
+    url, sources = f"{bucket}/beside", make_sources(tmp_path / "src", 0, 3)
+    builder.build(sources, sources / "old.zarr", workers=0)
+    np.save(sources / "old.zarr.build.npy", np.ones((2, 1), "float32"))
+    (sources / "old.zarr.build").mkdir()
+    np.save(sources / "old.zarr.build" / "seen.npy", np.ones((2, 1), "float32"))
+    upload(sources, url)
+    due = ("000.npy", "001.npy", "002.npy", "old.zarr.build.npy")
+    assert discover(url).names == discover(sources).names == due
+
+
+def test_an_existing_object_takes_precedence_over_a_pattern(bucket, tmp_path):
+    url, sources = f"{bucket}/precedence", tmp_path / "src"
+    sources.mkdir()
+    for name in ("run[1].npy", "run1.npy", "a b.npy"):
+        np.save(sources / name, np.ones((2, 1), "float32"))
+    upload(sources, url)
+    for name in ("run[1].npy", "a b.npy"):
+        assert discover(f"{url}/{quote(name, safe='[]')}").names == discover(sources / name).names == (name,)
+    assert discover(f"{url}/run[12].npy").names == discover(sources / "run[12].npy").names == ("run1.npy",)
 
 
 def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
@@ -302,6 +335,8 @@ def test_names_that_no_folder_can_have_fail_alone_and_marks_of_folders_are_no_so
         obstore.put(objects, name, rows)
     obstore.put(objects, "marked", b"")
     obstore.put(objects, "marked/e.npy", rows)
+    marker = f"{os.environ['AWS_ENDPOINT_URL']}/{bucket.removeprefix('s3://')}/odd/d.npy/"  # obstore refuses the slash
+    urlopen(Request(marker, b"", method="PUT")).close()  # noqa: S310
     report = builder.build(f"{bucket}/odd", tmp_path / "s.zarr", process=halves, workers=0)
     failed = {one.source for one in report.failures}
     assert f"{'n' * 300}.npy" in failed

@@ -287,6 +287,54 @@ def test_a_fork_does_not_keep_a_lock(tmp_path):
         os.waitpid(child, 0)
 
 
+def test_a_child_does_not_keep_the_claim_of_a_killed_parent(tmp_path):
+    server, (reading, writing) = Server(), os.pipe()
+    parent = os.fork()
+    if not parent:
+        pages = Cache(tmp_path, 10**9, "a store")
+
+        def fork(*_: int) -> bytes:
+            child = os.fork()
+            if child:
+                os.write(writing, child.to_bytes(8, "little"))
+            time.sleep(60)
+            os._exit(0)
+
+        pages.get("a shard", "1", 0, 4 * PAGE, fork)
+    child = int.from_bytes(os.read(reading, 8), "little")
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(Cache(tmp_path, 10**9, "a store").get, "a shard", "1", 0, 4 * PAGE, server.fetch)
+            assert waiting.result(30) == BYTES[: 4 * PAGE]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_claim_that_cannot_be_removed_is_not_waited_for_again(tmp_path, monkeypatch):
+    server, pages = Server(), Cache(tmp_path, 10**9, "a store")
+    monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=PermissionError))
+    assert pages.get("a shard", "1", 0, 2 * PAGE, server.fetch) == BYTES[: 2 * PAGE]
+    (claim,) = tmp_path.rglob("*.0-2")
+    claim.with_suffix(".crc").write_bytes(bytes(8))
+    assert pages.get("a shard", "1", 0, 2 * PAGE, server.fetch) == BYTES[: 2 * PAGE]
+
+
+def test_a_short_answer_is_an_error_and_not_kept(tmp_path):
+    path = walks(tmp_path / "walks.zarr", sequences=6, shard="50kB")
+    with serving(tmp_path) as server:
+        store = store_spec.open_store(f"{server.url}/walks.zarr", cache=tmp_path / "cache")
+        store.snapshot.rows("inputs", 0, 1)
+        steps = store.counts.steps
+        server.faults = dict.fromkeys(range(server.count, server.count + 100), "short")
+        with pytest.raises(FormatError, match=r"the server sent [\d,]+ bytes, and claims"):
+            store.snapshot.rows("inputs", 0, steps)
+        server.faults = {}
+        due = store_spec.open_store(path).snapshot.rows("inputs", 0, steps)
+        assert np.array_equal(store.snapshot.rows("inputs", 0, steps), due)
+
+
 def test_a_cache_that_is_removed_is_not_a_damaged_store(server, tmp_path):
     store = store_spec.open_store(f"{server.url}/walks.zarr", cache=tmp_path / "cache")
     (tmp_path / "cache").rename(tmp_path / "gone")

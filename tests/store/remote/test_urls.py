@@ -240,14 +240,16 @@ def test_an_object_that_is_replaced_meanwhile_is_an_error(replaced, tmp_path):
             list(store)
 
 
+@pytest.mark.parametrize("obeys_conditions", [True, False])
 @pytest.mark.parametrize("batches", ["windows", "padded"])
-def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, tmp_path):
+def test_a_shard_that_is_replaced_after_its_index_was_read_is_an_error(batches, obeys_conditions, tmp_path):
     """The other shard has chunks of the same sizes, with right checksums."""
     path, other = (
         walks(tmp_path / f"{seed}.zarr", sequences=6, shard="50kB", chunk="5kB", codec="none", seed=seed)
         for seed in (0, 1)
     )
     with serving(tmp_path) as server:
+        server.obeys_conditions = obeys_conditions
         store = store_spec.open_store(f"{server.url}/0.zarr")
         store.snapshot.rows("inputs", 0, 1)
         replace_file(path / "inputs" / "c.0.0", (other / "inputs" / "c.0.0").read_bytes())
@@ -264,6 +266,8 @@ def test_invalid_urls_are_refused(monkeypatch, server):
         ("s3://", "s3://: obstore does not take this URL"),
         ("https://name:secret@a/b", "https://a/b: this URL may have no user name"),
         ("https://a/b?signature=secret", "https://a/b: this URL may have no user name"),
+        ("s3://a/b/../c", "s3://a/b/../c: has . or .. as a component"),
+        ("s3://a/%2e/c", "s3://a/%2e/c: has . or .. as a component"),
     ):
         with pytest.raises(errors.SchemaError) as caught:
             store_spec.open_store(url)
