@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -16,6 +15,7 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import Put
 from store_spec.disk.tables import part_of
 from store_spec.format.layout import ROOT, Root, array_document, chunk_key, chunk_number
+from store_spec.lazy_property import lazy_property
 from store_spec.schema import GROUPS, ArrayFact, Schema
 
 
@@ -100,7 +100,7 @@ class SnapshotStore(Store):
         self._snapshot.check_not_replaced()
         return data
 
-    @cached_property
+    @lazy_property
     def _documents(self) -> dict[str, bytes]:
         """The metadata documents by key, computed from the root."""
         root = self._snapshot.root

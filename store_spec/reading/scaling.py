@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
 from store_spec.format.moments import Floats, Moments
+from store_spec.lazy_property import lazy_property
 from store_spec.reading.argument_checks import array_of
 from store_spec.schema import MOMENTS
 
@@ -288,7 +288,7 @@ class SequenceScales:
         self._snapshot, self._name = snapshot, name
         self._groups, self._group_of_each = groups, group_of_each
 
-    @cached_property
+    @lazy_property
     def _every(self) -> Scale:
         dtype = normalized_dtype(self._snapshot.root.schema.rows(self._name).dtype)
         if self._groups is not None:

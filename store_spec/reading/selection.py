@@ -6,7 +6,6 @@ import fnmatch
 import hashlib
 import operator
 from collections.abc import Collection, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from store_spec.errors import SchemaError, SequenceIndexError, WindowError
 from store_spec.format import retired
 from store_spec.format.layout import Counts
 from store_spec.format.runs import runs_of_sequences
+from store_spec.lazy_property import lazy_property
 from store_spec.reading.argument_checks import array_of, positions
 from store_spec.reading.columns import position
 from store_spec.reading.disk_usage import DiskUsage, disk_usage
@@ -81,7 +81,7 @@ class Selection:
         """A hash of all sequences of the store that are not retired, as 64 hexadecimal digits."""
         return self.snapshot.root.whole_identity
 
-    @cached_property
+    @lazy_property
     def selection(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the numbers of these sequences in the store, counting retired ones."""
         if self._selection is not None:
@@ -97,7 +97,7 @@ class Selection:
         """
         return self.schema.label_axis != "own" or self.counts.label_steps > 0
 
-    @cached_property
+    @lazy_property
     def contents(self) -> str:
         """A hash of the rows of these sequences, their places and their order, as 32 hexadecimal digits."""
         schema = self.schema
@@ -110,22 +110,22 @@ class Selection:
             digest.update(places.astype("<i8").tobytes())
         return digest.hexdigest()[:32]
 
-    @cached_property
+    @lazy_property
     def starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `inputs` at which each sequence starts."""
         return read_only(self.snapshot.bounds("inputs")[:-1][self.selection])
 
-    @cached_property
+    @lazy_property
     def lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the steps of each sequence."""
         return read_only(np.diff(self.snapshot.bounds("inputs"))[self.selection])
 
-    @cached_property
+    @lazy_property
     def label_starts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the row of `labels` at which each sequence's labels start."""
         return read_only(self.snapshot.bounds("labels")[:-1][self.selection])
 
-    @cached_property
+    @lazy_property
     def label_lengths(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the label rows of each sequence."""
         return read_only(np.diff(self.snapshot.bounds("labels"))[self.selection])
@@ -134,7 +134,7 @@ class Selection:
         """Return the first row and the number of rows of each sequence in an array, (sequences,) each."""
         return (self.label_starts, self.label_lengths) if array == "labels" else (self.starts, self.lengths)
 
-    @cached_property
+    @lazy_property
     def sources(self) -> tuple[str, ...]:
         """The name of each sequence's source."""
         names = self.snapshot.sources()
@@ -142,12 +142,12 @@ class Selection:
             return tuple(names)
         return tuple(names[number] for number in self.selection)
 
-    @cached_property
+    @lazy_property
     def parts(self) -> NDArray[np.int64]:
         """Int64 (sequences,): the part of its source that each sequence is: 0, 1, ..."""
         return read_only(self.snapshot.table("sequences/part")[self.selection])
 
-    @cached_property
+    @lazy_property
     def sequences(self) -> SequenceTable:
         """Source, part and length of each sequence, and the store's further columns, by name."""
         return SequenceTable(self)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import store_spec
 from store_spec.disk import shards, storage
+from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.disk.tables import Tables
 from store_spec.errors import ChecksumError, FormatError
@@ -334,6 +335,28 @@ def test_a_forked_child_compares_a_new_root_while_a_thread_of_its_parent_does(tm
     try:
         assert held.wait(60)
         in_fork(snapshot.check_not_replaced)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_forked_child_computes_a_property_while_a_thread_of_its_parent_does(tmp_path, monkeypatch):
+    rows = np.ones((20, 2), "float32")
+    store = store_of(tmp_path / "s.zarr", [rows], [rows[:, 0]])
+    other, computing, done, sources = store[[0]], threading.Event(), threading.Event(), Snapshot.sources
+
+    def slow(snapshot: Snapshot) -> Any:
+        if threading.current_thread() is thread:
+            computing.set()
+            done.wait(60)
+        return sources(snapshot)
+
+    monkeypatch.setattr(Snapshot, "sources", slow)
+    thread = threading.Thread(target=lambda: store.sources)
+    thread.start()
+    try:
+        assert computing.wait(60)
+        assert len(in_fork(lambda: other.sources)) == 1
     finally:
         done.set()
         thread.join()
