@@ -68,34 +68,81 @@ def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, see
         assert same(loader, windows.batches(5, shuffle=True, epoch=epoch)), epoch
 
 
-def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(monkeypatch):
+@pytest.fixture
+def take(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that lets a worker take its epoch; `first` is the number of the process of its pass's first."""
     import store_spec.torch as adapter
 
-    epochs = adapter._Epochs(3)
-    found = []
-    for worker, seed in ((0, 70), (1, 71), (0, 90), (1, 91)):
+    def taken(epochs: Any, worker: int, *, first: int, workers: int = 2, seed: int = 70, parent: int = 0) -> int:
         of_worker = object.__new__(adapter._Epochs)  # like another process, with the same shared memory
         of_worker.__dict__ |= epochs.__dict__
-        monkeypatch.setattr(adapter, "get_worker_info", lambda at=(worker, seed): SimpleNamespace(id=at[0], seed=at[1]))
-        found.append(of_worker.take())
+        info = SimpleNamespace(id=worker, seed=seed + worker, num_workers=workers)
+        with monkeypatch.context() as patch:
+            patch.setattr(adapter, "get_worker_info", lambda: info)
+            patch.setattr(adapter, "current_process", lambda: SimpleNamespace(_identity=(first + worker,)))
+            patch.setattr(adapter, "parent_process", lambda: SimpleNamespace(pid=parent or os.getpid()))
+            return of_worker.take()
+
+    return taken
+
+
+@pytest.fixture
+def epochs() -> Any:
+    import store_spec.torch as adapter
+
+    return adapter._Epochs(3)
+
+
+def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(epochs, take):
+    found = []
+    for worker, seed, first in ((0, 70, 1), (1, 70, 1), (0, 90, 3), (1, 90, 3)):
+        found.append(take(epochs, worker, seed=seed, first=first))
         if worker == 0:
             epochs.upcoming = 8
     assert found == [3, 3, 8, 8]
 
 
-def test_workers_of_one_pass_have_the_same_epoch_if_torch_is_seeded_before_each(monkeypatch):
-    import store_spec.torch as adapter
-
-    epochs = adapter._Epochs(0)
-    for number in (None, 0, 1, None, 1, 0, None):
-        if number is not None:
-            epochs.upcoming = number
+def test_workers_of_one_pass_have_the_same_epoch_if_torch_is_seeded_before_each(epochs, take):
+    for number, epoch in enumerate((None, 0, 1, None, 1, 0, None)):
+        if epoch is not None:
+            epochs.upcoming = epoch
         due = epochs.upcoming
-        for worker in (0, 1, 2):
-            of_worker = object.__new__(adapter._Epochs)  # like another process, with the same shared memory
-            of_worker.__dict__ |= epochs.__dict__
-            monkeypatch.setattr(adapter, "get_worker_info", lambda at=worker: SimpleNamespace(id=at, seed=70 + at))
-            assert of_worker.take() == due
+        assert [take(epochs, worker, first=3 * number, workers=3) for worker in (0, 1, 2)] == [due] * 3
+
+
+def test_workers_do_not_join_a_pass_that_was_left_before_all_had_begun(epochs, take):
+    assert [take(epochs, 0, first=1), take(epochs, 1, first=3), take(epochs, 0, first=3)] == [3, 4, 4]
+    # Another process was started in between, then the number of workers changes.
+    assert [take(epochs, 1, first=6), take(epochs, 0, first=5)] == [5, 5]
+    assert [take(epochs, 0, first=8, workers=1), *(take(epochs, one, first=9) for one in (1, 0))] == [6, 7, 7]
+
+
+def test_each_process_that_shares_the_memory_counts_its_own_epochs(epochs, take):
+    found = [take(epochs, worker, first=1, parent=rank) for rank in (-5, -6) for worker in (0, 1)]
+    assert found + [take(epochs, 0, first=3, parent=rank) for rank in (-6, -5)] == [3, 3, 3, 3, 4, 4]
+
+
+def iterate(dataset: Any, workers: int, ended: Any) -> None:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers)
+    ended.send([[number for *_, index in loader for number in index.tolist()] for _ in range(2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 0)])
+def test_ranks_that_get_the_dataset_from_their_parent_count_their_own_epochs(windows, batch_dataset, start, workers):
+    dataset, processes = batch_dataset(windows.batches, 8, shuffle=True, index=True), multiprocessing.get_context(start)
+    pipes = [processes.Pipe(duplex=False) for _ in range(2)]
+    ranks = [processes.Process(target=iterate, args=(dataset, workers, ended)) for _, ended in pipes]
+    for rank in ranks:
+        rank.start()
+    epochs = (windows.batches(8, shuffle=True, index=True, epoch=epoch) for epoch in range(2))
+    due = [[number for *_, index in epoch for number in index.tolist()] for epoch in epochs]
+    for (found, _), rank in zip(pipes, ranks, strict=True):
+        assert found.poll(120)
+        assert found.recv() == due
+        rank.join(60)
 
 
 @pytest.mark.slow
