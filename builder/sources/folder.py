@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from builder.build_errors import UsageError
 from builder.sources.fingerprints import Fingerprint, State, read_fingerprint
@@ -144,7 +144,7 @@ class Bucket:
             url, rest = self._place(f"{folder}/")
             if "//" not in url:  # outside of the bucket
                 continue
-            found = _list_objects(f"{url}/{rest}").objects.items()
+            found = _list_objects(f"{url}/{quote(rest)}").objects.items()
             objects |= {path: one for name, one in found if (path := f"{folder}/{name}") in wanted}
         return replace(self, objects=objects)
 

@@ -364,7 +364,7 @@ def test_a_source_whose_name_has_no_label_file_fails_alone(bucket, tmp_path):
 @pytest.mark.parametrize(
     ("labels_from", "added"),
     [
-        (r"(\d+).csv -> ../out/{1}.csv", 4),
+        (r"(\d+).csv -> ../o %25#t/{1}.csv", 4),
         ("../{stem}_y.csv", 4),
         ("{parent}/../../out/{path}", 8),  # of 0.csv in ../../out, of x/0.csv in ../out
         (f"{'../' * 9}out/{{stem}}.csv", 0),  # there is no such folder
@@ -376,7 +376,8 @@ def test_label_files_outside_the_folder_of_the_sources_are_found(request, server
         for folder in ["", "x/"] if added == 8 else [""]:
             write_files(top / "deep/in", {f"{folder}{number}.csv": f"a,b\n1,{number}\n"})
         if number != 3:
-            names = [f"../out/{number}.csv", f"../{number}_y.csv", f"../../out/{number}.csv", f"../out/x/{number}.csv"]
+            folders = ("../o %25#t", "../../out", "../out/x")
+            names = [f"../out/{number}.csv", f"../{number}_y.csv", *(f"{folder}/{number}.csv" for folder in folders)]
             write_files(top / "deep/in", dict.fromkeys(names, f"y\n{number}\n"))
     process = builder.tabular(labels="y", labels_from=labels_from)
     for first in (True, False):
