@@ -71,10 +71,10 @@ def test_each_pass_of_a_loader_is_the_next_epoch(windows, start, persistent, see
 @pytest.fixture
 def take(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that lets a worker take its epoch; `first` is the number of the process of its pass's first."""
-    import store_spec.torch as adapter
+    from store_spec import torch_epochs as adapter
 
     def taken(epochs: Any, worker: int, *, first: int, workers: int = 2, seed: int = 70, parent: int = 0) -> int:
-        of_worker = object.__new__(adapter._Epochs)  # like another process, with the same shared memory
+        of_worker = object.__new__(adapter.EpochCounter)  # like another process, with the same shared memory
         of_worker.__dict__ |= epochs.__dict__
         info = SimpleNamespace(id=worker, seed=seed + worker, num_workers=workers)
         with monkeypatch.context() as patch:
@@ -88,9 +88,9 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def epochs() -> Any:
-    import store_spec.torch as adapter
+    from store_spec.torch_epochs import EpochCounter
 
-    return adapter._Epochs(3)
+    return EpochCounter(3)
 
 
 def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(epochs, take):
