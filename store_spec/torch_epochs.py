@@ -61,10 +61,11 @@ class EpochCounter:
                 same = (self._taken[:, :4] == torch.tensor(key)).all(dim=1)
                 same &= (self._taken[:, 4] - first).abs() < worker.num_workers
                 if same.any():
-                    epoch = int(self._taken[same][-1, 5])
+                    self._passes += 1
+                    return int(self._taken[same][-1, 5])
                 _append(self._taken, [*key, first, epoch])
             self._passes += 1
-            self._first = max(epoch + 1, int(place))
+            self._first = epoch + 1
             place.fill_(self._first)
         return epoch
 

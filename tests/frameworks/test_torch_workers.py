@@ -93,13 +93,14 @@ def epochs() -> Any:
     return EpochCounter(3)
 
 
-def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(epochs, take):
+@pytest.mark.parametrize("epoch", [8, 1])
+def test_workers_of_one_pass_have_the_same_epoch_if_another_is_set_meanwhile(epochs, take, epoch):
     found = []
     for worker, seed, first in ((0, 70, 1), (1, 70, 1), (0, 90, 3), (1, 90, 3)):
         found.append(take(epochs, worker, seed=seed, first=first))
         if worker == 0:
-            epochs.upcoming = 8
-    assert found == [3, 3, 8, 8]
+            epochs.upcoming = epoch
+    assert found == [3, 3, epoch, epoch]
 
 
 def test_workers_of_one_pass_have_the_same_epoch_if_torch_is_seeded_before_each(epochs, take):
