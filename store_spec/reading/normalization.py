@@ -93,12 +93,12 @@ class GroupScaler:
             digest.update(f"\0{name}\0{scaler.digest()}".encode())
         return digest.hexdigest()[:16]
 
-    def stop_of_each(self, count: int) -> NDArray[np.int64]:
-        """Return (count,), for each sequence of the whole store: the step after the last that the statistics are of."""
-        stop = np.zeros(count, np.int64)
+    def stop_of_each(self, store: Store) -> NDArray[np.int64]:
+        """Return (sequences,): the step after the last that the statistics are of, or 0."""
+        stop = np.zeros(len(store), np.int64)
         for scaler in self.groups.values():
             if scaler.statistics is not None:
-                np.maximum(stop, scaler.statistics.stop_of_each(count), out=stop)
+                np.maximum(stop, scaler.statistics.stop_of_each(store), out=stop)
         return stop
 
     def scales(self, store: Store, name: str) -> SequenceScales:
@@ -193,9 +193,9 @@ def check_no_later_steps(
     if isinstance(normalize, Scaler):
         if normalize.statistics is None:
             return
-        used = normalize.statistics.stop_of_each(store.counts.sequences)[store.selection]
+        used = normalize.statistics.stop_of_each(store)
     elif isinstance(normalize, GroupScaler):
-        used = normalize.stop_of_each(store.counts.sequences)[store.selection]
+        used = normalize.stop_of_each(store)
     later = cut & (used > stop)
     if later.any():
         number = int(np.argmax(later))

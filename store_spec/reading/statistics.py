@@ -139,13 +139,15 @@ class Statistics(Normalizer):
         stats = store.stats() if self.used is None else self.used.recompute(store)
         return stats.over_features() if self.together else stats
 
-    def stop_of_each(self, count: int) -> NDArray[np.int64]:
-        """Return (count,), for each sequence of the whole store: the step after the last that these are of, or 0."""
-        stop = np.zeros(count, np.int64)
-        if self.store is not None:
-            used = self.store.lengths if self.used is None else self.used.stop
-            np.maximum.at(stop, self.store.selection, used)
-        return stop
+    def stop_of_each(self, store: Store) -> NDArray[np.int64]:
+        """Return (sequences,): the step after the last that these are of, or 0; those of another store are of none."""
+        mine = self.store
+        if mine is None or (mine.path != store.path and mine.identity != store.identity):
+            return np.zeros(len(store), np.int64)
+        # One of the two may have been opened before the store grew.
+        stop = np.zeros(max(mine.counts.sequences, store.counts.sequences), np.int64)
+        np.maximum.at(stop, mine.selection, mine.lengths if self.used is None else self.used.stop)
+        return stop[store.selection]
 
     def _scaler(self) -> Scaler:
         return self.standard()

@@ -1,6 +1,7 @@
 """Periods: statistics of them and of windows, compared with plain loops; and what is refused because it would leak."""
 
 import pickle
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -159,6 +160,20 @@ def test_statistics_of_later_steps_are_refused_unless_they_are_allowed(store: st
     assert read(store, normalize=store.stats(steps=(0, 0.5)), steps=(0, 0.8))
     # Those of other sequences may be of all steps.
     assert read(store[:6], normalize=store[6:].stats(), steps=(0, 0.8))
+
+
+def test_statistics_of_another_store_are_of_other_sequences(tmp_path: Path):
+    rows = [np.arange(10.0, dtype="f4")[:, None] + number for number in range(3)]
+    store, longer = store_of(tmp_path / "s", rows[:2]), store_of(tmp_path / "longer", rows)
+    shutil.copytree(tmp_path / "s", tmp_path / "copy")
+    assert len(store.windows(3, steps=(0, 0.8), normalize=longer.stats()))
+    assert len(longer.windows(3, steps=(0, 0.8), normalize=store.stats()))
+    with store_spec.open_store(tmp_path / "s", "a") as writer:
+        writer.append(rows[2], rows[2], source="later")
+    grown = store_spec.open_store(tmp_path / "s")
+    for one, other in ((store, grown), (grown, store), (store, store_spec.open_store(tmp_path / "copy"))):
+        with pytest.raises(WindowError, match="statistics of later steps than are used"):
+            one.windows(3, steps=(0, 0.8), normalize=other.stats())
 
 
 def test_statistics_of_windows_do_not_leak_into_them(store: store_spec.Store):
