@@ -4,14 +4,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from store_spec.disk.storage import LocalStorage
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
+_OWN = re.compile(r"lock$|new$|spilled|seen\.npz|\.")  # names in a build folder; those with a dot are the system's
 HOLDER_TRIES = 50
 BUILD_SUFFIX = ".build"  # of the build folder, after the name of its store
 
@@ -21,6 +24,16 @@ def build_folder(store: Path) -> Path:
     # Resolved, so that a store has the same lock when it is reached through a link, or as ".".
     place = store.resolve() if store.is_dir() else Path(os.path.abspath(store))
     return place.with_name(place.name + BUILD_SUFFIX)
+
+
+def is_build_folder(folder: str) -> bool:
+    """Return whether a folder is the build folder of a store, which may be unfinished, or removed."""
+    return folder.endswith(BUILD_SUFFIX) and not _others(Path(folder))
+
+
+def _others(folder: Path) -> list[str]:
+    """Return names in a folder that a build folder does not have."""
+    return [name for name in LocalStorage(folder).list() if not _OWN.match(name)]
 
 
 @contextlib.contextmanager
@@ -70,6 +83,9 @@ def folder_locked(store: Path) -> Iterator[None]:
 def _acquire(folder: Path, store: Path) -> int:
     """Make the build folder and the lock file in it, lock that, and return its descriptor."""
     path = folder / LOCK
+    if folder.is_dir() and (others := _others(folder)):
+        what = f"{folder}: has files that are not of a store, such as {others[0]}; rename it, or choose another store"
+        raise StorageError(errno.EEXIST, what)
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,8 @@ def test_hidden_and_underscored_folders_have_no_sources(tmp_path):
 @pytest.mark.parametrize("pattern", ["", "**", "*/*", "**/*.npz", "**/zarr.json"])
 def test_our_stores_contain_no_sources_but_other_stores_may(tmp_path, pattern):
     make(tmp_path, "a.csv", "b/c.csv", "b/s.zarr.build/seen.npz", "other.zarr/zarr.json", "made.build/x.npz")
+    # Those of an unfinished and of a removed store.
+    make(tmp_path, "begun.zarr.build/lock", "begun.zarr.build/new/stats/zarr.json", "gone.zarr.build/seen.npz")
     store_of(tmp_path / "b/s.zarr", [np.zeros((3, 1))])
     found = discover(str(tmp_path / pattern) if pattern else tmp_path, any_suffix=True)
     every = {"": {"a.csv", "b/c.csv", "other.zarr/zarr.json", "made.build/x.npz"}}

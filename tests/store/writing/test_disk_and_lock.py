@@ -119,6 +119,17 @@ def test_the_lock_is_held_by_one_and_leaves_nothing(tmp_path):
     assert [path.name for path in (tmp_path / "store.build").iterdir()] == ["cache"]
 
 
+def test_a_folder_of_the_user_with_the_name_of_the_build_folder_is_left_alone(tmp_path):
+    (tmp_path / "s.build" / "new").mkdir(parents=True)
+    for name in ("new/a.txt", "lock", "mine.txt", ".hidden"):
+        (tmp_path / "s.build" / name).write_text("mine")
+    with pytest.raises(StorageError, match=r"s\.build: has files that are not of a store, such as mine\.txt"):
+        Recipe().create(tmp_path / "s")
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"mine"}
+    (tmp_path / "s.build" / "mine.txt").unlink()
+    Recipe().create(tmp_path / "s").close()
+
+
 def test_a_lock_file_that_was_removed_under_a_waiting_writer_gives_no_second_lock(tmp_path, monkeypatch):
     """Between opening and locking the file, its holder may remove it, and another writer may create a new one."""
     flock = fcntl.flock
