@@ -302,6 +302,9 @@ class Windows(RowSelection[WindowOptions]):
     def __getitem__(self, number: int | slice) -> Batch | list[Batch]:
         """Read one window, or a slice of them as a list.
 
+        With random starts or lengths, these are the longest windows from the first step on, as in no epoch. Those of an
+        epoch come from `batches.windows`, or from `of_epoch`.
+
         Args:
             number: A negative one counts from the end.
 
