@@ -30,7 +30,6 @@ from builder.sources.source_list import (
     discover,
     folder_of,
     group_files,
-    is_folder_pattern,
     texts_in_path,
 )
 from builder.workers.process_source import Failure, SourceBatch
@@ -193,7 +192,7 @@ def _discover(options: BuildOptions, process: Process, manifest: Path | None, *,
         exclude=exclude,
         allow_none=allow_none,
     )
-    if sequence_from is None and not is_folder_pattern(options.sources):
+    if sequence_from is None and not listing.in_folders:
         return listing
     if process.takes_file:
         raise UsageError(

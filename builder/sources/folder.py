@@ -216,24 +216,28 @@ class Bucket:
 Folder = LocalFolder | Bucket
 
 
-def list_bucket(url: str) -> tuple[Bucket, list[str]]:
+def list_bucket(url: str) -> tuple[Bucket, list[str], tuple[str, ...]]:
     """List a folder of a bucket, one object, or the objects that a pattern matches, by the rules for folders.
 
     The folder of a pattern is the part before its first wildcard.
 
     Returns:
-        The folder, and the names that match, unsorted.
+        The folder, the names that match, unsorted, and the components of the pattern; none if the URL is not one.
     """
     scheme, _, place = url.partition("://")
-    fixed, pattern = split_pattern(place.rstrip("/").split("/"), in_folders=url.endswith("/"))
+    parts = place.rstrip("/").split("/")
+    fixed, pattern = split_pattern(parts, in_folders=url.endswith("/"))
     bucket = _list_objects(f"{scheme}://{'/'.join(fixed)}")
-    # An existing object takes precedence over a pattern: run[1].csv can be an object.
-    if "/".join(pattern) in bucket.objects or not (bucket.objects or pattern):
+    # An existing object or folder takes precedence over a pattern: run[1].csv can be an object.
+    rest = unquote("/".join(parts[len(fixed) :]))
+    if pattern and any(name == rest or name.startswith(f"{rest}/") for name in bucket.objects):
+        bucket, pattern = _list_objects(url), ()
+    if not bucket.objects and not pattern:  # one object?
         folder, _, name = url.rstrip("/").rpartition("/")
-        bucket, pattern = bucket if folder.endswith(":/") else _list_objects(folder, unquote(name)), ()
+        bucket = bucket if folder.endswith(":/") else _list_objects(folder, unquote(name))
     stores = _find_stores(bucket)
     names = [name for name in bucket.objects if not stores.intersection(_folders(name))]
-    return bucket, [name for name in names if is_wanted(name, pattern)]
+    return bucket, [name for name in names if is_wanted(name, pattern)], pattern
 
 
 def _levels_up(name: str) -> int:

@@ -34,6 +34,7 @@ class SourceList:
     ignored: tuple[str, ...] = ()
     # Files whose names cannot be stored, as `readable_name` writes them.
     misnamed: tuple[str, ...] = ()
+    in_folders: bool = False  # whether the sources are a glob that matches folders, each of which is a source
     # The files of each source that consists of several files, in order; empty: each source is one file.
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -76,7 +77,7 @@ def discover(
         if not text.startswith("file:"):
             return _discover_objects(text, any_suffix=any_suffix, exclude=exclude, allow_none=allow_none)
         text = f"{place_of(text)}/" if text.endswith("/") else str(place_of(text))
-    path = Path(text)
+    path, in_folders = Path(text), False
     # An existing file takes precedence over a pattern: run[1].csv can be a file.
     others: list[str] = []
     if path.is_dir():
@@ -86,7 +87,7 @@ def discover(
     elif os.path.lexists(path):
         root, files, chosen = path.parent, [path.name], [path.name]
     elif has_wildcard(text):
-        in_folders = is_folder_pattern(text)
+        in_folders = text.endswith("/")
         fixed, pattern = split_pattern(path.parts, in_folders=in_folders)
         root = Path(*fixed)
         if not root.is_dir():
@@ -104,27 +105,23 @@ def discover(
         names=tuple(sorted(filter(_is_utf8, chosen))),
         ignored=tuple(map(readable_name, sorted(ignored))),
         misnamed=tuple(readable_name(name) for name in sorted(chosen) if not _is_utf8(name)),
+        in_folders=in_folders,
     )
 
 
 def _discover_objects(url: str, *, any_suffix: bool, exclude: Collection[StorePlace], allow_none: bool) -> SourceList:
-    bucket, names = list_bucket(url)
+    bucket, names, pattern = list_bucket(url)
+    in_folders = bool(pattern) and url.endswith("/")
     excluded = tuple(unquote(f"{place}/") for place in exclude)
     names = [name for name in names if not f"{unquote(bucket.url)}/{name}".startswith(excluded)]
     one = list(bucket.objects) == [unquote(url).rpartition("/")[2]]
-    every = any_suffix or one or (has_wildcard(url) and not is_folder_pattern(url))
+    every = any_suffix or one or (bool(pattern) and not in_folders)
     chosen = names if every else [name for name in names if format_of(name)]
     if not chosen and not allow_none:
         what = f"none of {len(names):,} objects has a known format" if names else "there are no such objects"
         raise UsageError(f"{url.partition('?')[0]}: {what}")  # a query can be a password
     ignored = sorted(set(names).difference(chosen))
-    return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored))
-
-
-def is_folder_pattern(sources: str | PathLike[str]) -> bool:
-    """Return whether sources are a glob that matches folders, each of which is a source."""
-    text = os.fspath(sources)
-    return text.endswith("/") and has_wildcard(text) and not os.path.lexists(text)
+    return SourceList(folder=bucket, names=tuple(sorted(chosen)), ignored=tuple(ignored), in_folders=in_folders)
 
 
 def readable_name(name: str) -> str:

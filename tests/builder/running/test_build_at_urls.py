@@ -228,7 +228,7 @@ def test_a_bucket_is_listed_with_the_current_environment():
     for _ in range(2):  # each server has another address
         with s3_bucket() as url:
             obstore.put(object_store(url).store, "again/a.npy", b"1")
-            listed, names = list_bucket(f"{url}/again")
+            listed, names, _ = list_bucket(f"{url}/again")
             assert (names, listed.content("a.npy")) == (["a.npy"], b"1")
             assert vars(pickle.loads(pickle.dumps(listed))).keys() == {"url", "objects"}
 
@@ -275,12 +275,17 @@ def test_the_folder_beside_a_store_in_a_bucket_has_no_sources(bucket, tmp_path):
 def test_an_existing_object_takes_precedence_over_a_pattern(bucket, tmp_path):
     url, sources = f"{bucket}/precedence", tmp_path / "src"
     sources.mkdir()
-    for name in ("run[1].npy", "run1.npy", "a b.npy"):
+    for name in ("run[1].npy", "run1.npy", "a b.npy", "day[1]/a.npy", "day[1]/b.npy", "day1/a.npy"):
+        (sources / name).parent.mkdir(exist_ok=True)
         np.save(sources / name, np.ones((2, 1), "float32"))
+    (sources / "day[1]" / "notes.md").touch()
     upload(sources, url)
     for name in ("run[1].npy", "a b.npy"):
         assert discover(f"{url}/{quote(name, safe='[]')}").names == discover(sources / name).names == (name,)
     assert discover(f"{url}/run[12].npy").names == discover(sources / "run[12].npy").names == ("run1.npy",)
+    for name, names in (("day[1]", ("a.npy", "b.npy")), ("day[1]/", ("a.npy", "b.npy")), ("day[12]/", ("day1/a.npy",))):
+        found = [discover(f"{place}/{name}") for place in (url, sources)]
+        assert [(one.names, one.in_folders) for one in found] == [(names, name == "day[12]/")] * 2
 
 
 def test_a_store_is_compacted_between_any_two_places(bucket, tmp_path):
