@@ -14,7 +14,7 @@ from store_spec.disk.storage import LocalStorage
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
-_OWN = re.compile(r"lock$|new$|spilled|seen\.npz|\.")  # names in a build folder; those with a dot are the system's
+_OWN = re.compile(r"lock$|new$|spilled|seen\.npz|\.")  # names in a build folder; with a dot: of the system, as .nfs0001
 HOLDER_TRIES = 50
 BUILD_SUFFIX = ".build"  # of the build folder, after the name of its store
 
