@@ -182,7 +182,7 @@ def test_contributing_has_a_line_for_each_package():
 
 
 # These import a framework, and other tests run them.
-ADAPTERS = {"store_spec.torch", "store_spec.tensorflow"}
+ADAPTERS = {"store_spec.torch", "store_spec.torch_epochs", "store_spec.tensorflow"}
 
 MODULES = [
     module.name
