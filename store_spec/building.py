@@ -7,8 +7,8 @@ from typing import Any
 
 from store_spec.disk.ledger import Ledger, ShardJob, replace_shard
 from store_spec.disk.local_ledger import LocalLedger
-from store_spec.disk.lock import BUILD_SUFFIX, build_folder, is_build_folder, locked
-from store_spec.disk.places import StorePlace, is_root, is_store, is_url, place_of, store_place
+from store_spec.disk.lock import BUILD_SUFFIX, belongs_to_store, build_folder, locked
+from store_spec.disk.places import StorePlace, is_root, is_url, place_of, store_place
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import LocalStorage
 from store_spec.format.codec import crc32c

@@ -11,8 +11,8 @@ Value = TypeVar("Value")
 def lazy_property(compute: Callable[[Any], Value]) -> cached_property[Value]:
     """Return a `cached_property` without a lock, as all are from Python 3.12 on; two threads may both compute it.
 
-    On Python 3.11, a process that is forked while another thread computes such a property of any object would wait for
-    its lock for ever.
+    On Python 3.11 all objects share one lock for each property. A process that is forked while another thread holds it
+    could never take it.
     """
     result = cached_property(compute)
     result.lock = nullcontext()  # type: ignore[attr-defined]

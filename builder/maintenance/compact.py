@@ -121,14 +121,12 @@ def compact(
     changed = conversions(old.schema, schema)
     check_narrowing(earlier_conversions(old), changed)
     sizes = _row_bytes(old)
-    sources = len(set(old.sources[done:]))
-    tally = Tally(sources=sources, bytes_to_read=int(sizes[done:].sum()), committed=done)
+    tally = Tally(sources=len(set(old.sources[done:])), bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
     count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
-    provenance = copy_provenance(old, new_order, changed)
+    opened = _open_ledger(existing, place, schema, old.schema, copy_provenance(old, new_order, changed))
     if done < len(old) or schema.labels.classes != old.schema.labels.classes:
-        started = start_engine(count, scheduler, [store, place])
-        with started as engine, _open_ledger(existing, place, schema, old.schema, provenance) as ledger:
+        with start_engine(count, scheduler, [store, place]) as engine, opened as ledger:
             memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
             steps = RunSteps(process=copy, before_commit=partial(_before_commit, old, old_records))
             has_same_tables = not changed and new_order == "store"
@@ -136,7 +134,7 @@ def compact(
             run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
             run.finish()
     else:  # a killed call may have left the arrays' own metadata behind the root
-        with _open_ledger(existing, place, schema, old.schema, provenance):
+        with opened:
             pass
     return Compacted(
         store=place,

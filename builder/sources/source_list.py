@@ -14,7 +14,7 @@ from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
 from builder.sources.folder import Folder, LocalFolder, list_bucket
 from builder.sources.patterns import has_wildcard, is_wanted, split_pattern
-from store_spec.building import BUILD_SUFFIX, StorePlace, is_build_folder, is_store, is_url, place_of
+from store_spec.building import StorePlace, belongs_to_store, is_url, place_of
 
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
 MISNAMED = (
@@ -34,7 +34,7 @@ class SourceList:
     ignored: tuple[str, ...] = ()
     # Files whose names cannot be stored, as `readable_name` writes them.
     misnamed: tuple[str, ...] = ()
-    in_folders: bool = False  # whether the sources are a glob that matches folders, each of which is a source
+    in_folders: bool = False  # whether each folder that a pattern matches is a source
     # The files of each source that consists of several files, in order; empty: each source is one file.
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -163,7 +163,7 @@ def _walk(
         if name in excluded or not is_wanted(name, pattern, is_folder=is_folder):
             continue
         if is_folder:
-            if not (is_store(entry.path.removesuffix(BUILD_SUFFIX)) or is_build_folder(entry.path)):
+            if not belongs_to_store(entry.path):
                 yield from _walk(entry.path, f"{name}/", pattern, excluded, others)
         elif _is_file(entry):
             yield name

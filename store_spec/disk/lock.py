@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from store_spec.disk.places import is_store
 from store_spec.disk.storage import LocalStorage
 from store_spec.errors import LockedError, StorageError
 
@@ -26,9 +27,9 @@ def build_folder(store: Path) -> Path:
     return place.with_name(place.name + BUILD_SUFFIX)
 
 
-def is_build_folder(folder: str) -> bool:
-    """Return whether a folder is the build folder of a store, which may be unfinished, or removed."""
-    return folder.endswith(BUILD_SUFFIX) and not _others(Path(folder))
+def belongs_to_store(folder: str) -> bool:
+    """Return whether a folder is a store, or a build folder; the store of that may be unfinished, or removed."""
+    return is_store(folder.removesuffix(BUILD_SUFFIX)) or (folder.endswith(BUILD_SUFFIX) and not _others(Path(folder)))
 
 
 def _others(folder: Path) -> list[str]:
