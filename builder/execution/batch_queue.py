@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from builder.labels.text_classes import ClassCodes, Recoding
-from builder.workers.batch import BATCH_SECONDS, BatchSummary
+from builder.workers.batch import BATCH_SECONDS, BatchSummary, FirstResult
 from builder.workers.engine import TASKS_PER_WORKER, Task
 from builder.workers.process_source import SourceBatch
 from store_spec import Classes, Rows
@@ -35,6 +35,7 @@ class BatchInFlight:
     submitted: bool = False  # to a worker
     summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
     rows: Task | None = None  # the task that holds its rows, from its submission until it is registered
+    first: FirstResult | None = None  # what the task must give; None: unknown, or it gives nothing else
     rows_left: int = 0  # rows, of all axes, that are not in a shard yet
     retried: bool = False  # whether it is processed for the second time, since workers died
     classes: Classes | None = None  # of all sources up to here; None: no codes yet, or labels are numbers

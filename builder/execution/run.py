@@ -17,9 +17,9 @@ from builder.execution.batch_queue import BatchInFlight, BatchQueue, Work
 from builder.execution.report import Tally
 from builder.workers.batch import (
     BatchSummary,
+    FirstResult,
     ProcessedBatch,
     RowRange,
-    complete_batch,
     compress,
     process_batch,
     recode,
@@ -288,10 +288,11 @@ class Run:
         if isinstance(batch.work, SourceBatch):
             space = Space(memory=self._batch_memory, folder=batch.folder)
             again = partial(self._steps.process, batch.work, self._schema, space, whole=True)
-            batch.rows = self._engine.submit(complete_batch, batch.rows, again, summary.content, urgent=True)
+            batch.first = FirstResult(summary.content, again)
         self._interrupt = self._interrupt or summary.interrupt
         for other, recoding in self._queue.give_codes():
-            other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, urgent=True)
+            other.rows = self._engine.submit(recode, other.rows, recoding, self._schema, other.first, urgent=True)
+            other.first = None  # the result of `recode` is always complete
             self._batches[self._engine.submit(summarise, other.rows, watch=True, urgent=True)] = other
 
     def _register(self, batch: BatchInFlight, summary: BatchSummary) -> None:
@@ -325,7 +326,7 @@ class Run:
             chosen = RowRange(names=names, rows=slice(done, done + count), first=first)
             task, fills = batch.rows, count == chunking.shard
             if not fills:
-                task = self._engine.submit(compress, batch.rows, chosen, self._schema, urgent=True)
+                task = self._engine.submit(compress, batch.rows, chosen, self._schema, batch.first, urgent=True)
             self._pieces[axis].append(_Piece(batch, chosen, task, compressed=not fills))
             done += count
 
@@ -344,7 +345,7 @@ class Run:
         if pieces[0].compressed:
             return self._engine.submit(put_shards, jobs, *(piece.task for piece in pieces), watch=True, urgent=True)
         (piece,) = pieces  # it fills the shard
-        arguments = piece.task, piece.rows, self._schema
+        arguments = piece.task, piece.rows, self._schema, piece.batch.first
         return self._engine.submit(compress_and_put, jobs, *arguments, watch=True, urgent=True)
 
     def _note_written(self, jobs: tuple[ShardJob, ...], rows_of: list[tuple[BatchInFlight, int]], written: int) -> None:
@@ -378,6 +379,12 @@ def put_shards(jobs: tuple[ShardJob, ...], *parts: dict[str, EncodedRows]) -> in
     return sum(job.write([rows[job.name] for rows in parts]) for job in jobs)
 
 
-def compress_and_put(jobs: tuple[ShardJob, ...], processed: ProcessedBatch, chosen: RowRange, schema: Schema) -> int:
+def compress_and_put(
+    jobs: tuple[ShardJob, ...],
+    processed: ProcessedBatch,
+    chosen: RowRange,
+    schema: Schema,
+    first: FirstResult | None,
+) -> int:
     """Write one shard of each array on an axis, filled by rows of a single batch; return the bytes written."""
-    return put_shards(jobs, compress(processed, chosen, schema))
+    return put_shards(jobs, compress(processed, chosen, schema, first))

@@ -97,7 +97,10 @@ def open_table(path: Path, options: TableOptions | None = None, *, file: str | N
     """Open a file of any format but NPZ, and find its columns; errors name `file`, or None for a source of its own."""
     with of_source(file):
         options = options or TableOptions()
-        return replace(_open(path, options), file=file, na_values=tuple(options.na_values))
+        table = _open(path, options)
+        if file is None and not options.na_values:
+            return table
+        return replace(table, file=file, na_values=tuple(options.na_values))
 
 
 def _open(path: Path, options: TableOptions) -> OpenTable:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -43,6 +44,11 @@ MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
 _READ: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _MOST_DIMENSIONS: Final = 64  # NumPy's limit
+# A header as numpy.save writes it. Those of similar files differ only in the number of steps, so that with zeros in its
+# place NumPy parses one for all.
+_USUAL: Final = re.compile(
+    rb"({'descr': '[<>|][a-z][0-9]', 'fortran_order': False, 'shape': \()([1-9][0-9]{0,17})(,[0-9, ]*\), } *\n)"
+)
 _ADVICE: Final = "save bool, integers, or floats up to 64 bits"
 
 
@@ -93,11 +99,17 @@ def read_header(start: bytes | bytearray, size: int) -> NpyHeader:
     offset += length
     if size < offset:
         raise SourceError(f"the header ends at byte {offset:,}, but there are {size:,}; is it truncated?")
-    parsed = _parse(bytes(start[8:offset]), version)
+    text, steps = bytes(start[8:offset]), None
+    if usual := _USUAL.fullmatch(text, length_bytes):
+        steps = int(usual[2])
+        text = text[:length_bytes] + usual[1] + b"0" * len(usual[2]) + usual[3]
+    parsed = _parse(text, version)
     if parsed is None:
         shown = shorten(repr(bytes(start[offset - length : offset]).decode("latin-1")), 80)
         raise SourceError(f"cannot be read: the header describes no array: {shown}; {_ADVICE}, with numpy.save")
     shape, fortran, dtype = parsed
+    if steps is not None:
+        shape = steps, *shape[1:]
     _check_dtype(dtype)
     header = NpyHeader(shape=shape, fortran=fortran, dtype=dtype, offset=offset)
     expected = offset + header.count * dtype.itemsize

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.build_errors import SourceError
+from builder.build_errors import SourceError, of_source
 from builder.formats import open_table
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
@@ -82,20 +82,21 @@ def join_files(root: Path | None, files: Sequence[str], options: TableOptions) -
 
 
 @contextmanager
-def naming_file(open_source: Callable[[], JoinedTable]) -> Iterator[None]:
-    """In errors about a row of a source of several files, name the file and the row in it.
+def naming_file(source: str, open_source: Callable[[], JoinedTable]) -> Iterator[None]:
+    """Name a source of several files in errors; in those about a row, name the file and the row in it.
 
-    `open_source` is called if there is such an error.
+    `open_source` is called if there is an error about a row.
     """
-    try:
-        yield
-    except SourceError as error:
-        if error.source is not None or not _OF_ROW.search(error.reason):
-            raise  # it names a file already, or no row
+    with of_source(source):
         try:
-            table = open_source()
-            places = [table.place(int(number.replace(",", ""))) for _, number in _OF_ROW.findall(error.reason)]
-        except SourceError:  # a file changed, or rows of lists cannot be counted
-            raise error from None
-        rows = (f"row {row:,} of {file}" for file, row in places)
-        raise SourceError(_OF_ROW.sub(lambda match: match[1] + next(rows), error.reason)) from error
+            yield
+        except SourceError as error:
+            if error.source is not None or not _OF_ROW.search(error.reason):
+                raise  # it names a file already, or no row
+            try:
+                table = open_source()
+                places = [table.place(int(number.replace(",", ""))) for _, number in _OF_ROW.findall(error.reason)]
+            except SourceError:  # a file changed, or rows of lists cannot be counted
+                raise error from None
+            rows = (f"row {row:,} of {file}" for file, row in places)
+            raise SourceError(_OF_ROW.sub(lambda match: match[1] + next(rows), error.reason)) from error

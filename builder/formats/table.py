@@ -1,8 +1,8 @@
 """Columns as arrays, the protocol of open files, and checks that all formats share."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -243,13 +243,7 @@ def hidden_columns(frame: Frame, names: Sequence[str]) -> Frame:
     return frame.select([HIDDEN + name for name in names]).rename_columns(list(names))
 
 
-@contextmanager
-def reading(
-    *,
-    path: Path | None = None,
-    format: str | None = None,  # noqa: A002 - the option's name
-    advice: str = "is it whole?",
-) -> Iterator[None]:
+class reading:  # noqa: N801 - named like a function
     """Convert any exception of a library that reads a broken file to a SourceError.
 
     Args:
@@ -257,18 +251,31 @@ def reading(
         format: The format that the file should have.
         advice: What the user should check.
     """
-    try:
-        yield
-    except (BuildError, MemoryError):
-        raise
-    # pyarrow, numpy and zipfile raise exceptions of many classes for hostile bytes.
-    except Exception as error:
+
+    __slots__ = ("_advice", "_format", "_path")
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        format: str | None = None,  # noqa: A002 - the option's name
+        advice: str = "is it whole?",
+    ) -> None:
+        self._path, self._format, self._advice = path, format, advice
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # pyarrow, numpy and zipfile raise exceptions of many classes for hostile bytes.
+        if not isinstance(error, Exception) or isinstance(error, BuildError | MemoryError):
+            return
         if isinstance(error, OSError) and error.errno is not None:
             raise unreadable_file(error) from error
-        if path is not None and format is not None:
-            check_first_bytes(format, first_bytes(path, 64)[0])
+        if self._path is not None and self._format is not None:
+            check_first_bytes(self._format, first_bytes(self._path, 64)[0])
         words = shorten(str(error) or type(error).__name__).replace('"', "'")
-        raise SourceError(f'cannot be read: the reader says "{words}"; {advice}') from error
+        raise SourceError(f'cannot be read: the reader says "{words}"; {self._advice}') from error
 
 
 def for_each_column(names: Sequence[str], read: Callable[[str], Result]) -> dict[str, Result]:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -59,8 +58,11 @@ class RowPipeline:
                 raise EmptySourceError(NO_ROWS)
             return replace(rows, numbers=np.arange(before + 1, before + 1 + rows.rows)) if before else rows
 
-        with self._checking_others(lambda names: require_values(read(names))):
+        try:
             rows = read(self.columns)
+        except SourceError as error:
+            self._check_others(error, lambda names: require_values(read(names)))
+            raise
         require_values(rows)
         x, y = self._stack(rows)
         if y is None:
@@ -76,7 +78,7 @@ class RowPipeline:
         # The last sequence is held back: steps that are dropped after it count with it.
         last: SourceSequence | None = None
         dropped, rows, empty_table = 0, 0, None
-        with self._checking_others(lambda names: deque(self._clean_stretches(names), maxlen=0)):
+        try:
             for values, stretch, table, cleaned in self._clean_stretches(self.columns):
                 dropped += stretch.dropped
                 rows += stretch.table.rows + stretch.dropped
@@ -90,6 +92,9 @@ class RowPipeline:
                     elif self.joined is not None:
                         dropped += self.joined.dropped
                     last, dropped = _add_dropped(sequence, dropped), 0
+        except SourceError as error:
+            self._check_others(error, lambda names: deque(self._clean_stretches(names), maxlen=0))
+            raise
         if last is not None:
             yield _add_dropped(last, dropped)
         elif empty_table is not None and rows:
@@ -97,16 +102,11 @@ class RowPipeline:
         else:
             raise EmptySourceError(NO_ROWS)
 
-    @contextmanager
-    def _checking_others(self, check: Callable[[list[str]], object]) -> Iterator[None]:
-        """If some columns cannot be read in this block, check the others, to report all problems at once."""
-        try:
-            yield
-        except SourceError as error:
-            others = [name for name in self.columns if name not in error.columns]
-            if error.columns and (self.time or any(name in self.inputs for name in others)):
-                check_all(lambda: check(others), found=error)
-            raise
+    def _check_others(self, error: SourceError, check: Callable[[list[str]], object]) -> None:
+        """If some columns could not be read, check the others, to report all problems at once."""
+        others = [name for name in self.columns if name not in error.columns]
+        if error.columns and (self.time or any(name in self.inputs for name in others)):
+            check_all(lambda: check(others), found=error)
 
     def _clean_stretches(self, names: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], Stretch, Table, CleanRows]]:
         """Yield each stretch with its values of the `group_by` columns, its transformed rows, and its clean rows."""

@@ -1,7 +1,7 @@
 """The built-in process function, which takes columns of a table as inputs and labels."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -133,15 +133,12 @@ class Tabular(SourceReader):
             result = self._read(path)
         return self._named(path, result) if isinstance(result, Iterator) else result
 
-    @contextmanager
-    def _naming(self, path: Path) -> Iterator[None]:
+    def _naming(self, path: Path) -> AbstractContextManager[None]:
         """Name the source in errors; if it has several files, those about a row name the file."""
-        with of_source(self._name(path)):
-            if not self.files:
-                yield
-                return
-            with naming_file(lambda: join_files(self.root, self.files, self.options)):
-                yield
+        name = self._name(path)
+        if not self.files:
+            return of_source(name)
+        return naming_file(name, lambda: join_files(self.root, self.files, self.options))
 
     def _named(self, path: Path, sequences: Iterator[SourceSequence]) -> Iterator[SourceSequence]:
         with self._naming(path):

@@ -165,22 +165,31 @@ def process_alone(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
         return process_batch(batch, schema, space, whole=whole)
 
 
-def complete_batch(processed: ProcessedBatch, again: Callable[[], ProcessedBatch], first: Content) -> ProcessedBatch:
+@dataclass(frozen=True, slots=True)
+class FirstResult:
+    """What a batch contained when it was processed first, which is registered, and how to process it again."""
+
+    content: Content
+    again: Callable[[], ProcessedBatch]  # processes all sources that the batch had first
+
+
+def complete_batch(processed: ProcessedBatch, first: FirstResult | None) -> ProcessedBatch:
     """Return a batch that has the same sequences as when it was processed first.
 
     If its rows were lost with their worker, dask has processed it again, and it may have ended after another source.
 
     Args:
         processed: The batch.
-        again: Processes all sources that it had first.
-        first: What it contained first; the coordinator registers these sequences.
+        first: What it contained first; None: the batch cannot differ.
 
     Raises:
         BuildError: The process function gave other sequences than first.
     """
-    if processed.summary.done != first[0]:
-        processed = again()
-    (_, facts, classes), (_, first_facts, first_classes) = processed.summary.content, first
+    if first is None:
+        return processed
+    if processed.summary.done != first.content[0]:
+        processed = first.again()
+    (_, facts, classes), (_, first_facts, first_classes) = processed.summary.content, first.content
     if np.array_equal(facts, first_facts) and classes == first_classes:
         return processed
     common, sources = min(len(facts), len(first_facts)), processed.summary.records.sources
@@ -211,8 +220,11 @@ class RowRange:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]
 
 
-def compress(processed: ProcessedBatch, chosen: RowRange, schema: Schema) -> dict[str, EncodedRows]:
-    """Compress some rows of a batch; rows in files are read, array after array."""
+def compress(
+    processed: ProcessedBatch, chosen: RowRange, schema: Schema, first: FirstResult | None
+) -> dict[str, EncodedRows]:
+    """Compress some rows of a batch, once it is complete; rows in files are read, array after array."""
+    processed = complete_batch(processed, first)
     encoded: dict[str, EncodedRows] = {}
     for name in chosen.names:
         blocks = processed.rows[name]
@@ -280,8 +292,9 @@ def _narrow(rows: Rows) -> Rows:
     return replace(rows, dtype=np.dtype(TEXT_DTYPE)) if rows.dtype == np.float64 else rows
 
 
-def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema) -> ProcessedBatch:
-    """Return a batch with other class codes. Rows in files are recoded when they are read."""
+def recode(processed: ProcessedBatch, recoding: Recoding, schema: Schema, first: FirstResult | None) -> ProcessedBatch:
+    """Return a complete batch with other class codes. Rows in files are recoded when they are read."""
+    processed = complete_batch(processed, first)
     records, rows = processed.summary.records, processed.rows
     columns = dict(records.columns)
     if schema.label_axis == "sequence":

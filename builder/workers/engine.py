@@ -22,7 +22,7 @@ from store_spec import StorageError
 # while another worker is free.
 TASKS_PER_WORKER = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
-POLL_SECONDS = 0.005
+LOOK_SECONDS = 0.1  # between checks for workers
 
 Item = TypeVar("Item")
 
@@ -170,11 +170,13 @@ class DaskEngine:
         """
         deadline = time.monotonic() + seconds
         while not self._completed.has_ready():
-            if time.monotonic() >= deadline:
+            if (left := deadline - time.monotonic()) <= 0:
                 return False
-            time.sleep(POLL_SECONDS)
+            with self._completed.thread_condition:  # dask notifies it of each finished task
+                if not self._completed.has_ready():
+                    self._completed.thread_condition.wait(min(left, LOOK_SECONDS))
             has_workers = self._stop is None or self._client.cluster.scheduler.workers
-            self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + POLL_SECONDS
+            self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + LOOK_SECONDS
             if self._seconds_without_workers > START_SECONDS:
                 raise BuildError(
                     f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "

@@ -2,6 +2,9 @@
 
 import io
 import json
+import math
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 import store_spec
 from builder import SourceError, tabular
 from builder.formats import files, format_of, json_lines, open_table, split_name, text_header, text_table
-from builder.formats.arrays import NpyTable
+from builder.formats.arrays import NpyTable, read_header
 from builder.formats.table import OpenTable, Table, read_raw
 from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
 from builder.options.table_options import TableOptions
@@ -336,6 +339,52 @@ def test_npy_files_keep_shape_and_dtype(tmp_path, shape, dtype, order):
     opened = open_table(path)
     assert isinstance(opened, NpyTable)
     assert same(opened.block(names_of(opened)), native)
+
+
+def headers_of(text: str, dtype: str = "<f4") -> tuple[Any, Any]:
+    """Return what NumPy and we read from a header: shape, order and dtype; None for an error."""
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 9) + text.encode() + b" " * 8 + b"\n"
+    expected = found = None
+    with suppress(Exception):  # a malformed header makes NumPy raise errors of many classes
+        expected = np.lib.format.read_array_header_1_0(io.BytesIO(data[8:]))
+    nbytes = 6 * int(dtype[2:] or 1) if expected is None else math.prod(expected[0]) * expected[2].itemsize
+    with suppress(SourceError):
+        header = read_header(data, len(data) + nbytes)
+        found = header.shape, header.fortran, header.dtype
+    return expected, found
+
+
+@pytest.mark.parametrize("before", ["", "# {'descr': '<f4', 'fortran_order': False, 'shape': (5, 2), }\n"])
+@pytest.mark.parametrize(
+    "shape",
+    ["(3, 2)", "(6,)", "(3, 2,)", "(0, 2)", "(3, 2), 'shape': (1, 2)", "(03, 2)", "(3, 02)", "(3,, 2)", "(3 2)"],
+)
+def test_odd_npy_headers_are_read_as_numpy_reads_them(shape, before):
+    expected, found = headers_of(f"{before}{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}")
+    assert found == expected
+
+
+@given(
+    shape=st.lists(st.integers(0, 12), min_size=1, max_size=3).map(tuple),
+    dtype=st.sampled_from(["<f4", ">f8", "|b1", "|i1", "<i8", "<U4", "<c8", "|O", "<q9"]),
+    fortran=st.booleans(),
+    changes=st.lists(st.tuples(st.integers(0, 90), st.sampled_from("0123(), :'#{}<f")), max_size=2),
+)
+def test_npy_headers_are_read_as_numpy_reads_them_or_refused(shape, dtype, fortran, changes):
+    text = f"{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
+    for place, character in changes:
+        text = text[:place] + character + text[place + 1 :]
+    expected, found = headers_of(text, dtype)
+    assert found in (None, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 9, 10, 99, 100, 12_345])
+def test_the_steps_of_an_npy_file_may_have_any_number_of_digits(tmp_path, steps):
+    for dtype, shape in (("<f4", (steps, 2)), (">i8", (steps,)), ("|b1", (steps, 1, 3))):
+        rows = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+        np.save(tmp_path / "x.npy", rows)
+        header = read_header((tmp_path / "x.npy").read_bytes(), (tmp_path / "x.npy").stat().st_size)
+        assert (header.shape, header.dtype) == (shape, np.dtype(dtype))
 
 
 def test_npy_columns_can_be_named_and_chosen(tmp_path):

@@ -351,9 +351,9 @@ def test_batches_whose_codes_differ_are_recoded_and_others_are_not(tmp_path, mon
     names = write_texts(tmp_path / "src", "step", [["dog"], ["cat", "dog"], ["dog"], ["cat"]])
     recoded = []
 
-    def noted(processed, recoding, schema):
+    def noted(processed, recoding, schema, first):
         recoded.append(processed.summary.records.sources)
-        return recode(processed, recoding, schema)
+        return recode(processed, recoding, schema, first)
 
     monkeypatch.setattr("builder.execution.run.recode", noted)
     build_texts(tmp_path, "store", "step", InOrder())

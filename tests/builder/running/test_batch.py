@@ -29,6 +29,7 @@ from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, spli
 from builder.processes.function_process import FunctionOptions, FunctionProcess, Portable
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import (
+    FirstResult,
     ProbeResult,
     ProcessedBatch,
     RowRange,
@@ -234,9 +235,9 @@ def test_labels_that_are_the_inputs_are_described_and_compressed_once(three_file
     assert (at_once.summary.bytes_decoded, at_once.summary.bytes_in_memory) == (72_000, 36_000)
     assert (apart.summary.bytes_decoded, apart.summary.bytes_in_memory) == (72_000, 72_000)
     part = RowRange(names=("inputs", "labels"), rows=slice(10, 2_500), first=10)
-    found = compress(at_once, part, STEP)
+    found = compress(at_once, part, STEP, None)
     assert (len(compressed), found["labels"] is found["inputs"]) == (1, True)
-    compress(apart, part, STEP)
+    compress(apart, part, STEP, None)
     assert len(compressed) == 3
 
 
@@ -296,7 +297,8 @@ def test_rows_that_were_lost_are_taken_again_only_if_they_are_the_same(three_fil
         return rows, rows
 
     def again(processed: ProcessedBatch) -> ProcessedBatch:
-        return complete_batch(processed, partial(process_batch_in, batch, STEP, SPACE, whole=True), summary.content)
+        whole = partial(process_batch_in, batch, STEP, SPACE, whole=True)
+        return complete_batch(processed, FirstResult(summary.content, whole))
 
     batch = batch_of(three_files, "a", "b", "c", process=read)
     first = process_batch(batch, STEP)
@@ -343,7 +345,7 @@ def test_a_batch_is_completed_while_no_other_is_processed(three_files):
     again = partial(process_alone, whole, STEP, SPACE, whole=True)
     with ThreadPoolExecutor(2) as threads:
         other = threads.submit(process_alone, whole, STEP, SPACE)
-        completed = threads.submit(complete_batch, processed, again, due)
+        completed = threads.submit(complete_batch, processed, FirstResult(due, again))
         assert [other.result().summary.done, completed.result().summary.done] == [2, 2]
     assert together == [1] * 4
 
