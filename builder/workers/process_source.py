@@ -241,6 +241,8 @@ def _read_files(batch: SourceBatch, name: str) -> SourceRead:
     if name in batch.crashed:
         raise SourceError(batch.crashed[name])
     files, read = batch.files_of(name), dict[str, Fingerprint]()
+    if files.labels in files.own:
+        raise SourceError(f"its label file {files.labels} is also one of its files; name it differently, or move it")
     for file in files.every:
         try:
             read[file] = read_fingerprint(os.path.join(batch.root, file))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import builder
 import store_spec
-from builder import LongSequence, Sequence, UsageError, tabular
+from builder import BuildError, LongSequence, Sequence, UsageError, tabular
 from builder.maintenance.checks import verify_sources
 from tests.builder.command import seqzarr
 from tests.builder.made_sources import rows_by_source as rows_of
@@ -300,6 +300,15 @@ def test_labels_come_from_a_manifest_or_a_file_for_each_source(src, tmp_path):
     store = store_spec.open_store(tmp_path / "beside.zarr")
     assert [y.ravel().tolist() for _, y in store] == [[5, 6, 7], [1, 1, 2, 2]]
     assert build(src, "", "beside.zarr").unchanged == 2
+
+
+def test_a_label_file_is_no_part_of_its_source(tmp_path):
+    write(tmp_path / "src", "p1_a.csv", [[1.0, 2.0]])
+    write(tmp_path / "src", "p1_y.csv", [[3.0]], header="y")
+    process = tabular(labels_from=r"(\d) -> p{1}_y.csv")
+    with pytest.raises(BuildError, match=r"label file p1_y\.csv is also one of its files"):
+        build(tmp_path / "src", sequence_from=r"p(\d)_", process=process)
+    assert build(tmp_path / "src", store="ok.zarr", sequence_from=r"p(\d)_[^y]", process=process).added == 1
 
 
 def test_npz_files_are_joined_as_they_are(tmp_path):
