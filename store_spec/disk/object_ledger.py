@@ -16,6 +16,7 @@ from store_spec.disk.storage import PROBE
 from store_spec.errors import FormatError, MissingStoreError, StoreError, StoreExistsError
 from store_spec.format.layout import OFFSETS, ROOT, Root
 from store_spec.format.records import Records
+from store_spec.schema import GROUPS
 
 
 class ObjectLedger(Ledger):
@@ -32,8 +33,9 @@ class ObjectLedger(Ledger):
     def create_at(cls, storage: WritableObjects, root: Root) -> Iterator[ObjectLedger]:
         """See `Ledger.create`."""
         # If a writer died before it put the root, there are only keys of an empty store.
-        of_empty_stores = {key.partition("/")[0] for key in root.schema.folders()}
-        if any(name not in of_empty_stores and not name.startswith(PROBE) for name in storage.list()):
+        of_empty_stores = {*root.schema.folders(), *(f"{group}/{ROOT}" for group in GROUPS)}
+        keys = (f"{group}/{name}" if group else name for group in ("", *GROUPS) for name in storage.list(group))
+        if any(key not in of_empty_stores and not key.startswith(PROBE) for key in keys):
             raise StoreExistsError(f"{storage.root}: something is there already; remove it, or open it with mode='a'")
         storage.check_conditions()
         with _claimed(storage, root, None) as ledger:

@@ -189,11 +189,12 @@ def test_a_created_store_exists_at_once_and_a_second_one_is_refused(memory):
     assert len(store_spec.open_store(memory)) == 2
 
 
-def test_other_objects_are_not_overwritten(memory):
-    obstore.put(memory.store, "notes.txt", b"mine")
+@pytest.mark.parametrize("key", ["notes.txt", "sequences/site/zarr.json"])  # the latter of a creation that was killed
+def test_a_store_is_not_created_among_other_objects(memory, key):
+    obstore.put(memory.store, key, b"mine")
     with pytest.raises(errors.StoreExistsError, match="something is there already"):
         store_spec.create_store(memory, **WALKS)
-    assert objects(memory) == {"notes.txt": b"mine"}
+    assert objects(memory) == {key: b"mine"}
     with pytest.raises(errors.MissingStoreError, match="there is no store; create it first"):
         store_spec.open_store(memory, "a")
 
