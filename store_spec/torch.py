@@ -56,7 +56,11 @@ class BatchDataset(IterableDataset[Any]):
         return TensorBatches(self._start, self._epochs.take(), self._epochs)
 
     def __len__(self) -> int:
-        return len(self._start(self._epochs.upcoming))
+        """Return the number of batches; TypeError if epochs differ, since loops use the first answer for all epochs."""
+        batches = self._start(self._epochs.upcoming)
+        if not batches.same_length_in_all_epochs:
+            raise TypeError(f"epochs differ in length; this one has {len(batches):,} batches")
+        return len(batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that epoch, also in the workers of a `DataLoader`."""

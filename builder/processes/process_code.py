@@ -122,6 +122,7 @@ class _Walk:
         self.unknown = set[str]()  # names of objects that cannot be compared
         self._done: dict[int, tuple[object, bytes]] = {}  # by id; the object is kept, so that its id stays unique
         self._open: dict[int, int] = {}  # the ids of the objects being walked, outermost first
+        self._open_names = set[tuple[int, str]]()  # of modules being walked: the module's id and the name
         self._definitions: dict[str, dict[str, list[tuple[str, CodeType]]]] = {}  # by file
         self._installed = {"__main__": False}  # by package; the code of installed packages is not walked
         while isinstance(process, partial):
@@ -233,10 +234,11 @@ class _Walk:
             yield "" if module is None else module.__name__
         elif names is None:
             yield self._unknown(f"the module {module.__name__}")
-        elif id(module) not in self._open:
-            self._open[id(module)] = len(self._open)
-            yield from self._named({name: vars(module)[name] for name in names.intersection(vars(module))}, names)
-            del self._open[id(module)]
+        else:
+            new = {(id(module), name) for name in names.intersection(vars(module))} - self._open_names
+            self._open_names |= new
+            yield from self._named({name: vars(module)[name] for _, name in new}, names)
+            self._open_names -= new
 
     def _named(self, values: dict[str, Any], names: set[str], whole: Collection[str] = ()) -> Iterator[bytes | str]:
         """Yield names and digests of values; of modules that are not in `whole`, only the objects called `names`."""

@@ -72,15 +72,19 @@ def test_the_epoch_is_the_one_that_was_set(windows, batch_dataset):
         assert same(dataset, windows.batches(5, shuffle=True, epoch=epoch))
 
 
-def test_with_a_random_phase_the_number_of_batches_is_that_of_the_epoch(store, batch_dataset):
+def test_epochs_that_differ_in_length_have_no_common_length(store, batch_dataset):
+    from torch.utils.data import DataLoader
+
     windows = store.windows(WINDOW, stride=3, phase="random")
     dataset = batch_dataset(windows.batches, 1)
     found = []
     for epoch in range(8):
         dataset.set_epoch(epoch)
-        found.append(len(dataset))
-        assert found[-1] == len(batches := list(dataset))
+        found.append(len(batches := list(dataset)))
         assert same(batches, windows.batches(1, epoch=epoch))
+        # A training loop, such as Lightning's, would end all epochs after the first answer.
+        with pytest.raises(TypeError, match="epochs differ in length"):
+            len(DataLoader(dataset, batch_size=None))
     assert len(set(found)) > 1
 
 

@@ -285,6 +285,19 @@ def test_an_edit_of_another_module_of_the_user_is_seen(folder, reading):
     assert found[3] == found[0]
 
 
+@pytest.mark.parametrize("used", ["kit.rows.read", "kit.other.read"])
+def test_an_edit_is_seen_through_a_package_that_is_used_in_several_ways(folder, used):
+    (folder / "my_reader.py").write_text("import kit.steps\ndef process(path): return kit.steps.read(path)\n")
+    (folder / "kit" / "steps.py").write_text(f"import kit.rows, kit.other\ndef read(path): return {used}(path)\n")
+    (folder / "kit" / "other.py").write_text("import kit.rows\ndef read(path): return kit.rows.read(path)\n")
+    found = []
+    for value in (1, 2, 1):
+        forget()
+        (folder / "kit" / "rows.py").write_text(f"import kit.steps\ndef read(path): return {value}, kit.steps.read\n")
+        found.append(fingerprint(builder.processes.process.load_process("my_reader:process")))
+    assert (found[0] == found[1], found[0] == found[2]) == (False, True)
+
+
 @pytest.mark.parametrize("use", ["first(rows)", "getattr(rows, 'read')(path)", "vars(rows)['read'](path)"])
 def test_the_user_is_warned_of_a_module_that_is_used_whole(folder, use):
     text = f"import math\nfrom kit import rows\n\ndef process(path):\n    math.sqrt(1)\n    return {use}\n"
