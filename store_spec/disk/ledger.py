@@ -327,9 +327,12 @@ def replace_shard(snapshot: Snapshot, name: str, number: int, rows: NDArray[Any]
     with suppress(*DAMAGE):
         if storage.get(key) == b"".join(pieces):
             return None
-    if Snapshot.of(storage).root.counts != snapshot.root.counts:
-        raise ConflictError(f"{storage.root}: a writer committed meanwhile; nothing was put: check it again")
-    storage.put(key, pieces)
+
+    def check() -> None:
+        if Snapshot.of(storage).root.counts != snapshot.root.counts:
+            raise ConflictError(f"{storage.root}: a writer committed meanwhile; nothing was put: check it again")
+
+    storage.put(key, pieces, check)
     storage.sync([name])
     return key
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 from store_spec.collector import is_collecting
 from store_spec.disk.places import Address, StoreLocation, is_url, place_of
-from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, UnreadableError
+from store_spec.errors import FormatError, MissingStoreError, SchemaError, StorageError, StoreError, UnreadableError
 from store_spec.format.layout import ROOT
 
 if TYPE_CHECKING:
@@ -244,18 +244,23 @@ class LocalStorage:
     def put(self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None) -> None:
         """Write a file in one step: to a temporary name in the same folder, synced, then renamed.
 
-        The folder is not synced: `sync` does that once for many files. `check` is called before anything is written; it
-        raises an error if the file may not be replaced.
+        The folder is not synced: `sync` does that once for many files. `check` is called just before the file gets its
+        name; it raises an error if the file may not be replaced.
         """
-        if check is not None:
-            check()
-        self._put(key, parts, sync=True)
+        self._put(key, parts, sync=True, check=check)
 
     def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file in one step without syncing it: it may be lost in a power cut."""
         self._put(key, parts, sync=False)
 
-    def _put(self, key: str, parts: Iterable[bytes | memoryview], *, sync: bool) -> None:
+    def _put(
+        self,
+        key: str,
+        parts: Iterable[bytes | memoryview],
+        *,
+        sync: bool,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         path = self.path(key)
         partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
         step = "creating"
@@ -270,14 +275,18 @@ class LocalStorage:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if check is not None:  # now, since writing and syncing may have taken long, or the process was suspended
+                check()
             if self.open_folder is not None:
                 step = f"finding {self.open_folder}, the folder of its writer,"
                 os.stat(self.open_folder)
             step = "renaming"
             os.replace(partial, path)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             with contextlib.suppress(OSError):  # the first error is the one to report
                 partial.unlink()
+            if isinstance(error, StoreError):
+                raise
             raise _refused(path, step, error) from error
 
     def make_folder(self, key: str = "") -> None:

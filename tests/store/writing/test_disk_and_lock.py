@@ -17,7 +17,7 @@ import store_spec
 from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import build_folder, locked
 from store_spec.disk.storage import LocalStorage
-from store_spec.errors import FormatError, LockedError, MissingStoreError, StorageError, StoreError
+from store_spec.errors import ConflictError, FormatError, LockedError, MissingStoreError, StorageError, StoreError
 from tests.store.oracle import Recipe, append, make, write
 
 
@@ -234,3 +234,17 @@ def test_a_file_system_on_which_locks_do_nothing_is_refused(tmp_path, monkeypatc
     monkeypatch.setattr("store_spec.disk.lock.fcntl.flock", lambda *_: None)
     with pytest.raises(StorageError, match="locks do nothing on this file system"), locked(tmp_path / "store"):
         pass
+
+
+def test_a_file_is_not_replaced_if_the_last_check_refuses_it(tmp_path):
+    storage, steps = LocalStorage(tmp_path), []
+    storage.put("x", [b"old"])
+
+    def refuse() -> None:
+        steps.append("checked")
+        raise ConflictError("another writer was faster")
+
+    with mock.patch("os.fsync", side_effect=lambda _: steps.append("synced")), pytest.raises(ConflictError):
+        storage.put("x", [b"new"], refuse)
+    assert steps == ["synced", "checked"]  # the process may have been suspended before
+    assert (os.listdir(tmp_path), (tmp_path / "x").read_bytes()) == (["x"], b"old")
