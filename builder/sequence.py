@@ -234,12 +234,12 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     """Return the columns of a data frame as one array (rows, columns), and their names, units and descriptions.
 
     Missing numbers become NaN. If a column of labels is text, the array has dtype object. The names are None if they
-    are not text, such as the numbers that pandas gives by default. `what` is `inputs` or `labels`.
+    are the numbers that pandas gives by default. `what` is `inputs` or `labels`.
     """
     names = list(value.column_names if isinstance(value, pa.Table | pa.RecordBatch) else value.columns)
-    is_named = all(isinstance(name, str) for name in names)
-    if not is_named:
-        names = [str(place) for place in range(len(names))]
+    is_named = names != list(range(len(names)))
+    if not all(isinstance(name, str) for name in names):
+        names = ["/".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
         value = value.set_axis(names, axis=1)  # of pandas: others have text
     frame = pa.table(value).select(names)  # pandas may export its index as a column
     for name, kind in zip(names, frame.schema.types, strict=True):

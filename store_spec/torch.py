@@ -31,8 +31,8 @@ class BatchDataset(IterableDataset[Any]):
         method: `windows.batches`, `store.padded`, `store.packed` or `store.streams`.
         *args: Its arguments, as in `BatchDataset(windows.batches, 256, shuffle=True)`.
         **options: Its further arguments. Without `rank` and `world_size`, those of `torch.distributed` are used, once
-            it is initialised; with Accelerate, pass 0 and 1. Arrays in the result of a `transform` become tensors. For
-            workers that are not forked, a `transform` must be picklable.
+            it is initialised. Arrays in the result of a `transform` become tensors. For workers that are not forked, a
+            `transform` must be picklable.
     """
 
     def __init__(self, method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P.kwargs) -> None:

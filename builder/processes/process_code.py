@@ -221,12 +221,13 @@ class _Walk:
         if self._is_installed(kind.__module__):
             yield f"{kind.__module__}:{kind.__qualname__}"
             return
-        yield from (kind.__name__, self.digest(kind.__bases__))
+        yield from (kind.__name__, self.digest((type(kind), *kind.__bases__)))
         if self._values and issubclass(kind, enum.Enum):
             yield self.digest({name: member.value for name, member in kind.__members__.items()})
         if self._values and is_dataclass(kind):
             yield from (self.digest((one.name, one.default, one.default_factory)) for one in fields(kind))
-        yield from self._named({name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}, set())
+        members = {name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}
+        yield from self._named(members, set(), members)
 
     def _of_module(self, module: ModuleType | None, names: set[str] | None) -> Iterator[bytes | str]:
         """Yield the digests of a module's objects with these names; None: the names are unknown."""

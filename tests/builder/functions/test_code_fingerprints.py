@@ -236,7 +236,7 @@ def test_with_source_text_a_fingerprint_is_the_same_in_every_python():
     code += "process = make([process, helper, Options(), Further(options=Options()), twice, {'a', 'b'}, 1.5, b'x'])\n"
     assert (
         fingerprint(defined(code, source="<cell>"))
-        == "791bb1b6b4f56425d70fc5f0ad91cf3a60245df5badbbd1adadee4a45b54618d"
+        == "fcbefda60b1fc5bd8f3015b5210e393f5589b23511676160b4a8770fc508f92f"
     )
 
 
@@ -296,6 +296,18 @@ def test_an_edit_is_seen_through_a_package_that_is_used_in_several_ways(folder, 
         (folder / "kit" / "rows.py").write_text(f"import kit.steps\ndef read(path): return {value}, kit.steps.read\n")
         found.append(fingerprint(builder.processes.process.load_process("my_reader:process")))
     assert (found[0] == found[1], found[0] == found[2]) == (False, True)
+
+
+def test_an_edit_of_a_metaclass_is_seen_and_the_user_warned_of_a_module_in_a_class(folder):
+    text = "from kit import rows\nclass process(metaclass=rows.Meta):\n    rows = rows\n"
+    (folder / "my_reader.py").write_text(text)
+    found = []
+    for value in (1, 2):
+        forget()
+        (folder / "kit" / "rows.py").write_text(f"class Meta(type):\n    def __call__(cls, path): return {value}\n")
+        found.append(code_of(builder.processes.process.load_process("my_reader:process")))
+    assert found[0].sha256 != found[1].sha256
+    assert "(the module kit.rows)" in str(found[0].uncompared)
 
 
 @pytest.mark.parametrize("use", ["first(rows)", "getattr(rows, 'read')(path)", "vars(rows)['read'](path)"])

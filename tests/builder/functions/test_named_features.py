@@ -213,3 +213,21 @@ def test_other_names_are_refused_and_not_matched_by_position(tmp_path):
 def test_default_column_numbers_of_pandas_are_not_names(tmp_path):
     store = build(tmp_path, lambda _: pd.DataFrame(np.ones((3, 2))), "a", label_pattern="(?P<kind>[ab])")
     assert (store.schema.inputs.names, len(store)) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ([2019, 2020], ("2019", "2020")),
+        ([("mm", "rain"), ("mm", "flow")], ("mm/rain", "mm/flow")),
+        (["a", 7], ("a", "7")),
+    ],
+)
+def test_names_that_are_not_text_become_text(tmp_path, columns, names):
+    def read(path: Path) -> Any:
+        frame = pd.DataFrame({columns[0]: [1.0, 2.0], columns[1]: [3.0, 4.0]})
+        return frame[columns[:: 1 if path.stem == "a" else -1]], 0
+
+    store = build(tmp_path, read)
+    assert (store.schema.inputs.names, store[0][0].tolist()) == (names, [[1.0, 3.0], [2.0, 4.0]])
+    assert np.array_equal(store[0][0], store[1][0])
