@@ -34,7 +34,8 @@ class Sequence:
             unit of the store. None: no time is stored.
         filled: Bool (steps, *feature shape), True where a value of inputs was filled in; None: no value was. It is
             stored if the first sequence of a store has it.
-        zone: `"UTC"` if `time` is in UTC; None if it is a local time without a zone.
+        zone: `"UTC"` if `time` is in UTC, as are times of Arrow and polars that have a zone; None if it is a local time
+            without a zone.
         features: The names of the features, the last axis of inputs; None: they have no names. The store has those of
             the first sequence, and takes later sequences by name, in any order.
         targets: The names of the targets, the last axis of labels, likewise; of labels that are the inputs, those of
@@ -203,9 +204,18 @@ def _as_sequence(value: Any) -> Sequence | None:
         labels, targets = inputs, features if value.targets is None else Columns.of(value.targets)
     else:
         labels, targets = _read_columns(value.labels, value.targets, "labels")
-    if inputs is value.inputs and labels is value.labels and features is targets is None:
+    zone = "UTC" if value.time is not None and _has_zone(value.time) else value.zone
+    if inputs is value.inputs and labels is value.labels and features is targets is None and zone == value.zone:
         return value  # the usual case, without the time of a copy
-    return replace(value, inputs=inputs, labels=labels, features=features, targets=targets)
+    return replace(value, inputs=inputs, labels=labels, features=features, targets=targets, zone=zone)
+
+
+def _has_zone(time: Any) -> bool:
+    """Return whether these times are a column of Arrow or polars with a time zone: as an array they are in UTC."""
+    kind = getattr(time, "type", None)
+    if hasattr(time, "__arrow_c_stream__"):
+        kind = pa.chunked_array(time).type
+    return isinstance(kind, pa.DataType) and pa.types.is_timestamp(kind) and kind.tz is not None
 
 
 def _read_columns(value: Any, names: Iterable[str] | None, what: str) -> tuple[Any, Columns | None]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import store_spec
@@ -93,3 +94,17 @@ def test_a_file_with_only_a_header_has_no_unit_and_is_skipped(tmp_path, elapsed)
     contents = {"a.csv": "t,x\n", "b.csv": "t,x\n1,2\n3,4\n"}
     report = build_files(tmp_path, contents, tabular(time="t", time_unit="s", missing="drop", elapsed=elapsed)).report
     assert (report.added, [str(one) for one in report.skipped]) == (1, ["a.csv: has no rows"])
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", None])
+def test_times_of_arrow_with_a_zone_are_in_utc(tmp_path, zone):
+    utc = np.array(["2024-06-01T10", "2024-06-01T11"], "datetime64[s]")
+    for store, convert in (
+        ("array.zarr", lambda times: times),
+        ("chunks.zarr", lambda times: pa.chunked_array([times])),
+    ):
+        times = convert(pa.array(utc, pa.timestamp("s", zone)))
+        sequence = Sequence(np.ones((2, 1)), 0, time=times)
+        built = build_files(tmp_path, {"a.bin": b"1"}, lambda _, it=sequence: it, store).store
+        assert built.times(0).tolist() == utc.tolist()
+        assert built.schema.time == Time("s", zone=zone and "UTC")
