@@ -171,6 +171,8 @@ class _Walk:
     def _of_pickled(self, value: Any) -> Iterable[bytes | str]:
         """Return the digests of the values that pickle would save for an object."""
         kind = type(value)
+        if hasattr(value, "untyped_storage"):  # a tensor of torch, whose pickled form has addresses in memory
+            return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
         try:
             if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # such as lru_cache
                 return map(self.digest, (kind, value.__wrapped__))

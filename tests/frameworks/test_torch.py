@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builder.processes.process_code import code_of
 from store_spec.errors import StateError, WindowError
 from store_spec.schema import DTYPES
 from tests.frameworks.walks import OPTIONS, WINDOW, make_walks, same
@@ -241,3 +242,15 @@ def test_nested_tensors_have_the_steps_of_each_piece_and_no_padding(store, torch
     assert len(found) == np.count_nonzero(store.lengths)
     for number, piece in found:
         assert torch.equal(piece, torch.from_numpy(store[number][0]))
+
+
+def test_a_process_function_with_tensors_cannot_be_compared(batch_dataset):  # noqa: ARG001  # needs torch
+    import torch
+
+    def process(_: object) -> Any:
+        return mean
+
+    mean = torch.ones(2)
+    code = code_of(process)
+    assert code == code_of(process)
+    assert "(torch.Tensor)" in str(code.uncompared)

@@ -20,6 +20,7 @@ from builder.processes.process_code import code_of
 from tests.builder.any_order import fail_at_commit
 from tests.builder.command import python, recorded, seqzarr
 from tests.builder.command import seqzarr_build as build
+from tests.builder.source_files import write_files
 from tests.store.oracle import files
 
 READER = """
@@ -264,3 +265,28 @@ def test_the_command_says_in_one_line_which_sources_older_code_made(reader):
 def test_null_in_the_record_of_a_function_is_ignored():
     options = {"arguments": None, "missing": None, "classes": None, "label_pattern": None}
     assert is_valid_record({"function": "made:read"} | options)
+
+
+FAILING_SCRIPT = """
+import numpy as np
+
+def read(path):
+    if path.name == "b.bin":
+        raise ValueError("bad")
+    return np.ones((3, 1)), 0
+
+if __name__ == "__main__":
+    import builder
+
+    for workers in (0, 1):
+        builder.build("src", f"store{workers}", process=read, workers=workers)
+"""
+
+
+@pytest.mark.slow
+def test_failures_of_a_script_are_recorded_alike_with_and_without_workers(tmp_path):
+    write_files(tmp_path / "src", {"a.bin": b"1", "b.bin": b"2"})
+    (tmp_path / "script.py").write_text(FAILING_SCRIPT)
+    assert python("script.py", folder=tmp_path).returncode == 0
+    assert files(tmp_path / "store0") == files(tmp_path / "store1")
+    assert "ValueError: bad" in (tmp_path / "store0" / "zarr.json").read_text()
