@@ -19,7 +19,8 @@ from store_spec.reading.selection import Pair, Selection
 from store_spec.reading.splits import DEFAULT_SPLITS, folds, members
 from store_spec.reading.statistics import Quantiles, Statistics, quantiles, stats_of
 from store_spec.sequences.packed import PackedBatches, PackedOptions
-from store_spec.sequences.padded import PaddedBatches, PaddedOptions, Side
+from store_spec.sequences.padded import PaddedBatches
+from store_spec.sequences.padded_order import PaddedOptions, Side
 from store_spec.sequences.slices import SliceOptions
 from store_spec.sequences.streams import StreamOptions, Streams
 from store_spec.windows.shape import MissingValues, Phase, Short, Target, WindowOptions, WindowShape

@@ -24,6 +24,9 @@ def dataset(method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P
     streams, call `model.fit(batches, initial_epoch=n, epochs=n + 1)` for each epoch n. In one call, later epochs get
     at most one batch more than the first one had. Keras warns each time that its input ran out of data.
 
+    `model.fit` takes a third array for weights of the samples, even if it is a mask, `reset` or `index`. Remove it, as
+    in `dataset(store.streams, 32, 64).map(lambda x, y, reset: (x, y))`, or make it an input of the model.
+
     After each batch glibc returns TensorFlow's memory to the system, and allocates it again for the next batch, which
     may take longer than everything else. With `MALLOC_TOP_PAD_=67108864` in the environment when Python starts, glibc
     keeps 64 MiB.

@@ -80,7 +80,10 @@ class BatchDataset(IterableDataset[Any]):
 
 
 class TensorBatches:
-    """An iterator over an epoch of a `BatchDataset`. Its state is that of the batches; torchdata's loaders save it."""
+    """An iterator over an epoch of a `BatchDataset`.
+
+    Its state is that of the batches; torchdata's `StatefulDataLoader` saves it.
+    """
 
     def __init__(self, start: Callable[[int], OneEpoch[Any, Any]], epoch: int, epochs: EpochCounter) -> None:
         self._start, self._batches, self._epochs = start, start(epoch), epochs

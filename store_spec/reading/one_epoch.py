@@ -143,6 +143,10 @@ class EpochPlan(ABC):
         """Return the further entries of a state after `step` batches."""
         return {}
 
+    def end(self) -> dict[str, Any]:
+        """Return how the end of the epoch is distributed, for the state of a worker: others took other batches."""
+        return {}
+
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Return the plan of the rest of an epoch after `step` batches, perhaps taken by another number of ranks."""
         return self
@@ -171,6 +175,10 @@ class TurnsPlan(EpochPlan):
     def state(self, step: int) -> dict[str, Any]:
         """Return how many windows or rows all ranks have taken."""
         return {"taken": self.turns.samples_before(step)}
+
+    def end(self) -> dict[str, Any]:
+        """Return how many windows or rows are in the batches that are the same for any number of ranks."""
+        return {"last": self.turns.last[1]}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:
         """Return the plan of the rest of an epoch; another number of ranks distributed its end differently."""
@@ -337,10 +345,13 @@ class OneEpoch(Generic[Item, Plan]):
         """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.
 
         It is the same for every rank that has taken as many batches. Batches with the same arguments can continue from
-        it with `load_state_dict`, in any process.
+        it with `load_state_dict`, in any process, also with another `world_size` if `batch_size * world_size` is the
+        same and something is left for each rank.
         """
         plan, step = self._plan, self._step()
-        return state_of(self._kind, plan.store, self._sequences, plan.parameters(), step) | plan.state(step)
+        # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
+        end = {} if self._every == 1 else plan.end()
+        return state_of(self._kind, plan.store, self._sequences, plan.parameters(), step) | plan.state(step) | end
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called; no rows of earlier batches are read.

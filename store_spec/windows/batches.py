@@ -256,17 +256,6 @@ class Batches(OneEpoch[Batch, Epoch]):
         self._of_worker = True
         return super().of_worker(worker, workers)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state after the batches taken so far: a small dict, some hundred bytes as JSON.
-
-        It is the same for every rank that has taken as many batches. Batches with the same arguments can continue from
-        it with `load_state_dict`, in another process, and with another `world_size` if `batch_size * world_size` is the
-        same and there is a window left for each rank.
-        """
-        # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
-        last = {} if self._every == 1 else {"last": self._plan.turns.last[1]}
-        return super().state_dict() | last
-
 
 def _transformed(batches: Generator[Batch, None, None], transform: Transform) -> Generator[Any, None, None]:
     with closing(batches):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import store_spec
 from store_spec.errors import StateError, WindowError
 from store_spec.sequences.packed import pack
-from store_spec.sequences.padded import PaddedOptions
+from store_spec.sequences.padded_order import PaddedOptions
 from store_spec.sequences.slices import SliceReader
 from tests.store.kinds import chunks_read
 from tests.store.oracle import Recipe, make, store_of, write

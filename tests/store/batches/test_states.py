@@ -247,17 +247,22 @@ def test_a_state_of_other_parameters_is_refused_with_both_values_and_changes_not
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_at_different_batches_continue_with_other_ranks(by_step, ranks, others, workers):
-    """Each worker saves its own state, as with torchdata; none of 13 windows, six per step, is lost."""
+@pytest.mark.parametrize("kind", ["windows", "padded", "packed"])
+def test_workers_at_different_batches_continue_with_other_ranks(by_step, tmp_path, kind, ranks, others, workers):
+    """Each worker saves its own state, as with torchdata; none of 13 windows or sequences, six per step, is lost."""
     windows = by_step.store.select([6]).windows(88, target="last")
     assert len(windows) == 13
+    store = store_of(tmp_path / "s", [np.ones((4, 1), "int8")] * 13, [np.ones(4, "int8")] * 13)
+
+    def begin(size: int, **options: Any) -> Any:
+        if kind == "packed":  # each row is a sequence
+            return store.packed(4, batch_size=size, **options)
+        return windows.batches(size, **options) if kind == "windows" else store.padded(size, **options)
 
     def of(world_size: int) -> list[list[Any]]:
         return [
             [
-                windows.batches(6 // world_size, rank=rank, world_size=world_size, index=True).of_worker(
-                    worker, workers
-                )
+                begin(6 // world_size, rank=rank, world_size=world_size, index=True).of_worker(worker, workers)
                 for worker in range(workers)
             ]
             for rank in range(world_size)
