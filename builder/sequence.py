@@ -223,7 +223,7 @@ def _read_columns(value: Any, names: Iterable[str] | None, what: str) -> tuple[A
     if is_data_frame(value):
         value, own_names = read_data_frame(value, what)
         names = own_names if names is None else names
-    elif hasattr(value, "__arrow_c_stream__"):
+    elif any(hasattr(value, f"__arrow_{name}__") for name in ("c_stream", "c_array", "array")):
         _refuse_rounded_column(value, what)
     return value, None if names is None else Columns.of(names)
 
@@ -283,7 +283,8 @@ def _refuse_rounded_column(value: Any, what: str) -> None:
     """
     floats = np.asarray(value)
     if floats.dtype.kind == "f" and may_be_rounded(floats):
-        _refuse_rounded(array_of(numbers_of(pa.chunked_array(value)))[0], floats, f"its {what}")
+        column = pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value)
+        _refuse_rounded(array_of(numbers_of(column))[0], floats, f"its {what}")
 
 
 def _refuse_rounded(values: Array, rows: Array, where: str) -> None:

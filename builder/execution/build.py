@@ -261,7 +261,7 @@ def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., 
     while True:
         engine.submit(function, batch, *arguments, watch=True)
         try:
-            return engine.next_finished().result()  # type: ignore[no-any-return]
+            return engine.result(engine.next_finished())  # type: ignore[no-any-return]
         except engine.death_errors as error:
             crashed = find_crashes(batch, worker_memory(engine.workers), function, *arguments)
             if crashed.keys() <= batch.crashed.keys():

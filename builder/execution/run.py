@@ -231,7 +231,7 @@ class Run:
 
     def _result(self, task: Task, batches: list[BatchInFlight]) -> Any:
         try:
-            return task.result()
+            return self._engine.result(task)
         except self._engine.death_errors as error:
             raise self._death_error(batches) from error
 
@@ -248,7 +248,7 @@ class Run:
         as it is. If workers die again, all batches are searched, and without such a source the build ends.
         """
         try:
-            summary = task.result()
+            summary = self._engine.result(task)
         except self._engine.death_errors as error:
             if self._queue.is_stopping:
                 return  # the next build finds out why

@@ -16,7 +16,8 @@ from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, select
 from builder.formats.convert import stack
-from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
+from builder.formats.json_lines import JsonTable
+from builder.formats.table import Array, OpenTable, Table, array_of, read_raw, reading, single_groups
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
@@ -295,6 +296,8 @@ def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[s
     In a text file the latter are text, and so are the columns in `text`.
     """
     with reading():
+        if isinstance(opened, JsonTable):
+            read_raw(opened, names)  # refuses integers that the parser rounded
         if isinstance(opened, ArrowTable):
             return (opened.load(list(names)),) * 2
         texts = opened.texts(names)

@@ -81,6 +81,7 @@ def convert_like_store(conversions: Conversions, value: Any, name: str, source: 
     """
     if conversions:
         refuse_masked_rows(name, value, source)
+        value = np.asanyarray(value) if hasattr(value, "__array__") else value  # with its mask
     mask = np.ma.getmaskarray(value) if np.ma.is_masked(value) else None
     result = value
     for array, dtype in conversions:

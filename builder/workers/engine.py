@@ -23,6 +23,7 @@ from store_spec import StorageError
 TASKS_PER_WORKER = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
 LOOK_SECONDS = 0.1  # between checks for workers
+RESULT_SECONDS = 10.0  # for the result of a finished task to arrive, until workers are checked
 
 Item = TypeVar("Item")
 
@@ -90,6 +91,10 @@ class InProcessEngine:
         call = next(call for call in self._watched if call.done())
         self._watched.remove(call)
         return call
+
+    def result(self, task: Task) -> Any:
+        """Return what a task returned, or raise what it raised."""
+        return task.result()
 
     def wait(self, seconds: float) -> bool:
         """Run the first watched task, however long it takes, unless one is done; return whether there is one."""
@@ -175,14 +180,31 @@ class DaskEngine:
             with self._completed.thread_condition:  # dask notifies it of each finished task
                 if not self._completed.has_ready():
                     self._completed.thread_condition.wait(min(left, LOOK_SECONDS))
-            has_workers = self._stop is None or self._client.cluster.scheduler.workers
-            self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + LOOK_SECONDS
-            if self._seconds_without_workers > START_SECONDS:
-                raise BuildError(
-                    f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "
-                    "the command: a build goes on after its last commit; or try workers=0 (--workers 0)"
-                )
+            self._check_workers(LOOK_SECONDS)
         return True
+
+    def result(self, task: Any) -> Any:
+        """Return what a finished task returned, or raise what it raised; it runs again if its worker died meanwhile.
+
+        BuildError if our own workers are gone and are not replaced.
+        """
+        while True:
+            try:
+                return task.result(timeout=RESULT_SECONDS)
+            except TimeoutError:
+                if task.status == "error":  # it was raised by the task
+                    raise
+                self._check_workers(RESULT_SECONDS)
+
+    def _check_workers(self, seconds: float) -> None:
+        """Raise a BuildError if our own workers are gone, and are not replaced in START_SECONDS of waiting."""
+        has_workers = self._stop is None or self._client.cluster.scheduler.workers
+        self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + seconds
+        if self._seconds_without_workers > START_SECONDS:
+            raise BuildError(
+                f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "
+                "the command: a build goes on after its last commit; or try workers=0 (--workers 0)"
+            )
 
     def abandon(self) -> None:
         """Drop all tasks: our own workers stop at once; those of the user's cluster finish their present tasks."""
@@ -213,7 +235,7 @@ def as_done(
         task = engine.next_finished()
         item = submitted.pop(task)
         try:
-            yield item, task.result()
+            yield item, engine.result(task)
         except engine.death_errors as error:
             raise death_error(item) from error
 

@@ -1,5 +1,6 @@
 """Check the values of a sequence, and convert them to the dtype of the store if no value changes."""
 
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -56,6 +57,9 @@ def refuse_masked_rows(name: str, values: Any, source: object) -> None:
 def _as_array(name: str, values: ArrayLike, rows: Rows, missing: Missing, source: object) -> NDArray[Any]:
     """Return values as an array, masked ones as NaN if the store allows that; raise a SequenceError otherwise."""
     refuse_masked_rows(name, values, source)
+    if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
+        with suppress(TypeError, ValueError):  # raised again below
+            values = np.asanyarray(values)  # with its mask, as a variable of netCDF4 has
     if isinstance(values, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(values)).any():
         if missing != "keep" or rows.dtype.kind not in "fc":
             raise SequenceError(

@@ -66,6 +66,9 @@ class Shuffled:
             self.watched.append(later)
         return later
 
+    def result(self, task: Any) -> Any:
+        return task.result()
+
     def next_finished(self) -> Later:
         return self.watched.pop(self.random.randrange(len(self.watched)))
 

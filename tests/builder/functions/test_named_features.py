@@ -190,6 +190,8 @@ def test_classes_belong_to_targets_in_the_order_of_the_store(tmp_path):
         (lambda rows: (pd.DataFrame({"n": pd.array([2**53 + 1, None], "Int64")}), rows), "n of its inputs: row 1 is 9"),
         (lambda rows: (pd.Series([2**53 + 1, None], dtype="Int64"), rows), "a: its inputs: row 1 is 9"),
         (lambda rows: (rows, pa.chunked_array([[1], [None, 2**53 + 1]])), "a: its labels: row 3 is 9"),
+        (lambda rows: (rows, pa.array([2**53 + 1, None])), "a: its labels: row 1 is 9"),
+        (lambda rows: (rows, pd.array([2**53 + 1, None], "Int64")), "a: its labels: row 1 is 9"),
         (lambda rows: (pd.DataFrame({0: [2**53 + 1], 1: [0.5]}), rows), "column 0 of its inputs: row 1 is 9"),
         (lambda rows: (pd.DataFrame({}), rows[0, 0]), "each size must be at least 1"),
     ],

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -37,7 +38,7 @@ from builder.manifest.manifest_columns import KeptColumn, SourceLabels
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes
-from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine, as_done, start_engine
+from builder.workers.engine import TASKS_PER_WORKER, DaskEngine, InProcessEngine, as_done, start_engine
 from builder.workers.local_cluster import local_cluster, worker_memory
 from builder.workers.process_source import SourceBatch
 from store_spec.format.sequence_columns import SequenceColumn
@@ -496,3 +497,23 @@ def test_sources_that_exceed_the_memory_of_a_worker_are_quarantined(tmp_path, mo
     assert [failure.source for failure in report.failures] == ["bomb.arrow"]
     assert "it needs more memory than there is" in report.failures[0].reason
     assert store_spec.open_store(tmp_path / "store").lengths.tolist() == [2]
+
+
+class Lost:
+    """A task that was finished, and whose worker died before its result was fetched."""
+
+    status = "finished"
+
+    def result(self, timeout: float) -> None:
+        raise TimeoutError(timeout)
+
+
+def test_a_result_is_not_awaited_if_all_workers_are_gone():
+    cluster = SimpleNamespace(scheduler=SimpleNamespace(workers={}))
+    engine = DaskEngine(SimpleNamespace(cluster=cluster, loop=object()), 1, stop=lambda: None)
+    with pytest.raises(BuildError, match="all worker processes died, and none could be started again"):
+        engine.result(Lost())
+    raising = Lost()
+    raising.status = "error"  # the task itself raised the TimeoutError
+    with pytest.raises(TimeoutError):
+        engine.result(raising)

@@ -86,6 +86,13 @@ def nan_at(row, column):
     return rows
 
 
+class Variable:
+    """Gives masked values as an array, like a variable of netCDF4."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.ma.masked_array(GOOD, mask=GOOD > -1)
+
+
 GOOD = np.ones((4, 3), "float32")
 LABELS = np.ones(4, "int16")
 REFUSED: dict[str, tuple[Any, Any, str]] = {
@@ -93,6 +100,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "no rows at all": (np.float32(1), LABELS, r"bad: inputs have shape \(\)"),
     "label shape": (GOOD, np.ones((4, 1), "int16"), r"bad: labels have shape \(4, 1\).*\(rows\)"),
     "masked": (np.ma.masked_array(GOOD, mask=GOOD > -1), LABELS, "bad: inputs: [0-9]+ values are masked"),
+    "a variable with a mask": (Variable(), LABELS, "bad: inputs: [0-9]+ values are masked"),
     "masked rows": (list(np.ma.masked_array(GOOD, mask=GOOD > -1)), LABELS, "bad: inputs are a list of masked"),
     "a masked row among others": (
         ([1.0, 2.0, 3.0], np.ma.masked_array(GOOD[0], mask=[False, True, False]), *GOOD[2:]),
