@@ -27,7 +27,7 @@ import hashlib
 import linecache
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -171,21 +171,20 @@ class _Walk:
     def _of_pickled(self, value: Any) -> Iterable[bytes | str]:
         """Return the digests of the values that pickle would save for an object."""
         kind = type(value)
-        if hasattr(value, "untyped_storage"):  # a tensor of torch, whose pickled form has addresses in memory
-            return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
         try:
+            if hasattr(value, "untyped_storage"):  # a tensor of torch: pickle saves addresses of it
+                return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
             if "__wrapped__" in _state(value) and self._is_installed(kind.__module__):  # such as lru_cache
                 return map(self.digest, (kind, value.__wrapped__))
-            reducer: Callable[[Any], Any] | None = copyreg.dispatch_table.get(kind)
-            saved = reducer(value) if reducer is not None else value.__reduce_ex__(4)
+            reducer: Any = copyreg.dispatch_table.get(kind)
+            saved = value.__reduce_ex__(4) if reducer is None else reducer(value)
             if not isinstance(saved, str):
                 return map(self.digest, [list(part) if isinstance(part, Iterator) else part for part in saved])
             module = getattr(value, "__module__", None) or kind.__module__
         except Exception:  # noqa: BLE001  # the user's objects can raise anything
             return [self._unknown(f"{kind.__module__}.{kind.__qualname__}")]
-        if self._is_installed(module) and _leads_to(module, saved, value):
-            return [f"{module}:{saved}"]
-        return [self._unknown(f"{module}.{saved}")]
+        is_known = self._is_installed(module) and _leads_to(module, saved, value)
+        return [f"{module}:{saved}" if is_known else self._unknown(f"{module}.{saved}")]
 
     def _of_function(self, function: FunctionType) -> Iterator[bytes | str]:
         code, module = function.__code__, function.__globals__.get("__name__", "")
@@ -228,8 +227,8 @@ class _Walk:
             yield self.digest({name: member.value for name, member in kind.__members__.items()})
         if self._values and is_dataclass(kind):
             yield from (self.digest((one.name, one.default, one.default_factory)) for one in fields(kind))
-        members = {name: one for name, one in vars(kind).items() if _is_written(kind, name, one)}
-        yield from self._named(members, set(), members)
+        own = vars(kind)
+        yield from self._named({name: own[name] for name in own if _is_written(kind, name, own[name])}, set(), own)
 
     def _of_module(self, module: ModuleType | None, names: set[str] | None) -> Iterator[bytes | str]:
         """Yield the digests of a module's objects with these names; None: the names are unknown."""
