@@ -52,7 +52,7 @@ class EmptySourceError(SourceError):
     """A source has no rows left: its file is empty, all rows were dropped, or its process function gave no sequence."""
 
 
-class of_source:  # noqa: N801 - named like a function, and faster than a generator: each source enters several
+class of_source:  # noqa: N801 - used like a function; a class, as it takes less time than a generator
     """Set the name of the source, or of one of its files, in a SourceError that has none yet."""
 
     __slots__ = ("_name",)

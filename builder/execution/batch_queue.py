@@ -35,7 +35,7 @@ class BatchInFlight:
     submitted: bool = False  # to a worker
     summary: BatchSummary | None = None  # from the worker; None: it is not processed yet
     rows: Task | None = None  # the task that holds its rows, from its submission until it is registered
-    first: FirstResult | None = None  # what the task must give; None: unknown, or it gives nothing else
+    first: FirstResult | None = None  # its first result; None: not known yet, or `rows` is always the same
     rows_left: int = 0  # rows, of all axes, that are not in a shard yet
     retried: bool = False  # whether it is processed for the second time, since workers died
     classes: Classes | None = None  # of all sources up to here; None: no codes yet, or labels are numbers

@@ -44,8 +44,8 @@ MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4}
 _READ: Final = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _MOST_DIMENSIONS: Final = 64  # NumPy's limit
-# A header as numpy.save writes it. Those of similar files differ only in the number of steps, so that with zeros in its
-# place NumPy parses one for all.
+# A header as numpy.save writes it. Similar files differ only in the number of steps. If zeros replace it, they all have
+# the same header, which NumPy parses once.
 _USUAL: Final = re.compile(
     rb"({'descr': '[<>|][a-z][0-9]', 'fortran_order': False, 'shape': \()([1-9][0-9]{0,17})(,[0-9, ]*\), } *\n)"
 )

@@ -322,7 +322,7 @@ def _error_place(error: BaseException) -> str:
         file = frame.f_code.co_filename
         if file.startswith((*_OUR_FOLDERS, "<")):  # generated code, such as the __init__ of a dataclass, is in <string>
             continue
-        if frame.f_globals.get("__name__") == "__main__":  # other processes do not know the file, but record the same
+        if frame.f_globals.get("__name__") == "__main__":  # workers do not know this file, and must record the same
             continue
         folder = folder or os.path.join(os.path.dirname(file), "")
         if file.startswith(folder):

@@ -144,7 +144,7 @@ class EpochPlan(ABC):
         return {}
 
     def end(self) -> dict[str, Any]:
-        """Return how the end of the epoch is distributed, for the state of a worker: others took other batches."""
+        """Return the entries of a worker's state that tell how the end of the epoch is distributed to ranks."""
         return {}
 
     def resumed(self, step: int, state: Mapping[str, Any]) -> Self:  # noqa: ARG002
@@ -349,7 +349,7 @@ class OneEpoch(Generic[Item, Plan]):
         same and something is left for each rank.
         """
         plan, step = self._plan, self._step()
-        # Workers have taken different numbers of batches, but must agree on how the last ones are distributed.
+        # Workers may have taken different numbers of batches, but must agree on how the last ones are distributed.
         end = {} if self._every == 1 else plan.end()
         return state_of(self._kind, plan.store, self._sequences, plan.parameters(), step) | plan.state(step) | end
 

@@ -19,6 +19,7 @@ import store_spec
 from builder import LongSequence, Sequence, UsageError, build, tabular
 from builder.processes.function_process import Portable
 from builder.processes.process import describe_process, load_process, load_recorded_process, searching
+from builder.processes.row_dtypes import convert_like_store
 from builder.sequence import sequences_of
 from tests.builder.command import python
 from tests.builder.made_sources import Made, read_made, write_made
@@ -359,3 +360,12 @@ def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path
 def test_the_reason_of_a_failure_may_begin_with_the_name_of_its_source(tmp_path):
     report = build_files(tmp_path, {"inputs": "1"}, lambda _: (1, 2)).report
     assert str(report.failures[0]) == "inputs: inputs are a single int, not one row per step"
+
+
+def test_masks_of_variables_are_kept_when_rows_are_converted_like_the_store():
+    class Variable:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.ma.masked_equal([[1.0, -999.0]], -999)
+
+    converted = convert_like_store((("inputs", "float32"),), Variable(), "inputs", "a")
+    assert (converted.dtype, np.ma.getmaskarray(converted).tolist()) == (np.float32, [[False, True]])

@@ -99,11 +99,8 @@ def test_a_file_with_only_a_header_has_no_unit_and_is_skipped(tmp_path, elapsed)
 @pytest.mark.parametrize("zone", ["Europe/Berlin", None])
 def test_times_of_arrow_with_a_zone_are_in_utc(tmp_path, zone):
     utc = np.array(["2024-06-01T10", "2024-06-01T11"], "datetime64[s]")
-    for store, convert in (
-        ("array.zarr", lambda times: times),
-        ("chunks.zarr", lambda times: pa.chunked_array([times])),
-    ):
-        times = convert(pa.array(utc, pa.timestamp("s", zone)))
+    array = pa.array(utc, pa.timestamp("s", zone))
+    for store, times in (("array.zarr", array), ("chunks.zarr", pa.chunked_array([array]))):
         sequence = Sequence(np.ones((2, 1)), 0, time=times)
         built = build_files(tmp_path, {"a.bin": b"1"}, lambda _, it=sequence: it, store).store
         assert built.times(0).tolist() == utc.tolist()
