@@ -6,17 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from builder.amounts import bytes_text, count_text, seconds_text
 from builder.execution.report import Tally
 from builder.planning.resolved_sources import FILE_COST
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LINE_SECONDS = 10.0  # between lines, if there is no bar
 NOTEBOOK_SECONDS = 0.5  # between updates of the bar in a notebook
@@ -75,6 +72,9 @@ def show_progress(
     if not visible:
         yield screen.update
         return
+    from rich.console import Console  # here, because most builds from Python show nothing
+    from rich.live import Live
+
     console = Console(stderr=True)
     if (display := notebook_display()) is not None:
         bar = display(screen.in_notebook(), raw=True, display_id=True)
@@ -141,7 +141,12 @@ class Screen(Generic[Done]):
         value = "" if view is None or view.fraction is None else f' value="{view.fraction:.3f}"'
         return {"text/plain": self.line(), "text/html": f"<progress{value}></progress> {html.escape(self.line())}"}
 
-    def __rich__(self) -> RenderableType:
+    def __rich__(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
         if self._done is None:
             return Text(f"{self._name}: {self._begin}", overflow="ellipsis", no_wrap=True)
         view = self._view(self._done)

@@ -90,6 +90,8 @@ def local_cluster(workers: int) -> Iterator[tuple[Any, Callable[[], None]]]:
             client = stack.enter_context(Client(cluster, set_as_default=False))
             client.register_worker_callbacks(partial(limit_memory, worker_memory(workers)))
             cluster.scale(workers)
+            import zarr  # noqa: F401, the first commit needs it; here it takes no time, since the workers are starting
+
             _wait_for_workers(cluster, client, workers)
             yield client, stop
         except BaseException:

@@ -191,7 +191,7 @@ def test_what_a_function_prints_appears_above_the_bar_if_both_are_on_the_termina
     monkeypatch.setattr(out, "isatty", lambda: together)
     monkeypatch.setattr(sys, "stdout", out)
     console = Console(file=terminal, force_terminal=True, width=80)
-    monkeypatch.setattr("builder.execution.progress_bar.Console", lambda **_: console)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
     with show_progress("a.zarr", of_build, begin="listing"):
         print("a line")
     assert (terminal.getvalue().count("a line"), out.getvalue()) == ((1, "") if together else (0, "a line\n"))
