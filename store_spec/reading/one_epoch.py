@@ -5,7 +5,6 @@ A kind of batches is a plan, which knows the rows of each batch and how they are
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 import warnings
@@ -200,12 +199,11 @@ class OneEpoch(Generic[Item, Plan]):
     Make a new iterator for each epoch; a second loop over an exhausted one raises a WindowError. Several threads may
     share an iterator: each batch goes to one of them, and they are not refused if others have taken all batches. After
     a fork, parent and child both continue with all remaining batches, and after an error the next call tries the same
-    batch again; a subclass may refuse both.
+    batch again.
     """
 
     _of: ClassVar[str]  # the method that returns batches of another epoch, for errors
     _kind: ClassVar[str]  # in states
-    _restarts = True  # whether it continues after an error or a fork
     varying_axes = 1  # how many of the first axes of arrays differ in size between batches
 
     def __init__(self, options: EpochOptions, plan: Plan) -> None:
@@ -228,7 +226,6 @@ class OneEpoch(Generic[Item, Plan]):
         self._next = step + (self._worker - step) % self._every  # the first batch of this worker
         self._batches: Generator[Item, None, None] | None = None
         self._process = 0  # the process that made `_batches`
-        self._ended_by: str | None = None
 
     @property
     def same_length_in_all_epochs(self) -> bool:
@@ -238,6 +235,12 @@ class OneEpoch(Generic[Item, Plan]):
     def _open(self) -> Generator[Item, None, None]:
         """Return the batches that are left."""
         return self._plan.batches(range(self._next, len(self), self._every))
+
+    def _begun(self) -> Generator[Item, None, None]:
+        """Return the batches that this process has begun to read; after a fork, the child has no threads for others."""
+        if self._batches is None or self._process != os.getpid():
+            self._process, self._batches = os.getpid(), self._open()
+        return self._batches
 
     def __repr__(self) -> str:
         options, count = self._options, min(self._step(), len(self))
@@ -259,44 +262,16 @@ class OneEpoch(Generic[Item, Plan]):
 
     def __next__(self) -> Item:
         with self._lock():
-            self._check_process()
-            self._check_reentry()
-            if self._ended_by is not None:
-                raise WindowError(
-                    f"{self._plan.store.path}: these batches ended with an error, {self._ended_by:.200}; call "
-                    f"{self._of} anew, and load a state to continue after the batches that were taken"
-                )
             try:
-                if self._batches is None:
-                    self._process, self._batches = os.getpid(), self._open()
-                batch = next(self._batches)
+                batch = next(self._begun())
                 self._next += self._every
             except StopIteration:
                 self._exhausted_in = weakref.ref(threading.current_thread())
                 raise
-            except BaseException as error:
-                if self._restarts:
-                    self._batches = None
-                else:
-                    self._ended_by = repr(error)
+            except BaseException:
+                self._batches = None
                 raise
             return batch
-
-    def _check_process(self) -> None:
-        """After a fork, drop the batches that threads of the parent process read ahead, or refuse to continue."""
-        if self._process in (0, os.getpid()):
-            return
-        if not self._restarts:
-            raise WindowError(
-                f"these batches were begun in process {self._process}, but are asked for in {os.getpid()}; "
-                f"call {self._of} there"
-            )
-        self._process, self._batches = 0, None
-
-    def _check_reentry(self) -> None:
-        """Refuse a call by a signal handler that runs while this thread waits for a batch."""
-        if self._batches is not None and inspect.getgeneratorstate(self._batches) == inspect.GEN_RUNNING:
-            raise WindowError(f"{self!r}: a signal came while a batch was taken; take and close batches afterwards")
 
     def _lock(self) -> threading.RLock:
         return self._locks.setdefault(os.getpid(), threading.RLock())
@@ -317,12 +292,8 @@ class OneEpoch(Generic[Item, Plan]):
 
         A thread that waits for a batch gets it first.
         """
-        if self._process in (0, os.getpid()):  # after a fork there are no threads to stop
-            with self._lock():
-                self._check_reentry()
-                if self._batches is None:
-                    self._batches = self._open()
-                self._batches.close()
+        with self._lock():
+            self._begun().close()
 
     def _step(self) -> int:
         """Return how many batches of this rank were taken."""

@@ -183,8 +183,7 @@ class Batches(OneEpoch[Batch, Epoch]):
     chunks, and `memory`; it does not depend on `batch_size`, `rank` or `world_size`.
 
     Threads read and gather ahead. They are started by the first `next`, and end when the iterator is exhausted, closed
-    or deleted. An error ends the epoch: each later `next`, in any thread, raises a WindowError. After a fork, an
-    iterator that was in use is refused in the child. `OneEpoch` explains threads that share one, and a second loop.
+    or deleted. `OneEpoch` explains threads that share an iterator, forks, errors and a second loop.
 
     Args:
         windows: The windows.
@@ -223,7 +222,7 @@ class Batches(OneEpoch[Batch, Epoch]):
     [2]
     """
 
-    _of, _kind, _restarts = "windows.batches", "windows", False
+    _of, _kind = "windows.batches", "windows"
 
     def __init__(self, windows: Windows, options: BatchOptions) -> None:
         weights = checked_weights(options.weights, np.diff(windows.index.first), windows.store.path)

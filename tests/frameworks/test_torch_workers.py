@@ -223,10 +223,9 @@ def test_an_error_that_cannot_be_pickled_is_reported(windows, load, batch_datase
         return batch
 
     batches: Any = iter(load(batch_dataset(windows.batches, 9, index=True, transform=fail), num_workers=2))
-    with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
-        list(batches)
-    with pytest.raises(WindowError, match="these batches ended with an error"):  # and not the end of an epoch
-        list(batches)
+    for _ in range(2):  # otherwise it would look like the end of an epoch
+        with pytest.raises(WindowError, match="LocalError in a worker: by a user"):
+            list(batches)
     batches._shutdown_workers()
 
 

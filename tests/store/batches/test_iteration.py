@@ -174,13 +174,9 @@ def test_an_error_of_a_transform_is_raised_by_next(by_step: Written):
     batches = by_step.store.windows(4).batches(16, transform=transform)
     for _ in range(len(batches) - 1):
         next(batches)
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        next(batches)
     for _ in range(2):  # otherwise it would look like the end of the epoch
-        with pytest.raises(WindowError, match=r"ended with an error, ZeroDivisionError\('mine'\); call windows"):
+        with pytest.raises(ZeroDivisionError, match="mine"):
             next(batches)
-    batches.load_state_dict(by_step.store.windows(4).batches(16).state_dict())
-    assert len(next(batches)[0]) == 16
 
 
 def test_python_ends_silently_with_unfinished_iterators(by_step: Written):
