@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from store_spec.collector import is_collecting
 from store_spec.errors import StoreError
@@ -19,18 +19,7 @@ GROWTH = 8  # with 2, the first reads of an epoch of 600 batches took longer tha
 BEFORE_THE_END, AT_THE_END = 0.2, 10  # seconds to wait at exit: before makers are stopped, and then for each of them
 
 Item = TypeVar("Item")
-Made_co = TypeVar("Made_co", covariant=True)
 _ENDING = threading.Event()
-
-
-class Closable(Protocol[Made_co]):
-    """An iterator with `close`, such as a generator."""
-
-    def __next__(self) -> Made_co:
-        """Return the next item."""
-
-    def close(self) -> None:
-        """End the iterator."""
 
 
 def ahead(
@@ -38,8 +27,7 @@ def ahead(
 ) -> Generator[Item, None, None]:
     """Yield what `make()` yields; a thread makes the next items while earlier ones are in use.
 
-    The first `next` starts the thread; if no thread can be started, items are made when they are needed. What `make`
-    raises is raised in place of its next item.
+    The first `next` starts the thread. What `make` raises is raised in place of its next item.
 
     Args:
         make: Returns a generator, which runs in the thread and is closed there.
@@ -47,27 +35,12 @@ def ahead(
         name: The name of the thread.
         cancelled: Set when the generator is closed. Closing waits for the thread, so `make` should check this.
     """
-    try:
-        threads = start([make], slots, name, cancelled)
-    except NoThreadError:
-        yield from make()
-    else:
-        yield from in_turn(threads)
+    yield from in_turn(start([make], slots, name, cancelled))
 
 
-class NoThreadError(Exception):
-    """No thread can be started: there are too many, or Python is about to exit."""
-
-
-def start(
-    makes: Sequence[Callable[[], Closable[Item]]], slots: int, name: str, cancelled: threading.Event
-) -> list[Maker[Item]]:
-    """Start a thread for each of some generators; the other arguments are those of `ahead`.
-
-    Raises:
-        NoThreadError: Not all threads could be started; those that were end, and `cancelled` is not set.
-    """
-    threads: list[Maker[Item]] = []
+def start(makes: Sequence[Callable[[], Any]], slots: int, name: str, cancelled: threading.Event) -> list[Maker]:
+    """Start a thread for each of some generators, or none if one cannot be started; see `ahead` for the arguments."""
+    threads: list[Maker] = []
     try:
         for make in makes:
             threads.append(Maker(make, name, cancelled))
@@ -75,16 +48,14 @@ def start(
         for thread in threads:  # none makes an item before all have been started, as they may wait for each other
             for _ in range(slots):
                 thread.free.put(None)
-    except BaseException as error:
+    except BaseException:
         for thread in threads:
-            thread.end()
-        if isinstance(error, RuntimeError):
-            raise NoThreadError from error
+            thread.cancel()
         raise
     return threads
 
 
-def in_turn(threads: Sequence[Maker[Item]]) -> Generator[Item, None, None]:
+def in_turn(threads: Sequence[Maker]) -> Generator[Any, None, None]:
     """Yield the items of threads in turn until one of them ends; then end the others."""
     try:
         for thread in itertools.cycle(threads):
@@ -150,25 +121,23 @@ def _groups(
         del group
 
 
-class Maker(threading.Thread, Generic[Item]):
-    """A thread that puts `(True, item)` into `ready` for each item, then `(False, error or None)`."""
+class Maker(threading.Thread):
+    """A thread that puts `(True, item)` into `ready` for each item, then `(False, error or None)`.
 
-    def __init__(self, make: Callable[[], Closable[Item]], name: str, cancelled: threading.Event) -> None:
+    `make` returns an iterator with `close`, such as a generator.
+    """
+
+    def __init__(self, make: Callable[[], Any], name: str, cancelled: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
         self.ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
         self.free: SimpleQueue[None] = SimpleQueue()  # used as a semaphore, because it is written in C
-        self._make, self._cancelled, self._ended = make, cancelled, False
+        self._make, self._cancelled = make, cancelled
         if _ENDING.is_set():
             raise RuntimeError("Python is about to end, and starts no threads any more")
 
     def cancel(self) -> None:
         """Stop this thread and the others with its event after their current items."""
         self._cancelled.set()
-        self.end()
-
-    def end(self) -> None:
-        """Stop this thread after the current item."""
-        self._ended = True
         self.free.put(None)
 
     # The functions are default arguments because names of a module are deleted when Python exits.
@@ -190,7 +159,7 @@ class Maker(threading.Thread, Generic[Item]):
         try:
             with contextlib.closing(self._make()) as results:
                 self.free.get()
-                while not self._ended and not self._cancelled.is_set():
+                while not self._cancelled.is_set():
                     item = next(results, self)
                     if item is self:
                         break

@@ -6,7 +6,7 @@ import math
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.reading.ahead import Maker, NoThreadError, in_turn, start
+from store_spec.reading.ahead import in_turn, start
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.ranks import Turns
 
@@ -304,22 +304,18 @@ def gather(
         bounds: (pools + 1,), how many windows of this rank come before each of these pools, then up to their end.
         turns: Which windows are in which batch.
         numbers: The ascending numbers of the batches.
-        threads: The largest number of threads. With 0, or if none can be started, batches are gathered when needed.
+        threads: The largest number of threads. With 0, batches are gathered when they are needed.
         slots: How many batches may be in memory, with the one in use.
         cancelled: Set when the generator is closed.
         help_load: Called by one of these threads when it has nothing to gather before the next pool is there. It may
             not run in the caller's thread, where a Ctrl-C could interrupt it anywhere.
     """
     threads = min(threads, slots // BLOCKS, len(numbers))
-    makers: list[Maker[list[Batch]]] = []
     if threads:
         shared, size = SharedPools(pools, threads, help_load), slots // (BLOCKS * threads)
         each = (islice(_blocks(numbers, turns, bounds, size), first, None, threads) for first in range(threads))
         makes = [partial(_Blocks, shared, bounds, turns, some) for some in each]
-        with suppress(NoThreadError):
-            makers = start(makes, slots // (threads * size), "seqzarr batches", cancelled)
-    if makers:
-        blocks = in_turn(makers)
+        blocks = in_turn(start(makes, slots // (threads * size), "seqzarr batches", cancelled))
     else:
         blocks = _closed(_Blocks(SharedPools(pools, 1), bounds, turns, _blocks(numbers, turns, bounds, 1)))
     with closing(blocks):
