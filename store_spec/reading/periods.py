@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store_spec.errors import WindowError
-from store_spec.format.runs import bounds_of
 from store_spec.format.times import moment
 from store_spec.reading.argument_checks import checked_fractions, fraction_of
+from store_spec.reading.read_ranges import read_by_chunk, read_ranges
 from store_spec.reading.selection import Selection
 
 
@@ -27,7 +27,7 @@ def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
     """Return how many steps of each sequence have a time below `moment`, int64 (sequences,).
 
     Times never decrease within a sequence, so these are its first steps. The tables of first and last times are enough
-    for most sequences. For sequences with steps on both sides of the moment, a binary search reads a few chunks.
+    for most sequences. For long sequences with steps on both sides of the moment, a binary search reads a few chunks.
     """
     snapshot = store.snapshot
     if not len(store):
@@ -43,25 +43,17 @@ def steps_before(store: Selection, moment: int) -> NDArray[np.int64]:
     if not divided.size:
         return before
     snapshot.check_files()  # the search relies on the number of steps that the root claims
-    size = store.schema.steps.chunk
-    starts = store.starts[divided]
     # The first row that is not before the moment is at least `low` and at most `high`.
-    low, high = starts.copy(), starts + store.lengths[divided]
-    while (unfinished := np.flatnonzero(low < high)).size:
-        middle = (low[unfinished] + high[unfinished] - 1) // 2 // size  # the chunk to read
-        for chunk in np.unique(middle).tolist():
-            here = unfinished[middle == chunk]
-            first_row = max(chunk * size, int(low[here].min()))
-            after = min((chunk + 1) * size, int(high[here].max()))
-            times = snapshot.rows("time", first_row, after)
-            counts = bounds_of(times < limit)
-            start, stop = np.maximum(low[here], first_row), np.minimum(high[here], after)
-            below = counts[stop - first_row] - counts[start - first_row]
-            # If all times are below, the row comes later; if none is, earlier; otherwise it is in this chunk.
-            all_below, none_below = below == stop - start, below == 0
-            low[here] = np.where(all_below, stop, np.where(none_below, low[here], start + below))
-            high[here] = np.where(all_below, high[here], np.where(none_below, start, start + below))
-    before[divided] = low - starts
+    low, high = store.starts[divided], store.starts[divided] + store.lengths[divided]
+    while (long := np.flatnonzero(high - low > store.schema.steps.chunk)).size:
+        middle = (low[long] + high[long]) // 2
+        is_before = np.concatenate(read_ranges(snapshot, "time", middle, middle + 1)) < limit
+        low[long] = np.where(is_before, middle + 1, low[long])
+        high[long] = np.where(is_before, high[long], middle)
+    before[divided] = low - store.starts[divided]
+    for first_row, times, pieces in read_by_chunk(snapshot, "time", low, high):
+        for number, _, start, stop in pieces:
+            before[divided[number]] += np.count_nonzero(times[start - first_row : stop - first_row] < limit)
     return before
 
 
