@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -38,7 +38,7 @@ class GroupStatistics(dict[str, Statistics]):
     def __init__(self, store: Store, by: str, options: Mapping[str, Any]) -> None:
         if not isinstance(by, str):
             raise WindowError(f'{store.path}: by={by!r:.80}; give the name of a column of sequences, or "source"')
-        self.store, self.by, self._options = store, by, options
+        self.by = by
         if not len(store):
             warn_without_steps(store, stacklevel=4)
         members: dict[str, list[int]] = {}
@@ -68,11 +68,7 @@ class GroupStatistics(dict[str, Statistics]):
 
     def _scaler(self, how: str, *arguments: float) -> GroupScaler:
         scalers = {name: getattr(statistics, how)(*arguments) for name, statistics in self.items()}
-        return GroupScaler(groups=scalers, statistics=self, how=(how, *arguments))
-
-    def first(self, count: int) -> GroupStatistics:
-        """Return these statistics of only the sequences that are among the first `count` of the whole store."""
-        return GroupStatistics(self.store.first(count), self.by, self._options)
+        return GroupScaler(groups=scalers, statistics=self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,7 +80,6 @@ class GroupScaler:
 
     groups: Mapping[str, Scaler]  # the normalisation of each group, by its name
     statistics: GroupStatistics  # the statistics that it is made of
-    how: tuple[Any, ...] = field(repr=False)  # the method of the statistics that made it, and its arguments
 
     def digest(self) -> str:
         """Return a hash of all groups and numbers, as 16 hexadecimal digits."""

@@ -21,9 +21,8 @@ from store_spec.errors import StateError, WindowError
 from store_spec.format.moments import Floats
 from store_spec.reading.argument_checks import digest_of, memory_bytes, whole_number
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Normalization, state_name
 from store_spec.reading.ranks import Turns
-from store_spec.reading.states import resumed_normalization, resumed_step, resumed_store, state_of
+from store_spec.reading.states import resumed_step, state_of
 
 if TYPE_CHECKING:
     from store_spec.store import Store
@@ -156,12 +155,6 @@ class EpochPlan(ABC):
         store: Store = self.rows.store
         return store
 
-    def of(self, store: Store, normalize: Normalization | None) -> Self:
-        """Return the plan for `store`, which has the first of these sequences, with another normalisation."""
-        there = self.store.selection <= store.selection.max(initial=-1)
-        weights = None if self.weights is None else self.weights[there]
-        return type(self)(self.options, self.rows.of(store, normalize), weights)
-
 
 class TurnsPlan(EpochPlan):
     """Batches of windows or rows that ranks take in turn: another number of ranks may resume them."""
@@ -209,8 +202,7 @@ class OneEpoch(Generic[Item, Plan]):
     def __init__(self, options: EpochOptions, plan: Plan) -> None:
         self._options = options
         self._worker, self._every = 0, 1  # it has the batches `_worker`, `_worker + _every`, ...
-        self._base = plan  # of all sequences; after loading a state, `_plan` may be of fewer
-        self._sequences = plan.store.counts.sequences
+        self._base = plan  # after loading a state of other ranks, `_plan` has other batches
         # One for each process, as a thread may hold the lock at a fork. Reentrant, for signal handlers in this thread.
         self._locks: dict[int, threading.RLock] = {}
         self._start(plan, 0)
@@ -322,28 +314,22 @@ class OneEpoch(Generic[Item, Plan]):
         plan, step = self._plan, self._step()
         # Workers may have taken different numbers of batches, but must agree on how the last ones are distributed.
         end = {} if self._every == 1 else plan.end()
-        return state_of(self._kind, plan.store, self._sequences, plan.parameters(), step) | plan.state(step) | end
+        return state_of(self._kind, plan.store, plan.parameters(), step) | plan.state(step) | end
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called; no rows of earlier batches are read.
 
-        The store may have more sequences by now. The epoch continues with the sequences it was started with, and with
-        their statistics if `normalize` is from `stats()` of this store. (If batches of all sequences raise an error,
-        make them from `store.first(sequences)`.)
+        If the store has more sequences by now, make the batches from `store.first(sequences)`, as the error says.
 
         Raises:
             StateError: The state is of another store, other arguments or a later version, is not a state, or its
                 rest cannot be distributed over this number of ranks. Then nothing has changed.
         """
-        plan, store = self._base, resumed_store(state, self._kind, self._base.store)
-        normalize = resumed_normalization(plan.rows.normalize, state)
+        plan, store = self._base, self._base.store
+        step = resumed_step(state, self._kind, store, plan.parameters(), len(plan))
         try:
-            if len(store) != len(plan.store) or state_name(normalize) != state_name(plan.rows.normalize):
-                plan = plan.of(store, normalize)
-            step = resumed_step(state, plan.parameters(), len(plan), store)
             plan = plan.resumed(step, state)
         except WindowError as error:
             raise StateError(f"{store.path}: the epoch of the state cannot continue here: {error}") from error
         self.close()
-        self._sequences = state["store"]["sequences"]
         self._start(plan, step)

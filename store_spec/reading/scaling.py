@@ -208,7 +208,6 @@ class Scaler(Normalizer):
     labels: Scale
     # The statistics that it is made of; None if it does not come from a store.
     statistics: Statistics | None = field(default=None, repr=False)
-    how: tuple[Any, ...] = field(default=(), repr=False)  # the method of the statistics that made it, and its arguments
 
     def _scaler(self) -> Scaler:
         return self

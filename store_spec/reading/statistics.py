@@ -99,12 +99,11 @@ class Statistics(Normalizer):
 
     def standard(self) -> Scaler:
         """Return the normalisation to mean 0 and standard deviation 1, which is also that of `normalize=stats`."""
-        return self._scaled("standard", standard(self.inputs), standard(self.labels))
+        return self._scaled(standard(self.inputs), standard(self.labels))
 
     def minmax(self) -> Scaler:
         """Return the normalisation to minimum 0 and maximum 1; a constant feature becomes 0."""
-        inputs, labels = (range_scale(each.min, each.min, each.max) for each in (self.inputs, self.labels))
-        return self._scaled("minmax", inputs, labels)
+        return self._scaled(*(range_scale(each.min, each.min, each.max) for each in (self.inputs, self.labels)))
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> Scaler:
         """Return the normalisation to median 0 and inter-quartile range 1, which outliers do not change.
@@ -122,7 +121,7 @@ class Statistics(Normalizer):
         if not low < high:
             raise WindowError(f"robust(low={low}, high={high}); low is below high, both from 0 to 1")
         found = self.quantiles([0.5, low, high])
-        return self._scaled("robust", range_scale(*found.inputs), range_scale(*found.labels), low, high)
+        return self._scaled(range_scale(*found.inputs), range_scale(*found.labels))
 
     def quantiles(self, q: ArrayLike) -> Quantiles:
         """Return exact quantiles of the same sequences, as `store.quantiles` does."""
@@ -131,13 +130,6 @@ class Statistics(Normalizer):
         if self.store is None:
             raise WindowError("quantiles need the rows, and these statistics are of none: take those of store.stats()")
         return quantiles(self.store, q, self.used)
-
-    def first(self, count: int) -> Statistics:
-        """Return these statistics of only the sequences that are among the first `count` of the whole store."""
-        assert self.store is not None
-        store = self.store.first(count)
-        stats = store.stats() if self.used is None else self.used.recompute(store)
-        return stats.over_features() if self.together else stats
 
     def stop_of_each(self, store: Store) -> NDArray[np.int64]:
         """Return (sequences,): the step after the last that these are of, or 0; those of another store are of none."""
@@ -152,13 +144,13 @@ class Statistics(Normalizer):
     def _scaler(self) -> Scaler:
         return self.standard()
 
-    def _scaled(self, how: str, inputs: Scale, labels: Scale, *arguments: float) -> Scaler:
+    def _scaled(self, inputs: Scale, labels: Scale) -> Scaler:
         """Return a scaler with these numbers, and with the names of features and targets."""
         if self.store is None:
             return Scaler(inputs=inputs, labels=labels)
         schema = self.store.schema
         inputs, labels = replace(inputs, names=schema.inputs.names), replace(labels, names=schema.labels.names)
-        return Scaler(inputs=inputs, labels=labels, statistics=self, how=(how, *arguments))
+        return Scaler(inputs=inputs, labels=labels, statistics=self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,7 +160,6 @@ class UsedRows:
     # For `inputs` and `labels` the first rows and the rows after the last of ranges of rows.
     ranges: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
     stop: NDArray[np.int64]  # (sequences,), the step after the last one that is used of each sequence
-    recompute: Callable[[Store], Statistics]  # returns the statistics of the same part of other sequences
 
     def sequences_of(self, store: Store) -> Store:
         """Return the sequences that have used steps; a label of a whole sequence counts if one of its steps does."""
@@ -211,10 +202,9 @@ def unchecked_stats(
     start, stop = usable_steps(store, steps, **bounds)
     if not (stop - start).any():
         raise WindowError(f"{store.path}: there are no steps in this period, of {int(store.lengths.sum()):,} in all")
-    recompute = partial(stats_of, steps=steps, before=before, after=after)
     first, some = store.starts, stop > start
     ranges = dict.fromkeys(("inputs", "labels"), (first + start, first + stop))
-    used = UsedRows(ranges=ranges, stop=np.where(some, stop, 0), recompute=recompute)
+    used = UsedRows(ranges=ranges, stop=np.where(some, stop, 0))
     is_whole = (start == 0) & (stop == store.lengths)
     whole, divided = np.flatnonzero(is_whole), ~is_whole & some
     rest = replace(used, ranges={name: (low[divided], high[divided]) for name, (low, high) in ranges.items()})

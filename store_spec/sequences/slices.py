@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from store_spec.format.runs import Ints
 from store_spec.reading.ahead import in_groups
 from store_spec.reading.argument_checks import checked_fractions, checked_weights
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Normalization, check_no_later_steps
+from store_spec.reading.normalization import check_no_later_steps
 from store_spec.reading.one_epoch import EpochOptions, EpochPlan, OneEpoch, Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.read_ranges import PIECE_BYTES, read_by_chunk
@@ -93,10 +93,6 @@ class SliceReader(RowSelection[SliceOptions]):
         self.first, stop = usable_steps(store, options.steps, **self.moments)
         self.lengths = stop - self.first  # (sequences,), the steps of each that may be used, from `first` on
         check_no_later_steps(store, self.normalize, stop, allow=options.allow_later)
-
-    def of(self, store: Store, normalize: Normalization | None) -> SliceReader:
-        """Return a reader of other sequences, with another normalisation."""
-        return SliceReader(store, replace(self.options, normalize=normalize), self._memory)
 
     def __repr__(self) -> str:
         return repr(self.store)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +13,13 @@ from store_spec.format.runs import Ints, merged, runs_of, spread
 from store_spec.reading.statistics import Statistics, UsedRows, moments_of
 
 if TYPE_CHECKING:
-    from store_spec.store import Store
     from store_spec.windows.windows import Windows
 
 
 def stats_of_windows(windows: Windows) -> Statistics:
     """Return the statistics of all rows that windows use, each once."""
     _, distinct = np.unique(windows.store.selection, return_index=True)  # a sequence may be selected twice
-    windows = windows.of(windows.store.view(distinct), None)
+    windows = windows.of(windows.store.view(distinct))
     store = windows.store
     if not len(windows):
         raise WindowError(f"{store.path}: statistics of 0 windows")
@@ -50,16 +48,12 @@ def stats_of_windows(windows: Windows) -> Statistics:
     stop = np.zeros(len(store), np.int64)
     for run, _, high in (inputs, labels):
         np.maximum.at(stop, sequence[run], high)
-    used = UsedRows(ranges=ranges, stop=stop, recompute=partial(_stats_of_others, windows))
+    used = UsedRows(ranges=ranges, stop=stop)
     names = ("inputs", "labels") if store.schema.label_axis == "step" else ("inputs",)
     found = {name: merge(stacked([*map(moments, used.blocks(store, name))])) for name in names}
     labels_moments = found.get("labels") or moments_of(store.view(np.unique(sequence)), "labels")
     store.snapshot.check_not_replaced()
     return Statistics(inputs=found["inputs"], labels=labels_moments, store=store, used=used)
-
-
-def _stats_of_others(windows: Windows, store: Store) -> Statistics:
-    return stats_of_windows(windows.of(store, None))
 
 
 def _clipped(end: Ints, run: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:

@@ -14,7 +14,7 @@ from store_spec.format.runs import runs_of_sequences
 from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.columns import Column, feature_positions
 from store_spec.reading.named_batch import Batch
-from store_spec.reading.normalization import Normalization, WindowScales, check_no_later_steps
+from store_spec.reading.normalization import WindowScales, check_no_later_steps
 from store_spec.reading.one_epoch import Transform
 from store_spec.reading.periods import usable_steps
 from store_spec.reading.row_options import RowSelection, brief, features_of_targets
@@ -128,9 +128,9 @@ class Windows(RowSelection[WindowOptions]):
     def __reduce__(self) -> tuple[Callable[..., Windows], tuple[Any, ...]]:
         return _unpickle, (self.store, self.shape, self.options, self._epoch)
 
-    def of(self, store: Store, normalize: Normalization | None) -> Windows:
-        """Return the same windows of other sequences, with another normalisation."""
-        return Windows(store, self.shape, replace(self.options, normalize=normalize))
+    def of(self, store: Store) -> Windows:
+        """Return the same windows of other sequences, without normalisation."""
+        return Windows(store, self.shape, replace(self.options, normalize=None))
 
     def of_epoch(self, seed: int, epoch: int) -> Windows:
         """Return the windows of one epoch. They are these windows, unless starts or lengths are random.
