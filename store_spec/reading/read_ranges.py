@@ -59,19 +59,10 @@ def read_by_chunk(
     """Yield the rows `starts[i]` to `stops[i]` of an array for all i, each chunk once, in the order of the chunks.
 
     The rows of one chunk are in memory at a time, or about `together` bytes; of a remote store, the rows of all
-    requests that are made at once, about `in_flight` bytes. The call itself reads the first chunk. Allocate memory for
-    the rows only after that, because a malicious store may have far fewer rows than it claims. `recent` is as in
-    `Snapshot.rows`.
+    requests that are made at once, about `in_flight` bytes. `recent` is as in `Snapshot.rows`.
     """
-    in_memory = together if snapshot.storage.requests == 1 else in_flight
-    chunks = _chunks(snapshot, name, starts, stops, in_memory, recent=recent)
-    return itertools.chain([*itertools.islice(chunks, 1)], chunks)
-
-
-def _chunks(
-    snapshot: Snapshot, name: str, starts: Ints, stops: Ints, in_memory: int, *, recent: bool
-) -> Iterator[ChunkRows]:
     schema, remote = snapshot.root.schema, snapshot.storage.requests > 1
+    in_memory = in_flight if remote else together
     size, row = schema.chunking(name).chunk, max(1, schema.rows(name).nbytes)
     # Adjacent chunks of a local store are read at once. Each row takes its space twice, also as it is stored.
     most = size if remote else size * max(1, in_memory // (2 * size * row))
