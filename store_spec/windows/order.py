@@ -288,15 +288,7 @@ class EpochOrder:
         """Return the first row of each stretch with windows, and the row after its last, counting only used rows."""
         index, shape, sequences = self._index, self._index.shape, self._sequences
         start = index.stretches.start[self._stretches]
-        if not shape.span_beyond:
-            row_counts = counts - 1  # in place from here on, as there may be millions
-            row_counts *= shape.stride
-            row_counts += shape.span
-        else:
-            row_counts = index.stops(sequences, start + (counts - 1) * shape.stride) - start
-        if index.stretches.sequence is None:
-            rows = bounds_of(row_counts)
-            return rows[:-1], rows[1:]
+        row_counts = index.stops(sequences, start + (counts - 1) * shape.stride) - start
         # Windows before a gap may share rows with those after it: rows of the lead, or between their rows.
         ahead = np.where(sequences[1:] == sequences[:-1], np.minimum(np.diff(start), row_counts[:-1]), row_counts[:-1])
         rows = bounds_of(ahead)[: len(row_counts)]
