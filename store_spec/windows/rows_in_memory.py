@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.format.runs import Ints, bounds_of, runs_of
+from store_spec.format.runs import Ints, bounds_of, merged, spread
 
 FEW_MORE = 8  # one row in 8 may be unneeded, when ranges are joined
 MOST_IDLE = 4  # caches that are kept between epochs: for training, validation, testing, and one more
@@ -69,31 +69,22 @@ class CachedRows:
 
     ranges: Ranges  # the rows of the store for which there is space
     space: dict[str, NDArray[Any]] = field(default_factory=dict)  # the converted rows, by the names of columns
-    # (chunks,) for each array of the store, which of its chunks have been read.
-    loaded: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    loaded: dict[str, Ints] = field(default_factory=dict)  # by array of the store, the chunks that have been read
 
     @property
     def chunks(self) -> int:
         """How many chunks have been read."""
-        return sum(int(loaded.sum()) for loaded in self.loaded.values())
+        return sum(map(len, self.loaded.values()))
 
     def missing(self, array: str, low: Ints, high: Ints) -> tuple[Ints, Ints]:
         """Return the parts of these ranges of chunks, which ascend and do not overlap, that have not been read."""
-        loaded = self.loaded.get(array, np.zeros(0, bool))
-        needed = np.zeros(int(high.max(initial=0)), bool)
-        for start, stop in zip(low.tolist(), high.tolist(), strict=True):
-            needed[start:stop] = True
-        needed[: len(loaded)] &= ~loaded[: len(needed)]
-        low, high = runs_of(needed).T
-        return low, high
+        chunks = np.setdiff1d(spread(low, high - low), self.loaded.get(array, ()))
+        return merged(chunks, chunks + 1)
 
     def add(self, array: str, low: Ints, high: Ints) -> None:
         """Record that these ranges of chunks have been read."""
-        loaded = self.loaded.get(array, np.zeros(0, bool))
-        more = np.zeros(max(0, int(high.max(initial=0)) - len(loaded)), bool)
-        self.loaded[array] = loaded = np.append(loaded, more)
-        for start, stop in zip(low.tolist(), high.tolist(), strict=True):
-            loaded[start:stop] = True
+        chunks = spread(low, high - low)
+        self.loaded[array] = np.union1d(self.loaded.get(array, chunks), chunks)
 
 
 class RowCache:
