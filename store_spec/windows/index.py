@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from store_spec.errors import WindowError
 from store_spec.format.runs import Ints, bounds_of, merged, split_at, spread
 from store_spec.reading.argument_checks import positions
-from store_spec.windows.shape import WindowShape
-
-GapUse = Literal["window", "horizon", "last", "sequence"]
+from store_spec.windows.shape import Target, WindowShape
 
 _MOST_WINDOWS = 2**62
 TOGETHER = 2**18  # ranges of starts that are computed at once, each of about 100 bytes
@@ -47,9 +44,9 @@ class Gaps:
     sequence: Ints  # (gaps,), the position of each gap's sequence, ascending
     start: Ints  # (gaps,), the first step of the gap, counted from the first step of the sequence
     stop: Ints  # (gaps,), the step after its last
-    # Which rows of a window may not be in a gap: its input rows (`window`), the rows of its label (`horizon`), its last
-    # input row (`last`); or all rows of its sequence, for labels of whole sequences (`sequence`).
-    use: GapUse
+    # The target whose rows may not be in a gap. Input rows are those of an `aligned` target; a target of the whole
+    # sequence (`sequence`) needs all of its rows.
+    use: Target
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -111,9 +108,6 @@ class WindowIndex:
             array.setflags(write=False)
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "stretches", runs)
-
-    def __repr__(self) -> str:
-        return f"<index of {len(self):,} windows of {len(self.start):,} sequences: {self.shape}>"
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -262,8 +256,8 @@ def _windows_that_use(shape: WindowShape, first_start: Ints, first: Ints, real: 
         return first[sequence], first[sequence + 1]
     # A window that starts at s uses the rows s + offset + k * step for k from 0 to rows - 1.
     step, rows, offset = shape.sampling_rate, real[sequence], np.zeros_like(start)
-    if gaps.use != "window":
-        horizon, least = gaps.use == "horizon", np.minimum(rows, shape.least_window or shape.window)
+    if gaps.use != "aligned":
+        horizon, least = gaps.use == "future", np.minimum(rows, shape.least_window or shape.window)
         offset = (least - 1) * step + (shape.label_offset if horizon else 0)
         rows = rows - least + (shape.horizon if horizon else 1)
     if step > 1 and shape.stride % step == 0:

@@ -21,7 +21,7 @@ from store_spec.reading.row_options import RowSelection, brief, features_of_targ
 from store_spec.reading.scaling import Scaler
 from store_spec.reading.statistics import Statistics
 from store_spec.windows.batches import Batches, BatchOptions
-from store_spec.windows.index import Gaps, GapUse, WindowIndex
+from store_spec.windows.index import Gaps, WindowIndex
 from store_spec.windows.mixing import Mixing, measure
 from store_spec.windows.overlay import Overlay, overlay
 from store_spec.windows.rows_in_memory import RowCache
@@ -353,12 +353,9 @@ def _gaps_of(store: Store, shape: WindowShape, targets: str, *, future: bool) ->
 
     `targets` is the array of the targets, and with `future` windows also have input rows of the horizon.
     """
-    by_target: dict[Target, GapUse] = {
-        "future": "horizon", "last": "last", "aligned": "window", "sequence": "sequence",
-    }  # fmt: skip
-    uses: list[tuple[str, GapUse]] = [("inputs", "window"), (targets, by_target[shape.target])]
+    uses: list[tuple[str, Target]] = [("inputs", "aligned"), (targets, shape.target)]
     if future:
-        uses.append(("inputs", "horizon"))
+        uses.append(("inputs", "future"))
     gaps = []
     for array, use in uses:
         starts, lengths = store.places(array)

@@ -18,9 +18,9 @@ from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import FormatError
 from store_spec.format.runs import missing_runs
 from store_spec.windows import index as index_module
-from store_spec.windows.index import Gaps, GapUse, WindowIndex
+from store_spec.windows.index import Gaps, WindowIndex
 from store_spec.windows.order import EpochOrder
-from store_spec.windows.shape import WindowShape
+from store_spec.windows.shape import Target, WindowShape
 from store_spec.windows.units import Costs
 from tests.store.damage import values
 from tests.store.known import Known
@@ -91,7 +91,7 @@ def test_impossible_runs_are_refused(tmp_path: Path, new: dict[int, int], text: 
 Row = tuple[bool, bool]  # whether a step lacks an input, and a label
 
 
-def gaps_of(missing: list[list[Row]], which: int, use: GapUse) -> Gaps:
+def gaps_of(missing: list[list[Row]], which: int, use: Target) -> Gaps:
     """Return the gaps of inputs (0) or labels (1) of sequences of such steps."""
     found = [
         (number, *run)
@@ -104,12 +104,11 @@ def gaps_of(missing: list[list[Row]], which: int, use: GapUse) -> Gaps:
 
 def index_of(missing: list[list[Row]], shape: WindowShape, *, known: bool = False) -> WindowIndex:
     """Return the index without windows that use missing values."""
-    as_label: GapUse | None = {"future": "horizon", "last": "last", "aligned": "window"}.get(shape.target)  # type: ignore[assignment]
-    gaps = [gaps_of(missing, 0, "window")]
-    if as_label is not None:
-        gaps.append(gaps_of(missing, 1, as_label))
+    gaps = [gaps_of(missing, 0, "aligned")]
+    if shape.target != "sequence":
+        gaps.append(gaps_of(missing, 1, shape.target))
     if known:
-        gaps.append(gaps_of(missing, 0, "horizon"))
+        gaps.append(gaps_of(missing, 0, "future"))
     plain = index_of_lengths([len(rows) for rows in missing], shape)
     return WindowIndex(start=plain.start, stop=plain.stop, shape=shape, gaps=tuple(gaps))
 
@@ -230,7 +229,7 @@ def test_runs_of_windows_cost_at_least_their_rows(missing: list[list[Row]], shap
 def test_without_gaps_no_stretches_are_stored() -> None:
     lengths = np.full(1000, 50)
     plain = index_of_lengths(lengths, WindowShape(window=4))
-    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="window")
+    none = Gaps(sequence=np.zeros(0, np.int64), start=np.zeros(0, np.int64), stop=np.zeros(0, np.int64), use="aligned")
     index = WindowIndex(start=plain.start, stop=plain.stop, shape=plain.shape, gaps=(none,))
     assert index.stretches.sequence is None
     assert index.stretches.start is index.start
