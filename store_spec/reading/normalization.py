@@ -116,7 +116,7 @@ class GroupScaler:
             center=np.reshape([scale.center for scale in each], shape),
             scale=np.reshape([scale.scale for scale in each], shape),
         )
-        return SequenceScales(store.snapshot, name, numbers, group_of_each)
+        return SequenceScales(snapshot=store.snapshot, name=name, groups=numbers, group_of_each=group_of_each)
 
 
 Own = Literal["sequence", "window"]  # each one's own mean and standard deviation
@@ -165,7 +165,7 @@ def scales_of(store: Store, normalize: Normalization | None) -> Scales:
         elif isinstance(normalize, GroupScaler):
             scales[name] = normalize.scales(store, name)
         else:
-            scales[name] = SequenceScales(store.snapshot, name)
+            scales[name] = SequenceScales(snapshot=store.snapshot, name=name)
     return scales
 
 

@@ -269,39 +269,33 @@ def range_scale(center: Floats, low: Floats, high: Floats) -> Scale:
     return Scale(center=np.where(none, 0.0, center), scale=np.where(none | (distance == 0), 1.0, distance)).checked()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceScales:
-    """A center and a scale for each sequence, of `inputs` or `labels`.
+    """A center and a scale for each sequence.
 
-    Labels are on the step axis or on the own axis. `groups` are the numbers of each group, (groups, features), and
-    `group_of_each` is the group of each sequence of the store, (sequences,), for those that are read. None: each
-    sequence has its own mean and standard deviation, from its moments, 16 bytes per feature.
+    Without groups, each sequence has its own mean and standard deviation, from its moments, 16 bytes per feature.
     """
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        name: str,
-        groups: Scale | None = None,
-        group_of_each: NDArray[np.int64] | None = None,
-    ) -> None:
-        self._snapshot, self._name = snapshot, name
-        self._groups, self._group_of_each = groups, group_of_each
+    snapshot: Snapshot
+    name: str  # `inputs` or `labels`; these are on the step axis or on the own axis
+    groups: Scale | None = None  # the numbers of each group, (groups, features)
+    group_of_each: NDArray[np.int64] | None = None  # (sequences,), the group of each sequence of the store that is read
 
     @lazy_property
     def _every(self) -> Scale:
-        dtype = normalized_dtype(self._snapshot.root.schema.rows(self._name).dtype)
-        if self._groups is not None:
-            return self._groups.astype(dtype)
-        tables = self._snapshot.read_tables(f"stats/{self._name}_{moment}" for moment in MOMENTS)
+        dtype = normalized_dtype(self.snapshot.root.schema.rows(self.name).dtype)
+        if self.groups is not None:
+            return self.groups.astype(dtype)
+        tables = self.snapshot.read_tables(f"stats/{self.name}_{moment}" for moment in MOMENTS)
         return standard(Moments(*tables)).astype(dtype)
 
     def of(self, numbers: ArrayLike) -> Scale:
         """Return the numbers of sequences by their number in the whole store, (sequences, features)."""
-        return self._every.of(numbers if self._group_of_each is None else self._group_of_each[np.asarray(numbers)])
+        return self._every.of(numbers if self.group_of_each is None else self.group_of_each[np.asarray(numbers)])
 
     def of_rows(self, first: int, count: int) -> Scale:
         """Return the numbers for `count` rows of the array from `first` on, (rows, features) or (features,)."""
-        offsets = self._snapshot.bounds(self._name)
+        offsets = self.snapshot.bounds(self.name)
         start = int(np.searchsorted(offsets, first, side="right")) - 1
         stop = int(np.searchsorted(offsets, first + count, side="left"))
         if stop - start == 1:
