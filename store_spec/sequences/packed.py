@@ -21,6 +21,7 @@ from store_spec.errors import WindowError
 from store_spec.format.runs import Ints, bounds_of, spread
 from store_spec.reading.argument_checks import whole_number
 from store_spec.reading.one_epoch import EpochOptions, TurnsPlan
+from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.sequences.slices import Arrays, SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
 GROUP_ROWS = 256  # rows that a group fills; with more there is less padding, but rows differ less between epochs
@@ -156,12 +157,10 @@ class PackedPlan(SlicePlan, TurnsPlan):
         )
         self.padding, self.turns = packing.padding, options.turns(len(packing), options.batch_size)
         size, tokens = min(options.batch_size, len(packing)), options.tokens
-        self.fitting = rows.batches_that_fit(
-            steps=size * tokens,
-            extra=17,  # the ids of a step take 8, its mask 1, and its piece, which may be of one step, 8
-            slices=(size, size * -(-len(packing.count) // max(1, len(packing)))),
-            what=f"a batch of {size:,} rows of {tokens:,} steps",
-        )
+        # The ids of a step take 8 bytes, its mask 1, and its piece, which may be of one step, 8.
+        batch, pieces = size * tokens * (rows.step_bytes + 17), size * -(-len(packing.count) // max(1, len(packing)))
+        self.room = rows.room(batch, size, f"a batch of {size:,} rows of {tokens:,} steps")
+        self.bytes_of_each = np.broadcast_to(batch + pieces * PIECE_BYTES, len(self))
 
     def __str__(self) -> str:
         options, padding = self.options, 100 * self.padding

@@ -14,8 +14,6 @@ from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.sequences.padded_order import BatchPlan, PaddedOptions, Side
 from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Slices, batches_of
 
-MOST_TOGETHER = 2**12  # batches that are read in one group
-
 
 class PaddedPlan(SlicePlan):
     """The batches of one rank in an epoch of whole sequences."""
@@ -36,7 +34,7 @@ class PaddedPlan(SlicePlan):
             )
         self.label_lengths = lengths if rows.targets.axis == "step" else store.label_lengths  # likewise, of labels
         self.set_order(options.plan(lengths, weights=weights))
-        self._room = self._room_for_batches()
+        self.room = self._room_for_batches()
 
     def set_order(self, order: BatchPlan) -> None:
         """Set which sequences are in which batch, and what follows from that."""
@@ -44,7 +42,7 @@ class PaddedPlan(SlicePlan):
         nbytes = self._bytes_of(size, size * order.longest(self.lengths), size * order.longest(self.label_lengths))
         nbytes += 2 * PIECE_BYTES * size
         self.order, self.padding = order, order.padding(self.lengths)
-        self._bytes = nbytes[self.options.rank :: self.options.world_size]  # of each batch of this rank
+        self.bytes_of_each = nbytes[self.options.rank :: self.options.world_size]
 
     def _bytes_of(self, sequences: Any, steps: Any, labels: Any) -> Any:
         """Return the bytes of batches with so many sequences, steps and label rows, with padding."""
@@ -102,11 +100,6 @@ class PaddedPlan(SlicePlan):
         plan = copy(self)
         plan.set_order(self.options.plan(self.lengths, (rounds, taken), self.weights))
         return plan
-
-    def _most(self, numbers: range) -> int:
-        """Return how many of the first of these batches fit into half of the memory."""
-        total = np.cumsum(self._bytes[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
-        return int(np.searchsorted(total, self._room, side="right"))
 
     def _read(self, numbers: range) -> list[Batch]:
         """Read these batches, each chunk once for all of them."""

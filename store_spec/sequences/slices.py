@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from store_spec.store import Store
 
 IN_FLIGHT = 4  # a quarter of the memory is for requests of a remote store that are made at once
+MOST_TOGETHER = 2**12  # batches that are read in one group
 
 Arrays = list[NDArray[Any]]  # one of each batch
 
@@ -116,17 +117,10 @@ class SliceReader(RowSelection[SliceOptions]):
                 "padded gives these whole"
             )
 
-    def batches_that_fit(self, *, steps: int, extra: int, slices: tuple[int, int], what: str) -> int:
-        """Return how many batches fit into half of the memory, apart from a chunk; 0 if only a single one does.
-
-        Args:
-            steps: Steps in a batch, including padding.
-            extra: Further bytes for each step.
-            slices: How many slices a batch has at least, and how many on average.
-            what: A batch, for errors.
-        """
-        batch = steps * (self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes + extra)
-        return self.room(batch, slices[0], what) // max(1, batch + slices[1] * PIECE_BYTES)
+    @property
+    def step_bytes(self) -> int:
+        """The bytes of a step of a batch in which each step has a label and static columns."""
+        return self.row_bytes("inputs") + self.row_bytes("labels") + self.static_bytes
 
     def room(self, batch: int, slices: int, what: str) -> int:
         """Return the bytes for batches, half of the memory apart from a chunk; refuse less than a batch needs.
@@ -214,15 +208,17 @@ class SlicePlan(EpochPlan):
 
     rows: SliceReader
     padding: float  # the share of padding in the steps of all batches of all ranks
-    fitting: int  # how many batches fit into half of the memory
+    room: int  # the bytes for batches that are read together
+    bytes_of_each: Ints  # (batches,), what each batch of this rank takes while it is read
 
     def batches(self, numbers: range) -> Generator[Any, None, None]:
         """Yield the batches of these numbers; a thread reads ahead until the generator is closed."""
         return in_groups(self._read, self._most, numbers)
 
     def _most(self, numbers: range) -> int:
-        """Return how many of the first of these batches fit into half of the memory."""
-        return min(self.fitting, len(numbers))
+        """Return how many of the first of these batches fit into the room; 0 if only a single one does."""
+        total = np.cumsum(self.bytes_of_each[numbers.start : numbers.stop : numbers.step][:MOST_TOGETHER])
+        return int(np.searchsorted(total, self.room, side="right"))
 
     @abstractmethod
     def _read(self, numbers: range) -> list[Any]:

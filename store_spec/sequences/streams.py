@@ -13,7 +13,6 @@ These are the lanes of all ranks: their content does not depend on how the ranks
 
 import heapq
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from store_spec.format.runs import Ints, spread
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.one_epoch import EpochOptions
+from store_spec.reading.read_ranges import PIECE_BYTES
 from store_spec.sequences.slices import SliceBatches, SlicePlan, SliceReader, Slices, batches_of, drawn
 
 ONE_BY_ONE = 2**16  # sequences that are assigned one by one, the longest; others are assigned in groups
@@ -159,13 +159,9 @@ class StreamPlan(SlicePlan):
         super().__init__(options, rows, weights)
         rows.check_labels_of_steps("streams")
         lanes, steps = options.batch_size, options.window
-        fit = partial(
-            rows.batches_that_fit,
-            steps=lanes * steps,
-            extra=2 + 8 * options.index,
-            what=f"a batch of {lanes:,} lanes of {steps:,} steps",
-        )
-        fit(slices=(lanes, lanes))  # refuses too many lanes before memory is allocated for them
+        batch = lanes * steps * (rows.step_bytes + 2 + 8 * options.index)
+        # This refuses too many lanes before memory is allocated for them.
+        self.room = rows.room(batch, lanes, f"a batch of {lanes:,} lanes of {steps:,} steps")
         rows.store.snapshot.check_files()  # memory is allocated by the number of steps that the root claims
         sequence = np.random.SeedSequence(options.random, spawn_key=(3,))
         self.places = places = plan_lanes(  # the places of sequences in the lanes of all ranks
@@ -178,7 +174,8 @@ class StreamPlan(SlicePlan):
             drop_last=options.drop_last,
         )
         slices = lanes + len(places.sequence) // max(1, places.batches * options.world_size)  # in a batch, on average
-        self.fitting, self.padding = fit(slices=(lanes, slices)), places.padding
+        self.bytes_of_each = np.broadcast_to(batch + slices * PIECE_BYTES, places.batches)
+        self.padding = places.padding
 
     def __len__(self) -> int:
         return self.places.batches
