@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -56,19 +56,18 @@ class GroupStatistics(dict[str, Statistics]):
 
     def standard(self) -> GroupScaler:
         """Return the normalisation of each group to mean 0 and standard deviation 1, as `Statistics.standard`."""
-        return self._scaler("standard")
+        return self._scaler(Statistics.standard)
 
     def minmax(self) -> GroupScaler:
         """Return the normalisation of each group to minimum 0 and maximum 1, as `Statistics.minmax`."""
-        return self._scaler("minmax")
+        return self._scaler(Statistics.minmax)
 
     def robust(self, low: float = 0.25, high: float = 0.75) -> GroupScaler:
         """Return the normalisation of each group to median 0 and inter-quartile range 1, as `Statistics.robust`."""
-        return self._scaler("robust", low, high)
+        return self._scaler(lambda statistics: statistics.robust(low, high))
 
-    def _scaler(self, how: str, *arguments: float) -> GroupScaler:
-        scalers = {name: getattr(statistics, how)(*arguments) for name, statistics in self.items()}
-        return GroupScaler(groups=scalers, statistics=self)
+    def _scaler(self, scale: Callable[[Statistics], Scaler]) -> GroupScaler:
+        return GroupScaler(groups={name: scale(each) for name, each in self.items()}, statistics=self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,8 +91,7 @@ class GroupScaler:
         """Return (sequences,): the step after the last that the statistics are of, or 0."""
         stop = np.zeros(len(store), np.int64)
         for scaler in self.groups.values():
-            if scaler.statistics is not None:
-                np.maximum(stop, scaler.statistics.stop_of_each(store), out=stop)
+            np.maximum(stop, scaler.stop_of_each(store), out=stop)
         return stop
 
     def scales(self, store: Store, name: str) -> SequenceScales:
@@ -184,13 +182,7 @@ def check_no_later_steps(
     cut = stop < store.lengths
     if allow or not cut.any() or normalize is None or normalize == "window":
         return
-    used = store.lengths
-    if isinstance(normalize, Scaler):
-        if normalize.statistics is None:
-            return
-        used = normalize.statistics.stop_of_each(store)
-    elif isinstance(normalize, GroupScaler):
-        used = normalize.stop_of_each(store)
+    used = store.lengths if isinstance(normalize, str) else normalize.stop_of_each(store)
     later = cut & (used > stop)
     if later.any():
         number = int(np.argmax(later))

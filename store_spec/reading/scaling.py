@@ -19,6 +19,7 @@ from store_spec.schema import MOMENTS
 
 if TYPE_CHECKING:
     from store_spec.reading.statistics import Statistics
+    from store_spec.store import Store
 
 FEW_FEATURES = 16  # with more features, NumPy is about as fast row by row
 MANY_VALUES = 2**13  # with fewer values, joining rows is not worth it
@@ -211,6 +212,10 @@ class Scaler(Normalizer):
 
     def _scaler(self) -> Scaler:
         return self
+
+    def stop_of_each(self, store: Store) -> NDArray[np.int64]:
+        """Return (sequences,): the step after the last that the statistics are of, or 0."""
+        return np.zeros(len(store), np.int64) if self.statistics is None else self.statistics.stop_of_each(store)
 
     def digest(self) -> str:
         """Return a hash of all numbers, as 16 hexadecimal digits."""
