@@ -198,7 +198,11 @@ class Store(Selection):
 
         Args:
             by: The column of `sequences` whose values are the groups, such as `"patient"`; or `"source"`.
-            **period: `steps`, `before` and `after`, as for `stats`, with the same errors.
+            **period: `steps`, `before` and `after`, as for `stats`.
+
+        Raises:
+            WindowError: There is no such column, or it has values that are neither text nor whole numbers; or a group
+                has no steps in the period.
         """
         return GroupStatistics(self, by, period)
 

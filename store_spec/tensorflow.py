@@ -15,7 +15,7 @@ from store_spec.reading.one_epoch import OneEpoch
 P = ParamSpec("P")
 
 
-def dataset(method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P.kwargs) -> Any:
+def dataset(method: Callable[P, OneEpoch[Any]], *args: P.args, **options: P.kwargs) -> Any:
     """Return batches as a `tf.data.Dataset`: `dataset(windows.batches, 256, shuffle=True)`.
 
     The first iteration is the epoch `epoch`, the next one the epoch after it, and so on: `model.fit(dataset(...),
@@ -43,7 +43,7 @@ def dataset(method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P
     """
     given: dict[str, Any] = dict(options)
     epoch = given.pop("epoch", 0)
-    begin: Callable[..., OneEpoch[Any, Any]] = partial(method, *args, **given)
+    begin: Callable[..., OneEpoch[Any]] = partial(method, *args, **given)
     first, numbers = begin(epoch=epoch), itertools.count(epoch)
     if not len(first):
         raise WindowError(f"epoch {epoch:,} has 0 batches, and a dataset needs 1 to learn its shapes")

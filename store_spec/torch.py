@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import IterableDataset, default_convert, get_worker_info
 
 from store_spec.errors import WindowError
@@ -35,10 +35,10 @@ class BatchDataset(IterableDataset[Any]):
             `transform` must be picklable.
     """
 
-    def __init__(self, method: Callable[P, OneEpoch[Any, Any]], *args: P.args, **options: P.kwargs) -> None:
+    def __init__(self, method: Callable[P, OneEpoch[Any]], *args: P.args, **options: P.kwargs) -> None:
         given: dict[str, Any] = dict(options)
         epoch = given.pop("epoch", 0)
-        self._begin: Callable[..., OneEpoch[Any, Any]] = partial(method, *args, **given)
+        self._begin: Callable[..., OneEpoch[Any]] = partial(method, *args, **given)
         self._ranked = not {"rank", "world_size"}.isdisjoint(given)
         self._ranks = self._place()
         self._start(epoch)  # raises errors now, and not in a worker
@@ -74,7 +74,7 @@ class BatchDataset(IterableDataset[Any]):
             return {"rank": torch.distributed.get_rank(), "world_size": torch.distributed.get_world_size()}
         return getattr(self, "_ranks", {})
 
-    def _start(self, epoch: int) -> OneEpoch[Any, Any]:
+    def _start(self, epoch: int) -> OneEpoch[Any]:
         batches, worker = self._begin(epoch=epoch, **self._place()), get_worker_info()
         return batches if worker is None else batches.of_worker(worker.id, worker.num_workers)
 
@@ -85,7 +85,7 @@ class TensorBatches:
     Its state is that of the batches; torchdata's `StatefulDataLoader` saves it.
     """
 
-    def __init__(self, start: Callable[[int], OneEpoch[Any, Any]], epoch: int, epochs: EpochCounter) -> None:
+    def __init__(self, start: Callable[[int], OneEpoch[Any]], epoch: int, epochs: EpochCounter) -> None:
         self._start, self._batches, self._epochs = start, start(epoch), epochs
 
     def __iter__(self) -> Self:
@@ -142,16 +142,15 @@ def packed(rows: ArrayLike, mask: ArrayLike) -> PackedSequence:
     Raises:
         WindowError: A sequence has no steps, or the shapes do not fit together.
     """
-    rows, mask = np.asarray(rows), np.asarray(mask)
+    rows, mask = np.asarray(rows), np.asarray(mask, bool)
     lengths = mask.sum(axis=1)
     if rows.shape[:2] != mask.shape or not lengths.all():
         raise WindowError(
             f"{np.sum(lengths == 0):,} of {len(mask):,} sequences have no steps, rows are {rows.shape}, and their mask "
             f"{mask.shape}; only steps can be packed, at least one each: take store.select(store.lengths > 0)"
         )
-    order = np.argsort(~mask, axis=1, kind="stable")  # padding may be at the start
-    rows = np.take_along_axis(rows, order.reshape(*mask.shape, *[1] * (rows.ndim - 2)), axis=1)
-    return pack_padded_sequence(torch.from_numpy(rows), torch.from_numpy(lengths), True, enforce_sorted=False)
+    sequences = [torch.from_numpy(steps[real]) for steps, real in zip(rows, mask, strict=True)]
+    return pack_sequence(sequences, enforce_sorted=False)
 
 
 def nested(rows: Any, batch: Any) -> torch.Tensor:

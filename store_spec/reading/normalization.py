@@ -24,15 +24,6 @@ class GroupStatistics(dict[str, Statistics]):
     """The statistics of each group, by its name. From `store.stats_by("patient")`.
 
     As `normalize=`, each sequence is normalised by the statistics of its group.
-
-    Args:
-        store: The sequences.
-        by: The column of `sequences` whose values are the groups; or `"source"`.
-        options: The period: the other arguments of `store.stats`.
-
-    Raises:
-        WindowError: There is no such column, or it has values that are neither text nor whole numbers; or a group has
-            no steps in the period.
     """
 
     def __init__(self, store: Store, by: str, options: Mapping[str, Any]) -> None:

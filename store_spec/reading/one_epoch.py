@@ -182,11 +182,10 @@ class TurnsPlan(EpochPlan):
         return plan
 
 
-Item = TypeVar("Item")
 Plan = TypeVar("Plan", bound=EpochPlan)
 
 
-class OneEpoch(Generic[Item, Plan]):
+class OneEpoch(Generic[Plan]):
     """An iterator that refuses a second loop: it would yield nothing, and a job would train for only one epoch.
 
     Make a new iterator for each epoch; a second loop over an exhausted one raises a WindowError. Several threads may
@@ -216,7 +215,7 @@ class OneEpoch(Generic[Item, Plan]):
         self._exhausted_in: weakref.ref[threading.Thread] | None = None
         self._plan, self._first = plan, step
         self._next = step + (self._worker - step) % self._every  # the first batch of this worker
-        self._batches: Generator[Item, None, None] | None = None
+        self._batches: Generator[Batch, None, None] | None = None
         self._process = 0  # the process that made `_batches`
 
     @property
@@ -224,12 +223,12 @@ class OneEpoch(Generic[Item, Plan]):
         """Whether all epochs with these arguments have the same number of batches."""
         return not self._options.shuffle
 
-    def _open(self) -> Generator[Item, None, None]:
+    def _open(self) -> Generator[Batch, None, None]:
         """Return the batches that are left."""
         return self._plan.batches(range(self._next, len(self), self._every))
 
-    def _begun(self) -> Generator[Item, None, None]:
-        """Return the batches that this process has begun to read; after a fork, the child has no threads for others."""
+    def _begun(self) -> Generator[Batch, None, None]:
+        """Return the batches that are left, begun in this process: after a fork, the parent's threads are not there."""
         if self._batches is None or self._process != os.getpid():
             self._process, self._batches = os.getpid(), self._open()
         return self._batches
@@ -252,7 +251,7 @@ class OneEpoch(Generic[Item, Plan]):
             )
         return self
 
-    def __next__(self) -> Item:
+    def __next__(self) -> Batch:
         with self._lock():
             try:
                 batch = next(self._begun())

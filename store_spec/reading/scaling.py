@@ -249,11 +249,6 @@ def by_feature(
     return results
 
 
-def unchanged(features: int) -> Scale:
-    """Return numbers that do not change values."""
-    return Scale(center=np.zeros(features), scale=np.ones(features))
-
-
 def standard(moments: Moments) -> Scale:
     """Return mean and standard deviation as center and scale.
 

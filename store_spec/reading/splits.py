@@ -95,16 +95,8 @@ def split_of_each(
 ) -> NDArray[np.int64]:
     """Return (sequences,), the split of each sequence as its position in `shares`.
 
-    The splits divide [0, 1) in the order train, val, test, and then others by name, whatever the order of `shares`, so
-    that equal shares give equal splits. Case does not matter in their names, and `valid` and `validation` are `val`.
-
-    Args:
-        groups: Each sequence's source, or another value: sequences of one group are in one split, by a hash. If the
-            groups are names of splits, each sequence is in the split that its group names. If a group is empty, the
-            sequence is placed by the hash of its source.
-        shares: Each split's share of the groups; positive, 1 together.
-        seed: Another seed gives other splits. A whole number, because its text is hashed.
-        sources: Each sequence's source; None if the groups are the sources, which are never names of splits.
+    `groups` are the values of `by` of `Store.splits`, which explains all else, or the sources; `sources` is then None,
+    because sources are never names of splits.
     """
     seed = whole_number("seed", seed, 0)
     if any(not share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1.0):

@@ -228,7 +228,7 @@ class SlicePlan(EpochPlan):
 Plan = TypeVar("Plan", bound=SlicePlan)
 
 
-class SliceBatches(OneEpoch[Batch, Plan]):
+class SliceBatches(OneEpoch[Plan]):
     """Batches of whole sequences or of slices."""
 
     _plan_class: ClassVar[Any]

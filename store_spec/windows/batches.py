@@ -168,7 +168,7 @@ class Epoch(TurnsPlan):
         return int(np.searchsorted(self.order.first, window, side="right")) - 1
 
 
-class Batches(OneEpoch[Batch, Epoch]):
+class Batches(OneEpoch[Epoch]):
     """An iterator over the batches of one epoch. Get one from `windows.batches`.
 
     A `Batch` is a tuple of new arrays with names, which stack the arrays of samples (see `Windows`): inputs (size,

@@ -13,7 +13,7 @@ from store_spec.format.runs import Ints
 from store_spec.reading.columns import Column
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.read_ranges import read_ranges
-from store_spec.reading.scaling import Scale, Scaler, unchanged
+from store_spec.reading.scaling import Scale, Scaler
 from store_spec.windows.pools import assemble, take_windows
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def scaler_of(windows: Windows, numbers: NDArray[np.integer[Any]]) -> Scaler:
 
 def _scale_of_sequences(column: Column, sequences: Ints) -> Scale:
     """Return the numbers by which a column of these sequences is normalised; numbers without effect if it is not."""
-    scale = unchanged(column.rows.features) if column.scale is None else column.scale.of(sequences)
+    none = Scale(center=np.zeros(column.rows.features), scale=np.ones(column.rows.features))
+    scale = none if column.scale is None else column.scale.of(sequences)
     return scale if column.take is None else scale.take(column.take)
 
 

@@ -54,7 +54,7 @@ class MadePlan(EpochPlan):
         return in_groups(lambda some: self.read(some.start, some.stop), lambda left: self.most(left.start), numbers)
 
 
-class MadeEpoch(OneEpoch[Any, MadePlan]):
+class MadeEpoch(OneEpoch[MadePlan]):
     _of, _kind = "made", "made"
 
     def __init__(self, read: Callable[[int, int], list[Any]], most: Callable[[int], int], steps: int) -> None:
