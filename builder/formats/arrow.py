@@ -188,20 +188,15 @@ def open_ipc(path: Path) -> ArrowTable:
 
 def _read_stream(file: Any, options: Any) -> Any:
     """Read all record batches of a stream; refuse one without an end mark, which may be truncated."""
-    reader, batches = pa.ipc.open_stream(file, options=options), []
-    with suppress(StopIteration):
-        while True:
-            place = file.tell()
-            batches.append(reader.read_next_batch())
-    file.seek(place)
-    messages = pa.ipc.MessageReader.open_stream(file)  # dictionaries may come after the last batch
+    messages = pa.ipc.MessageReader.open_stream(file)
     with suppress(StopIteration):
         while True:
             place = file.tell()
             messages.read_next_message()
     if file.tell() == place:  # pyarrow takes the end of the file for the end of the stream
         raise SourceError("cannot be read: the stream has no end mark; is it a whole Arrow file?")
-    return pa.Table.from_batches(batches, reader.schema)
+    file.seek(0)
+    return pa.ipc.open_stream(file, options=options).read_all()
 
 
 def numbers_of(column: Any, dtype: DType | None = None, place: Place = str) -> Any:

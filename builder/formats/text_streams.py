@@ -26,12 +26,10 @@ def open_stream(path: Path, compression: str | None, options: TableOptions) -> A
 
     `compression` is None, "gzip", "zstd", "bz2" or "xz"; of the options, `encoding` and `comment` are used.
     """
-    if compression == "xz":
-        stream = pa.PythonFile(io.BufferedReader(_XzFile(path)), mode="r")
-    else:
-        stream = pa.input_stream(str(path), compression=compression)
+    stream = pa.input_stream(str(path), compression=None if compression == "xz" else compression)
     if compression is not None:
-        stream = pa.TransformInputStream(stream, _limit_unpacked(path))
+        limit = _limit_unpacked(path)
+        stream = pa.TransformInputStream(stream, _unpack_xz(path, limit) if compression == "xz" else limit)
     if options.encoding is not None:
         stream = pa.TransformInputStream(stream, Recode(options.encoding))
     if options.comment is not None:
@@ -39,39 +37,25 @@ def open_stream(path: Path, compression: str | None, options: TableOptions) -> A
     return stream
 
 
-class _XzFile(io.RawIOBase):
-    """The text of an xz file. `lzma.open` ends without an error at a damaged stream that follows a whole one."""
+def _unpack_xz(path: Path, limit: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Return a function that unpacks the pieces of an xz file, and calls `limit` with the text of each.
 
-    def __init__(self, path: Path) -> None:
-        self._file, self._stream = path.open("rb"), lzma.LZMADecompressor()
-        self._left = b""  # what was read beyond the end of the stream
+    `lzma.open` ends without an error at a damaged stream that follows a whole one.
+    """
+    stream, most = lzma.LZMADecompressor(), unpacked_limit(path.stat().st_size) + 1
 
-    def readable(self) -> bool:
-        return True
+    def unpack(piece: bytes) -> bytes:
+        nonlocal stream
+        data, text = bytes(piece), b""
+        if not data and not stream.eof:
+            raise EOFError("the file ends within compressed data")
+        while len(text) < most and (data := data.lstrip(b"\0") if stream.eof else data):  # zeros separate streams
+            stream = lzma.LZMADecompressor() if stream.eof else stream
+            text += stream.decompress(data, most - len(text))
+            data = stream.unused_data
+        return limit(text)
 
-    def readinto(self, buffer: Any) -> int:
-        text = b""
-        while not text:
-            data, self._left = self._left, b""
-            if not data and (self._stream.eof or self._stream.needs_input):
-                data = self._file.read(2**16)
-                if not data and self._stream.eof:
-                    return 0
-                if not data:
-                    raise EOFError("the file ends within compressed data")
-            if self._stream.eof:
-                data = data.lstrip(b"\0")  # zeros may separate streams
-                if not data:
-                    continue
-                self._stream = lzma.LZMADecompressor()
-            text = self._stream.decompress(data, len(buffer))
-            self._left = self._stream.unused_data
-        buffer[: len(text)] = text
-        return len(text)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    return unpack
 
 
 def _limit_unpacked(path: Path) -> Callable[[bytes], bytes]:
