@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import store_spec
-from builder.build_errors import UsageError
+from builder.build_errors import SourceError, UsageError
 from builder.formats.arrow import describe_type, is_text, numbers_of
 from builder.formats.arrow_modules import pa
 from builder.formats.column_choice import list_names
+from builder.formats.convert import convert
 from builder.formats.table import array_of
 from builder.formats.text_numbers import first_cast_failure, notation_advice
-from builder.labels.text_classes import ClassLists, classes_by_target, is_number, parse_classes, unseen_class
+from builder.labels.text_classes import ClassLists, classes_by_target, distinct_texts, parse_classes, unseen_class
 from store_spec import Classes, ColumnType, SchemaError, SequenceColumn
 
 TextLabels: TypeAlias = tuple[str, ...] | None  # of a target: the text of each source; None: numbers
@@ -59,20 +60,19 @@ def text_columns(
     return tuple(dict.fromkeys(columns))
 
 
-def check_texts(texts: Sequence[str], name: str, path: Path) -> None:
-    """Refuse numbers, and text like numbers, in a column of a file without types."""
-    numbers = [row for row, text in enumerate(texts) if is_number(text)]
-    if numbers and len(numbers) == len(texts):  # it was read as text since the store has classes
+def check_texts(column: Any, name: str, path: Path) -> None:
+    """Refuse numbers, and text like numbers, in a pyarrow column of a file without types."""
+    try:
+        distinct = distinct_texts(column, name, typed=False)
+    except SourceError as error:  # its advice is also about options that a manifest does not have
+        mixed = error.reason.partition(";")[0]
+        advice = "correct it, or name all classes with --classes, so that all are text"
+        raise UsageError(f"{path}: {mixed}; {advice}") from None
+    texts = column.to_pylist()
+    if distinct is None:  # it was read as text since the store has classes
         raise UsageError(
             f"{path}: column {name} holds numbers, such as {texts[0]!r:.80} in row 1, but the store has classes; give "
             "the labels as text, as before"
-        )
-    if numbers:
-        word = next(row for row, text in enumerate(texts) if not is_number(text))
-        raise UsageError(
-            f"{path}: row {word + 1:,}, column {name}: {texts[word]!r:.80} is not a number, and "
-            f"{texts[numbers[0]]!r:.80} in row {numbers[0] + 1:,} is one; correct it, or name all classes with "
-            "--classes, so that all are text"
         )
     commas = [row for row, text in enumerate(texts) if notation_advice(text)]
     if commas:
@@ -150,10 +150,13 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
     if known is not None and dtype == "int64" and known.dtype == "float64":
         dtype = "float64"
     if known is not None and dtype != known.dtype:
-        what = f"{dtype} with missing values" if column.null_count else dtype
+        holds = f"{dtype} with missing values" if column.null_count else dtype
+        if is_text(column.type) and known.dtype != "bool":  # it may be a single mistake
+            row = first_cast_failure(column, pa.float64())
+            holds += f" ({column[row].as_py()!r:.80} in row {row + 1:,})"
         raise UsageError(
-            f"{where}: column {name} holds {what}{_first_text(column, known.dtype)}, but in the store it is "
-            f"{known.dtype}; change the column back, or build to another path"
+            f"{where}: column {name} holds {holds}, but in the store it is {known.dtype}; change the column back, or "
+            "build to another path"
         )
     try:
         kept = SequenceColumn(name, dtype)
@@ -179,40 +182,25 @@ def _type_of(column: Any, where: str, name: str) -> ColumnType:
     raise UsageError(f"{where}: column {name} holds {describe_type(kind)}; text, numbers and bools can be kept")
 
 
-def _first_text(column: Any, known: ColumnType) -> str:
-    """Return the first text that is not a number, if the store has numbers: it may be a single mistake."""
-    if known == "bool" or not is_text(column.type):
-        return ""
-    for row, text in enumerate(column.to_pylist()):
-        try:
-            float(text or "0")
-        except ValueError:
-            return f" ({text!r:.80} in row {row + 1:,})"
-    return ""
-
-
 def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[Any]:
-    plain = numbers_of(column)
-    kind = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}[dtype]
-    try:
-        values, absent = array_of(plain.cast(kind))
-    except pa.ArrowInvalid:
-        row = first_cast_failure(plain, kind)
-        since = (
-            "; the column is float64, since values are missing or the store has floats" if dtype == "float64" else ""
-        )
-        raise UsageError(
-            f"{where}: row {row + 1:,}, column {name} is {plain[row]}, which {dtype} does not hold exactly{since}; "
-            "keep the column as text, in CSV by writing a letter before each number"
-        ) from None
+    values, absent = array_of(numbers_of(column))
     if dtype == "bool" and absent is not None:
         raise UsageError(
             f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "
             "bools have no missing value: fill it in, or write numbers"
         )
+    try:
+        numbers = convert(values[:, None], np.dtype(dtype), (name,), rounds=False)[:, 0]
+    except SourceError as error:
+        raise UsageError(
+            f"{where}: {error.reason.partition(';')[0]}; keep the column as text, in CSV by writing a letter before "
+            "each number"
+        ) from None
     if dtype != "float64":
-        return values
-    numbers = np.where(np.isnan(values), np.nan, values)  # the same bits for every NaN
+        return numbers
+    if absent is not None:
+        numbers[absent] = np.nan
+    numbers = np.where(np.isnan(numbers), np.nan, numbers)  # the same bits for every NaN
     if np.isinf(numbers).any():
         row = int(np.isinf(numbers).argmax())
         raise UsageError(f"{where}: row {row + 1:,}, column {name}: infinite value; finite numbers can be kept")

@@ -1,6 +1,5 @@
 """Read the manifest, a table with one row per source, and match its rows with the sources."""
 
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +74,7 @@ class Manifest:
         *,
         only_listed: bool = False,
         strict: bool = False,
-        misnamed: Sequence[str] = (),
-        stored_names: Callable[[], Collection[str]] = tuple,
+        stored_names: Collection[str] = (),
     ) -> tuple[dict[str, int], tuple[str, ...]]:
         """Return each source's row, from 0, in the order of the sources; and the keys of sources that do not exist.
 
@@ -88,8 +86,7 @@ class Manifest:
             names: The sources.
             only_listed: Leave out sources without a row instead of refusing them.
             strict: Refuse rows without a source. They are always refused if no row has a source.
-            misnamed: Files that would be sources if their names were valid UTF-8; the message names them.
-            stored_names: Returns the sources in the store; called if a row has no source.
+            stored_names: The sources in the store.
 
         Raises:
             UsageError: No rule fits; the message is about the rule that fits best.
@@ -101,29 +98,19 @@ class Manifest:
                 f"{self.path}: {_some(twice, 'key')} in more than one row of column {self.key}; leave one row "
                 "for each source"
             )
-        best, wrong = self._best_rule(names, (), row_of, only_listed=only_listed)
-        if wrong.sourceless:
-            gone = set(stored_names()).difference(names)
-            best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed)
+        gone = set(stored_names).difference(names)
+        best, wrong = self._best_rule(names, gone, row_of, only_listed=only_listed)
         text_of = _RULES[best]
         matched = {name: row_of[text_of(name)] for name in names if text_of(name) in row_of}
         if not (wrong.ambiguous or wrong.rowless) and (not wrong.sourceless or (matched and not strict)):
             return matched, tuple(wrong.sourceless)
         advice = ""
-        if misnamed:
-            advice += f"; first rename files whose names are not UTF-8: {_some(misnamed, 'file')}"
         if not matched:
             advice += "; correct this column, or give --key with one that names sources"
         elif wrong.rowless:
             advice += "; --manifest-only takes only the sources that have a row"
         if matched and wrong.sourceless and strict:
             advice += "; remove the rows whose files do not exist"
-        exact = set(map(text_of, names))
-        composed = {unicodedata.normalize("NFC", text) for text in exact}
-        accents = [key for key in self.keys if key not in exact and unicodedata.normalize("NFC", key) in composed]
-        if accents:
-            advice += "; accents have other bytes than in the names of the files, but look the same (Unicode's NFC and "
-            advice += f"NFD): {_some(accents, 'key')}"
         raise UsageError(
             f"{self.path}: column {self.key} does not fit the sources by path, file name or stem. "
             f"By {best}: {wrong}{advice}"
@@ -148,7 +135,7 @@ class Manifest:
                 self._refuse(values.is_null().to_numpy(), "missing", name)
                 texts[name] = values.to_pylist()
                 if self.opened.is_text and name not in as_text:
-                    check_texts(texts[name], name, self.path)
+                    check_texts(values, name, self.path)
         no_codes = np.full(len(self), -1, CODES)
         try:
             table = Table(

@@ -163,8 +163,7 @@ def _match_manifest(
         listing.names,
         only_listed=build.manifest_only,
         strict=build.manifest_strict,
-        misnamed=listing.misnamed,
-        stored_names=lambda: _stored_names(old_store),
+        stored_names=_stored_names(old_store),
     )
     places = np.array(list(matched.values()), np.int64)
     every, label_names = replace(every, names=tuple(matched)), None
