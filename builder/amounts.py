@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 80
-_UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def bytes_text(size: float) -> str:
@@ -14,13 +13,9 @@ def bytes_text(size: float) -> str:
     >>> bytes_text(812), bytes_text(412_345), bytes_text(2_500_000_000)
     ('812 bytes', '412.3 kB', '2.5 GB')
     """
-    if size < 1_000:
-        return f"{size:.0f} bytes"
-    for unit in _UNITS[:-1]:
-        size /= 1_000
-        if size < 999.95:  # a larger number would be shown as 1,000.0
-            return f"{size:.1f} {unit}"
-    return f"{size / 1_000:,.1f} {_UNITS[-1]}"
+    from rich.filesize import decimal  # late, for `--help`
+
+    return decimal(round(size))
 
 
 def seconds_text(seconds: float) -> str:
