@@ -19,6 +19,7 @@ from builder.options.table_options import TableOptions
 
 _ONLY_ASCII = bytes(range(128)) + b"?" * 128
 _SENTINEL = "\x01 after the end"
+Change = Callable[[bytes], bytes]  # takes the pieces of a text in turn, the last of which is empty
 
 
 def open_stream(path: Path, compression: str | None, options: TableOptions) -> Any:
@@ -31,13 +32,13 @@ def open_stream(path: Path, compression: str | None, options: TableOptions) -> A
         limit = _limit_unpacked(path)
         stream = pa.TransformInputStream(stream, _unpack_xz(path, limit) if compression == "xz" else limit)
     if options.encoding is not None:
-        stream = pa.TransformInputStream(stream, Recode(options.encoding))
+        stream = pa.TransformInputStream(stream, recode(options.encoding))
     if options.comment is not None:
-        stream = pa.TransformInputStream(stream, DropComments(options.comment))
+        stream = pa.TransformInputStream(stream, drop_comments(options.comment))
     return stream
 
 
-def _unpack_xz(path: Path, limit: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+def _unpack_xz(path: Path, limit: Change) -> Change:
     """Return a function that unpacks the pieces of an xz file, and calls `limit` with the text of each.
 
     `lzma.open` ends without an error at a damaged stream that follows a whole one.
@@ -58,7 +59,7 @@ def _unpack_xz(path: Path, limit: Callable[[bytes], bytes]) -> Callable[[bytes],
     return unpack
 
 
-def _limit_unpacked(path: Path) -> Callable[[bytes], bytes]:
+def _limit_unpacked(path: Path) -> Change:
     """Return a function that returns the pieces of a text, until they exceed the limit for the compressed file."""
     size = path.stat().st_size
     left = unpacked_limit(size)
@@ -73,96 +74,91 @@ def _limit_unpacked(path: Path) -> Callable[[bytes], bytes]:
     return check
 
 
-class Recode:
-    r"""Recode text as UTF-8, piece by piece.
+def recode(encoding: str) -> Change:
+    r"""Return a function that recodes text as UTF-8. The start of a character is kept for the next piece.
 
-    >>> recode = Recode("utf-16")
-    >>> recode(b"\xff\xfea\x00,"), recode(b"\x00b\x00")
+    >>> change = recode("utf-16")
+    >>> change(b"\xff\xfea\x00,"), change(b"\x00b\x00")
     (b'a', b',b')
     """
+    decoder = codecs.getincrementaldecoder(encoding)()
 
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the complete characters of this piece; an incomplete one is kept for the next piece.
-
-        The piece at the end of the text is empty.
-        """
+    def change(piece: bytes) -> bytes:
         try:
-            return self._decoder.decode(bytes(piece), final=not piece).encode()
+            return decoder.decode(bytes(piece), final=not piece).encode()  # at the end of the text the piece is empty
         except UnicodeError as error:
-            raise SourceError(f"is not {self._encoding} text ({error}); name its encoding with --encoding") from None
+            raise SourceError(f"is not {encoding} text ({error}); name its encoding with --encoding") from None
+
+    return change
 
 
-class DropComments:
-    r"""Remove the lines that begin with a mark, piece by piece.
+def drop_comments(mark: str) -> Change:
+    r"""Return a function that removes the lines that begin with a mark.
 
-    >>> drop = DropComments("#")
-    >>> drop(b"# a\n1\n#"), drop(b" b\n# c\n2#\n")
+    >>> change = drop_comments("#")
+    >>> change(b"# a\n1\n#"), change(b" b\n# c\n2#\n")
     (b'1\n', b'2#\n')
     """
+    first = mark.encode()
+    start = rb"(?<=[\r\n])" + re.escape(first) + rb"[^\r\n]*"
+    whole, unfinished = re.compile(start + rb"(\r\n?|\n)"), re.compile(start + rb"\r?\Z")
+    last, rest = b"\n", b""  # the byte before the piece; the start of an unfinished comment
 
-    def __init__(self, mark: str) -> None:
-        self._mark = mark.encode()
-        self._whole = re.compile(rb"(?<=[\r\n])" + re.escape(self._mark) + rb"[^\r\n]*(\r\n?|\n)")
-        self._open = re.compile(rb"(?<=[\r\n])" + re.escape(self._mark) + rb"[^\r\n]*\r?\Z")
-        self._last, self._rest = b"\n", b""  # the byte before the piece; the start of an unfinished comment
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the next piece without comments."""
-        text = self._last + self._rest + bytes(piece)
+    def change(piece: bytes) -> bytes:
+        nonlocal last, rest
+        text = last + rest + bytes(piece)
         # A file, or each of those it was joined from, may begin with a byte-order mark.
-        text = text.replace(b"\n" + codecs.BOM_UTF8 + self._mark, b"\n" + self._mark)
-        unfinished = self._open.search(text)
-        self._rest = text[unfinished.start() :] if unfinished else b""
-        text = text[: unfinished.start()] if unfinished else text
-        self._last = text[-1:]
-        return self._whole.sub(b"", text)[1:]
+        text = text.replace(b"\n" + codecs.BOM_UTF8 + first, b"\n" + first)
+        found = unfinished.search(text)
+        end = found.start() if found else len(text)
+        text, rest = text[:end], text[end:]
+        last = text[-1:]
+        return whole.sub(b"", text)[1:]
+
+    return change
 
 
-class CollapseBlanks:
-    r"""Replace runs of blanks and tabs by one blank, and remove them at the ends of lines, piece by piece.
+def collapse_blanks() -> Change:
+    r"""Return a function that replaces runs of blanks and tabs by one blank, and removes them at the ends of lines.
 
-    >>> collapse = CollapseBlanks()
-    >>> collapse(b"  1   2 "), collapse(b"\t 3  \n  4 5")
+    >>> change = collapse_blanks()
+    >>> change(b"  1   2 "), change(b"\t 3  \n  4 5")
     (b'1 2', b' 3\n4 5')
     """
+    last = b"\n"  # the last byte so far; a blank is held back, since it may be at the end of a line
 
-    def __init__(self) -> None:
-        self._last = b"\n"  # the last byte so far; a blank is held back, since it may be at the end of a line
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the next piece, collapsed."""
-        text = np.frombuffer(self._last + bytes(piece).replace(b"\t", b" "), np.uint8)
+    def change(piece: bytes) -> bytes:
+        nonlocal last
+        text = np.frombuffer(last + bytes(piece).replace(b"\t", b" "), np.uint8)
         # Drop blanks after a blank or line end (bytes up to 32). NumPy is three times as fast as `re`.
         output = text[1:][(text[1:] != ord(" ")) | (text[:-1] > ord(" "))].tobytes()
-        if self._last == b" ":
+        if last == b" ":
             output = b" " + output
         collapsed: bytes = output.replace(b" \n", b"\n").replace(b" \r", b"\r")
         if collapsed:
-            self._last = collapsed[-1:]
+            last = collapsed[-1:]
         return collapsed.removesuffix(b" ")
 
+    return change
 
-class DropLastBlankLines:
-    r"""Remove the line ends and blanks at the end of a text, piece by piece.
 
-    >>> drop = DropLastBlankLines()
-    >>> drop(b"1\n2\n \n"), drop(b"\n3\n\n")
+def drop_last_blank_lines() -> Change:
+    r"""Return a function that removes the line ends and blanks at the end of a text.
+
+    >>> change = drop_last_blank_lines()
+    >>> change(b"1\n2\n \n"), change(b"\n3\n\n")
     (b'1\n2', b'\n \n\n3')
     """
+    pending = b""  # line ends and blanks that may be at the end of the text
 
-    def __init__(self) -> None:
-        self._pending = b""  # line ends and blanks that may be at the end of the text
-
-    def __call__(self, piece: bytes) -> bytes:
-        """Return the pending blanks and the next piece without the blanks at its end."""
-        text = self._pending + bytes(piece)
+    def change(piece: bytes) -> bytes:
+        nonlocal pending
+        text = pending + bytes(piece)
         output = text.rstrip(b"\r\n \t")
-        self._pending = text[len(output) :]
+        pending = text[len(output) :]
         return output
+
+    return change
 
 
 class QuoteCount:

@@ -24,9 +24,10 @@ from builder.formats.text_numbers import (
     strip_blanks,
 )
 from builder.formats.text_streams import (
-    CollapseBlanks,
-    DropLastBlankLines,
+    Change,
     QuoteCount,
+    collapse_blanks,
+    drop_last_blank_lines,
     only_ascii,
     open_stream,
     unclosed_quote,
@@ -148,13 +149,13 @@ class TextTable(OpenTable):
         self._refuse_open_quote(quotes)
         return parsed
 
-    def _data(self, *first: Callable[[bytes], bytes]) -> Any:
+    def _data(self, *first: Change) -> Any:
         """Open the data rows as a stream, after these changes; runs of blanks between fields become single blanks."""
         changes = [*first]
         if self.delimiter is None:
-            changes.append(CollapseBlanks())
+            changes.append(collapse_blanks())
         if len(self.start.names) == 1:
-            changes.append(DropLastBlankLines())
+            changes.append(drop_last_blank_lines())
         if self.start.rest is not None:
             rest = self.start.rest
             for change in changes:

@@ -19,7 +19,7 @@ from builder import SourceError, tabular
 from builder.formats import files, format_of, json_lines, open_table, split_name, text_header, text_table
 from builder.formats.arrays import NpyTable, read_header
 from builder.formats.table import OpenTable, Table, read_raw
-from builder.formats.text_streams import CollapseBlanks, DropComments, DropLastBlankLines, lines_of
+from builder.formats.text_streams import collapse_blanks, drop_comments, drop_last_blank_lines, lines_of
 from builder.options.table_options import TableOptions
 from tests.builder.command import seqzarr
 from tests.builder.source_files import build_files, refusal, write_file, write_files
@@ -101,7 +101,7 @@ def test_blanks_within_quotes_divide_nothing_in_the_first_line_either(tmp_path):
 
 @given(st.lists(st.text(" \t\n\rx", max_size=6), max_size=6))
 def test_collapsing_blanks_is_independent_of_the_pieces(pieces):
-    collapse = CollapseBlanks()
+    collapse = collapse_blanks()
     found = b"".join([collapse(piece.encode()) for piece in pieces]).decode()
     text = "".join(pieces).replace("\t", " ")
     lines = text.replace("\r", "\n").split("\n")
@@ -111,12 +111,12 @@ def test_collapsing_blanks_is_independent_of_the_pieces(pieces):
 
 @given(st.lists(st.text("x \r\n", max_size=4).map(str.encode)))
 def test_only_the_last_blank_lines_are_dropped(pieces):
-    assert b"".join(map(DropLastBlankLines(), pieces)) == b"".join(pieces).rstrip(b"\r\n ")
+    assert b"".join(map(drop_last_blank_lines(), pieces)) == b"".join(pieces).rstrip(b"\r\n ")
 
 
 @given(st.lists(st.text("x#\r\n", max_size=5).map(str.encode)))
 def test_only_lines_that_begin_with_the_mark_are_comments(pieces):
-    drop, text = DropComments("#"), b"".join(pieces)
+    drop, text = drop_comments("#"), b"".join(pieces)
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(b"#")]
     assert b"".join(map(drop, pieces)).splitlines() == b"".join(lines).splitlines()
 
