@@ -1,6 +1,7 @@
 """Determine the format of a source from its suffix or the option `format`, and open it."""
 
 from dataclasses import replace
+from os.path import splitext
 from pathlib import Path
 from typing import Final
 
@@ -66,19 +67,14 @@ def format_of(name: str) -> str | None:
 def split_name(name: str) -> tuple[str, str, str | None]:
     """Split the last part of a file's name into its stem, its suffix in lower case, and the codec of a suffix like .gz.
 
-    pathlib would be slower, and this is called for every file of a folder.
-
     >>> split_name("a/rec_1.CSV.gz"), split_name("rec.1.npy"), split_name("b")
     (('rec_1', '.csv', 'gzip'), ('rec.1', '.npy', None), ('b', '', None))
     """
-    stem, suffix = _split_suffix(name.rpartition("/")[2])
-    compression = _COMPRESSIONS.get(suffix)
-    return (stem, suffix, None) if compression is None else (*_split_suffix(stem), compression)
-
-
-def _split_suffix(name: str) -> tuple[str, str]:
-    dot = name.rfind(".")
-    return (name[:dot], name[dot:].lower()) if dot > 0 else (name, "")
+    stem, suffix = splitext(name.rpartition("/")[2])  # pathlib takes longer, and this is called for every file
+    compression = _COMPRESSIONS.get(suffix.lower())
+    if compression is not None:
+        stem, suffix = splitext(stem)
+    return stem, suffix.lower(), compression
 
 
 def format_for(path: Path, options: TableOptions) -> str:

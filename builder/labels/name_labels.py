@@ -11,6 +11,7 @@ from builder.formats.convert import EXACT_IN_FLOAT64, convert
 from builder.formats.table import Array, DType
 from builder.formats.text_numbers import ROUNDED
 from builder.labels.text_classes import CODES, Texts, classes_by_target, is_number, parse_classes, unseen_class
+from builder.sources.patterns import check_expression, match_name
 from store_spec import Classes
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
@@ -18,11 +19,7 @@ _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 
 def check_pattern(pattern: str) -> str:
     """Return a pattern; refuse one that is not a regular expression, or has no group."""
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise UsageError(f"label_pattern={pattern!r} is not a regular expression: {error}") from None
-    if not groups:
+    if not check_expression(pattern, "label_pattern").groups:
         raise UsageError(rf"label_pattern={pattern!r} has no group; put the number or class in brackets: spk(\d+)")
     return pattern
 
@@ -33,20 +30,9 @@ def target_names(pattern: str) -> tuple[str, ...] | None:
     return tuple(compiled.groupindex) if len(compiled.groupindex) == compiled.groups else None
 
 
-def texts_in_name(source: str, pattern: str) -> tuple[str, ...]:
-    """Return the texts of the groups of a pattern in a source's name; "" for a group that matches nothing."""
-    match = re.search(pattern, source)
-    if match is None:
-        raise SourceError(
-            f"its name does not match '{pattern}' of label_pattern (--label-pattern); correct one of the two, or leave "
-            "the file out of the sources"
-        )
-    return tuple(text or "" for text in match.groups())
-
-
 def classes_in_name(source: str, pattern: str, class_lists: Sequence[str]) -> dict[str, Texts]:
     """Return the classes of each target in a source's name, from `class_lists` or its text; None for a number."""
-    texts = texts_in_name(source, pattern)
+    texts = match_name(pattern, source, "label_pattern").groups("")
     groups = target_names(pattern) or tuple(str(number + 1) for number in range(len(texts)))
     listed = classes_by_target(parse_classes(class_lists), groups)
     return {
@@ -70,7 +56,7 @@ def parse_name_labels(
     >>> parse_name_labels("a/spk3.csv", r"spk(\d)", None)
     array([3])
     """
-    groups = list(texts_in_name(source, pattern))
+    groups = list(match_name(pattern, source, "label_pattern").groups(""))
     if classes is not None:
         dtype = CODES
         for place, (text, known) in enumerate(zip(groups, classes, strict=True)):

@@ -15,6 +15,7 @@ from typing import Final
 
 from builder.build_errors import SourceError, UsageError
 from builder.formats import split_name
+from builder.sources.patterns import check_expression, match_name
 from builder.sources.source_list import SourceList
 
 ARROW: Final = " -> "
@@ -52,14 +53,8 @@ class LabelFilePattern:
         path = PurePosixPath(source)
         values = {"stem": split_name(source)[0], "name": path.name, "parent": path.parent.as_posix(), "path": source}
         if self.pattern is not None:
-            match = re.search(self.pattern, source)
-            if match is None:
-                raise SourceError(
-                    f"its name does not match '{self.pattern}' of labels_from (--labels-from); correct one of the two, "
-                    "or leave the file out of the sources"
-                )
-            values |= {str(number): text or "" for number, text in enumerate(match.groups(), 1)}
-            values |= {name: text or "" for name, text in match.groupdict().items()}
+            match = match_name(self.pattern, source, "labels_from")
+            values |= {str(number): text for number, text in enumerate(match.groups(""), 1)} | match.groupdict("")
         return posixpath.normpath(_PLACEHOLDER.sub(lambda place: values[place[1]], self.template))
 
     def is_label_file(self, name: str, partners: Collection[str] = ()) -> bool:
@@ -78,12 +73,7 @@ class LabelFilePattern:
     def _check(self, text: str) -> None:
         known: dict[str, None] = dict.fromkeys(_PARTS)
         if self.pattern is not None:
-            try:
-                compiled = re.compile(self.pattern)
-            except re.error as error:
-                raise UsageError(
-                    f"labels_from={text!r:.200}: {self.pattern!r} is not a regular expression: {error}"
-                ) from None
+            compiled = check_expression(self.pattern, "labels_from")
             known |= dict.fromkeys([*map(str, range(1, compiled.groups + 1)), *compiled.groupindex])
         places = _PLACEHOLDER.findall(self.template)
         unknown = [place for place in places if place not in known]

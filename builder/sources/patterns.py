@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from builder.build_errors import SourceError, UsageError
+
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -47,3 +49,22 @@ def _matches(name: Sequence[str], pattern: tuple[str, ...], *, is_folder: bool) 
     if len(name) == 1:
         return bool(left) if is_folder else not rest
     return bool(left) and _matches(name[1:], left, is_folder=is_folder)
+
+
+def check_expression(pattern: str, option: str) -> re.Pattern[str]:
+    """Compile the value of an option; refuse one that is not a regular expression."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{option}={pattern!r:.200} is not a regular expression: {error}") from None
+
+
+def match_name(pattern: str, source: str, option: str) -> re.Match[str]:
+    """Return where a regular expression matches the name of a source; SourceError if it does not."""
+    match = re.search(pattern, source)
+    if match is None:
+        raise SourceError(
+            f"its name does not match '{pattern}' of {option} (--{option.replace('_', '-')}); correct one of the two, "
+            "or leave the file out of the sources"
+        )
+    return match

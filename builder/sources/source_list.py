@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from builder.build_errors import UsageError
 from builder.formats import KNOWN_SUFFIXES, format_of
 from builder.sources.folder import Folder, LocalFolder, list_bucket
-from builder.sources.patterns import has_wildcard, is_wanted, split_pattern
+from builder.sources.patterns import check_expression, has_wildcard, is_wanted, split_pattern
 from store_spec.building import StorePlace, belongs_to_store, is_url, place_of
 
 _MOST_COUNTED = 10_000  # files that are counted for an error about the contents of a folder
@@ -203,10 +203,7 @@ def _no_source_text(root: Path, *, is_folder: bool) -> str:
 
 def check_sequence_from(pattern: str) -> str:
     """Return the option unchanged; UsageError if it is not a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"sequence_from={pattern!r:.200} is not a regular expression: {error}") from None
+    check_expression(pattern, "sequence_from")
     return pattern
 
 
@@ -219,9 +216,7 @@ def texts_in_path(pattern: str, path: str) -> tuple[str, ...]:
     ('07', '3')
     """
     match = re.search(pattern, path)
-    if match is None:
-        return ()
-    return tuple(group or "" for group in match.groups()) or (match[0],)
+    return () if match is None else match.groups("") or (match[0],)
 
 
 def folder_of(path: str) -> tuple[str, ...]:
