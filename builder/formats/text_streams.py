@@ -17,7 +17,6 @@ from builder.formats.arrow_modules import pa
 from builder.formats.files import unpacked_limit, unpacks_too_much
 from builder.options.table_options import TableOptions
 
-_ONLY_ASCII = bytes(range(128)) + b"?" * 128
 _SENTINEL = "\x01 after the end"
 Change = Callable[[bytes], bytes]  # takes the pieces of a text in turn, the last of which is empty
 
@@ -172,11 +171,6 @@ class QuoteCount:
         # NumPy is five times as fast as `bytes.count`.
         self.odd ^= np.count_nonzero(np.frombuffer(piece, np.uint8) == ord('"')) % 2 == 1
         return piece
-
-
-def only_ascii(piece: bytes) -> bytes:
-    """Return the piece with question marks for bytes that are not ASCII."""
-    return bytes(piece).translate(_ONLY_ASCII)
 
 
 def lines_of(text: BinaryIO) -> io.TextIOWrapper:

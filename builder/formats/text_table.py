@@ -1,8 +1,9 @@
 """Read delimited and blank-separated text with pyarrow."""
 
+import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from builder.formats.text_streams import (
     QuoteCount,
     collapse_blanks,
     drop_last_blank_lines,
-    only_ascii,
+    lines_of,
     open_stream,
     unclosed_quote,
 )
@@ -92,36 +93,32 @@ class TextTable(OpenTable):
             except pa.ArrowInvalid:
                 raise self.not_utf8(names) from None
 
-    def parse(self, kinds: Mapping[str, Any], on_wrong_row: Callable[[Any], str] | None = None) -> Any:
+    def parse(self, kinds: Mapping[str, Any]) -> Any:
         """Read columns as a pyarrow.Table.
 
         Args:
             kinds: The pyarrow type of each column to read; None: pyarrow infers the type.
-            on_wrong_row: Called with each row that has more or fewer fields than the first; returns "skip". Other than
-                ASCII is then read as question marks, because pyarrow decodes such rows as UTF-8.
 
         Raises:
             SourceError: A row has more or fewer fields than the first.
             pyarrow.ArrowInvalid: A value does not have the type of its column.
         """
-        from pyarrow import csv
+        from pyarrow import csv as arrow_csv
 
         if self.start.rest is not None and not self.start.rest.strip():
             return pa.schema([(name, kind or pa.null()) for name, kind in kinds.items()]).empty_table()
         options = {
             # Other workers use the other cores.
-            "read_options": csv.ReadOptions(
+            "read_options": arrow_csv.ReadOptions(
                 use_threads=False,
                 block_size=max(_BLOCK, 4 * self.start.longest),
                 column_names=self.start.names,
             ),
             # In a file of one column a blank line is a missing value; otherwise it is ignored.
-            "parse_options": csv.ParseOptions(
-                delimiter=self.delimiter or " ",
-                ignore_empty_lines=len(self.start.names) > 1,
-                invalid_row_handler=on_wrong_row,
+            "parse_options": arrow_csv.ParseOptions(
+                delimiter=self.delimiter or " ", ignore_empty_lines=len(self.start.names) > 1
             ),
-            "convert_options": csv.ConvertOptions(
+            "convert_options": arrow_csv.ConvertOptions(
                 column_types={name: kind for name, kind in kinds.items() if kind is not None},
                 include_columns=list(kinds),
                 null_values=self.options.missing_words,
@@ -132,17 +129,16 @@ class TextTable(OpenTable):
             ),
         }
         quotes = QuoteCount()
-        changes = [quotes] if on_wrong_row is None else [quotes, only_ascii]
         try:
             if None in kinds.values():
-                parsed = csv.read_csv(self._data(*changes), **options)
+                parsed = arrow_csv.read_csv(self._data(quotes), **options)
             else:
                 # This takes half the time for small files, but would infer types from the first block only.
-                with csv.open_csv(self._data(*changes), **options) as batches:
+                with arrow_csv.open_csv(self._data(quotes), **options) as batches:
                     parsed = batches.read_all()
         except pa.ArrowInvalid as error:
             self._refuse_open_quote(quotes)
-            problem = self._explain(str(error)) if on_wrong_row is None else None
+            problem = self._explain(str(error))
             if problem is None:
                 raise
             raise SourceError(problem) from error
@@ -171,7 +167,7 @@ class TextTable(OpenTable):
         """Refuse a quote that is not closed; pyarrow would close it at the end of the file."""
         if not quotes.odd:
             return
-        with self._data(QuoteCount()) as stream:
+        with self._data() as stream:
             row = unclosed_quote(io.BufferedReader(stream, _BLOCK), self.delimiter or " ")
         if row is not None:
             raise SourceError(
@@ -199,15 +195,10 @@ class TextTable(OpenTable):
 
     def _count_of_wrong_rows(self) -> str:
         """Return how many rows have another number of fields than the first, as text, if there are several."""
-        count = 0
-
-        def skip(_: Any) -> str:
-            nonlocal count
-            count += 1
-            return "skip"
-
-        with suppress(pa.ArrowInvalid, SourceError):
-            self.parse({self.start.names[0]: pa.binary()}, skip)
+        count, right = 0, (0, len(self.start.names))
+        with self._data() as stream, suppress(csv.Error):  # a field of more than 128 KiB
+            rows = csv.reader(lines_of(io.BufferedReader(stream, _BLOCK)), delimiter=self.delimiter or " ")
+            count = sum(len(row) not in right for row in rows)
         return f"; {count:,} such rows in all" if count > 1 else ""
 
     def not_utf8(self, names: Sequence[str]) -> SourceError:
