@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 from builder.build_errors import UsageError
@@ -27,7 +27,6 @@ _PIECE_BYTES = 2**20
 REQUESTS = 16  # in parallel
 # Errors of this machine, not of an object.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS})
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +109,9 @@ class Bucket:
         return Bucket, (self.url, self.objects)  # a worker makes its own store
 
     @cached_property
-    def _clients(self) -> dict[str, Any]:
+    def _client(self) -> Callable[[str], Any]:
         # Not shared with other listings of the same URL, since the credentials may have changed.
-        return {}
-
-    def _client(self, url: str) -> Any:
-        if url not in self._clients:
-            self._clients[url] = object_store(url).store
-        return self._clients[url]
+        return cache(lambda url: object_store(url).store)
 
     def _place(self, name: str) -> tuple[str, str]:
         """Return the URL of a folder that contains an object, and the name of the object there."""
@@ -204,13 +198,24 @@ class Bucket:
         return self.objects[name]
 
     def _fetch(self, name: str, take: Callable[[Any], object]) -> None:
+        """Call `take` with each piece of an object; the errors of obstore become OSErrors."""
         import obstore
+        from obstore.exceptions import PreconditionError
 
         e_tag = self._object(name).e_tag
         options: Any = {"if_match": e_tag} if e_tag else {}
         url, key = self._place(name)
-        for piece in _read_pieces(lambda: obstore.get(self._client(url), key, options=options).stream(_PIECE_BYTES)):
-            take(piece)
+        try:
+            for piece in obstore.get(self._client(url), key, options=options).stream(_PIECE_BYTES):
+                take(piece)
+        except PreconditionError as error:
+            raise OSError("it was replaced since it was listed; the next build tries it again") from error
+        except FileNotFoundError as error:
+            raise OSError("it was deleted since it was listed") from error
+        except OSError:
+            raise  # of `take`
+        except Exception as error:
+            raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.500}") from error
 
 
 Folder = LocalFolder | Bucket
@@ -287,17 +292,3 @@ def _list_objects(url: str, name: str | None = None) -> Bucket:
     folders = {folder.rstrip("/") for name in objects for folder in _folders(name)}
     # Web consoles represent a folder by an empty object; obstore drops the slash at the end of its name.
     return Bucket(url, {name: one for name, one in objects.items() if one.state.size or name not in folders})
-
-
-def _read_pieces(pieces: Callable[[], Iterable[_Value]]) -> Iterator[_Value]:
-    """Yield the pieces of an object; each error of obstore becomes an OSError."""
-    from obstore.exceptions import PreconditionError
-
-    try:
-        yield from pieces()
-    except PreconditionError as error:
-        raise OSError("it was replaced since it was listed; the next build tries it again") from error
-    except FileNotFoundError as error:
-        raise OSError("it was deleted since it was listed") from error
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.500}") from error
