@@ -15,8 +15,7 @@ from builder.formats.arrow import ArrowTable, describe_type, is_numeric, is_text
 from builder.formats.arrow_modules import pa, pc
 from builder.formats.column_choice import column_list, select
 from builder.formats.convert import stack
-from builder.formats.json_lines import JsonTable
-from builder.formats.table import Array, OpenTable, Table, array_of, read_raw, reading, single_groups
+from builder.formats.table import Array, OpenTable, Table, array_of, reading, single_groups
 from builder.formats.text_numbers import MISSING, ROUNDED, first_large, strip_blanks
 from builder.formats.text_table import TextTable
 from builder.labels.text_classes import CODES
@@ -119,12 +118,8 @@ class Manifest:
     def labels(self, columns: Sequence[str], *, as_text: Sequence[str], order: NDArray[np.int64]) -> SourceLabels:
         """Return columns as labels: bool, whole numbers, or floats if a column has floats.
 
-        If there are text columns, labels are whole numbers.
-
-        Args:
-            columns: The label columns.
-            as_text: The columns to read as text, since the user named their classes.
-            order: (sources,) the row of each source.
+        If there are text columns, labels are whole numbers. The user named the classes of those in `as_text`; `order`
+        (sources,) is the row of each source.
         """
         read, _ = self._read(columns)
         names = tuple(read.column_names)
@@ -223,11 +218,6 @@ class Manifest:
 def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = ()) -> Manifest:
     """Open a manifest, CSV, TSV or Parquet, and read its keys; other columns are read when they are used.
 
-    Args:
-        path: The file.
-        key: The column that names the source.
-        text: The columns to read as text.
-
     Raises:
         UsageError: The file cannot be read, the key column does not exist, or a row has no key.
     """
@@ -254,10 +244,8 @@ def read_manifest(path: Path, *, key: str = DEFAULT_KEY, text: Sequence[str] = (
 def _open(path: Path, key: str) -> TextTable | ArrowTable:
     """Open a file with a key column. If text lacks it, other common delimiters are tried."""
     file_format = format_of(path.name)
-    if file_format is None:
-        raise SourceError(
-            f"no format has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one"
-        )
+    if file_format not in (*_WITH_DELIMITER, "parquet", "arrow"):
+        raise SourceError(f"has the suffix {path.suffix!r}; a manifest is a CSV, TSV or Parquet file: save it as one")
     tables, errors = list[OpenTable](), dict[str | None, SourceError]()
     for delimiter in _DELIMITERS if file_format in _WITH_DELIMITER else (None,):
         try:
@@ -272,8 +260,7 @@ def _open(path: Path, key: str) -> TextTable | ArrowTable:
     opened = max(tables, key=lambda table: (key in table.groups, len(table.groups)))
     if key not in opened.groups:
         raise SourceError(f"there is no column {key!r}; {column_list(list(opened.groups))}; name it with --key")
-    if not isinstance(opened, TextTable | ArrowTable):
-        raise SourceError("has no named columns; a manifest is a CSV, TSV or Parquet file")
+    assert isinstance(opened, TextTable | ArrowTable)
     return opened
 
 
@@ -283,8 +270,6 @@ def _read(opened: TextTable | ArrowTable, names: Sequence[str], text: Sequence[s
     In a text file the latter are text, and so are the columns in `text`.
     """
     with reading():
-        if isinstance(opened, JsonTable):
-            read_raw(opened, names)  # refuses integers that the parser rounded
         if isinstance(opened, ArrowTable):
             return (opened.load(list(names)),) * 2
         texts = opened.texts(names)

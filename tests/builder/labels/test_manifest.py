@@ -200,13 +200,6 @@ def test_large_integers_in_unused_columns_are_accepted(tmp_path):
     assert labels_of(manifest(tmp_path, f"source,uid\na,{large}.\nb,0\n"), "uid").tolist() == [[float(large)], [0]]
 
 
-def test_large_integers_of_json_lines_are_refused(tmp_path):
-    table = manifest(tmp_path, '{"source": "a", "id": 12345678901234567890}\n', name="m.jsonl")
-    for take in (lambda: labels_of(table, "id"), lambda: table.kept(["id"], {})):
-        with pytest.raises(UsageError, match=r"row 1, column id: 12345678901234567890 is beyond 2\*\*53"):
-            take()
-
-
 def test_hexadecimal_labels_are_classes(tmp_path):
     table = manifest(tmp_path, "source,y,z\na,0x10,0x10\nb,0xff,1\n")
     assert table.labels(("y",), as_text=(), order=np.arange(2)).texts == (("0x10", "0xff"),)

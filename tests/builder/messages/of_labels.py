@@ -145,7 +145,6 @@ MANIFESTS: Final = [
         for what, (name, text) in _UNUSABLE.items()
     ),
     Mistake("an array as manifest", "--manifest m.npy --key 0", {**_TWO, "../m.npy": np.zeros((2, 2))}),
-    Mistake("an array as manifest without a key", "--manifest m.npy", {**_TWO, "../m.npy": np.zeros((2, 2))}),
     Mistake("a column of labels that is not there", _LABELS, _with("file,sort\na.csv,1\nb.csv,1\n")),
     Mistake("a label that is missing in the manifest", _LABELS, _with("file,kind\na.csv,1\nb.csv,\n")),
     Mistake("a column to keep that is not there", _LABELS + " --keep site", _BOTH),
