@@ -34,13 +34,6 @@ class JoinedTable(OpenTable):
         """Read columns of all files; see `OpenTable`. Types that differ are promoted to a common type."""
         columns = [*names, *(HIDDEN + name for name in raw)]
         shown = [table.read(names, dtype, raw).select(columns) for table in self.tables]
-        for place, name in enumerate(names):
-            if len({frame.field(name).type for frame in shown}) > 1:  # pyarrow does not promote bool
-                numbers = [
-                    frame[name].cast(pa.uint8()) if pa.types.is_boolean(frame[name].type) else frame[name]
-                    for frame in shown
-                ]
-                shown = [frame.set_column(place, name, one) for frame, one in zip(shown, numbers, strict=True)]
         with reading(advice="are its files alike?"):
             joined = pa.concat_tables(shown, promote_options="permissive")
         if any(pa.types.is_list(kind) for kind in joined.schema.types):  # arrays of one shape have a fixed size

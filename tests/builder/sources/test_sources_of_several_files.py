@@ -226,13 +226,6 @@ def test_types_of_files_are_promoted_wherever_the_rows_of_a_group_are(tmp_path, 
     assert {value: inputs.ravel().tolist() for value, (inputs, _) in found} == wanted
 
 
-def test_bools_of_one_file_may_be_numbers_or_missing_in_another(tmp_path):
-    columns = [pa.array([True, None]), pa.nulls(2), pa.array([2, 0], pa.int8())]
-    contents = {f"p1_{number}.parquet": {"a": column} for number, column in enumerate(columns)}
-    store = build_files(tmp_path, contents, tabular(missing="drop"), sequence_from=r"(p\d)_").store
-    assert store[0][0].ravel().tolist() == [1, 2, 0]
-
-
 def test_text_of_one_file_may_be_a_dictionary_in_another(tmp_path):
     texts = pa.array(["x", "y", "x"])
     columns = [texts, texts.dictionary_encode(), texts.cast(pa.string_view())]
