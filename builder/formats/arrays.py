@@ -80,12 +80,7 @@ class NpyHeader:
 
 
 def read_header(start: bytes | bytearray, size: int) -> NpyHeader:
-    """Read the header of an array, and check that its size is `size`.
-
-    Args:
-        start: The first bytes of the array, including the whole header.
-        size: Bytes of the array and its header.
-    """
+    """Read the header of an array from its first bytes; with the header, the array must have `size` bytes."""
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise SourceError("cannot be read: it does not begin like an NPY file; is it a whole NPY file?")
     version = start[6], start[7]
@@ -140,7 +135,6 @@ def _parse(header: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bo
 
 
 def _check_dtype(dtype: DType) -> None:
-    """Refuse a dtype that cannot be stored."""
     if dtype.names is not None:
         raise SourceError(f"holds records, {shorten(str(dtype), 80)}, which cannot be stored; {_ADVICE}")
     if dtype.hasobject:
@@ -295,7 +289,6 @@ def read_npz_tables(
 
 
 def _npz_table(array: Array, key: str) -> Table:
-    """Return an array (steps, ...) as a table."""
     if not array.ndim:
         raise SourceError(f"{key} holds a single value; an array of steps is needed")
     block = array[:, None] if array.ndim == 1 else array

@@ -17,9 +17,6 @@ _WHAT_TO_DO: Final = {
     "restore it, remove the link, or use a disk that all workers share, or a bucket",
     errno.ELOOP: "its links form a circle; remove them",
     errno.EACCES: "give this user permission to read it, and to enter its folders",
-    errno.EPERM: "give this user permission to read it",
-    errno.EIO: "the disk cannot read it; restore it from a copy",
-    errno.ESTALE: "the network drive lost it; check whether it still exists",
 }
 # Formats that occur under a wrong suffix. A table in text cannot start with any of these.
 _FIRST_BYTES: Final = {

@@ -42,13 +42,7 @@ class TextStart:
 
 
 def read_start(stream: Any, delimiter: str | None, options: TableOptions) -> TextStart:
-    """Read the header and the first data row.
-
-    Args:
-        stream: The text, decompressed, as a binary file.
-        delimiter: The character between fields; None for runs of blanks.
-        options: `header`, `column_names`, `skip_lines`, `skip_after_header` and `decimal` are used.
-    """
+    """Read the header and the first data row of a decompressed text; without a delimiter, blanks separate fields."""
     skip, decimal, column_names = options.skip_lines, options.decimal, options.column_names
     header = False if column_names else options.header
     has_header = header if header is not None else delimiter is not None
@@ -216,5 +210,4 @@ def _check_no_names(first: list[str], second: list[str], decimal: str) -> None:
 
 
 def _shown(name: str) -> str:
-    """Return a name for a message."""
     return shorten(repr(name), 60)

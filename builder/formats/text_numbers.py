@@ -106,14 +106,7 @@ def may_be_rounded(values: Array) -> bool:
 
 
 def refuse_large(texts: Any, values: Array, name: str, dtype: DType | None = None) -> None:
-    """Refuse integers beyond 2**53, which float64 rounds.
-
-    Args:
-        texts: A pyarrow column of strings.
-        values: The same values as float64, (rows,).
-        name: The name of the column.
-        dtype: The requested dtype.
-    """
+    """Refuse integers beyond 2**53, which float64 rounds; `values` (rows,) are the numbers in a column of texts."""
     large = first_large(texts, values)
     if large is None:
         return

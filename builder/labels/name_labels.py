@@ -46,12 +46,7 @@ def parse_name_labels(
 ) -> Array:
     r"""Return the labels (targets,) in a source's name: numbers, and the codes of classes.
 
-    Args:
-        source: The name.
-        pattern: A regular expression, with a group for each target.
-        dtype: The dtype of the labels; with classes it is int64.
-        classes: The classes of each target; None: all targets are numbers.
-        from_user: Whether the user listed the classes.
+    The pattern has a group for each target. With classes the dtype is int64.
 
     >>> parse_name_labels("a/spk3.csv", r"spk(\d)", None)
     array([3])

@@ -143,13 +143,9 @@ def is_number(text: str, decimal: str = ".") -> bool:
 
 
 def distinct_texts(texts: Any, name: str, *, typed: bool, decimal: str = ".") -> tuple[str, ...] | None:
-    """Return the distinct texts of a column in order of appearance; None if they are numbers.
+    """Return the distinct texts of a pyarrow column in order of appearance; None if they are numbers.
 
-    Args:
-        texts: A pyarrow column of strings, with nulls for missing values.
-        name: The name of the column.
-        typed: Whether the type of the column is text, as in Parquet; otherwise numbers in text are numbers.
-        decimal: The decimal mark of numbers in text.
+    If the column is `typed` as text, as in Parquet, its texts are never numbers.
 
     Raises:
         MixedTextError: Some texts are numbers, and some are not.
@@ -269,9 +265,7 @@ class ClassCodes:
 def first_classes(texts_by_target: Mapping[str, Texts], class_lists: Sequence[str]) -> Classes:
     """Return the classes of a new store: those of the option `classes`, () for other text, and None for numbers.
 
-    Args:
-        texts_by_target: The texts of each target in the first usable source.
-        class_lists: The option `classes`; an unknown target is a UsageError.
+    `texts_by_target` are those of its first usable source.
     """
     if not texts_by_target:
         return ()

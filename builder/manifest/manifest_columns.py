@@ -98,14 +98,7 @@ def check_kinds(old_store: store_spec.Store | None, labels: SourceLabels, path: 
 
 
 def check_classes(labels: SourceLabels, classes: Sequence[str], sources: Sequence[str], new: Sequence[int]) -> None:
-    """Refuse labels that are not among the classes that the user named.
-
-    Args:
-        labels: The labels of all sources; some are text.
-        classes: Classes as `parse_classes` reads them.
-        sources: The names of all sources.
-        new: The indices of the sources to process.
-    """
+    """Refuse labels of `new` sources, by their indices, that are not among the classes that the user named."""
     listed = classes_by_target(parse_classes(classes), labels.targets)
     for target, names, column in zip(labels.targets, listed, labels.texts, strict=True):
         if names is None:
@@ -136,13 +129,8 @@ def keep_column(name: str, column: Any, known: SequenceColumn | None, where: str
     """Convert a column of a table to the values that a store keeps.
 
     Text, dates and times become `string` (missing: `""`), floats and decimals `float64` (missing: NaN), bools `bool`;
-    whole numbers become `int64`, or `float64` if some are missing.
-
-    Args:
-        name: The name of the column.
-        column: A pyarrow.ChunkedArray (rows,).
-        known: The column of that name in an old store, whose type it must have; None: it is new.
-        where: The name of the table.
+    whole numbers become `int64`, or `float64` if some are missing. If the store has the column already, it must have
+    the type of that one, `known`. `where` names the table in errors.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -22,6 +22,7 @@ MISNAMED = (
     r"(\x and two digits mean a byte that is not text)"
 )
 LISTED = 5  # ignored files
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +139,8 @@ def readable_name(name: str) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    """Return whether a name is UTF-8; Python represents other bytes as surrogates, which cannot be encoded."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether a name is UTF-8; Python represents other bytes as surrogates."""
+    return _SURROGATE.search(name) is None
 
 
 def _walk(
@@ -227,13 +224,9 @@ def folder_of(path: str) -> tuple[str, ...]:
 def group_files(listing: SourceList, texts_of: Callable[[str], tuple[str, ...]], what: str) -> SourceList:
     """Form sources from the files of a listing; files without a source are ignored, and reported.
 
-    The files of a source are in the order of their names, in which numbers are compared as numbers. If no file has a
-    source, or two sources would have the same name, a UsageError is raised, in which `what` names the rule.
-
-    Args:
-        listing: The files.
-        texts_of: Returns the texts that determine the source of a file; together they are its name.
-        what: The rule.
+    `texts_of` returns the texts that determine the source of a file; together they are its name. The files of a source
+    are in the order of their names, in which numbers are compared as numbers. If no file has a source, or two sources
+    would have the same name, a UsageError is raised, in which `what` names the rule.
     """
     files: dict[str, list[str]] = {}
     ignored = list(listing.ignored)
