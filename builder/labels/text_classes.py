@@ -57,17 +57,15 @@ def parse_classes(class_lists: Iterable[str], missing: Sequence[str] = MISSING) 
     for text in class_lists:
         column, equals, rest = _split_target(text)
         names = [name.strip() for name in next(csv.reader([rest if equals else text], skipinitialspace=True), [])]
-        target = column.strip() if equals else None
+        target, given = column.strip() if equals else None, f"classes={text!r:.80}"
         if not names or not all(names) or target == "":
-            raise UsageError(
-                f"classes={text!r:.80} names no class somewhere, or no column; write them as a,b,c or COL=a,b,c"
-            )
+            raise UsageError(f"{given} names no class somewhere, or no column; write them as a,b,c or COL=a,b,c")
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"classes={text!r:.80} names {name!r:.80} twice; each class has one number")
+                raise UsageError(f"{given} names {name!r:.80} twice; each class has one number")
             if name in missing:
-                raise UsageError(f"classes={text!r:.80}: {name!r} means a missing value, and cannot be a class")
-            _check_name(name, f"classes={text!r:.80}", UsageError)
+                raise UsageError(f"{given}: {name!r} means a missing value, and cannot be a class")
+            _check_name(name, given, UsageError)
         if target in [other for other, _ in parsed]:
             raise UsageError(f"classes are given twice for {target or 'the only target'}; give each column one list")
         parsed.append((target, tuple(names)))

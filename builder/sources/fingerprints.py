@@ -44,10 +44,6 @@ class State(NamedTuple):
         """Return the state from the result of `os.stat`."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
 
-    def is_settled(self, now_ns: int) -> bool:
-        """Return whether the state changes if the file is written after `now_ns`."""
-        return max(self.modified_ns, self.changed_ns) < now_ns - SETTLED_NS
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
@@ -117,7 +113,8 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     if size != status.st_size:
         raise OSError(f"it had {status.st_size:,} bytes, but {size:,} were read: it changed while it was read")
     state = State.of(status)
-    return Fingerprint(sha256=digest.digest(), state=state, settled=state.is_settled(now))
+    settled = max(state.modified_ns, state.changed_ns) < now - SETTLED_NS
+    return Fingerprint(sha256=digest.digest(), state=state, settled=settled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +133,6 @@ class Fingerprints:
         hashes = np.frombuffer(b"".join(one.sha256 for one in known.values()), np.uint8).reshape(-1, 32)
         return cls(names=tuple(known), states=np.array(states, np.int64).reshape(-1, len(State._fields)), hashes=hashes)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
 
 class FingerprintCache:
     """The fingerprints of all files that the builds of a store have read."""
@@ -156,7 +150,7 @@ class FingerprintCache:
 
     def add(self, fingerprints: Fingerprints, names: Iterable[str] = ()) -> None:
         """Add files that were read now. Names are replaced by equal objects in `names`, to save memory."""
-        if len(fingerprints):
+        if fingerprints.names:
             own = {name: name for name in names}  # names from another process are separate objects
             self._parts.append(replace(fingerprints, names=tuple(own.get(name, name) for name in fingerprints.names)))
 

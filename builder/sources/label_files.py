@@ -71,25 +71,19 @@ class LabelFilePattern:
         return self.pattern is None or re.search(self.pattern, name) is None or name in partners
 
     def _check(self, text: str) -> None:
-        known: dict[str, None] = dict.fromkeys(_PARTS)
+        given, known = f"labels_from={text!r:.200}", dict.fromkeys(_PARTS)
         if self.pattern is not None:
             compiled = check_expression(self.pattern, "labels_from")
             known |= dict.fromkeys([*map(str, range(1, compiled.groups + 1)), *compiled.groupindex])
         places = _PLACEHOLDER.findall(self.template)
         unknown = [place for place in places if place not in known]
         if unknown:
-            raise UsageError(
-                f"labels_from={text!r:.200}: {{{unknown[0]}}} is not a placeholder; there are "
-                f"{', '.join(f'{{{name}}}' for name in known)}"
-            )
+            there = ", ".join(f"{{{name}}}" for name in known)
+            raise UsageError(f"{given}: {{{unknown[0]}}} is not a placeholder; there are {there}")
         if not places:
-            raise UsageError(
-                f"labels_from={text!r:.200} names one file for all sources; name one for each, as 'labels/{{stem}}.csv'"
-            )
+            raise UsageError(f"{given} names one file for all sources; name one for each, as 'labels/{{stem}}.csv'")
         if self.template.startswith("/"):
-            raise UsageError(
-                f"labels_from={text!r:.200} is not relative to the folder of the sources; use '..' for its parent"
-            )
+            raise UsageError(f"{given} is not relative to the folder of the sources; use '..' for its parent")
 
 
 @lru_cache(maxsize=8)
