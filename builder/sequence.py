@@ -12,7 +12,7 @@ from builder.build_errors import SourceError
 from builder.formats.arrow import describe_type, is_numeric, is_text, numbers_of
 from builder.formats.arrow_modules import pa
 from builder.formats.column_notes import Columns
-from builder.formats.convert import lost_values
+from builder.formats.convert import convert
 from builder.formats.table import Array, array_of
 from builder.formats.text_numbers import may_be_rounded
 from store_spec import Classes
@@ -269,8 +269,7 @@ def read_data_frame(value: Any, what: str) -> tuple[Array, Columns | None]:
     kinds = [values.dtype if absent is None else np.float64 for values, absent in columns]
     rows = np.empty((len(frame), len(names)), np.result_type(np.bool_, *kinds))
     for place, (values, absent) in enumerate(columns):
-        rows[:, place] = values
-        _refuse_rounded(values, rows[:, place], f"column {names[place]} of its {what}")
+        rows[:, place] = _exact(values, rows.dtype, f"{names[place]} of its {what}")
         if absent is not None:
             rows[absent, place] = np.nan
     return rows, notes
@@ -284,15 +283,10 @@ def _refuse_rounded_column(value: Any, what: str) -> None:
     floats = np.asarray(value)
     if floats.dtype.kind == "f" and may_be_rounded(floats):
         column = pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value)
-        _refuse_rounded(array_of(numbers_of(column))[0], floats, f"its {what}")
+        _exact(array_of(numbers_of(column))[0], floats.dtype, f"0 of its {what}")
 
 
-def _refuse_rounded(values: Array, rows: Array, where: str) -> None:
-    """Refuse whole numbers that floats of the dtype of `rows` round."""
-    lost = lost_values(values, rows, rounds=False)
-    if lost is not None and lost.any():
-        row = int(lost.argmax())
-        raise SourceError(
-            f"{where}: row {row + 1:,} is {values[row].item()!r}, which {rows.dtype} would round; convert the column "
-            "to floats yourself, or leave it out"
-        )
+def _exact(values: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Return a column (rows,) in another dtype; refuse whole numbers that floats of this dtype round."""
+    advice = "convert the column to floats yourself, or leave it out"
+    return convert(values[:, None], dtype, (name,), rounds=False, advice=advice)[:, 0]

@@ -121,9 +121,9 @@ def convert(
         value, count = array[row, column, *index].item(), int(lost.sum())
         name = f"{names[column]}{index or ''}"  # with the index of the value if steps are arrays
         other = "--dtype float64 would round it" if target.kind == "f" and not rounds else "choose another --dtype"
+        advice = advice or f"{other}, or leave the column out with --exclude"
         raise SourceError(
-            f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); "
-            f"{advice or other}, or leave the column out with --exclude"
+            f"row {number(row):,}, column {name}: {value!r} does not fit into {target} ({count:,} in all); {advice}"
         )
     return converted
 

@@ -94,7 +94,8 @@ def as_floats(table: Table, name: str) -> Array:
         (name,),
         rounds=False,
         number=table.number,
-        advice="write the column as floats",  # with --dtype it would be converted only afterwards
+        # With --dtype it would be converted only afterwards.
+        advice="write the column as floats, or leave the column out with --exclude",
     )[:, 0]
     if absent is not None:
         floats[absent] = np.nan

@@ -177,13 +177,11 @@ def _numbers(name: str, column: Any, dtype: ColumnType, where: str) -> NDArray[A
             f"{where}: row {int(absent.argmax()) + 1:,}, column {name}: missing value ({int(absent.sum()):,} in all); "
             "bools have no missing value: fill it in, or write numbers"
         )
+    advice = "keep the column as text, in CSV by writing a letter before each number"
     try:
-        numbers = convert(values[:, None], np.dtype(dtype), (name,), rounds=False)[:, 0]
+        numbers = convert(values[:, None], np.dtype(dtype), (name,), rounds=False, advice=advice)[:, 0]
     except SourceError as error:
-        raise UsageError(
-            f"{where}: {error.reason.partition(';')[0]}; keep the column as text, in CSV by writing a letter before "
-            "each number"
-        ) from None
+        raise UsageError(f"{where}: {error}") from None
     if dtype != "float64":
         return numbers
     if absent is not None:
