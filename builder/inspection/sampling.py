@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,35 +88,28 @@ def sample_rows(store: Store, array: str, most_bytes: int = SAMPLED_BYTES) -> tu
     sequences = np.flatnonzero(lengths)
     sequences = sequences[np.argsort(starts[sequences], kind="stable")]
     starts, lengths = starts[sequences], lengths[sequences]
-    last = int((starts + lengths).max(initial=0))
     pieces, which = [schema.empty(0)], [np.zeros(0, np.int64)]
-    for piece in _pieces(starts, lengths, max(1, min(SAMPLED_ROWS, most_bytes // max(1, schema.nbytes)))):
-        rows = np.arange(piece.start, min(piece.stop, last))
+    for start, stop in _pieces(starts, lengths, max(1, min(SAMPLED_ROWS, most_bytes // max(1, schema.nbytes)))):
+        rows = np.arange(start, stop)
         sequence = np.searchsorted(starts, rows, side="right") - 1
         ours = rows < (starts + lengths)[sequence]
-        pieces.append(store.snapshot.rows(array, piece.start, piece.start + len(rows))[ours])
+        pieces.append(store.snapshot.rows(array, start, stop)[ours])
         which.append(sequence[ours])
     sampled = np.concatenate(pieces)
     shape = len(sampled), math.prod(schema.shape[:-1]), schema.features
     return sampled.reshape(shape), sequences[np.concatenate(which)]
 
 
-def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> list[range]:
-    """Return ascending, disjoint ranges of rows, with at most `most` rows in all."""
+def _pieces(starts: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> Iterable[tuple[int, int]]:
+    """Return the bounds of ascending, disjoint ranges of rows, with at most `most` rows in all."""
     if not len(starts):
-        return []
-    ends, first = np.cumsum(lengths), int(starts[0])
-    if int(starts[-1] + lengths[-1]) - first <= most:
-        return [range(first, first + most)]
-    count = min(PIECES, most)
-    pieces, stop = [], 0
-    for number in range(count):
-        at = number * int(ends[-1]) // count  # the index among the rows of all sequences
-        sequence = int(np.searchsorted(ends, at, side="right"))
-        start = max(stop, int(starts[sequence] + at - (ends[sequence] - lengths[sequence])))
-        stop = start + most // count
-        pieces.append(range(start, stop))
-    return pieces
+        return ()
+    ends, last = np.cumsum(lengths), int(starts[-1] + lengths[-1])
+    count = 1 if last - starts[0] <= most else min(PIECES, most)
+    at = np.arange(count) * ends[-1] // count  # indices among the rows of all sequences
+    begins = np.unique(at + (starts + lengths - ends)[np.searchsorted(ends, at, side="right")])
+    stops = np.minimum(begins + most // count, [*begins[1:], last])
+    return zip(begins.tolist(), stops.tolist(), strict=True)
 
 
 def count_classes(
