@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from builder.amounts import count_text, first_names, printable
 from builder.cli.exit_status import FAILED, exit_with_status, stdout_to_stderr
-from builder.cli.parameters import EMPTY, JSON, QUIET, add_flags, flags_of, is_url
+from builder.cli.parameters import JSON, QUIET, GivenPath, GivenStore, add_flags, flags_of
 from builder.options.declaration import Option, options_of
 from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
@@ -99,7 +99,9 @@ class BuildCommand(click.Command):
 
 
 @click.command(cls=BuildCommand, epilog=EXAMPLES, short_help="Make STORE from the files in SOURCES, or add new files.")
-@click.argument("places", metavar="SOURCES STORE", nargs=-1)
+@click.argument("sources", type=GivenPath(readable=False))
+@click.argument("store", type=GivenStore())
+@click.argument("more", metavar="", nargs=-1)
 @add_flags(FLAGS)
 @click.pass_context
 def build(context: click.Context, /, **_: object) -> None:
@@ -113,17 +115,21 @@ def build(context: click.Context, /, **_: object) -> None:
     and what --process yields.
     """
     params = context.params
-    sources, store = _two(params["places"])
+    store, more = params["store"], params["more"]
+    if more:
+        raise click.UsageError(
+            f"SOURCES and STORE are two arguments, but there are {len(more) + 2:,} ({params['sources']} {store} ...); "
+            "put a pattern in quotes, as 'data/*.csv', so that the shell leaves it as it is"
+        )
     given = {name for name in params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    _check_options(given, is_new=not is_url(store) and not os.path.lexists(store))
+    _check_options(given, is_new=isinstance(store, Path) and not os.path.lexists(store))
     as_json, quiet = params["as_json"], params["quiet"]
-    place = store if is_url(store) else Path(store)
-    with exit_with_status(None if params["dry_run"] else place):
+    with exit_with_status(None if params["dry_run"] else store):
         from builder.planning.resolved_options import process_and_options
         from builder.processes.function_process import parse_arguments
 
         of_build = {name: params[name] for name in options_of(BuildOptions) if name in params} | {
-            **process_and_options(params["process"], _of_tables(context, given), place),
+            **process_and_options(params["process"], _of_tables(context, given), store),
             "arguments": parse_arguments(params["arguments"]),
             # With labels_from it is an option of tables.
             "label_axis": None if "labels_from" in given else params["label_axis"],
@@ -133,14 +139,14 @@ def build(context: click.Context, /, **_: object) -> None:
             from builder.execution.preview import preview
 
             with stdout_to_stderr():
-                result = preview(sources, store, **of_build)
+                result = preview(**of_build)
             _print_preview(result, as_json=as_json, quiet=quiet)
             _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
         from builder.execution.build import run_build
 
         with stdout_to_stderr(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the process function uses")  # `attention` says it after the build
-            report = run_build(BuildOptions(sources, store, **of_build, progress=not quiet))
+            report = run_build(BuildOptions(**of_build, progress=not quiet))
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
         elif not quiet:
@@ -190,22 +196,6 @@ def _check_options(given: set[str], *, is_new: bool) -> None:
         )
 
 
-def _two(places: tuple[str, ...]) -> tuple[str, str]:
-    """Return SOURCES and STORE."""
-    for name, place in zip(("SOURCES", "STORE"), places, strict=False):
-        if not place:
-            raise click.UsageError(f"{name} {EMPTY}")
-    if len(places) == 2:
-        return places[0], places[1]
-    if len(places) < 2:
-        lacking = "SOURCES and STORE are" if not places else "STORE is"
-        raise click.UsageError(f"{lacking} missing; as in: seqzarr build recordings recordings.zarr")
-    raise click.UsageError(
-        f"SOURCES and STORE are two arguments, but there are {len(places):,} ({places[0]} {places[1]} ...); put a "
-        "pattern in quotes, as 'data/*.csv', so that the shell leaves it as it is"
-    )
-
-
 def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(preview.to_json(), indent=2, allow_nan=False))
@@ -216,7 +206,7 @@ def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:
         show(preview_text(preview), plain_console())
 
 
-def _end(failures: Sequence[Failure], store: str | None = None, *, failed: bool = False) -> None:
+def _end(failures: Sequence[Failure], store: Path | str | None = None, *, failed: bool = False) -> None:
     """Name the sources that failed, and end with the exit status."""
     for failure in failures[:LISTED_FAILURES]:
         click.echo(printable(str(failure)), err=True)

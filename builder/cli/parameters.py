@@ -20,7 +20,6 @@ JSON = Option(
 QUIET = Option("quiet", False, help="Print nothing but errors and problems.", section="What is shown", kind="switch")
 OF_ENGINE = (*(options_of(BuildOptions)[name] for name in ("workers", "scheduler")), JSON, QUIET)
 Function = TypeVar("Function", bound=Callable[..., Any])
-EMPTY = "is empty, like an unset shell variable; give a path, or . for the working folder"
 
 
 class GivenPath(click.Path):
@@ -29,7 +28,7 @@ class GivenPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an empty path."""
         if value == "":
-            self.fail(EMPTY, param, ctx)
+            self.fail("is empty, like an unset shell variable; give a path, or . for the working folder", param, ctx)
         return super().convert(value, param, ctx)
 
 

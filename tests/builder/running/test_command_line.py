@@ -145,12 +145,11 @@ def test_workers_find_functions_in_the_working_folder_and_keep_their_output_out_
 
 
 MISTAKES = [
-    ([], "SOURCES and STORE are missing"),
-    (["", "new.zarr"], "SOURCES is empty, like an unset shell variable"),
-    (["tables", ""], "STORE is empty, like an unset shell variable"),
-    ([""], "SOURCES is empty"),
+    ([], "Missing argument 'SOURCES'"),
+    (["", "new.zarr"], "Invalid value for 'SOURCES': is empty, like an unset shell variable"),
+    (["tables", ""], "Invalid value for 'STORE': is empty, like an unset shell variable"),
     (["tables", "new.zarr", "--manifest", ""], "Invalid value for '--manifest': is empty, like an unset shell variabl"),
-    (["tables"], "STORE is missing"),
+    (["tables"], "Missing argument 'STORE'"),
     (["tables/t0.csv", "tables/t1.csv", "new.zarr"], "put a pattern in quotes"),
     (["tables", "file.txt"], "file.txt: is a file; give another path"),
     (["tables", "folder"], "folder: is a folder, but no store; give another path"),
