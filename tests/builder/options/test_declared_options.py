@@ -76,8 +76,8 @@ REFUSED = [
     *(({"time": "t", "every": one}, f"every='{one}' may mean months or minutes; write {number}min for minu")
       for one, number in (("15m", "15"), ("1M", "1"), ("1.5 M", "1.5"))),
     *(({"time": "t", "max_gap": one}, "is not a duration; write a number and one of ns, us, ms, s, min, h, d, w")
-      for one in ("1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "1hs", "1hours2", "D", "1",
-                  "1B")),
+      for one in ("1MS", "1Ms", "1NS", "1US", "1ME", "1Y", "1 month", "2 years", "1L", "1t", "60T", "1hs", "2 hours",
+                  "1hours2", "D", "1", "1B")),
     ({"time": "t", "time_zone": "Atlantis"}, "time_zone='Atlantis' is not a time zone; Europe/Berlin is one"),
     ({"time": "t", "time_zone": "../etc"}, "is not a time zone"),
     ({"time": "t", "time_zone": "UTC", "elapsed": True, "time_unit": "s"}, r"time_zone=UTC .* is for times of day"),

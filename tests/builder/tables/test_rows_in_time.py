@@ -187,15 +187,8 @@ def test_dropped_rows_count_with_the_sequence_after_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("written", "usual"),
-    [
-        ("1D", "1d"), ("1day", "1d"), ("2 days", "2d"), ("1 Day", "1d"), ("1W", "1w"), ("2 weeks", "2w"), ("1H", "1h"),
-        ("2 hours", "2h"), ("1hour", "1h"), ("3hrs", "3h"), ("1 hr", "1h"), ("15T", "15min"), ("15 mins", "15min"),
-        ("15 MIN", "15min"), ("1minute", "1min"), ("20 Minutes", "20min"), ("10S", "10s"), ("10 sec", "10s"),
-        ("1.5 secs", "1500ms"), ("10 seconds", "10s"), ("5 milliseconds", "5ms"), ("5microseconds", "5us"),
-        ("5\u00b5s", "5us"), ("5 \u03bcs", "5us"), ("1 nanosecond", "1ns"), ("24H", "1d"), ("60T", "1h"),
-        (" 1 D ", "1d"), ("7d", "1w"),
-    ],
-)  # fmt: skip
-def test_a_duration_can_be_written_in_all_usual_ways(written, usual):
+    [("1D", "1d"), ("1W", "1w"), ("1H", "1h"), ("10S", "10s"), ("24H", "1d"), ("1.5 s", "1500ms"), (" 7 D ", "1w")],
+)
+def test_a_duration_has_one_form(written, usual):
     assert tabular(time="t", max_gap=written, every=written) == tabular(time="t", max_gap=usual, every=usual)
     assert tabular(time="t", every=written).describe()["every"] == usual
