@@ -21,11 +21,7 @@ def select_inputs_and_labels(
 ) -> tuple[Names, Names]:
     """Return the input and label columns, in order.
 
-    Args:
-        table: The source, with its label file if it has one.
-        options: Which columns to choose.
-        store_inputs: The names of the features of the store; None: there is no store, or they have no names.
-        store_labels: The names of its targets, likewise.
+    `store_inputs` and `store_labels` are the names in the store; None: there is no store, or they have no names.
     """
     labelled = table if isinstance(table, LabelledTable) else None
     groups: Mapping[str, tuple[str, ...]] = table.groups if labelled is None else labelled.inputs.groups

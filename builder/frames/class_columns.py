@@ -104,12 +104,7 @@ def encode_labels(
 ) -> tuple[OpenTable, tuple[str, ...]]:
     """Return a table that reads labels of classes as codes, and the names of these labels.
 
-    Args:
-        opened: The table.
-        inputs: Its input columns.
-        labels: Its label columns.
-        classes: The classes of each label in the store; None: there is no store yet.
-        options: `classes` is used.
+    `classes` are those of each label in the store; None: there is no store yet.
 
     Raises:
         SourceError: A column of classes is also an input.

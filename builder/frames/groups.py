@@ -55,7 +55,7 @@ def read_groups(
     names: Sequence[str],
     dtype: DType | None,
     *,
-    by: Mapping[str, bool] | None = None,
+    by: Mapping[str, bool],
     raw: Sequence[str] = (),
     digits: DigitNotes | None = None,
 ) -> Iterator[Group]:
@@ -72,7 +72,6 @@ def read_groups(
         raw: Further columns, to read unconverted.
         digits: Where to note numbers with many digits.
     """
-    by = by or {}
 
     def noted(rows: Table) -> Table:
         if digits is not None:

@@ -123,14 +123,9 @@ def _split_pair(part: str, groups: Mapping[str, tuple[str, ...]]) -> tuple[str, 
 
 
 def open_with_labels(table: OpenTable, path: Path, root: Path, label_file: str, options: TableOptions) -> LabelledTable:
-    """Open the label file of a source, and join the two.
+    """Open the label file of a source, whose name is relative to `root`, and join the two.
 
-    Args:
-        table: The source.
-        path: The path of the source.
-        root: The folder to which `label_file` is relative.
-        label_file: The name of the label file.
-        options: How sources are read. A label file with another suffix is read with the defaults of its format.
+    A label file with another suffix than the source is read with the defaults of its format.
     """
     label_path = root / label_file
     label_format = format_of(label_path.name)
@@ -190,11 +185,7 @@ def match_label_rows(
     otherwise as text. Keys that are missing, occur twice or cannot be compared are refused, as are files without any
     match.
 
-    Args:
-        left: Key columns of the source.
-        right: Key columns of its labels, in the same order.
-        label_file: The name of the label file.
-        decimals: The decimal marks of numbers in text in the two files.
+    `left` and `right` have the key columns in the same order. `decimals` are the decimal marks of the two files.
     """
     codes = np.zeros(len(left) + len(right), np.int64)
     for names in zip(left.column_names, right.column_names, strict=True):

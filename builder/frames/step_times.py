@@ -93,12 +93,8 @@ def to_utc(stamps: Stamps, zone: str, *, sort: bool) -> Stamps:
 def read_stamps(table: Table, columns: Sequence[str], options: TableOptions, decimal: str = ".") -> Stamps:
     """Read the time stamps of some rows from unconverted columns.
 
-    Args:
-        table: The rows.
-        columns: One column; or two of text, a date and a time of day; or three to six of whole numbers: year, month,
-            day, hour, minute, second.
-        options: How times are written: `time_format`, `time_unit`, `time_zone`, `elapsed`.
-        decimal: The decimal mark of numbers in text.
+    There is one column; or two of text, a date and a time of day; or three to six of whole numbers: year, month, day,
+    hour, minute, second.
     """
     name = ",".join(columns)
     raw = {column: table.raw[column].combine_chunks() for column in columns}

@@ -279,7 +279,8 @@ class Tabular(SourceReader):
     @property
     def takes_all_rows(self) -> bool:
         """Whether all rows are used unchanged, so that no value may be missing."""
-        return not self.options.changes_rows
+        changes = ("group_by", "time", "missing", "transforms", "on", "na_values")
+        return not any(getattr(self.options, name) for name in changes)
 
     def _labels_by_name(self, source: str) -> Array | None:
         """Return the labels in the name of the source, or no rows if there are no labels; None: they are elsewhere."""

@@ -124,13 +124,11 @@ def inspect_source(store: str | PathLike[str], source: str) -> SourceInspection:
 
 
 def _suggestion(names: list[str], source: str) -> str:
-    """Return text that names sources with the same stem, or whose names contain `source`."""
+    """Return text that names sources whose names contain the stem of `source`."""
     if not names:
         return "it has no sequences"
     stem = PurePosixPath(source).stem
-    near = dict.fromkeys(name for name in names if PurePosixPath(name).stem == stem)
-    near |= dict.fromkeys(name for name in names if source and source in name)
-    first = list(near)[:SUGGESTED]
+    first = list(dict.fromkeys(name for name in names if stem and stem in name))[:SUGGESTED]
     return f"it has {', '.join(map(repr, first))}" if first else f"its sources are named like {names[0]!r}"
 
 

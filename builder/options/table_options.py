@@ -179,11 +179,6 @@ class TableOptions:
         return (*MISSING, *self.na_values)
 
     @property
-    def changes_rows(self) -> bool:
-        """Whether rows can be changed, dropped, or split into sequences."""
-        return bool(self.group_by or self.time or self.missing or self.transforms or self.on or self.na_values)
-
-    @property
     def counts(self) -> bool:
         """Whether the store has the columns `COUNTS`: steps can be dropped, values filled, or sequences split."""
         return (
