@@ -1,6 +1,7 @@
 """Print an inspection for a terminal of 80 columns, or as plain text into a pipe."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import RenderableType
@@ -268,24 +269,20 @@ def mixing_rows(measured: ShuffleMixing) -> Iterator[tuple[str, str, str]]:
 
 
 def shuffle_text(measured: ShuffleMixing) -> tuple[str, str]:
-    """Return the options of a shuffle, and the number of its windows, pools and runs."""
-    shuffle, mixing = measured.shuffle, measured.mixing
-    memory = bytes_text(shuffle.memory) if isinstance(shuffle.memory, int) else shuffle.memory
-    title = (
-        f"windows of {shuffle.window:,}, stride {shuffle.stride:,}{shuffle.further}, "
-        f"batches of {shuffle.batch:,}, memory {memory}, seed {shuffle.seed}"
-    )
+    """Return the arguments of a shuffle, and the number of its windows, pools and runs."""
+    given, mixing = asdict(measured.shuffle), measured.mixing
+    arguments = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in given.items() if value is not None)
     runs = count_text(max(1, mixing.runs // mixing.pools), "run")
     windows, pools = count_text(mixing.windows, "window"), count_text(mixing.pools, "pool")
-    return title, f"{windows}; {pools} of {runs} of neighbouring windows"
+    return arguments, f"{windows}; {pools} of {runs} of neighbouring windows"
 
 
 def _shuffle(measured: ShuffleMixing) -> Section:
     """Return how well windows mix, compared with a global shuffle."""
-    title, drawn = shuffle_text(measured)
+    arguments, drawn = shuffle_text(measured)
     numbers = ("this shuffle", "a global one")
     table = columns(("", *numbers), mixing_rows(measured), right=numbers)
-    return f"Shuffle ({title})", Text(drawn), table, Text(mixing_text(measured))
+    return "Shuffle", Text(arguments), Text(drawn), table, Text(mixing_text(measured))
 
 
 def mixing_text(measured: ShuffleMixing) -> str:

@@ -1,7 +1,7 @@
 """Measure how well shuffled batches of windows mix the sequences of a store."""
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from builder.amounts import count_text
 from builder.build_errors import UsageError
@@ -28,13 +28,6 @@ class Shuffle:
     memory: int | str = "256MB"
     seed: int = 0
     epoch: int = 0
-
-    @property
-    def further(self) -> str:
-        """The less usual arguments that are not the default, such as `", horizon 12"`."""
-        names = ("horizon", "lead", "sampling_rate", "target", "short", "epoch")
-        values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
-        return "".join(f", {name.replace('_', ' ')} {values[name]}" for name in names if name in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

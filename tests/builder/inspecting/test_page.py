@@ -201,7 +201,8 @@ def test_values_at_the_ends_of_float64_have_a_page(tmp_path: Path):
 
 def test_requested_windows_are_shown(hostile: Path):
     page = checked(page_of(hostile, shuffle=Shuffle(window=5, stride=3, batch=16, memory="64MB")))
-    assert "Windows of 5, stride 3, batches of 16, memory 64MB, seed 0: " in page.text
+    assert "With window 5, stride 3, horizon 1, " in page.text
+    assert "batch 16, memory 64MB, seed 0, epoch 0: " in page.text
     assert "sequences in a batch" in page.text
     with pytest.raises(UsageError, match="fit nowhere: the longest of"):
         page_of(hostile, shuffle=Shuffle(window=5000))
