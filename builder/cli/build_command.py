@@ -201,9 +201,9 @@ def _print_preview(preview: Preview, *, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(preview.to_json(), indent=2, allow_nan=False))
     elif not quiet:
         from builder.cli.preview_command import preview_text
-        from builder.inspection.terminal import plain_console, show
+        from builder.inspection.terminal import show
 
-        show(preview_text(preview), plain_console())
+        show(preview_text(preview))
 
 
 def _end(failures: Sequence[Failure], store: Path | str | None = None, *, failed: bool = False) -> None:

@@ -104,8 +104,6 @@ def _show(document: Inspection | SourceInspection, *, as_json: bool) -> None:
         return
     from builder.inspection import Inspection
     from builder.inspection.as_text import inspection_text, source_text
-    from builder.inspection.terminal import plain_console, show
+    from builder.inspection.terminal import show
 
-    console = plain_console()
-    bar = "█" if console.encoding.startswith("utf") else "#"
-    show(inspection_text(document, bar=bar) if isinstance(document, Inspection) else source_text(document), console)
+    show(inspection_text(document) if isinstance(document, Inspection) else source_text(document))

@@ -47,9 +47,8 @@ def _equals(column: Array, number: float) -> NDArray[np.bool_]:
     if column.dtype.kind == "f":
         with np.errstate(over="ignore"):
             return np.asarray(column == column.dtype.type(number))
-    if number != (whole := math.trunc(number) if math.isfinite(number) else None):
-        return np.zeros(column.shape, np.bool_)
-    return np.asarray(column == whole)  # NumPy compares Python integers of any size exactly
+    # NumPy compares Python integers of any size exactly.
+    return np.asarray(column == (int(number) if float(number).is_integer() else number))
 
 
 def clean(

@@ -38,13 +38,13 @@ PARTS_WITH_ROWS = 2  # parts of a source whose rows are shown
 ROW_VALUES = 6  # values of a row that are shown
 
 
-def inspection_text(document: Inspection, *, bar: str = "#") -> Iterator[Section]:
-    """Yield all sections. The bars of the histogram consist of the letter `bar`."""
+def inspection_text(document: Inspection) -> Iterator[Section]:
+    """Yield all sections."""
     yield document.store.name or str(document.store), pairs(_overview(document))
     if notes := [note for _, note in notes_on(document)]:
         yield "Look at this first", *(Text(note) for note in notes)
     if document.lengths is not None:
-        yield "Lengths, in steps", *_lengths(document.lengths, bar)
+        yield "Lengths, in steps", *_lengths(document.lengths)
     yield "Arrays", _arrays(document)
     yield _splits_title(document), _splits(document)
     yield "Statistics", *_statistics(document.statistics)
@@ -139,7 +139,7 @@ def _time(times: TimeRange) -> str:
     return f"{times.unit}, {kind}: {times.first} to {times.last}; {order}"
 
 
-def _lengths(lengths: Lengths, bar: str) -> Iterator[RenderableType]:
+def _lengths(lengths: Lengths) -> Iterator[RenderableType]:
     empty = f", {lengths.empty:,} empty" if lengths.empty else ""
     median, mean = number_text(lengths.median), number_text(lengths.mean)
     yield Text(f"min {lengths.min:,}, median {median}, mean {mean}, max {lengths.max:,}{empty}")
@@ -149,7 +149,7 @@ def _lengths(lengths: Lengths, bar: str) -> Iterator[RenderableType]:
         table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for low, high, count in lengths.bins:
-        table.add_row(span_text(low, high), f"{count:,}", bar * -(-BAR_WIDTH * count // most))
+        table.add_row(span_text(low, high), f"{count:,}", "#" * -(-BAR_WIDTH * count // most))
     yield table
 
 
@@ -164,9 +164,9 @@ def span_text(low: float, high: float) -> str:
 
 def _arrays(document: Inspection) -> RenderableType:
     def row(array: ArraySize) -> Sequence[str]:
-        ratio = array.decoded_bytes / max(1, array.stored_bytes)
-        sizes = (bytes_text(array.decoded_bytes), bytes_text(array.stored_bytes))
-        return array.name, array.dtype, *sizes, f"{ratio:.2g}" if ratio < 99 else f"{ratio:,.0f}", f"{array.files:,}"
+        decoded, stored = array.decoded_bytes, array.stored_bytes
+        sizes = (bytes_text(decoded), bytes_text(stored), ratio_text(decoded, stored))
+        return array.name, array.dtype, *sizes, f"{array.files:,}"
 
     numbers = ("decoded", "stored", "ratio", "files")
     return columns(("array", "dtype", *numbers), map(row, document.arrays), right=numbers)

@@ -21,9 +21,9 @@ LEAST_FOLDED = 8  # letters in a line of a folded cell, even on a narrow termina
 Section = tuple[str, *tuple[RenderableType, ...]]  # a title, and what stands below it
 
 
-def show(sections: Iterable[Section], console: Console) -> None:
+def show(sections: Iterable[Section]) -> None:
     """Print sections to stdout, separated by blank lines; their content is indented."""
-    shown = []
+    console, shown = Console(markup=False, highlight=False, emoji=False), []
     for title, *content in sections:
         with console.capture() as heading:
             console.print(Text(printable(title), style="bold"))
@@ -35,11 +35,6 @@ def show(sections: Iterable[Section], console: Console) -> None:
         shown.append(heading.get() + textwrap.indent(body.get(), " " * INDENT))
     # rich pads lines with blanks to the width of the terminal.
     click.echo("\n".join(line.rstrip() for line in "\n".join(shown).splitlines()))
-
-
-def plain_console() -> Console:
-    """Return a console on stdout that does not interpret text."""
-    return Console(markup=False, highlight=False, emoji=False)
 
 
 def _least_width(table: Table) -> int:

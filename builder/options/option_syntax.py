@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from builder.build_errors import UsageError
@@ -185,7 +184,6 @@ class Transform:
 Transforms = Sequence[tuple[Transform, Sequence[str]]]  # each with the columns that it changes
 
 
-@lru_cache(maxsize=64)
 def parse_transform(text: str) -> Transform:
     """Parse the text of a transform, the inverse of `str`.
 
