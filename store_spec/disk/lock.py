@@ -6,7 +6,6 @@ import fcntl
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
 _OWN = re.compile(r"lock$|new$|spilled|seen\.npz|\.")  # names in a build folder; with a dot: of the system, as .nfs0001
-HOLDER_TRIES = 50
 BUILD_SUFFIX = ".build"  # of the build folder, after the name of its store
 
 
@@ -109,7 +107,7 @@ def _acquire(folder: Path, store: Path) -> int:
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return descriptor
         except BlockingIOError as error:
-            holder = _holder(descriptor)
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
             _close(descriptor)
             raise LockedError(f"{store}: {holder} is writing to it; wait until it has ended") from error
         except FileNotFoundError:
@@ -133,15 +131,6 @@ def _check_that_locks_work(path: Path) -> None:
         _close(descriptor)
     what = f"{path}: locking failed: locks do nothing on this file system, and two writers would destroy the store"
     raise StorageError(errno.ENOLCK, what)
-
-
-def _holder(descriptor: int) -> str:
-    """Return the holder of the lock, which writes its name into the file a moment after it took the lock."""
-    for _ in range(HOLDER_TRIES):
-        if holder := os.pread(descriptor, 200, 0).decode(errors="replace"):
-            return holder
-        time.sleep(0.001)
-    return "another process"
 
 
 def _close(descriptor: int) -> None:

@@ -241,26 +241,19 @@ class LocalStorage:
             kind = "a link; a store holds plain files and folders only" if stat.S_ISLNK(mode) else "not a folder"
             raise FormatError(f"{path}: {kind}")
 
-    def put(self, key: str, parts: Iterable[bytes | memoryview], check: Callable[[], None] | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        parts: Iterable[bytes | memoryview],
+        check: Callable[[], None] | None = None,
+        *,
+        sync: bool = True,
+    ) -> None:
         """Write a file in one step: to a temporary name in the same folder, synced, then renamed.
 
         The folder is not synced: `sync` does that once for many files. `check` is called just before the file gets its
         name; it raises an error if the file may not be replaced.
         """
-        self._put(key, parts, sync=True, check=check)
-
-    def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """Write a file in one step without syncing it: it may be lost in a power cut."""
-        self._put(key, parts, sync=False)
-
-    def _put(
-        self,
-        key: str,
-        parts: Iterable[bytes | memoryview],
-        *,
-        sync: bool,
-        check: Callable[[], None] | None = None,
-    ) -> None:
         path = self.path(key)
         partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
         step = "creating"
@@ -288,6 +281,10 @@ class LocalStorage:
             if isinstance(error, StoreError):
                 raise
             raise _refused(path, step, error) from error
+
+    def put_for_now(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a file in one step without syncing it: it may be lost in a power cut."""
+        self.put(key, parts, sync=False)
 
     def make_folder(self, key: str = "") -> None:
         """Create a folder below the root, and its parents; for an empty key the root itself, without its parents."""
