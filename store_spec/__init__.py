@@ -41,7 +41,7 @@ from store_spec.reading.argument_checks import parse_bytes
 from store_spec.reading.disk_usage import ArraySize
 from store_spec.reading.named_batch import Batch
 from store_spec.reading.splits import DEFAULT_SPLITS
-from store_spec.schema import VERSION, Chunking, LabelAxis, Missing, Rows, Schema, sizes_for
+from store_spec.schema import VERSION, Chunking, LabelAxis, Missing, Rows, Schema
 from store_spec.store import Store
 from store_spec.verification.problems import Problem
 from store_spec.verification.verify import verify
@@ -148,7 +148,6 @@ def create_store(
     >>> len(open_store(path))
     1
     """
-    chunk_bytes, shard_bytes = sizes_for(*(None if size is None else parse_bytes(size) for size in (chunk, shard)))
     label_rows = _rows("labels", labels)
     if classes is not None:
         label_rows = replace(label_rows, classes=checked_classes(classes, label_rows.dtype, label_rows.features))
@@ -158,8 +157,8 @@ def create_store(
         label_axis=label_axis,
         missing=missing,
         codec=Codec.parse(codec),
-        chunk_bytes=chunk_bytes,
-        shard_bytes=shard_bytes,
+        chunk_bytes=None if chunk is None else parse_bytes(chunk),
+        shard_bytes=None if shard is None else parse_bytes(shard),
         columns=as_columns({} if columns is None else columns),
         time=None if time is None else Time.of(time),
         filled=filled,

@@ -202,12 +202,18 @@ class Chunking:
             )
 
     @classmethod
-    def for_rows(cls, row_bytes: int, *, chunk_bytes: int = CHUNK_BYTES, shard_bytes: int = SHARD_BYTES) -> Chunking:
+    def for_rows(cls, row_bytes: int, *, chunk_bytes: int | None = None, shard_bytes: int | None = None) -> Chunking:
         """Choose from the bytes of a row: a power of two of steps near `chunk_bytes`, and as many chunks as fit.
+
+        A size that is None is chosen to fit the other.
 
         >>> Chunking.for_rows(48)
         Chunking(chunk=4096, shard=1396736)
         """
+        if shard_bytes is None:
+            shard_bytes = max(SHARD_BYTES, chunk_bytes or 0)
+        if chunk_bytes is None:
+            chunk_bytes = min(CHUNK_BYTES, shard_bytes)
         if chunk_bytes < 1 or shard_bytes < chunk_bytes:
             raise SchemaError(f"chunks of {chunk_bytes:,} bytes in shards of {shard_bytes:,}; a shard has whole chunks")
         if max(row_bytes, chunk_bytes) > LARGEST_CHUNK_BYTES:
@@ -218,16 +224,6 @@ class Chunking:
         chunk = 2 ** max(0, math.floor(math.log2(chunk_bytes / max(1, row_bytes))))
         chunks = max(1, shard_bytes // (chunk * max(1, row_bytes)))
         return cls(chunk, chunk * min(chunks, LARGEST_SHARD_CHUNKS))
-
-
-def sizes_for(chunk: int | None, shard: int | None) -> tuple[int, int]:
-    """Return decoded bytes of a chunk and of a shard. If one is None, it is chosen to fit the other.
-
-    >>> sizes_for(None, 2**10), sizes_for(2**27, None)
-    ((1024, 1024), (134217728, 134217728))
-    """
-    shard_bytes = shard if shard is not None else max(SHARD_BYTES, chunk or 0)
-    return (chunk if chunk is not None else min(CHUNK_BYTES, shard_bytes)), shard_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,8 +281,8 @@ class Schema:
         inputs: Rows,
         labels: Rows,
         *,
-        chunk_bytes: int = CHUNK_BYTES,
-        shard_bytes: int = SHARD_BYTES,
+        chunk_bytes: int | None = None,
+        shard_bytes: int | None = None,
         **options: Any,
     ) -> Schema:
         """Choose chunks and shards by the widest row on each axis; `options` are further fields of the schema."""

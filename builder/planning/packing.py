@@ -16,7 +16,7 @@ from builder.workers.batch import process_batch
 from builder.workers.process_source import SourceBatch
 from builder.workers.row_blocks import Space
 from store_spec import Chunking, Codec, Rows, Schema, SchemaError, parse_bytes
-from store_spec.building import StorePlace, sizes_for
+from store_spec.building import StorePlace
 
 AUTO = "auto"
 SAMPLE_BYTES = 2**24
@@ -57,10 +57,9 @@ class Packing:
         )
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The decoded bytes of a chunk and of a shard of a new store, as arguments."""
-        chunk_bytes, shard_bytes = sizes_for(self.chunk, self.shard)
-        return {"chunk_bytes": chunk_bytes, "shard_bytes": shard_bytes}
+    def sizes(self) -> dict[str, int | None]:
+        """The decoded bytes of a chunk and of a shard of a new store, as arguments; None for the default."""
+        return {"chunk_bytes": self.chunk, "shard_bytes": self.shard}
 
     def plan(self, inputs: Rows, labels: Rows, like: Schema) -> Schema:
         """Return a schema for these rows with these chunks, shards and codec, and otherwise like another schema."""
