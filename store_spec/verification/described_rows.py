@@ -9,19 +9,26 @@ from numpy.typing import NDArray
 
 from store_spec.disk.snapshot import Snapshot
 from store_spec.disk.storage import in_order
-from store_spec.errors import DAMAGE, StoreError
-from store_spec.format.layout import ROOT
+from store_spec.errors import DAMAGE, StoreError, UnreadableError
+from store_spec.format import retired
+from store_spec.format.layout import ROOT, chunk_key
 from store_spec.format.moments import Floats, Moments
 from store_spec.format.names import wrong_code
 from store_spec.format.records import WITH_MOMENTS, RunningRows, derived, describe_rows
+from store_spec.format.retired import Ranges
 from store_spec.format.runs import Runs, cut_at, missing_runs, no_runs
 from store_spec.format.times import NOT_A_TIME
+from store_spec.format.value_checks import allowed
 from store_spec.schema import MISSING_RUNS, TABLE_CHUNK_BYTES, TABLES
-from store_spec.verification.parts import Bounds, Checked, Part, PartRows
+from store_spec.verification.parts import Bounds, Checked, Part, TableReader, overlapping
+from store_spec.verification.problems import ProblemList
 
+PIECE_BYTES = 2**21  # decoded, and at least two chunks; a sequence in several pieces takes longer to check
 COMPARED_TOGETHER = 1024  # sequences that are compared with the tables in one step
 COMPARED_VALUES = 2**16  # the same in features: wide sequences are compared in smaller groups
 MOMENT_BYTES = 8
+
+Piece = tuple[int, int, NDArray[Any] | None]  # start, stop and rows; no rows where none can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +56,16 @@ class PartCheck:
         return self.snapshot.storage.requests
 
 
-class RowCheck(PartRows):
-    """Checks the rows of one part."""
+class RowCheck:
+    """Checks the rows of one part, and the tables that describe them."""
 
     def __init__(self, snapshot: Snapshot, part: Part) -> None:
-        super().__init__(snapshot, part)
+        self.report = ProblemList(snapshot.storage.root)
+        self.tables: dict[str, TableReader] = {}
+        self.snapshot, self.part = snapshot, part
+        schema, array = snapshot.root.schema, part.array
+        self.row_type, self._in_shards = schema.rows(array), schema.is_sharded(array)
+        self._size, self._chunk = schema.chunking(array).shard, schema.chunking(array).chunk
         self._at = 0  # the next sequence to compare, counted from the first of the part
         self._running: RunningRows | None = None  # of that sequence's rows in earlier pieces; None if some are lost
         self._time: int | None = None  # of the previous row
@@ -177,7 +189,8 @@ class RowCheck(PartRows):
                 column = int(np.argmax(differ[at]))
                 where = "" if moments is None else f"column {column} "
                 what = f"{where}has {recorded[at, column]}, where its rows give {computed[at, column]}"
-                self.wrong_table(name, start + at, what, "moments" if where else "times")
+                what += "; restore or rebuild that file"
+                self.table(name).wrong(start + at, what, "moments" if where else "times")
 
     def _check_classes(self, start: int, moments: Moments) -> None:
         """Check that every label is the code of a class, by the least and the greatest label of each sequence."""
@@ -205,6 +218,91 @@ class RowCheck(PartRows):
         what = f"{is_there}: {run[0]:,} to {run[1]:,} of {self.part.array} that miss a value; restore or rebuild it"
         sequences = tuple((number, number + 1) for number in np.unique(of[wrong]).tolist())
         self.report.add(MISSING_RUNS[self.part.array], what, kind="missing", sequences=sequences)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all rows once, in order."""
+        at, stop = self.part.start, self.part.stop
+        for number in self.part.files:
+            first, last = max(at, number * self._size), min(stop, (number + 1) * self._size)
+            if at < first:
+                yield at, first, None
+            yield from self._pieces_of_file(first, last)
+            at = last
+        if at < stop:
+            yield at, stop, None
+
+    def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the sequences that some rows belong to; nothing if unknown."""
+        if self.part.bounds is None:
+            return rows[:0]
+        return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
+
+    def table(self, name: str) -> TableReader:
+        """Return a table, without listing its files again."""
+        if name not in self.tables:
+            fact = self.snapshot.root.schema.fact(name)
+            self.tables[name] = TableReader(self.snapshot, self.report, fact, listed=False)
+        return self.tables[name]
+
+    def check_finite(self, start: int, rows: NDArray[Any]) -> bool:
+        """Report infinite values, and NaN unless the store allows missing values.
+
+        Returns:
+            Whether every value is a finite number.
+        """
+        if allowed(rows, "error").all():
+            return True
+        missing = self.snapshot.root.schema.missing
+        good = allowed(rows, missing)
+        if good.all():
+            return False
+        every = np.flatnonzero(~good.reshape(len(rows), -1).all(axis=1)) + start
+        wanted = "finite numbers" if missing == "error" else "finite numbers or NaN"
+        for bad in np.split(every, np.flatnonzero(np.diff(every // self._chunk)) + 1):
+            what = f"row {bad[0]:,} holds other values than {wanted}, as do {len(bad) - 1:,} more rows of its chunk"
+            sequences = retired.add((), self.sequences(bad))
+            self.report.add(self._key(int(bad[0])), what, kind="finite", sequences=sequences)
+        return False
+
+    def wrong_sequence(self, number: int, what: str, kind: str) -> None:
+        """Report a problem with the rows of a sequence, for the file in which it begins."""
+        assert self.part.bounds is not None
+        last = max(0, self.snapshot.root.committed(self.part.array) - 1)
+        start = min(int(self.part.bounds[number - self.part.first]), last)  # an empty last one begins after all files
+        self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))
+
+    def _pieces_of_file(self, first: int, last: int) -> Iterator[Piece]:
+        """Yield the rows `first` to `last` of one file in pieces; after an error, chunk by chunk."""
+        start, together = first, self._chunk * max(2, PIECE_BYTES // max(1, self._chunk * self.row_type.nbytes))
+        while start < last:
+            stop = min(start - start % self._chunk + together, last)
+            try:
+                yield start, stop, self._piece(start, stop)
+            except DAMAGE as error:
+                if together > self._chunk:
+                    together = self._chunk  # read chunk by chunk, so that only the damaged one is lost
+                    continue
+                new = self.report.error(error, self._overlapping(start, stop))
+                if not new and not isinstance(error, UnreadableError):
+                    # The same error again: the whole shard is unreadable.
+                    self.report.error(error, self._overlapping(start, last))
+                    yield start, last, None
+                    return
+                yield start, stop, None
+            start = stop
+
+    def _piece(self, start: int, stop: int) -> NDArray[Any] | None:
+        if self._in_shards:
+            return self.snapshot.rows(self.part.array, start, stop)
+        rows, known = self.table(self.part.array).rows(start, stop)
+        return rows if known.all() else None
+
+    def _overlapping(self, start: int, stop: int) -> Ranges:
+        first = self.part.first
+        return tuple((first + low, first + high) for low, high in overlapping(self.part.bounds, start, stop))
+
+    def _key(self, row: int) -> str:
+        return chunk_key(self.snapshot.root.schema, self.part.array, row // self._size)
 
 
 def rounding(table: str, moments: Moments) -> Floats | float:

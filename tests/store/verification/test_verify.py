@@ -248,7 +248,7 @@ RUNS = {
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_runs_that_differ_from_the_rows_are_found(gappy, case, rows, monkeypatch):
     monkeypatch.setattr(verify_parts, "PART_BYTES", rows)
-    monkeypatch.setattr("store_spec.verification.parts.PIECE_BYTES", rows)
+    monkeypatch.setattr("store_spec.verification.described_rows.PIECE_BYTES", rows)
     changes, text = RUNS[case]
     forge(gappy, seal=False, **changes)
     problems = problems_of(gappy)
