@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product, starmap
 from typing import Any, ClassVar, Self
 
 import crc32c as checksum
@@ -108,15 +108,12 @@ class Codec:
     @classmethod
     def from_metadata(cls, codecs: Any, itemsize: int, where: str) -> Self:
         """Read codecs that `metadata` returned."""
-        if codecs == cls("none").metadata(itemsize):
-            return cls("none")
-        try:
-            configuration = codecs[0]["configuration"]
-            codec = cls(configuration["cname"], configuration["clevel"])
-        except (TypeError, LookupError, SchemaError) as error:
-            raise FormatError(f"{where}: codecs {codecs!r:.200} are not blosc (zstd or lz4) and crc32c") from error
-        if codecs != codec.metadata(itemsize):
-            raise FormatError(f"{where}: codecs {codecs!r:.200} are not those of version 1: {codec.metadata(itemsize)}")
+        every = [cls("none"), *starmap(cls, product(("zstd", "lz4"), LEVELS))]
+        codec = next((one for one in every if one.metadata(itemsize) == codecs), None)
+        if codec is None:
+            raise FormatError(
+                f"{where}: codecs {codecs!r:.200} are not those of version 1, such as {every[-1].metadata(itemsize)}"
+            )
         return codec
 
     def encode(self, rows: NDArray[Any]) -> bytes:

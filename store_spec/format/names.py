@@ -18,46 +18,29 @@ def checked_names(names: Any, features: int) -> tuple[str, ...] | None:
     """Check the names of features, and return them as a tuple; None if there are none."""
     if names is None:
         return None
-    if isinstance(names, str):
-        raise SchemaError(f"names={names!r:.80} is one text; give a list of names, one for each feature")
-    names = tuple(names)
-    for name in names:
-        if not isinstance(name, str):
-            raise SchemaError(f"the name {name!r:.80} is not text; names are strings, or None for all of them")
-    if len(names) != features:
-        raise SchemaError(f"{len(names)} names for {features} features; give one for each, or none")
-    _check_distinct(names, "name", "features")
-    return names  # type: ignore[no-any-return]
+    texts = _texts(names, "names")
+    if len(texts) != features:
+        raise SchemaError(f"{len(texts)} names for {features} features; give one for each, or none")
+    _check_distinct(texts, "name", "features")
+    return texts
 
 
 def checked_notes(notes: Iterable[str] | None, features: int, what: str) -> tuple[str, ...] | None:
     """Check units or descriptions, and return them as a tuple; None if all are empty."""
-    texts = (notes,) if isinstance(notes, str) else tuple(notes or ())
+    texts = _texts(notes or (), what)
     for text in texts:
-        if not isinstance(text, str):
-            raise SchemaError(f"{what}: {text!r:.80} is not text; give a text for each feature, empty for none")
         check_text(text, f"{what}: {text!r:.80}", LARGEST_NOTE, SchemaError)
     if not any(texts):
         return None
-    if isinstance(notes, str) or len(texts) != features:
+    if len(texts) != features:
         raise SchemaError(f"{len(texts):,} {what} for {features:,} features; give a list with one for each, or none")
     return texts
-
-
-def _check_distinct(names: tuple[str, ...], what: str, of: str) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise SchemaError(f"the {what} {twice!r:.80} is given twice; names of {of} must differ")
 
 
 def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) -> Classes | None:
     """Check the names of classes, and return them as tuples; None if no target has any."""
     if names_by_target is None:
         return None
-    if isinstance(names_by_target, str):
-        raise SchemaError(
-            f"classes={names_by_target!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]"
-        )
     classes = tuple(None if names is None else _checked_class_names(names, dtype) for names in names_by_target)
     if len(classes) != targets:
         raise SchemaError(
@@ -67,14 +50,12 @@ def checked_classes(names_by_target: Any, dtype: np.dtype[Any], targets: int) ->
 
 
 def _checked_class_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise SchemaError(f"classes: {value!r:.80} is text; give a list of names for each target, as [['cat', 'dog']]")
     if dtype.kind not in "iu":
         raise SchemaError(f"classes of labels that are {dtype}; integers stand for classes, as int64")
-    names = tuple(value)
+    names = _texts(value, "classes")
     for name in names:
-        if not isinstance(name, str) or not name:
-            raise SchemaError(f"the class name {name!r:.80} is not text, or empty; give each class a name")
+        if not name:
+            raise SchemaError("the name of a class is empty; give each class a name")
         check_text(name, f"the class name {name!r:.80}", LARGEST_CLASS_NAME, SchemaError)
     _check_distinct(names, "class name", "the classes of a target")
     if len(names) > int(np.iinfo(dtype).max) + 1:
@@ -82,6 +63,23 @@ def _checked_class_names(value: Any, dtype: np.dtype[Any]) -> tuple[str, ...]:
             f"{len(names):,} classes, where {dtype} has {int(np.iinfo(dtype).max) + 1:,} numbers from 0 on"
         )
     return names
+
+
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    """Return texts as a tuple; refuse a single text, and everything else that is not a list of texts."""
+    if isinstance(values, str):
+        raise SchemaError(f"{what}={values!r:.80} is one text; give a list of texts")
+    texts = tuple(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise SchemaError(f"{what}: {text!r:.80} is not text; give a list of texts")
+    return texts
+
+
+def _check_distinct(names: tuple[str, ...], what: str, of: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise SchemaError(f"the {what} {twice!r:.80} is given twice; names of {of} must differ")
 
 
 def check_extended(old: Classes | None, new: Classes | None) -> None:

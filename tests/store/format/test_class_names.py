@@ -55,10 +55,10 @@ def test_a_store_without_classes_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "labels", "message"),
     [
-        (["cat", "dog"], ("int8", (2,)), "'cat' is text; give a list of names for each target"),
-        ("cat", ("int8", ()), "classes='cat' is text"),
+        (["cat", "dog"], ("int8", (2,)), "classes='cat' is one text; give a list"),
+        ("cat", ("int8", ()), "classes='c' is one text"),
         ([["a"], ["b"]], ("int8", ()), "classes of 2 targets, where labels have 1"),
-        ([["a", 3]], ("int8", ()), "the class name 3 is not text"),
+        ([["a", 3]], ("int8", ()), "classes: 3 is not text"),
         ([["\ud800"]], ("int8", ()), "not valid Unicode"),
         ([["x" * 4097]], ("int8", ()), "has 4,097 bytes; at most 4,096"),
         ([["a"]], ("float32", ()), "classes of labels that are float32"),

@@ -63,7 +63,7 @@ IMPOSSIBLE = {
     "a fraction for a size": (lambda: wrong_rows((2.5,)), r"a row of shape \(2\.5,\); a shape is a tuple of whole"),
     "a text for a size": (lambda: wrong_rows(("3",)), r"a row of shape \('3',\); a shape is a tuple of whole"),
     "a size alone": (lambda: wrong_rows(3), "a row of shape 3; a shape is a tuple of whole numbers"),
-    "names in one text": (lambda: wrong_rows((2,), "hr"), "names='hr' is one text; give a list of names"),
+    "names in one text": (lambda: wrong_rows((2,), "hr"), "names='hr' is one text; give a list of texts"),
     "too few names": (lambda: rows_of("int8", (3,), ["a", "b"]), "2 names for 3 features"),
     "a name twice": (lambda: rows_of("int8", (3,), ["a", "b", "a"]), "the name 'a' is given twice"),
     "a number for a name": (lambda: wrong_rows((2,), (1, 2)), "is not text"),
