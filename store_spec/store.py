@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from store_spec.errors import SequenceIndexError
+from store_spec.format.codec import crc32c
 from store_spec.reading.argument_checks import array_of, options_of
 from store_spec.reading.classes import ClassCounts, class_counts, sequence_weights
 from store_spec.reading.normalization import GroupStatistics, Normalize
@@ -74,7 +75,7 @@ class Store(Selection):
         first = int(starts[number])
         rows = self.snapshot.rows(array, first + start, first + stop, recent=True)
         if len(rows) == lengths[number]:
-            self.snapshot.check(array, int(self.selection[number]), rows)
+            self.snapshot.check_crc(array, int(self.selection[number]), crc32c(rows))
         self.snapshot.check_not_replaced()  # the checksums may be of another store, too
         return rows
 

@@ -22,7 +22,6 @@ from store_spec.disk.storage import LocalStorage, Storage, in_order
 from store_spec.disk.tables import Tables, part_of, read_only
 from store_spec.errors import DAMAGE, ChecksumError, FormatError, MissingStoreError, StoreError
 from store_spec.format import shard
-from store_spec.format.codec import crc32c
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
 from store_spec.format.layout import ROOT, Root, chunk_key
 from store_spec.format.names import shown
@@ -131,10 +130,6 @@ class Snapshot:
             self._missing[name] = runs  # another thread may clear this after an error, so `runs` is returned
         return runs
 
-    def check(self, name: str, number: int, rows: NDArray[Any]) -> None:
-        """Compare all rows of a sequence with its checksum: this also shows swapped files and older copies."""
-        self.check_crc(name, number, crc32c(rows))
-
     def check_crcs(self, name: str, numbers: NDArray[np.int64], crcs: NDArray[np.uint32]) -> None:
         """Compare the crc32c of all rows of each of some sequences with the recorded one."""
         for place in np.flatnonzero(crcs != self._checksums()[name][numbers])[:1].tolist():
@@ -161,17 +156,14 @@ class Snapshot:
             self._crcs = crcs = dict(zip(names, tables, strict=True))
         return crcs
 
-    def rows(self, name: str, start: int, stop: int, *, recent: bool = False) -> NDArray[Any]:
+    def rows(
+        self, name: str, start: int, stop: int, *, out: NDArray[Any] | None = None, recent: bool = False
+    ) -> NDArray[Any]:
         """Return rows `start` to `stop` of an array with rows of sequences; the caller has checked that they exist.
 
-        With `recent`, this thread caches the chunks, because it may need their other rows next.
+        With `recent`, this thread caches the chunks, because it may need their other rows next. Rows of arrays in
+        shards are read into `out`, unless it is None.
         """
-        return self.rows_in(None, name, start, stop, recent=recent)
-
-    def rows_in(
-        self, out: NDArray[Any] | None, name: str, start: int, stop: int, *, recent: bool = False
-    ) -> NDArray[Any]:
-        """Return rows like `rows`; those of arrays in shards are read into `out`, unless it is None."""
         if not self.root.schema.is_sharded(name):
             return self.table(name, start, stop)
         with self._reading() as shards:

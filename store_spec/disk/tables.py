@@ -194,12 +194,10 @@ def stored_sizes(decoded: int) -> range:
 
 def wrong_size(where: str, size: int, decoded: int) -> FormatError:
     """Return the error for a chunk whose stored size is impossible by the schema."""
-    least, most = stored_sizes(decoded)[0], stored_sizes(decoded)[-1]
-    if size > most:
-        return FormatError(f"{where}: a chunk of {size:,} stored bytes; it cannot have more than {most:,}")
+    possible = stored_sizes(decoded)
     return FormatError(
-        f"{where}: a chunk of {size:,} stored bytes cannot hold the {decoded:,} that the schema gives; "
-        f"it has at least {least:,}"
+        f"{where}: a chunk of {size:,} stored bytes; one of {decoded:,} decoded bytes has {possible[0]:,} to "
+        f"{possible[-1]:,}"
     )
 
 

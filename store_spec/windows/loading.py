@@ -241,7 +241,7 @@ class Loader:
         if len(pieces) == len(targets) == 1 and targets[0][0].plain:  # decompressed directly into its place
             ((start, stop, place),) = pieces
             out = targets[0][1][place : place + stop - start]
-            rows = snapshot.rows_in(out, array, start, stop)
+            rows = snapshot.rows(array, start, stop, out=out)
             assert rows is out, "rows were read elsewhere"
             return
         first, last = pieces[0][0], pieces[-1][1]

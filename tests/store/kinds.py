@@ -42,13 +42,13 @@ def begin(store: store_spec.Store, kind: str, **options: Any) -> Any:
 def chunks_read(monkeypatch: pytest.MonkeyPatch, size: int = 8) -> list[tuple[str, int]]:
     """Return a list to which each decompressed chunk is added: its array and its number."""
     read: list[tuple[str, int]] = []
-    rows_in = Snapshot.rows_in
+    read_rows = Snapshot.rows
 
-    def noted(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+    def noted(self: Snapshot, name: str, start: int, stop: int, **more: Any) -> Any:
         read.extend((name, number) for number in range(start // size, -(-stop // size)))
-        return rows_in(self, buffer, name, start, stop, **more)
+        return read_rows(self, name, start, stop, **more)
 
-    monkeypatch.setattr(Snapshot, "rows_in", noted)
+    monkeypatch.setattr(Snapshot, "rows", noted)
     return read
 
 

@@ -256,7 +256,7 @@ FILES = (
     Fault("table-chunk-huge", 15, "larger than the 262,164 bytes", sparse(OFFSETS, 2**40), committed=False),
     Fault("source-chunk-huge", 15, "larger than the 67,108,884 bytes", sparse(SOURCE, 2**40), committed=False),
     Fault("last-shard-huge", 15, "larger than the 208 bytes", sparse(LAST_SHARD, 2**40), committed=False),
-    Fault("stored-chunk-huge", 15, "cannot have more than 68", index(FULL_SHARD, 1, (57, 2**40))),
+    Fault("stored-chunk-huge", 15, "one of 48 decoded bytes has 0 to 68", index(FULL_SHARD, 1, (57, 2**40))),
 )
 BYTES = (
     Fault("table-bit", 16, "its bytes have crc32c", flipped(OFFSETS, 20), error=CHECKSUM),

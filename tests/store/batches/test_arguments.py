@@ -199,11 +199,11 @@ def test_streams_without_their_last_batches_have_steps_in_every_lane(stores, bat
 
 @pytest.mark.parametrize("reader", ["one by one", *KINDS])
 def test_only_the_array_of_the_targets_is_read(stores: dict[str, store_spec.Store], reader: str, spy: Any):
-    rows_in, store = spy(Snapshot, "rows_in"), stores["steps"]
+    read_rows, store = spy(Snapshot, "rows"), stores["steps"]
     cases: list[tuple[dict[str, Any], set[str]]] = [({"targets": "inputs"}, {"inputs"}), ({}, {"inputs", "labels"})]
     for options, arrays in cases:
         assert list(store.windows(4, **options) if reader == "one by one" else begin(store, reader, **options))
-        assert {name for _, _, name, *_ in (call.args for call in rows_in.call_args_list)} == arrays
+        assert {name for _, name, *_ in (call.args for call in read_rows.call_args_list)} == arrays
 
 
 def test_targets_that_are_all_the_inputs_are_in_memory_once(stores: dict[str, store_spec.Store]):

@@ -197,7 +197,9 @@ def test_a_chunk_of_an_impossible_size_is_not_fetched(tmp_path, spy):
     index(FULL_SHARD, 1, (int(entries[1, 0]), 2**20))(path)
     with serving(tmp_path) as server:
         batches = store_spec.open_store(f"{server.url}/steps.zarr").select([0]).windows(2).batches(4)
-        with pytest.raises(errors.FormatError, match="a chunk of 1,048,576 stored bytes; it cannot have more than 68"):
+        with pytest.raises(
+            errors.FormatError, match="a chunk of 1,048,576 stored bytes; one of 48 decoded bytes has 0 to 68"
+        ):
             list(batches)
     ranges = [call.args[2:] for call in fetch.call_args_list]
     assert ranges

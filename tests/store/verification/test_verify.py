@@ -435,7 +435,7 @@ def test_leftovers_are_reported_without_uncommitted_chunks(path):
 
 def test_a_commit_during_verify_and_its_temporary_files_are_not_a_problem(path, monkeypatch):
     (path / "inputs/c.7.0.0f.partial").write_bytes(b"half")
-    rows, appended = Snapshot.rows_in, list[bool]()
+    rows, appended = Snapshot.rows, list[bool]()
 
     def meanwhile(*args, **options):
         if not appended:
@@ -444,7 +444,7 @@ def test_a_commit_during_verify_and_its_temporary_files_are_not_a_problem(path, 
                 append(writer, make(RECIPE, [40, 2], seed=1))
         return rows(*args, **options)
 
-    monkeypatch.setattr(Snapshot, "rows_in", meanwhile)
+    monkeypatch.setattr(Snapshot, "rows", meanwhile)
     assert store_spec.verify(path) == []
     assert len(store_spec.open_store(path)) == len(LENGTHS) + 2
 

@@ -42,7 +42,7 @@ def with_gaps(known: Any) -> Known:
 
 def test_finding_windows_without_missing_values_reads_no_rows(with_gaps: Known, monkeypatch: pytest.MonkeyPatch):
     store = store_spec.open_store(with_gaps.store.path)
-    monkeypatch.setattr(Snapshot, "rows_in", mock.Mock(side_effect=AssertionError("rows were read")))
+    monkeypatch.setattr(Snapshot, "rows", mock.Mock(side_effect=AssertionError("rows were read")))
     windows = store.windows(5, horizon=2, stride=2, missing="skip")
     assert 0 < len(windows) < len(store.windows(5, horizon=2, stride=2))
     assert [windows.index.locate(number) for number in (0, -1)]

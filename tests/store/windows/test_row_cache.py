@@ -64,10 +64,10 @@ def test_rows_that_fit_into_memory_are_read_once(store, shape, shuffle):
 
 
 def test_rows_of_an_unfinished_loop_are_kept_and_others_read_later(store, monkeypatch, spy):
-    windows, rows_in = store.windows(4), spy(Snapshot, "rows_in")
+    windows, read_rows = store.windows(4), spy(Snapshot, "rows")
 
     def rows_read() -> list[int]:
-        calls = [call.args[2:] for call in rows_in.call_args_list]
+        calls = [call.args[1:] for call in read_rows.call_args_list]
         return [row for name, start, stop in calls if name == "inputs" for row in range(start, stop)]
 
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)  # of many pools, at most two are read ahead
@@ -153,22 +153,22 @@ def fits(windows: Windows, memory: int) -> bool:
 @pytest.mark.parametrize("readers", [1, 2])  # one is helped by a thread that gathers
 def test_rows_are_returned_to_the_cache_after_the_last_write(store, readers, monkeypatch):
     windows, reading, go_on = store.windows(4), threading.Event(), threading.Event()
-    rows_in = Snapshot.rows_in
+    read_rows = Snapshot.rows
 
-    def slow(self: Snapshot, buffer: Any, name: str, start: int, stop: int, **more: Any) -> Any:
+    def slow(self: Snapshot, name: str, start: int, stop: int, **more: Any) -> Any:
         if start >= 16:  # of the third pool or a later one
             if name == "inputs":
                 assert reading.wait(60)
                 raise ChecksumError("inputs")
             reading.set()
             assert go_on.wait(60)
-        return rows_in(self, buffer, name, start, stop, **more)
+        return read_rows(self, name, start, stop, **more)
 
     def help_later(self: loading.Loader, load: Any = loading.Loader.help) -> None:
         time.sleep(0.2)  # then a thread of its own has begun to read the next pool
         load(self)
 
-    monkeypatch.setattr(Snapshot, "rows_in", slow)
+    monkeypatch.setattr(Snapshot, "rows", slow)
     monkeypatch.setattr(loading.Loader, "help", help_later)
     monkeypatch.setattr(loading, "threads", lambda *share: readers if share else 2)
     monkeypatch.setattr(order, "ORDERED_POOL_BYTES", 1000)
