@@ -110,7 +110,7 @@ class Ledger:
         self._in_jobs = dict(self._registered)
         self._written = dict(self._registered)
         self._ahead: dict[str, dict[int, int]] = {name: {} for name in arrays}
-        self._retiring: set[int] = set()
+        self.retiring: set[int] = set()  # in the next commit
         self._replaced: dict[str, Sequence[int]] = {}
 
     @classmethod
@@ -184,7 +184,7 @@ class Ledger:
 
     def retire(self, numbers: Iterable[int]) -> None:
         """Retire these sequences in the next commit: its readers skip them."""
-        self._retiring.update(numbers)
+        self.retiring.update(numbers)
 
     def replace(self, source: str, numbers: Sequence[int]) -> None:
         """Retire old sequences of a source in the commit that makes its new ones visible."""
@@ -245,7 +245,7 @@ class Ledger:
             self.root,
             schema=self._schema,
             counts=counts,
-            retired=retired.add(self.root.retired, [*replaced, *self._retiring]),
+            retired=retired.add(self.root.retired, [*replaced, *self.retiring]),
             identity=new.identity(self.root.identity, self.schema),
             provenance=self.provenance,
         )
@@ -254,7 +254,7 @@ class Ledger:
             self._write(new, root, data)
         self.root, self._committed, self._pending = root, data, [pending[covered:]]
         self.waiting, self.waiting_bytes = len(pending) - covered, pending[covered:].nbytes
-        self._retiring.clear()
+        self.retiring.clear()
         return counts.sequences - retired.count(root.retired)
 
     def tidy(self) -> None:

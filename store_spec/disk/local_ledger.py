@@ -12,8 +12,8 @@ from store_spec.disk.ledger import Ledger
 from store_spec.disk.lock import folder_locked, locked
 from store_spec.disk.places import check_outside
 from store_spec.disk.snapshot import Snapshot, check_root, read_root
-from store_spec.disk.storage import LocalStorage, sync_folder
-from store_spec.errors import ConflictError, MissingStoreError, StorageError, StoreExistsError
+from store_spec.disk.storage import LocalStorage, naming_errors, sync_folder
+from store_spec.errors import ConflictError, MissingStoreError, StoreExistsError
 from store_spec.format.documents import encode_document, group_document
 from store_spec.format.layout import ROOT, Root, chunk_number
 from store_spec.format.records import Records
@@ -101,14 +101,10 @@ class LocalLedger(Ledger):
 
     def _appear(self) -> None:
         """Move the new store to its path: this is the first commit."""
-        try:
-            if self.path.exists():
-                raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
+        if self.path.exists():
+            raise StoreExistsError(f"{self.path}: something appeared there meanwhile; nothing of it was touched")
+        with naming_errors(self.path, "naming the new store"):
             self._storage.root.rename(self.path)
-        except OSError as error:
-            if isinstance(error, StoreExistsError):
-                raise
-            raise StorageError(error.errno, f"{self.path}: naming the new store failed: {error.strerror}") from error
         sync_folder(self.path.parent)
         self._storage = replace(self._storage, root=self.path)
 
@@ -159,10 +155,6 @@ def _folder_for_spilled(build_folder: Path) -> Iterator[Path]:
 
 def _remove(folder: Path) -> None:
     """Remove a folder, if it exists. It is renamed first; the next writer removes what a worker still writes there."""
-    try:
+    with naming_errors(folder, "removing"), contextlib.suppress(FileNotFoundError):
         renamed = folder.rename(folder.with_name(f"{SPILLED}.{secrets.token_hex(8)}"))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error
-    shutil.rmtree(renamed, ignore_errors=True)
+        shutil.rmtree(renamed, ignore_errors=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from store_spec.disk.places import is_store
-from store_spec.disk.storage import LocalStorage
+from store_spec.disk.storage import LocalStorage, naming_errors
 from store_spec.errors import LockedError, StorageError
 
 LOCK = "lock"
@@ -86,38 +86,33 @@ def _acquire(folder: Path, store: Path) -> int:
         what = f"{folder}: has files that are not of a store, such as {others[0]}; rename it, or choose another store"
         raise StorageError(errno.EEXIST, what)
     while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if isinstance(error, FileExistsError) and (folder.is_dir() or not os.path.lexists(folder)):
-                continue  # the last holder removed it at this moment
-            what = f"{path}: locking failed: making the folder: {error.strerror}"
-            raise StorageError(error.errno, what) from error
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # the last holder removed the folder between the two calls
-            continue
-        except OSError as error:
-            raise StorageError(error.errno, f"{path}: locking failed: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                _check_that_locks_work(path)
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                return descriptor
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-            _close(descriptor)
-            raise LockedError(f"{store}: {holder} is writing to it; wait until it has ended") from error
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            _close(descriptor)
-            if isinstance(error, StorageError):
+        with naming_errors(path, "locking"):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                if folder.is_dir() or not os.path.lexists(folder):
+                    continue  # the last holder removed it at this moment
                 raise
-            raise StorageError(error.errno, f"{path}: locking failed: {error.strerror}") from error
-        _close(descriptor)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            except FileNotFoundError:  # the last holder removed the folder between the two calls
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    _check_that_locks_work(path)
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+                _close(descriptor)
+                if isinstance(error, BlockingIOError):
+                    raise LockedError(f"{store}: {holder} is writing to it; wait until it has ended") from error
+                raise
+            _close(descriptor)
 
 
 def _check_that_locks_work(path: Path) -> None:

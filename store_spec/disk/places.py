@@ -28,15 +28,10 @@ def is_url(text: str) -> bool:
     return bool(_SCHEME.fullmatch(text.partition("//")[0])) and "://" in text
 
 
-def without_secrets(url: str) -> str:
-    """Return a URL without user name, password and query, and without a slash at its end."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
 def checked_url(url: str) -> str:
     """Check the URL of a store, which has no password or query, and return it without a slash at its end."""
-    parts, shown = urlsplit(url), without_secrets(url)
+    parts = urlsplit(url)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"  # without secrets
     if parts.scheme not in SCHEMES:
         raise SchemaError(f"{shown}: the URL of a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
     if "@" in parts.netloc or parts.query or parts.fragment:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
@@ -107,7 +108,7 @@ class OpenFile:
             if Path(path).is_symlink():
                 raise FormatError(f"{path}: a link; a store holds plain files only") from error
             raise _unreadable(Path(path), "opening", error) from error
-        with _naming(Path(path), "reading", reading=True):
+        with naming_errors(Path(path), "reading", reading=True):
             status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path}: not a plain file")
@@ -148,8 +149,8 @@ class OpenFolder:
                 _OPEN_FOLDERS.add(self)
         self.confirmed = self.root_file() if is_confirmed else None  # the file of the store that was opened
 
-    def __reduce__(self) -> tuple[Callable[[Path], OpenFolder], tuple[Path]]:
-        return _unpickled_folder, (self._path,)
+    def __reduce__(self) -> tuple[Callable[..., OpenFolder], tuple[Path]]:
+        return partial(OpenFolder, is_confirmed=False), (self._path,)
 
     @property
     def keeps_state(self) -> bool:
@@ -169,10 +170,6 @@ class OpenFolder:
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be unloaded when Python exits
         if self.descriptor is not None:
             close(self.descriptor)
-
-
-def _unpickled_folder(path: Path) -> OpenFolder:
-    return OpenFolder(path, is_confirmed=False)
 
 
 _OPEN_FOLDERS: weakref.WeakSet[OpenFolder] = weakref.WeakSet()
@@ -226,7 +223,7 @@ class LocalStorage:
 
     def size(self, key: str) -> int:
         """Return the size of a file; 0 if it does not exist."""
-        with _naming(self.path(key), "looking at", reading=True), contextlib.suppress(FileNotFoundError):
+        with naming_errors(self.path(key), "looking at", reading=True), contextlib.suppress(FileNotFoundError):
             return self.path(key).lstat().st_size
         return 0
 
@@ -288,7 +285,7 @@ class LocalStorage:
 
     def make_folder(self, key: str = "") -> None:
         """Create a folder below the root, and its parents; for an empty key the root itself, without its parents."""
-        with _naming(self.path(key), "making the folder"):
+        with naming_errors(self.path(key), "making the folder"):
             self.path(key).mkdir(parents=bool(key), exist_ok=True)
 
     def sync(self, keys: Iterable[str]) -> None:
@@ -298,20 +295,20 @@ class LocalStorage:
 
     def list(self, key: str = "") -> list[str]:
         """Return the names in a folder, sorted; an empty list if the folder does not exist."""
-        with _naming(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
+        with naming_errors(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self.path(key)))
         return []
 
     def kind(self, key: str) -> str:
         """Return whether a key is a `file`, a `link` or something `else`, also if it no longer exists."""
         mode = 0
-        with _naming(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
+        with naming_errors(self.path(key), "listing", reading=True), contextlib.suppress(FileNotFoundError):
             mode = self.path(key).lstat().st_mode
         return "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "else"
 
     def delete(self, key: str) -> None:
         """Remove a file."""
-        with _naming(self.path(key), "deleting"):
+        with naming_errors(self.path(key), "deleting"):
             os.unlink(self.path(key))
 
     def delete_partial(self, key: str = "") -> None:
@@ -321,9 +318,20 @@ class LocalStorage:
                 self.delete(f"{key}/{name}" if key else name)
 
 
+@contextlib.contextmanager
+def naming_errors(path: Path, step: str, *, reading: bool = False) -> Iterator[None]:
+    """Turn errors of the system into a StorageError that names the path and the step."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise (_unreadable if reading else _refused)(path, step, error) from error
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut."""
-    with _naming(path, "syncing"):
+    with naming_errors(path, "syncing"):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -333,12 +341,8 @@ def sync_folder(path: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all that is in it, if it exists."""
-    try:
+    with naming_errors(folder, "removing"), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StorageError(error.errno, f"{folder}: removing failed: {error.strerror}") from error
 
 
 def _read(descriptor: int, start: int, length: int) -> bytes:
@@ -357,15 +361,6 @@ def _write(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-@contextlib.contextmanager
-def _naming(path: Path, step: str, *, reading: bool = False) -> Iterator[None]:
-    """Turn errors of the system into a StorageError that names the path and the step."""
-    try:
-        yield
-    except OSError as error:
-        raise (_unreadable if reading else _refused)(path, step, error) from error
 
 
 def _unreadable(path: Path, step: str, error: OSError) -> StorageError:

@@ -39,7 +39,6 @@ class Writer:
             for number in retired.others(ledger.root.retired, len(names)).tolist():
                 self._committed.setdefault(names[number], []).append(number)
         self._new: dict[str, list[int]] = {}  # the same, not committed yet
-        self._retiring = 0  # sequences to retire in the next commit
         self._last, self._parts = "", 0  # the source that was appended last, and how many parts it has
         self._broken = ""  # why this writer cannot be used any more
         self._closed = False
@@ -65,7 +64,7 @@ class Writer:
 
     def __len__(self) -> int:
         """Return the number of sequences in the store, including those not yet committed."""
-        return self._ledger.sequences - retired.count(self._ledger.root.retired) - self._retiring
+        return self._ledger.sequences - retired.count(self._ledger.root.retired) - len(self._ledger.retiring)
 
     def append(
         self,
@@ -152,7 +151,6 @@ class Writer:
                 raise SequenceError(f"{source}: only committed sequences can be retired, and {why}")
             with self._broken_by_errors():
                 self._ledger.retire(numbers)
-                self._retiring += len(numbers)
                 del self._committed[source]
 
     def commit(self) -> int:
@@ -166,7 +164,7 @@ class Writer:
             self._last = ""  # no parts are added to a source that is visible
             sequences = self._ledger.commit()
             self._committed |= self._new
-            self._new, self._retiring = {}, 0
+            self._new = {}
             return sequences
 
     def close(self) -> None:
@@ -199,18 +197,15 @@ class Writer:
     def _alone(self) -> Iterator[None]:
         """Exclude other threads, and calls of the same thread by a signal handler."""
         with self._lock:
-            if self._at_work:
+            interrupted = "it is at work in the same thread, or was interrupted as it ended"
+            why = interrupted if self._at_work else self._broken
+            if why:
                 raise StoreError(
-                    f"{self._ledger.path}: this writer cannot be used: it is at work in the same thread, or was "
-                    "interrupted as it ended; open the store again to go on from its last commit"
+                    f"{self._ledger.path}: this writer cannot be used: {why}; open the store again to go on from its "
+                    "last commit"
                 )
             try:
                 self._at_work = True
-                if self._broken:
-                    raise StoreError(
-                        f"{self._ledger.path}: this writer cannot be used: {self._broken}; open the store again to go "
-                        "on from its last commit"
-                    )
                 yield
             finally:
                 self._at_work = False

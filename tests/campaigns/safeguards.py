@@ -18,12 +18,12 @@ PUT, WRITE, JOBS = LocalStorage.put, LocalLedger._write, Ledger.jobs
 
 
 def _put_in_place(
-    storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None
+    storage: LocalStorage, key: str, parts: Iterable[bytes], check: Callable[[], None] | None = None, **_: Any
 ) -> None:
     """Overwrite a file, instead of renaming a temporary one."""
     if check is not None:
         check()
-    with storage_module._naming(storage.path(key), "writing"):
+    with storage_module.naming_errors(storage.path(key), "writing"):
         descriptor = os.open(storage.path(key), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             for part in parts:
