@@ -80,19 +80,16 @@ class RowCheck:
                 self._check_values(start, rows)
             else:
                 self._time = None
-            if bounds is not None:
-                self._describe(bounds, start, stop, rows)
-        if bounds is not None and self.part.start == self.part.stop:  # sequences without rows
+            self._describe(bounds, start, stop, rows)
+        if self.part.start == self.part.stop:  # sequences without rows
             self._describe(bounds, self.part.start, self.part.stop, self.row_type.empty(0))
-        if bounds is not None and self.part.missing is not None:
+        if self.part.missing is not None:
             self._compare_runs(bounds, self.part.missing)
 
     def _check_values(self, start: int, rows: NDArray[Any]) -> None:
         """Report values that are not allowed, and remember rows with missing values."""
         if not self.check_finite(start, rows) and self.part.missing is not None:
             self._runs.append(missing_runs(rows) + start)
-        if self.part.bounds is None:
-            return
         if self.part.array == "filled":
             odd = (rows.view(np.uint8) > 1).any(axis=tuple(range(1, rows.ndim)))
             for number in np.unique(self.sequences(start + np.flatnonzero(odd))).tolist():
@@ -102,7 +99,6 @@ class RowCheck:
 
     def _check_times(self, start: int, times: NDArray[np.int64]) -> None:
         """Report times that decrease within a sequence, and steps without a time."""
-        assert self.part.bounds is not None
         before = np.concatenate([times[:1] if self._time is None else [self._time], times[:-1]])
         odd = np.flatnonzero((times < before) | (times == NOT_A_TIME))
         numbers = self.sequences(start + odd)
@@ -232,9 +228,7 @@ class RowCheck:
             yield at, stop, None
 
     def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the sequences that some rows belong to; nothing if unknown."""
-        if self.part.bounds is None:
-            return rows[:0]
+        """Return the sequences that some rows belong to."""
         return self.part.first + np.searchsorted(self.part.bounds, rows, "right") - 1
 
     def table(self, name: str) -> TableReader:
@@ -266,7 +260,6 @@ class RowCheck:
 
     def wrong_sequence(self, number: int, what: str, kind: str) -> None:
         """Report a problem with the rows of a sequence, for the file in which it begins."""
-        assert self.part.bounds is not None
         last = max(0, self.snapshot.root.committed(self.part.array) - 1)
         start = min(int(self.part.bounds[number - self.part.first]), last)  # an empty last one begins after all files
         self.report.add(self._key(start), what, kind=kind, sequences=((number, number + 1),))

@@ -29,7 +29,7 @@ Bounds = NDArray[np.int64]  # offsets or label offsets that can be used
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """Some rows of an array with rows of sequences: whole sequences, if their bounds are known.
+    """The rows of some sequences in one array.
 
     Args:
         array: The array of these rows.
@@ -37,7 +37,7 @@ class Part:
         stop: The one after the last.
         files: The numbers of the existing files (shards, or chunks of a table) with these rows, ascending.
         first: Number of the first sequence.
-        bounds: Int64 (sequences + 1,): the first row of each sequence, and the end of the last; None if unknown.
+        bounds: Int64 (sequences + 1,): the first row of each sequence, and the end of the last.
         nbytes: Decoded bytes of the rows.
         missing: Int64 (runs, 2): the recorded runs of missing values; None if they are not recorded or unreadable.
     """
@@ -47,7 +47,7 @@ class Part:
     stop: int
     files: tuple[int, ...]
     first: int
-    bounds: Bounds | None
+    bounds: Bounds
     nbytes: int
     missing: Runs | None = None
 
@@ -61,33 +61,21 @@ class Checked:
 
 
 def cut(
-    snapshot: Snapshot, array: str, bounds: Bounds | None, present: set[int], missing: Runs | None = None
+    snapshot: Snapshot, array: str, bounds: Bounds, present: set[int], missing: Runs | None = None
 ) -> Iterator[Part]:
     """Divide an array into parts, each of which can be checked on its own.
 
     Args:
         snapshot: The store.
         array: An array with rows of sequences, such as `inputs`.
-        bounds: Int64 (sequences + 1,), where its sequences begin and end; None if unknown.
+        bounds: Int64 (sequences + 1,), where its sequences begin and end.
         present: The numbers of its existing files.
         missing: Its runs of rows with a missing value; None if unknown.
     """
     schema = snapshot.root.schema
-    count, size = snapshot.root.committed(array), schema.chunking(array).shard
-    nbytes = schema.rows(array).nbytes
+    size, nbytes = schema.chunking(array).shard, schema.rows(array).nbytes
     files = np.array(sorted(present), np.int64)
     most = max(1, PART_BYTES // max(1, nbytes))
-    if bounds is None:
-        # A wrong root may count more rows than exist, so only rows in existing files are read.
-        together = max(1, most // size)
-        for at in range(0, len(files), together):
-            some = files[at : at + together]
-            start, stop = int(some[0]) * size, min(count, (int(some[-1]) + 1) * size)
-            yield Part(
-                array=array, start=start, stop=stop, files=tuple(some.tolist()), first=0, bounds=None,
-                nbytes=min(len(some) * size, count) * nbytes,
-            )  # fmt: skip
-        return
     first = 0
     while first < len(bounds) - 1:
         start = int(bounds[first])

@@ -116,16 +116,15 @@ def _parts(
             present = tables[array].present
         else:
             present = committed_files(snapshot, report, array, partial(overlapping, bounds))
-        yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
+        if bounds is not None:  # otherwise it is unknown which rows there are, which was reported
+            yield from cut(snapshot, array, bounds, present, _missing(report, tables, array, bounds))
 
 
-def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bounds: Bounds | None) -> Runs | None:
+def _missing(report: ProblemList, tables: dict[str, TableReader], array: str, bounds: Bounds) -> Runs | None:
     """Return the recorded runs of missing values of an array; None if there is no such table, or it is invalid."""
     name = MISSING_RUNS.get(array, "")
-    runs = tables[name].whole() if name in tables and bounds is not None else None
-    if runs is None or bounds is None:
-        return None
-    if (wrong := wrong_run(runs, bounds)) is not None:
+    runs = tables[name].whole() if name in tables else None
+    if runs is not None and (wrong := wrong_run(runs, bounds)) is not None:
         report.add(tables[name].key(wrong[0]), f"{wrong[1]}; restore or rebuild that file")
         return None
     return runs
