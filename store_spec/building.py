@@ -29,7 +29,6 @@ from store_spec.format.times import checked_times
 from store_spec.format.value_checks import refuse_masked_rows
 from store_spec.reading.disk_usage import count_files
 from store_spec.reading.read_ranges import read_ranges
-from store_spec.reading.sequence_table import stored_records
 from store_spec.verification.damaged_shards import DamagedShard, LostSequence, damaged_shards
 from store_spec.verification.described_rows import PartCheck
 from store_spec.verification.parts import Checked, Part

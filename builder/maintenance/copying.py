@@ -22,7 +22,6 @@ from store_spec.building import (
     SourceId,
     crc32c,
     read_ranges,
-    stored_records,
 )
 
 
@@ -47,7 +46,7 @@ def copy(work: Copy, schema: Schema, space: Space) -> ProcessedBatch:
         UsageError: A value does not fit into the dtype.
         SpillError: Rows do not fit into memory, and cannot be written to disk.
     """
-    records = stored_records(work.snapshot, work.numbers) if work.records is None else work.records
+    records = work.snapshot.records(work.numbers) if work.records is None else work.records
     rows, described = BatchRows(schema, space), list[Piecewise]()
     if work.records is not None:  # rows come array by array and piece by piece
         described = [Piecewise(schema, _origin(records, place)) for place in range(len(records))]

@@ -21,7 +21,7 @@ from builder.formats.table import DType
 from builder.planning.packing import Packing
 from builder.planning.provenance import earlier_conversions, select_provenance
 from builder.processes.row_dtypes import ARRAYS, Conversions, conversions
-from store_spec.building import EMPTY_IDENTITY, Ledger, Records, stored_records
+from store_spec.building import EMPTY_IDENTITY, Ledger, Records
 
 RECORD: Final = "compacted"
 ORDERS: Final = ("store", "name", "length", "shuffle")
@@ -83,7 +83,7 @@ class OldRecords:
     @cached_property
     def records(self) -> Records:
         """The table rows, without statistics."""
-        return stored_records(self._old.snapshot, self._old.selection, statistics=False)
+        return self._old.snapshot.records(self._old.selection, statistics=False)
 
     def identity(self, count: int) -> str:
         """Return the identity of a store with only the first `count` sequences; fast if `count` increases."""

@@ -25,8 +25,8 @@ from store_spec.format import shard
 from store_spec.format.documents import LARGEST_DOCUMENT, decode_document
 from store_spec.format.layout import ROOT, Root, chunk_key
 from store_spec.format.names import shown
-from store_spec.format.records import Records, proved
-from store_spec.format.runs import Runs, no_runs, wrong_run
+from store_spec.format.records import Records, proved, recorded
+from store_spec.format.runs import Runs, SequenceRuns, no_runs, runs_of_sequences, wrong_run
 from store_spec.schema import MISSING_RUNS, ArrayFact
 
 MOST_MISSING = 100  # a malicious root may count any number of files
@@ -113,6 +113,25 @@ class Snapshot:
             return False
         inputs, labels = self.read_tables(f"sequences/{name}_crc32c" for name in ("inputs", "labels"))
         return bool(np.array_equal(inputs, labels))
+
+    def records(self, numbers: NDArray[np.int64], *, statistics: bool = True) -> Records:
+        """Return the table rows of some sequences, in this order.
+
+        Without `statistics`, only the columns that identify them, without moments and runs of missing values.
+        """
+        schema = self.root.schema
+        if not len(numbers):
+            return Records.empty(schema)
+        first, last = int(numbers.min()), int(numbers.max()) + 1
+        names = recorded(schema) if statistics else proved(schema)
+        tables = self.read_tables(names, first, last)
+        columns = {name: table[numbers - first] for name, table in zip(names, tables, strict=True)}
+        missing = {}
+        for name, table in MISSING_RUNS.items() if statistics and schema.missing == "keep" else ():
+            bounds = self.bounds(name)
+            of, runs = runs_of_sequences(self.missing(name), bounds[numbers], bounds[numbers + 1])
+            missing[table] = SequenceRuns(np.bincount(of, minlength=len(numbers)), runs)
+        return Records(columns, missing)
 
     def sources(self) -> list[str]:
         """Return the name of each sequence's source."""

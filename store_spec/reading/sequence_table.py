@@ -1,4 +1,4 @@
-"""The tables of sequences: their columns, for `store.sequences` and `static`, and their rows, for other stores."""
+"""The tables of sequences: their columns, for `store.sequences` and `static`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store_spec.disk.snapshot import Snapshot
 from store_spec.errors import WindowError
-from store_spec.format.records import Records, proved, recorded
-from store_spec.format.runs import SequenceRuns, runs_of_sequences
-from store_spec.schema import MISSING_RUNS
 
 if TYPE_CHECKING:
     from store_spec.reading.selection import Selection
@@ -129,22 +125,3 @@ def static_parameter(names: Sequence[str] | None, values: NDArray[Any] | None) -
     if names is None or values is None:
         return None
     return [*names, hashlib.sha256(f"{values.dtype.str}".encode() + values.tobytes()).hexdigest()[:16]]
-
-
-def stored_records(snapshot: Snapshot, numbers: NDArray[np.int64], *, statistics: bool = True) -> Records:
-    """Return the table rows of some sequences, in this order.
-
-    Without `statistics`, only the columns that identify the sequences, without moments and runs of missing values.
-    """
-    if not len(numbers):
-        return Records.empty(snapshot.root.schema)
-    schema, first, last = snapshot.root.schema, int(numbers.min()), int(numbers.max()) + 1
-    names = recorded(schema) if statistics else proved(schema)
-    tables = snapshot.read_tables(names, first, last)
-    columns = {name: table[numbers - first] for name, table in zip(names, tables, strict=True)}
-    missing = {}
-    for name, table in MISSING_RUNS.items() if statistics and schema.missing == "keep" else ():
-        bounds = snapshot.bounds(name)
-        of, runs = runs_of_sequences(snapshot.missing(name), bounds[numbers], bounds[numbers + 1])
-        missing[table] = SequenceRuns(np.bincount(of, minlength=len(numbers)), runs)
-    return Records(columns, missing)
