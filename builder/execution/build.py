@@ -231,29 +231,24 @@ def worker_count(workers: int | None, *, small: bool) -> int:
 def first_usable(engine: Engine, plan: Plan, tally: Tally) -> ProbeResult | None:
     """Probe sources, first a few, until one is usable; if none is, record the failures in the tally.
 
-    A source without rows is returned only if no source has rows. Too many failures are a BuildError.
+    Too many failures are a BuildError.
     """
     untried, failures, skipped = tally.failures, list[Failure](), list[Skipped]()
-    without_rows: ProbeResult | None = None
     start, count = 0, PROBED
     while start < len(plan.numbers):
         numbers = slice(start, start + count)
         batch = plan.batch(numbers)
         result = _call_on_worker(engine, batch, probe, plan.sources.label_axis, plan.sources.missing)
-        if isinstance(result, list):
-            skipped += [one for one in result if isinstance(one, Skipped)]
-            failures += [one for one in result if not isinstance(one, Skipped)]
-        elif result.steps:
+        if isinstance(result, ProbeResult):
             return result
-        else:
-            without_rows = without_rows or result
+        skipped += [one for one in result if isinstance(one, Skipped)]
+        failures += [one for one in result if not isinstance(one, Skipped)]
         start, count = start + count, 4 * count
         if len(untried) + len(failures) > tally.failure_limit:
             tally.failures, tally.done = untried + failures, len(untried) + len(failures)
             tally.check_failures()
-    if without_rows is None:
-        tally.failures, tally.skipped, tally.done = untried + failures, skipped, tally.sources
-    return without_rows
+    tally.failures, tally.skipped, tally.done = untried + failures, skipped, tally.sources
+    return None
 
 
 def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., Result], *arguments: Any) -> Result:

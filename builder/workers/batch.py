@@ -81,7 +81,6 @@ class ProbeResult:
     schema: Schema  # with the default chunks and codec
     bytes_read: int
     nbytes: int
-    steps: int
     text_dtype: str | None = None  # the dtype of all tables if it is text; None: tables keep their dtypes
     many_digits: ManyDigits = NO_DIGITS  # numbers in text that float32 does not keep
 
@@ -237,12 +236,8 @@ def compress(
 
 
 def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) -> ProbeResult | list[Failure]:
-    """Return the properties of the first usable source of a batch, or the failures and skips if none is usable.
-
-    A source without rows, such as a table with only a header, is used only if no source has rows.
-    """
-    failures, without_rows = [], list[ProbeResult]()
-    notes = DigitNotes()
+    """Return the properties of the first usable source of a batch, or the failures and skips if none is usable."""
+    failures, notes = list[Failure](), DigitNotes()
     batch = batch.with_notes(notes)
     for number in range(len(batch)):
         notes.take()
@@ -265,18 +260,14 @@ def probe(batch: SourceBatch, label_axis: LabelAxis | None, missing: Missing) ->
         if len(texts) != labels.features:  # targets of a function, or on the last axis of arrays: by place
             texts = dict.fromkeys(map(str, range(labels.features)))
         labels = replace(_with_columns(labels, targets), classes=first_classes(texts, batch.process.options.classes))
-        result = ProbeResult(
+        return ProbeResult(
             schema=replace(schema, inputs=_with_columns(inputs, features), labels=labels),
             text_dtype=TEXT_DTYPE if is_narrow else None,
             many_digits=many_digits or NO_DIGITS,
             bytes_read=sum(file.state.size for file in used.read.fingerprints.values()),
             nbytes=found.nbytes,
-            steps=found.steps,
         )
-        if result.steps:
-            return result
-        without_rows.append(result)
-    return without_rows[0] if without_rows else failures
+    return failures
 
 
 def _with_columns(rows: Rows, columns: Columns) -> Rows:

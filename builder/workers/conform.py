@@ -173,12 +173,10 @@ class SourceProbe:
     kept: Mapping[str, SequenceColumn]  # the columns that do not come from the process function, by name
     schema: Schema | None = None
     nbytes: int = 0  # of decoded rows
-    steps: int = 0
 
     def add(self, origin: SourceId, sequence: Sequence | LongSequence) -> Schema:
         """Check that a sequence fits the store, and return the schema."""
         for _, checked in checked_pieces(self.schema or self._schema_of, origin, sequence):
-            self.steps += len(checked.rows["inputs"])
             self.nbytes += _nbytes(checked)
         assert self.schema is not None  # there is a piece
         return self.schema

@@ -264,7 +264,7 @@ def test_the_first_usable_source_determines_the_schema(tmp_path, axis: LabelAxis
     guessed = None if axis != "own" else axis
     found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
     assert isinstance(found, ProbeResult)
-    assert (found.bytes_read, found.steps, found.schema.label_axis) == ((tmp_path / "c.made").stat().st_size, 13, axis)
+    assert (found.bytes_read, found.schema.label_axis) == ((tmp_path / "c.made").stat().st_size, axis)
     assert (found.schema.inputs, found.schema.labels) == (schema_for(axis).inputs, LABELS[axis])
     arrays = made_sequences("", good)
     assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
