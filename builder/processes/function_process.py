@@ -223,8 +223,8 @@ class FunctionProcess(SourceReader):
 
     def _call(self, source: Path | BinaryIO, encoder: TextEncoder) -> Any:
         result = self.function(source)
-        if not self.options.classes or self.options.label_source != "function" or inspect.iscoroutine(result):
-            return result  # `read_source` refuses coroutines
+        if not self.options.classes or self.options.label_source != "function":
+            return result
         return encoder.encode(result, str(source if isinstance(source, Path) else source.name))
 
     def labels_in_name(self, source: str) -> Array | None:

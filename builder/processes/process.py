@@ -42,13 +42,8 @@ def load_process(process: ProcessFunction | str) -> ProcessFunction:
                 f"process {process!r}: there is no module {module_name} in {Path.cwd()} or on the search path; "
                 "run the command in the folder of the module, or install it"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"process {process!r}: importing it failed: {type(error).__name__}: {error}") from error
-        except SystemExit as error:
-            raise UsageError(
-                f"process {process!r}: {module_name} exits when it is imported ({error.code!r:.200}); put the code of "
-                "the script under if __name__ == '__main__'"
-            ) from error
     function = getattr(module, name, None)
     if not callable(function):
         names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))

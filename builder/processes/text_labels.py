@@ -4,6 +4,7 @@ The builder collects classes from tables, names and manifests, but not from proc
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,18 +89,15 @@ def _codes(texts: Array, names: tuple[str, ...], where: str) -> Array:
 
 
 def _whole_numbers(numbers: Array, where: str) -> Array:
-    out = np.empty(numbers.shape, CODES)
-    limits = np.iinfo(CODES)
+    out = np.zeros(numbers.shape, CODES)
     for place, number in np.ndenumerate(numbers):
-        is_whole = isinstance(number, int | np.integer | np.bool_) or (
-            isinstance(number, float | np.floating) and float(number).is_integer()
-        )
-        if not is_whole or not limits.min <= number <= limits.max:
+        with suppress(TypeError, ValueError, OverflowError):
+            out[place] = number
+        if out[place] != number:
             raise SourceError(
                 f"{_at(place, where)}: {number!r:.80} is not a whole number of 64 bits, as labels beside classes must "
                 "be; or name the classes of this target too with --classes"
             )
-        out[place] = int(number)
     return out
 
 

@@ -185,13 +185,7 @@ class SourceProbe:
         """Return the schema of a new store with this sequence."""
         _refuse_labels(sequence.labels, origin)
         x, y = np.asarray(sequence.inputs), np.asarray(sequence.labels)
-        if x.ndim == 0:
-            raise SequenceError(f"{origin}: inputs are a single {type(sequence.inputs).__name__}, not one row per step")
         axis = self.label_axis or _guess_axis(x, y, origin)
-        if axis != "sequence" and y.ndim == 0:
-            raise SequenceError(
-                f"{origin}: labels are a single {type(sequence.labels).__name__}, which is only for the axis sequence"
-            )
         labels = Rows(y.dtype, y.shape if axis == "sequence" else y.shape[1:])
         rows = (
             _with_names(Rows(x.dtype, x.shape[1:]), sequence.features, sequence, "features", origin),
@@ -207,11 +201,6 @@ class SourceProbe:
             self.kept.get(name) or SequenceColumn(name, _type_of(name, value, origin))
             for name, value in sequence.columns.items()
         )
-        if sequence.time is not None and not len(x) and np.asarray(sequence.time).dtype.kind not in "mM":
-            raise SequenceError(
-                f"{origin}: has no rows, so the unit and the zone of its times are unknown; build with files that have "
-                "rows"
-            )
         time = None if sequence.time is None else Time.like(sequence.time, sequence.zone, origin)
         filled = sequence.filled is not None
         self.schema = Schema.plan(
@@ -246,7 +235,7 @@ def _type_of(name: str, value: Any, origin: SourceId) -> ColumnType:
 
 
 def _guess_axis(inputs: NDArray[Any], labels: NDArray[Any], origin: SourceId) -> LabelAxis:
-    if labels.ndim and len(labels) == len(inputs):
+    if inputs.ndim and labels.ndim and len(labels) == len(inputs):
         return "step"
     if labels.shape == (0,):
         raise SequenceError(

@@ -1,6 +1,5 @@
 """Process one source: call its process function, and explain why a source cannot be used."""
 
-import inspect
 import os
 import re
 import threading
@@ -271,13 +270,6 @@ def _changed(batch: SourceBatch, name: str, read: SourceRead) -> str:
 def _call(process: Process, source: Any, labels: NDArray[Any] | None) -> Any:
     """Call the process function. This is no generator, in which a StopIteration would become another error."""
     result = process(source)
-    if is_coroutine := inspect.iscoroutine(result):
-        result.close()  # without this Python warns on stderr
-    if is_coroutine or inspect.isasyncgen(result):
-        raise SourceError(
-            "the process function is async (async def), and nothing awaits its result; write it with def, and use "
-            "asyncio.run(...) inside it to await something"
-        )
     if labels is not None and (hasattr(result, "__array__") or is_data_frame(result)):
         result = (result, None)  # if labels come from elsewhere, a function may return the inputs alone
     return result

@@ -62,7 +62,7 @@ def test_a_function_is_found_by_name_in_the_working_folder_and_the_search_path_i
         ("no_such_reader:read", "there is no module no_such_reader in .* or on the search path; run the command in th"),
         ("needy_reader:read", "module needy_reader cannot be imported: No module named 'a_library_that_is_not_there'"),
         ("broken_reader:read", "importing it failed: ZeroDivisionError: division by zero"),
-        ("exiting_reader:read", r"exiting_reader exits when it is imported \(3\); put the code of the script under if"),
+        ("exiting_reader:read", "importing it failed: SystemExit: 3"),
         ("my_reader:raed", "my_reader has no raed; it has read"),
         ("my_reader:SIZE", "my_reader has no SIZE; it has read"),
     ],
@@ -359,7 +359,7 @@ def test_only_the_first_sequence_of_the_first_source_determines_a_store(tmp_path
 
 def test_the_reason_of_a_failure_may_begin_with_the_name_of_its_source(tmp_path):
     report = build_files(tmp_path, {"inputs": "1"}, lambda _: (1, 2)).report
-    assert str(report.failures[0]) == "inputs: inputs are a single int, not one row per step"
+    assert str(report.failures[0]) == "inputs: inputs have shape (), where this store has (rows)"
 
 
 def test_masks_of_variables_are_kept_when_rows_are_converted_like_the_store():

@@ -3,7 +3,6 @@
 Good sources become rows and records, bad ones failures without a trace.
 """
 
-import gc
 import os
 import pickle
 import re
@@ -22,11 +21,10 @@ from hypothesis import strategies as st
 
 import store_spec
 from builder import BuildError, LongSequence, Sequence, UsageError, build, tabular
-from builder.manifest.manifest_columns import SourceLabels
 from builder.planning.build_options import BuildOptions
 from builder.planning.plan import make_plan
 from builder.planning.resolved_sources import FILE_COST, LEAST_BATCH_BYTES, split_into_batches
-from builder.processes.function_process import FunctionOptions, FunctionProcess, Portable
+from builder.processes.function_process import FunctionProcess, Portable
 from builder.sources.folder import LocalFolder
 from builder.workers.batch import (
     FirstResult,
@@ -173,25 +171,6 @@ def test_a_function_without_labels_makes_a_store_without_labels(tmp_path):
     assert (made.contents, made.schema) == (table.contents, table.schema)
 
 
-@pytest.mark.parametrize("labels", [None, SourceLabels(np.ones((1, 3), "f4"))])
-@pytest.mark.parametrize("classes", [(), ("cat,dog",)])
-def test_an_async_function_is_refused_without_a_warning(tmp_path, labels, classes):
-    async def read(_: Path) -> Any:
-        return np.ones((4, 3), "f4"), np.ones((4, 3), "f4")
-
-    async def give(path: Path) -> Any:
-        yield await read(path)
-
-    (tmp_path / "x").write_text("x")
-    process = FunctionProcess(
-        function=read, options=FunctionOptions(classes=classes, labels_in_manifest=labels is not None)
-    )
-    for function in (process, give):
-        failures = process_batch(batch_of(tmp_path, "x", process=function, labels=labels), STEP).summary.failures
-        assert failures[0].reason.startswith("the process function is async (async def), and nothing awaits its")
-    gc.collect()
-
-
 def test_a_missing_file_or_a_pipe_is_a_failure_and_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -276,8 +255,8 @@ def test_the_first_usable_source_determines_the_schema(tmp_path, axis: LabelAxis
     ("inputs", "labels", "axis", "reason"),
     [
         (np.zeros((4, 2)), np.zeros((5, 2)), None, "4 input rows and labels of shape .5, 2.: say with label_axis"),
-        (np.zeros((4, 2)), 3.0, "step", "labels are a single float, which is only for the axis sequence"),
-        (7, np.zeros(4), None, "inputs are a single int, not one row per step"),
+        (np.zeros((4, 2)), 3.0, "step", r"labels have shape \(\), where this store has \(rows\)"),
+        (7, np.zeros(4), None, r"inputs have shape \(\), where this store has \(rows\)"),
         (np.zeros((4, 2)), np.zeros(3), "step", "4 input rows but 3 label rows"),
         (np.zeros((4, 2)), np.zeros(1), "step", 'one for all of them is a label of label_axis="sequence" .--label-axi'),
     ],
