@@ -107,7 +107,8 @@ def run_build(options: BuildOptions) -> Report:
             engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store], process))
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
-                ledger, ratio = stack.enter_context(_open_ledger(plan)), _decoded_per_byte(plan.old_store)
+                ledger = stack.enter_context(_open_ledger(plan, plan.old_store.schema))
+                ratio = _decoded_per_byte(plan.old_store)
             elif (first := first_usable(engine, plan, tally)) is not None:
                 plan, schema, codec_why = plan_schema(engine, plan, first, packing)
                 ledger = stack.enter_context(_open_ledger(plan, schema))
@@ -118,7 +119,7 @@ def run_build(options: BuildOptions) -> Report:
                     ledger.replace(source, numbers)
                 _process_sources(engine, ledger, plan.for_schema(ledger.schema), ratio, options=options, tally=tally)
         elif plan.old_store is not None:  # nothing is new, but the recorded failures may have changed
-            ledger = stack.enter_context(_open_ledger(plan))
+            ledger = stack.enter_context(_open_ledger(plan, plan.old_store.schema))
             ledger.retire(retiring)
             note_build(ledger, tally, plan)
             tally.committed = ledger.commit()
@@ -265,15 +266,20 @@ def _call_on_worker(engine: Engine, batch: SourceBatch, function: Callable[..., 
 
 
 @contextmanager
-def _open_ledger(plan: Plan, schema: Schema | None = None) -> Iterator[Ledger]:
+def open_ledger(
+    place: StorePlace, old: store_spec.Store | None, schema: Schema, provenance: dict[str, Any]
+) -> Iterator[Ledger]:
+    """Open a store, which must not have changed since `old` was read; None: create it."""
+    with Ledger.create(place, schema, provenance) if old is None else Ledger.open(place) as ledger:
+        if old is not None and ledger.root.whole_identity != old.identity:
+            raise BuildError(f"{place}: another process changed it meanwhile; nothing was done: start again")
+        yield ledger
+
+
+@contextmanager
+def _open_ledger(plan: Plan, schema: Schema) -> Iterator[Ledger]:
     """Open the store, or create it with a schema; save the fingerprints at the end, while the store is locked."""
-    described = {"build": plan.sources.described}
-    with Ledger.open(plan.store) if schema is None else Ledger.create(plan.store, schema, described) as ledger:
-        if plan.old_store is not None and ledger.root.whole_identity != plan.old_store.identity:
-            raise BuildError(
-                f"{plan.store}: another build changed it while this one looked at the sources; nothing was done: "
-                "start again"
-            )
+    with open_ledger(plan.store, plan.old_store, schema, {"build": plan.sources.described}) as ledger:
         try:
             yield ledger
         finally:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import store_spec
-from builder.build_errors import BuildError, UsageError
-from builder.execution.build import memory_in_flight, worker_count
+from builder.build_errors import UsageError
+from builder.execution.build import memory_in_flight, open_ledger, worker_count
 from builder.execution.report import Tally
 from builder.execution.run import Run, RunSteps
 from builder.formats.table import DType
@@ -35,7 +34,7 @@ from builder.planning.resolved_sources import open_if_exists
 from builder.processes.row_dtypes import ARRAYS, check_narrowing, conversions, target_dtypes
 from builder.workers.engine import start_engine
 from store_spec import Codec, Schema
-from store_spec.building import Ledger, SourceId, StorePlace, place_of, store_place
+from store_spec.building import Ledger, SourceId, StorePlace, place_of, read_ranges, store_place
 
 SMALL_BYTES = 2**26  # copying fewer decoded bytes takes less time than starting worker processes
 
@@ -124,18 +123,18 @@ def compact(
     tally = Tally(sources=len(set(old.sources[done:])), bytes_to_read=int(sizes[done:].sum()), committed=done)
     on_progress(tally)
     count = worker_count(workers, small=scheduler is None and tally.bytes_to_read <= SMALL_BYTES)
-    opened = _open_ledger(existing, place, schema, old.schema, copy_provenance(old, new_order, changed))
-    if done < len(old) or schema.labels.classes != old.schema.labels.classes:
-        with start_engine(count, scheduler, [store, place]) as engine, opened as ledger:
-            memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
-            steps = RunSteps(process=copy, before_commit=partial(_before_commit, old, old_records))
-            has_same_tables = not changed and new_order == "store"
-            batches = _batches(old, done, sizes, None if has_same_tables else old_records)
-            run = Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps)
-            run.finish()
-    else:  # a killed call may have left the arrays' own metadata behind the root
-        with opened:
-            pass
+    provenance = copy_provenance(old, new_order, changed)
+    with (
+        start_engine(count, scheduler, [store, place]) as engine,
+        open_ledger(place, existing, schema, provenance) as ledger,
+    ):
+        ledger.extend_classes(old.schema.labels.classes)  # if the old store has grown since the copy was begun
+        ledger.provenance = provenance
+        memory = memory_in_flight(ledger.schema, BATCH_BYTES, engine.workers)
+        steps = RunSteps(process=copy, before_commit=partial(_before_commit, old, old_records))
+        has_same_tables = not changed and new_order == "store"
+        batches = _batches(old, done, sizes, None if has_same_tables else old_records)
+        Run(engine, ledger, batches, tally, memory=memory, on_progress=on_progress, steps=steps).finish()
     return Compacted(
         store=place,
         sequences=tally.committed,
@@ -168,15 +167,12 @@ def _choose_codec(old: store_spec.Store, schema: Schema) -> tuple[Codec, str]:
     for name in ARRAYS:
         if not schema.is_sharded(name):
             continue
-        starts, lengths = old.places(name)
         most = SAMPLE_BYTES // schema.rows(name).nbytes or 1
-        rows[name] = []
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            first = old.snapshot.rows(name, start, start + min(length, most))
-            rows[name].append(convert_for_copy(first, schema.rows(name).dtype, name, SourceId(name=old.path.name)))
-            most -= len(rows[name][-1])
-            if most <= 0:
-                break
+        starts, lengths = old.places(name)
+        few = slice(int(np.searchsorted(np.cumsum(lengths), most)) + 1)
+        first = read_ranges(old.snapshot, name, starts[few], starts[few] + np.minimum(lengths[few], most))
+        origin = SourceId(name=old.path.name)
+        rows[name] = [convert_for_copy(one, schema.rows(name).dtype, name, origin) for one in first]
     old.snapshot.check_not_replaced()
     return choose_by_sizes(*compressed_sizes(rows, schema))
 
@@ -226,24 +222,3 @@ def _batches(
         )
         yield work, int(before[last] - before[at])
         at = last
-
-
-@contextmanager
-def _open_ledger(
-    existing: store_spec.Store | None,
-    place: StorePlace,
-    schema: Schema,
-    old_schema: Schema,
-    provenance: dict[str, Any],
-) -> Iterator[Ledger]:
-    """Create the copy with `schema`, or open an unfinished one, which must not have changed since it was read.
-
-    An unfinished copy gets the classes and the provenance of the old store as it is now, since it may have grown.
-    """
-    with Ledger.create(place, schema, provenance) if existing is None else Ledger.open(place) as ledger:
-        if existing is not None:
-            if ledger.root.whole_identity != existing.identity:
-                raise BuildError(f"{place}: another process changed it meanwhile; nothing was copied: start again")
-            ledger.extend_classes(old_schema.labels.classes)
-            ledger.provenance = provenance
-        yield ledger

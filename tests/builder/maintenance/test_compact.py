@@ -167,7 +167,7 @@ def test_a_copy_that_another_call_continued_meanwhile_is_refused(tmp_path, monke
         return start_engine(*arguments)
 
     monkeypatch.setattr("builder.maintenance.compact.start_engine", start_late)
-    with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was copied: start again"):
+    with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was done: start again"):
         compact(tmp_path / "store", tmp_path / "new", workers=0)
     assert files(tmp_path / "new") == files(tmp_path / "store")
 

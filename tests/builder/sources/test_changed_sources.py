@@ -81,7 +81,7 @@ def test_a_build_that_another_one_overtook_does_nothing(place, monkeypatch):
         return opening(path)
 
     monkeypatch.setattr(Ledger, "open", late)
-    with pytest.raises(BuildError, match="another build changed it while this one looked at the sources"):
+    with pytest.raises(BuildError, match="another process changed it meanwhile; nothing was done"):
         run(place)
     assert_holds(store_spec.open_store(place / "store"), sequences(SOURCES | {"g.made": Made()}))
 
