@@ -6,6 +6,7 @@ The builder collects classes from tables, names and manifests, but not from proc
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from builder.build_errors import SourceError
 from builder.formats.table import Array
 from builder.labels.text_classes import CODES, ClassLists, classes_by_target, unseen_class
-from builder.sequence import LongSequence, Sequence, sequences_of
+from builder.sequence import LongSequence, Sequence, map_sequence, sequences_of
 from store_spec import SequenceError
 from store_spec.building import refuse_masked_rows
 
@@ -32,17 +33,11 @@ class TextEncoder:
     def encode(self, result: Any, source: str) -> Iterator[Sequence | LongSequence]:
         """Yield the sequences in the result of a process function, with codes."""
         for sequence in sequences_of(result):
-            if isinstance(sequence, LongSequence):
-                yield LongSequence(self._pieces(sequence, source))
-            else:
-                yield self._encode_one(sequence, source)
+            yield map_sequence(sequence, partial(self._encode_one, source))
 
-    def _pieces(self, long: LongSequence, source: str) -> Iterator[Sequence]:
-        for number, piece in enumerate(long.sequences()):
-            # On the `sequence` axis only the first piece needs labels.
-            yield piece if number and piece.labels is None else self._encode_one(piece, source)
-
-    def _encode_one(self, sequence: Sequence, source: str) -> Sequence:
+    def _encode_one(self, source: str, sequence: Sequence) -> Sequence:
+        if sequence.labels is None:  # as in later pieces on the `sequence` axis; otherwise it is refused later
+            return sequence
         names = tuple(sequence.targets or ())
         self.targets = names if self.targets is None else self.targets
         order = [str(self.targets.index(name)) for name in names] if {*self.targets} == {*names} else ()

@@ -132,7 +132,7 @@ def test_only_the_first_piece_needs_labels_that_are_text(tmp_path):
     assert store_spec.open_store(tmp_path / "t").contents == store_spec.open_store(tmp_path / "whole").contents
     assert verify_sources(tmp_path / "t", src, process=pieces, workers=0) == []
     for process, axis, message in (
-        (late, "sequence", "labels: None is not text, but --classes names classes of text"),
+        (late, "sequence", "the process function returns None for labels"),
         (lacking, "step", "the process function returns None for labels.*; this is in the piece that begins at row 1"),
     ):
         reasons = build_files(tmp_path, {}, process, "u", **options | {"label_axis": axis}).reasons
