@@ -186,12 +186,9 @@ class Run:
             self._committing = self._is_due()
             self._submit_jobs(final=last or self._committing)
         # The next rows of a partial shard wait until its present rows are committed.
-        if self._committing and not self._has_open_jobs():
+        if self._committing and not self._jobs:
             self._commit()
             self._submit_jobs(final=last)
-
-    def _has_open_jobs(self) -> bool:
-        return bool(self._jobs)
 
     def _is_due(self) -> bool:
         """Return whether a commit is due, and there is something to commit."""
@@ -222,7 +219,7 @@ class Run:
 
     def _commit_open_jobs(self) -> None:
         """Wait for the submitted shards, and commit."""
-        while self._has_open_jobs():
+        while self._jobs:
             self._interrupts.check()
             if self._engine.wait(LOOK_SECONDS):
                 self._use_result(self._engine.next_finished())

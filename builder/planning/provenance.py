@@ -31,7 +31,7 @@ import store_spec
 from builder.build_errors import UsageError
 from builder.frames.tabular import tabular
 from builder.manifest.manifest_table import DEFAULT_KEY
-from builder.options.declaration import describe
+from builder.options.declaration import describe, options_of
 from builder.planning.build_options import BuildOptions
 from builder.processes.function_process import is_valid_record
 from builder.processes.row_dtypes import Conversions, parse_conversions
@@ -192,17 +192,10 @@ def _is_manifest(value: Any) -> bool:
     match value:
         case None:
             return True
-        case {
-            "key": str(),
-            "columns": list() | None as columns,
-            "keep": list() | None as keep,
-            "only_listed": bool(),
-            "path": str() | None,
-        }:
-            return all(
-                names is None or (bool(names) and all(isinstance(one, str) for one in names))
-                for names in (columns, keep)
-            )
+        case {"key": str(), "columns": _, "keep": _, "only_listed": _, "path": str() | None}:
+            options = options_of(BuildOptions)
+            recorded = {name: value[one] for name, one in OF_MANIFEST.items()}
+            return all(options[name].can_be_recorded(one) and one != [] for name, one in recorded.items())
     return False
 
 
