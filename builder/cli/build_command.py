@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +143,7 @@ def build(context: click.Context, /, **_: object) -> None:
             _end([*result.unreadable, *result.failures], failed=bool(result.changed) and not result.update)
         from builder.execution.build import run_build
 
-        with stdout_to_stderr(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "the process function uses")  # `attention` says it after the build
+        with stdout_to_stderr():
             report = run_build(BuildOptions(**of_build, progress=not quiet))
         if as_json:
             click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))

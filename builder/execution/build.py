@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -62,8 +63,10 @@ def build(options: BuildOptions) -> Report:
         StoreError: `store` is not a store, another build is writing to it, or the disk or the server refused.
     """
     report = run_build(options)
+    if report.uncompared is not None:
+        warnings.warn(report.uncompared, stacklevel=3)
     if options.max_failures is None and not report.made:
-        raise BuildError(report.failures_text)
+        raise BuildError("\n  ".join([report.summary, *report.first_failures()]))
     return report
 
 
@@ -87,7 +90,6 @@ def run_build(options: BuildOptions) -> Report:
     with ExitStack() as stack:
         options = stack.enter_context(_show_progress(options))
         packing, plan = plan_build(options)
-        plan.sources.code.warn(stacklevel=4)
         retiring = plan.vanished if options.retire_missing else ()
         untried = [*plan.sources.misnamed, *plan.comparison.unreadable]
         tally = Tally(

@@ -161,12 +161,7 @@ class Report(SourceFacts):
         outdated, rounded = len(self.outdated), self.rounded.values
         notes = [f"{outdated:,} made by other code"] * bool(outdated)
         notes += [f"{count_text(rounded, 'number')} rounded to float32"] * bool(rounded)
-        return "\n  ".join([f"<build of {'; '.join([self.summary, *notes])}>", *self._first_failures()])
-
-    @property
-    def failures_text(self) -> str:
-        """The summary, and the first failures."""
-        return "\n  ".join([self.summary, *self._first_failures()])
+        return "\n  ".join([f"<build of {'; '.join([self.summary, *notes])}>", *self.first_failures()])
 
     @property
     def summary(self) -> str:
@@ -194,7 +189,7 @@ class Report(SourceFacts):
             f"in {seconds_text(self.seconds)}; {left_out}{ignored}"
         )
 
-    def _first_failures(self) -> list[str]:
+    def first_failures(self) -> list[str]:
         """Return a line for each of the first failures; of the first skipped sources, if nothing failed."""
         named = self.failures or (self.skipped if not self.total_sequences else ())
         more = len(named) - SHOWN_FAILURES

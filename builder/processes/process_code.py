@@ -62,11 +62,6 @@ class ProcessCode:
     sha256: str | None = None
     uncompared: str | None = None  # a message about values that cannot be compared; None: all can
 
-    def warn(self, stacklevel: int) -> None:
-        """Warn of values that cannot be compared."""
-        if self.uncompared is not None:
-            warnings.warn(self.uncompared, stacklevel=stacklevel + 1)
-
 
 def code_of(process: ProcessFunction) -> ProcessCode:
     """Return the fingerprint of a process function."""
