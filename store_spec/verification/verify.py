@@ -33,7 +33,8 @@ def verify(path: StoreLocation, *, mapper: Mapper = PartCheck.each) -> list[Prob
 
     Compares every chunk with its checksum, the rows of each sequence with the checksums and moments in the tables,
     the tables with one another, the arrays' own metadata with the root, and the files with those that the store has.
-    Uncommitted rows are not reported, but half-written files are.
+    Uncommitted rows are not reported, but half-written files are. Rows are not read if it is unknown to which sequences
+    they belong, because both the offsets and the lengths are damaged.
 
     It needs memory for two chunks of rows (or 2 MiB, if that is more; 16 times as much for a store at a URL, since so
     many requests are made at the same time), the names of all sources, about 100 bytes for each sequence, and 16 for

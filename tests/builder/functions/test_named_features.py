@@ -183,7 +183,7 @@ def test_classes_belong_to_targets_in_the_order_of_the_store(tmp_path):
         (lambda rows: Sequence(rows, rows, units={"x": "s"}), "a unit of 'x', which names no feature and no target"),
         (lambda rows: Sequence(rows, rows, descriptions={"x": "it"}), "a description of 'x', which names no feature"),
         (lambda rows: Sequence(rows, rows, features=["x", "y", "x"]), "the name 'x' is given twice"),
-        (lambda rows: Sequence(rows, rows, targets=np.array(["x", "y", 3], object)), "the name 3 is not text"),
+        (lambda rows: Sequence(rows, rows, targets=np.array(["x", "y", 3], object)), "3 is not text"),
         (lambda rows: (pd.DataFrame({"t": [np.datetime64("2024-01-01")]}), rows), "t of its inputs holds time stamps"),
         (lambda rows: (pd.DataFrame({"x": [1], "t": ["a"]}), rows), "column t of its inputs holds text, not numbers; "),
         (lambda rows: (pd.DataFrame({"t": pd.Categorical(["a"])}), rows), "column t of its inputs holds text, not "),

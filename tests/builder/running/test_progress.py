@@ -105,7 +105,7 @@ def test_a_build_reports_progress_from_start_to_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (2e18, "2,000.0 PB")],
+    [(0, "0 bytes"), (999, "999 bytes"), (999_949, "999.9 kB"), (999_950, "1,000.0 kB"), (2e18, "2.0 EB")],
 )
 def test_bytes_have_a_suitable_unit(size, text):
     assert bytes_text(size) == text

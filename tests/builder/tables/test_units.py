@@ -73,7 +73,7 @@ def test_a_scaled_column_has_another_unit_and_one_without_notes_stores_none(tmp_
     assert "feature" not in json.dumps(json.loads((tmp_path / "d/inputs/zarr.json").read_text())["attributes"])
 
 
-@pytest.mark.parametrize(("units", "message"), [(["m", "x" * 5000], "has 5,000 bytes"), ("m2", "give a list with one")])
+@pytest.mark.parametrize(("units", "message"), [(["m", "x" * 5000], "has 5,000 bytes"), ("m2", "give a list of texts")])
 def test_units_that_do_not_fit_are_refused(units, message):
     with pytest.raises(SchemaError, match=message):
         Rows(np.dtype("f4"), (2,), units=units)
