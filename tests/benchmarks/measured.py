@@ -12,16 +12,14 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 import store_spec
-from tests.benchmarks.children import Figures, limit_memory, memory_since, processor_seconds, start_of_memory
+from tests.benchmarks.children import Figures, memory_since, processor_seconds, start_of_memory
 from tests.benchmarks.readers import READERS, Work, epoch_of, uncompressed, window_starts, windows_of
 from tests.benchmarks.stores import shards_of
 
 BATCHES = 32  # compared with the uncompressed rows
 
 
-def read_windows(
-    reader: str, work: Work, place: Path, seconds: float, *, cold: bool = False, limit: int = 0
-) -> Figures:
+def read_windows(reader: str, work: Work, place: Path, seconds: float, *, cold: bool = False) -> Figures:
     """Read for about the given time, in as many epochs as that takes, after the first batch.
 
     Args:
@@ -30,13 +28,11 @@ def read_windows(
         place: The folder of the store.
         seconds: The time.
         cold: Count the first batch too, and read one epoch at most, as then all is in the page cache.
-        limit: Bytes of memory, page cache included, except for the preparation; the first batch counts too.
     """
     epoch = READERS[reader](work, place)
-    limited = limit > 0 and limit_memory(limit)
     held = start_of_memory()
     batches = itertools.chain.from_iterable(map(epoch, range(1) if cold else itertools.count()))
-    if not cold and not limit:
+    if not cold:
         next(batches)
     count, took, cpu, start = 0, 0.0, processor_seconds(), time.perf_counter()
     for inputs, *_ in batches:
@@ -44,17 +40,15 @@ def read_windows(
         took = time.perf_counter() - start
         if took >= seconds:
             break
-    return {"rate": count / took, "cores": (processor_seconds() - cpu) / took, "limited": limited} | memory_since(held)
+    return {"rate": count / took, "cores": (processor_seconds() - cpu) / took} | memory_since(held)
 
 
 def first_batch(work: Work, place: Path | str) -> Figures:
     """Time opening a store and its first batch, with everything imported."""
-    held, start = start_of_memory(), time.perf_counter()
+    start = time.perf_counter()
     windows = windows_of(place, work)
-    opened = time.perf_counter() - start
     next(epoch_of(windows, work, 0))
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "opened": opened, "sequences": len(windows.store)} | memory_since(held)
+    return {"seconds": time.perf_counter() - start, "sequences": len(windows.store)}
 
 
 def whole_epoch(work: Work, place: Path | str) -> Figures:

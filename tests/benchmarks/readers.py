@@ -6,7 +6,6 @@ A reader is prepared without the clock, and returns a function that yields the b
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ class Work:
 
     Args:
         name: The name in the tables.
-        store: A name in `stores.STORES`.
+        store: `walks` or `tiny`.
         stride: Steps between the starts of windows; equal to `window` if windows are disjoint.
         memory: The memory of the reader.
         goal: The least rate, as a share of that of `beside`; None if there is no goal.
@@ -62,16 +61,6 @@ def _batches(work: Work, place: Path) -> Epoch:
     return partial(epoch_of, windows_of(place, work), work)
 
 
-def _through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
-    from torch.utils.data import DataLoader
-
-    adapter: Any = import_module("store_spec.torch")
-    windows = windows_of(place, work)
-    batches = adapter.BatchDataset(windows.batches, work.batch, shuffle=work.shuffle, seed=0, memory=work.memory)
-    loader: Any = DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
-    return lambda _: loader
-
-
 def window_starts(windows: Windows) -> NDArray[np.int64]:
     """Return the row where each window starts, in the order of their numbers."""
     sequences, steps = windows.index.locate_many(np.arange(len(windows)))
@@ -84,42 +73,17 @@ def uncompressed(work: Work, place: Path, *, mapped: bool) -> tuple[NDArray[np.f
     return np.lib.stride_tricks.sliding_window_view(inputs, work.window, axis=0).transpose(0, 2, 1), labels
 
 
-def _gather_every(work: Work, place: Path, *, mapped: bool = False) -> Callable[[int, int], Iterator[Batch]]:
+def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
     """One fancy index per batch, of starts that were shuffled before: only the gather is timed."""
     windows, labels = uncompressed(work, place, mapped=mapped)
     starts = np.random.default_rng(0).permutation(window_starts(windows_of(place, work)))
 
-    def batches(first: int, step: int) -> Iterator[Batch]:
-        for at in range(first * work.batch, len(starts), step * work.batch):
+    def epoch(_: int) -> Iterator[Batch]:
+        for at in range(0, len(starts), work.batch):
             start = starts[at : at + work.batch]
             yield windows[start], labels[start + (work.window - 1)]
 
-    return batches
-
-
-def _gather(work: Work, place: Path, *, mapped: bool) -> Epoch:
-    gather = _gather_every(work, place, mapped=mapped)
-    return lambda _: gather(0, 1)
-
-
-def _gather_through_torch(work: Work, place: Path, *, workers: int) -> Epoch:
-    """The gather from memory in worker processes, as a dataset of torch with all rows in memory."""
-    import torch
-    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-
-    gather = _gather_every(work, place)
-
-    class InMemory(IterableDataset[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            worker: Any = get_worker_info()
-            for batch in gather(worker.id, worker.num_workers):
-                yield tuple(map(torch.from_numpy, batch))
-
-    # Forked workers have the arrays without a copy.
-    loader: Any = DataLoader(
-        InMemory(), batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context="fork"
-    )
-    return lambda _: loader
+    return epoch
 
 
 def _store_read(work: Work, place: Path) -> Epoch:
@@ -154,9 +118,6 @@ READERS: dict[str, Callable[[Work, Path], Epoch]] = {
     "batches": _batches,
     "gather": partial(_gather, mapped=False),
     "memory map": partial(_gather, mapped=True),
-    "torch, 0 workers": partial(_through_torch, workers=0),
-    "torch, 2 workers": partial(_through_torch, workers=2),
-    "gather, torch, 2 workers": partial(_gather_through_torch, workers=2),
     "store.read a window": _store_read,
     "plain zarr a window": _plain_zarr,
 }

@@ -14,21 +14,21 @@ IN_A_FOLDER = 1000  # files
 Rows = NDArray[np.float32]
 
 
-def walk(rng: np.random.Generator, steps: int, features: int = FEATURES) -> Rows:
-    """Return (steps, features + 1) float32: walks, and the change of the first one in the next 16 steps."""
-    places = 100 + rng.normal(0, 0.05, (steps + 16, features)).cumsum(0)
+def walk(rng: np.random.Generator, steps: int) -> Rows:
+    """Return (steps, 9) float32: walks, and the change of the first one in the next 16 steps."""
+    places = 100 + rng.normal(0, 0.05, (steps + 16, FEATURES)).cumsum(0)
     moves = places[16:, :1] - places[:steps, :1]
     return np.concatenate([places[:steps].round(3), moves.round(3)], 1).astype(np.float32)
 
 
-def draw_lengths(megabytes: float, features: int = FEATURES, *, tiny: bool = False) -> Iterator[list[int]]:
+def draw_lengths(megabytes: float, *, tiny: bool = False) -> Iterator[list[int]]:
     """Yield the lengths of the sequences of each source, until they have about this decoded size in MB.
 
     Most sources have one sequence of some thousand steps, a few one of very few, as measured series do; tiny sequences
     have 5 to 30 steps, and a source has many of them.
     """
     rng = np.random.default_rng(0)
-    left = megabytes * 1e6 / (4 * (features + 1))
+    left = megabytes * 1e6 / ROW_BYTES
     while left > 0:
         if tiny:
             lengths = rng.integers(5, 31, 1000).tolist()
@@ -57,22 +57,6 @@ def write_sources(folder: Path, lengths: Iterable[int], kind: str = "npy") -> in
                 file.writelines(piece.data for piece in _pieces(rng, rows, steps))
         decoded += steps * ROW_BYTES
     return decoded
-
-
-def write_grouped_source(path: Path, steps: int, group: int) -> None:
-    """Write a Parquet file in row groups; each `group` steps have the same `g`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rng = np.random.default_rng(0)
-    path.parent.mkdir(parents=True)
-    schema = pa.schema([("g", pa.int32()), *((name, pa.float32()) for name in COLUMNS)])
-    written = 0
-    with pq.ParquetWriter(path, schema) as writer:
-        for piece in _pieces(rng, walk(rng, 100_000), steps):
-            numbers = np.arange(written, written := written + len(piece)) // group
-            columns = dict(zip(COLUMNS, np.ascontiguousarray(piece.T), strict=True))
-            writer.write_table(pa.table({"g": numbers.astype(np.int32), **columns}, schema), row_group_size=50_000)
 
 
 def _pieces(rng: np.random.Generator, rows: Rows, steps: int) -> Iterator[Rows]:

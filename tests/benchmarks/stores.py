@@ -12,18 +12,15 @@ import zarr
 
 import store_spec
 from builder.execution.build import build
-from tests.benchmarks.sources import FEATURES, Rows, draw_lengths, walk
+from tests.benchmarks.sources import Rows, draw_lengths, walk
 
 ARRAYS = ("inputs", "labels")
 
 Chunk = tuple[int, int]  # offset in the file, and bytes without the checksum
 
 
-STORES = {"walks": (FEATURES, False), "wide": (512, False), "tiny": (FEATURES, True)}  # features; tiny sequences
-
-
 def make_store(folder: Path, name: str, megabytes: float) -> Path:
-    """Return the place with a store of about this decoded size in MB; make it if the folder has none.
+    """Return the place with the store `walks` or `tiny` of about this decoded size in MB; make it if there is none.
 
     A place has `store.zarr`, `inputs.npy` and `labels.npy`.
     """
@@ -32,10 +29,8 @@ def make_store(folder: Path, name: str, megabytes: float) -> Path:
         unfinished = folder / f"{place.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / "sources").mkdir(parents=True)
-        features, tiny = STORES[name]
-        for seed, lengths in enumerate(draw_lengths(megabytes, features, tiny=tiny)):
-            source = {"seed": seed, "features": features, "lengths": lengths}
-            (unfinished / "sources" / f"{seed:05d}.json").write_text(json.dumps(source))
+        for seed, lengths in enumerate(draw_lengths(megabytes, tiny=name == "tiny")):
+            (unfinished / "sources" / f"{seed:05d}.json").write_text(json.dumps({"seed": seed, "lengths": lengths}))
         build(unfinished / "sources", unfinished / "store.zarr", process=sequences, workers=2)
         for array in ARRAYS:
             np.save(unfinished / f"{array}.npy", zarr.open_array(unfinished / "store.zarr", path=array, mode="r")[:])
@@ -47,7 +42,7 @@ def sequences(path: Path) -> Iterator[tuple[Rows, Rows]]:
     """Make the sequences of a source, whose file has only a seed and lengths: this is faster than writing them."""
     source = json.loads(path.read_text())
     lengths: list[int] = source["lengths"]
-    rows = walk(np.random.default_rng(source["seed"]), sum(lengths), source["features"])
+    rows = walk(np.random.default_rng(source["seed"]), sum(lengths))
     for start, length in zip(itertools.accumulate(lengths, initial=0), lengths, strict=False):
         yield rows[start : start + length, :-1], rows[start : start + length, -1:]
 
