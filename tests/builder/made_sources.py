@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,16 +13,10 @@ from numpy.typing import NDArray
 import store_spec
 from builder.sources.fingerprints import CACHE
 from store_spec.errors import MissingStoreError
-from store_spec.schema import Rows, Schema
-from tests.store.oracle import Sequence, assert_holds, files
+from store_spec.schema import LABEL_AXES, LabelAxis, Schema
+from tests.store.oracle import Recipe, Sequence, assert_holds, files, make
 
-INPUTS = Rows(np.dtype("float32"), (3,))
-LABELS = {
-    "step": Rows(np.dtype("int16"), ()),
-    "sequence": Rows(np.dtype("int16"), (2,)),
-    "own": Rows(np.dtype("int16"), (2,)),
-}
-
+RECIPES = {axis: Recipe(labels=("int16", () if axis == "step" else (2,)), label_axis=axis) for axis in LABEL_AXES}
 
 Fault = Literal["", "raises", "raises midway", "nonsense", "wrong shape", "not finite", "nothing"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
@@ -33,7 +27,7 @@ class Made:
     """A source file: the lengths of its sequences, and its fault."""
 
     lengths: tuple[int, ...] = (5,)
-    axis: Literal["step", "sequence", "own"] = "step"
+    axis: LabelAxis = "step"
     seed: int = 0
     fault: Fault = ""
 
@@ -70,14 +64,7 @@ def _pairs(made: Made) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def made_sequences(name: str, made: Made) -> list[Sequence]:
-    rng = np.random.default_rng(made.seed)
-    sequences = []
-    for length in made.lengths:
-        rows = {"step": length, "sequence": 1, "own": int(rng.integers(0, 6))}[made.axis]
-        labels = rng.integers(-99, 99, (rows, *LABELS[made.axis].shape)).astype(np.int16)
-        inputs = rng.normal(size=(length, 3)).astype(np.float32)
-        sequences.append(Sequence(name, inputs, labels[0] if made.axis == "sequence" else labels))
-    return sequences
+    return make(RECIPES[made.axis], made.lengths, seed=made.seed, sources=[name] * len(made.lengths))
 
 
 def expected(sources: dict[str, Made]) -> list[Sequence]:
@@ -94,9 +81,9 @@ def assert_store(path: Path, sources: dict[str, Made]) -> dict[str, bytes]:
     return files(path)
 
 
-def schema_for(axis: Literal["step", "sequence", "own"], *, chunk: int = 60, chunks: int = 3) -> Schema:
+def schema_for(axis: LabelAxis, *, chunk: int = 60, chunks: int = 3) -> Schema:
     """Return a schema whose chunks have about this number of bytes, and its shards this number of chunks."""
-    return Schema.plan(INPUTS, LABELS[axis], label_axis=axis, chunk_bytes=chunk, shard_bytes=chunk * chunks)
+    return replace(RECIPES[axis], chunk=chunk, shard=chunk * chunks).schema()
 
 
 def sources_in(path: Path) -> tuple[str, ...]:

@@ -44,7 +44,6 @@ from store_spec.format import shard
 from store_spec.schema import LabelAxis, Rows, Schema
 from tests.builder.made_sources import (
     FAULTS,
-    LABELS,
     RAISED,
     RAISED_MIDWAY,
     Made,
@@ -244,7 +243,7 @@ def test_the_first_usable_source_determines_the_schema(tmp_path, axis: LabelAxis
     found = probe(batch_of(tmp_path, "a.made", "b.made", "c.made"), guessed, "error")
     assert isinstance(found, ProbeResult)
     assert (found.bytes_read, found.schema.label_axis) == ((tmp_path / "c.made").stat().st_size, axis)
-    assert (found.schema.inputs, found.schema.labels) == (schema_for(axis).inputs, LABELS[axis])
+    assert (found.schema.inputs, found.schema.labels) == (schema_for(axis).inputs, schema_for(axis).labels)
     arrays = made_sequences("", good)
     assert found.nbytes == sum(one.inputs.nbytes + np.asarray(one.labels).nbytes for one in arrays)
     failure = Failure("a.made", f"ValueError: a.made: cannot be read{RAISED}")
