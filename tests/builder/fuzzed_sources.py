@@ -213,11 +213,16 @@ def damage() -> st.SearchStrategy[Callable[[bytes], bytes]]:
     )
     return st.one_of(
         st.builds(lambda at, bit: lambda data: flipped(data, at, bit), place, st.integers(0, 7)),
-        st.builds(lambda at, length: lambda data: without(data, at, length), place, st.integers(1, 16)),
+        st.builds(lambda at, length: lambda data: spliced(data, at, length, b""), place, st.integers(1, 16)),
         st.builds(lambda at: lambda data: data[: at % max(1, len(data))], place),
-        st.builds(lambda at, new: lambda data: put_in(data, at, new), place, odd),
-        st.builds(lambda at, new: lambda data: over(data, at, new), place, odd),
-        st.builds(lambda at, start, size: lambda data: twice(data, at, start, size), place, place, st.integers(1, 64)),
+        st.builds(lambda at, new: lambda data: spliced(data, at, 0, new), place, odd),
+        st.builds(lambda at, new: lambda data: spliced(data, at, len(new), new), place, odd),
+        st.builds(
+            lambda at, first, size: lambda data: spliced(data, at, 0, data[first % max(1, len(data)) :][:size]),
+            place,
+            place,
+            st.integers(1, 64),
+        ),
     )
 
 
@@ -228,21 +233,7 @@ def flipped(data: bytes, at: int, bit: int) -> bytes:
     return bytes(changed)
 
 
-def without(data: bytes, at: int, length: int) -> bytes:
-    start = at % max(1, len(data))
-    return data[:start] + data[start + length :]
-
-
-def put_in(data: bytes, at: int, new: bytes) -> bytes:
+def spliced(data: bytes, at: int, length: int, new: bytes) -> bytes:
+    """Return data with new bytes in place of `length` others."""
     start = at % (len(data) + 1)
-    return data[:start] + new + data[start:]
-
-
-def over(data: bytes, at: int, new: bytes) -> bytes:
-    start = at % (len(data) + 1)
-    return data[:start] + new + data[start + len(new) :]
-
-
-def twice(data: bytes, at: int, start: int, length: int) -> bytes:
-    first = start % max(1, len(data))
-    return put_in(data, at, data[first : first + length])
+    return data[:start] + new + data[start + length :]
