@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from tests.documents import DocumentError
+from tests.frozen.building import SAMPLES
 from tests.frozen.cases import HERE, of_gallery, of_repository
 from tests.frozen.record import compare, record
-from tests.frozen.samples import SAMPLES
 
 
 def main() -> int:
@@ -38,14 +38,14 @@ def main() -> int:
     if not data.is_dir():
         print(f"nothing done: there is no folder {data}")
         return 0
-    cases = of_repository()
-    if given.data:
-        known = {case.name for case in cases}
-        cases = [case for case in of_gallery() if case.name not in known]
     start = time.monotonic()
     try:
         if given.action == "compare":
-            return 1 if compare(given.file, cases, data, quick=given.quick) else 0
+            return 1 if compare(given.file, data, quick=given.quick) else 0
+        cases = of_repository()
+        if given.data:
+            known = {case.name for case in cases}
+            cases = [case for case in of_gallery() if case.name not in known]
         record(given.file, cases, data, () if given.data else SAMPLES)
     except DocumentError as error:
         print(error)

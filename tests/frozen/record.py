@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.documents import DocumentError
-from tests.frozen.building import Made, Stores, make, ways
+from tests.frozen.building import SAMPLES, Made, Stores, make, ways
 from tests.frozen.cases import Case
-from tests.frozen.samples import SAMPLES
 
 PROCESSES = 2
 LIBRARIES = ("numcodecs", "numpy", "pyarrow", "zarr")
@@ -51,12 +50,11 @@ def record(file: Path, cases: list[Case], data: Path, samples: Iterable[str]) ->
     print(f"{file}: {count_text(made)}; by {', '.join(f'{name} {which}' for name, which in made_by().items())}")
 
 
-def compare(file: Path, now: list[Case], data: Path, *, quick: bool) -> int:
+def compare(file: Path, data: Path, *, quick: bool) -> int:
     """Make all recorded cases again, and print a line for each difference.
 
     Args:
         file: The record.
-        now: The current cases. The recorded ones are compared, even if these differ.
         data: The folder of real files.
         quick: Whether only the cases in `QUICK` are made, as written and without workers.
 
@@ -67,8 +65,6 @@ def compare(file: Path, now: list[Case], data: Path, *, quick: bool) -> int:
         DocumentError: A command of a case failed.
     """
     recorded: Record = json.loads(file.read_text(encoding="utf-8"))
-    for line in other_cases(recorded, now):
-        print(f"note: {line}")
     kept = {name: each for name, each in recorded["cases"].items() if not quick or name in QUICK}
     cases = [Case(**each["case"]) for each in kept.values() if "case" in each]
     made = make_all(cases, data, [name for name in kept if name in SAMPLES], quick=quick)
@@ -115,12 +111,7 @@ def made_by() -> dict[str, str]:
 
 
 def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
-    """Yield a line for each difference from the record, for the kinds of digests that were made.
-
-    >>> old = {"a.zarr": {"files": {"zarr.json": "12"}, "batches": {"padded": "34"}}}
-    >>> [*differences("one", old, {"a.zarr": {"files": {"zarr.json": "21"}}})]
-    ['one: a.zarr, files, zarr.json: recorded 12, now 21']
-    """
+    """Yield a line for each difference from the record, for the kinds of digests that were made."""
     for name in sorted(recorded.keys() | found.keys()):
         if name not in recorded or name not in found:
             yield f"{where}: the store {name} is {'not recorded' if name in found else 'no longer made'}"
@@ -131,16 +122,3 @@ def differences(where: str, recorded: Stores, found: Stores) -> Iterator[str]:
                 old, new = (digests.get(each, NOTHING)[:SHOWN] for digests in (before, now))
                 if before.get(each) != now.get(each):
                     yield f"{where}: {name}, {kind}, {each}: recorded {old}, now {new}"
-
-
-def other_cases(recorded: Record, now: list[Case]) -> Iterator[str]:
-    """Return lines about cases of the current documents that differ from the recorded ones, which are compared."""
-    old = {name: each["case"] for name, each in recorded["cases"].items() if "case" in each}
-    new = {case.name: asdict(case) for case in now}
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            yield f"{name}: not recorded"
-        elif name not in new:
-            yield f"{name}: recorded, and no longer in the texts"
-        elif old[name] != new[name]:
-            yield f"{name}: recorded with other commands or files"

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from tests.builder.command import python
 from tests.documents import REPOSITORY
 from tests.frozen.building import ways
-from tests.frozen.cases import Case, of_documents, of_gallery, of_repository
+from tests.frozen.cases import Case, of_gallery, of_repository
 from tests.frozen.reading import digest
-from tests.frozen.record import differences, other_cases
+from tests.frozen.record import differences
 
 RECORDS = {
     "frozen.json": [case.name for case in of_repository()] + ["golden stores", "malformed stores"],
@@ -49,21 +48,6 @@ def test_each_difference_is_one_line_that_names_it():
         "one: the store b.zarr is not recorded",
     ]
     assert [*differences("one", new, old)][-1] == "one: the store b.zarr is no longer made"
-
-
-def test_cases_that_are_not_recorded_are_named():
-    cases = of_documents(
-        {"D": "## A\n\n```sh\nseqzarr build a a.zarr\n```\n\n## B\n\n```sh\nseqzarr build b b.zarr\n```\n"}
-    )
-    one, other = cases
-    changed = Case(name=one.name, commands=["seqzarr build a other.zarr"])
-    recorded = {"cases": {case.name: {"case": asdict(case)} for case in cases}}
-    assert [*other_cases(recorded, cases)] == []
-    assert [*other_cases(recorded, [changed])] == [
-        "D, A: recorded with other commands or files",
-        "D, B: recorded, and no longer in the texts",
-    ]
-    assert [*other_cases({"cases": {}}, [other])] == ["D, B: not recorded"]
 
 
 def test_digests_distinguish_dtypes_shapes_bits_and_order():
