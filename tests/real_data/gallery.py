@@ -41,8 +41,6 @@ def entries(text: str) -> dict[str, Entry]:
             raise DocumentError(f"{block.place}: a second block of the set {block.name}")
         found[block.name] = Entry(block.name, block, tuple(files))
         files = []
-    if files:
-        raise DocumentError(f"{files[0].place}: {files[0].name} stands behind all sets")
     return found
 
 
@@ -52,12 +50,7 @@ def gallery() -> dict[str, Entry]:
 
 
 def run(entry: Entry, data: Path, folder: Path) -> None:
-    """Run the commands of a set in an empty folder, beside the set.
-
-    Args:
-        entry: The set.
-        data: The folder that holds it, under its name.
-        folder: The working folder; the set is linked there.
+    """Run the commands of a set, which is in the folder `data`, in an empty folder, where the set is linked.
 
     Raises:
         DocumentError: A command fails, or prints something else than the gallery shows.

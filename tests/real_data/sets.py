@@ -1,21 +1,12 @@
 """Run the commands of each set of the gallery, and compare its stores with those of its script."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.real_data import camels, cmapss, japanese_vowels, nab, spoken_digits, watch
 from tests.real_data.compared import differences, windows_by_loop
 from tests.real_data.gallery import Entry, run
 from tests.real_data.plain import Expected
+from tests.real_data.scripts import SCRIPTS
 
-SCRIPTS: Mapping[str, Callable[[Path], dict[str, Expected]]] = {
-    "nab": nab.expected,
-    "cmapss": cmapss.expected,
-    "watch": watch.expected,
-    "japanese-vowels": japanese_vowels.expected,
-    "camels": camels.expected,
-    "spoken-digits": spoken_digits.expected,
-}
 COUNTS = ("sources", "sequences", "steps", "dropped", "filled", "windows")
 
 
