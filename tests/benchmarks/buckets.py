@@ -41,11 +41,7 @@ def read_bare(url: str, files: dict[str, int]) -> Figures:
 def benchmark_buckets(folder: Path, *, megabytes: float, tiny: float, memories: Sequence[str]) -> None:
     """Print the rates of windows from the server, relative to the local store and to bare requests.
 
-    Args:
-        folder: For the stores.
-        megabytes: The decoded size of the store of windows.
-        tiny: The decoded size of a store of small sequences, whose first batch is timed.
-        memories: Values of `memory=`.
+    `tiny` is the decoded size of a store of small sequences, whose first batch is timed.
     """
     local, small = make_store(folder, "walks", megabytes), make_store(folder, "tiny", tiny)
     into_page_cache(local)

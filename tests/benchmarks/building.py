@@ -80,9 +80,7 @@ def build_once(
 def engine_timed_apart(module: str, prepare: Callable[[], None] | None) -> Iterator[Figures]:
     """Let a module start its engine; yield the seconds of its start and end, and the processor time between them.
 
-    Args:
-        module: The module whose `start_engine` is replaced.
-        prepare: Called by each worker before the clock starts, to import what it needs, as the bare processes do.
+    Each worker calls `prepare` before the clock starts, to import what it needs, as the bare processes do.
     """
     ends = {"start": 0.0, "cpu": 0.0}
 

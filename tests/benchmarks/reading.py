@@ -167,15 +167,7 @@ TABLES: dict[str, Table] = {
 def benchmark_reading(
     folder: Path, *, megabytes: Mapping[str, float], seconds: float, rounds: int, tables: Sequence[str]
 ) -> None:
-    """Print tables.
-
-    Args:
-        folder: The folder of the stores, which are made if they do not exist.
-        megabytes: The decoded size of each store.
-        seconds: The time of each measurement.
-        rounds: The number of rounds; tables show medians.
-        tables: Names in TABLES.
-    """
+    """Print some of TABLES, for the stores of a folder; those that do not exist are made."""
     needed = sorted({store for name in tables for store in TABLES[name][1]})
     start = time.perf_counter()
     places = {name: make_store(folder, name, megabytes[name]) for name in needed}

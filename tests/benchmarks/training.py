@@ -41,7 +41,7 @@ class Task:
     """A data set, what is learnt from it, and so little memory that only a part of the set is in a pool."""
 
     read: Callable[[Path], Sequences]
-    target: Literal["future", "last", "sequence"]
+    target: Literal["last", "sequence"]
     window: int
     stride: int
     classes: int  # 0: a number is predicted
@@ -66,14 +66,6 @@ def read_engines(folder: Path) -> Sequences:
         yield f"{path.parent.name}/{path.name}", rows, remaining[:, None]
 
 
-def read_metrics(folder: Path) -> Sequences:
-    """Read metrics of systems, each standardised; the next value is to be predicted."""
-    for path in sorted((folder / "data").glob("*/*.csv")):
-        values = np.loadtxt(path, np.float64, delimiter=",", skiprows=1, usecols=1)
-        values = ((values - values.mean()) / max(float(values.std()), 1e-9)).clip(-5, 5).astype(np.float32)[:, None]
-        yield f"{path.parent.name}/{path.name}", values, values
-
-
 TASKS = {
     # By a file or folder that only this set has.
     "train/utt_001_spk1.csv": Task(
@@ -83,10 +75,6 @@ TASKS = {
     "RUL_FD001.txt": Task(
         read=read_engines, target="last", window=30, stride=2, classes=0, batch=16,
         memory="700kB", epochs=4,
-    ),
-    "labels/combined_windows.json": Task(
-        read=read_metrics, target="future", window=32, stride=8, classes=0, batch=128,
-        memory="800kB", epochs=3,
     ),
 }  # fmt: skip
 
