@@ -25,7 +25,6 @@ from typing import Any
 from tests.documents import PROGRESS, REPOSITORY, Block, DocumentError, read_document, sections
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "grain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,6 @@ class Command:
     text: str
     expected: str
     place: str
-
-
-def needs_frameworks(blocks: list[Block]) -> bool:
-    """Return whether a section's Python blocks import torch or TensorFlow."""
-    return any(
-        line.split()[:1] in (["import"], ["from"]) and line.split()[1].split(".")[0] in FRAMEWORKS
-        for block in blocks
-        if block.language == "python"
-        for line in block.text.splitlines()
-    )
 
 
 def commands(block: Block) -> Iterator[Command]:

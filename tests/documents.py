@@ -66,11 +66,7 @@ def blocks(text: str, document: str = "README.md") -> list[Block]:
 
 
 def sections(text: str, document: str = "README.md") -> dict[str, list[Block]]:
-    r"""Return the code blocks under each heading of the second level.
-
-    >>> [len(blocks) for blocks in sections("## One\n\n```sh\n# not a heading\n```\n\n## Two\n").values()]
-    [1, 0]
-    """
+    """Return the code blocks under each heading of the second level."""
     every = blocks(text, document)
     titles = [(heading[1], text.count("\n", 0, heading.start()) + 1) for heading in HEADING.finditer(text)]
     inside = [(block.line, block.line + block.text.count("\n") + 1) for block in every]
@@ -83,13 +79,10 @@ def sections(text: str, document: str = "README.md") -> dict[str, list[Block]]:
 
 
 def command(name: str, text: str) -> str:
-    r"""Return the text of the code block that is marked `ci: name`, without its last line end.
+    """Return the text of the code block that is marked `ci: name`, without its last line end.
 
     Raises:
         DocumentError: No block, or more than one, is marked `name`.
-
-    >>> command("tests", "Run:\n\n<!-- ci: tests -->\n```sh\npython -m pytest\n```\n")
-    'python -m pytest'
     """
     marked = [block for block in blocks(text) if block.mark == "ci" and block.name == name]
     if len(marked) != 1:
@@ -101,11 +94,7 @@ def command(name: str, text: str) -> str:
 
 
 def installed(job: str) -> str:
-    """Return a command of README.md as it is where the package is installed already.
-
-    >>> installed("python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/seqzarr --help")
-    'seqzarr --help'
-    """
+    """Return a command of README.md as it is where the package is installed already."""
     if not job.startswith(SETUP):
         raise DocumentError(f"README.md: {job!r} does not install the package first")
     return job.removeprefix(SETUP).replace(".venv/bin/seqzarr", "seqzarr")

@@ -35,11 +35,7 @@ def flag_cell(flag: Option) -> str:
 
 
 def meaning(flag: Option) -> str:
-    r"""Return what a flag does, with code marked as such.
-
-    >>> meaning(Option(help="such as 'a|b', see --missing"))
-    'such as `a\\|b`, see `--missing`'
-    """
+    """Return what a flag does, with code marked as such."""
     code = CODE.sub(lambda found: f"`{found['quoted'] or found['flag']}`", flag.flag_help)
     return code.replace("|", "\\|")
 

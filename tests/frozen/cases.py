@@ -129,9 +129,6 @@ def of_documents(texts: Mapping[str, str]) -> list[Case]:
     """Return a case for each section that builds stores in folders, except the gallery.
 
     Commands of an earlier section are not repeated.
-
-    Args:
-        texts: The texts of the documents by name.
     """
     cases: list[Case] = []
     known: set[str] = set()

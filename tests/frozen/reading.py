@@ -136,11 +136,7 @@ def digest_or_error(read: Callable[..., Any], *arguments: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of arrays, with their dtypes and shapes, in tuples, lists, mappings and iterators of them.
-
-    >>> digest([np.zeros(2)]) == digest(iter([np.zeros(2)])), digest(np.zeros(2)) == digest(np.zeros((2, 1)))
-    (True, False)
-    """
+    """Return the SHA-256 of arrays, with their dtypes and shapes, in tuples, lists, mappings and iterators of them."""
     total = hashlib.sha256()
     feed(total.update, value)
     return total.hexdigest()
