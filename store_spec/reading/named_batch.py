@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from operator import itemgetter
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Batch(tuple[NDArray[Any], ...]):
     """
 
     __slots__ = ()
+    _fields: ClassVar[tuple[str, ...]] = ()
 
     inputs: NDArray[Any]
     labels: NDArray[Any]
@@ -51,19 +52,27 @@ class Batch(tuple[NDArray[Any], ...]):
     static: NDArray[Any]
     index: NDArray[np.int64]  # type: ignore[assignment]  # instead of the method of tuples
 
-    if TYPE_CHECKING:  # what named tuples have
-        _fields: ClassVar[tuple[str, ...]]
-
-        @classmethod
-        def _make(cls, arrays: Iterable[Any]) -> Self: ...
-        def _asdict(self) -> dict[str, NDArray[Any]]: ...
-        def _replace(self, **arrays: Any) -> Self: ...
+    def __new__(cls, *arrays: Any) -> Self:
+        """Make a batch of this kind from an array for each of its names."""
+        if len(arrays) != len(cls._fields):
+            raise TypeError(f"{len(arrays)} arrays for the names {', '.join(cls._fields)}")
+        return tuple.__new__(cls, arrays)
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Batch:
         """Make a batch from arrays by name, in the order of names above; those that are None are left out."""
         names = tuple(name for name in FIELDS if arrays.get(name) is not None)
-        return _kind(names)._make(arrays[name] for name in names)
+        return _kind(names)(*(arrays[name] for name in names))
+
+    @classmethod
+    def _make(cls, arrays: Iterable[Any]) -> Self:
+        return cls(*arrays)
+
+    def _asdict(self) -> dict[str, NDArray[Any]]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def _replace(self, **arrays: Any) -> Self:
+        return type(self)(*(self._asdict() | arrays).values())
 
     def __repr__(self) -> str:
         each = (
@@ -76,7 +85,7 @@ class Batch(tuple[NDArray[Any], ...]):
         return _unpickle, (self._fields, tuple(self))
 
 
-FIELDS = tuple(Batch.__annotations__)
+FIELDS = tuple(name for name in Batch.__annotations__ if name != "_fields")
 _KINDS: dict[tuple[str, ...], type[Batch]] = {}
 
 
@@ -84,12 +93,10 @@ def _kind(names: tuple[str, ...]) -> type[Batch]:
     """Return the class of batches with these names, the same in all threads."""
     if names in _KINDS:
         return _KINDS[names]
-    absent = {name: property(partial(_absent, name)) for name in FIELDS if name not in names}
-    kind = type(
-        "Batch",
-        (Batch, namedtuple("Batch", names)),  # noqa: PYI024  # the names are not known before
-        {"__slots__": (), "__module__": __name__, **absent},
-    )
+    arrays = {
+        name: property(itemgetter(names.index(name)) if name in names else partial(_absent, name)) for name in FIELDS
+    }
+    kind = type("Batch", (Batch,), {"__slots__": (), "_fields": names, "__module__": Batch.__module__, **arrays})
     return _KINDS.setdefault(names, kind)
 
 
@@ -98,4 +105,4 @@ def _absent(name: str, batch: Batch) -> NoReturn:
 
 
 def _unpickle(names: tuple[str, ...], arrays: tuple[Any, ...]) -> Batch:
-    return _kind(names)._make(arrays)
+    return _kind(names)(*arrays)

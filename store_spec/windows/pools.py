@@ -151,12 +151,12 @@ def join(parts: list[Batch]) -> Batch:
     """Join the parts of a batch that come from several pools."""
     if len(parts) == 1:
         return parts[0]
-    return parts[0]._make(map(np.concatenate, zip(*parts, strict=True)))
+    return type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def split(batch: Batch, bounds: list[tuple[int, int]]) -> list[Batch]:
     """Return some ranges of the windows of a batch as batches, which share its memory."""
-    return [batch._make(array[start:stop] for array in batch) for start, stop in bounds]
+    return [type(batch)(*(array[start:stop] for array in batch)) for start, stop in bounds]
 
 
 def _blank(*arrays: tuple[NDArray[np.bool_] | None, NDArray[Any] | None]) -> None:

@@ -69,9 +69,9 @@ def _read_together(windows: Windows, numbers: Sequence[int]) -> list[Batch]:
     labels = windows.labels_of_sequences(sequences) if shape.target == "sequence" else None
     batch = assemble(windows, rows, at, places=(sequences, first), labels=labels)
     if len(first) == 1:
-        return [batch._make(array[0] for array in batch)]
+        return [type(batch)(*(array[0] for array in batch))]
     # Copies, so that a sample does not keep the others in memory.
-    return [batch._make(array[number].copy() for array in batch) for number in range(len(first))]
+    return [type(batch)(*(array[number].copy() for array in batch)) for number in range(len(first))]
 
 
 def _read_steps(
