@@ -15,6 +15,7 @@ import store_spec
 from builder.build_errors import BuildError, UsageError
 from builder.execution.report import Report, Tally, parse_limit, report_of
 from builder.execution.run import Run, RunSteps
+from builder.execution.worker_start import WorkerStart
 from builder.options.declaration import with_options
 from builder.planning.build_options import BATCH_BYTES, BuildOptions
 from builder.planning.packing import SAMPLE_SOURCES, Packing, choose_by_sources
@@ -106,7 +107,12 @@ def run_build(options: BuildOptions) -> Report:
         codec_why: str | None = None
         if plan.new:
             process = plan.sources.every.process
-            engine = stack.enter_context(start_engine(count, options.scheduler, [plan.store], process))
+            start = WorkerStart(plan.new_bytes, count)
+            begins_here = options.workers is None and options.scheduler is None
+            begins_here = begins_here and start.may_begin_here(plan.sources, plan.new)
+            engine = stack.enter_context(
+                start_engine(0 if begins_here else count, options.scheduler, [plan.store], process)
+            )
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger = stack.enter_context(_open_ledger(plan, plan.old_store.schema))
@@ -119,7 +125,15 @@ def run_build(options: BuildOptions) -> Report:
                 ledger.retire(retiring)
                 for source, numbers in plan.replaced.items():
                     ledger.replace(source, numbers)
-                _process_sources(engine, ledger, plan.for_schema(ledger.schema), ratio, options=options, tally=tally)
+                planned, count_done = plan.for_schema(ledger.schema), 0
+                process_sources = partial(_process_sources, ledger=ledger, ratio=ratio, options=options, tally=tally)
+                if begins_here:
+                    count_done = process_sources(engine, planned, ends_after=start.is_due)
+                    planned = planned.take(range(count_done, len(plan.new)))
+                    if planned.numbers:
+                        engine = stack.enter_context(start_engine(count, process=process))
+                if planned.numbers:
+                    process_sources(engine, planned)
         elif plan.old_store is not None:  # nothing is new, but the recorded failures may have changed
             ledger = stack.enter_context(_open_ledger(plan, plan.old_store.schema))
             ledger.retire(retiring)
@@ -129,9 +143,19 @@ def run_build(options: BuildOptions) -> Report:
 
 
 def _process_sources(
-    engine: Engine, ledger: Ledger, plan: Plan, ratio: float, *, options: BuildOptions, tally: Tally
-) -> None:
-    """Process the new sources, write their shards, and commit; `ratio` is decoded bytes per byte of a file."""
+    engine: Engine,
+    plan: Plan,
+    *,
+    ledger: Ledger,
+    ratio: float,
+    options: BuildOptions,
+    tally: Tally,
+    ends_after: Callable[[int], bool] = lambda _: False,
+) -> int:
+    """Process the new sources, write their shards, and commit; return the number of sources that are done.
+
+    `ratio` is decoded bytes per byte of a file; `ends_after` is that of RunSteps.
+    """
     batch_bytes = parse_bytes(options.batch)
     ratio = min(max(ratio, LEAST_RATIO), LARGEST_RATIO)
     workers = engine.workers if options.batch == BATCH_BYTES else 0  # 0: the last batches have the size that was given
@@ -153,9 +177,10 @@ def _process_sources(
             process=process_alone if engine.workers and options.scheduler is None else process_batch,
             after_batch=partial(_after_batch, ledger, plan),
             before_commit=partial(note_build, tally=tally, plan=plan, only_code=bool(options.redo)),
+            ends_after=ends_after,
         ),
     )
-    run.finish()
+    return run.finish()
 
 
 def _after_batch(ledger: Ledger, plan: Plan, summary: BatchSummary, names: tuple[str, ...]) -> None:

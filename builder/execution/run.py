@@ -50,6 +50,8 @@ class RunSteps:
     # Receives the summary of a registered batch, and the names of its sources.
     after_batch: Callable[[BatchSummary, tuple[str, ...]], None] = lambda _summary, _names: None
     before_commit: Callable[[Ledger], None] = lambda _: None
+    # Receives the number of registered sources, and returns whether the run ends there, with a commit.
+    ends_after: Callable[[int], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,12 +115,13 @@ class Run:
         self._pieces: dict[str, deque[_Piece]] = {axis: deque() for axis in self._arrays}
         self._partial: dict[tuple[str, int], int] = {}  # bytes of shards that this run wrote and that are not full yet
         self._committing = False  # all registered rows were handed out, and are committed when they are written
+        self._registered = 0  # sources
         self._last_commit = time.monotonic()
         self._interrupts = Interrupts()
         self._interrupt: KeyboardInterrupt | None = None
 
-    def finish(self) -> None:
-        """Process every batch, write every shard, and commit.
+    def finish(self) -> int:
+        """Process every batch, write every shard, and commit; return how many sources were registered.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; finished sources are committed.
@@ -130,6 +133,7 @@ class Run:
             # cluster may go on; once the ledger is closed, no file of theirs gets its name.
             self._engine.abandon()
             raise
+        return self._registered
 
     def _finish(self) -> None:
         with self._interrupts.delayed():
@@ -145,6 +149,9 @@ class Run:
                 self._submit_batches()
                 self._commit_if_due()
                 self._on_progress(self._tally)
+                if self._interrupt is None and self._steps.ends_after(self._registered):
+                    self._commit_finished()
+                    return
             if self._tally.sequences or not self._ledger.is_new:  # a new store without sequences gets no name
                 self._ledger.tidy()
                 self._commit()
@@ -198,7 +205,7 @@ class Run:
         return waiting > 0 and time.monotonic() - self._last_commit > COMMIT_SECONDS
 
     def _commit_finished(self) -> None:
-        """After an interrupt, commit the sources that are finished or that workers finish soon.
+        """Before the end of all batches, commit the sources that are finished or that workers finish soon.
 
         Sources after an unfinished one are left out, since rows are in the order of the sources.
         """
@@ -300,6 +307,7 @@ class Run:
             self._divide(batch, axis, rows)
         batch.rows = None  # its memory is free when its pieces are compressed
         self._ledger.register(records)
+        self._registered += len(batch.work.names)
         self._classes = batch.classes
         self._count_written(batch, 0)
         self._tally.add(summary)

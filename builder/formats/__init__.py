@@ -44,6 +44,7 @@ KNOWN_SUFFIXES: Final = (
     *(f"{text}{packed}" for text in (".csv", ".txt") for packed in _COMPRESSIONS),
 )
 BINARY: Final = frozenset({"parquet", "arrow", "npy", "npz", "netcdf"})  # formats without options of text
+_UNPACKED: Final = _TEXT | {"npy"}  # formats that store rows as they are, unless the file is compressed
 
 
 def check_format(name: str) -> str:
@@ -62,6 +63,16 @@ def format_of(name: str) -> str | None:
     _, suffix, compression = split_name(name)
     format_name = _SUFFIXES.get(suffix)
     return format_name if format_name in _TEXT or compression is None else None
+
+
+def is_unpacked(name: str, options: TableOptions) -> bool:
+    """Return whether the rows of a file are stored as they are, so that its size limits their number.
+
+    >>> [is_unpacked(name, TableOptions()) for name in ("a.npy", "a.csv", "a.csv.gz", "a.parquet")]
+    [True, True, False, False]
+    """
+    format_name = format_of(name) or options.format or "csv"
+    return format_name in _UNPACKED and split_name(name)[2] is None
 
 
 def split_name(name: str) -> tuple[str, str, str | None]:

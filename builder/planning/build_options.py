@@ -102,7 +102,8 @@ class BuildOptions:
         help="Stop when more sources fail: a number such as 20, or a share of the sources to process, such as 10%; "
         "with 0 at the first one. By default all may fail; in Python it is an error if no store is made.")
     workers: int | None = option(None, section=_WORK, kind="number", metavar="N",
-        help="Processes on this machine; 0: work in this one. By default one per core, or 0 for little work.")
+        help="Processes on this machine; 0: work in this one. By default one per core, once that saves "
+        "more time than their start takes.")
     scheduler: Any = option(None, section=_WORK, metavar="ADDRESS",
         help="The address of a dask scheduler to use instead; in Python also a dask client.")
     batch: int | str = option(BATCH_BYTES, section=_WORK, metavar="SIZE",

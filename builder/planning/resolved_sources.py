@@ -12,12 +12,14 @@ import numpy as np
 
 import store_spec
 from builder.build_errors import UsageError
+from builder.formats import is_unpacked
 from builder.formats.arrow_modules import pa
 from builder.frames.groups import as_integers
 from builder.frames.tabular import Tabular
 from builder.labels.text_classes import parse_classes
 from builder.manifest.manifest_columns import KeptColumn, check_kinds, columns_with_classes, keep_column, text_columns
 from builder.manifest.manifest_table import DEFAULT_KEY, read_manifest
+from builder.options.table_options import TableOptions
 from builder.planning.build_options import BuildOptions
 from builder.planning.provenance import RecordedBuild, describe_build, earlier_conversions
 from builder.planning.resolved_options import as_process, label_axis_of, options_of_new, options_of_old
@@ -77,6 +79,16 @@ class ResolvedSources:
         """
         cost = sum(file_bytes) + FILE_COST * len(file_bytes)
         return not self.every.process.is_custom and cost <= 2 * batch_bytes
+
+    def are_harmless(self, names: Sequence[str]) -> bool:
+        """Return whether sources can neither end the process that reads them, nor fill its memory.
+
+        A function of the user may do anything, and a small compressed file can have any number of rows.
+        """
+        every, options = self.every, self.every.process.options
+        if every.process.is_custom or not isinstance(options, TableOptions):
+            return False
+        return all(is_unpacked(file, options) for name in names for file in every.every_file(name))
 
 
 def open_if_exists(path: StorePlace) -> store_spec.Store | None:
