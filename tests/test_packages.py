@@ -128,6 +128,11 @@ def test_packages_of_extras_are_imported(extra):
     assert packages_of(EXTRAS[extra]) - third_party(*modules_of(*OURS, "tests/frameworks")) == set()
 
 
+def test_builder_does_not_import_zarr():
+    """Not even inside functions: `store_spec` writes stores."""
+    assert "zarr" not in third_party(*modules_of("builder"))
+
+
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_adapters_stay_thin(framework):
     assert len((ROOT / f"store_spec/{framework}.py").read_text().splitlines()) < 220

@@ -23,13 +23,13 @@ from builder.planning.plan import LARGEST_RATIO, LEAST_RATIO, Plan, make_plan
 from builder.planning.provenance import FAILURES, SKIPPED, failures_record, note_code
 from builder.planning.resolved_sources import ResolvedSources, find_sources, open_if_exists
 from builder.processes.process import ProcessFunction
-from builder.workers.batch import BatchSummary, ProbeResult, probe, process_alone, process_batch
+from builder.workers.batch import BatchSummary, ProbeResult, probe
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, InProcessEngine, start_engine
-from builder.workers.local_cluster import worker_memory
 from builder.workers.process_source import Failure, Skipped, SourceBatch
+from builder.workers.processes import worker_memory
 from store_spec import Schema, parse_bytes
-from store_spec.building import Ledger, StorePlace, store_place
+from store_spec.building import Ledger, StorePlace, import_zarr, store_place
 
 PROBED = 64  # sources that one task probes at first
 MEMORY_FACTOR = 4  # a batch may have this many times its intended bytes of rows in memory; further rows go to files
@@ -113,6 +113,8 @@ def run_build(options: BuildOptions) -> Report:
             engine = stack.enter_context(
                 start_engine(0 if begins_here else count, options.scheduler, [plan.store], process)
             )
+            if engine.workers:
+                import_zarr()  # while workers start
             ratio = 1.0  # decoded bytes per byte of a file
             if plan.old_store is not None:
                 ledger = stack.enter_context(_open_ledger(plan, plan.old_store.schema))
@@ -172,9 +174,6 @@ def _process_sources(
         batch_memory=MEMORY_FACTOR * batch_bytes if has_shared_disk else sys.maxsize,
         on_progress=options.on_progress,
         steps=RunSteps(
-            # One thread of a worker may process a batch again, to complete it, while another processes the next. In a
-            # cluster of the user, the user chose the number of threads.
-            process=process_alone if engine.workers and options.scheduler is None else process_batch,
             after_batch=partial(_after_batch, ledger, plan),
             before_commit=partial(note_build, tally=tally, plan=plan, only_code=bool(options.redo)),
             ends_after=ends_after,

@@ -28,8 +28,8 @@ from builder.workers.batch import (
 from builder.workers.crashes import find_crashes, workers_died
 from builder.workers.engine import Engine, Task
 from builder.workers.interrupts import Interrupts
-from builder.workers.local_cluster import worker_memory
 from builder.workers.process_source import SourceBatch
+from builder.workers.processes import worker_memory
 from builder.workers.row_blocks import Space
 from store_spec import Schema
 from store_spec.building import EncodedRows, Ledger, ShardJob

@@ -1,7 +1,6 @@
 """The work of a worker on a batch of sources: read, process, check, describe. The rows stay on the worker."""
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,6 @@ BATCH_SECONDS = 2.0  # a batch ends after this time, even if sources are left,
 TABLE_BYTES = 2**25  # or when the table rows of its sequences have so many bytes
 
 Content = tuple[int, NDArray[np.int64], Classes | None]  # see `BatchSummary.content`
-_ONE_BATCH = threading.Lock()  # held by `process_alone`
 READ_BYTES = 2**24  # of rows in a file that are in memory at a time
 
 
@@ -70,7 +68,7 @@ class ProcessedBatch:
     rows: dict[str, RowBlocks]  # of the sharded arrays, all sequences one after another
 
     def __sizeof__(self) -> int:
-        # dask uses this to choose the worker for tasks that need the batch; rows in files are not sent.
+        # Engines use this to choose the worker for tasks that need the batch; rows in files are not sent.
         return self.summary.bytes_in_memory
 
 
@@ -158,12 +156,6 @@ def process_batch(batch: SourceBatch, schema: Schema, space: Space, *, whole: bo
     return ProcessedBatch(summary, blocks)
 
 
-def process_alone(batch: SourceBatch, schema: Schema, space: Space, *, whole: bool = False) -> ProcessedBatch:
-    """Call `process_batch`, one thread of this process at a time, since process functions need not be thread-safe."""
-    with _ONE_BATCH:
-        return process_batch(batch, schema, space, whole=whole)
-
-
 @dataclass(frozen=True, slots=True)
 class FirstResult:
     """What a batch contained when it was processed first, which is registered, and how to process it again."""
@@ -175,7 +167,7 @@ class FirstResult:
 def complete_batch(processed: ProcessedBatch, first: FirstResult | None) -> ProcessedBatch:
     """Return a batch that has the same sequences as when it was processed first.
 
-    If its rows were lost with their worker, dask has processed it again, and it may have ended after another source.
+    If its rows were lost with their worker, it was processed again, and may have ended after another source.
 
     Args:
         processed: The batch.

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from builder.build_errors import BuildError
-from builder.workers.local_cluster import limit_memory
 from builder.workers.process_source import SourceBatch
+from builder.workers.processes import limit_memory
 
 LISTED_DEAD = 20  # sources that an error names
 MORE_SECONDS = 2.0  # for each search after a crash

@@ -1,6 +1,7 @@
-"""Run tasks on a dask cluster, or one after another in this process, with the same results."""
+"""Run tasks on worker processes, on a dask cluster, or one after another in this process, with the same results."""
 
 import errno
+import logging
 import math
 import os
 import pickle
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from builder.build_errors import BuildError, UsageError
-from builder.workers.local_cluster import ONE_BATCH, START_SECONDS, local_cluster, no_dask_log
+from builder.workers.process_engine import ProcessEngine, process_engine
 from store_spec import StorageError
 
 # One task that runs, and one that waits. dask chooses the worker when a task is submitted, so further tasks might wait
@@ -23,7 +24,6 @@ from store_spec import StorageError
 TASKS_PER_WORKER = 2
 CONNECT_SECONDS = 10  # for a scheduler to answer
 LOOK_SECONDS = 0.1  # between checks for workers
-RESULT_SECONDS = 10.0  # for the result of a finished task to arrive, until workers are checked
 
 Item = TypeVar("Item")
 
@@ -124,19 +124,17 @@ def _keep_working_folder() -> Iterator[None]:
 
 
 class DaskEngine:
-    """Runs tasks, which are dask futures, on the workers of a dask cluster."""
+    """Runs tasks, which are dask futures, on the workers of the user's dask cluster."""
 
-    def __init__(self, client: Any, workers: int, stop: Callable[[], None] | None = None) -> None:
+    def __init__(self, client: Any, workers: int) -> None:
         from distributed import KilledWorker, as_completed  # takes half a second
 
         # What `Task.result` raises if the worker died each time that it ran the task.
         self.death_errors: tuple[type[Exception], ...] = (KilledWorker,)
         self.workers = workers  # how many tasks run at once
         self._client = client
-        self._stop = stop  # stops our own workers; None: they belong to the user
         self._completed = as_completed(loop=client.loop)
         self._submitted: WeakSet[Any] = WeakSet()
-        self._seconds_without_workers = 0.0  # only counted while `wait` waits
 
     def submit(self, function: Callable[..., Any], *arguments: Any, watch: bool = False, urgent: bool = False) -> Task:
         """Send a function to a worker.
@@ -144,8 +142,8 @@ class DaskEngine:
         Args:
             function: The function to run.
             *arguments: Its arguments; tasks among them stand for their results, which stay on the workers.
-            watch: Return the task from `next_finished` when it is done.
-            urgent: Run it before other tasks, and also while the worker processes a batch, since it frees memory.
+            watch: Return the task from `next_finished` when it is done. The results of other tasks stay on workers.
+            urgent: Run it before other tasks, since it frees memory.
         """
         future: Task = self._client.submit(
             function,
@@ -155,7 +153,6 @@ class DaskEngine:
             # In the order of submission. By default tasks of the same tenth of a second run in any order; since batches
             # are registered in order, they would wait for earlier ones.
             fifo_timeout=0,
-            resources=None if urgent or self._stop is None else ONE_BATCH,
         )
         self._submitted.add(future)
         if watch:
@@ -169,10 +166,7 @@ class DaskEngine:
         return task
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a watched task, up to a limit; return whether `next_finished` would return at once.
-
-        BuildError if our own workers are gone and are not replaced.
-        """
+        """Wait for a watched task, up to a limit; return whether `next_finished` would return at once."""
         deadline = time.monotonic() + seconds
         while not self._completed.has_ready():
             if (left := deadline - time.monotonic()) <= 0:
@@ -180,41 +174,18 @@ class DaskEngine:
             with self._completed.thread_condition:  # dask notifies it of each finished task
                 if not self._completed.has_ready():
                     self._completed.thread_condition.wait(min(left, LOOK_SECONDS))
-            self._check_workers(LOOK_SECONDS)
         return True
 
     def result(self, task: Any) -> Any:
-        """Return what a finished task returned, or raise what it raised; it runs again if its worker died meanwhile.
-
-        BuildError if our own workers are gone and are not replaced.
-        """
-        while True:
-            try:
-                return task.result(timeout=RESULT_SECONDS)
-            except TimeoutError:
-                if task.status == "error":  # it was raised by the task
-                    raise
-                self._check_workers(RESULT_SECONDS)
-
-    def _check_workers(self, seconds: float) -> None:
-        """Raise a BuildError if our own workers are gone, and are not replaced in START_SECONDS of waiting."""
-        has_workers = self._stop is None or self._client.cluster.scheduler.workers
-        self._seconds_without_workers = 0.0 if has_workers else self._seconds_without_workers + seconds
-        if self._seconds_without_workers > START_SECONDS:
-            raise BuildError(
-                f"all worker processes died, and none could be started again in {START_SECONDS} s; repeat "
-                "the command: a build goes on after its last commit; or try workers=0 (--workers 0)"
-            )
+        """Return what a finished task returned, or raise what it raised; it runs again if its worker died meanwhile."""
+        return task.result()
 
     def abandon(self) -> None:
-        """Drop all tasks: our own workers stop at once; those of the user's cluster finish their present tasks."""
-        if self._stop is not None:
-            self._stop()
-        else:
-            self._client.cancel(list(self._submitted), force=True)
+        """Drop all tasks; the workers finish their present ones."""
+        self._client.cancel(list(self._submitted), force=True)
 
 
-Engine = InProcessEngine | DaskEngine
+Engine = InProcessEngine | ProcessEngine | DaskEngine
 
 
 def as_done(
@@ -269,8 +240,8 @@ def start_engine(
             )
     pickle.dumps(process)  # its error is clear, unlike that of dask for a task that cannot be pickled
     if scheduler is None:
-        with local_cluster(workers) as (client, stop):
-            yield DaskEngine(client, workers, stop)
+        with process_engine(workers) as engine:
+            yield engine
     elif isinstance(scheduler, str):
         with _connect(scheduler) as client, _explain_errors(f"at {scheduler}"):
             yield DaskEngine(client, max(workers, _threads(client)))
@@ -302,8 +273,22 @@ def _connect(address: str) -> Iterator[Any]:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, MemoryError) as error:  # dask takes the first bytes of any server for a size
         raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
-    with no_dask_log(), client:
+    with _no_dask_log(), client:
         yield client
+
+
+@contextmanager
+def _no_dask_log() -> Iterator[None]:
+    """Keep dask from logging lost connections with a traceback; our errors report the important ones."""
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ class BatchRows:
                 self.arrays[name].add(rows.copy() if name in shared and not is_full else rows)
         if is_full and self._space.folder is not None:
             for name, blocks in self.arrays.items():
-                # A random name, since dask may run the same task on another worker at the same time.
+                # A random name, since a cluster may run the same task on another worker at the same time.
                 blocks.spill(self._space.folder / f"{name}.{secrets.token_hex(8)}")
 
     def ends(self) -> dict[str, tuple[int, int]]:

@@ -1,8 +1,9 @@
-"""The command `seqzarr` and a preload module of dask workers, with which workers kill themselves at chosen places.
+"""The command `seqzarr` with workers that kill themselves at chosen places.
 
 Kills from outside would rarely hit these places. An environment variable says what to do.
 """
 
+import importlib
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from builder.execution import run
+from builder.workers import process_engine
 from store_spec.disk.storage import LocalStorage
 from tests.builder.made_sources import read_made
 from tests.campaigns.safeguards import without
@@ -50,9 +52,13 @@ def environment(folder: Path, death: Death | None, safeguard: str | None, *, giv
     Each worker that kills itself creates a file in `folder`. The `safeguard` is removed. If the build
     `gives_up`, the first death of a worker ends its task.
     """
-    orders = {"folder": str(folder), "death": asdict(death) if death else None, "safeguard": safeguard}
-    variables = {VARIABLE: json.dumps(orders), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"[{__name__!r}]"}
-    return variables | ({"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"} if gives_up else {})
+    orders = {
+        "folder": str(folder),
+        "death": asdict(death) if death else None,
+        "safeguard": safeguard,
+        "gives up": gives_up,
+    }
+    return {VARIABLE: json.dumps(orders)}
 
 
 def read(path: Path) -> Any:
@@ -62,11 +68,12 @@ def read(path: Path) -> Any:
 
 
 FOR_EVER = ExitStack()
+MODULE = "tests.campaigns.worker_deaths"  # which this is called in workers
 
 
-def dask_setup(worker: object) -> None:
-    """Prepare a worker; dask calls this when the worker starts."""
-    del worker
+def prepare(memory: int) -> None:
+    """Prepare a worker."""
+    process_engine.prepare_worker(memory)
     remove_safeguard()
     if (death := json.loads(os.environ[VARIABLE])["death"]) is not None:
         arrange(Death(**death))
@@ -93,8 +100,8 @@ def arrange(death: Death) -> None:
             count()
         return result
 
-    def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Any = None) -> None:
-        function(storage, key, halved(b"".join(parts)), check)
+    def put(storage: LocalStorage, key: str, parts: Iterable[bytes], check: Any = None, **options: Any) -> None:
+        function(storage, key, halved(b"".join(parts)), check, **options)
 
     def halved(data: bytes) -> Iterator[bytes]:
         yield data[: len(data) // 2]
@@ -121,7 +128,9 @@ def main() -> None:
 
     run.COMMIT_SECONDS = -1.0
     remove_safeguard()
-    seqzarr(prog_name="seqzarr")
+    process_engine.MOST_DEATHS = 0 if json.loads(os.environ[VARIABLE])["gives up"] else process_engine.MOST_DEATHS
+    with mock.patch.object(process_engine, "prepare_worker", importlib.import_module(MODULE).prepare):
+        seqzarr(prog_name="seqzarr")
 
 
 if __name__ == "__main__":

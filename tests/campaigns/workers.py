@@ -35,7 +35,7 @@ MADE = {f"{number:03}.made": Made(lengths=(70 + number % 37,), seed=number) for 
 SECONDS = 60.0  # limit for a build after the last kill
 EXIT_SECONDS = 10.0  # limit for the processes of a build to exit after it
 MARK = "CAMPAIGN_BUILD"  # an environment variable that marks all processes of one build
-ALLOWED_DEATHS = 3  # of workers with the same task, before dask gives it up
+ALLOWED_DEATHS = 3  # of workers with the same task, before it is given up
 ATTEMPTS = 4  # to kill something before the build ends
 HINTS = ("workers=0", "repeat the command", "no dask scheduler answers")  # one of them is in each error message
 
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def must_finish(self) -> bool:
-        """Whether there are too few deaths for dask to give up a task."""
+        """Whether there are too few deaths to give up a task."""
         deaths = len(self.gaps) if self.death is None else self.death.times
         return not self.gives_up and self.kills != "the scheduler" and deaths <= ALLOWED_DEATHS
 

@@ -7,8 +7,6 @@ import os
 import pickle
 import re
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ from builder.workers.batch import (
     complete_batch,
     compress,
     probe,
-    process_alone,
     summarise,
 )
 from builder.workers.batch import process_batch as process_batch_in
@@ -305,27 +302,6 @@ def test_columns_may_be_named_like_checksums(three_files, tmp_path):
     store.parent.mkdir()
     assert build(three_files / "[abc]", store, process=read, workers=0).added == 3
     assert store_spec.open_store(store).sequences["file_crc32c"].tolist() == ["a", "b", "c"]
-
-
-def test_a_batch_is_completed_while_no_other_is_processed(three_files):
-    running, together = [], []
-
-    def slow(path: Path) -> Any:
-        running.append(path)
-        time.sleep(0.05)
-        together.append(len(running))
-        running.remove(path)
-        return np.zeros((1, 3)), np.zeros((1, 3))
-
-    whole, half = batch_of(three_files, "a", "b", process=slow), batch_of(three_files, "a", process=slow)
-    processed, due = process_batch(half, STEP), process_batch(whole, STEP).summary.content
-    together.clear()
-    again = partial(process_alone, whole, STEP, SPACE, whole=True)
-    with ThreadPoolExecutor(2) as threads:
-        other = threads.submit(process_alone, whole, STEP, SPACE)
-        completed = threads.submit(complete_batch, processed, FirstResult(due, again))
-        assert [other.result().summary.done, completed.result().summary.done] == [2, 2]
-    assert together == [1] * 4
 
 
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=30), budget=st.integers(1, 2_000_000))

@@ -17,7 +17,6 @@ import store_spec
 from builder import BuildError, UsageError, inspect, preview, repair
 from builder.execution.run import put_shards
 from builder.planning.plan import Plan
-from builder.workers.local_cluster import DASK_CONFIG
 from store_spec.disk.ledger import Ledger
 from tests.builder.command import python
 from tests.builder.made_sources import RAISED, Made, assert_store, read_made, write_made
@@ -177,14 +176,6 @@ def test_a_function_that_workers_cannot_import_is_refused_before_anything_is_mad
     assert done.stdout.startswith("the process function cannot be imported on a worker: ModuleNotFoundError: ")
     assert (done.stderr, done.returncode) == ("", 0)
     assert not (numbers / "store").exists()
-
-
-def test_the_settings_exist_in_dask():
-    from dask import config
-
-    # dask's configuration has a mapping of environment variables, to which any can be added.
-    names = {name.rpartition(".")[0] if "environ." in name else name for name in DASK_CONFIG}
-    assert all(config.get(name, default="unknown") != "unknown" for name in names)
 
 
 @pytest.mark.parametrize("together", [2, 64])

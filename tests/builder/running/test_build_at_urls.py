@@ -526,7 +526,7 @@ def test_a_store_in_the_memory_of_this_process_is_refused_before_workers_start(t
     builder.build(sources, tmp_path / "s.zarr", workers=0)
     of_clusters: tuple[dict[str, Any], ...] = ({"workers": 1}, {"scheduler": "tcp://127.0.0.1:9"})
     for options in of_clusters:
-        with mock.patch("builder.workers.engine.local_cluster", side_effect=AssertionError("started")):
+        with mock.patch("builder.workers.engine.process_engine", side_effect=AssertionError("started")):
             for old, new in ((tmp_path / "s.zarr", url), ("memory://made/s.zarr", tmp_path / "t.zarr")):
                 with pytest.raises(builder.UsageError, match=r"memory:.* is in the memory of this process.*workers=0"):
                     builder.compact(old, new, **options)

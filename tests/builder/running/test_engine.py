@@ -3,20 +3,18 @@
 Sources that kill the process that reads them are found in an extra process, one after another.
 """
 
-import asyncio
-import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+import zlib
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -24,13 +22,11 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from dask import config
 from dask.delayed import delayed
-from distributed import Client, LocalCluster, Nanny
-from distributed.scheduler import WorkerStatusPlugin
+from distributed import Client, LocalCluster
 from pyarrow import ipc
 
-import builder.workers.local_cluster
+import builder.workers.process_engine as process_engine_module
 import store_spec
 from builder import BuildError, UsageError, build
 from builder.execution.build import _call_on_worker
@@ -38,9 +34,10 @@ from builder.manifest.manifest_columns import KeptColumn, SourceLabels
 from builder.processes.function_process import FunctionProcess
 from builder.sources.folder import LocalFolder
 from builder.workers.crashes import find_crashes
-from builder.workers.engine import TASKS_PER_WORKER, DaskEngine, InProcessEngine, as_done, start_engine
-from builder.workers.local_cluster import local_cluster, worker_memory
+from builder.workers.engine import TASKS_PER_WORKER, InProcessEngine, as_done, start_engine
+from builder.workers.process_engine import ProcessEngine, process_engine
 from builder.workers.process_source import SourceBatch
+from builder.workers.processes import worker_memory
 from store_spec.format.sequence_columns import SequenceColumn
 from tests.builder.command import python
 from tests.builder.source_files import write_files
@@ -71,39 +68,20 @@ def die_always() -> None:
     os._exit(1)
 
 
-ALLOCATION = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"
-
-
-def allocation_and_threads() -> list[str | None]:
-    return [os.environ.get(name) for name in (*ALLOCATION, "OMP_NUM_THREADS")]
-
-
-def threads_left(before: Collection[threading.Thread]) -> list[threading.Thread]:
-    """Return the threads that are new and do not end.
-
-    On a busy machine, dask's last ones may still be ending. Those to which dask, and the event loop of zarr, offload
-    work stay, idle.
-    """
-    new = [thread for thread in threading.enumerate() if thread not in before]
-    ending = [thread for thread in new if not thread.name.startswith(("Dask-Offload", "asyncio_"))]
-    for thread in ending:
-        thread.join(10)
-    return [thread for thread in ending if thread.is_alive()]
+def threads_of_libraries() -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
 
 
 @pytest.mark.slow
-def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONHASHSEED", "0")  # dask changes it
-    for name in ALLOCATION:  # a dask cluster that another test started in this process leaves one of them
-        monkeypatch.delenv(name, raising=False)
+def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path):
     environment, threads, before = dict(os.environ), set(threading.enumerate()), set(workers_of(os.getpid()))
     with start_engine(2) as engine:
         for number in range(9):
             engine.submit(add, engine.submit(add, 1, number), 10, watch=True, urgent=True)
         assert sorted(engine.next_finished().result() for _ in range(9)) == list(range(11, 20))
-        assert {engine.submit(process_id).result() for _ in range(3)}.isdisjoint({os.getpid()})
-        # Memory is not returned to the system at once, and libraries leave the cores to the other workers.
-        assert engine.submit(allocation_and_threads).result() == [None, None, None, "1"]
+        assert {engine.submit(process_id, watch=True).result() for _ in range(3)}.isdisjoint({os.getpid()})
+        # Libraries leave the cores to the other workers.
+        assert engine.submit(threads_of_libraries, watch=True).result() == "1"
 
         workers = set(workers_of(os.getpid())) - before
         assert len(workers) >= 2
@@ -113,15 +91,15 @@ def test_worker_processes_run_tasks_survive_a_death_and_end(tmp_path, monkeypatc
             for connection in process.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN
         ]
-        assert set(listening) == {"127.0.0.1"}
+        assert not listening
 
-        assert engine.submit(die_at_first, str(tmp_path / "died")).result() not in (None, os.getpid())
+        assert engine.submit(die_at_first, str(tmp_path / "died"), watch=True).result() not in (None, os.getpid())
         assert (tmp_path / "died").exists()
         with pytest.raises(engine.death_errors):
-            engine.submit(die_always).result()
+            engine.submit(die_always, watch=True).result()
         workers |= set(workers_of(os.getpid())) - before
     assert not psutil.wait_procs(workers, timeout=10)[1]
-    assert not threads_left(threads)
+    assert set(threading.enumerate()) <= threads
     assert dict(os.environ) == environment
 
 
@@ -137,8 +115,9 @@ def test_tasks_run_in_the_order_in_which_they_were_submitted(tmp_path):
 
 
 def test_workers_that_cannot_restart_are_reported(monkeypatch):
-    monkeypatch.setattr("builder.workers.engine.START_SECONDS", 0.1)
     with start_engine(1) as engine:
+        assert engine.submit(add, 1, 2, watch=True) is engine.next_finished()
+        monkeypatch.setattr(process_engine_module, "START_SECONDS", 0.1)
         monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/no/such/program")
         engine.submit(die_always, watch=True)
         with pytest.raises(BuildError, match="all worker processes died"):
@@ -153,11 +132,10 @@ def test_other_code_keeps_its_dask_scheduler():
         assert delayed(process_id)().compute() == os.getpid()
 
     with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        for scheduler in (None, cluster.scheduler_address):
-            with start_engine(1, scheduler) as engine:
-                assert engine.submit(add, 1, 2).result() == 3
-                assert_kept()
+        with start_engine(1, cluster.scheduler_address) as engine:
+            assert engine.submit(add, 1, 2).result() == 3
             assert_kept()
+        assert_kept()
 
 
 def test_an_address_without_a_server_is_an_error(monkeypatch):
@@ -250,121 +228,176 @@ def test_as_many_tasks_are_in_flight_as_workers_can_take():
 def test_workers_share_the_memory_of_the_machine_but_each_has_some(monkeypatch):
     shares = {}
     for machine in (2**30, 2**36):
-        monkeypatch.setattr("distributed.system.memory_limit", lambda machine=machine: machine)
+        monkeypatch.setattr("builder.workers.processes.machine_memory", lambda machine=machine: machine)
         shares[machine] = [worker_memory(workers) for workers in (0, 1, 2, 4, 64)]
     assert shares[2**30] == [2**31] * 5
     assert shares[2**36] == [7 * 2**33, 7 * 2**33, 7 * 2**32, 7 * 2**31, 7 * 2**31]
 
 
-SECONDS = 40  # for two processes to start, and for killed ones to be replaced
+SECONDS = 40  # for processes to start, and for killed ones to be replaced
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", [{0}, {1}, {0, 1}], ids=["the first", "the last", "all"])
 def test_workers_that_are_killed_as_they_start_are_replaced(chosen: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder.workers.local_cluster, "START_SECONDS", SECONDS)
     start, started = SpawnProcess.start, list[int | None]()
 
     def start_and_kill(process: SpawnProcess) -> None:
         start(process)
-        if process.name.startswith("Dask Worker"):
-            if len(started) in chosen:
-                process.kill()
-            started.append(process.pid)
+        if len(started) in chosen:
+            process.kill()
+        started.append(process.pid)
 
     monkeypatch.setattr(SpawnProcess, "start", start_and_kill)
-    with local_cluster(2) as (client, _):
-        pids = set(client.run(os.getpid).values())
-    assert len(pids) == 2
+    with process_engine(2) as engine:
+        pids = set[int]()
+        deadline = time.monotonic() + SECONDS
+        while len(pids) < 2:
+            pids.add(engine.submit(process_id, watch=True).result())
+            assert time.monotonic() < deadline
     assert pids.isdisjoint({started[number] for number in chosen})
     assert pids <= set(started)
 
 
-def test_dask_may_hear_late_that_workers_died_as_they_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dask would raise KeyError at the end if its record of workers lost the dead ones before that."""
-    add, remove = WorkerStatusPlugin.add_worker, WorkerStatusPlugin.remove_worker
-    killed = list[str]()
-    told = threading.Event()
-
-    def add_and_kill_two(plugin: Any, scheduler: Any, worker: str) -> None:
-        add(plugin, scheduler, worker)
-        if len(killed) < 2:
-            killed.append(worker)
-            name = scheduler.workers[worker].name
-            (pid,) = [nanny.pid for nanny in Nanny._instances if nanny.name == name and nanny.pid]
-            asyncio.get_running_loop().call_later(0.02, os.kill, pid, signal.SIGKILL)
-
-    def remove_late(plugin: Any, scheduler: Any, worker: str, **details: Any) -> None:
-        def tell() -> None:
-            remove(plugin, scheduler, worker, **details)
-            told.set()
-
-        asyncio.get_running_loop().call_later(0.5, tell)
-
-    monkeypatch.setattr(WorkerStatusPlugin, "add_worker", add_and_kill_two)
-    monkeypatch.setattr(WorkerStatusPlugin, "remove_worker", remove_late)
-    with local_cluster(2) as (client, _):
-        assert told.wait(SECONDS)
-        assert set(client.ncores()).isdisjoint(killed)
-
-
-def test_the_build_waits_for_a_worker_that_restarts_slowly() -> None:
-    """dask would give up earlier, here long before it can have started."""
-    with config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}), local_cluster(1) as (client, _):
-        (pid,) = client.run(os.getpid).values()
-        os.kill(pid, signal.SIGKILL)
-        assert client.submit(os.getpid, pure=False).result(timeout=SECONDS) != pid
-
-
-def hold_gil(seconds: int) -> int:
-    ctypes.PyDLL(None).usleep(seconds * 1_000_000)
-    return os.getpid()
+def combine(place: str, *values: bytes) -> bytes:
+    """Return more than a pipe holds, in which every byte depends on every value; die if the place says so."""
+    if place:
+        with suppress(FileNotFoundError):
+            os.unlink(place)
+            os.kill(os.getpid(), signal.SIGKILL)
+    total = sum(map(zlib.crc32, values)) % 251
+    return bytes([total]) * 300_000 + b"".join(value[:4] for value in values)
 
 
 @pytest.mark.slow
-def test_a_worker_whose_function_holds_the_gil_is_not_killed():
-    """dask would kill workers that do not answer, at the earliest after 5 s."""
-    with config.set({"distributed.scheduler.worker-ttl": "1 s"}), local_cluster(1) as (client, _):
-        (pid,) = client.run(os.getpid).values()
-        assert client.submit(hold_gil, 8).result(timeout=SECONDS) == pid
+@pytest.mark.parametrize("seed", range(4))
+def test_results_of_tasks_do_not_depend_on_workers_that_die(tmp_path: Path, seed: int) -> None:
+    """Tasks need the results of others, which are kept by several workers, and are dropped at random.
+
+    Some tasks kill their worker when they run first. The oracle calls the functions here.
+    """
+    rng = random.Random(seed)
+    with process_engine(3) as engine:
+        tasks, expected = dict[int, Any](), dict[int, bytes]()
+        watched = dict[Any, bytes]()
+        for number in range(150):
+            needs = rng.sample(sorted(tasks), min(len(tasks), rng.randrange(4)))
+            place = str(tmp_path / str(number)) if rng.random() < 0.08 else ""
+            values = [bytes([number]), *(expected[one] for one in needs)]
+            if place:
+                Path(place).touch()
+            result = combine("", *values)
+            arguments = (combine, place, values[0], *(tasks[one] for one in needs))
+            if rng.random() < 0.4:
+                watched[engine.submit(*arguments, watch=True, urgent=rng.random() < 0.5)] = result
+            else:
+                tasks[number], expected[number] = engine.submit(*arguments), result
+            if len(tasks) > 9:
+                del tasks[rng.choice(sorted(tasks))]
+            while len(watched) > 12:
+                task = engine.next_finished()
+                assert engine.result(task) == watched.pop(task)
+        while watched:
+            task = engine.next_finished()
+            assert engine.result(task) == watched.pop(task)
+        del task, arguments
+        tasks.clear()
+        deadline = time.monotonic() + SECONDS  # tasks that nothing needs may still run
+        while any(worker.keeps for worker in engine._workers):
+            assert engine.submit(add, 1, 2, watch=True).result() == 3
+            assert time.monotonic() < deadline
+
+
+class UnpicklableError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail(how: str) -> Any:
+    if how == "unpicklable":
+        raise UnpicklableError(1, 2)
+    if how == "exits":
+        raise SystemExit(3)
+    if how == "result":
+        return threading.Lock()
+    raise ZeroDivisionError(how)
+
+
+@pytest.mark.slow
+def test_errors_of_tasks_are_raised_where_their_results_are_needed() -> None:
+    with process_engine(1) as engine:
+        for how, error, text in (
+            ("division", ZeroDivisionError, "division"),
+            ("unpicklable", RuntimeError, "UnpicklableError: 1 and 2"),
+            ("exits", SystemExit, "3"),
+            ("result", TypeError, "cannot pickle '_thread.lock'"),
+        ):
+            with pytest.raises(error, match=text):
+                engine.submit(fail, how, watch=True).result()
+        with pytest.raises(ZeroDivisionError, match="kept") as raised:
+            engine.submit(add, engine.submit(fail, "kept"), 1, watch=True).result()
+        assert "in fail\n    raise ZeroDivisionError" in raised.value.__notes__[0]
+        with pytest.raises(TypeError, match="cannot pickle"):
+            engine.submit(add, threading.Lock(), 1, watch=True).result()
+        assert engine.submit(add, 1, 2, watch=True).result() == 3
 
 
 UNGUARDED = """
 import os, signal
-from builder.workers.local_cluster import local_cluster
+from builder.workers.process_engine import process_engine
 
 print(__name__, flush=True)
-with local_cluster(1) as (client, _), local_cluster(1) as (other, _):
-    (pid,) = client.run(os.getpid).values()
+with process_engine(1) as engine, process_engine(1) as other:
+    pid = engine.submit(os.getpid, watch=True).result()
     os.kill(pid, signal.SIGKILL)
-    assert client.submit(os.getpid, pure=False).result(timeout=20) != pid
-    assert other.submit(os.getpid).result(timeout=20) != pid
+    assert engine.submit(os.getpid, watch=True).result() != pid
+    assert other.submit(os.getpid, watch=True).result() != pid
 """
 
 
-def test_workers_of_two_clusters_print_nothing_and_one_that_is_started_again_does_not_run_the_script(tmp_path):
+def test_workers_of_two_engines_print_nothing_and_one_that_is_started_again_does_not_run_the_script(tmp_path):
     (tmp_path / "script.py").write_text(UNGUARDED)
     done = python("-W", "default", tmp_path / "script.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "__main__\n", "")
 
 
+KILLED = """
+import os, sys, time
+from builder.workers.process_engine import process_engine
+
+with process_engine(2) as engine:
+    print(*{engine.submit(os.getpid, watch=True).result() for _ in range(20)}, flush=True)
+    engine.submit(time.sleep, 600, watch=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them_if_it_is_killed():
+    """Also one that is at work."""
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in starter.stdout.readline().split()]
+        starter.kill()
+    assert not psutil.wait_procs(workers, timeout=SECONDS)[1]
+
+
 def test_a_ctrl_c_while_workers_are_stopped_waits_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its exit, Python would wait ten seconds for a half-closed cluster."""
-    close, closed = Client.__exit__, list[str]()
+    close, closed = ProcessEngine.close, list[bool]()
 
-    def interrupted(client: Any, *error: Any) -> None:
+    def interrupted(engine: ProcessEngine) -> None:
         signal.raise_signal(signal.SIGINT)
-        close(client, *error)
-        closed.append(client.status)
+        close(engine)
+        closed.append(not any(worker.thread.is_alive() for worker in engine._workers))
 
-    monkeypatch.setattr(Client, "__exit__", interrupted)
+    monkeypatch.setattr(ProcessEngine, "close", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), local_cluster(1):
+        with pytest.raises(KeyboardInterrupt), process_engine(1):
             pass
     finally:
         signal.signal(signal.SIGINT, before)
-    assert closed == ["closed"]
+    assert closed == [True]
 
 
 MEMORY = 2**31
@@ -486,7 +519,7 @@ def test_the_extra_process_ends_with_its_parent(tmp_path, number):
 def test_sources_that_exceed_the_memory_of_a_worker_are_quarantined(tmp_path, monkeypatch):
     """It holds compressed zeros, and no metadata give their number."""
     most = 3 * 2**29
-    monkeypatch.setattr("builder.workers.local_cluster.worker_memory", lambda _: most)
+    monkeypatch.setattr("builder.workers.process_engine.worker_memory", lambda _: most)
     write_files(tmp_path / "src", {"0 good.csv": "a\n1\n3\n"})
     zeros = pa.record_batch({"a": np.zeros(2**23)})
     options = ipc.IpcWriteOptions(compression="lz4")
@@ -497,23 +530,3 @@ def test_sources_that_exceed_the_memory_of_a_worker_are_quarantined(tmp_path, mo
     assert [failure.source for failure in report.failures] == ["bomb.arrow"]
     assert "it needs more memory than there is" in report.failures[0].reason
     assert store_spec.open_store(tmp_path / "store").lengths.tolist() == [2]
-
-
-class Lost:
-    """A task that was finished, and whose worker died before its result was fetched."""
-
-    status = "finished"
-
-    def result(self, timeout: float) -> None:
-        raise TimeoutError(timeout)
-
-
-def test_a_result_is_not_awaited_if_all_workers_are_gone():
-    cluster = SimpleNamespace(scheduler=SimpleNamespace(workers={}))
-    engine = DaskEngine(SimpleNamespace(cluster=cluster, loop=object()), 1, stop=lambda: None)
-    with pytest.raises(BuildError, match="all worker processes died, and none could be started again"):
-        engine.result(Lost())
-    raising = Lost()
-    raising.status = "error"  # the task itself raised the TimeoutError
-    with pytest.raises(TimeoutError):
-        engine.result(raising)
