@@ -35,7 +35,7 @@ from builder.formats.table import (
     single_groups,
 )
 
-_FIRST: Final = 1 << 18  # bytes; a smaller file is read completely with its header
+_FIRST: Final = 1 << 20  # bytes; a smaller file is read completely with its header
 _PIECE: Final = 1 << 20
 LARGE_PIECE: Final = 1 << 24  # bytes of an array that are read at once, if it is read in pieces
 # NumPy's own limit; arrays of numbers need far less.

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe, parent_process
+from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 # Numerical libraries leave the other cores to the other workers.
@@ -87,16 +87,17 @@ def receive(connection: Connection) -> tuple[Any, list[Pickled]]:
 def work_until_closed(connection: Connection, prepare: Callable[[], None]) -> None:
     """Run tasks until the connection is closed, or until the process that started this one ends, however it ends."""
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    done, closed_when_done = Pipe(duplex=False)
     # Not in the main thread, where Blosc starts threads, and where a KeyboardInterrupt would be taken for a Ctrl-C.
-    threading.Thread(target=_serve, args=(connection, prepare), daemon=True).start()
+    threading.Thread(target=_serve, args=(connection, prepare, closed_when_done), daemon=True).start()
     parent = parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+    if parent.sentinel in wait([parent.sentinel, done]):
+        os._exit(1)
 
 
-def _serve(connection: Connection, prepare: Callable[[], None]) -> None:
-    with suppress(EOFError, OSError):
+def _serve(connection: Connection, prepare: Callable[[], None], closed_when_done: Connection) -> None:
+    with closed_when_done, suppress(EOFError, OSError):
         prepare()
         send(connection, Answer())
         kept: dict[int, Any] = {}
@@ -106,7 +107,6 @@ def _serve(connection: Connection, prepare: Callable[[], None]) -> None:
                 kept.pop(number, None)
             send(connection, *_answer(call, objects, kept))
             del objects
-    os._exit(0)
 
 
 def _answer(call: Call, objects: list[Pickled], kept: dict[int, Any]) -> tuple[Any, ...]:

@@ -361,6 +361,25 @@ def test_workers_of_two_engines_print_nothing_and_one_that_is_started_again_does
     assert (done.returncode, done.stdout, done.stderr) == (0, "__main__\n", "")
 
 
+TRACKED = """
+from multiprocessing import resource_tracker
+import numpy as np
+
+resource_tracker.ensure_running()  # before the build could set its warnings
+from builder.workers.process_engine import process_engine
+from store_spec.format.codec import Codec
+
+with process_engine(1) as engine:
+    engine.submit(Codec("lz4").encode, np.zeros(1000), watch=True).result()
+"""
+
+
+def test_workers_that_end_by_themselves_leave_no_semaphores():
+    """numcodecs creates one when it compresses; Python would warn of those that are left."""
+    done = python("-W", "default", "-c", TRACKED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 KILLED = """
 import os, sys, time
 from builder.workers.process_engine import process_engine
