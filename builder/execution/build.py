@@ -133,7 +133,7 @@ def run_build(options: BuildOptions) -> Report:
                     count_done = process_sources(engine, planned, ends_after=start.is_due)
                     planned = planned.take(range(count_done, len(plan.new)))
                     if planned.numbers:
-                        engine = stack.enter_context(start_engine(count, process=process))
+                        engine = stack.enter_context(start_engine(count, stores=[plan.store], process=process))
                 if planned.numbers:
                     process_sources(engine, planned)
         elif plan.old_store is not None:  # nothing is new, but the recorded failures may have changed

@@ -67,6 +67,15 @@ def test_workers_that_start_late_give_the_bytes_of_a_build_without_workers(tmp_p
     assert files(tmp_path / "late") == files(tmp_path / "once")
 
 
+def test_workers_do_not_start_late_for_a_store_in_the_memory_of_this_process(tmp_path, monkeypatch):
+    """They would write to their own memory."""
+    write_files(tmp_path / "src", arrays(12))
+    let_workers_start(monkeypatch)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    with pytest.raises(builder.UsageError, match=r"is in the memory of this process.*workers=0"):
+        builder.build(tmp_path / "src", "memory://late/s.zarr", **SIZES)
+
+
 def test_no_workers_start_if_all_sources_are_done_before(tmp_path, monkeypatch):
     write_files(tmp_path / "src", arrays(8))
     engines = note_engines(monkeypatch)
