@@ -37,6 +37,7 @@ FEW_BATCHES = 4
 BLOCK_BYTES, MOST_IN_BLOCK = 2**22, 64  # of batches that are gathered at once; larger blocks are not faster
 INDEX_BYTES = 100  # at most, of a window while it is gathered
 READ_BYTES = 2**21  # reading more at once is not faster
+SHORT = 2  # times as many requests of windows as the storage makes: most are short, so that their delay is their time
 READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools; all requests an eighth
 
 
@@ -90,8 +91,10 @@ class Epoch(TurnsPlan):
         # How many requests of a remote store are made at once, and the bytes of rows that a thread reads at once.
         self.requests, self.together = 1, min(READ_BYTES, memory // READ_SHARE)
         if store.snapshot.storage.requests > 1:
-            self.requests = requests_within(store.snapshot, memory // EIGHTHS, chunk)
-            self.together = memory // EIGHTHS // self.requests
+            least = requests_within(store.snapshot, memory // EIGHTHS, chunk)
+            self.together = memory // EIGHTHS // least
+            unused = memory * BATCH // EIGHTHS - self.slots * gathered
+            self.requests = max(least, min(SHORT * least, least + unused // self.together))
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"

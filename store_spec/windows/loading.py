@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_THREADS = 8  # more would wait for the interpreter's lock
 GATHERED = 8  # a thread gathers about 8 times as many bytes as it would decompress in the same time
 DECOMPRESSED = 8  # a thread decompresses an eighth of a request at a time
+LOOK_SECONDS = 0.01  # between looks whether the next pool of a remote store can begin
 PARTS = 4  # parts of a pool for each thread, so that all threads end at about the same time
 
 Reads = list[tuple[int, int]]  # the first row of each read, and the row after its last
@@ -69,6 +70,14 @@ def _read_all(parts: Parts) -> None:
         except BaseException:
             parts.clear()
             raise
+
+
+def _remove_done(tasks: Tasks) -> None:
+    """Remove the tasks that have ended, and raise the error of one of them, if there is any."""
+    for _ in range(len(tasks)):
+        tasks.rotate(1)
+        if tasks[0].done():  # not assigned to a name: the traceback of its error would keep all of them alive
+            tasks.popleft().result()
 
 
 class Loader:
@@ -111,11 +120,13 @@ class Loader:
     def __call__(self, number: int) -> Pool:
         """Read pool `number`, and put its windows in order."""
         pending, self._next = self._next or self._begin(number), None
-        while pending.tasks:  # no task is assigned to a name: the traceback of its error would keep all of them alive
+        while pending.tasks:
+            waits = self._overlaps and self._next is None and number + 1 < len(self._order)
             # If the consumer waits for this pool, the buffer of the one before is free for the next.
-            if self._overlaps and self._next is None and number + 1 < len(self._order) and self._last() is None:
-                self._next = self._begin(number + 1)
-            pending.tasks.popleft().result()  # after an error `close` cancels the other tasks
+            if waits and self._last() is None:
+                self._next, waits = self._begin(number + 1), False
+            wait(list(pending.tasks), LOOK_SECONDS if waits else None, FIRST_COMPLETED)
+            _remove_done(pending.tasks)  # after an error `close` cancels the other tasks
         self._windows.store.snapshot.check_not_replaced()
         if self.cached is not None:
             for array, (low, high) in pending.chunks.items():

@@ -129,7 +129,10 @@ def test_slow_answers_are_waited_for_together_and_small_reads_are_one_request(tm
         for epoch in range(2):
             windows = [store.windows(32, stride=8).batches(epoch=epoch, **options) for store in (remote, local)]
             assert [bits(batch) for batch in windows[0]] == [bits(batch) for batch in windows[1]]
-        assert REQUESTS // 2 < server.most_at_once <= REQUESTS
+        assert REQUESTS // 2 < server.most_at_once <= REQUESTS + 2
+        server.most_at_once = 0
+        assert list(remote.windows(32).batches(2, shuffle=True, memory="8MB"))  # they leave memory to requests
+        assert REQUESTS + 2 < server.most_at_once <= 2 * REQUESTS
         server.requests.clear()
         server.most_at_once = 0
         padded = [store.padded(8, shuffle=True, memory="8MB") for store in (remote, local)]
@@ -397,6 +400,39 @@ def test_requests_of_the_next_pool_begin_before_all_of_this_one_are_answered(tmp
             assert last > 3
             assert any(early) == (path != tmp_path / "walks.zarr"), events
     assert batches[0] == batches[1]
+
+
+def test_a_slow_request_does_not_delay_those_of_the_next_pool(tmp_path, monkeypatch):
+    walks(tmp_path / "walks.zarr", sequences=30, chunk="2kB", shard="1MB")
+    asked, answered, third = threading.Event(), threading.Event(), threading.Event()
+    begin = loading.Loader._begin
+
+    def begun(self: loading.Loader, number: int) -> Any:
+        if number == 2:
+            third.set()
+        return begin(self, number)
+
+    def answer_later(_: int) -> None:
+        asked.set()
+        answered.wait(10)
+
+    monkeypatch.setattr(loading.Loader, "_begin", begun)
+    with serving(tmp_path) as server, ThreadPoolExecutor(1) as threads:
+        windows = store_spec.open_store(f"{server.url}/walks.zarr").windows(16)
+        loader = loading.Loader(windows.batches(64, shuffle=True, memory="1MB")._plan, None, threading.Event())
+        pools = [loader(0)]
+        server.faults = SimpleNamespace(get=answer_later)
+        later = threads.submit(loader, 1)
+        assert asked.wait(10)
+        time.sleep(0.1)
+        assert not third.is_set()  # two pools are in memory
+        pools.clear()
+        try:
+            assert third.wait(5)
+        finally:
+            answered.set()
+        later.result()
+        loader.close()
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/s.zarr", "gs://bucket/s.zarr", "file:///data/s.zarr"])
