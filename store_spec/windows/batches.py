@@ -37,8 +37,10 @@ FEW_BATCHES = 4
 BLOCK_BYTES, MOST_IN_BLOCK = 2**22, 64  # of batches that are gathered at once; larger blocks are not faster
 INDEX_BYTES = 100  # at most, of a window while it is gathered
 READ_BYTES = 2**21  # reading more at once is not faster
-SHORT = 2  # times as many requests of windows as the storage makes: most are short, so that their delay is their time
-READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools; all requests an eighth
+READ_SHARE = 64  # a thread may use 1/64 of the memory, in addition to the pools
+# All requests of a remote store may use an eighth of the memory, and what the batches leave of theirs: most requests
+# are small, so that more of them at once shorten the time spent waiting. At most twice as many as usual are made.
+MORE_REQUESTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,8 +95,8 @@ class Epoch(TurnsPlan):
         if store.snapshot.storage.requests > 1:
             least = requests_within(store.snapshot, memory // EIGHTHS, chunk)
             self.together = memory // EIGHTHS // least
-            unused = memory * BATCH // EIGHTHS - self.slots * gathered
-            self.requests = max(least, min(SHORT * least, least + unused // self.together))
+            unused = max(0, memory * BATCH // EIGHTHS - self.slots * gathered)
+            self.requests = min(MORE_REQUESTS * least, least + unused // self.together)
 
     def __str__(self) -> str:
         return f"{self.options.batch_size:,} windows"
